@@ -1,0 +1,219 @@
+//! What is to be sent, and when: pure data, the same for every engine.
+//!
+//! * [`sweep`] turns axes into cells, ids and an interleaved order of trials.
+//! * [`schedule`] gives the intended start of each request of an open loop.
+//! * [`request`] picks and renders requests: seeded, the same bytes for every engine.
+
+pub mod request;
+pub mod schedule;
+pub mod sweep;
+
+use serde::{Deserialize, Serialize};
+
+/// How lanes are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// One lane on one thread: the requests one after another.
+    Sequential,
+    /// One OS thread a lane, blocking sockets.
+    Threads,
+    /// One rayon job a request, blocking sockets.
+    Rayon,
+    /// One task a lane on tokio's multi-thread runtime, a worker thread a CPU.
+    Tokio,
+    /// One task a lane on tokio's current-thread runtime: concurrency without parallelism.
+    TokioSingle,
+}
+
+impl Engine {
+    /// Every engine, in the order in which tables show them.
+    pub const ALL: [Engine; 5] =
+        [Engine::Sequential, Engine::Threads, Engine::Rayon, Engine::Tokio, Engine::TokioSingle];
+
+    /// The name in configs, records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Sequential => "sequential",
+            Engine::Threads => "threads",
+            Engine::Rayon => "rayon",
+            Engine::Tokio => "tokio",
+            Engine::TokioSingle => "tokio-single",
+        }
+    }
+
+    /// Whether lanes are threads (blocking sockets) rather than tasks.
+    pub fn is_blocking(self) -> bool {
+        !matches!(self, Engine::Tokio | Engine::TokioSingle)
+    }
+}
+
+/// Who speaks HTTP on the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Codec {
+    /// hyper's client connection, on async and blocking sockets alike.
+    Hyper,
+    /// duel's own: one prebuilt request a write, responses parsed in place.
+    Lean,
+}
+
+impl Codec {
+    /// Every codec.
+    pub const ALL: [Codec; 2] = [Codec::Hyper, Codec::Lean];
+
+    /// The name in configs, records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Codec::Hyper => "hyper",
+            Codec::Lean => "lean",
+        }
+    }
+}
+
+/// What releases a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrivals {
+    /// A lane sends its next request when the last one ended.
+    Closed,
+    /// Evenly spaced intended starts.
+    Constant,
+    /// Independent exponential gaps between intended starts.
+    Poisson,
+}
+
+impl Arrivals {
+    /// The name in configs and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arrivals::Closed => "closed",
+            Arrivals::Constant => "constant",
+            Arrivals::Poisson => "poisson",
+        }
+    }
+
+    /// Whether the schedule, not the response, releases the next request.
+    pub fn is_open(self) -> bool {
+        self != Arrivals::Closed
+    }
+}
+
+/// Which timer releases the requests of an open loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pacer {
+    /// A thread of its own on an absolute high-resolution timer, the same for every engine.
+    Precise,
+    /// The engine's own timer: tokio's wheel of 1 ms, a plain sleep for threads.
+    Native,
+}
+
+/// How long a trial lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// This many requests, over all workers of the trial.
+    Requests(u64),
+    /// A window of this many nanoseconds.
+    DurationNs(u64),
+}
+
+/// One entry of the weighted mix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestTemplate {
+    /// The method, upper case by convention, sent as written.
+    pub method: String,
+    /// Path and query in origin form, beginning with `/`.
+    pub path: String,
+    /// Relative weight in the mix, at least 1.
+    pub weight: u32,
+    /// Extra headers in order. A value that is `$NAME` as a whole is read from the worker's
+    /// environment when the request is rendered, so that secrets travel in no frame and no file.
+    pub headers: Vec<(String, String)>,
+    /// The body; a UTF-8 body `$NAME` is read from the environment as a header value is.
+    #[serde(with = "body_text")]
+    pub body: Vec<u8>,
+}
+
+/// Everything that a worker must know of the plan; equal for every engine of a sweep but for the rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialPlan {
+    /// What releases requests.
+    pub arrivals: Arrivals,
+    /// Total offered load of the trial in requests per second, over all workers; `None` if closed.
+    pub offered_per_s: Option<f64>,
+    /// Requests or a window.
+    pub extent: Extent,
+    /// Length of the warm-up before the window.
+    pub warmup_ns: u64,
+    /// Bound from the actual start to the last byte.
+    pub timeout_ns: u64,
+    /// Seed of the arrival gaps and of the request mix.
+    pub seed: u64,
+    /// The timer of open loops.
+    pub pacer: Pacer,
+    /// Whether a connection serves more than one request.
+    pub keep_alive: bool,
+    /// Statuses that complete; empty means 200–399.
+    pub expect_status: Vec<u16>,
+    /// The `Host` header: the target as the user named it.
+    pub host: String,
+    /// The mix, at least one entry.
+    pub mix: Vec<RequestTemplate>,
+}
+
+/// One point of the grid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Unique in the sweep, made of the axes: `tokio-hyper-l64-p1-c1`.
+    pub id: String,
+    /// Set on the second copy of the baseline in an A/A sweep.
+    pub label: Option<String>,
+    /// How lanes are run.
+    pub engine: Engine,
+    /// Who speaks HTTP.
+    pub codec: Codec,
+    /// Lanes of each worker.
+    pub lanes: u32,
+    /// Workers of a trial.
+    pub processes: u32,
+    /// lanes × processes: the connections of the cell.
+    pub total_lanes: u32,
+    /// CPUs that the workers of a trial share.
+    pub cpus: u32,
+    /// What releases requests.
+    pub arrivals: Arrivals,
+    /// Offered load, requests per second over all workers; `None` in a closed loop.
+    pub offered_per_s: Option<f64>,
+    /// Stack of each thread that the engine starts; for task engines the runtime's own threads.
+    pub stack_size_bytes: Option<u64>,
+    /// Threads of each worker's pool; only under `rayon`.
+    pub rayon_threads: Option<u32>,
+}
+
+/// Bodies travel as text where they are UTF-8 and as a list of bytes where they are not.
+mod body_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Wire {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(body: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(body) {
+            Ok(text) => Wire::Text(text.to_string()).serialize(s),
+            Err(_) => Wire::Bytes(body.to_vec()).serialize(s),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        Ok(match Wire::deserialize(d)? {
+            Wire::Text(text) => text.into_bytes(),
+            Wire::Bytes(bytes) => bytes,
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! THE SEAM: six frames between driver and worker, one line of JSON each, versioned.
+//!
+//! ```text
+//! driver                          worker
+//!   Job   ──────────────────────▶   renders the plan, makes and touches the recorder
+//!         ◀──────────────────────   Ready   (the baseline is read: no lane, runtime or socket yet)
+//!   Go    ──────────────────────▶   builds the engine, connects every lane, parks them
+//!         ◀──────────────────────   Armed
+//!   Start ──────────────────────▶   an absolute CLOCK_MONOTONIC instant, the same for all workers
+//!         ◀──────────────────────   Outcome
+//! ```
+//!
+//! Constraints: a frame is one line of at most [`MAX_FRAME_BYTES`]; each carries the protocol
+//! version and is refused under another; frames come in this order and no other; the worker's
+//! standard error is human text; the end of its standard input means *cancel*: it stops starting
+//! requests, counts what is in flight as timed out and answers with its Outcome if it had started.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Read, Write};
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Codec, Engine, TrialPlan};
+use crate::results::format::{Bytes, Cpu, Errors, Ledger, Memory, MinMax, Switches};
+
+/// Version of the frames; driver and worker are the same binary, so no other is understood.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Longest frame: an Outcome with every histogram stays well below.
+pub const MAX_FRAME_BYTES: usize = 64 << 20;
+
+/// One frame, tagged by its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "frame", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "frames are made six times a trial")]
+pub enum Frame {
+    /// What to do, all of it.
+    Job(Job),
+    /// The baseline stands.
+    Ready(Ready),
+    /// Build and connect.
+    Go(Go),
+    /// Every lane is parked, or the set-up failed.
+    Armed(Armed),
+    /// Begin at this instant.
+    Start(Start),
+    /// What came of it.
+    Outcome(Outcome),
+}
+
+/// Driver → worker: what to do, all of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// [`PROTOCOL_VERSION`].
+    pub version: u32,
+    /// Cell id and block, for messages.
+    pub trial: String,
+    /// How lanes are run.
+    pub engine: Engine,
+    /// Who speaks HTTP.
+    pub codec: Codec,
+    /// Lanes of this worker.
+    pub lanes: u32,
+    /// This worker's number, from 0.
+    pub worker: u32,
+    /// Workers of the trial: this one sends requests i ≡ worker (mod workers).
+    pub workers: u32,
+    /// CPUs to run on; empty leaves the affinity as it is.
+    pub cpus: Vec<u32>,
+    /// The target's addresses, resolved once by the driver; lane connections go to one of them.
+    pub targets: Vec<SocketAddr>,
+    /// Stack of each thread that the engine starts.
+    pub stack_size_bytes: u64,
+    /// Threads of the pool under `rayon`.
+    pub rayon_threads: u32,
+    /// Most time that Go to Armed may take.
+    pub setup_limit_ns: u64,
+    /// The plan.
+    pub plan: TrialPlan,
+}
+
+/// Worker → driver: the baseline stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ready {
+    /// [`PROTOCOL_VERSION`].
+    pub version: u32,
+    /// Process id.
+    pub pid: u32,
+    /// Descriptor number of the page of counters, to be opened through `/proc/PID/fd`.
+    pub counters_fd: i32,
+    /// Shards in that page; see [`crate::record::counters`].
+    pub shards: u32,
+    /// Resident set.
+    pub baseline_rss_bytes: u64,
+}
+
+/// Driver → worker: build the engine, connect every lane, park them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Go {
+    /// [`PROTOCOL_VERSION`].
+    pub version: u32,
+}
+
+/// Worker → driver: every lane is parked, or the set-up failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Armed {
+    /// [`PROTOCOL_VERSION`].
+    pub version: u32,
+    /// Go to now.
+    pub setup_ns: u64,
+    /// Lanes with a connection.
+    pub connected: u32,
+    /// Resident set after set-up.
+    pub rss_bytes: u64,
+    /// Why the engine could not be built, in one sentence; the trial is then failed.
+    pub error: Option<String>,
+}
+
+/// Driver → worker: begin at this instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// [`PROTOCOL_VERSION`].
+    pub version: u32,
+    /// CLOCK_MONOTONIC; warm-up and window count from it.
+    pub at_ns: u64,
+}
+
+/// Worker → driver: what came of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// [`PROTOCOL_VERSION`].
+    pub version: u32,
+    /// Whether the trial was cancelled.
+    pub interrupted: bool,
+    /// This worker's share of the window's ledger.
+    pub ledger: Ledger,
+    /// This worker's share of the warm-up's ledger.
+    pub warmup: Ledger,
+    /// Failed requests of the window by stage.
+    pub errors: Errors,
+    /// Bytes of the window.
+    pub bytes: Bytes,
+    /// Connections made after set-up.
+    pub reconnects: u64,
+    /// Requests served by a lane.
+    pub requests_per_lane: MinMax,
+    /// Window's start and end on CLOCK_MONOTONIC.
+    pub window_start_ns: u64,
+    /// See `window_start_ns`.
+    pub window_end_ns: u64,
+    /// Requests that completed inside the window.
+    pub completed_in_window: u64,
+    /// Requests whose actual start fell inside the window, of those of the measured phase.
+    pub started_in_window: u64,
+    /// Requests ended between the two readings of the CPU clock.
+    pub ended_between_edges: u64,
+    /// Σ over requests of the time in service inside the window, for Little's law.
+    pub in_service_ns: u64,
+    /// Histograms by field name of the record (`service_ns`, …), HdrHistogram V2 deflated base64.
+    pub histograms: BTreeMap<String, String>,
+    /// Processor time.
+    pub cpu: Cpu,
+    /// Context switches.
+    pub switches: Switches,
+    /// Memory.
+    pub memory: Memory,
+    /// Most threads seen.
+    pub threads_peak: u64,
+    /// Most descriptors seen.
+    pub fds_peak: u64,
+    /// What could not be measured, by field name of the record, and why.
+    pub unavailable: BTreeMap<String, String>,
+    /// A sample of what went wrong, one line an error kind, for messages.
+    pub error_samples: BTreeMap<String, String>,
+}
+
+/// A frame that could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The pipe broke.
+    #[error("the pipe broke: {0}")]
+    Io(#[from] std::io::Error),
+    /// The other side ended before a frame.
+    #[error("the other side closed the pipe")]
+    Closed,
+    /// Not a frame of this protocol.
+    #[error("not a frame: {0}")]
+    Malformed(String),
+    /// A frame of another version.
+    #[error("frame version {found}; this binary speaks {PROTOCOL_VERSION}")]
+    Version {
+        /// What came.
+        found: u32,
+    },
+}
+
+impl Frame {
+    /// The name of the frame.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Frame::Job(_) => "job",
+            Frame::Ready(_) => "ready",
+            Frame::Go(_) => "go",
+            Frame::Armed(_) => "armed",
+            Frame::Start(_) => "start",
+            Frame::Outcome(_) => "outcome",
+        }
+    }
+
+    fn version(&self) -> u32 {
+        match self {
+            Frame::Job(f) => f.version,
+            Frame::Ready(f) => f.version,
+            Frame::Go(f) => f.version,
+            Frame::Armed(f) => f.version,
+            Frame::Start(f) => f.version,
+            Frame::Outcome(f) => f.version,
+        }
+    }
+
+    /// What must hold of a frame on both ends of the pipe.
+    fn check(&self) -> Result<(), FrameError> {
+        if self.version() != PROTOCOL_VERSION {
+            return Err(FrameError::Version { found: self.version() });
+        }
+        let wrong = |what: &str| Err(FrameError::Malformed(format!("{}: {what}", self.name())));
+        match self {
+            Frame::Job(j) if j.lanes == 0 => wrong("no lanes"),
+            Frame::Job(j) if j.worker >= j.workers => wrong("worker number beyond their count"),
+            Frame::Job(j) if j.targets.is_empty() => wrong("no target"),
+            Frame::Job(j) if j.plan.mix.is_empty() => wrong("no request in the mix"),
+            Frame::Job(j) if j.plan.mix.iter().any(|r| r.weight == 0) => wrong("a weight of zero"),
+            Frame::Job(j) if j.plan.timeout_ns == 0 => wrong("a timeout of zero"),
+            Frame::Job(j)
+                if j.plan.arrivals.is_open()
+                    && !j.plan.offered_per_s.is_some_and(|r| r.is_finite() && r > 0.0) =>
+            {
+                wrong("an open loop without a rate")
+            }
+            Frame::Outcome(o) if !o.ledger.balances() || !o.warmup.balances() => {
+                wrong("the ledger does not balance")
+            }
+            Frame::Outcome(o) if o.errors.total() != o.ledger.failed => {
+                wrong("the error columns do not add up to the failed requests")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the frame as one line and flushes it.
+    pub fn write_to(&self, out: &mut impl Write) -> Result<(), FrameError> {
+        self.check()?;
+        let mut line =
+            serde_json::to_vec(self).map_err(|e| FrameError::Malformed(e.to_string()))?;
+        line.push(b'\n');
+        out.write_all(&line)?;
+        Ok(out.flush()?)
+    }
+
+    /// Reads one line as a frame.
+    pub fn parse(line: &[u8]) -> Result<Frame, FrameError> {
+        let frame: Frame =
+            serde_json::from_slice(line).map_err(|e| FrameError::Malformed(e.to_string()))?;
+        frame.check()?;
+        Ok(frame)
+    }
+
+    /// Blocks for the next frame.
+    pub fn read_from(input: &mut impl BufRead) -> Result<Frame, FrameError> {
+        let mut line = Vec::new();
+        input.take(MAX_FRAME_BYTES as u64).read_until(b'\n', &mut line)?;
+        match line.last() {
+            None => Err(FrameError::Closed),
+            Some(b'\n') => Self::parse(&line),
+            Some(_) if line.len() == MAX_FRAME_BYTES => {
+                Err(FrameError::Malformed("a frame beyond 64 MiB".into()))
+            }
+            Some(_) => Err(FrameError::Malformed("a torn frame".into())),
+        }
+    }
+}

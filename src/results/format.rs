@@ -1,0 +1,317 @@
+//! The TrialRecord: one line of `trials.jsonl`, one trial, whole.
+//!
+//! Units stand last in names. What could not be measured is `None` and named in `unavailable`,
+//! never a zero. Fields may be added; none changes its meaning without a new [`FORMAT_VERSION`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Cell;
+
+/// Version of the record; a reader refuses newer ones.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// One trial, as it is written and read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialRecord {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub format_version: u32,
+    /// SHA-256 over target, plan and sweep, in hexadecimal.
+    pub plan_hash: String,
+    /// SHA-256 of the binary that ran the trial, in hexadecimal.
+    pub binary_digest: String,
+    /// Repetition: a block holds every cell once.
+    pub block: u32,
+    /// Position in the run order, from 0.
+    pub trial: u32,
+    /// The point of the grid.
+    pub cell: Cell,
+    /// How the trial ended.
+    pub status: Status,
+    /// Why it failed, in one sentence with the way out; `None` unless `failed`.
+    pub error: Option<String>,
+    /// Remarks that bar nothing by themselves: `noisy`, `shared_cpu`, `external_target`.
+    pub flags: Vec<String>,
+    /// Where every planned request of the window ended.
+    pub ledger: Ledger,
+    /// The same for the warm-up.
+    pub warmup: Ledger,
+    /// Why requests of the window failed.
+    pub errors: Errors,
+    /// Bytes of HTTP on the wire inside the measured phase, heads included.
+    pub bytes: Bytes,
+    /// Connections made after set-up.
+    pub reconnects: u64,
+    /// Fewest and most requests that one lane served.
+    pub requests_per_lane: MinMax,
+    /// From `Go` to every lane connected and parked; the slowest worker.
+    pub setup_ns: u64,
+    /// Length of the window.
+    pub measured_ns: u64,
+    /// Requests that completed inside the window.
+    pub completed_in_window: u64,
+    /// `completed_in_window` ÷ `measured_ns`.
+    pub achieved_per_s: f64,
+    /// Service time: end − actual start; completed and timed out requests.
+    pub service_ns: Option<Distribution>,
+    /// Response time: end − intended start; open loops only.
+    pub response_ns: Option<Distribution>,
+    /// Start delay: actual − intended start; open loops only.
+    pub start_delay_ns: Option<Distribution>,
+    /// Pacer delay: released − intended; open loops only.
+    pub pacer_delay_ns: Option<Distribution>,
+    /// Lane wait: actual start − released; open loops only.
+    pub lane_wait_ns: Option<Distribution>,
+    /// Failed requests: actual start (or the connect that failed) to the failure.
+    pub failed_ns: Option<Distribution>,
+    /// Time to connect, at set-up and later.
+    pub connect_ns: Option<Distribution>,
+    /// Actual start to the first byte of the response.
+    pub first_byte_ns: Option<Distribution>,
+    /// Processor time of the workers between the window's edges.
+    pub cpu: Cpu,
+    /// Context switches of the workers between the window's edges.
+    pub switches: Switches,
+    /// Memory of the workers.
+    pub memory: Memory,
+    /// Most threads seen, over all workers.
+    pub threads_peak: u64,
+    /// Most descriptors seen, over all workers.
+    pub fds_peak: u64,
+    /// Whether the numbers may be believed.
+    pub gates: Vec<Gate>,
+    /// What the target says of itself; zero processes when it is external.
+    pub target: TargetUse,
+    /// The same figures for each worker's own share; the largest stand beside the sums.
+    #[serde(default)]
+    pub largest_worker: Option<LargestWorker>,
+    /// Timer of an open loop.
+    #[serde(default)]
+    pub pacer: Option<crate::plan::Pacer>,
+    /// The allocator that the workers ran with.
+    #[serde(default)]
+    pub allocator: String,
+    /// From the spawn of the first worker to its `Ready`, the slowest worker.
+    #[serde(default)]
+    pub ready_ns: u64,
+    /// Fields that are `None`, and why.
+    pub unavailable: BTreeMap<String, String>,
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Ran to its end and every hard gate held.
+    Ok,
+    /// Ran to its end, but a hard gate failed: shown, never ranked.
+    Invalid,
+    /// Did not run to its end; `error` says why.
+    Failed,
+    /// Stopped by the user.
+    Interrupted,
+}
+
+/// Where every planned request ended: planned = completed + failed + timed_out + unsent, exactly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Asked for by the plan.
+    pub planned: u64,
+    /// Answered whole, with an expected status.
+    pub completed: u64,
+    /// Ended in an error; see [`Errors`].
+    pub failed: u64,
+    /// Given up after `timeout`.
+    pub timed_out: u64,
+    /// Never started.
+    pub unsent: u64,
+}
+
+impl Ledger {
+    /// Whether the columns add up to what was planned.
+    pub fn balances(&self) -> bool {
+        [self.completed, self.failed, self.timed_out, self.unsent]
+            .iter()
+            .try_fold(0u64, |sum, n| sum.checked_add(*n))
+            == Some(self.planned)
+    }
+
+    /// Adds another worker's or phase's columns.
+    pub fn add(&mut self, other: &Ledger) {
+        self.planned += other.planned;
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.timed_out += other.timed_out;
+        self.unsent += other.unsent;
+    }
+}
+
+/// Failed requests by the stage that failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errors {
+    /// No connection could be made.
+    pub connect: u64,
+    /// The request could not be written whole.
+    pub write: u64,
+    /// The connection ended or broke before or amid the response head.
+    pub read: u64,
+    /// The response was not HTTP/1.x, or its framing was broken.
+    pub protocol: u64,
+    /// The status was not an expected one.
+    pub status: u64,
+    /// The body ended early or was longer than announced.
+    pub body: u64,
+}
+
+impl Errors {
+    /// Sum over the stages; equals `failed` of the ledger.
+    pub fn total(&self) -> u64 {
+        self.connect + self.write + self.read + self.protocol + self.status + self.body
+    }
+
+    /// Adds another worker's columns.
+    pub fn add(&mut self, other: &Errors) {
+        self.connect += other.connect;
+        self.write += other.write;
+        self.read += other.read;
+        self.protocol += other.protocol;
+        self.status += other.status;
+        self.body += other.body;
+    }
+}
+
+/// Bytes of HTTP on the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bytes {
+    /// Written.
+    pub sent: u64,
+    /// Read.
+    pub received: u64,
+}
+
+/// A range over lanes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MinMax {
+    /// Fewest.
+    pub min: u64,
+    /// Most.
+    pub max: u64,
+}
+
+/// A merged histogram and what is most read from it, in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// Samples.
+    pub count: u64,
+    /// Arithmetic mean of the histogram.
+    pub mean: f64,
+    /// Smallest.
+    pub min: u64,
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p99_9: u64,
+    /// Largest.
+    pub max: u64,
+    /// HdrHistogram V2, deflated, base64.
+    pub hdr: String,
+}
+
+/// Processor time between the window's edges.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// Exact total of all threads.
+    pub total_ns: u64,
+    /// User part, sampled by the kernel's tick: indicative.
+    pub user_ns: u64,
+    /// System part, sampled by the kernel's tick: indicative.
+    pub system_ns: u64,
+    /// `total_ns` ÷ requests ended between the same edges.
+    pub per_request_ns: f64,
+    /// Part of the total that the pacer thread used; `None` in a closed loop.
+    pub pacer_ns: Option<u64>,
+    /// Time that runnable threads waited for a CPU.
+    pub run_queue_wait_ns: Option<u64>,
+    /// Busy time of the whole machine between the edges, in kernel ticks.
+    pub machine_busy_ns: Option<u64>,
+}
+
+/// Context switches of all threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switches {
+    /// A thread gave the CPU up.
+    pub voluntary: u64,
+    /// The kernel took the CPU away.
+    pub involuntary: u64,
+    /// Moves between CPUs.
+    pub migrations: Option<u64>,
+}
+
+/// Memory of the workers, in bytes; sums over the workers of a trial.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Resident set at `Ready`: before any lane, runtime, pool or socket.
+    pub baseline_rss_bytes: u64,
+    /// High-water mark of the resident set (`VmHWM`, reset at `Ready`).
+    pub peak_rss_bytes: u64,
+    /// Resident set half-way through the window, baseline included.
+    pub plateau_user_bytes: Option<u64>,
+    /// Live bytes of the allocator.
+    pub heap_bytes: Option<u64>,
+    /// Resident thread stacks.
+    pub stack_bytes: Option<u64>,
+    /// Page tables at the plateau (`VmPTE`), baseline included.
+    pub page_table_bytes: Option<u64>,
+    /// Kernel stacks at the plateau: threads × the kernel's stack size.
+    pub kernel_stack_bytes: Option<u64>,
+    /// Kernel memory of the workers' memory cgroup at the plateau, less that at `Ready`.
+    pub kernel_bytes: Option<u64>,
+    /// TCP buffers of the workers' memory cgroup.
+    pub socket_bytes: Option<u64>,
+    /// What no part accounts for.
+    pub unattributed_bytes: Option<u64>,
+}
+
+/// A condition on a trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// What it checks, in snake case.
+    pub name: String,
+    /// Whether failing it makes the trial `invalid` rather than `noisy`.
+    pub hard: bool,
+    /// Whether it held; `None` when it does not apply or could not be decided.
+    pub ok: Option<bool>,
+    /// What was seen.
+    pub value: Option<f64>,
+    /// What is allowed.
+    pub limit: Option<f64>,
+}
+
+/// What the target says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetUse {
+    /// Target processes that the driver started; zero when the target is external.
+    pub processes: u32,
+    /// Requests that reached it whole, warm-up included; `None` when it is external.
+    pub received: Option<u64>,
+    /// Its processor time; `None` when it is external.
+    pub cpu_ns: Option<u64>,
+}
+
+/// The largest share of any one worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LargestWorker {
+    /// Peak resident set.
+    pub peak_rss_bytes: u64,
+    /// Processor time.
+    pub cpu_total_ns: u64,
+    /// Threads.
+    pub threads_peak: u64,
+    /// Descriptors.
+    pub fds_peak: u64,
+}

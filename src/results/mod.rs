@@ -1,0 +1,5 @@
+//! What a trial left behind: the record, the run directory and the statistics of trials.
+
+pub mod format;
+pub mod stats;
+pub mod store;

@@ -1,0 +1,113 @@
+//! The few things that safe crates do not offer, each in one small function.
+//!
+//! This is the only module with `unsafe`; every block says why it is sound.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// An instant on CLOCK_MONOTONIC, in nanoseconds since boot: comparable between processes.
+pub type MonotonicNs = u64;
+
+/// Reads CLOCK_MONOTONIC through the vDSO, in nanoseconds.
+#[inline]
+pub fn now_ns() -> MonotonicNs {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * crate::units::SECOND_NS + now.tv_nsec as u64
+}
+
+/// Reads CLOCK_PROCESS_CPUTIME_ID: exact CPU time of all threads, exited ones too, in nanoseconds.
+pub fn process_cpu_ns() -> u64 {
+    let t = clock_gettime(ClockId::ProcessCPUTime);
+    t.tv_sec as u64 * crate::units::SECOND_NS + t.tv_nsec as u64
+}
+
+/// Reads CLOCK_THREAD_CPUTIME_ID of the calling thread, in nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    t.tv_sec as u64 * crate::units::SECOND_NS + t.tv_nsec as u64
+}
+
+/// Nanoseconds as a `timespec`.
+pub fn timespec(ns: u64) -> Timespec {
+    let second = crate::units::SECOND_NS;
+    Timespec { tv_sec: (ns / second) as i64, tv_nsec: (ns % second) as _ }
+}
+
+/// Sleeps until an absolute instant; returns at once when it has passed.
+///
+/// Absolute, so that lateness of one sleep never adds to the next.
+pub fn sleep_until_ns(at: MonotonicNs) {
+    let request = timespec(at);
+    while rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &request)
+        == Err(rustix::io::Errno::INTR)
+    {}
+}
+
+/// A page-aligned array of counters, shared between the worker that writes and the driver that reads.
+pub struct SharedCounters {
+    pointer: *const AtomicU64,
+    len: usize,
+}
+
+// SAFETY: the mapping lives as long as the value, and every access goes through atomics.
+#[expect(unsafe_code, reason = "a raw pointer to a shared mapping of atomics")]
+unsafe impl Send for SharedCounters {}
+// SAFETY: as above; atomics may be used from many threads at once.
+#[expect(unsafe_code, reason = "a raw pointer to a shared mapping of atomics")]
+unsafe impl Sync for SharedCounters {}
+
+impl SharedCounters {
+    /// Makes a memfd that holds `len` counters, all zero, and maps it for writing.
+    pub fn create(len: usize) -> std::io::Result<(Self, OwnedFd)> {
+        let fd = rustix::fs::memfd_create("duel-counters", rustix::fs::MemfdFlags::CLOEXEC)?;
+        rustix::fs::ftruncate(&fd, (len * size_of::<AtomicU64>()) as u64)?;
+        let map = Self::map(&fd, len, true)?;
+        Ok((map, fd))
+    }
+
+    /// Maps the counters of another process for reading.
+    ///
+    /// # Errors
+    /// Refuses a file shorter than `len` counters, since touching the missing part would be fatal.
+    pub fn open(fd: impl AsFd, len: usize) -> std::io::Result<Self> {
+        let size = rustix::fs::fstat(&fd)?.st_size as usize;
+        if size < len * size_of::<AtomicU64>() {
+            return Err(std::io::Error::other("the page of counters is too short"));
+        }
+        Self::map(fd, len, false)
+    }
+
+    fn map(fd: impl AsFd, len: usize, write: bool) -> std::io::Result<Self> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        let protection = if write { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let bytes = len * size_of::<AtomicU64>();
+        // SAFETY: the kernel chooses the address, so no existing mapping is replaced; the file is
+        // at least `bytes` long and is never truncated, so every page of the mapping stays valid.
+        #[expect(unsafe_code, reason = "mmap has no safe form")]
+        let pointer =
+            unsafe { mmap(std::ptr::null_mut(), bytes, protection, MapFlags::SHARED, &fd, 0)? };
+        Ok(Self { pointer: pointer.cast(), len })
+    }
+
+    /// The counters. A reader in another process must only load them.
+    pub fn as_slice(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is page-aligned, `len` counters long and lives as long as `self`.
+        #[expect(unsafe_code, reason = "a slice over the mapping")]
+        unsafe {
+            std::slice::from_raw_parts(self.pointer, self.len)
+        }
+    }
+}
+
+impl Drop for SharedCounters {
+    fn drop(&mut self) {
+        // SAFETY: the range is the one that `map` made, and no slice can outlive `self`.
+        #[expect(unsafe_code, reason = "munmap has no safe form")]
+        // A failure leaves the page mapped until exit, which harms nothing.
+        let _ = unsafe {
+            rustix::mm::munmap(self.pointer.cast_mut().cast(), self.len * size_of::<AtomicU64>())
+        };
+    }
+}
