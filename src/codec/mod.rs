@@ -1,1 +1,174 @@
-//! (placeholder)
+//! HTTP/1.1 on a lane's connection: one request written, one response read, nothing kept of it.
+//!
+//! A codec runs unchanged under every engine, so that two rows differ in scheduling alone:
+//!
+//! | codec | blocking socket | async socket |
+//! |---|---|---|
+//! | [`hyper`] | the lane's thread polls hyper's connection over [`hyper::BlockingIo`] | the lane's task polls it over [`hyper::AsyncIo`] |
+//!
+//! [`socket`] makes the sockets, the same options for all.
+
+pub mod hyper;
+pub mod socket;
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use ::bytes::Bytes;
+use http_body_util::Full;
+
+use crate::plan::Codec;
+use crate::plan::request::Rendered;
+use crate::record::ErrorKind;
+use socket::Route;
+
+/// Longest response head, and the most that hyper may buffer: no target can make a lane grow.
+pub const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Most header lines of a response.
+pub const MAX_HEADERS: usize = 100;
+
+/// A response that was read whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// Bytes read from the socket, head included.
+    pub received: u64,
+    /// CLOCK_MONOTONIC when the first byte had been read; `None` when one read held it all, so
+    /// that the end is the first byte's instant and no clock was read for it.
+    pub first_byte: Option<u64>,
+    /// Whether the connection may carry the next request.
+    pub keep: bool,
+}
+
+/// A request that did not complete; its connection is to be closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// `timeout` passed.
+    TimedOut,
+    /// Broke at a stage.
+    Error {
+        /// Where.
+        kind: ErrorKind,
+        /// What happened, for the first sample of its kind.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// An error at a stage.
+    pub fn new(kind: ErrorKind, message: impl std::fmt::Display) -> Self {
+        Failure::Error { kind, message: message.to_string() }
+    }
+}
+
+/// The mix, in the form that the codec sends.
+pub enum Prepared {
+    /// Heads and bodies for hyper.
+    Hyper(Vec<hyper::Template>),
+}
+
+/// One request, ready to be sent.
+pub enum Request<'p> {
+    /// hyper takes a request by value.
+    Hyper(http::Request<Full<Bytes>>, PhantomData<&'p ()>),
+}
+
+impl Prepared {
+    /// Prepares every entry of the mix for `codec`, before anything is measured.
+    pub fn new(codec: Codec, rendered: Vec<Rendered>) -> Self {
+        match codec {
+            Codec::Hyper => Prepared::Hyper(rendered.iter().map(hyper::Template::new).collect()),
+            Codec::Lean => unimplemented!(),
+        }
+    }
+
+    /// Entry `entry` of the mix.
+    pub fn request(&self, entry: usize) -> Request<'_> {
+        match self {
+            Prepared::Hyper(templates) => Request::Hyper(templates[entry].request(), PhantomData),
+        }
+    }
+
+    /// Bytes of entry `entry` on the wire.
+    pub fn wire_len(&self, entry: usize) -> u64 {
+        match self {
+            Prepared::Hyper(templates) => templates[entry].wire_len(),
+        }
+    }
+}
+
+/// A lane's connection on a blocking socket.
+pub enum BlockingConn {
+    /// hyper over a socket that blocks.
+    Hyper(Box<hyper::Blocking>),
+}
+
+impl BlockingConn {
+    /// Connects; `timeout` bounds the connect and each request.
+    ///
+    /// # Errors
+    /// A `connect` error.
+    pub fn connect(codec: Codec, route: &Route, timeout: Duration) -> Result<Self, Failure> {
+        let stream = route
+            .connect_blocking(timeout)
+            .map_err(|e| Failure::new(ErrorKind::Connect, format!("{}: {e}", route.target)))?;
+        let timeout_ns = timeout.as_nanos() as u64;
+        match codec {
+            Codec::Hyper => {
+                Ok(BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?)))
+            }
+            Codec::Lean => unimplemented!(),
+        }
+    }
+
+    /// Sends one request and reads its response until `deadline` on CLOCK_MONOTONIC.
+    ///
+    /// # Errors
+    /// See [`Failure`]; the connection is then of no further use.
+    pub fn exchange(&mut self, request: Request<'_>, deadline: u64) -> Result<Reply, Failure> {
+        match (self, request) {
+            (BlockingConn::Hyper(c), Request::Hyper(r, _)) => c.exchange_blocking(r, deadline),
+        }
+    }
+}
+
+/// A lane's connection on an async socket.
+pub enum AsyncConn {
+    /// hyper over tokio's socket.
+    Hyper(Box<hyper::Async>),
+}
+
+impl AsyncConn {
+    /// Connects; the caller bounds the time.
+    ///
+    /// # Errors
+    /// A `connect` error.
+    pub async fn connect(codec: Codec, route: Route) -> Result<Self, Failure> {
+        let stream = route
+            .connect_async()
+            .await
+            .map_err(|e| Failure::new(ErrorKind::Connect, format!("{}: {e}", route.target)))?;
+        match codec {
+            Codec::Hyper => Ok(AsyncConn::Hyper(Box::new(hyper::Async::new(stream).await?))),
+            Codec::Lean => unimplemented!(),
+        }
+    }
+
+    /// Whether an idle connection can still take a request.
+    pub async fn ready(&mut self) -> bool {
+        match self {
+            AsyncConn::Hyper(c) => c.ready().await,
+        }
+    }
+
+    /// Sends one request and reads its response; the caller bounds the time.
+    ///
+    /// # Errors
+    /// See [`Failure`]; the connection is then of no further use.
+    pub async fn exchange(&mut self, request: Request<'_>) -> Result<Reply, Failure> {
+        match (self, request) {
+            (AsyncConn::Hyper(c), Request::Hyper(r, _)) => c.exchange_async(r).await,
+        }
+    }
+}

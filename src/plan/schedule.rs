@@ -1,1 +1,197 @@
-//! (placeholder)
+//! When the requests of an open loop are to start: pure, absolute, never accumulated from timers.
+//!
+//! A schedule is one sequence for the whole trial. Worker w of p takes its arrivals
+//! i ≡ w (mod p), so that p workers together send exactly what one would.
+
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::{Arrivals, Extent, TrialPlan};
+use crate::units::SECOND_NS;
+
+/// Keeps the gaps of warm-up and window apart from each other and from other uses of the seed.
+const WARMUP_STREAM: u64 = 0x7761_726d_7570_0000;
+const WINDOW_STREAM: u64 = 0x7769_6e64_6f77_0000;
+
+/// One request of an open loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Index in the whole trial's sequence of its phase.
+    pub index: u64,
+    /// Intended start, in nanoseconds after the beginning of its phase.
+    pub offset_ns: u64,
+}
+
+/// The arrivals of one phase, in order.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    gaps: Gaps,
+    next: u64,
+    /// No arrival at or after this offset.
+    until_ns: u64,
+    /// No more arrivals than this.
+    most: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Gaps {
+    /// Arrival i at i ÷ rate, so that rounding never accumulates.
+    Constant { per_s: f64 },
+    /// The running sum is kept in `f64` nanoseconds: exact to 1 ns for over 100 days.
+    Poisson { mean_ns: f64, at_ns: f64, random: Box<Xoshiro256PlusPlus> },
+}
+
+impl Schedule {
+    /// The arrivals of the measured phase; empty for a closed loop.
+    pub fn window(plan: &TrialPlan) -> Self {
+        let (until_ns, most) = match plan.extent {
+            Extent::Requests(most) => (u64::MAX, most),
+            Extent::DurationNs(ns) => (ns, u64::MAX),
+        };
+        Self::new(plan, plan.seed ^ WINDOW_STREAM, until_ns, most)
+    }
+
+    /// The arrivals of the warm-up.
+    pub fn warmup(plan: &TrialPlan) -> Self {
+        Self::new(plan, plan.seed ^ WARMUP_STREAM, plan.warmup_ns, u64::MAX)
+    }
+
+    fn new(plan: &TrialPlan, seed: u64, until_ns: u64, most: u64) -> Self {
+        let per_s = plan.offered_per_s.unwrap_or(0.0);
+        let gaps = match plan.arrivals {
+            Arrivals::Poisson if per_s > 0.0 => {
+                let mut random = Box::new(Xoshiro256PlusPlus::seed_from_u64(seed));
+                let mean_ns = SECOND_NS as f64 / per_s;
+                // The first arrival comes one gap after the phase begins, as in a process that
+                // was running before.
+                let at_ns = exponential(&mut random, mean_ns);
+                Gaps::Poisson { mean_ns, at_ns, random }
+            }
+            _ => Gaps::Constant { per_s },
+        };
+        let most = if per_s > 0.0 && plan.arrivals.is_open() { most } else { 0 };
+        Schedule { gaps, next: 0, until_ns, most }
+    }
+
+    /// The arrivals of worker `worker` of `workers`.
+    pub fn share(self, worker: u32, workers: u32) -> impl Iterator<Item = Arrival> {
+        self.filter(move |a| a.index % u64::from(workers) == u64::from(worker))
+    }
+
+    /// How many arrivals worker `worker` of `workers` has, counted by running through them.
+    pub fn count_share(self, worker: u32, workers: u32) -> u64 {
+        self.share(worker, workers).count() as u64
+    }
+}
+
+/// An exponential gap by inversion; 1 − u is never zero since u < 1.
+fn exponential(random: &mut Xoshiro256PlusPlus, mean_ns: f64) -> f64 {
+    // 53 random bits as a fraction in [0, 1).
+    let u = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    -(1.0 - u).ln() * mean_ns
+}
+
+impl Iterator for Schedule {
+    type Item = Arrival;
+
+    fn next(&mut self) -> Option<Arrival> {
+        if self.next >= self.most {
+            return None;
+        }
+        let offset = match &mut self.gaps {
+            Gaps::Constant { per_s } => self.next as f64 * SECOND_NS as f64 / *per_s,
+            Gaps::Poisson { mean_ns, at_ns, random } => {
+                let at = *at_ns;
+                *at_ns += exponential(random, *mean_ns);
+                at
+            }
+        };
+        let offset_ns = offset as u64;
+        if offset_ns >= self.until_ns {
+            // The sequence never comes back below the end.
+            self.most = 0;
+            return None;
+        }
+        let index = self.next;
+        self.next += 1;
+        Some(Arrival { index, offset_ns })
+    }
+}
+
+/// How many of `total` requests worker `worker` of `workers` sends: those i ≡ worker (mod workers).
+pub fn share_of(total: u64, worker: u32, workers: u32) -> u64 {
+    let (worker, workers) = (u64::from(worker), u64::from(workers));
+    total / workers + u64::from(worker < total % workers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Pacer, RequestTemplate};
+
+    fn plan(arrivals: Arrivals, rate: f64, extent: Extent) -> TrialPlan {
+        TrialPlan {
+            arrivals,
+            offered_per_s: Some(rate),
+            extent,
+            warmup_ns: 0,
+            timeout_ns: SECOND_NS,
+            seed: 1,
+            pacer: Pacer::Precise,
+            keep_alive: true,
+            expect_status: vec![],
+            host: "x".into(),
+            mix: vec![RequestTemplate {
+                method: "GET".into(),
+                path: "/".into(),
+                weight: 1,
+                headers: vec![],
+                body: vec![],
+            }],
+        }
+    }
+
+    #[test]
+    fn constant_arrivals_do_not_drift() {
+        let day = Extent::DurationNs(86_400 * SECOND_NS);
+        let last = Schedule::window(&plan(Arrivals::Constant, 3.0, day)).last().unwrap();
+        assert_eq!(last.index, 3 * 86_400 - 1);
+        let exact = (last.index as f64 / 3.0 * 1e9) as u64;
+        assert!(last.offset_ns.abs_diff(exact) <= 1, "a third of a second, a day on: {last:?}");
+    }
+
+    #[test]
+    fn workers_share_the_one_sequence() {
+        let p = plan(Arrivals::Poisson, 1000.0, Extent::Requests(1001));
+        let whole: Vec<_> = Schedule::window(&p).collect();
+        let mut parts: Vec<_> = (0..3).flat_map(|w| Schedule::window(&p).share(w, 3)).collect();
+        parts.sort_by_key(|a| a.index);
+        assert_eq!(whole, parts);
+        assert_eq!(whole.len(), 1001);
+        assert_eq!((0..3).map(|w| share_of(1001, w, 3)).sum::<u64>(), 1001);
+        for w in 0..3 {
+            assert_eq!(Schedule::window(&p).count_share(w, 3), share_of(1001, w, 3));
+        }
+    }
+
+    #[test]
+    fn poisson_gaps_have_the_mean_and_deviation_of_the_law() {
+        let p = plan(Arrivals::Poisson, 1000.0, Extent::Requests(200_000));
+        let offsets: Vec<f64> = Schedule::window(&p).map(|a| a.offset_ns as f64).collect();
+        let gaps: Vec<f64> = offsets.windows(2).map(|w| w[1] - w[0]).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let var = gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        assert!((mean / 1e6 - 1.0).abs() < 0.01, "mean gap {mean} ns for 1 ms asked");
+        assert!((var.sqrt() / mean - 1.0).abs() < 0.01, "coefficient of variation is 1");
+        let other = Schedule::window(&TrialPlan { seed: 2, ..p }).next();
+        assert_ne!(other.unwrap().offset_ns, offsets[0] as u64, "the seed decides");
+    }
+
+    #[test]
+    fn a_window_shorter_than_an_interval_holds_the_first_arrival_only() {
+        let p = plan(Arrivals::Constant, 1.0 / 3600.0, Extent::DurationNs(SECOND_NS));
+        assert_eq!(Schedule::window(&p).count(), 1);
+        let p = plan(Arrivals::Closed, 1.0, Extent::Requests(5));
+        assert_eq!(Schedule::window(&p).count(), 0, "a closed loop has no schedule");
+    }
+}

@@ -1,4 +1,387 @@
-//! (placeholder)
-pub mod counters {
-    //! (placeholder)
+//! What happened, kept while it happens: one [`Recorder`] a worker, the same for every engine.
+//!
+//! * [`latency`] — histograms that any thread may record into, without locks or allocation.
+//! * [`counters`] — the shared page of started and ended requests that the driver maps.
+//!
+//! Memory is fixed at creation: it depends on the CPUs, never on the engine or the lanes, and
+//! every page is touched before the baseline is read.
+
+pub mod counters;
+pub mod latency;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::results::format::{Bytes, Errors};
+use counters::Counters;
+use latency::AtomicHistogram;
+
+/// The part of a trial that a request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Phase {
+    /// Before the window: counted in a ledger of its own, in no other figure.
+    Warmup = 0,
+    /// The measured phase.
+    Measured = 1,
+}
+
+/// The histograms of a worker; each is a field of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Channel {
+    /// end − actual start.
+    Service,
+    /// Actual start → first byte of the response.
+    FirstByte,
+    /// Time to connect.
+    Connect,
+    /// Actual start → failure.
+    Failed,
+    /// end − intended start.
+    Response,
+    /// actual − intended start.
+    StartDelay,
+    /// released − intended start.
+    PacerDelay,
+    /// actual start − released.
+    LaneWait,
+}
+
+impl Channel {
+    const ALL: [Channel; 8] = [
+        Channel::Service,
+        Channel::FirstByte,
+        Channel::Connect,
+        Channel::Failed,
+        Channel::Response,
+        Channel::StartDelay,
+        Channel::PacerDelay,
+        Channel::LaneWait,
+    ];
+    /// Channels that a closed loop has; an open loop has all of them.
+    const CLOSED: usize = 4;
+
+    /// The field of the record.
+    pub fn field(self) -> &'static str {
+        match self {
+            Channel::Service => "service_ns",
+            Channel::FirstByte => "first_byte_ns",
+            Channel::Connect => "connect_ns",
+            Channel::Failed => "failed_ns",
+            Channel::Response => "response_ns",
+            Channel::StartDelay => "start_delay_ns",
+            Channel::PacerDelay => "pacer_delay_ns",
+            Channel::LaneWait => "lane_wait_ns",
+        }
+    }
+}
+
+/// The stage at which a request failed; the columns of [`Errors`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum ErrorKind {
+    /// No connection.
+    Connect,
+    /// Request not written whole.
+    Write,
+    /// Connection ended or broke before or amid the head.
+    Read,
+    /// Not HTTP/1.x, or broken framing.
+    Protocol,
+    /// Unexpected status.
+    Status,
+    /// Body ended early or too long.
+    Body,
+}
+
+impl ErrorKind {
+    const NAMES: [&'static str; 6] = ["connect", "write", "read", "protocol", "status", "body"];
+}
+
+/// The four instants of a request of an open loop, or the two of a closed one; CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Copy)]
+pub struct Instants {
+    /// By the plan; `None` in a closed loop.
+    pub intended: Option<u64>,
+    /// When the pacer let it go; equals `start` in a closed loop.
+    pub released: u64,
+    /// Just before its first byte is written.
+    pub start: u64,
+    /// After its last byte was read.
+    pub end: u64,
+}
+
+/// What one CPU's lanes recorded. A lane keeps to one shard; shards never share a cache line.
+#[repr(align(128))]
+struct Shard {
+    histograms: Vec<AtomicHistogram>,
+    errors: [AtomicU64; 6],
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
+    reconnects: AtomicU64,
+    /// Completed in the measured phase, but after the window's end.
+    completed_late: AtomicU64,
+    /// Started in the measured phase, but after the window's end.
+    started_late: AtomicU64,
+    /// Time in service before the window's end of failed and late requests, whose service time
+    /// is not in the service histogram or reaches beyond the window.
+    in_service_other_ns: AtomicU64,
+    /// Service time of late completions, which the service histogram holds whole.
+    late_service_ns: AtomicU64,
+}
+
+/// Everything that a worker records.
+pub struct Recorder {
+    shards: Vec<Shard>,
+    counters: Counters,
+    samples: [OnceLock<String>; 6],
+    fewest: AtomicU64,
+    most: AtomicU64,
+    last_end: AtomicU64,
+}
+
+impl Recorder {
+    /// Makes `shards` shards, each with the histograms of an open or a closed loop, and touches
+    /// every page of them.
+    pub fn new(shards: usize, open_loop: bool, counters: Counters) -> Self {
+        let channels = if open_loop { Channel::ALL.len() } else { Channel::CLOSED };
+        let zero = || AtomicU64::new(0);
+        let shard = || Shard {
+            histograms: (0..channels).map(|_| AtomicHistogram::new()).collect(),
+            errors: std::array::from_fn(|_| zero()),
+            bytes_sent: zero(),
+            bytes_received: zero(),
+            reconnects: zero(),
+            completed_late: zero(),
+            started_late: zero(),
+            in_service_other_ns: zero(),
+            late_service_ns: zero(),
+        };
+        Recorder {
+            shards: (0..shards).map(|_| shard()).collect(),
+            counters,
+            samples: std::array::from_fn(|_| OnceLock::new()),
+            fewest: AtomicU64::new(u64::MAX),
+            most: AtomicU64::new(0),
+            last_end: AtomicU64::new(0),
+        }
+    }
+
+    /// Number of shards; a lane uses shard `lane % shards`.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shared page.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn histogram(&self, shard: usize, channel: Channel) -> Option<&AtomicHistogram> {
+        self.shards[shard].histograms.get(channel as usize)
+    }
+
+    fn record(&self, shard: usize, channel: Channel, ns: u64) {
+        if let Some(histogram) = self.histogram(shard, channel) {
+            histogram.record(ns);
+        }
+    }
+
+    /// A request is about to be written (or its connect failed).
+    #[inline]
+    pub fn started(&self, shard: usize, phase: Phase, start: u64, window_end: u64) {
+        self.counters.started(shard, phase);
+        if start >= window_end && phase == Phase::Measured {
+            self.shards[shard].started_late.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request completed: `sent` and `received` bytes, first response byte at `first_byte`.
+    #[inline]
+    pub fn completed(
+        &self,
+        shard: usize,
+        phase: Phase,
+        at: Instants,
+        first_byte: u64,
+        (sent, received): (u64, u64),
+        window_end: u64,
+    ) {
+        if phase == Phase::Measured {
+            let me = &self.shards[shard];
+            let service = at.end.saturating_sub(at.start);
+            me.histograms[Channel::Service as usize].record(service);
+            me.histograms[Channel::FirstByte as usize].record(first_byte.saturating_sub(at.start));
+            me.bytes_sent.fetch_add(sent, Relaxed);
+            me.bytes_received.fetch_add(received, Relaxed);
+            if let Some(intended) = at.intended {
+                self.record_open(shard, at, intended);
+            }
+            if at.end > window_end {
+                me.completed_late.fetch_add(1, Relaxed);
+                me.late_service_ns.fetch_add(service, Relaxed);
+                me.in_service_other_ns
+                    .fetch_add(window_end.saturating_sub(at.start), Relaxed);
+            }
+        }
+        self.counters.completed(shard, phase);
+    }
+
+    /// The delays of an open loop.
+    #[inline]
+    fn record_open(&self, shard: usize, at: Instants, intended: u64) {
+        let histograms = &self.shards[shard].histograms;
+        histograms[Channel::Response as usize].record(at.end.saturating_sub(intended));
+        self.record_start(shard, at, intended);
+    }
+
+    #[inline]
+    fn record_start(&self, shard: usize, at: Instants, intended: u64) {
+        let histograms = &self.shards[shard].histograms;
+        histograms[Channel::StartDelay as usize].record(at.start.saturating_sub(intended));
+        histograms[Channel::PacerDelay as usize].record(at.released.saturating_sub(intended));
+        histograms[Channel::LaneWait as usize].record(at.start.saturating_sub(at.released));
+    }
+
+    /// A request was given up at `at.end`: its times so far are lower bounds and are recorded.
+    pub fn timed_out(&self, shard: usize, phase: Phase, at: Instants, window_end: u64) {
+        if phase == Phase::Measured {
+            let service = at.end.saturating_sub(at.start);
+            self.record(shard, Channel::Service, service);
+            if let Some(intended) = at.intended {
+                self.record_open(shard, at, intended);
+            }
+            if at.end > window_end {
+                let me = &self.shards[shard];
+                me.late_service_ns.fetch_add(service, Relaxed);
+                me.in_service_other_ns
+                    .fetch_add(window_end.saturating_sub(at.start), Relaxed);
+            }
+        }
+        self.counters.timed_out(shard, phase);
+    }
+
+    /// A request failed at `at.end`. Its time goes to `failed_ns` only, so that a refused
+    /// connection after 50 µs improves nothing; its start delay is a fact all the same.
+    pub fn failed(
+        &self,
+        shard: usize,
+        phase: Phase,
+        at: Instants,
+        kind: ErrorKind,
+        message: &str,
+        window_end: u64,
+    ) {
+        self.samples[kind as usize].get_or_init(|| message.to_string());
+        if phase == Phase::Measured {
+            let me = &self.shards[shard];
+            self.record(shard, Channel::Failed, at.end.saturating_sub(at.start));
+            if let Some(intended) = at.intended {
+                self.record_start(shard, at, intended);
+            }
+            me.in_service_other_ns
+                .fetch_add(at.end.min(window_end).saturating_sub(at.start), Relaxed);
+            me.errors[kind as usize].fetch_add(1, Relaxed);
+        }
+        self.counters.failed(shard, phase);
+    }
+
+    /// A connection was made, at set-up or (`again`) later.
+    pub fn connected(&self, shard: usize, ns: u64, again: bool) {
+        self.record(shard, Channel::Connect, ns);
+        if again {
+            self.shards[shard].reconnects.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A lane ended after `served` requests of the measured phase, the last at `last_end`.
+    pub fn lane_ended(&self, served: u64, last_end: u64) {
+        self.last_end.fetch_max(last_end, Relaxed);
+        self.fewest.fetch_min(served, Relaxed);
+        self.most.fetch_max(served, Relaxed);
+    }
+
+    fn sum(&self, field: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards.iter().map(|s| field(s).load(Relaxed)).sum()
+    }
+
+    /// Errors of the measured phase.
+    pub fn errors(&self) -> Errors {
+        let column = |kind: ErrorKind| self.sum(|s| &s.errors[kind as usize]);
+        Errors {
+            connect: column(ErrorKind::Connect),
+            write: column(ErrorKind::Write),
+            read: column(ErrorKind::Read),
+            protocol: column(ErrorKind::Protocol),
+            status: column(ErrorKind::Status),
+            body: column(ErrorKind::Body),
+        }
+    }
+
+    /// Bytes of the measured phase.
+    pub fn bytes(&self) -> Bytes {
+        Bytes { sent: self.sum(|s| &s.bytes_sent), received: self.sum(|s| &s.bytes_received) }
+    }
+
+    /// Connections made after set-up.
+    pub fn reconnects(&self) -> u64 {
+        self.sum(|s| &s.reconnects)
+    }
+
+    /// Requests of the measured phase that completed after the window's end.
+    pub fn completed_late(&self) -> u64 {
+        self.sum(|s| &s.completed_late)
+    }
+
+    /// Requests of the measured phase that started after the window's end.
+    pub fn started_late(&self) -> u64 {
+        self.sum(|s| &s.started_late)
+    }
+
+    /// Fewest and most requests of one lane; `(0, 0)` when no lane ended.
+    pub fn served_range(&self) -> (u64, u64) {
+        let most = self.most.load(Relaxed);
+        (self.fewest.load(Relaxed).min(most), most)
+    }
+
+    /// When the last request of the measured phase ended; 0 when none did.
+    pub fn last_end(&self) -> u64 {
+        self.last_end.load(Relaxed)
+    }
+
+    /// Σ over requests of the time in service before the window's end, in nanoseconds.
+    pub fn in_service_ns(&self) -> u64 {
+        let service: f64 = (0..self.shards.len())
+            .filter_map(|s| self.histogram(s, Channel::Service))
+            .map(|h| h.to_hdr())
+            .map(|h| h.mean() * h.len() as f64)
+            .sum();
+        let late = self.sum(|s| &s.late_service_ns) as f64;
+        (service - late).max(0.0) as u64 + self.sum(|s| &s.in_service_other_ns)
+    }
+
+    /// Merged histograms by field of the record, those with samples only.
+    pub fn histograms(&self) -> BTreeMap<String, hdrhistogram::Histogram<u64>> {
+        Channel::ALL
+            .into_iter()
+            .filter_map(|channel| {
+                let mut merged = latency::empty();
+                for shard in 0..self.shards.len() {
+                    self.histogram(shard, channel)?.add_to(&mut merged);
+                }
+                (!merged.is_empty()).then(|| (channel.field().to_string(), merged))
+            })
+            .collect()
+    }
+
+    /// The first message of each kind of error.
+    pub fn error_samples(&self) -> BTreeMap<String, String> {
+        ErrorKind::NAMES
+            .iter()
+            .zip(&self.samples)
+            .filter_map(|(name, sample)| Some((name.to_string(), sample.get()?.clone())))
+            .collect()
+    }
 }

@@ -1,0 +1,366 @@
+//! A lane: one sequential executor of requests with one connection, blocking or async.
+//!
+//! [`BlockingLane`] and [`AsyncLane`] are twins: the same steps, with and without `.await`. What
+//! the steps decide stands once, in [`Lane`].
+
+use std::future::Future;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use super::claims::Chunk;
+use super::{Shot, Trial};
+use crate::codec::{AsyncConn, BlockingConn, Failure, Reply};
+use crate::record::{ErrorKind, Instants, Phase};
+use crate::sys::now_ns;
+
+/// After a failed connect a lane waits this long, doubling to [`BACKOFF_MOST_NS`].
+const BACKOFF_FIRST_NS: u64 = 10_000_000;
+const BACKOFF_MOST_NS: u64 = 1_000_000_000;
+
+/// What came of a shot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It was sent, or its connect failed: either way it is in the ledger.
+    Served,
+    /// The measured phase began before it could start: ask again.
+    PhaseChanged,
+    /// The plan's time is over: it was not started.
+    Over,
+}
+
+/// The half of a lane that knows no socket.
+pub(super) struct Lane {
+    id: u32,
+    phase: Phase,
+    chunk: Chunk,
+    served: u64,
+    last_end: u64,
+    backoff_ns: u64,
+}
+
+impl Lane {
+    fn new(trial: &Trial, id: u32) -> Self {
+        let phase = if trial.job.plan.warmup_ns > 0 { Phase::Warmup } else { Phase::Measured };
+        Lane {
+            id,
+            phase,
+            chunk: Chunk::default(),
+            served: 0,
+            last_end: 0,
+            backoff_ns: 0,
+        }
+    }
+
+    fn shard(&self, trial: &Trial) -> usize {
+        trial.shard(self.id)
+    }
+
+    /// The next request of a closed loop; `None` when all are claimed or the trial is stopped.
+    fn claim(&mut self, trial: &Trial) -> Option<Shot> {
+        if trial.is_cancelled() {
+            return None;
+        }
+        let local = trial.claims.next(self.phase, &mut self.chunk)?;
+        Some(Shot { index: trial.global_index(local), phase: self.phase, release: None })
+    }
+
+    /// Whether a shot may start at `start`, and in which phase a closed loop's falls.
+    fn admit(&mut self, trial: &Trial, shot: &Shot, start: u64) -> Result<(), Step> {
+        let phases = trial.phases();
+        if shot.release.is_some() {
+            return if start > phases.cutoff { Err(Step::Over) } else { Ok(()) };
+        }
+        if start >= phases.window_end {
+            return Err(Step::Over);
+        }
+        if shot.phase == Phase::Warmup && start >= phases.window_start {
+            self.phase = Phase::Measured;
+            return Err(Step::PhaseChanged);
+        }
+        Ok(())
+    }
+
+    fn started(&mut self, trial: &Trial, shot: &Shot, start: u64) {
+        let window_end = trial.phases().window_end;
+        trial.recorder.started(self.shard(trial), shot.phase, start, window_end);
+        if shot.phase == Phase::Measured {
+            self.served += 1;
+        }
+    }
+
+    fn instants(shot: &Shot, start: u64, end: u64) -> Instants {
+        match shot.release {
+            Some(r) => Instants { intended: Some(r.intended), released: r.released, start, end },
+            None => Instants { intended: None, released: start, start, end },
+        }
+    }
+
+    /// Books what came of a shot; says whether the connection may be kept.
+    fn settle(
+        &mut self,
+        trial: &Trial,
+        shot: &Shot,
+        (start, end): (u64, u64),
+        result: Result<Reply, Failure>,
+    ) -> bool {
+        let at = Self::instants(shot, start, end);
+        let shard = self.shard(trial);
+        let window_end = trial.phases().window_end;
+        if shot.phase == Phase::Measured {
+            self.last_end = end;
+        }
+        let (kind, message, keep) = match result {
+            Ok(reply) if trial.expects(reply.status) => {
+                let bytes = (trial.wire_len(shot.index), reply.received);
+                let first_byte = reply.first_byte.unwrap_or(end);
+                trial.recorder.completed(shard, shot.phase, at, first_byte, bytes, window_end);
+                return reply.keep;
+            }
+            Ok(reply) => (ErrorKind::Status, format!("status {}", reply.status), reply.keep),
+            Err(Failure::TimedOut) => {
+                trial.recorder.timed_out(shard, shot.phase, at, window_end);
+                return false;
+            }
+            Err(Failure::Error { kind, message }) => (kind, message, false),
+        };
+        trial.recorder.failed(shard, shot.phase, at, kind, &message, window_end);
+        keep
+    }
+
+    /// Books a connection made in `begun..now`.
+    fn connected(&mut self, trial: &Trial, begun: u64, again: bool) {
+        self.backoff_ns = 0;
+        trial.recorder.connected(self.shard(trial), now_ns() - begun, again);
+    }
+
+    /// Books a connect that failed with the request that needed it; says how long to wait.
+    fn connect_failed(
+        &mut self,
+        trial: &Trial,
+        shot: &Shot,
+        begun: u64,
+        failure: Failure,
+    ) -> Duration {
+        let now = now_ns();
+        self.started(trial, shot, begun);
+        // A connect that takes too long is a connect error: the timeout bounds requests.
+        let failure = match failure {
+            Failure::TimedOut => Failure::new(ErrorKind::Connect, "connect timed out"),
+            other => other,
+        };
+        self.settle(trial, shot, (begun, now), Err(failure));
+        self.backoff_ns = (self.backoff_ns * 2).clamp(BACKOFF_FIRST_NS, BACKOFF_MOST_NS);
+        let phases = trial.phases();
+        let end = if shot.release.is_some() { phases.cutoff } else { phases.window_end };
+        Duration::from_nanos(self.backoff_ns.min(end.saturating_sub(now)))
+    }
+
+    fn ended(&self, trial: &Trial) {
+        trial.recorder.lane_ended(self.served, self.last_end);
+    }
+}
+
+/// A lane on a blocking socket: a thread, or a slot of the pool.
+pub(super) struct BlockingLane {
+    lane: Lane,
+    connection: Option<BlockingConn>,
+}
+
+impl BlockingLane {
+    pub(super) fn new(trial: &Trial, id: u32) -> Self {
+        BlockingLane { lane: Lane::new(trial, id), connection: None }
+    }
+
+    /// Connects at set-up and tells the monitor; a refusal is tried again with the first request.
+    pub(super) fn connect_first(&mut self, trial: &Trial) {
+        let begun = now_ns();
+        match self.connect(trial) {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.lane.connected(trial, begun, false);
+                trial.progress.connected();
+            }
+            Err(_) => trial.progress.refused(),
+        }
+    }
+
+    fn connect(&self, trial: &Trial) -> Result<BlockingConn, Failure> {
+        BlockingConn::connect(trial.job.codec, &trial.route(self.lane.id), trial.timeout())
+    }
+
+    /// Runs a closed loop until the plan is done.
+    pub(super) fn run_closed(&mut self, trial: &Trial) {
+        while self.step_closed(trial) {}
+    }
+
+    /// One request of a closed loop; `false` when there is none left.
+    pub(super) fn step_closed(&mut self, trial: &Trial) -> bool {
+        match self.lane.claim(trial) {
+            Some(shot) => self.serve(trial, &shot) != Step::Over,
+            None => false,
+        }
+    }
+
+    /// Sends one request and reads its response.
+    pub(super) fn serve(&mut self, trial: &Trial, shot: &Shot) -> Step {
+        if self.connection.is_none() {
+            let begun = now_ns();
+            if let Err(step) = self.lane.admit(trial, shot, begun) {
+                return step;
+            }
+            match self.connect(trial) {
+                Ok(connection) => {
+                    self.connection = Some(connection);
+                    self.lane.connected(trial, begun, true);
+                }
+                Err(failure) => {
+                    let pause = self.lane.connect_failed(trial, shot, begun, failure);
+                    std::thread::sleep(pause);
+                    return Step::Served;
+                }
+            }
+        }
+        let connection = self.connection.as_mut().expect("connected above");
+        let request = trial.request(shot.index);
+        let start = now_ns();
+        if let Err(step) = self.lane.admit(trial, shot, start) {
+            return step;
+        }
+        self.lane.started(trial, shot, start);
+        let result = connection.exchange(request, start + trial.job.plan.timeout_ns);
+        if !self.lane.settle(trial, shot, (start, now_ns()), result) {
+            self.connection = None;
+        }
+        Step::Served
+    }
+
+    /// Books the lane's end.
+    pub(super) fn ended(&self, trial: &Trial) {
+        self.lane.ended(trial);
+        trial.progress.lane_ended();
+    }
+}
+
+/// A lane on an async socket: a task.
+pub(super) struct AsyncLane {
+    lane: Lane,
+    connection: Option<AsyncConn>,
+}
+
+impl AsyncLane {
+    pub(super) fn new(trial: &Trial, id: u32) -> Self {
+        AsyncLane { lane: Lane::new(trial, id), connection: None }
+    }
+
+    /// Connects at set-up and tells the monitor; a refusal is tried again with the first request.
+    pub(super) async fn connect_first(&mut self, trial: &Trial) {
+        let begun = now_ns();
+        match self.connect(trial).await {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.lane.connected(trial, begun, false);
+                trial.progress.connected();
+            }
+            Err(_) => trial.progress.refused(),
+        }
+    }
+
+    async fn connect(&self, trial: &Trial) -> Result<AsyncConn, Failure> {
+        let connect = AsyncConn::connect(trial.job.codec, trial.route(self.lane.id));
+        // Boxed, since connecting is rare and its state would stay part of every lane.
+        let bounded = tokio::time::timeout(trial.timeout(), connect);
+        Box::pin(bounded).await.unwrap_or(Err(Failure::TimedOut))
+    }
+
+    /// Runs a closed loop until the plan is done.
+    pub(super) async fn run_closed(&mut self, trial: &Trial, mut timer: Pin<&mut Timer>) {
+        while let Some(shot) = self.lane.claim(trial) {
+            if self.serve(trial, &shot, timer.as_mut()).await == Step::Over {
+                break;
+            }
+        }
+    }
+
+    /// Sends one request and reads its response.
+    pub(super) async fn serve(&mut self, trial: &Trial, shot: &Shot, timer: Pin<&mut Timer>) -> Step {
+        // An idle connection may have been closed by the target since; a task can see that.
+        if shot.release.is_some()
+            && let Some(connection) = &mut self.connection
+            && !connection.ready().await
+        {
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            let begun = now_ns();
+            if let Err(step) = self.lane.admit(trial, shot, begun) {
+                return step;
+            }
+            match self.connect(trial).await {
+                Ok(connection) => {
+                    self.connection = Some(connection);
+                    self.lane.connected(trial, begun, true);
+                }
+                Err(failure) => {
+                    let pause = self.lane.connect_failed(trial, shot, begun, failure);
+                    Box::pin(tokio::time::sleep(pause)).await;
+                    return Step::Served;
+                }
+            }
+        }
+        let connection = self.connection.as_mut().expect("connected above");
+        let request = trial.request(shot.index);
+        let timeout = trial.job.plan.timeout_ns;
+        let start = now_ns();
+        if let Err(step) = self.lane.admit(trial, shot, start) {
+            return step;
+        }
+        self.lane.started(trial, shot, start);
+        let result = bound(timer, start + timeout, connection.exchange(request)).await;
+        if !self.lane.settle(trial, shot, (start, now_ns()), result) {
+            self.connection = None;
+        }
+        Step::Served
+    }
+
+    /// Books the lane's end.
+    pub(super) fn ended(&self, trial: &Trial) {
+        self.lane.ended(trial);
+        trial.progress.lane_ended();
+    }
+}
+
+/// One lazily re-armed timer a lane: it is moved when it fires, not with each request, so that a
+/// request costs no work on the timer wheel.
+pub(super) type Timer = Sleep;
+
+/// A timer that first looks after `timeout`.
+pub(super) fn timer(timeout: Duration) -> Timer {
+    tokio::time::sleep(timeout)
+}
+
+/// Bounds an exchange by `deadline` on CLOCK_MONOTONIC.
+async fn bound<T>(
+    mut timer: Pin<&mut Timer>,
+    deadline: u64,
+    exchange: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut exchange = pin!(exchange);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(result);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let left = deadline.saturating_sub(now_ns());
+            if left == 0 {
+                return Poll::Ready(Err(Failure::TimedOut));
+            }
+            timer.as_mut().reset(tokio::time::Instant::now() + Duration::from_nanos(left));
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,224 @@
+//! How lanes are run: five engines over one codec and one recorder.
+//!
+//! An engine takes a [`Trial`], makes its lanes, connects and parks them, and runs them until the
+//! plan is done. It knows no TOML and no paths, computes no statistics, and differs from the
+//! others in scheduling alone: [`threads`], [`rayon`] and [`tokio`] are twins around [`lane`].
+//!
+//! A worker's main thread is the monitor: it runs no lane under any engine, so that it can read
+//! the window's edges in the same way for all.
+
+mod claims;
+mod gate;
+mod lane;
+mod pacer;
+mod rayon;
+mod sequential;
+mod threads;
+mod tokio;
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::codec::{Prepared, Request};
+use crate::codec::socket::Route;
+use crate::plan::request::Mix;
+use crate::plan::schedule::{Schedule, share_of};
+use crate::plan::{Engine, Extent};
+use crate::protocol::Job;
+use crate::record::{Phase, Recorder};
+use claims::Claims;
+pub use gate::{Gate, Progress};
+
+/// Lanes that connect at once: below the usual backlog of a listening socket, whose overflow would
+/// cost a second of retransmission.
+const MOST_CONNECTING: u32 = 128;
+
+/// The instants of a trial on CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Copy)]
+pub struct Phases {
+    /// Warm-up begins.
+    pub start: u64,
+    /// The window begins.
+    pub window_start: u64,
+    /// The window ends; `u64::MAX` when it ends with the last request.
+    pub window_end: u64,
+    /// Open loops: a release that has no lane by then stays unsent.
+    pub cutoff: u64,
+}
+
+impl Phases {
+    fn new(start: u64, job: &Job) -> Self {
+        let window_start = start + job.plan.warmup_ns;
+        let window_end = match job.plan.extent {
+            Extent::DurationNs(ns) => window_start + ns,
+            Extent::Requests(_) => u64::MAX,
+        };
+        let cutoff = window_end.saturating_add(job.plan.timeout_ns);
+        Phases { start, window_start, window_end, cutoff }
+    }
+}
+
+/// One request to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shot {
+    /// Index in the trial's sequence of its phase; decides which entry of the mix is sent.
+    pub(crate) index: u64,
+    pub(crate) phase: Phase,
+    /// Intended start and the instant of the release; `None` in a closed loop.
+    pub(crate) release: Option<Release>,
+}
+
+/// An open loop's part of a shot: the intended start travels with the request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Release {
+    pub(crate) intended: u64,
+    pub(crate) released: u64,
+}
+
+/// Everything that the lanes of a worker share.
+pub struct Trial {
+    /// What to do.
+    pub job: Job,
+    /// What happened.
+    pub recorder: Recorder,
+    /// Lanes connected, parked and ended.
+    pub progress: Progress,
+    /// Opens at Start.
+    pub start_gate: Gate,
+    /// Opens when the worker has read its last figures, so that threads stay to be counted.
+    pub exit_gate: Gate,
+    mix: Mix,
+    prepared: Prepared,
+    claims: Claims,
+    phases: OnceLock<Phases>,
+    cancelled: AtomicBool,
+    pacer_cpu_ns: OnceLock<u64>,
+}
+
+impl Trial {
+    /// Prepares a trial; makes no lane, runtime, pool or socket.
+    pub fn new(job: Job, mix: Mix, prepared: Prepared, recorder: Recorder) -> Self {
+        let planned = match job.plan.extent {
+            Extent::Requests(n) => share_of(n, job.worker, job.workers),
+            Extent::DurationNs(_) => u64::MAX,
+        };
+        Trial {
+            claims: Claims::new(planned, job.lanes),
+            recorder,
+            progress: Progress::new(),
+            start_gate: Gate::new(),
+            exit_gate: Gate::new(),
+            mix,
+            prepared,
+            phases: OnceLock::new(),
+            cancelled: AtomicBool::new(false),
+            pacer_cpu_ns: OnceLock::new(),
+            job,
+        }
+    }
+
+    /// Sets the instants and lets the lanes go; call it at the start instant.
+    pub fn begin(&self, start_at_ns: u64) {
+        self.set_start(start_at_ns);
+        self.start_gate.open();
+    }
+
+    /// Sets the instants of the trial, once.
+    pub fn set_start(&self, start_at_ns: u64) {
+        let _ = self.phases.set(Phases::new(start_at_ns, &self.job));
+    }
+
+    /// The instants. Lanes ask after the start gate has opened, when they are set.
+    pub fn phases(&self) -> &Phases {
+        self.phases.get().expect("lanes run only after the start gate, which follows set_start")
+    }
+
+    /// Stops the trial: lanes start no further request and do not wait for their next.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Relaxed);
+        self.progress.wake();
+        self.start_gate.open();
+    }
+
+    /// Whether the trial was stopped.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
+
+    /// CPU time of the pacer's thread, once it has ended; `None` where lanes pace themselves.
+    pub fn pacer_cpu_ns(&self) -> Option<u64> {
+        self.pacer_cpu_ns.get().copied()
+    }
+
+    /// Requests of this worker that the plan asks for, by phase; `None` for what only the run
+    /// decides (a closed loop by duration, or its warm-up).
+    pub fn planned(&self, phase: Phase) -> Option<u64> {
+        let plan = &self.job.plan;
+        let (worker, workers) = (self.job.worker, self.job.workers);
+        match (phase, plan.arrivals.is_open(), plan.extent) {
+            (Phase::Measured, _, Extent::Requests(n)) => Some(share_of(n, worker, workers)),
+            (Phase::Measured, true, _) => Some(Schedule::window(plan).count_share(worker, workers)),
+            (Phase::Warmup, true, _) => Some(Schedule::warmup(plan).count_share(worker, workers)),
+            (_, false, _) => None,
+        }
+    }
+
+    pub(crate) fn is_open_loop(&self) -> bool {
+        self.job.plan.arrivals.is_open()
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_nanos(self.job.plan.timeout_ns)
+    }
+
+    fn shard(&self, lane: u32) -> usize {
+        lane as usize % self.recorder.shards()
+    }
+
+    fn route(&self, lane: u32) -> Route {
+        let job = &self.job;
+        let target = job.targets[job.worker as usize % job.targets.len()];
+        let total = u64::from(job.lanes) * u64::from(job.workers);
+        Route::new(target, job.worker, lane, total)
+    }
+
+    /// Index in the whole trial of this worker's request number `local`.
+    fn global_index(&self, local: u64) -> u64 {
+        local * u64::from(self.job.workers) + u64::from(self.job.worker)
+    }
+
+    fn expects(&self, status: u16) -> bool {
+        let expected = &self.job.plan.expect_status;
+        if expected.is_empty() { (200..400).contains(&status) } else { expected.contains(&status) }
+    }
+
+    fn request(&self, index: u64) -> Request<'_> {
+        self.prepared.request(self.mix.pick(index))
+    }
+
+    /// Bytes that request `index` has on the wire.
+    fn wire_len(&self, index: u64) -> u64 {
+        self.prepared.wire_len(self.mix.pick(index))
+    }
+
+    /// Name of lane threads, short enough for the kernel's 15 characters.
+    fn thread_name(&self, lane: u32) -> String {
+        format!("lane-{lane}")
+    }
+}
+
+/// Builds the engine and runs it from Go to the last lane's end.
+///
+/// Returns when every lane has ended. Set-up errors are told to [`Progress`], which the monitor
+/// watches; nothing here panics for want of a thread.
+pub fn run(trial: &Arc<Trial>) -> Result<(), String> {
+    match trial.job.engine {
+        Engine::Sequential => sequential::run(trial),
+        Engine::Threads => threads::run(trial),
+        Engine::Rayon => rayon::run(trial),
+        Engine::Tokio => tokio::run_multi_thread(trial),
+        Engine::TokioSingle => tokio::run_current_thread(trial),
+    }
+}

@@ -1,0 +1,107 @@
+//! One rayon job a request, blocking sockets: the pool does the scheduling.
+//!
+//! A slot owns a connection. In a closed loop the job that serves a slot's request spawns the
+//! slot's next job; in an open loop each release is one FIFO job, which borrows a free slot.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::lane::BlockingLane;
+use super::{MOST_CONNECTING, Shot, Trial, pacer};
+
+pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
+    let lanes = trial.job.lanes;
+    let threads = trial.job.rayon_threads;
+    trial.progress.expect(lanes);
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads as usize)
+        .stack_size(trial.job.stack_size_bytes as usize)
+        .thread_name(|i| format!("pool-{i}"))
+        .build()
+        .map_err(|e| format!("a pool of {threads} threads could not be started: {e}"))?;
+    let slots = connect_slots(trial, &pool);
+    trial.start_gate.wait();
+    if trial.is_open_loop() {
+        run_open(trial, &pool, &slots);
+    } else {
+        while let Some(lane) = slots.pop() {
+            let trial = trial.clone();
+            pool.spawn_fifo(move || step(&trial, lane));
+        }
+    }
+    trial.exit_gate.wait();
+    Ok(())
+}
+
+/// Connects every slot in the pool's own threads.
+fn connect_slots(trial: &Arc<Trial>, pool: &ThreadPool) -> Arc<ArrayQueue<Box<BlockingLane>>> {
+    let slots = Arc::new(ArrayQueue::new(trial.job.lanes as usize));
+    for id in 0..trial.job.lanes {
+        let (slots, trial) = (slots.clone(), trial.clone());
+        pool.spawn_fifo({
+            let trial = trial.clone();
+            move || {
+                let mut lane = Box::new(BlockingLane::new(&trial, id));
+                lane.connect_first(&trial);
+                put(&slots, lane);
+            }
+        });
+        trial.progress.throttle(id + 1, MOST_CONNECTING, || trial.is_cancelled());
+    }
+    // A slot is told as settled just before it is put back; Start follows far later, but a
+    // closed loop that drained the queue too early would lose lanes.
+    while slots.len() < trial.job.lanes as usize && !trial.is_cancelled() {
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    slots
+}
+
+/// One request of a closed loop, then the slot's next job.
+fn step(trial: &Arc<Trial>, mut lane: Box<BlockingLane>) {
+    if !trial.is_cancelled() && lane.step_closed(trial) {
+        let trial = trial.clone();
+        rayon::spawn_fifo(move || step(&trial, lane));
+    } else {
+        lane.ended(trial);
+    }
+}
+
+fn run_open(trial: &Arc<Trial>, pool: &ThreadPool, slots: &Arc<ArrayQueue<Box<BlockingLane>>>) {
+    if !trial.is_cancelled() {
+        pacer::pace(trial, |shot| {
+            let (trial, slots) = (trial.clone(), slots.clone());
+            pool.spawn_fifo(move || serve(&trial, &slots, &shot));
+        });
+    }
+    // FIFO jobs spawned last run after the releases: each retires one slot.
+    for _ in 0..trial.job.lanes {
+        let (trial, slots) = (trial.clone(), slots.clone());
+        pool.spawn_fifo(move || take(&slots).ended(&trial));
+    }
+}
+
+fn serve(trial: &Trial, slots: &ArrayQueue<Box<BlockingLane>>, shot: &Shot) {
+    if trial.is_cancelled() {
+        return;
+    }
+    let mut lane = take(slots);
+    lane.serve(trial, shot);
+    put(slots, lane);
+}
+
+/// A free slot. The pool has at most as many threads as slots, so one is free or about to be.
+fn take(slots: &ArrayQueue<Box<BlockingLane>>) -> Box<BlockingLane> {
+    loop {
+        match slots.pop() {
+            Some(lane) => return lane,
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
+fn put(slots: &ArrayQueue<Box<BlockingLane>>, lane: Box<BlockingLane>) {
+    let full = slots.push(lane).is_err();
+    debug_assert!(!full, "the queue has room for every slot");
+}

@@ -1,0 +1,42 @@
+//! One lane on one thread: the requests one after another. `lanes` is ignored.
+
+use std::sync::Arc;
+
+use super::lane::{BlockingLane, Step};
+use super::{Release, Trial, pacer};
+use crate::sys::{now_ns, sleep_until_ns};
+
+pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
+    trial.progress.expect(1);
+    let mut lane = BlockingLane::new(trial, 0);
+    lane.connect_first(trial);
+    trial.start_gate.wait();
+    if trial.is_open_loop() {
+        run_open(trial, &mut lane);
+    } else {
+        lane.run_closed(trial);
+    }
+    lane.ended(trial);
+    trial.exit_gate.wait();
+    Ok(())
+}
+
+/// The lane paces itself: a request whose time came while the lane was busy was due, and so
+/// released, at its intended start; it waited for the lane, not for the pacer.
+fn run_open(trial: &Trial, lane: &mut BlockingLane) {
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    for (intended, shot) in pacer::shots(trial) {
+        if trial.is_cancelled() {
+            return;
+        }
+        let shot = if now_ns() < intended {
+            sleep_until_ns(intended);
+            pacer::release(intended, shot)
+        } else {
+            super::Shot { release: Some(Release { intended, released: intended }), ..shot }
+        };
+        if lane.serve(trial, &shot) == Step::Over {
+            return;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The shared page: started and ended requests by shard, always on.
+//!
+//! The worker adds, the driver maps the page read-only for progress, in-flight samples and the
+//! timeline. A shard is [`STRIDE`] counters, one cache line pair, so that shards do not contend.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Phase;
+use crate::results::format::Ledger;
+use crate::sys::SharedCounters;
+
+/// Counters of a shard: 16 × 8 bytes.
+pub const STRIDE: usize = 16;
+
+const STARTED: usize = 0;
+const COMPLETED: usize = 2;
+const FAILED: usize = 4;
+const TIMED_OUT: usize = 6;
+
+/// The page, on either side.
+pub struct Counters {
+    page: SharedCounters,
+    shards: usize,
+}
+
+/// A reading of the page, summed over shards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests started.
+    pub started: u64,
+    /// Requests completed.
+    pub completed: u64,
+    /// Requests failed.
+    pub failed: u64,
+    /// Requests given up.
+    pub timed_out: u64,
+}
+
+impl Counts {
+    /// Requests ended, however they ended.
+    pub fn ended(&self) -> u64 {
+        self.completed + self.failed + self.timed_out
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> u64 {
+        self.started.saturating_sub(self.ended())
+    }
+
+    /// The ledger of a phase in which `planned` requests were asked for: what started and has not
+    /// ended is timed out, what has not started is unsent.
+    pub fn ledger(&self, planned: u64) -> Ledger {
+        Ledger {
+            planned,
+            completed: self.completed,
+            failed: self.failed,
+            timed_out: self.started - self.completed - self.failed,
+            unsent: planned - self.started,
+        }
+    }
+}
+
+impl Counters {
+    /// Makes the page of a worker; the descriptor is for the driver to open.
+    pub fn create(shards: usize) -> std::io::Result<(Self, OwnedFd)> {
+        let (page, fd) = SharedCounters::create(shards * STRIDE)?;
+        Ok((Counters { page, shards }, fd))
+    }
+
+    /// Maps a worker's page for reading.
+    pub fn open(fd: impl AsFd, shards: usize) -> std::io::Result<Self> {
+        Ok(Counters { page: SharedCounters::open(fd, shards * STRIDE)?, shards })
+    }
+
+    #[inline]
+    fn add(&self, shard: usize, counter: usize, phase: Phase) {
+        self.page.as_slice()[shard * STRIDE + counter + phase as usize].fetch_add(1, Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn started(&self, shard: usize, phase: Phase) {
+        self.add(shard, STARTED, phase);
+    }
+
+    #[inline]
+    pub(super) fn completed(&self, shard: usize, phase: Phase) {
+        self.add(shard, COMPLETED, phase);
+    }
+
+    pub(super) fn failed(&self, shard: usize, phase: Phase) {
+        self.add(shard, FAILED, phase);
+    }
+
+    pub(super) fn timed_out(&self, shard: usize, phase: Phase) {
+        self.add(shard, TIMED_OUT, phase);
+    }
+
+    fn sum(&self, counter: usize, phase: Phase) -> u64 {
+        let at = counter + phase as usize;
+        let page: &[AtomicU64] = self.page.as_slice();
+        (0..self.shards).map(|s| page[s * STRIDE + at].load(Relaxed)).sum()
+    }
+
+    /// Reads one phase. Ends are read before starts, so that `started ≥ ended` always.
+    pub fn read(&self, phase: Phase) -> Counts {
+        let timed_out = self.sum(TIMED_OUT, phase);
+        let failed = self.sum(FAILED, phase);
+        let completed = self.sum(COMPLETED, phase);
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        let started = self.sum(STARTED, phase);
+        Counts { started, completed, failed, timed_out }
+    }
+}
