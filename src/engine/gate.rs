@@ -184,6 +184,11 @@ impl Progress {
         self.with(|s| SetUp { connected: s.connected, error: s.error.clone() })
     }
 
+    /// Waits until `until`, or `stop`; the engine's end does not shorten a window.
+    pub fn wait_until(&self, until: u64, stop: impl Fn() -> bool) {
+        self.wait(until, |_| stop());
+    }
+
     /// Waits until the engine has ended, `stop`, or `until`; says whether it has ended.
     pub fn wait_end(&self, until: u64, stop: impl Fn() -> bool) -> bool {
         self.wait(until, |s| s.ended || stop());

@@ -55,8 +55,8 @@ impl Counts {
             planned,
             completed: self.completed,
             failed: self.failed,
-            timed_out: self.started - self.completed - self.failed,
-            unsent: planned - self.started,
+            timed_out: self.started.saturating_sub(self.completed + self.failed),
+            unsent: planned.saturating_sub(self.started),
         }
     }
 }

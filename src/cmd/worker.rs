@@ -1,0 +1,365 @@
+//! `duel worker`: the child that runs one trial; the other end of [`crate::protocol`].
+//!
+//! The main thread is the monitor: it runs no lane, reads the window's edges and answers the
+//! driver. A second thread reads standard input, whose end means *cancel*. Both exist before the
+//! baseline is read.
+
+use std::collections::BTreeMap;
+use std::io::{BufReader, stdin, stdout};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, bail};
+
+use crate::codec::Prepared;
+use crate::engine::{self, Trial};
+use crate::plan::Extent;
+use crate::plan::request::{Mix, render};
+use crate::protocol::{Armed, Frame, FrameError, Job, Outcome, PROTOCOL_VERSION, Ready};
+use crate::record::counters::{Counters, Counts};
+use crate::record::usage::{Edge, ProcessUse, Usage, reset_hwm};
+use crate::record::{Phase, Recorder, latency};
+use crate::results::format::{Ledger, Memory, MinMax};
+use crate::sys::{now_ns, sleep_until_ns};
+
+/// More shards than this gain nothing: they only cost memory and time to merge.
+const MOST_SHARDS: usize = 16;
+/// How often the monitor looks whether half of the requests have ended.
+const LOOK_NS: u64 = 20_000_000;
+/// How long lanes may take to end after a cancel before what they do is counted as timed out.
+const CANCEL_GRACE_NS: u64 = 100_000_000;
+
+/// Runs one trial by the frames on standard input and output.
+pub fn run() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("duel worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("cannot ask to be killed together with the driver")?;
+    let running: Arc<OnceLock<Arc<Trial>>> = Arc::default();
+    let frames = read_frames(running.clone())?;
+    let Frame::Job(job) = next(&frames)? else { bail!("the first frame must be a job") };
+    let prepared = Prepare::new(job)?;
+    let trial = prepared.trial.clone();
+    let _ = running.set(trial.clone());
+    send(&Frame::Ready(prepared.ready))?;
+
+    let Frame::Go(_) = next(&frames)? else { bail!("a job is followed by go") };
+    let armed = set_up(&trial);
+    let failed = armed.error.is_some();
+    send(&Frame::Armed(armed))?;
+    if failed {
+        // Lanes may still be waiting for one another; the process ends them all.
+        std::process::exit(0);
+    }
+
+    let Frame::Start(start) = next(&frames)? else { bail!("armed is followed by start") };
+    let outcome = Monitor::new(&trial, prepared.baseline).watch(start.at_ns);
+    send(&Frame::Outcome(outcome))?;
+    // Thousands of parked threads need no farewell.
+    std::process::exit(0)
+}
+
+/// Reads frames on a thread of its own, so that the end of standard input is seen at any time.
+fn read_frames(
+    running: Arc<OnceLock<Arc<Trial>>>,
+) -> anyhow::Result<Receiver<Result<Frame, FrameError>>> {
+    let (sender, receiver) = channel();
+    std::thread::Builder::new()
+        .name("frames".into())
+        .spawn(move || {
+            let mut input = BufReader::new(stdin().lock());
+            loop {
+                let frame = Frame::read_from(&mut input);
+                let last = frame.is_err();
+                // The receiver is gone only when the process is ending.
+                let _ = sender.send(frame);
+                if last {
+                    if let Some(trial) = running.get() {
+                        trial.cancel();
+                    }
+                    return;
+                }
+            }
+        })
+        .context("cannot start the thread that reads frames")?;
+    Ok(receiver)
+}
+
+fn next(frames: &Receiver<Result<Frame, FrameError>>) -> anyhow::Result<Frame> {
+    Ok(frames.recv().context("the reading thread ended")??)
+}
+
+fn send(frame: &Frame) -> anyhow::Result<()> {
+    frame.write_to(&mut stdout().lock()).with_context(|| format!("cannot send {}", frame.name()))
+}
+
+/// What stands before the baseline: the plan rendered, the recorder made and touched.
+struct Prepare {
+    trial: Arc<Trial>,
+    ready: Ready,
+    baseline: ProcessUse,
+    /// Keeps the descriptor open that the driver maps.
+    _counters: OwnedFd,
+}
+
+impl Prepare {
+    fn new(job: Job) -> anyhow::Result<Self> {
+        set_affinity(&job.cpus)?;
+        crate::driver::limits::raise_nofile().context("cannot raise the limit of descriptors")?;
+        let prepared = Prepared::new(job.codec, render(&job.plan)?);
+        let mix = Mix::new(&job.plan);
+        let shards = job.cpus.len().clamp(1, MOST_SHARDS);
+        let (counters, fd) = Counters::create(shards).context("cannot make the page of counters")?;
+        let recorder = Recorder::new(shards, job.plan.arrivals.is_open(), counters);
+        let trial = Arc::new(Trial::new(job, mix, prepared, recorder));
+        if let Err(why) = reset_hwm() {
+            eprintln!("duel worker: {why}");
+        }
+        let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
+        let ready = Ready {
+            version: PROTOCOL_VERSION,
+            pid: std::process::id(),
+            counters_fd: fd.as_raw_fd(),
+            shards: shards as u32,
+            baseline_rss_bytes: baseline.rss_bytes,
+        };
+        Ok(Prepare { trial, ready, baseline, _counters: fd })
+    }
+}
+
+fn set_affinity(cpus: &[u32]) -> anyhow::Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let mut set = rustix::thread::CpuSet::new();
+    for cpu in cpus {
+        set.set(*cpu as usize);
+    }
+    rustix::thread::sched_setaffinity(None, &set)
+        .with_context(|| format!("cannot run on CPUs {cpus:?}"))
+}
+
+/// Go → Armed: starts the engine on a thread of its own and waits for its lanes.
+fn set_up(trial: &Arc<Trial>) -> Armed {
+    let begun = now_ns();
+    let engine = {
+        let trial = trial.clone();
+        std::thread::Builder::new().name("engine".into()).spawn(move || {
+            if let Err(error) = engine::run(&trial) {
+                trial.progress.fail(error);
+            }
+        })
+    };
+    if let Err(e) = engine {
+        trial.progress.fail(format!("the engine's thread could not be started: {e}"));
+    }
+    let limit = trial.job.setup_limit_ns;
+    let set_up = trial.progress.wait_armed(begun + limit, || trial.is_cancelled());
+    let setup_ns = now_ns() - begun;
+    let late = || {
+        (setup_ns >= limit).then(|| {
+            format!(
+                "set-up took longer than {}: {} of {} lanes were connected",
+                crate::units::duration_literal(limit),
+                set_up.connected,
+                trial.job.lanes,
+            )
+        })
+    };
+    let error = set_up.error.clone().or_else(late);
+    Armed {
+        version: PROTOCOL_VERSION,
+        setup_ns,
+        connected: set_up.connected,
+        rss_bytes: ProcessUse::read().map_or(0, |u| u.rss_bytes),
+        error,
+    }
+}
+
+/// Watches a trial from Start to its last request.
+struct Monitor<'t> {
+    trial: &'t Trial,
+    baseline: ProcessUse,
+    seen: Vec<ProcessUse>,
+    plateau: Option<ProcessUse>,
+}
+
+/// One edge of the window.
+struct Reading {
+    usage: Usage,
+    ended: u64,
+}
+
+impl<'t> Monitor<'t> {
+    fn new(trial: &'t Trial, baseline: ProcessUse) -> Self {
+        let seen = ProcessUse::read().into_iter().collect();
+        Monitor { trial, baseline, seen, plateau: None }
+    }
+
+    fn read(&self, edge: Edge) -> Reading {
+        let counters = self.trial.recorder.counters();
+        let ended = || counters.read(Phase::Warmup).ended() + counters.read(Phase::Measured).ended();
+        match edge {
+            Edge::Start => {
+                let usage = Usage::read(edge);
+                Reading { usage, ended: ended() }
+            }
+            Edge::End => {
+                let ended = ended();
+                Reading { usage: Usage::read(edge), ended }
+            }
+        }
+    }
+
+    fn watch(mut self, start: u64) -> Outcome {
+        let trial = self.trial;
+        trial.set_start(start);
+        let phases = *trial.phases();
+        let stop = || trial.is_cancelled();
+        // Without a warm-up the edge is read while lanes are still parked and cost nothing.
+        let early = (phases.window_start == start).then(|| self.read(Edge::Start));
+        sleep_until_ns(start);
+        trial.start_gate.open();
+        let first = early.unwrap_or_else(|| {
+            trial.progress.wait_until(phases.window_start, stop);
+            self.read(Edge::Start)
+        });
+        let window_end = match trial.job.plan.extent {
+            Extent::DurationNs(ns) => {
+                trial.progress.wait_until(phases.window_start + ns / 2, stop);
+                self.see_plateau();
+                trial.progress.wait_until(phases.window_end, stop);
+                phases.window_end
+            }
+            Extent::Requests(_) => {
+                self.wait_for_requests();
+                trial.recorder.last_end().max(phases.window_start)
+            }
+        };
+        let last = self.read(Edge::End);
+        if !trial.is_cancelled() {
+            trial.progress.wait_end(u64::MAX, stop);
+        }
+        if trial.is_cancelled() {
+            trial.progress.wait_end(now_ns() + CANCEL_GRACE_NS, || false);
+        }
+        self.see();
+        let window = (phases.window_start, window_end.min(now_ns()));
+        self.outcome(window, &first, &last)
+    }
+
+    /// Waits for the last request; reads the plateau when half of the requests have ended.
+    fn wait_for_requests(&mut self) {
+        let trial = self.trial;
+        let half = trial.planned(Phase::Measured).unwrap_or(0) / 2;
+        while !trial.is_cancelled() {
+            let ended = trial.progress.wait_end(now_ns() + LOOK_NS, || trial.is_cancelled());
+            if self.plateau.is_none()
+                && trial.recorder.counters().read(Phase::Measured).ended() >= half
+            {
+                self.see_plateau();
+            }
+            if ended {
+                return;
+            }
+            if self.plateau.is_some() {
+                trial.progress.wait_end(u64::MAX, || trial.is_cancelled());
+                return;
+            }
+        }
+    }
+
+    fn see(&mut self) {
+        self.seen.extend(ProcessUse::read());
+    }
+
+    fn see_plateau(&mut self) {
+        self.plateau = ProcessUse::read().ok();
+        self.seen.extend(self.plateau);
+    }
+
+    fn ledger(&self, phase: Phase, counts: Counts) -> Ledger {
+        counts.ledger(self.trial.planned(phase).unwrap_or(counts.started).max(counts.started))
+    }
+
+    fn outcome(&self, window: (u64, u64), first: &Reading, last: &Reading) -> Outcome {
+        let trial = self.trial;
+        let recorder = &trial.recorder;
+        let counters = recorder.counters();
+        // One reading of the errors, before the counters, decides the ledger: it balances even
+        // while lanes of an interrupted trial still run.
+        let errors = recorder.errors();
+        let counts = Counts { failed: errors.total(), ..counters.read(Phase::Measured) };
+        let (min, max) = recorder.served_range();
+        let spent = last.usage.since(&first.usage);
+        let mut unavailable = spent.unavailable;
+        let ended = last.ended.saturating_sub(first.ended);
+        let mut cpu = spent.cpu;
+        cpu.per_request_ns = if ended > 0 { cpu.total_ns as f64 / ended as f64 } else { 0.0 };
+        cpu.pacer_ns = trial.pacer_cpu_ns();
+        if trial.job.plan.arrivals.is_open() && cpu.pacer_ns.is_none() {
+            let why = "lanes pace themselves under this engine and pacer";
+            unavailable.insert("cpu.pacer_ns".into(), why.into());
+        }
+        Outcome {
+            version: PROTOCOL_VERSION,
+            interrupted: trial.is_cancelled(),
+            ledger: self.ledger(Phase::Measured, counts),
+            warmup: self.ledger(Phase::Warmup, counters.read(Phase::Warmup)),
+            errors,
+            bytes: recorder.bytes(),
+            reconnects: recorder.reconnects(),
+            requests_per_lane: MinMax { min, max },
+            window_start_ns: window.0,
+            window_end_ns: window.1,
+            completed_in_window: counts.completed - recorder.completed_late().min(counts.completed),
+            started_in_window: counts.started - recorder.started_late().min(counts.started),
+            ended_between_edges: ended,
+            in_service_ns: recorder.in_service_ns(),
+            histograms: recorder
+                .histograms()
+                .iter()
+                .map(|(name, histogram)| (name.clone(), latency::encode(histogram)))
+                .collect(),
+            cpu,
+            switches: spent.switches,
+            memory: self.memory(&mut unavailable),
+            threads_peak: self.seen.iter().map(|u| u.threads).max().unwrap_or(0),
+            fds_peak: self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0),
+            unavailable,
+            error_samples: recorder.error_samples(),
+        }
+    }
+
+    fn memory(&self, unavailable: &mut BTreeMap<String, String>) -> Memory {
+        let mut missing = |field: &str, why: &str| {
+            unavailable.insert(format!("memory.{field}"), why.to_string());
+        };
+        missing("heap_bytes", "needs an allocator that counts");
+        missing("stack_bytes", "needs a walk of the page tables, which would disturb the trial");
+        missing("unattributed_bytes", "needs every other part");
+        if self.plateau.is_none() {
+            for field in ["plateau_user_bytes", "page_table_bytes", "kernel_stack_bytes"] {
+                missing(field, "the trial ended before half-way through its window");
+            }
+        }
+        Memory {
+            baseline_rss_bytes: self.baseline.rss_bytes,
+            peak_rss_bytes: self.seen.iter().map(|u| u.peak_rss_bytes).max().unwrap_or(0),
+            plateau_user_bytes: self.plateau.map(|u| u.rss_bytes),
+            page_table_bytes: self.plateau.map(|u| u.page_table_bytes),
+            kernel_stack_bytes: self.plateau.map(|u| u.kernel_stack_bytes()),
+            ..Memory::default()
+        }
+    }
+}

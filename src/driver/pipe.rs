@@ -1,0 +1,156 @@
+//! A child process that speaks in lines: started, read under a deadline, ended by its id.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::protocol::MAX_FRAME_BYTES;
+use crate::sys::{now_ns, timespec};
+
+/// How long a child may take to end by itself once its standard input is closed.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A child of this binary, on pipes. Dropping it kills and reaps the process.
+pub struct Piped {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    buffer: Vec<u8>,
+    what: String,
+    /// CLOCK_MONOTONIC before the spawn.
+    pub spawned_at: u64,
+}
+
+/// Why no line came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoLine {
+    /// The deadline passed.
+    Late,
+    /// The child ended or closed its output; the text says how.
+    Ended(String),
+}
+
+impl Piped {
+    /// Starts this very binary with `arguments`.
+    ///
+    /// The child gets a process group of its own, so that Ctrl-C on the terminal reaches the
+    /// driver alone, which then ends its children in order.
+    pub fn spawn<S: AsRef<OsStr>>(what: &str, arguments: &[S]) -> std::io::Result<Self> {
+        let spawned_at = now_ns();
+        let mut child = Command::new("/proc/self/exe")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().expect("standard output was asked to be a pipe");
+        Ok(Piped { child, stdin, stdout, buffer: Vec::new(), what: what.into(), spawned_at })
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child's standard input.
+    ///
+    /// # Errors
+    /// After [`Self::close`].
+    pub fn stdin(&mut self) -> std::io::Result<&mut ChildStdin> {
+        self.stdin.as_mut().ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Writes one line.
+    pub fn send_line(&mut self, line: &[u8]) -> std::io::Result<()> {
+        let stdin = self.stdin()?;
+        stdin.write_all(line)?;
+        stdin.write_all(b"\n")?;
+        stdin.flush()
+    }
+
+    /// Closes the child's standard input: a worker cancels, a target reports and ends.
+    pub fn close(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The next line, with its line feed, until `deadline` on CLOCK_MONOTONIC.
+    pub fn line(&mut self, deadline: u64) -> Result<Vec<u8>, NoLine> {
+        let mut searched = 0;
+        loop {
+            if let Some(at) = self.buffer[searched..].iter().position(|b| *b == b'\n') {
+                let rest = self.buffer.split_off(searched + at + 1);
+                return Ok(std::mem::replace(&mut self.buffer, rest));
+            }
+            searched = self.buffer.len();
+            if searched > MAX_FRAME_BYTES {
+                return Err(NoLine::Ended(format!("{} sent a line without end", self.what)));
+            }
+            self.wait_readable(deadline)?;
+            let mut chunk = [0; 16 * 1024];
+            match self.stdout.read(&mut chunk) {
+                Ok(0) => return Err(NoLine::Ended(self.obituary())),
+                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(NoLine::Ended(format!("{}: {e}", self.what))),
+            }
+        }
+    }
+
+    fn wait_readable(&self, deadline: u64) -> Result<(), NoLine> {
+        loop {
+            let left = deadline.saturating_sub(now_ns());
+            if left == 0 {
+                return Err(NoLine::Late);
+            }
+            let mut fds = [PollFd::new(&self.stdout, PollFlags::IN)];
+            match poll(&mut fds, Some(&timespec(left))) {
+                Ok(0) => return Err(NoLine::Late),
+                Ok(_) => return Ok(()),
+                // A signal: the caller's deadline is short, and it looks at the flags between.
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(NoLine::Ended(format!("{}: {e}", self.what))),
+            }
+        }
+    }
+
+    /// How the child ended, in words.
+    fn obituary(&mut self) -> String {
+        let status = self.wait_until(now_ns() + 1_000_000_000);
+        match status {
+            Some(status) => format!("{} (process {}) ended: {status}", self.what, self.id()),
+            None => format!("{} (process {}) closed its output", self.what, self.id()),
+        }
+    }
+
+    fn wait_until(&mut self, deadline: u64) -> Option<std::process::ExitStatus> {
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if now_ns() < deadline => std::thread::sleep(Duration::from_millis(1)),
+                _ => return None,
+            }
+        }
+    }
+
+    /// Closes the input, waits for the child to end by itself, and kills it where it does not.
+    pub fn finish(mut self) {
+        self.close();
+        self.wait_until(now_ns() + FAREWELL.as_nanos() as u64);
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        self.stdin = None;
+        if let Ok(None) = self.child.try_wait() {
+            // It may end between the two calls; killing a child that is not reaped harms nobody.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

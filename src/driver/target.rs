@@ -1,0 +1,171 @@
+//! Where the load goes: embedded targets started fresh for a trial, or the user's own server,
+//! resolved once and guarded.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use super::pipe::{NoLine, Piped};
+use crate::plan::sweep::Target;
+use crate::results::format::TargetUse;
+use crate::sys::now_ns;
+use crate::target::{EmbeddedTarget, Listening, TargetJob, TargetReport, TargetStart};
+use crate::units::SECOND_NS;
+
+/// How long a target may take to listen, or to report.
+const PATIENCE_NS: u64 = 10 * SECOND_NS;
+
+/// The addresses of an external target, or `None` for the embedded one.
+///
+/// # Errors
+/// A name that does not resolve, or an address that is neither loopback nor allowed.
+pub fn resolve(target: &Target) -> Result<Option<Vec<SocketAddr>>, String> {
+    let Target::External { authority, allow } = target else { return Ok(None) };
+    let addresses: Vec<SocketAddr> = authority
+        .to_socket_addrs()
+        .map_err(|e| format!("[target] url: `{authority}` does not resolve: {e}"))?
+        .collect();
+    let Some(first) = addresses.first() else {
+        return Err(format!("[target] url: `{authority}` resolves to no address"));
+    };
+    let allowed = allow.iter().any(|a| a == authority);
+    if let Some(foreign) = addresses.iter().find(|a| !a.ip().is_loopback())
+        && !allowed
+    {
+        return Err(format!(
+            "[target] url: {authority} is {}, which is not a loopback address; load goes there \
+             only when it is named: allow = [\"{authority}\"] under [target], or --allow {authority}",
+            foreign.ip()
+        ));
+    }
+    // One address, so that every lane of every engine goes to the same place.
+    Ok(Some(vec![*first]))
+}
+
+/// The embedded targets of one trial.
+pub(super) struct Targets {
+    running: Vec<Piped>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// What the targets of a trial said at their end.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Report {
+    pub(super) used: TargetUse,
+    /// Why a target did not report, where one did not.
+    pub(super) trouble: Option<String>,
+}
+
+impl Targets {
+    /// Starts `spec.processes` targets, each at its own address of 127.0.0.0/8.
+    pub(super) fn start(spec: &EmbeddedTarget, seed: u64, cpus: &[u32]) -> Result<Self, String> {
+        let mut targets = Targets { running: vec![], addresses: vec![] };
+        for number in 0..spec.processes {
+            let what = format!("target {number}");
+            let mut pipe = Piped::spawn(&what, &["target", "--control"])
+                .map_err(|e| format!("{what} could not be started: {e}"))?;
+            let job = TargetJob {
+                listen: SocketAddr::new(address(number), 0),
+                spec: spec.clone(),
+                seed: seed.wrapping_add(u64::from(number)),
+                cpus: cpus.to_vec(),
+            };
+            let line = serde_json::to_vec(&job).expect("a target's job is plain data");
+            pipe.send_line(&line).map_err(|e| format!("{what}: {e}"))?;
+            targets.running.push(pipe);
+        }
+        for pipe in &mut targets.running {
+            let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "listen"))?;
+            let listening: Listening = serde_json::from_slice(&line)
+                .map_err(|e| format!("the target did not say where it listens: {e}"))?;
+            targets.addresses.push(listening.listening);
+        }
+        Ok(targets)
+    }
+
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Tells the targets when the trial starts, since stalls count from there.
+    pub(super) fn start_at(&mut self, at_ns: u64) {
+        let start = TargetStart { start_at_ns: at_ns };
+        let line = serde_json::to_vec(&start).expect("a number");
+        for pipe in &mut self.running {
+            // A target that died shows in the ledger and in its missing report.
+            let _ = pipe.send_line(&line);
+        }
+    }
+
+    /// Ends the targets and adds up what they report.
+    pub(super) fn finish(mut self) -> Report {
+        let processes = self.running.len() as u32;
+        let mut sum = TargetReport::default();
+        let mut trouble = None;
+        for pipe in &mut self.running {
+            pipe.close();
+        }
+        for mut pipe in self.running.drain(..) {
+            let report = pipe
+                .line(now_ns() + PATIENCE_NS)
+                .map_err(|e| explain(e, "report"))
+                .and_then(|line| {
+                    serde_json::from_slice::<TargetReport>(&line)
+                        .map_err(|e| format!("the target's report is none: {e}"))
+                });
+            match report {
+                Ok(report) => {
+                    sum.received += report.received;
+                    sum.cpu_ns += report.cpu_ns;
+                }
+                Err(why) => trouble = Some(why),
+            }
+            pipe.finish();
+        }
+        let known = trouble.is_none();
+        let used = TargetUse {
+            processes,
+            received: known.then_some(sum.received),
+            cpu_ns: known.then_some(sum.cpu_ns),
+        };
+        Report { used, trouble }
+    }
+}
+
+fn explain(e: NoLine, what: &str) -> String {
+    match e {
+        NoLine::Late => format!("the target did not {what} within 10 s"),
+        NoLine::Ended(why) => why,
+    }
+}
+
+/// 127.0.0.1, 127.0.0.2, … 127.0.0.250, 127.0.1.1, …: one address a target process.
+fn address(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, (number / 250) as u8, (number % 250 + 1) as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn external(authority: &str, allow: &[&str]) -> Target {
+        Target::External {
+            authority: authority.into(),
+            allow: allow.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_loaded_unless_named() {
+        assert!(resolve(&external("127.0.0.1:80", &[])).unwrap().is_some());
+        assert!(resolve(&external("[::1]:80", &[])).unwrap().is_some());
+        let refused = resolve(&external("192.0.2.1:80", &["192.0.2.1:81"])).unwrap_err();
+        assert!(refused.contains("--allow 192.0.2.1:80"), "{refused}");
+        assert!(resolve(&external("192.0.2.1:80", &["192.0.2.1:80"])).is_ok());
+    }
+
+    #[test]
+    fn every_target_process_has_its_own_address() {
+        let all: std::collections::HashSet<IpAddr> = (0..1000).map(address).collect();
+        assert_eq!(all.len(), 1000);
+        assert!(all.iter().all(IpAddr::is_loopback));
+    }
+}

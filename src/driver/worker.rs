@@ -1,0 +1,115 @@
+//! The driver's end of a worker: frames sent, frames awaited, the shared page mapped.
+
+use std::fs::File;
+
+use super::pipe::{NoLine, Piped};
+use crate::protocol::{
+    Armed, Frame, FrameError, Go, Job, Outcome, PROTOCOL_VERSION, Ready, Start,
+};
+use crate::record::counters::{Counters, Counts};
+use crate::record::Phase;
+
+/// One worker process.
+pub(super) struct Worker {
+    pipe: Piped,
+    number: u32,
+    counters: Option<Counters>,
+}
+
+/// Why a frame did not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoFrame {
+    /// The deadline passed; the worker may still answer.
+    Late,
+    /// It will not come: the worker ended, or sent something else.
+    Never(String),
+}
+
+impl Worker {
+    pub(super) fn spawn(number: u32) -> Result<Self, String> {
+        let pipe = Piped::spawn(&format!("worker {number}"), &["worker"])
+            .map_err(|e| format!("worker {number} could not be started: {e}"))?;
+        Ok(Worker { pipe, number, counters: None })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.pipe.id()
+    }
+
+    pub(super) fn spawned_at(&self) -> u64 {
+        self.pipe.spawned_at
+    }
+
+    fn send(&mut self, frame: &Frame) -> Result<(), String> {
+        let failed = |e: FrameError| format!("worker {}: {}: {e}", self.number, frame.name());
+        let stdin = self.pipe.stdin().map_err(|e| failed(e.into()))?;
+        frame.write_to(stdin).map_err(failed)
+    }
+
+    pub(super) fn job(&mut self, job: Job) -> Result<(), String> {
+        self.send(&Frame::Job(job))
+    }
+
+    pub(super) fn go(&mut self) -> Result<(), String> {
+        self.send(&Frame::Go(Go { version: PROTOCOL_VERSION }))
+    }
+
+    pub(super) fn start(&mut self, at_ns: u64) -> Result<(), String> {
+        self.send(&Frame::Start(Start { version: PROTOCOL_VERSION, at_ns }))
+    }
+
+    fn frame(&mut self, deadline: u64) -> Result<Frame, NoFrame> {
+        let line = self.pipe.line(deadline).map_err(|e| match e {
+            NoLine::Late => NoFrame::Late,
+            NoLine::Ended(why) => NoFrame::Never(why),
+        })?;
+        Frame::parse(&line).map_err(|e| NoFrame::Never(format!("worker {}: {e}", self.number)))
+    }
+
+    fn unexpected(&self, frame: &Frame, wanted: &str) -> NoFrame {
+        let came = frame.name();
+        NoFrame::Never(format!("worker {} sent {came} where {wanted} was due", self.number))
+    }
+
+    pub(super) fn ready(&mut self, deadline: u64) -> Result<Ready, NoFrame> {
+        match self.frame(deadline)? {
+            Frame::Ready(ready) => {
+                self.counters = self.map(&ready);
+                Ok(ready)
+            }
+            other => Err(self.unexpected(&other, "ready")),
+        }
+    }
+
+    /// Maps the shared page; without it there is no progress and no in-flight sample, but the
+    /// trial itself needs neither.
+    fn map(&self, ready: &Ready) -> Option<Counters> {
+        let path = format!("/proc/{}/fd/{}", ready.pid, ready.counters_fd);
+        let file = File::open(path).ok()?;
+        Counters::open(file, ready.shards as usize).ok()
+    }
+
+    pub(super) fn armed(&mut self, deadline: u64) -> Result<Armed, NoFrame> {
+        match self.frame(deadline)? {
+            Frame::Armed(armed) => Ok(armed),
+            other => Err(self.unexpected(&other, "armed")),
+        }
+    }
+
+    pub(super) fn outcome(&mut self, deadline: u64) -> Result<Outcome, NoFrame> {
+        match self.frame(deadline)? {
+            Frame::Outcome(outcome) => Ok(outcome),
+            other => Err(self.unexpected(&other, "outcome")),
+        }
+    }
+
+    /// The shared page, where it could be mapped.
+    pub(super) fn counts(&self, phase: Phase) -> Option<Counts> {
+        self.counters.as_ref().map(|c| c.read(phase))
+    }
+
+    /// Cancels: the worker counts what is in flight as timed out and answers.
+    pub(super) fn cancel(&mut self) {
+        self.pipe.close();
+    }
+}
