@@ -7,8 +7,28 @@
 //! The driver starts it as `duel target --control` and speaks one line of JSON each way:
 //! [`TargetJob`] down, [`Listening`] up, optionally [`TargetStart`] down, and when its standard
 //! input closes, [`TargetReport`] up; then it ends.
+//!
+//! One thread, one epoll loop, one timerfd armed with absolute instants. An async runtime would be
+//! less code, but tokio's timer wheel counts milliseconds, and a target that answers up to 1 ms
+//! late cannot referee engines that differ by microseconds.
+//!
+//! Map: [`laws`] draws service times and faults as pure functions of (seed, request number),
+//! [`queue`] turns arrivals into departures, `request` parses, `response` holds the prebuilt
+//! answers, `connection` is what is kept for a connection, `server` is the loop, `control` the
+//! protocol above.
 
 use std::net::SocketAddr;
+
+mod connection;
+mod control;
+pub mod laws;
+pub mod queue;
+mod request;
+mod response;
+mod server;
+
+pub use control::{serve_controlled, serve_forever};
+pub use response::body_byte;
 
 use serde::{Deserialize, Serialize};
 

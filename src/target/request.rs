@@ -1,0 +1,251 @@
+//! The server's side of HTTP/1.1 framing: bytes in, whole requests out, bodies dropped.
+//!
+//! Sans-IO, and indifferent to where the bytes are cut: every split of the same stream gives the
+//! same requests and the same refusal.
+
+use httparse::Status;
+
+/// Most headers of a request.
+const MAX_HEADERS: usize = 64;
+/// Longest head, and longest trailer section, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+/// Longest line before a chunk, extensions included, in bytes.
+const MAX_CHUNK_LINE: usize = 1024;
+
+/// What becomes of the connection after the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Persistence {
+    /// It stays, as HTTP/1.1 has it.
+    Default,
+    /// It stays, and an HTTP/1.0 client needs to be told.
+    Announced,
+    /// It closes.
+    Close,
+}
+
+/// A request that arrived whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Request {
+    /// Whether it is a HEAD, whose answer has no body.
+    pub(super) head_only: bool,
+    /// What becomes of the connection.
+    pub(super) persistence: Persistence,
+}
+
+/// Why a request is refused; the connection closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Status 400: not HTTP/1.x, or a framing that this target does not speak.
+    Malformed,
+    /// Status 431: too many headers, or too long a head.
+    TooLarge,
+}
+
+/// What the bytes so far amount to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Part of a request.
+    More,
+    /// The head of a request whose client waits for "100 Continue" before it sends the body.
+    Continue,
+    /// A request.
+    Whole(Request),
+    /// Nothing that can be answered otherwise.
+    Refused(Refusal),
+}
+
+/// Where in a request the stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Head,
+    Body { left: u64 },
+    ChunkLine,
+    ChunkData { left: u64 },
+    ChunkEnd,
+    Trailers,
+}
+
+/// How a body is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+/// Parses the requests of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Parser {
+    phase: Phase,
+    /// The request whose body is being read.
+    request: Request,
+}
+
+impl Parser {
+    pub(super) fn new() -> Self {
+        let request = Request { head_only: false, persistence: Persistence::Close };
+        Self { phase: Phase::Head, request }
+    }
+
+    /// Takes bytes from the front of `input`: returns how many, and what they amount to.
+    ///
+    /// Bytes not taken are to be offered again, followed by those that came since. After
+    /// [`Step::Whole`] the next call begins the next request; after [`Step::Refused`] there is
+    /// nothing to go on with.
+    pub(super) fn advance(&mut self, input: &[u8]) -> (usize, Step) {
+        let mut taken = 0;
+        loop {
+            let rest = &input[taken..];
+            let (used, step) = match self.phase {
+                Phase::Head => self.head(rest),
+                Phase::Body { left } => self.data(rest, left, false),
+                Phase::ChunkLine => self.chunk_line(rest),
+                Phase::ChunkData { left } => self.data(rest, left, true),
+                Phase::ChunkEnd => self.chunk_end(rest),
+                Phase::Trailers => self.trailers(rest),
+            };
+            taken += used;
+            match step {
+                // Only an expectation whose body is not already here needs a word.
+                Some(Step::Continue) if taken < input.len() => {}
+                Some(step) => return (taken, step),
+                None => {}
+            }
+        }
+    }
+
+    /// Ends the request at hand.
+    fn whole(&mut self) -> Option<Step> {
+        self.phase = Phase::Head;
+        Some(Step::Whole(self.request))
+    }
+
+    fn head(&mut self, input: &[u8]) -> (usize, Option<Step>) {
+        if input.is_empty() {
+            return (0, Some(Step::More));
+        }
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut head = httparse::Request::new(&mut headers);
+        let used = match head.parse(input) {
+            Ok(Status::Complete(used)) if used <= MAX_HEAD => used,
+            Ok(Status::Partial) if input.len() < MAX_HEAD => return (0, Some(Step::More)),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => {
+                return (0, Some(Step::Refused(Refusal::TooLarge)));
+            }
+            Err(_) => return (0, Some(Step::Refused(Refusal::Malformed))),
+        };
+        let Some(framing) = framing(&head) else {
+            return (0, Some(Step::Refused(Refusal::Malformed)));
+        };
+        self.request =
+            Request { head_only: head.method == Some("HEAD"), persistence: persistence(&head) };
+        self.phase = match framing {
+            Framing::Length(0) => return (used, self.whole()),
+            Framing::Length(left) => Phase::Body { left },
+            Framing::Chunked => Phase::ChunkLine,
+        };
+        let expects = values(&head, "expect").any(|v| v.eq_ignore_ascii_case(b"100-continue"));
+        (used, (expects && head.version == Some(1)).then_some(Step::Continue))
+    }
+
+    /// Body bytes, of a length known.
+    fn data(&mut self, input: &[u8], left: u64, chunk: bool) -> (usize, Option<Step>) {
+        let used = left.min(input.len() as u64);
+        let left = left - used;
+        let step = match (left, chunk) {
+            (0, false) => self.whole(),
+            (0, true) => {
+                self.phase = Phase::ChunkEnd;
+                None
+            }
+            (left, _) => {
+                self.phase = if chunk { Phase::ChunkData { left } } else { Phase::Body { left } };
+                Some(Step::More)
+            }
+        };
+        (used as usize, step)
+    }
+
+    fn chunk_line(&mut self, input: &[u8]) -> (usize, Option<Step>) {
+        // httparse takes a line without any digit for a chunk of length 0.
+        if input.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            return (0, Some(Step::Refused(Refusal::Malformed)));
+        }
+        match httparse::parse_chunk_size(input) {
+            Ok(Status::Complete((used, size))) if used <= MAX_CHUNK_LINE => {
+                self.phase =
+                    if size == 0 { Phase::Trailers } else { Phase::ChunkData { left: size } };
+                (used, None)
+            }
+            Ok(Status::Partial) if input.len() < MAX_CHUNK_LINE => (0, Some(Step::More)),
+            _ => (0, Some(Step::Refused(Refusal::Malformed))),
+        }
+    }
+
+    fn chunk_end(&mut self, input: &[u8]) -> (usize, Option<Step>) {
+        match input {
+            [b'\r', b'\n', ..] => {
+                self.phase = Phase::ChunkLine;
+                (2, None)
+            }
+            [] | [b'\r'] => (0, Some(Step::More)),
+            _ => (0, Some(Step::Refused(Refusal::Malformed))),
+        }
+    }
+
+    fn trailers(&mut self, input: &[u8]) -> (usize, Option<Step>) {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        match httparse::parse_headers(input, &mut headers) {
+            Ok(Status::Complete((used, _))) if used <= MAX_HEAD => (used, self.whole()),
+            Ok(Status::Partial) if input.len() < MAX_HEAD => (0, Some(Step::More)),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => {
+                (0, Some(Step::Refused(Refusal::TooLarge)))
+            }
+            Err(_) => (0, Some(Step::Refused(Refusal::Malformed))),
+        }
+    }
+}
+
+/// The values of every header of this name.
+fn values<'h>(head: &'h httparse::Request, name: &'static str) -> impl Iterator<Item = &'h [u8]> {
+    head.headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
+}
+
+/// How the body is delimited (RFC 9112, section 6.3); none = the message cannot be trusted.
+fn framing(head: &httparse::Request) -> Option<Framing> {
+    let mut codings = values(head, "transfer-encoding");
+    let mut lengths = values(head, "content-length");
+    match (codings.next(), lengths.next()) {
+        (None, None) => Some(Framing::Length(0)),
+        (None, Some(first)) => {
+            let digits = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+            let length = std::str::from_utf8(first).ok().filter(|_| digits)?.parse().ok()?;
+            lengths.all(|other| other == first).then_some(Framing::Length(length))
+        }
+        // HTTP/1.0 knows no codings, and both headers together are how requests are smuggled.
+        (Some(coding), None) => {
+            let chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+            (chunked && head.version == Some(1)).then_some(Framing::Chunked)
+        }
+        (Some(_), Some(_)) => None,
+    }
+}
+
+fn persistence(head: &httparse::Request) -> Persistence {
+    let has = |option: &[u8]| {
+        values(head, "connection")
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(option))
+    };
+    if has(b"close") {
+        Persistence::Close
+    } else if head.version == Some(1) {
+        Persistence::Default
+    } else if has(b"keep-alive") {
+        Persistence::Announced
+    } else {
+        Persistence::Close
+    }
+}
+
+#[cfg(test)]
+mod tests;
