@@ -1,4 +1,7 @@
 //! (placeholder)
+pub mod cgroup;
+pub mod usage;
+
 pub mod counters {
     //! (placeholder)
 }
