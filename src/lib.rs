@@ -5,7 +5,9 @@ compile_error!(
     "duel measures through Linux interfaces (/proc, cgroups, memfd) and runs on Linux only"
 );
 
+pub mod cmd;
 pub mod codec;
+pub mod driver;
 pub mod engine;
 pub mod plan;
 pub mod protocol;

@@ -2,12 +2,16 @@
 //!
 //! * [`latency`] — histograms that any thread may record into, without locks or allocation.
 //! * [`counters`] — the shared page of started and ended requests that the driver maps.
+//! * [`usage`] — processor time, switches, memory, threads and descriptors of a process.
+//! * [`cgroup`] — kernel memory and TCP buffers of a trial's workers.
 //!
 //! Memory is fixed at creation: it depends on the CPUs, never on the engine or the lanes, and
 //! every page is touched before the baseline is read.
 
+pub mod cgroup;
 pub mod counters;
 pub mod latency;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

@@ -1,0 +1,245 @@
+//! Which CPUs the workers of a trial run on, and which the embedded target.
+//!
+//! By default the workers take the first CPUs that the process may use and the target the rest, so
+//! that the target's cost never lands on the workers' CPUs. Where nothing is left for the target
+//! the two share a CPU, and the placement says so.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::sweep::Machine;
+
+/// Who runs where in one trial.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// CPUs that the workers share.
+    pub worker: Vec<u32>,
+    /// CPUs of the embedded target; empty when the target is external.
+    pub target: Vec<u32>,
+    /// Whether some CPU is in both; the record's flag `shared_cpu`.
+    pub shared: bool,
+}
+
+/// Reads the CPUs that this process may run on, in ascending order.
+///
+/// # Errors
+/// The kernel refuses, as it does on machines with more than 1,024 CPUs.
+pub fn allowed() -> Result<Vec<u32>, String> {
+    let set = rustix::thread::sched_getaffinity(None)
+        .map_err(|e| format!("cannot read the CPUs this process may use: {e}"))?;
+    let max = rustix::thread::CpuSet::MAX_CPU;
+    Ok((0..max).filter(|cpu| set.is_set(*cpu)).map(|cpu| cpu as u32).collect())
+}
+
+/// Divides the allowed CPUs; `want_worker` is the cell's `cpus`.
+///
+/// Hardware threads of a worker's core are kept from the target while it has another CPU, since
+/// they share the core's execution units.
+///
+/// # Errors
+/// More CPUs are wanted than there are, or a CPU given by hand is not allowed: both are named.
+pub fn split(
+    allowed: &[u32],
+    want_worker: u32,
+    machine: &Machine,
+    target_embedded: bool,
+) -> Result<Placement, String> {
+    split_with(allowed, want_worker, machine, target_embedded, siblings)
+}
+
+fn split_with(
+    allowed: &[u32],
+    want_worker: u32,
+    machine: &Machine,
+    target_embedded: bool,
+    siblings: impl Fn(u32) -> Vec<u32>,
+) -> Result<Placement, String> {
+    let given_worker = given("worker_cpus", machine.worker_cpus.as_deref(), allowed)?;
+    let given_target =
+        given("target_cpus", machine.target_cpus.as_deref(), allowed)?.filter(|_| target_embedded);
+    let want = want_worker as usize;
+    let without = |of: &[u32], not: &[u32]| -> Vec<u32> {
+        of.iter().copied().filter(|cpu| !not.contains(cpu)).collect()
+    };
+
+    let (pool, named) = match &given_worker {
+        Some(cpus) => (cpus.clone(), "worker_cpus holds"),
+        None => (allowed.to_vec(), "this process may use"),
+    };
+    if want == 0 || want > pool.len() {
+        return Err(format!(
+            "cpus = {want}, but {named} {} ({}): ask for 1 to {0} CPUs",
+            pool.len(),
+            list(&pool)
+        ));
+    }
+    // The target's own CPUs are left to it as long as the workers find enough others.
+    let apart = without(&pool, given_target.as_deref().unwrap_or_default());
+    let pool = if given_worker.is_none() && apart.len() >= want { apart } else { pool };
+    let worker = pool[..want].to_vec();
+
+    let target = match given_target {
+        _ if !target_embedded => Vec::new(),
+        Some(cpus) => cpus,
+        None => {
+            let rest = without(allowed, given_worker.as_deref().unwrap_or(&worker));
+            let rest = if rest.is_empty() { without(allowed, &worker) } else { rest };
+            let same_core: Vec<u32> = worker.iter().flat_map(|cpu| siblings(*cpu)).collect();
+            let other_cores = without(&rest, &same_core);
+            match (other_cores.is_empty(), rest.is_empty()) {
+                (false, _) => other_cores,
+                (true, false) => rest,
+                (true, true) => allowed.last().copied().into_iter().collect(),
+            }
+        }
+    };
+    let shared = target.iter().any(|cpu| worker.contains(cpu));
+    Ok(Placement { worker, target, shared })
+}
+
+/// Checks a list given by hand.
+fn given(key: &str, cpus: Option<&[u32]>, allowed: &[u32]) -> Result<Option<Vec<u32>>, String> {
+    let Some(cpus) = cpus else { return Ok(None) };
+    if cpus.is_empty() {
+        return Err(format!("{key} is empty: name at least one of {}", list(allowed)));
+    }
+    for (i, cpu) in cpus.iter().enumerate() {
+        if !allowed.contains(cpu) {
+            return Err(format!("{key} names CPU {cpu}; this process may use {}", list(allowed)));
+        }
+        if cpus[..i].contains(cpu) {
+            return Err(format!("{key} names CPU {cpu} twice"));
+        }
+    }
+    Ok(Some(cpus.to_vec()))
+}
+
+/// Hardware threads of the CPU's core, itself included; empty where the kernel does not say.
+fn siblings(cpu: u32) -> Vec<u32> {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    fs::read_to_string(path).map(|text| parse_list(&text)).unwrap_or_default()
+}
+
+/// Reads the kernel's form of a list, `0-3,8`; what is not a number is left out.
+pub(crate) fn parse_list(text: &str) -> Vec<u32> {
+    text.trim()
+        .split(',')
+        .filter_map(|part| {
+            let (low, high) = part.split_once('-').unwrap_or((part, part));
+            Some(low.trim().parse::<u32>().ok()?..=high.trim().parse::<u32>().ok()?)
+        })
+        .flatten()
+        .collect()
+}
+
+/// Prints CPU numbers in the kernel's form, `0-3,8`.
+pub fn list(cpus: &[u32]) -> String {
+    let mut sorted = cpus.to_vec();
+    sorted.sort_unstable();
+    let mut parts = Vec::new();
+    for run in sorted.chunk_by(|a, b| a + 1 == *b) {
+        match run {
+            [one] => parts.push(one.to_string()),
+            [first, .., last] => parts.push(format!("{first}-{last}")),
+            [] => {}
+        }
+    }
+    parts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(worker: Option<&[u32]>, target: Option<&[u32]>) -> Machine {
+        Machine {
+            worker_cpus: worker.map(<[u32]>::to_vec),
+            target_cpus: target.map(<[u32]>::to_vec),
+        }
+    }
+
+    fn no_smt(cpu: u32) -> Vec<u32> {
+        vec![cpu]
+    }
+
+    fn placed(worker: &[u32], target: &[u32], shared: bool) -> Result<Placement, String> {
+        Ok(Placement { worker: worker.to_vec(), target: target.to_vec(), shared })
+    }
+
+    #[test]
+    fn workers_take_the_first_cpus_and_the_target_the_rest() {
+        let auto = machine(None, None);
+        let split = |allowed: &[u32], n| split_with(allowed, n, &auto, true, no_smt);
+        assert_eq!(split(&[0, 1], 1), placed(&[0], &[1], false));
+        assert_eq!(split(&[2, 5, 7, 8], 2), placed(&[2, 5], &[7, 8], false));
+        assert_eq!(split(&[0, 1], 2), placed(&[0, 1], &[1], true), "nothing left: the last one");
+        assert_eq!(split(&[3], 1), placed(&[3], &[3], true));
+    }
+
+    #[test]
+    fn an_external_target_takes_no_cpu() {
+        let given = machine(None, Some(&[0]));
+        assert_eq!(split_with(&[0, 1], 2, &given, false, no_smt), placed(&[0, 1], &[], false));
+    }
+
+    #[test]
+    fn cpus_by_hand_are_kept_and_an_overlap_is_shared() {
+        let allowed = [0, 1, 2, 3];
+        let split = |n, m: &Machine| split_with(&allowed, n, m, true, no_smt);
+        assert_eq!(split(1, &machine(Some(&[3, 2]), None)), placed(&[3], &[0, 1], false));
+        assert_eq!(split(1, &machine(None, Some(&[0]))), placed(&[1], &[0], false));
+        assert_eq!(split(4, &machine(None, Some(&[0]))), placed(&[0, 1, 2, 3], &[0], true));
+        assert_eq!(
+            split(2, &machine(Some(&[0, 1]), Some(&[1, 2]))),
+            placed(&[0, 1], &[1, 2], true)
+        );
+        let all = machine(Some(&[0, 1, 2, 3]), None);
+        assert_eq!(split(2, &all), placed(&[0, 1], &[2, 3], false), "unused worker CPUs serve");
+    }
+
+    #[test]
+    fn a_core_is_not_split_while_the_target_has_another() {
+        let auto = machine(None, None);
+        let near = |cpu: u32| vec![cpu & !1, cpu | 1];
+        let far = |cpu: u32| vec![cpu % 4, cpu % 4 + 4];
+        let allowed = [0, 1, 2, 3, 4, 5, 6, 7];
+        assert_eq!(
+            split_with(&allowed, 1, &auto, true, near),
+            placed(&[0], &[2, 3, 4, 5, 6, 7], false)
+        );
+        assert_eq!(
+            split_with(&allowed, 2, &auto, true, far),
+            placed(&[0, 1], &[2, 3, 6, 7], false)
+        );
+        assert_eq!(split_with(&[0, 1], 1, &auto, true, near), placed(&[0], &[1], false));
+    }
+
+    #[test]
+    fn impossible_wishes_name_both_sides() {
+        let auto = machine(None, None);
+        let error = split_with(&[0, 1], 3, &auto, true, no_smt).unwrap_err();
+        assert_eq!(error, "cpus = 3, but this process may use 2 (0-1): ask for 1 to 2 CPUs");
+        let error = split_with(&[0, 1], 2, &machine(Some(&[1]), None), true, no_smt).unwrap_err();
+        assert!(error.contains("cpus = 2") && error.contains("worker_cpus holds 1"), "{error}");
+        assert!(split_with(&[0, 1], 0, &auto, true, no_smt).is_err());
+        for (bad, says) in [(&[7][..], "CPU 7"), (&[0, 0], "twice"), (&[], "empty")] {
+            let error = split_with(&[0, 1], 1, &machine(Some(bad), None), true, no_smt);
+            assert!(error.as_ref().is_err_and(|e| e.contains(says)), "{bad:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn lists_survive_the_round_trip() {
+        for text in ["0", "0-3", "0-1,4,6-7"] {
+            assert_eq!(list(&parse_list(text)), text);
+        }
+        assert_eq!(list(&[3, 1, 2]), "1-3");
+        assert_eq!(parse_list("x,2"), [2]);
+    }
+
+    #[test]
+    fn this_process_may_use_a_cpu() {
+        assert!(!allowed().unwrap().is_empty());
+    }
+}

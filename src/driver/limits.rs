@@ -1,0 +1,254 @@
+//! Every limit of this machine that a cell can hit, named before it is hit.
+//!
+//! [`Limits::read`] takes them all at one moment; [`Limits::check`] says whether a cell fits and
+//! [`Limits::predict`] how many lanes each limit allows an engine; [`Report`] shows both.
+//!
+//! | limit | bounds | counted for |
+//! |---|---|---|
+//! | `RLIMIT_NOFILE`, `fs.nr_open` | descriptors | each worker, each target process |
+//! | `fs.file-max` | open files | the machine; not enforced with CAP_SYS_ADMIN |
+//! | `vm.max_map_count` | memory maps, [`MAPS_PER_THREAD`] a thread | each worker |
+//! | `kernel.pid_max`, `kernel.threads-max` | threads | the machine |
+//! | `pids.max` of a cgroup | threads | every cgroup from ours up to the root |
+//! | `RLIMIT_NPROC` | threads | the user; not enforced for root |
+//! | `RLIMIT_AS`, `RLIMIT_DATA` | virtual memory: whole stacks | each worker |
+//! | `vm.overcommit_memory` = 2 | committed memory: whole stacks | the machine |
+//! | available memory, cgroup limits | bytes in use, estimated | the machine |
+//! | `fs.epoll.max_user_watches` | sockets in epoll sets | the user |
+//! | `net.ipv4.ip_local_port_range` | connections to one address | one source address |
+//! | `net.netfilter.nf_conntrack_max` | connections | the machine |
+//!
+//! Ports bind towards a target beyond loopback only: on loopback the workers spread their source
+//! addresses over 127.0.0.0/8.
+
+mod check;
+mod demand;
+mod report;
+
+use std::fs;
+use std::path::PathBuf;
+
+use procfs::process::{Process, Status};
+use procfs::{Current, Meminfo};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+
+use crate::record::cgroup::{Place, Version, read_number};
+
+pub use check::{Ceiling, LimitHit, TargetKind};
+pub use demand::MAPS_PER_THREAD;
+pub use report::{EngineReport, Report};
+
+/// The limits of this machine and this process at one moment, and what is in use of each.
+///
+/// `None` means that there is no such limit, or that it does not hold for this process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Descriptors a process may open as it stands.
+    pub nofile_soft: u64,
+    /// Descriptors a process may open after [`raise_nofile`]: `RLIMIT_NOFILE`, hard.
+    pub nofile_hard: u64,
+    /// Most that `RLIMIT_NOFILE` can be raised to.
+    pub nr_open: Option<u64>,
+    /// Files that the machine may hold open.
+    pub file_max: Option<Use>,
+    /// Memory maps of one process, and those of this one.
+    pub max_map_count: Option<Use>,
+    /// Process and thread ids of the machine.
+    pub pid_max: Option<Use>,
+    /// Threads of the machine.
+    pub threads_max: Option<Use>,
+    /// Threads of the tightest pids cgroup.
+    pub cgroup_pids: Option<CgroupLimit>,
+    /// Threads of the user.
+    pub nproc: Option<Use>,
+    /// Bytes of address space of one process, and those of this one.
+    pub address_space: Option<Use>,
+    /// Bytes of private writable memory of one process, and those of this one.
+    pub data: Option<Use>,
+    /// Bytes of committed memory, under strict accounting only.
+    pub commit: Option<Use>,
+    /// Bytes of memory that can be had without swapping (`MemAvailable`).
+    pub memory_available_bytes: Option<u64>,
+    /// Bytes of the tightest memory cgroup; its reclaimable cache is not counted as in use.
+    pub cgroup_memory: Option<CgroupLimit>,
+    /// Sockets that the user may hold in epoll sets.
+    pub epoll_watches: Option<u64>,
+    /// First and last port that the kernel gives out.
+    pub local_ports: Option<(u16, u16)>,
+    /// Connections that the machine's connection tracking holds, where it is at work.
+    pub conntrack: Option<Use>,
+    /// CPUs that this process may use; glibc opens eight arenas for each.
+    pub cpus: u32,
+}
+
+/// A limit and how much of it is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Use {
+    /// The limit.
+    pub max: u64,
+    /// In use when it was read.
+    pub used: u64,
+}
+
+/// A limit of a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupLimit {
+    /// The limit and how much of it is in use.
+    #[serde(flatten)]
+    pub amount: Use,
+    /// The file that holds the limit.
+    pub file: PathBuf,
+}
+
+/// Capability bits of `CapEff`: CAP_SYS_ADMIN, CAP_SYS_RESOURCE.
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_SYS_RESOURCE: u64 = 1 << 24;
+
+impl Limits {
+    /// Reads every limit. A file that is not there is a limit that does not hold.
+    pub fn read() -> Limits {
+        let me = Process::myself().ok();
+        let status = me.as_ref().and_then(|p| p.status().ok());
+        let capable = |cap: u64| status.as_ref().is_some_and(|s| s.capeff & cap != 0);
+        let nofile = getrlimit(Resource::Nofile);
+        let threads = threads_on_machine();
+        Limits {
+            nofile_soft: nofile.current.unwrap_or(u64::MAX),
+            nofile_hard: nofile.maximum.unwrap_or(u64::MAX),
+            nr_open: sysctl("fs/nr_open"),
+            file_max: open_files().filter(|_| !capable(CAP_SYS_ADMIN)),
+            max_map_count: sysctl("vm/max_map_count").map(|max| Use { max, used: own_maps() }),
+            pid_max: sysctl("kernel/pid_max").map(|max| Use { max, used: threads }),
+            threads_max: sysctl("kernel/threads-max").map(|max| Use { max, used: threads }),
+            cgroup_pids: cgroup_pids(),
+            nproc: nproc(status.as_ref())
+                .filter(|_| !capable(CAP_SYS_ADMIN) && !capable(CAP_SYS_RESOURCE)),
+            address_space: rlimit(Resource::As, status.as_ref().and_then(|s| s.vmsize)),
+            data: rlimit(Resource::Data, status.as_ref().and_then(|s| s.vmdata)),
+            commit: committed(),
+            memory_available_bytes: Meminfo::current().ok().and_then(|m| m.mem_available),
+            cgroup_memory: cgroup_memory(),
+            epoll_watches: sysctl("fs/epoll/max_user_watches"),
+            local_ports: local_ports(),
+            conntrack: conntrack(),
+            cpus: super::cpus::allowed().map_or(1, |cpus| cpus.len() as u32),
+        }
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one, which needs no privilege.
+///
+/// # Errors
+/// The kernel refuses; the limit stays as it was.
+pub fn raise_nofile() -> std::io::Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    }
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+fn sysctl(name: &str) -> Option<u64> {
+    read_number(format!("/proc/sys/{name}")).ok()
+}
+
+fn rlimit(resource: Resource, used_kib: Option<u64>) -> Option<Use> {
+    let max = getrlimit(resource).current?;
+    Some(Use { max, used: used_kib.unwrap_or(0) << 10 })
+}
+
+fn own_maps() -> u64 {
+    let maps = fs::read("/proc/self/maps").unwrap_or_default();
+    maps.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// `/proc/sys/fs/file-nr`: allocated, free, maximum.
+fn open_files() -> Option<Use> {
+    let text = fs::read_to_string("/proc/sys/fs/file-nr").ok()?;
+    let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
+    let used = numbers.next()?.ok()?;
+    Some(Use { max: numbers.nth(1)?.ok()?, used })
+}
+
+/// `/proc/loadavg` has running/existing threads as its fourth word.
+fn threads_on_machine() -> u64 {
+    procfs::LoadAverage::current().map_or(0, |load| u64::from(load.max))
+}
+
+/// Threads of all processes with our real user, since the kernel counts by user.
+fn nproc(status: Option<&Status>) -> Option<Use> {
+    let max = getrlimit(Resource::Nproc).current?;
+    // The kernel never holds the initial user to it, whatever its capabilities.
+    let uid = status?.ruid;
+    if uid == 0 {
+        return None;
+    }
+    let all = procfs::process::all_processes().ok()?;
+    let used = all
+        .filter_map(|process| process.ok()?.status().ok())
+        .filter(|other| other.ruid == uid)
+        .map(|other| other.threads)
+        .sum();
+    Some(Use { max, used })
+}
+
+fn committed() -> Option<Use> {
+    if sysctl("vm/overcommit_memory") != Some(2) {
+        return None;
+    }
+    let memory = Meminfo::current().ok()?;
+    Some(Use { max: memory.commit_limit?, used: memory.committed_as })
+}
+
+/// The table exists wherever the module does, but it fills only where a rule tracks connections.
+fn conntrack() -> Option<Use> {
+    let max = sysctl("net/netfilter/nf_conntrack_max").filter(|max| *max > 0)?;
+    let used = sysctl("net/netfilter/nf_conntrack_count").filter(|used| *used > 0)?;
+    Some(Use { max, used })
+}
+
+fn local_ports() -> Option<(u16, u16)> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ports = text.split_ascii_whitespace().filter_map(|port| port.parse().ok());
+    Some((ports.next()?, ports.next()?))
+}
+
+/// The limit with the least room left, of all levels from our cgroup up.
+fn tightest(
+    controller: &str,
+    limit: impl Fn(Version) -> &'static str,
+    used: impl Fn(Version, &std::path::Path) -> u64,
+) -> Option<CgroupLimit> {
+    let place = Place::of(controller).ok()?;
+    let version = place.version;
+    place
+        .path_to_root()
+        .filter_map(|dir| {
+            let file = dir.join(limit(version));
+            // "No limit" is `max`, or a number of bytes beyond any memory.
+            let max = read_number(&file).ok().filter(|max| *max < i64::MAX as u64 / 2)?;
+            Some(CgroupLimit { amount: Use { max, used: used(version, dir) }, file })
+        })
+        .min_by_key(|limit| limit.amount.max.saturating_sub(limit.amount.used))
+}
+
+fn cgroup_pids() -> Option<CgroupLimit> {
+    tightest("pids", |_| "pids.max", |_, dir| read_number(dir.join("pids.current")).unwrap_or(0))
+}
+
+fn cgroup_memory() -> Option<CgroupLimit> {
+    let limit = |version| match version {
+        Version::V1 => "memory.limit_in_bytes",
+        Version::V2 => "memory.max",
+    };
+    tightest("memory", limit, |version, dir| {
+        let (usage, cache) = match version {
+            Version::V1 => ("memory.usage_in_bytes", "total_inactive_file "),
+            Version::V2 => ("memory.current", "inactive_file "),
+        };
+        let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
+        let cached = stat.lines().find_map(|line| line.strip_prefix(cache)?.parse().ok());
+        read_number(dir.join(usage)).unwrap_or(0).saturating_sub(cached.unwrap_or(0))
+    })
+}

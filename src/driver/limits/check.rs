@@ -1,0 +1,161 @@
+//! Whether a cell fits into the limits, and how many lanes each of them allows.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Limits;
+use super::demand::Shape;
+use crate::plan::{Arrivals, Cell, Codec, Engine};
+use crate::units::{format_bytes, format_count};
+
+/// What the load goes to, as far as it matters to limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// The embedded target on this machine, under the same limits.
+    Embedded {
+        /// Its processes; worker w uses process w mod this.
+        processes: u32,
+    },
+    /// A server of the user's.
+    External {
+        /// Whether it is on this machine.
+        loopback: bool,
+    },
+}
+
+/// A limit that a cell does not fit into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitHit {
+    /// Its name, such as `vm.max_map_count`.
+    pub limit: String,
+    /// What it allows.
+    pub have: u64,
+    /// What the cell needs, together with what is in use already.
+    pub need: u64,
+    /// Most lanes a worker that fit.
+    pub most_lanes: u64,
+    /// What the user can do.
+    pub way_out: String,
+    /// What is counted: `memory maps`, `descriptors`, `bytes of memory (estimated)`.
+    pub unit: String,
+    /// Engine of the cell.
+    pub engine: Engine,
+    /// Lanes of each worker of the cell.
+    pub lanes: u64,
+    /// Workers of the cell.
+    pub processes: u64,
+}
+
+impl fmt::Display for LimitHit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amount = |n: u64| match self.unit.strip_prefix("bytes of ") {
+            Some(what) => (format_bytes(n as f64), what),
+            None => (format_count(n), self.unit.as_str()),
+        };
+        let each = match self.processes {
+            0 | 1 => String::new(),
+            n => format!(" in each of {} processes", format_count(n)),
+        };
+        let (need, what) = amount(self.need);
+        write!(
+            f,
+            "{} {} lanes{each} need {need} {what}; {} allows {}: at most {} lanes{each}; {}",
+            format_count(self.lanes),
+            self.engine.name(),
+            self.limit,
+            amount(self.have).0,
+            format_count(self.most_lanes),
+            self.way_out,
+        )
+    }
+}
+
+/// How many lanes a limit allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// Name of the limit.
+    pub limit: String,
+    /// What it allows.
+    pub have: u64,
+    /// What is in use before the first lane, the reserve included.
+    pub before_lanes: u64,
+    /// What each lane of a worker adds.
+    pub per_lane: u64,
+    /// What is counted.
+    pub unit: String,
+    /// Most lanes of one worker.
+    pub most_lanes: u64,
+}
+
+impl Limits {
+    /// Says whether a cell fits, by the limit that binds first.
+    ///
+    /// # Errors
+    /// The limit, what it allows, what the cell needs, and the way out.
+    pub fn check(&self, cell: &Cell, target: TargetKind) -> Result<(), LimitHit> {
+        let lanes = u64::from(cell.lanes);
+        let shape = Shape::of(cell, target);
+        let tightest = self
+            .demands(&shape)
+            .into_iter()
+            .filter(|demand| demand.need(lanes) > demand.have)
+            .min_by_key(|demand| demand.most_lanes().unwrap_or(0));
+        match tightest {
+            None => Ok(()),
+            Some(demand) => Err(LimitHit {
+                have: demand.have,
+                need: demand.need(lanes),
+                most_lanes: demand.most_lanes().unwrap_or(0),
+                way_out: (demand.way_out)(demand.need(lanes)),
+                unit: demand.unit.to_string(),
+                limit: demand.limit,
+                engine: cell.engine,
+                lanes,
+                processes: shape.processes,
+            }),
+        }
+    }
+
+    /// Lists how many lanes each limit allows one worker of the engine, the tightest first, with
+    /// hyper, stacks of 64 KiB and one CPU. Empty for `sequential`, which has one lane.
+    pub fn predict(&self, engine: Engine, target: TargetKind) -> Vec<Ceiling> {
+        let shape = Shape::of(&typical_cell(engine, 1), target);
+        let mut ceilings: Vec<Ceiling> = self
+            .demands(&shape)
+            .into_iter()
+            .filter_map(|demand| {
+                let most_lanes = demand.most_lanes()?;
+                Some(Ceiling {
+                    limit: demand.limit,
+                    have: demand.have,
+                    before_lanes: demand.fixed,
+                    per_lane: demand.per_lane,
+                    unit: demand.unit.to_string(),
+                    most_lanes,
+                })
+            })
+            .collect();
+        ceilings.sort_by(|a, b| (a.most_lanes, &a.limit).cmp(&(b.most_lanes, &b.limit)));
+        ceilings
+    }
+}
+
+/// The cell that predictions are for.
+pub(super) fn typical_cell(engine: Engine, lanes: u32) -> Cell {
+    Cell {
+        id: String::new(),
+        label: None,
+        engine,
+        codec: Codec::Hyper,
+        lanes,
+        processes: 1,
+        total_lanes: lanes,
+        cpus: 1,
+        arrivals: Arrivals::Closed,
+        offered_per_s: None,
+        stack_size_bytes: Some(64 << 10),
+        rayon_threads: (engine == Engine::Rayon).then_some(lanes),
+    }
+}

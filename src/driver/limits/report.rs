@@ -1,0 +1,139 @@
+//! What `duel limits` shows: each limit, how many lanes it allows, and which binds first.
+
+use std::fmt::{self, Write};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::{Deserialize, Serialize};
+
+use super::check::typical_cell;
+use super::{Ceiling, LimitHit, Limits, TargetKind};
+use crate::plan::Engine;
+use crate::units::{format_bytes, format_count};
+
+/// The limits of this machine in lanes of each engine; serialized, it is the command's JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The limits as they were read.
+    pub limits: Limits,
+    /// What the load would go to.
+    pub target: TargetKind,
+    /// The lanes that were asked about.
+    pub lanes: Option<u32>,
+    /// Each engine whose lanes can be chosen.
+    pub engines: Vec<EngineReport>,
+}
+
+/// What the limits mean for one engine, in lanes of one worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineReport {
+    /// The engine.
+    pub engine: Engine,
+    /// Every limit that lanes count against, the tightest first.
+    pub ceilings: Vec<Ceiling>,
+    /// Whether the lanes asked about fit.
+    pub fits: Option<bool>,
+    /// The limit that they do not fit into.
+    pub hit: Option<LimitHit>,
+}
+
+impl Report {
+    /// Predicts for each engine but `sequential`, which has one lane.
+    pub fn new(limits: &Limits, target: TargetKind, lanes: Option<u32>) -> Report {
+        let engines = Engine::ALL
+            .into_iter()
+            .filter(|engine| *engine != Engine::Sequential)
+            .map(|engine| {
+                let outcome = lanes.map(|n| limits.check(&typical_cell(engine, n), target));
+                EngineReport {
+                    engine,
+                    ceilings: limits.predict(engine, target),
+                    fits: outcome.as_ref().map(Result::is_ok),
+                    hit: outcome.and_then(Result::err),
+                }
+            })
+            .collect();
+        Report { limits: limits.clone(), target, lanes, engines }
+    }
+
+    /// Names of the limits, the tightest of any engine first.
+    fn rows(&self) -> Vec<&Ceiling> {
+        let mut all: Vec<&Ceiling> = self.engines.iter().flat_map(|e| &e.ceilings).collect();
+        all.sort_by_key(|ceiling| ceiling.most_lanes);
+        let mut rows: Vec<&Ceiling> = Vec::new();
+        for ceiling in all {
+            if rows.iter().all(|row| row.limit != ceiling.limit) {
+                rows.push(ceiling);
+            }
+        }
+        rows
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        let mut header = vec!["limit".to_string(), "counts".into(), "allows".into()];
+        header.extend(self.engines.iter().map(|e| e.engine.name().to_string()));
+        table.set_header(header);
+        for row in self.rows() {
+            let mut cells = vec![row.limit.clone(), row.unit.clone(), row.allows()];
+            cells.extend(self.engines.iter().map(|engine| engine.cell(&row.limit)));
+            table.add_row(cells);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+impl EngineReport {
+    /// Most lanes under the limit; the one that binds first is marked.
+    fn cell(&self, limit: &str) -> String {
+        match self.ceilings.iter().position(|ceiling| ceiling.limit == limit) {
+            None => "-".to_string(),
+            Some(0) => format!("► {}", format_count(self.ceilings[0].most_lanes)),
+            Some(i) => format_count(self.ceilings[i].most_lanes),
+        }
+    }
+}
+
+impl Ceiling {
+    fn allows(&self) -> String {
+        if self.unit.starts_with("bytes") {
+            format_bytes(self.have as f64)
+        } else {
+            format_count(self.have)
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = match self.target {
+            TargetKind::Embedded { processes: 0 | 1 } => "the embedded target".to_string(),
+            TargetKind::Embedded { processes } => format!("{processes} embedded targets"),
+            TargetKind::External { loopback: true } => "a target on this machine".to_string(),
+            TargetKind::External { loopback: false } => "a target on another machine".to_string(),
+        };
+        writeln!(
+            f,
+            "Most lanes of one worker against {target}, with hyper and stacks of 64 KiB; \
+             ► binds first, - does not bind."
+        )?;
+        writeln!(f, "{}", self.table())?;
+        let Some(lanes) = self.lanes else { return Ok(()) };
+        let mut verdicts = String::new();
+        for engine in &self.engines {
+            match &engine.hit {
+                None => writeln!(
+                    verdicts,
+                    "{}: {} lanes fit",
+                    engine.engine.name(),
+                    format_count(u64::from(lanes))
+                )?,
+                Some(hit) => writeln!(verdicts, "{}: {hit}", engine.engine.name())?,
+            }
+        }
+        f.write_str(&verdicts)
+    }
+}
