@@ -24,7 +24,8 @@ use httparse::{Header, ParserConfig, Status};
 
 use facts::{Facts, Length};
 
-/// Longest head in bytes, blank line included; the same bound is set for hyper's buffer.
+/// Longest head in bytes, blank lines included. hyper needs the same number twice for the same
+/// bound: as `max_buf_size` and as `max_header_size`.
 pub const MAX_HEAD: usize = 32 * 1024;
 
 /// Most header lines of one head, and most trailer lines of one body.

@@ -1,12 +1,12 @@
 //! The chunked transfer coding, byte by byte: nothing of it waits in the caller's buffer.
 
-use super::{At, MAX_HEADERS, ParseError, ResponseParser};
+use super::{At, MAX_HEAD, MAX_HEADERS, ParseError, ResponseParser};
 
 /// Bytes at which the chunk extensions of one body are refused (hyper's bound).
 const EXTENSION_LIMIT: u16 = 16 * 1024;
 
-/// Bytes at which the trailer section of one body is refused (hyper's bound).
-const TRAILER_LIMIT: u16 = 16 * 1024;
+/// Bytes at which the trailer section of one body is refused: hyper takes the bound of heads.
+const TRAILER_LIMIT: u16 = MAX_HEAD as u16;
 
 impl ResponseParser {
     /// Consumes chunks and trailers up to the end of the response or of the bytes.
@@ -76,7 +76,7 @@ impl ResponseParser {
         let malformed = |what| Err(ParseError::Framing(what));
         self.trailer_bytes = self.trailer_bytes.saturating_add(1);
         if self.trailer_bytes >= TRAILER_LIMIT {
-            return malformed("trailers beyond 16 KiB");
+            return malformed("trailers beyond 32 KiB");
         }
         match (self.at, byte) {
             (At::TrailerStart, b'\r') => Ok(At::EndLf),
