@@ -9,6 +9,7 @@
 //! [`socket`] makes the sockets, the same options for all.
 
 pub mod hyper;
+pub mod parse;
 pub mod socket;
 
 use std::marker::PhantomData;

@@ -1,14 +1,306 @@
-//! (placeholder)
+//! The seeded mix, and requests rendered once: the same bytes for every engine and codec.
+//!
+//! A request is rendered before the clock starts. [`Rendered::bytes`] is what the lean codec
+//! writes, and [`Rendered::request`] is what hyper is given; hyper writes header names in lower
+//! case in the order of its map, and so does the rendering, by going through the same map.
+//! tests/differential.rs compares the two byte for byte. They part in one case, which no setting
+//! of hyper's avoids: behind an HTTP/1.0 answer that keeps the connection, hyper sends its next
+//! requests of that connection as HTTP/1.0 with `connection: keep-alive`.
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::OsStringExt;
+
 use bytes::Bytes;
-/// One entry
-pub struct Rendered { /// m
- pub method: http::Method, /// h
- pub is_head: bool, /// b
- pub bytes: Bytes, /// b
- pub body: Bytes, /// u
- pub uri: http::Uri, /// h
- pub headers: Vec<(http::HeaderName, http::HeaderValue)> }
-/// mix
-pub struct Mix;
-impl Mix { /// p
- pub fn pick(&self, _index: u64) -> usize { 0 } }
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{PathAndQuery, Uri};
+use http::{Method, Request};
+use http_body_util::Full;
+
+use super::{RequestTemplate, TrialPlan};
+
+/// Sent unless the plan names another.
+const USER_AGENT: &str = concat!("duel/", env!("CARGO_PKG_VERSION"));
+
+/// Which template a request is made from: a pure function of seed, index and weights, so that
+/// every engine, worker and shard agrees without shared state.
+#[derive(Debug, Clone)]
+pub struct Mix {
+    seed: u64,
+    /// Running sums of the weights.
+    bounds: Vec<u64>,
+}
+
+impl Mix {
+    /// The mix of a plan.
+    pub fn new(plan: &TrialPlan) -> Self {
+        let bounds = plan.mix.iter().scan(0, |sum, template| {
+            *sum += u64::from(template.weight);
+            Some(*sum)
+        });
+        // The arrival gaps come from the same seed and must not go in step with the mix.
+        Self { seed: splitmix64(plan.seed ^ 0x6d69_7800_6d69_7800), bounds: bounds.collect() }
+    }
+
+    /// The template of request `index` of the trial, as a position in the plan's mix.
+    #[inline]
+    pub fn pick(&self, index: u64) -> usize {
+        if self.bounds.len() < 2 {
+            return 0;
+        }
+        let total = self.bounds[self.bounds.len() - 1];
+        let random = splitmix64(self.seed.wrapping_add(index.wrapping_mul(GOLDEN_GAMMA)));
+        // Multiply and shift instead of a remainder (Lemire 2019, arXiv:1805.10941): the bias is
+        // below total / 2^64.
+        let point = ((u128::from(random) * u128::from(total)) >> 64) as u64;
+        // The last entry takes what is left, so that weights of zero cannot lead out of the mix.
+        let bounds = &self.bounds[..self.bounds.len() - 1];
+        bounds.partition_point(|&bound| bound <= point)
+    }
+}
+
+/// The step of splitmix64's counter: 2^64 divided by the golden ratio, made odd.
+const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The splitmix64 generator's output for one value of its counter (Steele, Lea and Flood 2014;
+/// constants of Vigna's public-domain splitmix64.c).
+#[inline]
+fn splitmix64(counter: u64) -> u64 {
+    let mut z = counter.wrapping_add(GOLDEN_GAMMA);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A template made ready to send. Its debug output shows names and lengths, never values, since
+/// those may be secrets.
+#[derive(Clone)]
+pub struct Rendered {
+    /// The method, as written in the plan.
+    pub method: Method,
+    /// Whether the method is HEAD, to whose response no body belongs.
+    pub is_head: bool,
+    /// Whether the request asks the target to close the connection behind its answer.
+    pub closes: bool,
+    /// The whole request as it goes over the wire: request line, headers, body.
+    pub bytes: Bytes,
+    /// The body alone, a part of `bytes`.
+    pub body: Bytes,
+    /// Path and query.
+    pub uri_path: String,
+    /// Every header in the order in which it is sent, `host` first, `content-length` last.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    uri: Uri,
+    map: HeaderMap,
+}
+
+impl Rendered {
+    /// The request as hyper takes it; nothing is left for hyper to add.
+    pub fn request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.map.clone();
+        request
+    }
+}
+
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Rendered")
+            .field("method", &self.method)
+            .field("uri_path", &self.uri_path)
+            .field("headers", &names)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a template cannot be sent; names its place in the mix, from 1, and no header value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("request {position} of the mix: {fault}")]
+pub struct RenderError {
+    /// Place in the mix, from 1.
+    pub position: usize,
+    /// What is wrong with it.
+    pub fault: RenderFault,
+}
+
+/// What is wrong with a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderFault {
+    /// Not a method.
+    #[error("`{0}` is not a method: write letters such as GET or POST, no blanks")]
+    Method(String),
+    /// CONNECT turns the connection into a tunnel.
+    #[error("CONNECT opens a tunnel and has no answer to measure: use another method")]
+    Connect,
+    /// Not a path.
+    #[error("`{0}` is not a path: begin with `/`, without blanks, control characters or `#`")]
+    Path(String),
+    /// Not a header name.
+    #[error("`{0}` is not a header name: write letters, digits and `-`")]
+    HeaderName(String),
+    /// A header value that cannot be sent.
+    #[error("the value of header `{0}` holds a control character, such as a line end")]
+    HeaderValue(HeaderName),
+    /// A variable that is not set.
+    #[error("`${0}` is not set in the environment of the worker")]
+    Unset(String),
+    /// A framing header that contradicts how bodies are sent.
+    #[error("header `{0}` is not for the plan to set: bodies are sent with their length")]
+    Framing(HeaderName),
+    /// A header that may stand once only.
+    #[error("header `{0}` stands twice: give it once")]
+    Twice(HeaderName),
+    /// More headers than a header map holds.
+    #[error("too many headers: at most 24,576 different ones can be sent")]
+    TooManyHeaders,
+}
+
+/// Renders every template of the plan, in order. `$NAME` values come from the environment.
+pub fn render(plan: &TrialPlan) -> Result<Vec<Rendered>, RenderError> {
+    render_with(plan, |name| std::env::var_os(name))
+}
+
+fn render_with(
+    plan: &TrialPlan,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<Rendered>, RenderError> {
+    let templates = plan.mix.iter().enumerate();
+    let rendered = templates.map(|(index, template)| {
+        render_one(plan, template, &variable)
+            .map_err(|fault| RenderError { position: index + 1, fault })
+    });
+    rendered.collect()
+}
+
+fn render_one(
+    plan: &TrialPlan,
+    template: &RequestTemplate,
+    variable: &impl Fn(&str) -> Option<OsString>,
+) -> Result<Rendered, RenderFault> {
+    let method = Method::from_bytes(template.method.as_bytes())
+        .map_err(|_| RenderFault::Method(template.method.clone()))?;
+    if method == Method::CONNECT {
+        return Err(RenderFault::Connect);
+    }
+    let path = path(&template.path)?;
+    let body = match std::str::from_utf8(&template.body) {
+        Ok(text) => resolve(text, variable)?.0,
+        Err(_) => template.body.clone(),
+    };
+    let map = header_map(plan, template, &method, body.len(), variable)?;
+
+    let mut bytes = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in &map {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    let head_length = bytes.len();
+    bytes.extend_from_slice(&body);
+    let bytes = Bytes::from(bytes);
+    Ok(Rendered {
+        is_head: method == Method::HEAD,
+        closes: map.get_all(header::CONNECTION).iter().any(has_close),
+        body: bytes.slice(head_length..),
+        bytes,
+        uri_path: path.as_str().to_string(),
+        headers: map.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        uri: Uri::from(path),
+        method,
+        map,
+    })
+}
+
+/// Reads a path, refusing what would not be sent as written.
+fn path(text: &str) -> Result<PathAndQuery, RenderFault> {
+    PathAndQuery::try_from(text)
+        .ok()
+        .filter(|path| text.starts_with('/') && path.as_str() == text)
+        .ok_or_else(|| RenderFault::Path(text.to_string()))
+}
+
+/// Every header of a request: defaults, then the plan's in order, then the length of the body.
+fn header_map(
+    plan: &TrialPlan,
+    template: &RequestTemplate,
+    method: &Method,
+    body_length: usize,
+    variable: &impl Fn(&str) -> Option<OsString>,
+) -> Result<HeaderMap, RenderFault> {
+    let host =
+        HeaderValue::try_from(&plan.host).map_err(|_| RenderFault::HeaderValue(header::HOST))?;
+    // Defaults go first and are replaced in place, so that a plan's own value takes their position.
+    let mut map = HeaderMap::new();
+    map.insert(header::HOST, host);
+    map.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    map.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    let defaults = map.clone();
+    let length = HeaderValue::from(body_length);
+    let mut named: Vec<HeaderName> = Vec::new();
+    for (name, value) in &template.headers {
+        let name = HeaderName::try_from(name.as_str())
+            .map_err(|_| RenderFault::HeaderName(name.clone()))?;
+        let (value, is_secret) = resolve(value, variable)?;
+        let mut value =
+            HeaderValue::from_bytes(&value).map_err(|_| RenderFault::HeaderValue(name.clone()))?;
+        value.set_sensitive(is_secret);
+        let once = matches!(name, header::HOST | header::CONTENT_LENGTH);
+        if once && named.contains(&name) {
+            return Err(RenderFault::Twice(name));
+        }
+        if name == header::TRANSFER_ENCODING || (name == header::CONTENT_LENGTH && value != length)
+        {
+            return Err(RenderFault::Framing(name));
+        }
+        if name == header::CONTENT_LENGTH {
+            // It is set below, where every request has it.
+        } else if defaults.contains_key(&name) && !named.contains(&name) {
+            map.insert(&name, value);
+        } else {
+            map.try_append(&name, value).map_err(|_| RenderFault::TooManyHeaders)?;
+        }
+        named.push(name);
+    }
+    if !plan.keep_alive && !map.get_all(header::CONNECTION).iter().any(has_close) {
+        let close = HeaderValue::from_static("close");
+        map.try_append(header::CONNECTION, close).map_err(|_| RenderFault::TooManyHeaders)?;
+    }
+    let sends_length = body_length > 0
+        || named.contains(&header::CONTENT_LENGTH)
+        || matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+    if sends_length {
+        map.try_insert(header::CONTENT_LENGTH, length).map_err(|_| RenderFault::TooManyHeaders)?;
+    }
+    Ok(map)
+}
+
+/// A value as it is, or, where it is `$NAME` as a whole, that variable's; the flag tells which.
+fn resolve(
+    text: &str,
+    variable: &impl Fn(&str) -> Option<OsString>,
+) -> Result<(Vec<u8>, bool), RenderFault> {
+    let Some(name) = text.strip_prefix('$').filter(|name| is_variable_name(name)) else {
+        return Ok((text.as_bytes().to_vec(), false));
+    };
+    let value = variable(name).ok_or_else(|| RenderFault::Unset(name.to_string()))?;
+    Ok((value.into_vec(), true))
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn has_close(value: &HeaderValue) -> bool {
+    value.as_bytes().split(|&b| b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"close"))
+}

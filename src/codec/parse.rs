@@ -1,0 +1,359 @@
+//! Client-side HTTP/1.1 response framing: bytes in, progress out, no I/O and no allocation.
+//!
+//! [`ResponseParser`] finds where a response ends ([RFC 9112], section 6.3), counts its body and
+//! says whether the connection serves another request. What it accepts and refuses is what
+//! hyper's client accepts and refuses, so that two codecs put one response into one column of the
+//! ledger; tests/differential.rs proves it and lists the few exceptions.
+//!
+//! * Heads go through httparse in its strictest configuration (hyper's default): bare LF ends a
+//!   line, folded lines and control characters are refused, blank lines may come first.
+//! * Only a head that is still incomplete is left with the caller, at most [`MAX_HEAD`] bytes;
+//!   chunk sizes, extensions and trailers are consumed byte by byte.
+//! * The outcome does not depend on how the bytes were split into reads.
+//!
+//! [RFC 9112]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+
+mod chunks;
+mod facts;
+#[cfg(test)]
+mod tests;
+
+use std::mem::MaybeUninit;
+
+use httparse::{Header, ParserConfig, Status};
+
+use facts::{Facts, Length};
+
+/// Longest head in bytes, blank lines included. hyper needs the same number twice for the same
+/// bound: as `max_buf_size` and as `max_header_size`.
+pub const MAX_HEAD: usize = 32 * 1024;
+
+/// Most header lines of one head, and most trailer lines of one body.
+pub const MAX_HEADERS: usize = 100;
+
+/// Most 1xx responses before the answer.
+pub const MAX_INFORMATIONAL: u8 = 100;
+
+/// Longest content-length: hyper keeps the two values above for itself.
+const MAX_LENGTH: u64 = u64::MAX - 2;
+
+/// A whole response, reduced to what a load generator needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code, 100–999; of the informational ones only 101 is an answer.
+    pub status: u16,
+    /// Bytes of the body, without chunk framing.
+    pub body_bytes: u64,
+    /// Whether the target keeps the connection open for another request.
+    pub keep_alive: bool,
+}
+
+/// How far a response has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The response goes on.
+    NeedMore {
+        /// Bytes that must not be given again; what follows them is an incomplete head, which
+        /// the next call gets again with what was read since.
+        consumed: usize,
+    },
+    /// The response ended.
+    Done {
+        /// Bytes of this response; bytes behind them answer nothing that was asked, and a
+        /// connection that carries them is not to be used again.
+        consumed: usize,
+        /// The response.
+        answer: Answer,
+    },
+}
+
+/// Why bytes are no response. After an error only [`ResponseParser::reset`] makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// The head is no HTTP/1 head.
+    #[error("malformed response head: {0}")]
+    Head(&'static str),
+    /// The head is longer than [`MAX_HEAD`].
+    #[error("response head beyond 32 KiB")]
+    HeadTooLong,
+    /// The head does not say where the body ends, or the chunks are malformed.
+    #[error("malformed response framing: {0}")]
+    Framing(&'static str),
+    /// End of stream amid the body.
+    #[error("the connection closed amid the response body")]
+    BodyCut,
+    /// End of stream before the first byte.
+    #[error("the connection closed before the response")]
+    NoResponse,
+    /// End of stream after the first byte, before the end of the answer's head.
+    #[error("the connection closed amid the response head")]
+    HeadCut,
+}
+
+/// Where in the response the next byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Head,
+    FixedBody,
+    BodyToClose,
+    ChunkStart,
+    ChunkSize,
+    ChunkBlank,
+    ChunkExtension,
+    ChunkSizeLf,
+    ChunkBody,
+    ChunkBodyCr,
+    ChunkBodyLf,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+/// The state between two reads of one response: 32 bytes, since every lane holds one.
+#[derive(Debug, Clone)]
+pub struct ResponseParser {
+    /// Bytes that the body, or the chunk under way, still lacks.
+    remaining: u64,
+    body_bytes: u64,
+    /// Length of the incomplete head that was last looked at.
+    scanned: u16,
+    /// Bytes of the blank lines before the head, which count towards its bound.
+    blank_bytes: u16,
+    status: u16,
+    extension_bytes: u16,
+    trailer_bytes: u16,
+    trailers: u8,
+    informational: u8,
+    at: At,
+    keep_alive: bool,
+    request_is_head: bool,
+}
+
+impl ResponseParser {
+    /// A parser for the response to one request; the response to a HEAD has no body.
+    pub fn new(request_is_head: bool) -> Self {
+        Self {
+            remaining: 0,
+            body_bytes: 0,
+            scanned: 0,
+            blank_bytes: 0,
+            status: 0,
+            extension_bytes: 0,
+            trailer_bytes: 0,
+            trailers: 0,
+            informational: 0,
+            at: At::Head,
+            keep_alive: false,
+            request_is_head,
+        }
+    }
+
+    /// Forgets the last response, for the next request of the connection.
+    pub fn reset(&mut self, request_is_head: bool) {
+        *self = Self::new(request_is_head);
+    }
+
+    /// Takes what was read and not yet consumed; body bytes are counted and dropped.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, ParseError> {
+        self.feed_with(bytes, |_| {})
+    }
+
+    /// As [`feed`](Self::feed), showing each piece of the body to `on_body`.
+    #[inline]
+    pub fn feed_with(
+        &mut self,
+        bytes: &[u8],
+        mut on_body: impl FnMut(&[u8]),
+    ) -> Result<Progress, ParseError> {
+        let mut consumed = 0;
+        while self.at == At::Head {
+            match self.head(&bytes[consumed..])? {
+                Some(length) => consumed += length,
+                None => return Ok(Progress::NeedMore { consumed }),
+            }
+        }
+        let rest = &bytes[consumed..];
+        consumed += match self.at {
+            At::FixedBody => {
+                let taken = self.body(rest, &mut on_body);
+                if self.remaining == 0 {
+                    self.at = At::Done;
+                }
+                taken
+            }
+            At::BodyToClose => {
+                self.remaining = u64::MAX;
+                self.body(rest, &mut on_body)
+            }
+            At::Done => 0,
+            _ => self.chunked(rest, &mut on_body)?,
+        };
+        Ok(match self.at {
+            At::Done => Progress::Done { consumed, answer: self.answer() },
+            _ => Progress::NeedMore { consumed },
+        })
+    }
+
+    /// Takes the end of the stream, with the bytes that no call has consumed: it ends a body that
+    /// has no other end, and is an error amid anything else.
+    pub fn eof(&mut self, unconsumed: &[u8]) -> Result<Answer, ParseError> {
+        match self.at {
+            At::Done => Ok(self.answer()),
+            At::BodyToClose => {
+                self.at = At::Done;
+                Ok(self.answer())
+            }
+            At::Head if unconsumed.is_empty() && self.informational == 0 => {
+                Err(ParseError::NoResponse)
+            }
+            At::Head => {
+                // The head was last parsed in full when its first bytes came, so a fault in what
+                // came later shows only now.
+                self.scanned = 0;
+                self.head(unconsumed)?;
+                Err(ParseError::HeadCut)
+            }
+            _ => Err(ParseError::BodyCut),
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        Answer { status: self.status, body_bytes: self.body_bytes, keep_alive: self.keep_alive }
+    }
+
+    /// Consumes one head, or nothing if it is incomplete.
+    fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, ParseError> {
+        let limit = MAX_HEAD - usize::from(self.blank_bytes);
+        let window = &bytes[..bytes.len().min(limit)];
+        let blank = blank_lines(window);
+        if blank > 0 {
+            self.blank_bytes += blank as u16;
+            self.scanned = 0;
+            return Ok(Some(blank));
+        }
+        // A head that drips in is parsed when its first bytes come and when it is whole, not once
+        // a read: a hostile target would make that quadratic.
+        let dripping = self.scanned > 0 && window.len() < limit;
+        if dripping && !ends_from(window, self.scanned.into()) {
+            self.scanned = window.len() as u16;
+            return Ok(None);
+        }
+        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            window,
+            &mut slots,
+        );
+        match parsed {
+            Ok(Status::Complete(length)) => {
+                self.scanned = 0;
+                self.blank_bytes = 0;
+                self.accept(&response)?;
+                Ok(Some(length))
+            }
+            Ok(Status::Partial) if window.len() == limit => Err(ParseError::HeadTooLong),
+            Ok(Status::Partial) => {
+                self.scanned = window.len() as u16;
+                Ok(None)
+            }
+            Err(error) => Err(ParseError::Head(describe(error))),
+        }
+    }
+
+    /// Decides by a whole head where the body ends.
+    fn accept(&mut self, response: &httparse::Response<'_, '_>) -> Result<(), ParseError> {
+        let status = response.code.unwrap_or(0);
+        if !(100..=999).contains(&status) {
+            return Err(ParseError::Head("status code below 100"));
+        }
+        if status < 200 && status != 101 {
+            self.informational = self.informational.saturating_add(1);
+            if self.informational > MAX_INFORMATIONAL {
+                return Err(ParseError::Framing("more than 100 informational responses"));
+            }
+            return Ok(());
+        }
+        let facts = Facts::of(response.headers);
+        let http_1_1 = response.version == Some(1);
+        self.status = status;
+        self.keep_alive = !facts.close && (http_1_1 || facts.keep_alive) && status != 101;
+        let has_no_body = matches!(status, 101 | 204 | 304) || self.request_is_head;
+        self.at = if has_no_body {
+            At::Done
+        } else if facts.transfer_encoding {
+            match (http_1_1, facts.chunked) {
+                (false, _) => {
+                    return Err(ParseError::Framing("transfer-encoding in an HTTP/1.0 response"));
+                }
+                (true, true) => At::ChunkStart,
+                (true, false) => At::BodyToClose,
+            }
+        } else {
+            match facts.length {
+                Length::Absent => At::BodyToClose,
+                Length::Is(0) => At::Done,
+                Length::Is(length) if length <= MAX_LENGTH => {
+                    self.remaining = length;
+                    At::FixedBody
+                }
+                Length::Is(_) => return Err(ParseError::Framing("content-length too large")),
+                Length::Invalid => {
+                    return Err(ParseError::Framing("content-length invalid or contradictory"));
+                }
+            }
+        };
+        // The end of such a body is the end of the connection.
+        self.keep_alive &= self.at != At::BodyToClose;
+        Ok(())
+    }
+
+    /// Counts as much of the body or the chunk as is there.
+    #[inline]
+    fn body(&mut self, bytes: &[u8], on_body: &mut impl FnMut(&[u8])) -> usize {
+        let there = self.remaining.min(bytes.len() as u64);
+        self.remaining -= there;
+        self.body_bytes = self.body_bytes.saturating_add(there);
+        if there > 0 {
+            on_body(&bytes[..there as usize]);
+        }
+        there as usize
+    }
+}
+
+/// Length of the blank lines at the beginning.
+fn blank_lines(bytes: &[u8]) -> usize {
+    let mut length = 0;
+    loop {
+        match bytes[length..] {
+            [b'\n', ..] => length += 1,
+            [b'\r', b'\n', ..] => length += 2,
+            _ => return length,
+        }
+    }
+}
+
+/// Whether a blank line ends behind the first `from` bytes, of which none ends in one.
+fn ends_from(bytes: &[u8], from: usize) -> bool {
+    // The blank line may have begun with up to three of the bytes seen before: LF CR LF.
+    let tail = bytes.get(from.saturating_sub(3)..).unwrap_or_default();
+    tail.iter().enumerate().any(|(index, &byte)| {
+        byte == b'\n'
+            && (tail[index + 1..].starts_with(b"\n") || tail[index + 1..].starts_with(b"\r\n"))
+    })
+}
+
+fn describe(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "invalid header name",
+        httparse::Error::HeaderValue => "invalid header value",
+        httparse::Error::NewLine => "invalid line end",
+        httparse::Error::Status => "invalid status line",
+        httparse::Error::Token => "invalid token",
+        httparse::Error::TooManyHeaders => "more than 100 headers",
+        httparse::Error::Version => "not HTTP/1.0 or HTTP/1.1",
+    }
+}
