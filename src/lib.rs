@@ -6,6 +6,7 @@ compile_error!(
 );
 
 pub mod codec;
+pub mod config;
 pub mod plan;
 pub mod protocol;
 pub mod record;
