@@ -7,6 +7,7 @@ compile_error!(
 
 pub mod cmd;
 pub mod codec;
+pub mod config;
 pub mod driver;
 pub mod engine;
 pub mod plan;

@@ -26,40 +26,10 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
 use super::socket::BlockingSocket;
-use super::{Failure, MAX_HEAD_BYTES, MAX_HEADERS, Reply};
-use crate::plan::request::Rendered;
+use super::parse::{MAX_HEAD, MAX_HEADERS};
+use super::{Failure, Reply};
 use crate::record::ErrorKind;
 use crate::sys::now_ns;
-
-/// One entry of the mix as hyper takes it.
-pub struct Template {
-    head: http::request::Parts,
-    body: Bytes,
-    wire_len: u64,
-}
-
-impl Template {
-    /// Copies what [`Rendered`] validated.
-    pub fn new(rendered: &Rendered) -> Self {
-        let mut request = http::Request::new(());
-        *request.method_mut() = rendered.method.clone();
-        *request.uri_mut() = rendered.uri.clone();
-        for (name, value) in &rendered.headers {
-            request.headers_mut().append(name.clone(), value.clone());
-        }
-        Template { head: request.into_parts().0, body: rendered.body.clone(), wire_len: rendered.bytes.len() as u64 }
-    }
-
-    /// Bytes on the wire, head and body.
-    pub fn wire_len(&self) -> u64 {
-        self.wire_len
-    }
-
-    /// hyper consumes a request, so each needs a copy of the head.
-    pub fn request(&self) -> http::Request<Full<Bytes>> {
-        http::Request::from_parts(self.head.clone(), Full::new(self.body.clone()))
-    }
-}
 
 /// What the socket half tells the lane, shared within one lane: plain loads and stores.
 #[derive(Default)]
@@ -114,7 +84,8 @@ pub struct HyperConn<Io: Read + Write + Unpin> {
 impl<Io: Read + Write + Unpin> HyperConn<Io> {
     async fn handshake(io: Io, meter: Arc<Meter>) -> Result<Self, Failure> {
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD_BYTES)
+            .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
             .handshake(io)
             .await

@@ -4,15 +4,16 @@
 //!
 //! | codec | blocking socket | async socket |
 //! |---|---|---|
+//! | [`lean`] | writes and reads | polls the socket |
 //! | [`hyper`] | the lane's thread polls hyper's connection over [`hyper::BlockingIo`] | the lane's task polls it over [`hyper::AsyncIo`] |
 //!
-//! [`socket`] makes the sockets, the same options for all.
+//! [`parse`] is lean's sans-IO half; [`socket`] makes the sockets, the same options for all.
 
 pub mod hyper;
+pub mod lean;
 pub mod parse;
 pub mod socket;
 
-use std::marker::PhantomData;
 use std::time::Duration;
 
 use ::bytes::Bytes;
@@ -22,11 +23,6 @@ use crate::plan::Codec;
 use crate::plan::request::Rendered;
 use crate::record::ErrorKind;
 use socket::Route;
-
-/// Longest response head, and the most that hyper may buffer: no target can make a lane grow.
-pub const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// Most header lines of a response.
-pub const MAX_HEADERS: usize = 100;
 
 /// A response that was read whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,39 +59,38 @@ impl Failure {
     }
 }
 
-/// The mix, in the form that the codec sends.
-pub enum Prepared {
-    /// Heads and bodies for hyper.
-    Hyper(Vec<hyper::Template>),
+/// The mix, ready for the codec.
+pub struct Prepared {
+    codec: Codec,
+    rendered: Vec<Rendered>,
 }
 
 /// One request, ready to be sent.
 pub enum Request<'p> {
-    /// hyper takes a request by value.
-    Hyper(http::Request<Full<Bytes>>, PhantomData<&'p ()>),
+    /// hyper takes a request by value, so each needs a copy of the head.
+    Hyper(http::Request<Full<Bytes>>),
+    /// The bytes as they stand.
+    Lean(&'p Rendered),
 }
 
 impl Prepared {
-    /// Prepares every entry of the mix for `codec`, before anything is measured.
+    /// The entries of the mix, rendered before anything is measured.
     pub fn new(codec: Codec, rendered: Vec<Rendered>) -> Self {
-        match codec {
-            Codec::Hyper => Prepared::Hyper(rendered.iter().map(hyper::Template::new).collect()),
-            Codec::Lean => unimplemented!(),
-        }
+        Prepared { codec, rendered }
     }
 
     /// Entry `entry` of the mix.
     pub fn request(&self, entry: usize) -> Request<'_> {
-        match self {
-            Prepared::Hyper(templates) => Request::Hyper(templates[entry].request(), PhantomData),
+        let rendered = &self.rendered[entry];
+        match self.codec {
+            Codec::Hyper => Request::Hyper(rendered.request()),
+            Codec::Lean => Request::Lean(rendered),
         }
     }
 
     /// Bytes of entry `entry` on the wire.
     pub fn wire_len(&self, entry: usize) -> u64 {
-        match self {
-            Prepared::Hyper(templates) => templates[entry].wire_len(),
-        }
+        self.rendered[entry].bytes.len() as u64
     }
 }
 
@@ -103,6 +98,8 @@ impl Prepared {
 pub enum BlockingConn {
     /// hyper over a socket that blocks.
     Hyper(Box<hyper::Blocking>),
+    /// duel's own.
+    Lean(lean::Blocking),
 }
 
 impl BlockingConn {
@@ -115,12 +112,10 @@ impl BlockingConn {
             .connect_blocking(timeout)
             .map_err(|e| Failure::new(ErrorKind::Connect, format!("{}: {e}", route.target)))?;
         let timeout_ns = timeout.as_nanos() as u64;
-        match codec {
-            Codec::Hyper => {
-                Ok(BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?)))
-            }
-            Codec::Lean => unimplemented!(),
-        }
+        Ok(match codec {
+            Codec::Hyper => BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?)),
+            Codec::Lean => BlockingConn::Lean(lean::Blocking::new(stream, timeout_ns)),
+        })
     }
 
     /// Sends one request and reads its response until `deadline` on CLOCK_MONOTONIC.
@@ -129,7 +124,9 @@ impl BlockingConn {
     /// See [`Failure`]; the connection is then of no further use.
     pub fn exchange(&mut self, request: Request<'_>, deadline: u64) -> Result<Reply, Failure> {
         match (self, request) {
-            (BlockingConn::Hyper(c), Request::Hyper(r, _)) => c.exchange_blocking(r, deadline),
+            (BlockingConn::Hyper(c), Request::Hyper(r)) => c.exchange_blocking(r, deadline),
+            (BlockingConn::Lean(c), Request::Lean(r)) => c.exchange(r, deadline),
+            _ => unreachable!("one codec makes both the connection and the request"),
         }
     }
 }
@@ -138,6 +135,8 @@ impl BlockingConn {
 pub enum AsyncConn {
     /// hyper over tokio's socket.
     Hyper(Box<hyper::Async>),
+    /// duel's own.
+    Lean(lean::Async),
 }
 
 impl AsyncConn {
@@ -150,16 +149,17 @@ impl AsyncConn {
             .connect_async()
             .await
             .map_err(|e| Failure::new(ErrorKind::Connect, format!("{}: {e}", route.target)))?;
-        match codec {
-            Codec::Hyper => Ok(AsyncConn::Hyper(Box::new(hyper::Async::new(stream).await?))),
-            Codec::Lean => unimplemented!(),
-        }
+        Ok(match codec {
+            Codec::Hyper => AsyncConn::Hyper(Box::new(hyper::Async::new(stream).await?)),
+            Codec::Lean => AsyncConn::Lean(lean::Async::new(stream)),
+        })
     }
 
     /// Whether an idle connection can still take a request.
     pub async fn ready(&mut self) -> bool {
         match self {
             AsyncConn::Hyper(c) => c.ready().await,
+            AsyncConn::Lean(c) => c.ready().await,
         }
     }
 
@@ -169,7 +169,10 @@ impl AsyncConn {
     /// See [`Failure`]; the connection is then of no further use.
     pub async fn exchange(&mut self, request: Request<'_>) -> Result<Reply, Failure> {
         match (self, request) {
-            (AsyncConn::Hyper(c), Request::Hyper(r, _)) => c.exchange_async(r).await,
+            // hyper's state is large and would be part of every lane, lean ones too.
+            (AsyncConn::Hyper(c), Request::Hyper(r)) => Box::pin(c.exchange_async(r)).await,
+            (AsyncConn::Lean(c), Request::Lean(r)) => c.exchange(r).await,
+            _ => unreachable!("one codec makes both the connection and the request"),
         }
     }
 }

@@ -156,6 +156,11 @@ impl ResponseParser {
         *self = Self::new(request_is_head);
     }
 
+    /// Whether the answer's head is whole and its body is not.
+    pub fn is_in_body(&self) -> bool {
+        !matches!(self.at, At::Head | At::Done)
+    }
+
     /// Takes what was read and not yet consumed; body bytes are counted and dropped.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, ParseError> {
         self.feed_with(bytes, |_| {})

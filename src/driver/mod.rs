@@ -1,9 +1,20 @@
-//! What runs a sweep on this machine: what the machine is, what it allows, who runs where.
+//! The driver: one trial at a time, fresh processes for each, failure is a row.
 //!
+//! Thin on purpose: one thread, no runtime, memory that does not grow with the load.
+//!
+//! * [`trial`] runs one trial: limits, CPUs, targets, workers, and the six frames.
+//! * [`gates`] judges whether its numbers may be believed, and [`merge`] makes the record.
+//! * [`pipe`], [`worker`] and [`target`] are the children.
 //! * [`host`] records the machine and the binary, so that a result can be placed later.
 //! * [`limits`] names every limit that a cell would hit, before it hits it.
 //! * [`cpus`] divides the CPUs between the workers and the embedded target.
 
 pub mod cpus;
+pub mod gates;
 pub mod host;
 pub mod limits;
+mod merge;
+pub mod pipe;
+pub mod target;
+pub mod trial;
+mod worker;

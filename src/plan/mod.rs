@@ -136,6 +136,15 @@ pub struct RequestTemplate {
     pub body: Vec<u8>,
 }
 
+/// The environment variable that a header value or body names, if it is `$NAME` as a whole.
+///
+/// A name is made of letters, digits and `_` and does not begin with a digit: `$5` is a price.
+pub fn variable_name(value: &str) -> Option<&str> {
+    let name = value.strip_prefix('$')?;
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    (plain && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())).then_some(name)
+}
+
 /// Everything that a worker must know of the plan; equal for every engine of a sweep but for the rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialPlan {
@@ -190,6 +199,9 @@ pub struct Cell {
     pub stack_size_bytes: Option<u64>,
     /// Threads of each worker's pool; only under `rayon`.
     pub rayon_threads: Option<u32>,
+    /// Length of the embedded target's response bodies; `None` unless the sweep varies it.
+    #[serde(default)]
+    pub body_bytes: Option<u64>,
 }
 
 /// Bodies travel as text where they are UTF-8 and as a list of bytes where they are not.

@@ -1,9 +1,23 @@
 //! Axes → cells, ids and an interleaved order of trials.
 
+use rand::Rng;
+use rand::SeedableRng;
+use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::{Arrivals, Cell, Codec, Engine, TrialPlan};
+use super::{Cell, Codec, Engine, TrialPlan, variable_name};
 use crate::target::EmbeddedTarget;
+use crate::units::size_literal;
+
+/// The label of the baseline's second copy.
+const AA_LABEL: &str = "aa";
+
+/// What stands in place of a masked header value.
+const MASK: &str = "***";
+
+/// Keeps the order of trials from being drawn from the stream that arrival gaps come from.
+const ORDER_STREAM: u64 = 0x6f72_6465_725f_6f66;
 
 /// A resolved config: everything that decides what a sweep measures, and nothing of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +74,9 @@ pub struct Axes {
     pub cpus: Vec<u32>,
     /// Offered loads, requests per second; empty in a closed loop.
     pub rates_per_s: Vec<f64>,
+    /// Response bodies of the embedded target, in bytes; empty unless swept.
+    #[serde(default)]
+    pub bodies: Vec<u64>,
     /// Stacks of the engine's threads, in bytes; swept for `threads` and `rayon`.
     pub stack_sizes_bytes: Vec<u64>,
     /// Pool sizes; swept for `rayon`.
@@ -120,4 +137,211 @@ pub struct Trial {
     pub block: u32,
     /// Position in the run order, from 0.
     pub position: u32,
+}
+
+impl Sweep {
+    /// Every cell, once: grouped by (cpus, processes, lanes, rate, body, stack), engines inside.
+    ///
+    /// Axes that an engine does not have make no cells: `sequential` has one lane, stacks are swept
+    /// for `threads` and `rayon` (other engines take the first), pool sizes for `rayon`. The second
+    /// copy of the baseline in an A/A sweep stands right after the first.
+    pub fn cells(&self) -> Vec<Cell> {
+        let axes = &self.axes;
+        let rates = optional(&axes.rates_per_s);
+        let bodies = optional(&axes.bodies);
+        let mut cells: Vec<Cell> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for &cpus in &axes.cpus {
+            for &processes in &axes.processes {
+                for &lanes in &axes.lanes {
+                    for &offered_per_s in &rates {
+                        for &body_bytes in &bodies {
+                            for &stack in &axes.stack_sizes_bytes {
+                                let group = Group {
+                                    cpus,
+                                    processes,
+                                    lanes,
+                                    offered_per_s,
+                                    body_bytes,
+                                    stack,
+                                };
+                                let new = self.group(&group).into_iter();
+                                cells.extend(new.filter(|cell| seen.insert(cell.id.clone())));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        cells
+    }
+
+    /// The cells of one group, with those that another group holds as well.
+    fn group(&self, group: &Group) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for &engine in &self.axes.engines {
+            for &codec in &self.axes.codecs {
+                let mut sizes = Vec::new();
+                for &threads in pool_sizes(engine, &self.axes.rayon_threads) {
+                    let cell = self.cell(group, engine, codec, threads);
+                    // With as many lanes as CPUs both sizes are one cell.
+                    if sizes.contains(&cell.rayon_threads) {
+                        continue;
+                    }
+                    sizes.push(cell.rayon_threads);
+                    let copy = (self.aa && engine == self.baseline).then(|| Cell {
+                        id: format!("{}-{AA_LABEL}", cell.id),
+                        label: Some(AA_LABEL.into()),
+                        ..cell.clone()
+                    });
+                    cells.push(cell);
+                    cells.extend(copy);
+                }
+            }
+        }
+        cells
+    }
+
+    fn cell(&self, group: &Group, engine: Engine, codec: Codec, threads: RayonThreads) -> Cell {
+        let lanes = if engine == Engine::Sequential { 1 } else { group.lanes };
+        let swept_stack = matches!(engine, Engine::Threads | Engine::Rayon);
+        let first_stack = self.axes.stack_sizes_bytes.first().copied().unwrap_or(group.stack);
+        let Group { cpus, processes, offered_per_s, body_bytes, .. } = *group;
+        let mut id = format!("{}-{}-l{lanes}-p{processes}-c{cpus}", engine.name(), codec.name());
+        if let Some(rate) = offered_per_s {
+            id += &format!("-r{rate}");
+        }
+        if let Some(bytes) = body_bytes {
+            id += &format!("-b{}", size_literal(bytes));
+        }
+        if swept_stack {
+            id += &format!("-s{}", size_literal(group.stack));
+        }
+        if threads == RayonThreads::Cores {
+            id += "-tcores";
+        }
+        Cell {
+            id,
+            label: None,
+            engine,
+            codec,
+            lanes,
+            processes,
+            total_lanes: lanes.saturating_mul(processes),
+            cpus,
+            arrivals: self.plan.arrivals,
+            offered_per_s,
+            stack_size_bytes: Some(if swept_stack { group.stack } else { first_stack }),
+            rayon_threads: (engine == Engine::Rayon).then_some(match threads {
+                RayonThreads::Lanes => lanes,
+                RayonThreads::Cores => cpus,
+            }),
+            body_bytes,
+        }
+    }
+
+    /// The run order of this many cells: blocks one after another, each with every cell once in a
+    /// random order that the plan's seed fixes.
+    ///
+    /// More trials leave the blocks before them as they are. Fisher–Yates on xoshiro256++, written
+    /// out because library shuffles may change their draws from version to version.
+    pub fn order(&self, cells: usize) -> Vec<Trial> {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.plan.seed ^ ORDER_STREAM);
+        let mut trials = Vec::new();
+        let mut position = 0;
+        for block in 0..self.trials {
+            let mut shuffled: Vec<usize> = (0..cells).collect();
+            for last in (1..cells).rev() {
+                // The high half of the product is uniform but for a bias of `last` in 2^64.
+                let draw = u128::from(rng.next_u64()) * (last as u128 + 1);
+                shuffled.swap(last, (draw >> 64) as usize);
+            }
+            for cell in shuffled {
+                trials.push(Trial { cell, block, position });
+                position += 1;
+            }
+        }
+        trials
+    }
+
+    /// SHA-256, in hexadecimal, over what is measured: target, plan and `[sweep]`.
+    ///
+    /// Names, CPUs, bounds and the permission to load an address are left out. Of a header that
+    /// [`Sweep::masked`] hides only the name counts, so that the hash of a plan that was read back
+    /// is the same and gives no way to guess at a secret; `$NAME` counts as written.
+    pub fn plan_hash(&self) -> String {
+        let mut sweep = self.masked();
+        if let Target::External { allow, .. } = &mut sweep.target {
+            allow.clear();
+        }
+        // serde_json's maps are sorted by key, which makes this text canonical.
+        let canonical = serde_json::json!({
+            "target": sweep.target,
+            "plan": sweep.plan,
+            "axes": sweep.axes,
+            "trials": sweep.trials,
+            "baseline": sweep.baseline,
+            "aa": sweep.aa,
+            "expect_failed": sweep.expect_failed,
+        });
+        let digest = Sha256::digest(canonical.to_string());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The plan of a cell's trials: this plan at the cell's rate.
+    pub fn trial_plan(&self, cell: &Cell) -> TrialPlan {
+        TrialPlan { offered_per_s: cell.offered_per_s, ..self.plan.clone() }
+    }
+
+    /// The embedded target of a cell's trials: this target with the cell's body; `None` where the
+    /// target is external.
+    pub fn embedded_target(&self, cell: &Cell) -> Option<EmbeddedTarget> {
+        match &self.target {
+            Target::Embedded(target) => Some(EmbeddedTarget {
+                body_bytes: cell.body_bytes.unwrap_or(target.body_bytes),
+                ..target.clone()
+            }),
+            Target::External { .. } => None,
+        }
+    }
+
+    /// This sweep as it may be written and shown: the values of headers that hold secrets are
+    /// `***` unless they only name an environment variable.
+    pub fn masked(&self) -> Sweep {
+        let mut masked = self.clone();
+        for (name, value) in masked.plan.mix.iter_mut().flat_map(|r| r.headers.iter_mut()) {
+            if is_secret_header(name) && variable_name(value).is_none() {
+                *value = MASK.into();
+            }
+        }
+        masked
+    }
+}
+
+/// Whether a header's value is kept out of all output.
+pub fn is_secret_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"]
+        .contains(&name.as_str())
+        || ["token", "secret", "password"].iter().any(|part| name.contains(part))
+}
+
+/// What the cells of a group share.
+struct Group {
+    cpus: u32,
+    processes: u32,
+    lanes: u32,
+    offered_per_s: Option<f64>,
+    body_bytes: Option<u64>,
+    stack: u64,
+}
+
+/// An axis that may be left out: then it is `None` once.
+fn optional<T: Copy>(values: &[T]) -> Vec<Option<T>> {
+    if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
+}
+
+/// The pool sizes that make cells of an engine.
+fn pool_sizes(engine: Engine, swept: &[RayonThreads]) -> &[RayonThreads] {
+    if engine == Engine::Rayon { swept } else { &[RayonThreads::Lanes] }
 }

@@ -1,0 +1,95 @@
+//! Configs: TOML and `--set` in, a resolved [`Sweep`] or one clear error out.
+//!
+//! * `source` keeps text and overrides apart, so that an error can name the line or the override.
+//! * `file` mirrors the TOML; keys that it does not know are refused.
+//! * `resolve` checks values against each other and fills in the defaults.
+//!
+//! | key | default |
+//! |---|---|
+//! | `name` | the file's name without its extension |
+//! | `target.service_time`, `servers`, `processes`, `body` | `0`, `0` (no limit), `1`, `1KiB` |
+//! | `plan.arrivals`, `duration`, `warmup`, `timeout`, `seed` | `closed`, `10s`, `0`, `5s`, `1` |
+//! | `plan.pacer`, `expect_status` | `precise`, 200 to 399 |
+//! | `plan.request` | one `GET /`, or the path of `target.url` |
+//! | `sweep.engines`, `codecs`, `lanes`, `processes`, `cpus` | all, `hyper`, `64`, `1`, `1` |
+//! | `sweep.stack_sizes`, `rayon_threads` | `64KiB`, `lanes` |
+//! | `sweep.trials`, `baseline` | `10`, `threads` or else the first engine |
+//!
+//! Ten seconds of window is what oha and k6 users wait for anyway, and a timeout of five is far
+//! above what a loopback target needs while it still bounds a sweep that meets a dead one.
+
+mod file;
+mod resolve;
+mod source;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::plan::sweep::Sweep;
+use source::Source;
+
+/// Longest config; what is longer is not one.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Why there is no sweep.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The config itself could not be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The config.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key or value is not allowed.
+    #[error("{place}: {}{message}", key.as_ref().map(|k| format!("{k}: ")).unwrap_or_default())]
+    Invalid {
+        /// `file:line`, or the override as `--set key`.
+        place: String,
+        /// Dotted key; `None` where the text is not TOML or the place says it already.
+        key: Option<String>,
+        /// What was found, and what is allowed.
+        message: String,
+    },
+}
+
+/// Reads the config at `path`, with `key=value` overrides laid over it in their order.
+///
+/// # Errors
+/// The first key or value that is not allowed, with its place; see [`ConfigError`].
+pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
+    let read = |path: &Path| -> io::Result<String> {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_CONFIG_BYTES {
+            return Err(io::Error::other("a config holds at most 1 MiB"));
+        }
+        Ok(text)
+    };
+    let text = read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    let base_dir = path.parent().unwrap_or(Path::new(""));
+    parse(&text, &path.display().to_string(), overrides, base_dir)
+}
+
+/// Resolves the text of a config. `file_name` stands in errors and gives the sweep its default
+/// name; `body_file`s are relative to `base_dir`.
+///
+/// # Errors
+/// The first key or value that is not allowed, with its place; see [`ConfigError`].
+pub fn parse(
+    text: &str,
+    file_name: &str,
+    overrides: &[String],
+    base_dir: &Path,
+) -> Result<Sweep, ConfigError> {
+    let source = Source::new(text, file_name, overrides)?;
+    let tree = source.tree()?;
+    let mirror = file::File::deserialize(toml::de::Deserializer::from(tree.clone()))
+        .map_err(|error| source.explain(&tree, &error))?;
+    resolve::resolve(mirror, file_name, base_dir)
+        .map_err(|fault| source.place(&tree, &fault.span, fault.message))
+}

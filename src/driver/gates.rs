@@ -1,0 +1,241 @@
+//! Whether a trial's numbers may be believed: pure functions of what was seen.
+//!
+//! A hard gate that fails makes the row `invalid`; a noise gate flags it `noisy`. A gate that does
+//! not apply, or cannot be decided, is `None` and bars nothing.
+
+use crate::plan::Pacer;
+use crate::results::format::{Gate, Ledger};
+
+/// What the gates look at; `None` where a figure does not apply or could not be had.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// The window's ledger.
+    pub ledger: Ledger,
+    /// Lanes with a connection at Armed, and the lanes of the cell.
+    pub connected: (u64, u64),
+    /// Open loops: requests whose actual start fell inside the window, and those whose intended
+    /// start did.
+    pub delivered: Option<(u64, u64)>,
+    /// Requests that the embedded target received, with the fewest and most it can have.
+    pub received: Option<(u64, u64, u64)>,
+    /// Open loops: p99 of pacer delay and of response time in nanoseconds, and the pacer.
+    pub pacing: Option<(u64, u64, Pacer)>,
+    /// Open loops: CPU time of the workers, and CPUs × window.
+    pub cpu: Option<(u64, u64)>,
+    /// In-flight samples of the driver.
+    pub in_flight: Samples,
+    /// Σ(time in service inside the window) ÷ window.
+    pub in_service_mean: f64,
+    /// Steal time and all time of the machine's CPUs in the window.
+    pub steal: Option<(u64, u64)>,
+    /// Busy time of the workers' CPUs that was not the workers', and the window's time on them.
+    pub foreign: Option<(u64, u64)>,
+}
+
+/// In-flight samples, kept as sums.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Samples {
+    count: u64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Samples {
+    /// Adds one sample.
+    pub fn add(&mut self, value: f64) {
+        self.count += 1;
+        self.sum += value;
+        self.squares += value * value;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.count as f64
+    }
+
+    /// Standard error of the mean.
+    fn error(&self) -> f64 {
+        let n = self.count as f64;
+        let variance = (self.squares / n - self.mean().powi(2)).max(0.0) * n / (n - 1.0);
+        (variance / n).sqrt()
+    }
+}
+
+/// Fewest samples that decide Little's law.
+const FEWEST_SAMPLES: u64 = 50;
+
+/// Every gate, in the order in which they are shown.
+pub fn judge(evidence: &Evidence) -> Vec<Gate> {
+    vec![
+        ledger(evidence),
+        connected(evidence),
+        delivered(evidence),
+        received(evidence),
+        pacing(evidence),
+        worker_cpu(evidence),
+        littles_law(evidence),
+        steal(evidence),
+        foreign(evidence),
+    ]
+}
+
+/// Whether a hard gate failed.
+pub fn is_invalid(gates: &[Gate]) -> bool {
+    gates.iter().any(|g| g.hard && g.ok == Some(false))
+}
+
+/// Whether a noise gate failed.
+pub fn is_noisy(gates: &[Gate]) -> bool {
+    gates.iter().any(|g| !g.hard && g.ok == Some(false))
+}
+
+fn gate(name: &str, hard: bool, decided: Option<(bool, f64, f64)>) -> Gate {
+    Gate {
+        name: name.into(),
+        hard,
+        ok: decided.map(|(ok, _, _)| ok),
+        value: decided.map(|(_, value, _)| value),
+        limit: decided.map(|(_, _, limit)| limit),
+    }
+}
+
+fn ledger(e: &Evidence) -> Gate {
+    let sum = e.ledger.completed + e.ledger.failed + e.ledger.timed_out + e.ledger.unsent;
+    let planned = e.ledger.planned;
+    gate("ledger_balanced", true, Some((e.ledger.balances(), sum as f64, planned as f64)))
+}
+
+fn connected(e: &Evidence) -> Gate {
+    let (connected, lanes) = e.connected;
+    gate("connected_lanes", true, Some((connected == lanes, connected as f64, lanes as f64)))
+}
+
+fn delivered(e: &Evidence) -> Gate {
+    let decided = e.delivered.filter(|(_, intended)| *intended > 0).map(|(started, intended)| {
+        let ratio = started as f64 / intended as f64;
+        (ratio >= 0.99, ratio, 0.99)
+    });
+    gate("delivered_rate", true, decided)
+}
+
+fn received(e: &Evidence) -> Gate {
+    let decided = e.received.map(|(received, fewest, most)| {
+        let limit = if received < fewest { fewest } else { most };
+        ((fewest..=most).contains(&received), received as f64, limit as f64)
+    });
+    gate("target_received", true, decided)
+}
+
+/// p99 pacer delay ≤ max(200 µs `precise` / 2 ms `native`, 10 % of p99 response).
+fn pacing(e: &Evidence) -> Gate {
+    let decided = e.pacing.map(|(delay, response, pacer)| {
+        let floor = match pacer {
+            Pacer::Precise => 200e3,
+            Pacer::Native => 2e6,
+        };
+        let limit = f64::max(floor, response as f64 / 10.0);
+        (delay as f64 <= limit, delay as f64, limit)
+    });
+    gate("pacer_delay_p99_ns", true, decided)
+}
+
+fn worker_cpu(e: &Evidence) -> Gate {
+    let decided = e.cpu.filter(|(_, available)| *available > 0).map(|(used, available)| {
+        let share = used as f64 / available as f64;
+        (share <= 0.9, share, 0.9)
+    });
+    gate("worker_cpu_share", true, decided)
+}
+
+/// Little's law, N = X·R: the driver's samples of N against the workers' Σ time in service.
+fn littles_law(e: &Evidence) -> Gate {
+    let enough = e.in_flight.count >= FEWEST_SAMPLES && e.in_service_mean >= 1.0;
+    let decided = enough.then(|| {
+        let difference = (e.in_flight.mean() - e.in_service_mean).abs();
+        let limit = f64::max(0.02 * e.in_service_mean, 3.0 * e.in_flight.error());
+        (difference <= limit, difference, limit)
+    });
+    gate("littles_law", true, decided)
+}
+
+fn steal(e: &Evidence) -> Gate {
+    gate("steal_share", false, share(e.steal, 0.01))
+}
+
+fn foreign(e: &Evidence) -> Gate {
+    gate("foreign_cpu_share", false, share(e.foreign, 0.10))
+}
+
+fn share(part: Option<(u64, u64)>, limit: f64) -> Option<(bool, f64, f64)> {
+    part.filter(|(_, whole)| *whole > 0).map(|(part, whole)| {
+        let value = part as f64 / whole as f64;
+        (value <= limit, value, limit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Evidence {
+        let mut in_flight = Samples::default();
+        for i in 0..100 {
+            in_flight.add(if i % 2 == 0 { 9.9 } else { 10.1 });
+        }
+        Evidence {
+            ledger: Ledger { planned: 100, completed: 100, ..Ledger::default() },
+            connected: (64, 64),
+            delivered: Some((100, 100)),
+            received: Some((100, 100, 100)),
+            pacing: Some((60_000, 5_000_000, Pacer::Precise)),
+            cpu: Some((10, 100)),
+            in_flight,
+            in_service_mean: 10.0,
+            steal: Some((0, 100)),
+            foreign: Some((5, 100)),
+        }
+    }
+
+    fn failing(change: impl FnOnce(&mut Evidence)) -> Vec<String> {
+        let mut evidence = sound();
+        change(&mut evidence);
+        let failed = judge(&evidence).into_iter().filter(|g| g.ok == Some(false));
+        failed.map(|g| g.name).collect()
+    }
+
+    #[test]
+    fn each_gate_fails_for_its_own_reason_alone() {
+        assert_eq!(failing(|_| {}), Vec::<String>::new());
+        assert_eq!(failing(|e| e.ledger.unsent = 1), ["ledger_balanced"]);
+        assert_eq!(failing(|e| e.connected.0 = 63), ["connected_lanes"]);
+        assert_eq!(failing(|e| e.delivered = Some((98, 100))), ["delivered_rate"]);
+        assert_eq!(failing(|e| e.received = Some((99, 100, 100))), ["target_received"]);
+        assert_eq!(failing(|e| e.received = Some((101, 100, 100))), ["target_received"]);
+        assert_eq!(
+            failing(|e| e.pacing = Some((501_000, 5_000_000, Pacer::Precise))),
+            ["pacer_delay_p99_ns"]
+        );
+        assert_eq!(failing(|e| e.cpu = Some((91, 100))), ["worker_cpu_share"]);
+        assert_eq!(failing(|e| e.in_service_mean = 10.5), ["littles_law"]);
+        assert_eq!(failing(|e| e.steal = Some((2, 100))), ["steal_share"]);
+        assert_eq!(failing(|e| e.foreign = Some((11, 100))), ["foreign_cpu_share"]);
+    }
+
+    #[test]
+    fn a_gate_that_does_not_apply_bars_nothing() {
+        let gates = judge(&Evidence { ledger: sound().ledger, ..Evidence::default() });
+        assert!(!is_invalid(&gates) && !is_noisy(&gates));
+        let little = gates.iter().find(|g| g.name == "littles_law").unwrap();
+        assert_eq!((little.ok, little.value), (None, None), "too few samples decide nothing");
+    }
+
+    #[test]
+    fn the_pacer_limit_follows_pacer_and_response() {
+        let limit = |pacer, response| {
+            let e = Evidence { pacing: Some((0, response, pacer)), ..Evidence::default() };
+            pacing(&e).limit
+        };
+        assert_eq!(limit(Pacer::Precise, 1_000), Some(200e3));
+        assert_eq!(limit(Pacer::Native, 1_000), Some(2e6));
+        assert_eq!(limit(Pacer::Precise, 100_000_000), Some(10e6));
+    }
+}
