@@ -1,0 +1,432 @@
+//! The embedded target over real sockets, driven through its control protocol.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use duel::target::{
+    EmbeddedTarget, Faults, Law, Listening, Stall, TargetJob, TargetReport, TargetStart, body_byte,
+    laws, serve_controlled,
+};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: target\r\n\r\n";
+const SEED: u64 = 7;
+
+/// A target without delay, limit or fault, with four bytes of body.
+fn plain() -> EmbeddedTarget {
+    EmbeddedTarget {
+        service_time: Law::Fixed { ns: 0 },
+        servers: 0,
+        processes: 1,
+        body_bytes: 4,
+        faults: Faults::default(),
+    }
+}
+
+/// A target on a thread of its own, and the driver's ends of its pipes.
+struct Target {
+    address: SocketAddr,
+    stdin: std::io::PipeWriter,
+    stdout: BufReader<std::io::PipeReader>,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Target {
+    fn start(spec: EmbeddedTarget) -> Self {
+        let (stdin_end, mut stdin) = std::io::pipe().expect("a pipe");
+        let (stdout, stdout_end) = std::io::pipe().expect("a pipe");
+        let thread = std::thread::spawn(move || serve_controlled(stdin_end, stdout_end));
+        let job = TargetJob { listen: ([127, 0, 0, 1], 0).into(), spec, seed: SEED, cpus: vec![] };
+        let line = serde_json::to_string(&job).expect("a job is JSON");
+        writeln!(stdin, "{line}").expect("the job is written");
+        let mut stdout = BufReader::new(stdout);
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line");
+        let listening: Listening =
+            serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no Listening: {e}"));
+        Self { address: listening.listening, stdin, stdout, thread }
+    }
+
+    fn connect(&self) -> Client {
+        let socket = TcpStream::connect(self.address).expect("the target accepts");
+        // A target that never answers fails its test instead of hanging it.
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        socket.set_nodelay(true).expect("an option");
+        Client { reader: BufReader::new(socket) }
+    }
+
+    fn stop(mut self) -> TargetReport {
+        drop(self.stdin);
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("a line");
+        let ended = self.thread.join().expect("the target does not panic");
+        ended.expect("the target ends without an error");
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no report: {e}"))
+    }
+}
+
+struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+/// An answer's head in lower case, and its body.
+#[derive(Debug)]
+struct Answer {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    #[track_caller]
+    fn expect(&self, status: &str, body: &[u8]) {
+        assert!(self.head.starts_with(&format!("http/1.1 {status} ")), "{}", self.head);
+        assert_eq!(self.body, body, "body of {}", self.head);
+    }
+}
+
+impl Client {
+    fn send(&mut self, bytes: &[u8]) {
+        self.reader.get_mut().write_all(bytes).expect("written");
+    }
+
+    fn read_head(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let length = self.reader.read_line(&mut head).expect("a line of a head");
+            assert!(length > 0, "the stream ended in the head {head:?}");
+        }
+        head.to_ascii_lowercase()
+    }
+
+    fn read(&mut self) -> Answer {
+        let head = self.read_head();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.expect("a content-length").parse().expect("a number");
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body).expect("the whole body");
+        Answer { head, body }
+    }
+
+    fn ask(&mut self, request: &[u8]) -> Answer {
+        self.send(request);
+        self.read()
+    }
+
+    #[track_caller]
+    fn expect_end(&mut self) {
+        let mut rest = Vec::new();
+        self.reader.read_to_end(&mut rest).expect("the stream ends without an error");
+        assert_eq!(rest, b"", "bytes after the last answer");
+    }
+}
+
+#[test]
+fn keep_alive_answers_one_request_after_another() {
+    let target = Target::start(plain());
+    let mut client = target.connect();
+    for _ in 0..100 {
+        client.ask(GET).expect("200", b"0123");
+    }
+    let report = target.stop();
+    assert_eq!((report.received, report.answered, report.connections), (100, 100, 1));
+    assert!(report.cpu_ns > 0, "no processor time: {report:?}");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_and_each_counted() {
+    for service_time in [Law::Fixed { ns: 0 }, Law::Fixed { ns: 100_000 }] {
+        let target = Target::start(EmbeddedTarget { service_time, ..plain() });
+        let mut client = target.connect();
+        let head = b"HEAD / HTTP/1.1\r\n\r\n";
+        client.send(&[GET, head, GET].concat().repeat(50));
+        for _ in 0..50 {
+            client.read().expect("200", b"0123");
+            assert!(client.read_head().contains("content-length: 4"));
+            client.read().expect("200", b"0123");
+        }
+        assert_eq!(target.stop().answered, 150);
+    }
+}
+
+#[test]
+fn http_1_0_closes_unless_it_asks_to_stay() {
+    let target = Target::start(plain());
+    let mut client = target.connect();
+    let answer = client.ask(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert!(answer.head.contains("connection: keep-alive\r\n"), "{}", answer.head);
+    let answer = client.ask(b"GET / HTTP/1.0\r\n\r\n");
+    answer.expect("200", b"0123");
+    assert!(answer.head.contains("connection: close\r\n"), "{}", answer.head);
+    client.expect_end();
+    assert_eq!(target.stop().answered, 2);
+}
+
+#[test]
+fn connection_close_ends_the_connection_after_the_answer() {
+    let target = Target::start(plain());
+    let mut client = target.connect();
+    // What follows a request that closes is no request, and must not turn into a reset either.
+    client.send(&[b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", GET].concat());
+    client.read().expect("200", b"0123");
+    client.expect_end();
+    assert_eq!(target.stop().received, 1);
+}
+
+#[test]
+fn head_has_no_body() {
+    let target = Target::start(EmbeddedTarget { body_bytes: 1 << 30, ..plain() });
+    let mut client = target.connect();
+    client.send(b"HEAD / HTTP/1.1\r\nconnection: close\r\n\r\n");
+    assert!(client.read_head().contains("content-length: 1073741824\r\n"));
+    client.expect_end();
+}
+
+#[test]
+fn request_bodies_are_read_and_dropped() {
+    let target = Target::start(plain());
+    let mut client = target.connect();
+    let mut long = b"POST / HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n".to_vec();
+    long.resize(long.len() + 1_000_000, b'G');
+    client.ask(&long).expect("200", b"0123");
+    let mut chunked = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..1000 {
+        chunked.extend_from_slice(b"12;x=y\r\nGET / HTTP/1.1\r\n\r\n\r\n");
+    }
+    chunked.extend_from_slice(b"0\r\ntrailer: t\r\n\r\n");
+    client.ask(&chunked).expect("200", b"0123");
+    client.ask(GET).expect("200", b"0123");
+    assert_eq!(target.stop().received, 3, "something in a body was taken for a request");
+}
+
+#[test]
+fn a_client_that_expects_100_is_told_to_go_on() {
+    let target = Target::start(plain());
+    let mut client = target.connect();
+    client.send(b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n");
+    assert_eq!(client.read_head(), "http/1.1 100 continue\r\n\r\n");
+    client.ask(b"ab").expect("200", b"0123");
+    assert_eq!(target.stop().received, 1);
+}
+
+#[test]
+fn bytes_one_at_a_time_make_the_same_requests() {
+    let target = Target::start(plain());
+    let mut client = target.connect();
+    let chunked = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    let sized = b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
+    for request in [GET, chunked, sized] {
+        for byte in request {
+            client.send(&[*byte]);
+        }
+        client.read().expect("200", b"0123");
+    }
+    assert_eq!(target.stop().received, 3);
+}
+
+#[test]
+fn garbage_is_refused_and_not_counted() {
+    let target = Target::start(plain());
+    let headers = "a: b\r\n".repeat(65);
+    let cases = [
+        ("400", b"\x16\x03\x01 not HTTP at all\r\n\r\n".to_vec()),
+        ("400", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n".to_vec()),
+        ("431", format!("GET / HTTP/1.1\r\n{headers}\r\n").into_bytes()),
+        ("431", vec![b'A'; 100_000]),
+    ];
+    for (status, bytes) in cases {
+        let mut client = target.connect();
+        client.ask(GET).expect("200", b"0123");
+        client.ask(&bytes).expect(status, b"");
+        client.expect_end();
+    }
+    // Half a request and then the end is no request either.
+    let mut client = target.connect();
+    client.send(b"GET / HTT");
+    client.reader.get_ref().shutdown(Shutdown::Write).expect("half closed");
+    client.expect_end();
+    let report = target.stop();
+    assert_eq!((report.received, report.answered, report.connections), (4, 4, 5));
+}
+
+#[test]
+fn no_answer_leaves_early() {
+    let service_time = Law::Exponential { mean_ns: 5_000_000 };
+    let target = Target::start(EmbeddedTarget { service_time, ..plain() });
+    let mut client = target.connect();
+    let mut drawn = 0;
+    for n in 0..20 {
+        let sent = Instant::now();
+        client.ask(GET).expect("200", b"0123");
+        let took = sent.elapsed();
+        let service_ns = laws::draw(&service_time, SEED, n);
+        drawn += service_ns;
+        assert!(took >= Duration::from_nanos(service_ns), "request {n} of {service_ns}: {took:?}");
+    }
+    let report = target.stop();
+    assert_eq!((report.service_ns_total, report.queue_ns_total), (drawn, 0));
+}
+
+#[test]
+fn one_server_serves_one_request_at_a_time_in_order() {
+    const SERVICE_NS: u64 = 5_000_000;
+    let service_time = Law::Fixed { ns: SERVICE_NS };
+    let target = Target::start(EmbeddedTarget { service_time, servers: 1, ..plain() });
+    let mut clients: Vec<Client> = (0..8).map(|_| target.connect()).collect();
+    let first_sent = Instant::now();
+    for client in &mut clients {
+        client.send(GET);
+    }
+    // Client k has k requests before its own, whatever the machine was doing meanwhile.
+    for (client, before) in clients.iter_mut().zip(0..) {
+        client.read().expect("200", b"0123");
+        let least = Duration::from_nanos(SERVICE_NS * (before + 1));
+        let took = first_sent.elapsed();
+        assert!(took >= least, "client {before} was answered after {took:?}, not {least:?}");
+    }
+    let report = target.stop();
+    assert_eq!(report.service_ns_total, 8 * SERVICE_NS);
+    let most = SERVICE_NS * (1..8).sum::<u64>();
+    assert!(report.queue_ns_total <= most, "waited longer than in a burst: {report:?}");
+}
+
+#[test]
+fn faults_hit_the_requests_that_the_seed_says() {
+    let faults = Faults { error_rate: 0.3, reset_rate: 0.2, stall: None };
+    let target = Target::start(EmbeddedTarget { faults: faults.clone(), ..plain() });
+    let mut client = target.connect();
+    let (mut answered, mut resets) = (0, 0);
+    for n in 0..200 {
+        let fault = laws::fault(&faults, SEED, n);
+        if fault == laws::Fault::Reset {
+            client.send(GET);
+            let error = client.reader.read(&mut [0]).expect_err("a reset, not an answer or an end");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "request {n}");
+            client = target.connect();
+            resets += 1;
+            continue;
+        }
+        let status = if fault == laws::Fault::Error { "500" } else { "200" };
+        client.ask(GET).expect(status, b"0123");
+        answered += 1;
+    }
+    assert!(resets > 0 && answered > 0, "the test needs both: {resets} resets, {answered} answers");
+    let report = target.stop();
+    assert_eq!((report.received, report.answered), (200, answered));
+}
+
+#[test]
+fn a_client_that_leaves_is_not_answered() {
+    let service_time = Law::Fixed { ns: 3_600_000_000_000 };
+    let target = Target::start(EmbeddedTarget { service_time, ..plain() });
+    let mut gone = target.connect();
+    gone.send(GET);
+    drop(gone);
+    // Refusals do not wait in the queue: when one is back, all that came before has been seen.
+    target.connect().ask(b"?\r\n\r\n").expect("400", b"");
+    let report = target.stop();
+    assert_eq!((report.received, report.answered), (1, 0));
+}
+
+#[test]
+fn big_bodies_arrive_whole_and_keep_the_connection() {
+    const LENGTH: usize = 8 * 1024 * 1024;
+    let target = Target::start(EmbeddedTarget { body_bytes: LENGTH as u64, ..plain() });
+    let mut clients = [target.connect(), target.connect()];
+    for _ in 0..2 {
+        // Neither is read before both have been asked, so that their send buffers fill.
+        clients.iter_mut().for_each(|client| client.send(GET));
+        for client in &mut clients {
+            let body = client.read().body;
+            assert_eq!(body.len(), LENGTH);
+            let wrong = (0..LENGTH).find(|&i| body[i] != body_byte(i as u64));
+            assert_eq!(wrong, None, "the first wrong byte");
+        }
+    }
+    assert_eq!(target.stop().answered, 4);
+}
+
+#[test]
+fn a_big_body_that_is_not_read_to_its_end_does_not_count_as_answered() {
+    let target = Target::start(EmbeddedTarget { body_bytes: 1 << 30, ..plain() });
+    let mut client = target.connect();
+    client.send(GET);
+    assert!(client.read_head().contains("1073741824"));
+    drop(client);
+    target.connect().ask(b"?\r\n\r\n").expect("400", b"");
+    let report = target.stop();
+    assert_eq!((report.received, report.answered), (1, 0));
+}
+
+#[test]
+fn no_byte_leaves_during_a_stall() {
+    let stall = Stall { every_ns: 40_000_000, for_ns: 20_000_000 };
+    let faults = Faults { stall: Some(stall), ..Faults::default() };
+    let mut target = Target::start(EmbeddedTarget { faults, ..plain() });
+    let start_at_ns = duel::sys::now_ns();
+    let line = serde_json::to_string(&TargetStart { start_at_ns }).expect("JSON");
+    writeln!(target.stdin, "{line}").expect("the start is written");
+    let mut client = target.connect();
+    // The start was written before them, so that after two turns of its loop the target knows it.
+    client.ask(GET).expect("200", b"0123");
+    client.ask(GET).expect("200", b"0123");
+    let mut held = 0;
+    while held < 3 {
+        let sent_ns = duel::sys::now_ns();
+        client.ask(GET).expect("200", b"0123");
+        let read_ns = duel::sys::now_ns();
+        let release_ns = laws::after_stall(&stall, start_at_ns, sent_ns);
+        assert!(read_ns >= release_ns, "sent and answered inside of one stall");
+        held += u64::from(release_ns > sent_ns);
+    }
+    target.stop();
+}
+
+#[test]
+fn many_connections_are_held_and_served_together() {
+    const CONNECTIONS: u64 = 400;
+    let service_time = Law::Uniform { min_ns: 0, max_ns: 20_000_000 };
+    let target = Target::start(EmbeddedTarget { service_time, ..plain() });
+    let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| target.connect()).collect();
+    for _ in 0..3 {
+        clients.iter_mut().for_each(|client| client.send(GET));
+        clients.iter_mut().for_each(|client| client.read().expect("200", b"0123"));
+    }
+    let report = target.stop();
+    assert_eq!((report.received, report.answered), (3 * CONNECTIONS, 3 * CONNECTIONS));
+    assert_eq!(report.connections, CONNECTIONS);
+}
+
+/// What is said to this input, which must be refused.
+fn refusal(input: &str) -> String {
+    let (stdin_end, mut stdin) = std::io::pipe().expect("a pipe");
+    stdin.write_all(input.as_bytes()).expect("written");
+    drop(stdin);
+    format!("{:#}", serve_controlled(stdin_end, std::io::sink()).expect_err(input))
+}
+
+#[test]
+fn what_the_driver_says_wrongly_is_named() {
+    let check = |input: &str, named: &str| {
+        let error = refusal(input);
+        assert!(error.contains(named), "{named:?} is not in: {error}");
+    };
+    let line = |job: &TargetJob| serde_json::to_string(job).expect("JSON") + "\n";
+    let listen = ([127, 0, 0, 1], 0).into();
+    let mut job = TargetJob { listen, spec: plain(), seed: 1, cpus: vec![] };
+    check("", "before the job");
+    check("{}\n", "job line: {}");
+    check(&format!("{}{{\"start\":1}}\n", line(&job)), "start line");
+    job.spec.faults.error_rate = 2.0;
+    check(&line(&job), "error_rate is 2");
+    job.spec.faults.error_rate = 0.0;
+    // A documentation address (RFC 5737), which no machine has.
+    job.listen = ([192, 0, 2, 1], 0).into();
+    check(&line(&job), "192.0.2.1");
+}
+
+#[test]
+fn a_closed_input_ends_the_target_at_once_with_a_report() {
+    let target = Target::start(plain());
+    assert_eq!(TargetReport { cpu_ns: 0, ..target.stop() }, TargetReport::default());
+}
