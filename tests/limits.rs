@@ -1,14 +1,311 @@
-//! Limits: predicted from what was read, and met where they were predicted.
+//! Limits: named before they are hit, and met where they were predicted.
 
-use duel::driver::limits::*;
-#[test]
-fn show() {
-    let l = Limits::read();
-    println!("{l:#?}");
-    for n in [None, Some(16_500), Some(25_000)] {
-        println!("{}", Report::new(&l, TargetKind::Embedded { processes: 1 }, n));
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use duel::driver::limits::{
+    CgroupLimit, LimitHit, Limits, MAPS_PER_THREAD, Report, TargetKind, Use, raise_nofile,
+};
+use duel::plan::{Arrivals, Cell, Codec, Engine};
+
+const EMBEDDED: TargetKind = TargetKind::Embedded { processes: 1 };
+const REMOTE: TargetKind = TargetKind::External { loopback: false };
+
+fn cell(engine: Engine, lanes: u32, processes: u32) -> Cell {
+    Cell {
+        id: "test".into(),
+        label: None,
+        engine,
+        codec: Codec::Hyper,
+        lanes,
+        processes,
+        total_lanes: lanes * processes,
+        cpus: 1,
+        arrivals: Arrivals::Closed,
+        offered_per_s: None,
+        stack_size_bytes: Some(64 << 10),
+        rayon_threads: (engine == Engine::Rayon).then_some(lanes),
     }
-    println!("{}", Report::new(&l, TargetKind::External { loopback: false }, Some(30_000)));
-    println!("{:#?}", duel::driver::host::Machine::read());
-    println!("{:?}", duel::driver::host::git_revision());
+}
+
+/// A machine without limits.
+fn boundless() -> Limits {
+    Limits { nofile_soft: u64::MAX, nofile_hard: u64::MAX, cpus: 2, ..Limits::default() }
+}
+
+fn hit(limits: &Limits, cell: &Cell, target: TargetKind) -> LimitHit {
+    limits.check(cell, target).expect_err("the cell must not fit")
+}
+
+/// One machine for each limit, on which nothing else binds.
+fn machines() -> Vec<(&'static str, Limits)> {
+    let b = boundless;
+    let some = |max| Some(Use { max, used: 60 });
+    let cgroup = |file: &str, max| {
+        Some(CgroupLimit { amount: Use { max, used: 60 }, file: format!("/cg/{file}").into() })
+    };
+    vec![
+        ("RLIMIT_NOFILE", Limits { nofile_hard: 20_000, ..b() }),
+        ("RLIMIT_NOFILE", Limits { nr_open: Some(20_000), ..b() }),
+        ("fs.file-max", Limits { file_max: some(50_000), ..b() }),
+        ("vm.max_map_count", Limits { max_map_count: some(65_530), ..b() }),
+        ("kernel.pid_max", Limits { pid_max: some(32_768), ..b() }),
+        ("kernel.threads-max", Limits { threads_max: some(20_000), ..b() }),
+        ("pids.max (/cg/pids.max)", Limits { cgroup_pids: cgroup("pids.max", 10_813), ..b() }),
+        ("RLIMIT_NPROC", Limits { nproc: some(10_000), ..b() }),
+        ("RLIMIT_AS", Limits { address_space: some(8 << 30), ..b() }),
+        ("RLIMIT_DATA", Limits { data: some(1 << 30), ..b() }),
+        ("vm.overcommit_memory", Limits { commit: some(1 << 30), ..b() }),
+        ("available memory", Limits { memory_available_bytes: Some(1 << 30), ..b() }),
+        (
+            "memory.max (/cg/memory.max)",
+            Limits { cgroup_memory: cgroup("memory.max", 1 << 30), ..b() },
+        ),
+        ("fs.epoll.max_user_watches", Limits { epoll_watches: Some(10_000), ..b() }),
+        ("net.ipv4.ip_local_port_range", Limits { local_ports: Some((32_768, 60_999)), ..b() }),
+        ("net.netfilter.nf_conntrack_max", Limits { conntrack: some(10_000), ..b() }),
+    ]
+}
+
+#[test]
+fn every_limit_lets_its_most_lanes_pass_and_names_itself_one_lane_later() {
+    for (name, limits) in machines() {
+        for target in [EMBEDDED, REMOTE, TargetKind::External { loopback: true }] {
+            for engine in Engine::ALL {
+                let Some(first) = limits.predict(engine, target).into_iter().next() else {
+                    continue;
+                };
+                let most = u32::try_from(first.most_lanes).unwrap();
+                assert!(most > 1_000, "{name}, {engine:?}: {first:?}");
+                assert_eq!(
+                    limits.check(&cell(engine, most, 1), target),
+                    Ok(()),
+                    "{name} must allow {most} lanes of {engine:?}"
+                );
+                let beyond = hit(&limits, &cell(engine, most + 1, 1), target);
+                assert_eq!(beyond.most_lanes, u64::from(most), "{beyond}");
+                assert!(beyond.need > beyond.have, "{beyond}");
+                assert!(beyond.limit.starts_with(name), "{beyond} is not about {name}");
+                assert!(beyond.to_string().contains(name), "{beyond} does not name {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_limit_binds_the_engines_that_it_concerns() {
+    let binds = |name: &str, engine, target| {
+        let (_, limits) = machines().into_iter().find(|(n, _)| n.starts_with(name)).unwrap();
+        !limits.predict(engine, target).is_empty()
+    };
+    for thread_limit in ["vm.max_map_count", "kernel.pid_max", "pids.max", "RLIMIT_NPROC"] {
+        assert!(binds(thread_limit, Engine::Threads, EMBEDDED), "{thread_limit}");
+        assert!(binds(thread_limit, Engine::Rayon, EMBEDDED), "{thread_limit}");
+        assert!(!binds(thread_limit, Engine::Tokio, EMBEDDED), "{thread_limit}");
+        assert!(!binds(thread_limit, Engine::TokioSingle, EMBEDDED), "{thread_limit}");
+    }
+    assert!(binds("RLIMIT_NOFILE", Engine::Tokio, EMBEDDED));
+    assert!(!binds("RLIMIT_NOFILE", Engine::Sequential, EMBEDDED), "it has one lane");
+    assert!(binds("net.ipv4.ip_local", Engine::Tokio, REMOTE));
+    assert!(!binds("net.ipv4.ip_local", Engine::Tokio, EMBEDDED), "loopback addresses are spread");
+    assert!(!binds("fs.epoll", Engine::Threads, REMOTE), "blocking sockets are in no epoll set");
+    assert!(binds("fs.epoll", Engine::Threads, EMBEDDED), "the target's are");
+}
+
+#[test]
+fn a_hit_says_what_is_needed_what_is_allowed_and_the_way_out() {
+    let limits =
+        Limits { max_map_count: Some(Use { max: 65_530, used: 50 }), cpus: 2, ..boundless() };
+    let hit = hit(&limits, &cell(Engine::Threads, 16_500, 2), EMBEDDED);
+    // 50 maps, 64 in reserve, 2 × 8 arenas of 2 maps, 8 threads and 16,500 lanes of 4.
+    assert_eq!(hit.need, 50 + 64 + 32 + 4 * (8 + 16_500));
+    assert_eq!(
+        hit.to_string(),
+        "16,500 lanes under threads in each of 2 processes need 66,178 memory maps in a worker; \
+         vm.max_map_count allows 65,530: at most 16,338 lanes in each of 2 processes; raise it \
+         with `sysctl -w vm.max_map_count=66178`, or use fewer lanes and more processes"
+    );
+}
+
+#[test]
+fn descriptors_of_target_processes_are_counted_for_the_busiest() {
+    let limits = Limits { nofile_hard: 20_000, ..boundless() };
+    let three = cell(Engine::Tokio, 9_000, 3);
+    let hit = hit(&limits, &three, EMBEDDED);
+    assert_eq!(hit.limit, "RLIMIT_NOFILE of the target");
+    assert!(hit.way_out.contains("[target] processes"), "{hit}");
+    // Three workers on two targets: one target serves two of them.
+    assert_eq!(limits.check(&three, TargetKind::Embedded { processes: 2 }), Ok(()));
+    let more = cell(Engine::Tokio, 9_990, 3);
+    assert!(limits.check(&more, TargetKind::Embedded { processes: 2 }).is_err());
+    assert_eq!(limits.check(&more, TargetKind::Embedded { processes: 3 }), Ok(()));
+    assert_eq!(limits.check(&more, TargetKind::External { loopback: true }), Ok(()));
+}
+
+#[test]
+fn a_pool_of_fixed_size_needs_its_slots_only() {
+    let limits =
+        Limits { max_map_count: Some(Use { max: 65_530, used: 50 }), cpus: 2, ..boundless() };
+    let mut pool = cell(Engine::Rayon, 1_000_000, 1);
+    pool.rayon_threads = Some(2);
+    assert_eq!(limits.check(&pool, EMBEDDED), Ok(()));
+    pool.rayon_threads = Some(20_000);
+    assert_eq!(hit(&limits, &pool, EMBEDDED).most_lanes, 0, "no number of lanes helps");
+}
+
+#[test]
+fn absurd_cells_are_refused_without_overflow() {
+    let mut absurd = cell(Engine::Threads, 1, 1);
+    (absurd.lanes, absurd.processes) = (u32::MAX, u32::MAX);
+    absurd.stack_size_bytes = Some(u64::MAX / 4);
+    for (name, limits) in machines() {
+        let target = if name.contains("port") { REMOTE } else { EMBEDDED };
+        assert!(limits.check(&absurd, target).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn the_report_marks_the_first_limit_and_answers_for_the_lanes() {
+    let limits = Limits {
+        nofile_hard: 20_000,
+        max_map_count: Some(Use { max: 65_530, used: 50 }),
+        ..boundless()
+    };
+    let report = Report::new(&limits, EMBEDDED, Some(17_000));
+    let text = report.to_string();
+    let line = |start: &str| {
+        let found = text.lines().find(|l| l.trim_start().starts_with(start));
+        found.unwrap_or_else(|| panic!("no line {start:?} in:\n{text}"))
+    };
+    assert_eq!(line("vm.max_map_count").matches('►').count(), 2, "threads and rayon:\n{text}");
+    assert_eq!(line("RLIMIT_NOFILE ").matches('►').count(), 2, "both tokio engines:\n{text}");
+    assert!(line("17,000 lanes under threads").contains("vm.max_map_count"), "{text}");
+    assert_eq!(line("17,000 lanes under tokio "), "17,000 lanes under tokio fit");
+
+    let json = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    let fits: Vec<_> = report.engines.iter().map(|e| e.fits).collect();
+    assert_eq!(fits, [Some(false), Some(false), Some(true), Some(true)]);
+}
+
+#[test]
+fn this_machine_is_read_as_proc_shows_it() {
+    let limits = Limits::read();
+    let proc = |name: &str| {
+        std::fs::read_to_string(name).ok().and_then(|text| text.trim().parse::<u64>().ok())
+    };
+    assert_eq!(limits.max_map_count.map(|m| m.max), proc("/proc/sys/vm/max_map_count"));
+    assert_eq!(limits.pid_max.map(|m| m.max), proc("/proc/sys/kernel/pid_max"));
+    assert!(limits.max_map_count.is_none_or(|m| m.used > 5), "no maps: {limits:?}");
+    assert!(limits.pid_max.is_none_or(|m| m.used > 1), "no threads: {limits:?}");
+    assert!(limits.nofile_soft <= limits.nofile_hard, "{limits:?}");
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let half = limit.maximum.map(|n| n / 2);
+    setrlimit(Resource::Nofile, Rlimit { current: half.or(Some(4_096)), maximum: limit.maximum })
+        .unwrap();
+    assert_eq!(raise_nofile().unwrap(), limit.maximum.unwrap_or(u64::MAX));
+    assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
+}
+
+const HELPER_THREADS: &str = "DUEL_TEST_THREADS";
+
+/// Plays the worker: starts as many threads as it is told, each of which allocates and parks.
+#[test]
+fn helper_threads() {
+    let Some(wanted) = std::env::var(HELPER_THREADS).ok().and_then(|n| n.parse::<u64>().ok())
+    else {
+        return;
+    };
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    let before = count_maps();
+    let (done, parked) = mpsc::channel();
+    let (mut error, mut parked_or_starting) = (String::new(), 0);
+    for _ in 0..wanted {
+        let done = done.clone();
+        let thread = thread::Builder::new().stack_size(64 << 10).spawn(move || {
+            // Opens the thread's arena while there are few.
+            std::hint::black_box(vec![1u8; 128]);
+            STARTED.fetch_add(1, Ordering::Relaxed);
+            let _ = done.send(());
+            thread::park();
+        });
+        if let Err(e) = thread {
+            error = e.to_string();
+            break;
+        }
+        parked_or_starting += 1;
+    }
+    for _ in 0..parked_or_starting {
+        parked.recv().unwrap();
+    }
+    let started = STARTED.load(Ordering::Relaxed);
+    println!("\nstarted={started} before={before} after={} {error}", count_maps());
+    std::io::stdout().flush().unwrap();
+    std::process::exit(0);
+}
+
+fn count_maps() -> u64 {
+    std::fs::read("/proc/self/maps").unwrap().iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// Runs the helper in a process of its own; `None` when it was aborted.
+fn start_threads(wanted: u64) -> Option<(u64, u64, u64)> {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "helper_threads", "--nocapture"])
+        .env(HELPER_THREADS, wanted.to_string())
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("started="))?;
+    println!("{wanted} wanted: {line}");
+    let number = |key: &str| {
+        let (_, rest) = line.split_once(key).unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    Some((number("started="), number("before="), number("after=")))
+}
+
+#[test]
+fn a_thread_takes_as_many_maps_as_predicted() {
+    let (started, before, after) = start_threads(200).expect("200 threads must start");
+    assert_eq!(started, 200);
+    let per_thread = (after - before) as f64 / 200.0;
+    // Arenas come on top: two maps for each of eight a CPU.
+    let arenas = 2.0 * 8.0 * f64::from(Limits::read().cpus) / 200.0;
+    let most = MAPS_PER_THREAD as f64 + arenas + 0.05;
+    assert!(per_thread <= most, "{per_thread} maps a thread; the prediction would be too high");
+}
+
+#[test]
+fn threads_stop_where_the_maps_were_predicted_to_end() {
+    let limits = Limits::read();
+    let ceilings = limits.predict(Engine::Threads, REMOTE);
+    let maps = ceilings.iter().find(|c| c.limit == "vm.max_map_count");
+    let Some(most) = maps.map(|c| c.most_lanes).filter(|n| *n < 50_000) else {
+        println!("skipped: vm.max_map_count is out of reach");
+        return;
+    };
+    let room = |c: &&duel::driver::limits::Ceiling| {
+        let descriptors = c.limit.starts_with("RLIMIT_NOFILE") || c.limit.starts_with("net.");
+        !descriptors && c.limit != "vm.max_map_count" && c.most_lanes < most + 4_000
+    };
+    if let Some(other) = ceilings.iter().find(room) {
+        println!("skipped: {} binds before the maps do", other.limit);
+        return;
+    }
+    let below = start_threads(most).map(|(started, ..)| started);
+    assert_eq!(below, Some(most), "the predicted number of threads must start");
+    // What was kept in reserve, and as much again for what differs between two processes.
+    let beyond = most + most / 100;
+    let started = start_threads(beyond).map(|(started, ..)| started);
+    assert_ne!(started, Some(beyond), "the limit lies more than 1 % above the prediction");
 }

@@ -61,7 +61,7 @@ impl fmt::Display for LimitHit {
         let (need, what) = amount(self.need);
         write!(
             f,
-            "{} {} lanes{each} need {need} {what}; {} allows {}: at most {} lanes{each}; {}",
+            "{} lanes under {}{each} need {need} {what}; {} allows {}: at most {} lanes{each}; {}",
             format_count(self.lanes),
             self.engine.name(),
             self.limit,
@@ -125,6 +125,7 @@ impl Limits {
         let mut ceilings: Vec<Ceiling> = self
             .demands(&shape)
             .into_iter()
+            .filter(|demand| demand.have < u64::MAX)
             .filter_map(|demand| {
                 let most_lanes = demand.most_lanes()?;
                 Some(Ceiling {

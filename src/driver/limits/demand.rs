@@ -17,6 +17,10 @@ const RESERVED_FDS: u64 = 64;
 const RESERVED_MAPS: u64 = 64;
 /// Threads of a worker beside the lanes: main, pacer, watcher, and some to spare.
 const RESERVED_THREADS: u64 = 8;
+/// Most process ids that Linux can be told to hand out; products of it do not overflow.
+const MOST_IDS: u32 = 1 << 22;
+/// Largest stack that is told apart from no room at all.
+const MOST_STACK_BYTES: u64 = 1 << 40;
 /// Ids that the kernel keeps for itself when it starts over.
 const RESERVED_PIDS: u64 = 300;
 /// glibc opens at most this many arenas a CPU; each is 64 MiB of address space in two maps.
@@ -89,7 +93,7 @@ impl Shape {
             Engine::Sequential => (0, 1, 0, 1),
             Engine::Threads => (1, 0, 1, 0),
             Engine::Rayon => match pool.map(u64::from) {
-                Some(slots) => (0, slots, 0, slots),
+                Some(slots) => (0, slots.min(MOST_IDS.into()), 0, slots),
                 None => (1, 0, 1, 0),
             },
             Engine::Tokio => (0, u64::from(cell.cpus), 1, 0),
@@ -97,12 +101,12 @@ impl Shape {
         };
         Shape {
             engine: cell.engine,
-            processes: u64::from(cell.processes.max(1)),
+            processes: u64::from(cell.processes.clamp(1, MOST_IDS)),
             threads_per_lane,
             other_threads: other_threads + RESERVED_THREADS,
             fds_per_lane,
             other_fds: other_fds + RESERVED_FDS,
-            stack_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
+            stack_bytes: cell.stack_size_bytes.unwrap_or(2 << 20).min(MOST_STACK_BYTES),
             hyper: cell.codec == Codec::Hyper,
             target,
         }
@@ -240,8 +244,10 @@ impl Limits {
             limit: limit.to_string(),
             unit: "bytes of virtual memory",
             have: have.max,
-            fixed: have.used + (WORKER_BYTES + arenas + stack * shape.other_threads) * workers,
-            per_lane: (stack * shape.threads_per_lane + user_bytes(shape)) * workers,
+            fixed: (stack * shape.other_threads + WORKER_BYTES + arenas)
+                .saturating_mul(workers)
+                .saturating_add(have.used),
+            per_lane: (stack * shape.threads_per_lane + user_bytes(shape)).saturating_mul(workers),
             way_out: |_| {
                 "raise it, or use smaller stacks (`stack_sizes`) or fewer lanes".to_string()
             },

@@ -1,8 +1,8 @@
 //! What `duel limits` shows: each limit, how many lanes it allows, and which binds first.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::{Deserialize, Serialize};
 
 use super::check::typical_cell;
@@ -70,16 +70,18 @@ impl Report {
 
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-        let mut header = vec!["limit".to_string(), "counts".into(), "allows".into()];
+        table.load_style(
+            TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')),
+        );
+        let mut header = vec!["limit".to_string(), "allows".into()];
         header.extend(self.engines.iter().map(|e| e.engine.name().to_string()));
         table.set_header(header);
         for row in self.rows() {
-            let mut cells = vec![row.limit.clone(), row.unit.clone(), row.allows()];
+            let mut cells = vec![row.limit.clone(), row.allows()];
             cells.extend(self.engines.iter().map(|engine| engine.cell(&row.limit)));
             table.add_row(cells);
         }
-        for column in table.column_iter_mut().skip(2) {
+        for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table
@@ -118,22 +120,17 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "Most lanes of one worker against {target}, with hyper and stacks of 64 KiB; \
-             ► binds first, - does not bind."
+             ► binds first, - does not bind; memory is an estimate."
         )?;
         writeln!(f, "{}", self.table())?;
         let Some(lanes) = self.lanes else { return Ok(()) };
-        let mut verdicts = String::new();
+        let lanes = format_count(u64::from(lanes));
         for engine in &self.engines {
             match &engine.hit {
-                None => writeln!(
-                    verdicts,
-                    "{}: {} lanes fit",
-                    engine.engine.name(),
-                    format_count(u64::from(lanes))
-                )?,
-                Some(hit) => writeln!(verdicts, "{}: {hit}", engine.engine.name())?,
+                None => writeln!(f, "{lanes} lanes under {} fit", engine.engine.name())?,
+                Some(hit) => writeln!(f, "{hit}")?,
             }
         }
-        f.write_str(&verdicts)
+        Ok(())
     }
 }
