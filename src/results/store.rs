@@ -1,1 +1,385 @@
-//! (placeholder)
+//! The run directory: `plan.json`, written once, and `trials.jsonl`, one synced line a trial.
+//!
+//! A crash at any moment loses at most the trial under way: `plan.json` appears whole or not at
+//! all, and a line that was cut off is recognised by what is missing at its end, set aside and
+//! reported, while everything before it is read.
+
+mod read;
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::format::{FORMAT_VERSION, Status, TrialRecord};
+use crate::plan::Cell;
+
+/// Name of the plan inside a run directory.
+pub const PLAN_FILE: &str = "plan.json";
+/// Name of the records inside a run directory.
+pub const TRIALS_FILE: &str = "trials.jsonl";
+/// Where a torn line goes when its run is resumed.
+pub const TORN_FILE: &str = "trials.torn";
+
+/// What a run was to do, and where: everything that a reader must know beside the trials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanJson {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub format_version: u32,
+    /// The sweep's name.
+    pub name: String,
+    /// SHA-256 over target, plan and sweep, in hexadecimal; every record carries it.
+    pub plan_hash: String,
+    /// Seed of the plan.
+    pub seed: u64,
+    /// When the run began, RFC 3339.
+    pub created_utc: String,
+    /// The resolved sweep, secrets masked.
+    pub config: serde_json::Value,
+    /// The grid.
+    pub cells: Vec<Cell>,
+    /// Cells × repetitions.
+    pub trials_planned: u64,
+    /// The machine.
+    pub machine: serde_json::Value,
+    /// Its limits.
+    pub limits: serde_json::Value,
+    /// What wrote this.
+    pub versions: Versions,
+    /// The arguments as given, secrets masked.
+    pub command_line: Vec<String>,
+}
+
+/// What wrote a run directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Version of the package.
+    pub duel: String,
+    /// Revision that it was built from, where known.
+    pub git_revision: Option<String>,
+    /// SHA-256 of the binary, in hexadecimal.
+    pub binary_digest: String,
+}
+
+/// A run directory that could not be made, written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// There is something in it already.
+    #[error(
+        "{}: the directory is not empty; name a fresh one, or use --resume if it holds this run",
+        path.display()
+    )]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Nothing that this program wrote.
+    #[error("{}: not a run directory: {why}", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing or different.
+        why: String,
+    },
+    /// Written by a newer version.
+    #[error(
+        "{}:{line}: format version {found}; this binary reads up to {FORMAT_VERSION}: use a newer duel",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// The version found.
+        found: u64,
+    },
+    /// A line that is no record.
+    #[error("{}:{line}: {what}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A record that must not be written.
+    #[error("trial {trial} ({cell}, block {block}) is not written: {what}")]
+    Refused {
+        /// Position in the run order.
+        trial: u32,
+        /// Cell id.
+        cell: String,
+        /// Repetition.
+        block: u32,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Another process writes here.
+    #[error("{}: another duel is writing to this run directory", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Too little space.
+    #[error("{}: {free} free, about {needed} needed for this run", path.display())]
+    Full {
+        /// The directory.
+        path: PathBuf,
+        /// Free space, printed.
+        free: String,
+        /// Needed space, printed.
+        needed: String,
+    },
+}
+
+/// Attaches the path and what was tried to an error of the system.
+fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { path: path.into(), action, source }
+}
+
+/// What a run directory holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// The directory.
+    pub path: PathBuf,
+    /// Its plan.
+    pub plan: PlanJson,
+    /// Its records, in the order in which they were written.
+    pub records: Vec<TrialRecord>,
+    /// What was set aside, one sentence each with file and line.
+    pub warnings: Vec<String>,
+    /// Bytes of [`TRIALS_FILE`] that are whole; what follows is torn.
+    whole_bytes: u64,
+}
+
+/// A trial's identity and the key of `--resume`: cell id and block.
+pub type TrialKey = (String, u32);
+
+impl Run {
+    /// The trials that need not run again: all but the interrupted ones.
+    pub fn existing_keys(&self) -> BTreeSet<TrialKey> {
+        self.records
+            .iter()
+            .filter(|r| r.status != Status::Interrupted)
+            .map(|r| (r.cell.id.clone(), r.block))
+            .collect()
+    }
+}
+
+/// A run directory that is open for writing, by one process at a time.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    trials: File,
+}
+
+impl RunDir {
+    /// Makes a fresh run directory with its plan; an existing one must be empty.
+    pub fn create(path: &Path, plan: &PlanJson) -> Result<RunDir, StoreError> {
+        DirBuilder::new()
+            .recursive(true)
+            .create(path)
+            .map_err(io_error(path, "create the directory"))?;
+        let mut entries = fs::read_dir(path).map_err(io_error(path, "list the directory"))?;
+        if entries.next().is_some() {
+            return Err(StoreError::NotEmpty { path: path.into() });
+        }
+        let text = serde_json::to_vec_pretty(plan)
+            .map_err(|e| io_error(path, "write the plan")(e.into()))?;
+        write_atomic(&path.join(PLAN_FILE), &text)?;
+        let dir = Self::writable(path)?;
+        sync_directory(path)?;
+        Ok(dir)
+    }
+
+    /// Reads a run directory; a torn last line is set aside, any other damage is an error.
+    pub fn open(path: &Path) -> Result<Run, StoreError> {
+        let (run, damage) = Self::salvage(path)?;
+        damage.into_iter().next().map_or(Ok(run), Err)
+    }
+
+    /// Reads what is readable of a run directory, with an error for every line that is not.
+    ///
+    /// # Errors
+    /// No plan, a foreign directory, or a newer format: then nothing may be said of the rest.
+    pub fn salvage(path: &Path) -> Result<(Run, Vec<StoreError>), StoreError> {
+        read::salvage(path)
+    }
+
+    /// Opens a run directory to go on where it stopped; a torn line moves to [`TORN_FILE`].
+    pub fn resume(path: &Path) -> Result<(RunDir, Run), StoreError> {
+        // Locked before it is read, so that no line of another process is taken for torn. A foreign
+        // directory must stay as it is, hence a look at its plan before anything is made in it.
+        read::plan(path)?;
+        let dir = Self::writable(path)?;
+        let run = Self::open(path)?;
+        let file = path.join(TRIALS_FILE);
+        let mut input = File::open(&file).map_err(io_error(&file, "read"))?;
+        let mut torn = Vec::new();
+        input
+            .seek(SeekFrom::Start(run.whole_bytes))
+            .and_then(|_| input.read_to_end(&mut torn))
+            .map_err(io_error(&file, "read"))?;
+        if !torn.is_empty() {
+            let aside = path.join(TORN_FILE);
+            let mut out = append_to(&aside)?;
+            out.write_all(&torn)
+                .and_then(|()| out.sync_data())
+                .map_err(io_error(&aside, "set a torn line aside"))?;
+            dir.trials
+                .set_len(run.whole_bytes)
+                .and_then(|()| dir.trials.sync_all())
+                .map_err(io_error(&file, "cut the torn line"))?;
+        }
+        Ok((dir, run))
+    }
+
+    fn writable(path: &Path) -> Result<RunDir, StoreError> {
+        let trials = append_to(&path.join(TRIALS_FILE))?;
+        // A file system without locks is no reason to refuse; only a lock that is held is one.
+        if flock(&trials, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(StoreError::Locked { path: path.into() });
+        }
+        Ok(RunDir { path: path.into(), trials })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a record as one line, and returns once the disk holds it.
+    ///
+    /// # Errors
+    /// A ledger that does not balance is a defect, never a row. After a failed write the file is
+    /// cut back to its former end, so that no later line is glued to half a record.
+    pub fn append(&mut self, record: &TrialRecord) -> Result<(), StoreError> {
+        let refused = |what: String| StoreError::Refused {
+            trial: record.trial,
+            cell: record.cell.id.clone(),
+            block: record.block,
+            what,
+        };
+        check_record(record).map_err(refused)?;
+        let mut line = serde_json::to_vec(record).map_err(|e| refused(e.to_string()))?;
+        // A float that is not finite turns into `null`, which no reader takes for a number.
+        serde_json::from_slice::<TrialRecord>(&line)
+            .map_err(|e| refused(format!("it could not be read back: {e}")))?;
+        line.push(b'\n');
+        let file = self.path.join(TRIALS_FILE);
+        let before = self.trials.metadata().map_err(io_error(&file, "read the length"))?.len();
+        let written = self.trials.write_all(&line).and_then(|()| self.trials.sync_data());
+        written.map_err(|source| {
+            // The first error is the one to report; a reader copes with a torn end as well.
+            let _ = self.trials.set_len(before);
+            StoreError::Io { path: file, action: "append a trial", source }
+        })
+    }
+}
+
+/// What must hold of a record on both sides of the file.
+fn check_record(record: &TrialRecord) -> Result<(), String> {
+    for (name, ledger) in [("ledger", &record.ledger), ("warm-up ledger", &record.warmup)] {
+        if !ledger.balances() {
+            return Err(format!("the {name} does not balance: {ledger:?}"));
+        }
+    }
+    let e = &record.errors;
+    let stages = [e.connect, e.write, e.read, e.protocol, e.status, e.body];
+    let total = stages.iter().try_fold(0u64, |sum, n| sum.checked_add(*n));
+    if total != Some(record.ledger.failed) {
+        return Err(format!(
+            "the error columns do not add up to the {} failed requests: {e:?}",
+            record.ledger.failed
+        ));
+    }
+    Ok(())
+}
+
+fn append_to(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(io_error(path, "open for appending"))
+}
+
+/// Writes a file whole or not at all: a temporary file beside it, synced, then renamed.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|source| {
+        // What is half written must not keep the directory from being taken as fresh.
+        let _ = fs::remove_file(&temporary);
+        StoreError::Io { path: path.into(), action: "write", source }
+    })?;
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// A rename or a new name survives a crash only once its directory is synced.
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path).and_then(|d| d.sync_all()).map_err(io_error(path, "sync the directory"))
+}
+
+/// Tries, before anything runs, whether a run directory could be made at `path` and filled.
+///
+/// Goes up to the nearest directory that exists, writes and removes a probe there, and compares the
+/// free space with `needed_bytes`.
+pub fn check_writable(path: &Path, needed_bytes: u64) -> Result<(), StoreError> {
+    let at = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("."));
+    let probe = at.join(format!(".duel-probe-{}", std::process::id()));
+    let attempt = File::create_new(&probe).and_then(|mut f| f.write_all(&[0; 4096]));
+    let _ = fs::remove_file(&probe);
+    attempt.map_err(io_error(at, "write here"))?;
+    // A file system that does not tell its free space is no reason to refuse.
+    let Ok(space) = statvfs(at) else { return Ok(()) };
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    if free < needed_bytes {
+        let print = |bytes: u64| crate::units::format_bytes(bytes as f64);
+        return Err(StoreError::Full {
+            path: at.into(),
+            free: print(free),
+            needed: print(needed_bytes),
+        });
+    }
+    Ok(())
+}
+
+/// `runs/<UTC stamp>-<name>`, such as `runs/20260102T030405Z-first`.
+///
+/// Whatever is not a letter, digit, dot, dash or underscore becomes a dash, so that a name never
+/// leads out of `runs`.
+pub fn default_dir(name: &str, at: jiff::Timestamp) -> PathBuf {
+    let safe = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let name: String = name.chars().map(safe).take(100).collect();
+    Path::new("runs").join(format!("{}-{name}", at.strftime("%Y%m%dT%H%M%SZ")))
+}
+
+/// An instant as `created_utc` holds it: RFC 3339 in UTC, whole seconds.
+pub fn utc_stamp(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

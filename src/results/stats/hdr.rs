@@ -1,0 +1,113 @@
+//! Percentiles of merged histograms, and when they may be printed.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+
+use crate::results::format::{Distribution, TrialRecord};
+
+/// A histogram of a record that could not be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an HdrHistogram V2 in base64: {0}")]
+pub struct HdrError(String);
+
+/// Decodes the `hdr` field of a distribution.
+pub fn decode(text: &str) -> Result<Histogram<u64>, HdrError> {
+    let bytes = STANDARD.decode(text.trim()).map_err(|e| HdrError(e.to_string()))?;
+    Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|e| HdrError(e.to_string()))
+}
+
+/// Encodes a histogram as the `hdr` field of a distribution: V2, deflated, base64.
+pub fn encode(histogram: &Histogram<u64>) -> Result<String, HdrError> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .map_err(|e| HdrError(e.to_string()))?;
+    Ok(STANDARD.encode(bytes))
+}
+
+/// The distribution of a record from a histogram of nanoseconds.
+pub fn summarize(histogram: &Histogram<u64>) -> Result<Distribution, HdrError> {
+    let q = |q| histogram.value_at_quantile(q);
+    Ok(Distribution {
+        count: histogram.len(),
+        mean: histogram.mean(),
+        min: histogram.min(),
+        p50: q(0.5),
+        p90: q(0.9),
+        p99: q(0.99),
+        p99_9: q(0.999),
+        max: histogram.max(),
+        hdr: encode(histogram)?,
+    })
+}
+
+/// Adds up one field's histograms over records; records without the field are passed over.
+///
+/// `Ok(None)` when no record has it.
+pub fn merge<'a>(
+    records: impl IntoIterator<Item = &'a TrialRecord>,
+    field: impl Fn(&TrialRecord) -> Option<&Distribution>,
+) -> Result<Option<Histogram<u64>>, HdrError> {
+    let mut sum: Option<Histogram<u64>> = None;
+    for record in records {
+        let Some(distribution) = field(record) else { continue };
+        let next = decode(&distribution.hdr)?;
+        match &mut sum {
+            Some(sum) => {
+                sum.auto(true);
+                sum.add(&next).map_err(|e| HdrError(e.to_string()))?;
+            }
+            None => sum = Some(next),
+        }
+    }
+    Ok(sum)
+}
+
+/// A percentile in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percentile {
+    /// The value.
+    pub ns: u64,
+    /// Whether it may fall on a request that was given up: the true value is this or more.
+    pub lower_bound: bool,
+}
+
+/// Samples that must stand behind a quantile before it is printed: 10 / (1 − q).
+pub fn samples_needed(q: f64) -> u64 {
+    // 10 / (1 − 0.99) is 1000.0000000000009 in binary.
+    (10.0 / (1.0 - q) - 1e-6).ceil() as u64
+}
+
+/// The quantile `q` of a merged histogram, or `None` where too few samples stand behind it.
+///
+/// `gave_up_ns` is the shortest time after which a request was given up (see [`gave_up_ns`]),
+/// `None` where none was: from there up, a value may be a bound rather than a time.
+pub fn percentile(h: &Histogram<u64>, q: f64, gave_up_ns: Option<u64>) -> Option<Percentile> {
+    if h.len() < samples_needed(q) {
+        return None;
+    }
+    let ns = h.value_at_quantile(q);
+    let lower_bound = gave_up_ns.is_some_and(|limit| ns >= limit);
+    // A bound must not be rounded up by the width of its bucket.
+    Some(Percentile { ns: if lower_bound { h.lowest_equivalent(ns) } else { ns }, lower_bound })
+}
+
+/// The shortest time in service after which one of `timed_out` requests was given up.
+///
+/// In a trial that ran to its end, timed-out requests are the longest of the service histogram: a
+/// timeout fires no earlier than its time, and whatever completes has completed before. So the time
+/// is read from the data, and a record without its plan is enough.
+pub fn gave_up_ns(service: &Histogram<u64>, timed_out: u64) -> Option<u64> {
+    if timed_out == 0 || service.is_empty() {
+        return None;
+    }
+    let before = service.len().saturating_sub(timed_out);
+    let mut seen = 0;
+    let first = service.iter_recorded().find(|bucket| {
+        seen += bucket.count_since_last_iteration();
+        seen > before
+    })?;
+    Some(service.lowest_equivalent(first.value_iterated_to()))
+}

@@ -1,0 +1,156 @@
+//! Reading a run directory, line by line, with a place for every complaint.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{PLAN_FILE, PlanJson, Run, StoreError, TRIALS_FILE, check_record, io_error};
+use crate::results::format::{FORMAT_VERSION, TrialRecord};
+
+/// Longest line: a record with every histogram stays well below.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+
+/// The one field that every version has.
+#[derive(Deserialize)]
+struct Version {
+    format_version: Option<u64>,
+}
+
+/// The version of a JSON object, if it is one and has it.
+fn version_of(bytes: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Version>(bytes).ok()?.format_version
+}
+
+/// Reads `plan.json`, and refuses what is not a run directory.
+pub(super) fn plan(path: &Path) -> Result<PlanJson, StoreError> {
+    let foreign = |why: &str| StoreError::Foreign { path: path.into(), why: why.into() };
+    if !path.exists() {
+        return Err(foreign("it does not exist"));
+    }
+    let file = path.join(PLAN_FILE);
+    let bytes = fs::read(&file).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => foreign("it holds no plan.json"),
+        ErrorKind::NotADirectory => foreign("it is a file"),
+        _ => io_error(&file, "read")(e),
+    })?;
+    let newest = u64::from(FORMAT_VERSION);
+    match version_of(&bytes) {
+        Some(found) if found > newest => Err(StoreError::Newer { path: file, line: 1, found }),
+        version => serde_json::from_slice(&bytes).map_err(|e| match version {
+            None if !e.is_eof() => foreign("its plan.json has no format_version"),
+            _ => StoreError::Malformed { path: file, line: e.line(), what: reason(&e) },
+        }),
+    }
+}
+
+/// What the parser found, with the column alone: the line is that of the file, not of the text.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    format!("{what} (column {})", error.column())
+}
+
+/// What one line holds.
+enum Line {
+    Record(Box<TrialRecord>),
+    Blank,
+    /// Cut off: a crash amid the write.
+    Torn,
+    Bad(StoreError),
+}
+
+/// See [`super::RunDir::salvage`].
+pub(super) fn salvage(path: &Path) -> Result<(Run, Vec<StoreError>), StoreError> {
+    let plan = plan(path)?;
+    let mut run =
+        Run { path: path.into(), plan, records: Vec::new(), warnings: Vec::new(), whole_bytes: 0 };
+    let file = path.join(TRIALS_FILE);
+    let mut input = match File::open(&file) {
+        Ok(f) => BufReader::new(f),
+        // A run that was killed between its plan and its first trial.
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok((run, Vec::new())),
+        Err(e) => return Err(io_error(&file, "read")(e)),
+    };
+    let mut damage = Vec::new();
+    let mut torn: Option<usize> = None;
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        bytes.clear();
+        input
+            .by_ref()
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut bytes)
+            .map_err(io_error(&file, "read"))?;
+        if bytes.is_empty() {
+            break;
+        }
+        let malformed =
+            |line, what: String| StoreError::Malformed { path: file.clone(), line, what };
+        if let Some(line) = torn.take() {
+            // Something follows, so this was no crash amid the last write.
+            damage.push(malformed(line, "a record that is cut off".into()));
+        }
+        match parse(&bytes, &file, number, &run.plan.plan_hash) {
+            Line::Record(record) => run.records.push(*record),
+            Line::Blank => {}
+            Line::Torn => torn = Some(number),
+            Line::Bad(newer @ StoreError::Newer { .. }) => return Err(newer),
+            Line::Bad(error) => damage.push(error),
+        }
+        if bytes.len() as u64 == MAX_LINE_BYTES && bytes.last() != Some(&b'\n') {
+            // The rest of an endless line is no line of its own.
+            input.skip_until(b'\n').map_err(io_error(&file, "read"))?;
+        }
+        if torn.is_none() {
+            run.whole_bytes = input.stream_position().map_err(io_error(&file, "read"))?;
+        }
+    }
+    if let Some(line) = torn {
+        run.warnings.push(format!(
+            "{}:{line}: the last line is torn (a crash amid its write); set aside, its trial is not counted",
+            file.display()
+        ));
+    }
+    Ok((run, damage))
+}
+
+fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> Line {
+    let malformed =
+        |what: String| Line::Bad(StoreError::Malformed { path: file.into(), line, what });
+    if bytes.len() as u64 == MAX_LINE_BYTES && bytes.last() != Some(&b'\n') {
+        return malformed("a line beyond 64 MiB".into());
+    }
+    let Some(text) = bytes.strip_suffix(b"\n") else { return Line::Torn };
+    if text.trim_ascii().is_empty() {
+        return Line::Blank;
+    }
+    let newest = u64::from(FORMAT_VERSION);
+    let newer = |found| Line::Bad(StoreError::Newer { path: file.into(), line, found });
+    let record: TrialRecord = match serde_json::from_slice(text) {
+        Ok(record) => record,
+        Err(e) => {
+            return match version_of(text) {
+                // Fields of a newer format may not fit; its version says more than the first misfit.
+                Some(found) if found > newest => newer(found),
+                // File systems fill blocks that never reached the disk with zeros.
+                _ if e.is_eof() || text.contains(&0) => Line::Torn,
+                _ => malformed(format!("not a trial record: {}", reason(&e))),
+            };
+        }
+    };
+    if record.format_version > FORMAT_VERSION {
+        return newer(record.format_version.into());
+    }
+    if record.plan_hash != plan_hash {
+        return malformed(format!(
+            "a record of another plan ({}); plan.json has {plan_hash}",
+            record.plan_hash
+        ));
+    }
+    match check_record(&record) {
+        Ok(()) => Line::Record(Box::new(record)),
+        Err(what) => malformed(what),
+    }
+}

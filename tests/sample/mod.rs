@@ -1,0 +1,118 @@
+//! Records as a run would leave them, for tests of what reads them.
+
+use std::collections::BTreeMap;
+
+use duel::plan::{Arrivals, Cell, Codec, Engine};
+use duel::results::format::{
+    Bytes, Cpu, Distribution, Errors, FORMAT_VERSION, Gate, LargestWorker, Ledger, Memory, MinMax,
+    Status, Switches, TargetUse, TrialRecord,
+};
+use duel::results::stats::hdr;
+use hdrhistogram::Histogram;
+
+/// Hash that the plan and every record of these tests share.
+pub(crate) const PLAN_HASH: &str = "5a";
+
+/// A closed-loop cell of 64 lanes on one CPU.
+pub(crate) fn cell(engine: Engine) -> Cell {
+    Cell {
+        id: format!("{}-hyper-l64-p1-c1", engine.name()),
+        label: None,
+        engine,
+        codec: Codec::Hyper,
+        lanes: 64,
+        processes: 1,
+        total_lanes: 64,
+        cpus: 1,
+        arrivals: Arrivals::Closed,
+        offered_per_s: None,
+        stack_size_bytes: engine.is_blocking().then_some(65_536),
+        rayon_threads: (engine == Engine::Rayon).then_some(64),
+    }
+}
+
+/// A distribution of `count` samples that climb evenly from `low` to `high` nanoseconds.
+pub(crate) fn climb(low: u64, high: u64, count: u64) -> Distribution {
+    let mut h = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+    for i in 0..count {
+        h.record(low + (high - low) * i / count.max(1)).unwrap();
+    }
+    hdr::summarize(&h).unwrap()
+}
+
+/// A trial of 2,000 requests that went well; `cost` scales what it used.
+pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
+    let ledger = Ledger { planned: 2_000, completed: 2_000, ..Ledger::default() };
+    let open = cell.arrivals.is_open();
+    // Blocks differ alike for all engines, and a little between engines.
+    let drift = 1.0 + 0.03 * f64::from(block) + 0.001 * f64::from(block * block % 7) * cost;
+    let cpu_ns = (20e6 * cost * drift) as u64;
+    let top = (6e6 * drift) as u64;
+    let open_only = |low, high| open.then(|| climb(low, high, 2_000));
+    TrialRecord {
+        format_version: FORMAT_VERSION,
+        plan_hash: PLAN_HASH.into(),
+        binary_digest: "b1".into(),
+        block,
+        trial: block * 5,
+        status: Status::Ok,
+        error: None,
+        flags: Vec::new(),
+        ledger,
+        warmup: Ledger::default(),
+        errors: Errors::default(),
+        bytes: Bytes { sent: 120_000, received: 2_200_000 },
+        reconnects: 0,
+        requests_per_lane: MinMax { min: 30, max: 33 },
+        setup_ns: 4_000_000,
+        measured_ns: 160_000_000,
+        completed_in_window: 2_000,
+        achieved_per_s: 12_500.0 / drift,
+        service_ns: Some(climb(5_000_000, top, 2_000)),
+        response_ns: open_only(5_050_000, top + 100_000),
+        start_delay_ns: open_only(20_000, 90_000),
+        pacer_delay_ns: open_only(15_000, 70_000),
+        lane_wait_ns: open_only(1_000, 20_000),
+        failed_ns: None,
+        connect_ns: Some(climb(40_000, 90_000, 64)),
+        first_byte_ns: None,
+        cpu: Cpu {
+            total_ns: cpu_ns,
+            user_ns: cpu_ns / 3,
+            system_ns: cpu_ns - cpu_ns / 3,
+            per_request_ns: cpu_ns as f64 / 2_000.0,
+            pacer_ns: open.then_some(1_000_000),
+            run_queue_wait_ns: Some(3_000_000),
+            machine_busy_ns: Some(90_000_000),
+        },
+        switches: Switches {
+            voluntary: (2_000.0 * cost) as u64,
+            involuntary: 40,
+            migrations: Some(1),
+        },
+        memory: Memory {
+            baseline_rss_bytes: 3_000_000,
+            peak_rss_bytes: 3_000_000 + (700_000.0 * cost) as u64 + u64::from(block) * 4_096,
+            ..Memory::default()
+        },
+        threads_peak: if cell.engine.is_blocking() { 65 } else { 2 },
+        fds_peak: 72,
+        gates: vec![Gate {
+            name: "ledger_balanced".into(),
+            hard: true,
+            ok: Some(true),
+            value: None,
+            limit: None,
+        }],
+        target: TargetUse { processes: 1, received: Some(2_000), cpu_ns: Some(60_000_000) },
+        largest_worker: Some(LargestWorker::default()),
+        pacer: open.then_some(duel::plan::Pacer::Precise),
+        allocator: "system".into(),
+        ready_ns: 3_000_000,
+        unavailable: BTreeMap::from([(
+            "memory.kernel_bytes".into(),
+            "no memory cgroup can be made here".into(),
+        )]),
+        cell,
+    }
+}

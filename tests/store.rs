@@ -1,0 +1,266 @@
+//! Run directories: what is written is read, and what is damaged is named.
+
+mod sample;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use duel::plan::Engine;
+use duel::results::format::{FORMAT_VERSION, Status, TrialRecord};
+use duel::results::store::{
+    PLAN_FILE, PlanJson, RunDir, StoreError, TORN_FILE, TRIALS_FILE, Versions, check_writable,
+    default_dir, utc_stamp,
+};
+use proptest::prelude::*;
+
+fn plan() -> PlanJson {
+    PlanJson {
+        format_version: FORMAT_VERSION,
+        name: "first".into(),
+        plan_hash: sample::PLAN_HASH.into(),
+        seed: 1,
+        created_utc: "2026-01-02T03:04:05Z".into(),
+        config: serde_json::json!({"trials": 6}),
+        cells: vec![sample::cell(Engine::Threads), sample::cell(Engine::Tokio)],
+        trials_planned: 12,
+        machine: serde_json::json!({"cpus": 2}),
+        limits: serde_json::json!({}),
+        versions: Versions { duel: "0.1.0".into(), git_revision: None, binary_digest: "b1".into() },
+        command_line: vec!["duel".into(), "run".into()],
+    }
+}
+
+fn trial(engine: Engine, block: u32) -> TrialRecord {
+    sample::record(sample::cell(engine), block, 1.0)
+}
+
+/// A run of three records, closed again.
+fn written(at: &Path) -> Vec<TrialRecord> {
+    let records = vec![trial(Engine::Threads, 0), trial(Engine::Tokio, 0), trial(Engine::Tokio, 1)];
+    let mut dir = RunDir::create(at, &plan()).unwrap();
+    for record in &records {
+        dir.append(record).unwrap();
+    }
+    records
+}
+
+fn append_raw(at: &Path, bytes: &[u8]) {
+    let mut file = OpenOptions::new().append(true).open(at.join(TRIALS_FILE)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+fn message(result: Result<impl std::fmt::Debug, StoreError>) -> String {
+    result.expect_err("must be refused").to_string()
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = temp.path().join("runs/new");
+    let records = written(&at);
+    let run = RunDir::open(&at).unwrap();
+    assert_eq!(run.records, records);
+    assert_eq!(run.plan, plan());
+    assert!(run.warnings.is_empty(), "{:?}", run.warnings);
+    let left: Vec<_> = fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing but plan and trials stays behind: {left:?}");
+}
+
+#[test]
+fn a_used_directory_is_never_written_over() {
+    let temp = tempfile::tempdir().unwrap();
+    written(temp.path());
+    let before = fs::read(temp.path().join(TRIALS_FILE)).unwrap();
+    let text = message(RunDir::create(temp.path(), &plan()));
+    assert!(text.contains("not empty") && text.contains("--resume"), "{text}");
+    assert_eq!(fs::read(temp.path().join(TRIALS_FILE)).unwrap(), before);
+}
+
+#[test]
+fn a_torn_last_line_is_set_aside_wherever_it_was_cut() {
+    let temp = tempfile::tempdir().unwrap();
+    let records = written(temp.path());
+    let file = temp.path().join(TRIALS_FILE);
+    let whole = fs::read(&file).unwrap();
+    let last = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
+    let step = (whole.len() - last) / 37 + 1;
+    for cut in (last + 1..whole.len()).step_by(step).chain([whole.len() - 1]) {
+        fs::write(&file, &whole[..cut]).unwrap();
+        let run = RunDir::open(temp.path()).unwrap_or_else(|e| panic!("cut at {cut}: {e}"));
+        assert_eq!(run.records, records[..2], "cut at {cut}");
+        assert!(run.warnings[0].contains("trials.jsonl:3:"), "{:?}", run.warnings);
+    }
+    fs::write(&file, &whole[..last]).unwrap();
+    assert!(RunDir::open(temp.path()).unwrap().warnings.is_empty(), "nothing is torn here");
+}
+
+#[test]
+fn zeros_left_by_a_crash_are_torn() {
+    let temp = tempfile::tempdir().unwrap();
+    let records = written(temp.path());
+    append_raw(temp.path(), &[0; 4_096]);
+    assert_eq!(RunDir::open(temp.path()).unwrap().records, records);
+    append_raw(temp.path(), b"\n");
+    assert_eq!(RunDir::open(temp.path()).unwrap().records, records);
+}
+
+#[test]
+fn resuming_keeps_what_is_whole_and_moves_the_rest() {
+    let temp = tempfile::tempdir().unwrap();
+    let records = written(temp.path());
+    append_raw(temp.path(), b"{\"format_version\":1,\"plan");
+    let (mut dir, run) = RunDir::resume(temp.path()).unwrap();
+    assert_eq!(run.records, records);
+    assert_eq!(run.warnings.len(), 1);
+    let next = trial(Engine::Threads, 1);
+    dir.append(&next).unwrap();
+    drop(dir);
+    let run = RunDir::open(temp.path()).unwrap();
+    assert_eq!(run.records.last(), Some(&next));
+    assert!(run.warnings.is_empty(), "{:?}", run.warnings);
+    let aside = fs::read(temp.path().join(TORN_FILE)).unwrap();
+    assert_eq!(aside, b"{\"format_version\":1,\"plan");
+}
+
+#[test]
+fn interrupted_trials_run_again_and_others_do_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut dir = RunDir::create(temp.path(), &plan()).unwrap();
+    for (block, status) in
+        [(0, Status::Ok), (1, Status::Invalid), (2, Status::Failed), (3, Status::Interrupted)]
+    {
+        dir.append(&TrialRecord { status, ..trial(Engine::Tokio, block) }).unwrap();
+    }
+    drop(dir);
+    let keys = RunDir::open(temp.path()).unwrap().existing_keys();
+    let blocks: Vec<u32> = keys.iter().map(|(_, block)| *block).collect();
+    assert_eq!(blocks, [0, 1, 2]);
+}
+
+#[test]
+fn one_writer_at_a_time() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = RunDir::create(temp.path(), &plan()).unwrap();
+    let text = message(RunDir::resume(temp.path()));
+    assert!(text.contains("another duel"), "{text}");
+    drop(dir);
+    RunDir::resume(temp.path()).expect("the lock ends with its holder");
+}
+
+#[test]
+fn damage_amid_the_file_is_named_and_the_rest_still_shown() {
+    let temp = tempfile::tempdir().unwrap();
+    let records = written(temp.path());
+    append_raw(temp.path(), b"{\"format_version\":1,\"block\":\"x\"}\n{\"cut\": \n");
+    let mut last = serde_json::to_vec(&trial(Engine::Threads, 1)).unwrap();
+    last.push(b'\n');
+    append_raw(temp.path(), &last);
+    let text = message(RunDir::open(temp.path()));
+    assert!(text.contains("trials.jsonl:4: not a trial record"), "{text}");
+    let (run, damage) = RunDir::salvage(temp.path()).unwrap();
+    assert_eq!(run.records.len(), records.len() + 1);
+    assert_eq!(damage.len(), 2, "{damage:?}");
+    assert!(damage[1].to_string().contains("trials.jsonl:5: a record that is cut off"));
+}
+
+#[test]
+fn newer_formats_are_refused_with_their_version() {
+    let temp = tempfile::tempdir().unwrap();
+    written(temp.path());
+    append_raw(temp.path(), b"{\"format_version\":7,\"all\":\"new\"}\n");
+    let text = message(RunDir::open(temp.path()));
+    assert!(text.contains("trials.jsonl:4: format version 7"), "{text}");
+    let newer = serde_json::to_vec(&PlanJson { format_version: 9, ..plan() }).unwrap();
+    fs::write(temp.path().join(PLAN_FILE), newer).unwrap();
+    let text = message(RunDir::open(temp.path()));
+    assert!(text.contains("plan.json:1: format version 9"), "{text}");
+}
+
+#[test]
+fn foreign_directories_are_refused_untouched() {
+    let temp = tempfile::tempdir().unwrap();
+    assert!(message(RunDir::open(&temp.path().join("nowhere"))).contains("does not exist"));
+    assert!(message(RunDir::open(temp.path())).contains("no plan.json"));
+    assert!(message(RunDir::resume(temp.path())).contains("no plan.json"));
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0, "resume must leave no trace");
+    fs::write(temp.path().join(PLAN_FILE), "{\"plan\": \"of a holiday\"}").unwrap();
+    assert!(message(RunDir::open(temp.path())).contains("no format_version"));
+    fs::write(temp.path().join(PLAN_FILE), "{\"format_version\": 1,\n\"name\": 3}").unwrap();
+    assert!(message(RunDir::open(temp.path())).contains("plan.json:2:"));
+    let file = temp.path().join(PLAN_FILE);
+    assert!(message(RunDir::open(&file)).contains("not a run directory"));
+}
+
+#[test]
+fn records_of_another_plan_are_damage() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut dir = RunDir::create(temp.path(), &plan()).unwrap();
+    dir.append(&TrialRecord { plan_hash: "0f".into(), ..trial(Engine::Tokio, 0) }).unwrap();
+    drop(dir);
+    assert!(message(RunDir::open(temp.path())).contains("another plan (0f)"));
+}
+
+#[test]
+fn ledgers_balance_when_written_and_when_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut dir = RunDir::create(temp.path(), &plan()).unwrap();
+    let good = trial(Engine::Tokio, 0);
+    let mut lost = good.clone();
+    lost.ledger.completed -= 1;
+    assert!(message(dir.append(&lost)).contains("ledger does not balance"));
+    let mut unexplained = good.clone();
+    unexplained.ledger.completed -= 1;
+    unexplained.ledger.failed += 1;
+    assert!(message(dir.append(&unexplained)).contains("do not add up"));
+    let mut no_number = good.clone();
+    no_number.achieved_per_s = f64::NAN;
+    assert!(message(dir.append(&no_number)).contains("could not be read back"));
+    dir.append(&good).unwrap();
+    drop(dir);
+    let file = temp.path().join(TRIALS_FILE);
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().count(), 1, "refused records leave no line");
+    fs::write(&file, text.replacen("\"completed\":2000", "\"completed\":1999", 1)).unwrap();
+    let text = message(RunDir::open(temp.path()));
+    assert!(text.contains("trials.jsonl:1:") && text.contains("does not balance"), "{text}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_filled_is_known_beforehand() {
+    let temp = tempfile::tempdir().unwrap();
+    check_writable(&temp.path().join("runs/deep/new"), 1_000).unwrap();
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0, "a check leaves nothing behind");
+    let text = message(check_writable(temp.path(), u64::MAX));
+    assert!(text.contains("free") && text.contains("needed"), "{text}");
+    let file = temp.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(message(check_writable(&file.join("run"), 0)).contains("cannot write here"));
+    assert!(message(RunDir::create(&file.join("run"), &plan())).contains("cannot create"));
+    // Not even root may make files here.
+    assert!(message(check_writable(Path::new("/proc/self/net"), 0)).contains("cannot write here"));
+}
+
+#[test]
+fn default_names_are_stamped_and_safe() {
+    let at: jiff::Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    assert_eq!(default_dir("first", at), Path::new("runs/20260102T030405Z-first"));
+    assert_eq!(default_dir("../a b/é", at), Path::new("runs/20260102T030405Z-..-a-b-é"));
+    assert_eq!(utc_stamp(at), "2026-01-02T03:04:05Z");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// No bytes make the reader panic, and whole records before them are never lost.
+    #[test]
+    fn any_tail_is_survived(tail in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let temp = tempfile::tempdir().unwrap();
+        let records = written(temp.path());
+        append_raw(temp.path(), &tail);
+        match RunDir::salvage(temp.path()) {
+            Ok((run, _)) => prop_assert_eq!(&run.records[..3], &records[..]),
+            Err(e) => prop_assert!(matches!(e, StoreError::Newer { .. }), "{}", e),
+        }
+    }
+}
