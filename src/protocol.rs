@@ -155,6 +155,12 @@ pub struct Outcome {
     pub started_in_window: u64,
     /// Requests ended between the two readings of the CPU clock.
     pub ended_between_edges: u64,
+    /// Time between those two readings.
+    pub edges_ns: u64,
+    /// Idle time of this worker's CPUs between them.
+    pub cpus_idle_ns: Option<u64>,
+    /// Steal time of the whole machine between them.
+    pub steal_ns: Option<u64>,
     /// Σ over requests of the time in service inside the window, for Little's law.
     pub in_service_ns: u64,
     /// Histograms by field name of the record (`service_ns`, …), HdrHistogram V2 deflated base64.

@@ -42,7 +42,7 @@ fn scaled(number: &str, factor: f64) -> Option<u64> {
         return whole.checked_mul(factor as u64).filter(|_| factor.fract() == 0.0);
     }
     let value = digits.parse::<f64>().ok()? * factor;
-    (value.is_finite() && value >= 0.0 && value < 9.2e18).then(|| value.round() as u64)
+    (0.0..9.2e18).contains(&value).then(|| value.round() as u64)
 }
 
 /// Reads a duration in nanoseconds. A bare number is refused, since peers disagree on its unit.

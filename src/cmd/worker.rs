@@ -19,7 +19,7 @@ use crate::plan::Extent;
 use crate::plan::request::{Mix, render};
 use crate::protocol::{Armed, Frame, FrameError, Job, Outcome, PROTOCOL_VERSION, Ready};
 use crate::record::counters::{Counters, Counts};
-use crate::record::usage::{Edge, ProcessUse, Usage, reset_hwm};
+use crate::record::usage::{Edge, MachineTime, ProcessUse, Usage, reset_hwm};
 use crate::record::{Phase, Recorder, latency};
 use crate::results::format::{Ledger, Memory, MinMax};
 use crate::sys::{now_ns, sleep_until_ns};
@@ -198,6 +198,7 @@ struct Monitor<'t> {
 struct Reading {
     usage: Usage,
     ended: u64,
+    at: u64,
 }
 
 impl<'t> Monitor<'t> {
@@ -212,11 +213,11 @@ impl<'t> Monitor<'t> {
         match edge {
             Edge::Start => {
                 let usage = Usage::read(edge);
-                Reading { usage, ended: ended() }
+                Reading { usage, ended: ended(), at: now_ns() }
             }
             Edge::End => {
-                let ended = ended();
-                Reading { usage: Usage::read(edge), ended }
+                let (ended, at) = (ended(), now_ns());
+                Reading { usage: Usage::read(edge), ended, at }
             }
         }
     }
@@ -325,6 +326,9 @@ impl<'t> Monitor<'t> {
             completed_in_window: counts.completed - recorder.completed_late().min(counts.completed),
             started_in_window: counts.started - recorder.started_late().min(counts.started),
             ended_between_edges: ended,
+            edges_ns: last.at.saturating_sub(first.at),
+            cpus_idle_ns: spent.machine.as_ref().and_then(|m| self.idle_ns(m)),
+            steal_ns: spent.machine.as_ref().map(|m| m.steal_ns),
             in_service_ns: recorder.in_service_ns(),
             histograms: recorder
                 .histograms()
@@ -339,6 +343,12 @@ impl<'t> Monitor<'t> {
             unavailable,
             error_samples: recorder.error_samples(),
         }
+    }
+
+    /// Idle time of this worker's CPUs.
+    fn idle_ns(&self, machine: &MachineTime) -> Option<u64> {
+        let idle = |cpu: &u32| machine.cpu_idle_ns.get(*cpu as usize).copied().flatten();
+        self.trial.job.cpus.iter().map(idle).sum()
     }
 
     fn memory(&self, unavailable: &mut BTreeMap<String, String>) -> Memory {

@@ -72,6 +72,9 @@ pub struct MachineTime {
     pub steal_ns: u64,
     /// `busy_ns` by CPU number; `None` for one that was offline.
     pub cpu_busy_ns: Vec<Option<u64>>,
+    /// Idle time by CPU number. The kernel clocks it, where it samples busy time by its tick, so
+    /// it is the better witness over short windows.
+    pub cpu_idle_ns: Vec<Option<u64>>,
 }
 
 /// What a window cost: the difference of two readings.
@@ -216,7 +219,7 @@ impl MachineTime {
             let name = words.next().unwrap_or_default();
             let ticks: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
             // user nice system idle iowait irq softirq steal; guest time is part of user.
-            let [user, nice, system, _, _, irq, softirq, steal, ..] = ticks[..] else {
+            let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = ticks[..] else {
                 return Err(format!("/proc/stat has an unexpected line: {line:?}"));
             };
             let busy_ns = (user + nice + system + irq + softirq) * tick_ns;
@@ -224,7 +227,9 @@ impl MachineTime {
                 Some(cpu) => {
                     let len = time.cpu_busy_ns.len().max(cpu + 1);
                     time.cpu_busy_ns.resize(len, None);
+                    time.cpu_idle_ns.resize(len, None);
                     time.cpu_busy_ns[cpu] = Some(busy_ns);
+                    time.cpu_idle_ns[cpu] = Some((idle + iowait) * tick_ns);
                 }
                 None => {
                     found = true;
@@ -236,13 +241,15 @@ impl MachineTime {
     }
 
     fn since(&self, then: &MachineTime) -> MachineTime {
-        let cpu = |i: usize, now: Option<u64>| {
-            Some(now?.saturating_sub(then.cpu_busy_ns.get(i).copied().flatten()?))
+        let each = |now: &[Option<u64>], then: &[Option<u64>]| {
+            let then = then.iter().copied().chain(std::iter::repeat(None));
+            now.iter().zip(then).map(|(now, then)| Some((*now)?.saturating_sub(then?))).collect()
         };
         MachineTime {
             busy_ns: self.busy_ns.saturating_sub(then.busy_ns),
             steal_ns: self.steal_ns.saturating_sub(then.steal_ns),
-            cpu_busy_ns: self.cpu_busy_ns.iter().enumerate().map(|(i, n)| cpu(i, *n)).collect(),
+            cpu_busy_ns: each(&self.cpu_busy_ns, &then.cpu_busy_ns),
+            cpu_idle_ns: each(&self.cpu_idle_ns, &then.cpu_idle_ns),
         }
     }
 }

@@ -1,0 +1,509 @@
+//! One trial: limits, CPUs, fresh targets, fresh workers, the six frames, one record.
+//!
+//! Whatever goes wrong becomes the `error` of a row; nothing that this starts outlives it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::Rng;
+use rand_xoshiro::SplitMix64;
+
+use super::cpus::{self, Placement};
+use super::gates::{self, Evidence, Samples};
+use super::limits::{Limits, TargetKind};
+use super::merge::add_outcomes;
+use super::target::{Report, Targets};
+use super::worker::{NoFrame, Worker};
+use crate::plan::sweep::{Sweep, Trial};
+use crate::plan::{Cell, Engine, Extent};
+use crate::protocol::{Armed, Job, Outcome, PROTOCOL_VERSION};
+use crate::record::Phase;
+use crate::record::counters::Counts;
+use crate::record::cgroup::{Cgroup, CgroupMemory};
+use crate::results::format::{FORMAT_VERSION, Status, TrialRecord};
+use crate::sys::now_ns;
+use crate::units::SECOND_NS;
+
+/// Most time that Go to Armed may take.
+const SETUP_LIMIT_NS: u64 = 60 * SECOND_NS;
+/// Most time from spawn to Ready, and how much longer than its own limit a worker may be late.
+const PATIENCE_NS: u64 = 20 * SECOND_NS;
+/// From the last Armed to the start, so that every worker has its Start frame in time.
+const LEAD_NS: u64 = 5_000_000;
+/// Mean time between two in-flight samples.
+const SAMPLE_NS: u64 = 8_000_000;
+/// Time between two calls of the progress display.
+const SHOW_NS: u64 = 100_000_000;
+
+/// What the trials of a sweep share.
+pub struct Context<'s> {
+    /// The sweep.
+    pub sweep: &'s Sweep,
+    /// Hash of the plan.
+    pub plan_hash: String,
+    /// Digest of the binary.
+    pub binary_digest: String,
+    /// Limits of this machine.
+    pub limits: Limits,
+    /// CPUs that this process may use.
+    pub allowed_cpus: Vec<u32>,
+    /// Addresses of an external target, resolved once.
+    pub external: Option<Vec<SocketAddr>>,
+}
+
+/// How far a trial is, for the display.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Stage {
+    /// Processes start, lanes connect.
+    SetUp,
+    /// Requests so far, and the part of the trial that is over where that is known.
+    Running(Counts, Option<f64>),
+}
+
+/// The caller's side of a running trial.
+pub trait Watch {
+    /// Called about ten times a second.
+    fn show(&mut self, stage: Stage);
+    /// Whether the user wants the trial to end.
+    fn stop(&self) -> bool;
+}
+
+impl Context<'_> {
+    /// Runs one trial; whatever happens becomes a record.
+    pub fn run(&self, cell: &Cell, trial: &Trial, watch: &mut dyn Watch) -> TrialRecord {
+        let mut record = self.blank(cell, trial);
+        let outcome = Running::new(self, cell, &mut record).and_then(|mut running| {
+            let result = running.run(&mut record, watch);
+            running.finish(&mut record, result)
+        });
+        if let Err(error) = outcome {
+            record.status = if watch.stop() { Status::Interrupted } else { Status::Failed };
+            record.error = Some(error);
+        }
+        record
+    }
+
+    /// The record of a trial in which nothing has happened yet.
+    fn blank(&self, cell: &Cell, trial: &Trial) -> TrialRecord {
+        TrialRecord {
+            format_version: FORMAT_VERSION,
+            plan_hash: self.plan_hash.clone(),
+            binary_digest: self.binary_digest.clone(),
+            block: trial.block,
+            trial: trial.position,
+            cell: cell.clone(),
+            status: Status::Failed,
+            error: None,
+            flags: vec![],
+            ledger: Default::default(),
+            warmup: Default::default(),
+            errors: Default::default(),
+            bytes: Default::default(),
+            reconnects: 0,
+            requests_per_lane: Default::default(),
+            setup_ns: 0,
+            measured_ns: 0,
+            completed_in_window: 0,
+            achieved_per_s: 0.0,
+            service_ns: None,
+            response_ns: None,
+            start_delay_ns: None,
+            pacer_delay_ns: None,
+            lane_wait_ns: None,
+            failed_ns: None,
+            connect_ns: None,
+            first_byte_ns: None,
+            cpu: Default::default(),
+            switches: Default::default(),
+            memory: Default::default(),
+            threads_peak: 0,
+            fds_peak: 0,
+            gates: vec![],
+            target: Default::default(),
+            largest_worker: None,
+            pacer: cell.arrivals.is_open().then_some(self.sweep.plan.pacer),
+            allocator: "glibc malloc".into(),
+            ready_ns: 0,
+            unavailable: BTreeMap::new(),
+        }
+    }
+
+    fn target_kind(&self) -> TargetKind {
+        match (&self.sweep.target, &self.external) {
+            (crate::plan::sweep::Target::Embedded(t), _) => {
+                TargetKind::Embedded { processes: t.processes }
+            }
+            (_, addresses) => {
+                let mut all = addresses.iter().flatten();
+                TargetKind::External { loopback: all.all(|a| a.ip().is_loopback()) }
+            }
+        }
+    }
+}
+
+/// The processes of one trial.
+struct Running<'c> {
+    context: &'c Context<'c>,
+    cell: Cell,
+    placement: Placement,
+    targets: Option<Targets>,
+    workers: Vec<Worker>,
+    cgroup: Result<Cgroup, String>,
+    kernel_at_ready: Option<CgroupMemory>,
+    kernel_at_plateau: Option<CgroupMemory>,
+    connected: u64,
+    in_flight: Samples,
+    jitter: SplitMix64,
+}
+
+impl<'c> Running<'c> {
+    /// Checks the limits and starts the targets.
+    fn new(
+        context: &'c Context<'c>,
+        cell: &Cell,
+        record: &mut TrialRecord,
+    ) -> Result<Self, String> {
+        context.limits.check(cell, context.target_kind()).map_err(|hit| hit.to_string())?;
+        let spec = context.sweep.embedded_target(cell);
+        let machine = &context.sweep.machine;
+        let placement =
+            cpus::split(&context.allowed_cpus, cell.cpus, machine, spec.is_some())?;
+        if placement.shared {
+            record.flags.push("shared_cpu".into());
+        }
+        let seed = context.sweep.plan.seed;
+        let targets = match &spec {
+            Some(spec) => Some(Targets::start(spec, seed, &placement.target)?),
+            None => {
+                record.flags.push("external_target".into());
+                None
+            }
+        };
+        Ok(Running {
+            context,
+            cell: cell.clone(),
+            placement,
+            targets,
+            workers: vec![],
+            cgroup: Cgroup::create(&format!("duel-{}-{}", std::process::id(), record.trial)),
+            kernel_at_ready: None,
+            kernel_at_plateau: None,
+            connected: 0,
+            in_flight: Samples::default(),
+            jitter: rand::SeedableRng::seed_from_u64(seed),
+        })
+    }
+
+    /// Spawn to Outcome.
+    fn run(
+        &mut self,
+        record: &mut TrialRecord,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Outcome>, String> {
+        watch.show(Stage::SetUp);
+        self.spawn(record, watch)?;
+        self.arm(record, watch)?;
+        let start = now_ns() + LEAD_NS + 200_000 * self.workers.len() as u64;
+        if let Some(targets) = &mut self.targets {
+            targets.start_at(start);
+        }
+        for worker in &mut self.workers {
+            worker.start(start)?;
+        }
+        self.watch(start, watch)
+    }
+
+    fn spawn(&mut self, record: &mut TrialRecord, watch: &mut dyn Watch) -> Result<(), String> {
+        for number in 0..self.cell.processes {
+            let mut worker = Worker::spawn(number)?;
+            // Before the job arrives the worker holds next to nothing, so that nearly all it
+            // will hold is charged to the group.
+            if let Ok(group) = &self.cgroup
+                && let Err(why) = group.add(worker.id())
+            {
+                self.cgroup = Err(why);
+            }
+            worker.job(self.job(number))?;
+            self.workers.push(worker);
+        }
+        let deadline = now_ns() + PATIENCE_NS;
+        for worker in &mut self.workers {
+            await_frame(deadline, watch, "was not ready within 20 s", |d| worker.ready(d))?;
+            record.ready_ns = record.ready_ns.max(now_ns() - worker.spawned_at());
+        }
+        self.kernel_at_ready = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
+        Ok(())
+    }
+
+    fn job(&self, worker: u32) -> Job {
+        let context = self.context;
+        let cell = &self.cell;
+        let targets = match (&self.targets, &context.external) {
+            (Some(targets), _) => targets.addresses().to_vec(),
+            (None, external) => external.clone().unwrap_or_default(),
+        };
+        Job {
+            version: PROTOCOL_VERSION,
+            trial: format!("{} block {}", cell.id, self.cell.processes),
+            engine: cell.engine,
+            codec: cell.codec,
+            lanes: cell.lanes,
+            worker,
+            workers: cell.processes,
+            cpus: self.placement.worker.clone(),
+            targets,
+            stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
+            rayon_threads: cell.rayon_threads.unwrap_or(0),
+            setup_limit_ns: SETUP_LIMIT_NS,
+            plan: context.sweep.trial_plan(cell),
+        }
+    }
+
+    fn arm(&mut self, record: &mut TrialRecord, watch: &mut dyn Watch) -> Result<(), String> {
+        for worker in &mut self.workers {
+            worker.go()?;
+        }
+        let deadline = now_ns() + SETUP_LIMIT_NS + PATIENCE_NS;
+        for worker in &mut self.workers {
+            let armed: Armed =
+                await_frame(deadline, watch, "set-up took longer than 60 s", |d| worker.armed(d))?;
+            record.setup_ns = record.setup_ns.max(armed.setup_ns);
+            self.connected += u64::from(armed.connected);
+            if let Some(error) = armed.error {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Samples what is in flight at jittered instants, shows progress, and collects outcomes.
+    fn watch(&mut self, start: u64, watch: &mut dyn Watch) -> Result<Vec<Outcome>, String> {
+        let plan = &self.context.sweep.plan;
+        let (warmup_ns, timeout_ns, extent) = (plan.warmup_ns, plan.timeout_ns, plan.extent);
+        let window_start = start + warmup_ns;
+        let mut outcomes = vec![];
+        let mut quiet = Quiet::new(timeout_ns);
+        let mut shown = 0;
+        let mut cancelled = false;
+        while outcomes.len() < self.workers.len() {
+            let now = now_ns();
+            let counts = self.counts(Phase::Measured);
+            let part = match extent {
+                Extent::DurationNs(ns) => now.saturating_sub(window_start) as f64 / ns as f64,
+                Extent::Requests(n) => counts.ended() as f64 / n as f64,
+            };
+            if now > window_start && part < 1.0 {
+                self.in_flight.add(counts.in_flight() as f64);
+            }
+            if part >= 0.5 && self.kernel_at_plateau.is_none() {
+                self.kernel_at_plateau = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
+            }
+            if now - shown > SHOW_NS {
+                shown = now;
+                watch.show(Stage::Running(counts, Some(part.min(1.0))));
+            }
+            if watch.stop() && !cancelled {
+                cancelled = true;
+                self.workers.iter_mut().for_each(Worker::cancel);
+            }
+            let moving = counts.started + self.counts(Phase::Warmup).started;
+            let next = match extent {
+                Extent::DurationNs(ns) => window_start + ns,
+                Extent::Requests(_) => window_start,
+            };
+            quiet.check(now, moving + counts.ended(), next)?;
+            let pause = SAMPLE_NS / 2 + self.jitter.next_u64() % SAMPLE_NS;
+            let number = outcomes.len();
+            match self.workers[number].outcome(now + pause) {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(NoFrame::Late) => {}
+                Err(NoFrame::Never(why)) => return Err(why),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn counts(&self, phase: Phase) -> Counts {
+        let mut sum = Counts::default();
+        for counts in self.workers.iter().filter_map(|w| w.counts(phase)) {
+            sum.started += counts.started;
+            sum.completed += counts.completed;
+            sum.failed += counts.failed;
+            sum.timed_out += counts.timed_out;
+        }
+        sum
+    }
+
+    /// Ends every process, judges the trial and completes the record.
+    fn finish(
+        mut self,
+        record: &mut TrialRecord,
+        result: Result<Vec<Outcome>, String>,
+    ) -> Result<(), String> {
+        self.workers.clear();
+        let report = self.targets.take().map(Targets::finish);
+        record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
+        let outcomes = result?;
+        add_outcomes(record, &outcomes)?;
+        self.note_kernel_memory(record);
+        let evidence = self.evidence(record, &outcomes, report.as_ref());
+        record.gates = gates::judge(&evidence);
+        if gates::is_noisy(&record.gates) {
+            record.flags.push("noisy".into());
+        }
+        record.status = if outcomes.iter().any(|o| o.interrupted) {
+            Status::Interrupted
+        } else if gates::is_invalid(&record.gates) {
+            Status::Invalid
+        } else {
+            Status::Ok
+        };
+        record.error = self.complaint(record, &outcomes, report);
+        Ok(())
+    }
+
+    /// What a reader should know although the trial ran: nothing completed, or the target died.
+    fn complaint(
+        &self,
+        record: &TrialRecord,
+        outcomes: &[Outcome],
+        report: Option<Report>,
+    ) -> Option<String> {
+        let trouble = report.and_then(|r| r.trouble);
+        let first = outcomes.iter().flat_map(|o| &o.error_samples).next();
+        let nothing = record.ledger.completed == 0 && record.ledger.planned > 0;
+        match (trouble, first) {
+            (Some(trouble), _) => Some(trouble),
+            (None, Some((kind, sample))) if nothing => {
+                Some(format!("nothing completed; first {kind} error: {sample}"))
+            }
+            (None, None) if nothing => Some("nothing completed".into()),
+            (None, Some((kind, sample))) => Some(format!("first {kind} error: {sample}")),
+            (None, None) => None,
+        }
+    }
+
+    fn note_kernel_memory(&self, record: &mut TrialRecord) {
+        let memory = &mut record.memory;
+        let mut missing = |why: &str| {
+            for field in ["kernel_bytes", "socket_bytes"] {
+                record.unavailable.insert(format!("memory.{field}"), why.into());
+            }
+        };
+        match (&self.cgroup, &self.kernel_at_ready, &self.kernel_at_plateau) {
+            (Err(why), _, _) => missing(why),
+            (Ok(_), Some(ready), Some(plateau)) => {
+                memory.kernel_bytes = plateau
+                    .kernel_bytes
+                    .zip(ready.kernel_bytes)
+                    .map(|(plateau, ready)| plateau.saturating_sub(ready));
+                memory.socket_bytes = plateau.socket_bytes;
+                if memory.socket_bytes.is_none() {
+                    let why = "the cgroup counts no TCP buffers";
+                    record.unavailable.insert("memory.socket_bytes".into(), why.into());
+                }
+            }
+            _ => missing("the cgroup was not read half-way through the window"),
+        }
+    }
+
+    fn evidence(
+        &self,
+        record: &TrialRecord,
+        outcomes: &[Outcome],
+        report: Option<&Report>,
+    ) -> Evidence {
+        let open = self.cell.arrivals.is_open();
+        let interrupted = outcomes.iter().any(|o| o.interrupted);
+        let edges_ns = outcomes.iter().map(|o| o.edges_ns).max().unwrap_or(0);
+        let cpus = self.placement.worker.len() as u64;
+        let on_cpus = edges_ns * cpus;
+        let idle = outcomes.iter().filter_map(|o| o.cpus_idle_ns).max();
+        let steal = outcomes.iter().filter_map(|o| o.steal_ns).max();
+        let foreign = idle.map(|idle| {
+            let known = idle + record.cpu.total_ns + steal.unwrap_or(0);
+            (on_cpus.saturating_sub(known), on_cpus)
+        });
+        let started: u64 = outcomes.iter().map(|o| o.started_in_window).sum();
+        let p99 = |d: &Option<crate::results::format::Distribution>| d.as_ref().map(|d| d.p99);
+        let in_service: u64 = outcomes.iter().map(|o| o.in_service_ns).sum();
+        Evidence {
+            ledger: record.ledger,
+            connected: (self.connected, self.lanes()),
+            delivered: (open && !interrupted).then_some((started, record.ledger.planned)),
+            received: report.filter(|_| !interrupted).and_then(|r| received(record, r)),
+            pacing: p99(&record.pacer_delay_ns)
+                .zip(p99(&record.response_ns))
+                .map(|(delay, response)| (delay, response, self.context.sweep.plan.pacer)),
+            cpu: open.then_some((record.cpu.total_ns, on_cpus)),
+            in_flight: self.in_flight,
+            in_service_mean: in_service as f64 / record.measured_ns.max(1) as f64,
+            steal: steal.map(|s| (s, edges_ns * self.context.allowed_cpus.len().max(1) as u64)),
+            // On shared CPUs the target's own work is no noise, and is no stranger's.
+            foreign: foreign.filter(|_| !self.placement.shared),
+        }
+    }
+
+    fn lanes(&self) -> u64 {
+        match self.cell.engine {
+            Engine::Sequential => u64::from(self.cell.processes),
+            _ => u64::from(self.cell.total_lanes),
+        }
+    }
+}
+
+/// The target counts whole requests, warm-up included: everything answered reached it, and no
+/// more can have reached it than was started.
+fn received(record: &TrialRecord, report: &Report) -> Option<(u64, u64, u64)> {
+    let answered =
+        record.ledger.completed + record.errors.status + record.errors.body + record.warmup.completed;
+    let sent = |l: &crate::results::format::Ledger| l.completed + l.failed + l.timed_out;
+    let most = sent(&record.ledger) + sent(&record.warmup);
+    Some((report.used.received?, answered, most))
+}
+
+/// Waits for a frame in short turns, so that the user can stop the trial.
+fn await_frame<T>(
+    deadline: u64,
+    watch: &mut dyn Watch,
+    late: &str,
+    mut ask: impl FnMut(u64) -> Result<T, NoFrame>,
+) -> Result<T, String> {
+    loop {
+        match ask(deadline.min(now_ns() + SHOW_NS)) {
+            Ok(frame) => return Ok(frame),
+            Err(NoFrame::Never(why)) => return Err(why),
+            Err(NoFrame::Late) if watch.stop() => return Err("stopped during set-up".into()),
+            Err(NoFrame::Late) if now_ns() >= deadline => return Err(late.into()),
+            Err(NoFrame::Late) => watch.show(Stage::SetUp),
+        }
+    }
+}
+
+/// Gives a worker up whose requests have neither started nor ended for too long.
+struct Quiet {
+    since: u64,
+    last: u64,
+    limit: u64,
+}
+
+impl Quiet {
+    fn new(timeout_ns: u64) -> Self {
+        let grace = Duration::from_secs(30).as_nanos() as u64;
+        Quiet { since: now_ns(), last: 0, limit: 2 * timeout_ns + grace }
+    }
+
+    /// `next` is an instant up to which silence is in order.
+    fn check(&mut self, now: u64, moved: u64, next: u64) -> Result<(), String> {
+        if moved != self.last || now < next {
+            self.last = moved;
+            self.since = now;
+        }
+        if now - self.since > self.limit {
+            let silence = crate::units::format_ns((now - self.since) as f64);
+            return Err(format!("the worker did nothing for {silence} and was given up"));
+        }
+        Ok(())
+    }
+}
