@@ -11,7 +11,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::source::shown;
+use super::explain::shown;
 use crate::plan::sweep::RayonThreads;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
 use crate::units::{UnitError, parse_count, parse_duration_ns, parse_rate, parse_size};

@@ -1,6 +1,7 @@
 //! Configs: TOML and `--set` in, a resolved [`Sweep`] or one clear error out.
 //!
-//! * `source` keeps text and overrides apart, so that an error can name the line or the override.
+//! * `source` keeps text and overrides apart, so that an error can name the line or the override;
+//!   `explain` finds the key and the words.
 //! * `file` mirrors the TOML; keys that it does not know are refused.
 //! * `resolve` checks values against each other and fills in the defaults.
 //!
@@ -15,9 +16,10 @@
 //! | `sweep.stack_sizes`, `rayon_threads` | `64KiB`, `lanes` |
 //! | `sweep.trials`, `baseline` | `10`, `threads` or else the first engine |
 //!
-//! Ten seconds of window is what oha and k6 users wait for anyway, and a timeout of five is far
-//! above what a loopback target needs while it still bounds a sweep that meets a dead one.
+//! Ten seconds of window is also wrk's default; a timeout of five is far above what a loopback
+//! target needs and still bounds a sweep that meets a dead one.
 
+mod explain;
 mod file;
 mod resolve;
 mod source;

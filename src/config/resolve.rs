@@ -8,8 +8,8 @@ use std::path::Path;
 
 use toml::Spanned;
 
+use super::explain::shown;
 use super::file::{Count, Duration, File, Key, List, Plan, Size};
-use super::source::shown;
 use crate::plan::sweep::{Axes, ExpectFailed, Machine, RayonThreads, Slo, Sweep, Target};
 use crate::plan::{Arrivals, Codec, Engine, Extent, Pacer, TrialPlan};
 use crate::units::{SECOND_NS, duration_literal, format_count, size_literal};

@@ -8,8 +8,8 @@ use toml::Spanned;
 
 use super::target::DefaultPath;
 use super::{Fault, fault, whole_u32};
+use crate::config::explain::shown;
 use crate::config::file::{List, Request};
-use crate::config::source::shown;
 use crate::plan::{RequestTemplate, variable_name};
 
 /// Most bytes of all request bodies: a frame holds them, at up to six characters a byte.

@@ -3,8 +3,8 @@
 use toml::Spanned;
 
 use super::{Fault, MAX_PROCESSES, MAX_SIZE_BYTES, duration, fault, share, size, whole_u32};
+use crate::config::explain::shown;
 use crate::config::file::{Duration, Faults, File, Key, LawName, LawTable, List, ServiceTime};
-use crate::config::source::shown;
 use crate::plan::sweep::Target;
 use crate::target::{EmbeddedTarget, Law, Stall};
 
