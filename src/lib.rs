@@ -5,6 +5,7 @@ compile_error!(
     "duel measures through Linux interfaces (/proc, cgroups, memfd) and runs on Linux only"
 );
 
+pub mod cli;
 pub mod cmd;
 pub mod codec;
 pub mod config;

@@ -1,3 +1,20 @@
 //! The `duel` command; see the library for the map of the code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use duel::cli::{Cli, Command};
+use duel::cmd;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => cmd::run::run(&args),
+        Command::Try(args) => cmd::r#try::run(&args),
+        Command::Plan(args) => cmd::plan::run(&args),
+        Command::Report(args) => cmd::report::run(&args),
+        Command::Target(args) => cmd::target::run(&args),
+        Command::Limits(args) => cmd::limits::run(&args),
+        Command::Worker => cmd::worker::run(),
+        Command::Completions { shell } => cmd::completions(shell),
+    }
+}

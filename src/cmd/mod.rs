@@ -1,3 +1,51 @@
 //! Commands: glue, printing and exit codes; what they do lives in the other modules.
 
+pub mod limits;
+pub mod plan;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod sweep;
+pub mod target;
+pub mod r#try;
 pub mod worker;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+/// Exit codes of every command, the first that applies.
+pub mod exit {
+    /// Interrupted by SIGINT; partial results are kept.
+    pub const INTERRUPTED: u8 = 130;
+    /// Interrupted by SIGTERM.
+    pub const TERMINATED: u8 = 143;
+    /// Wrong usage or config, or not comparable.
+    pub const USAGE: u8 = 2;
+    /// A trial failed that was not expected to, or nothing completed.
+    pub const FAILED: u8 = 1;
+    /// A hard gate failed: the numbers are not to be believed.
+    pub const INVALID: u8 = 4;
+    /// An SLO was missed.
+    pub const MISSED: u8 = 3;
+}
+
+/// Prints an error on one line and gives the code for wrong usage.
+fn usage(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("duel: {error}");
+    ExitCode::from(exit::USAGE)
+}
+
+/// Prints to standard output; a reader that left early is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// `duel completions`.
+pub fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut crate::cli::Cli::command(), "duel", &mut script);
+    print(&String::from_utf8_lossy(&script));
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,200 @@
+//! The command line: clap types only; [`crate::cmd`] does the work.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Package version and git revision, as `--version` prints them.
+const VERSION: &str = match option_env!("DUEL_GIT_REVISION") {
+    Some(_) => concat!(env!("CARGO_PKG_VERSION"), " (", env!("DUEL_GIT_REVISION"), ")"),
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+/// The same HTTP requests through threads and through tasks, and what each cost.
+#[derive(Debug, Parser)]
+#[command(name = "duel", version = VERSION, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole sweep: progress, a table at the end, a run directory
+    Run(Run),
+    /// Load one URL without a config file
+    Try(Try),
+    /// Show the cells of a sweep, their order, the time they take and the limits they meet
+    Plan(Plan),
+    /// Show the results of a run directory again
+    Report(Report),
+    /// Run the embedded target alone
+    Target(Target),
+    /// Name every limit of this machine that lanes can meet, and which binds first
+    Limits(Limits),
+    /// Run one trial by frames on standard input and output (for the driver)
+    Worker,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `duel run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The sweep, a TOML file
+    pub config: PathBuf,
+    /// Run directory; must be empty or not exist [default: runs/<UTC stamp>-<name>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Override a key of the config, such as plan.requests=100
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Go on where the run directory given with --out stopped
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Allow load to this non-loopback address
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow: Vec<String>,
+}
+
+/// `duel try`.
+#[derive(Debug, Args)]
+pub struct Try {
+    /// Where to send requests, http://host[:port]/path
+    pub url: String,
+    /// Connections
+    #[arg(short = 'c', long, default_value = "64", value_name = "COUNT")]
+    pub lanes: String,
+    /// Requests in total
+    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration")]
+    pub requests: Option<String>,
+    /// Length of the measured window [default: 10s]
+    #[arg(short = 'd', long, short_alias = 'z', value_name = "TIME")]
+    pub duration: Option<String>,
+    /// Offered load in requests per second, in total; without it lanes send as fast as they can
+    #[arg(short = 'R', long, value_name = "RATE")]
+    pub rate: Option<String>,
+    /// Arrivals of an offered load: constant or poisson
+    #[arg(long, value_name = "LAW", requires = "rate")]
+    pub arrivals: Option<String>,
+    /// Method
+    #[arg(short = 'm', long, default_value = "GET")]
+    pub method: String,
+    /// Header, 'Name: value'; a value $NAME comes from the environment
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// Body, or @FILE to read it from a file
+    #[arg(short = 'b', long, value_name = "BODY")]
+    pub body: Option<String>,
+    /// Bound from a request's first byte to the last of its response
+    #[arg(long, default_value = "5s", value_name = "TIME")]
+    pub timeout: String,
+    /// Warm-up before the window
+    #[arg(long, default_value = "0s", value_name = "TIME")]
+    pub warmup: String,
+    /// Engines, separated by commas
+    #[arg(long, default_value = "threads,tokio", value_delimiter = ',')]
+    pub engines: Vec<String>,
+    /// Codecs, separated by commas
+    #[arg(long, default_value = "lean", value_delimiter = ',')]
+    pub codecs: Vec<String>,
+    /// CPUs of the workers
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    pub cpus: String,
+    /// Worker processes
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    pub processes: String,
+    /// Stack of each lane's thread
+    #[arg(long, default_value = "64KiB", value_name = "SIZE")]
+    pub stack_size: String,
+    /// Timer of an offered load: precise or native
+    #[arg(long, default_value = "precise", value_name = "TIMER")]
+    pub pacer: String,
+    /// Repetitions
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    pub trials: String,
+    /// Seed of arrivals and order
+    #[arg(long, default_value = "1")]
+    pub seed: u64,
+    /// Print one TrialRecord a line instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Keep a run directory
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Allow load to this non-loopback address
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow: Vec<String>,
+}
+
+/// `duel plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The sweep, a TOML file
+    pub config: PathBuf,
+    /// Override a key of the config
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Print the Job frame of the trial at this position, from 0, for `duel worker`
+    #[arg(long, value_name = "N")]
+    pub job: Option<u32>,
+    /// Allow load to this non-loopback address
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow: Vec<String>,
+}
+
+/// `duel report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The run directory
+    #[arg(required_unless_present = "schema")]
+    pub dir: Option<PathBuf>,
+    /// Print one TrialRecord a line instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Print the JSON Schema of a TrialRecord
+    #[arg(long)]
+    pub schema: bool,
+}
+
+/// `duel target`.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub listen: std::net::SocketAddr,
+    /// Service time: a time such as 5ms, or a table such as '{law="exponential",mean="5ms"}'
+    #[arg(long, default_value = "0s", value_name = "LAW")]
+    pub service_time: String,
+    /// Requests served at once; 0 = no limit
+    #[arg(long, default_value = "0", value_name = "COUNT")]
+    pub servers: String,
+    /// Length of each response body
+    #[arg(long, default_value = "1KiB", value_name = "SIZE")]
+    pub body: String,
+    /// Share of requests answered with status 500
+    #[arg(long, default_value = "0", value_name = "SHARE")]
+    pub error_rate: String,
+    /// Seed of service times and faults
+    #[arg(long, default_value = "1")]
+    pub seed: u64,
+    /// Speak JSON with the driver on standard input and output
+    #[arg(long, hide = true)]
+    pub control: bool,
+}
+
+/// `duel limits`.
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// Say whether this many lanes fit
+    #[arg(long, value_name = "COUNT")]
+    pub lanes: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

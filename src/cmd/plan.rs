@@ -1,0 +1,142 @@
+//! `duel plan`: what a sweep would do; runs nothing.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use crate::cli::Plan;
+use crate::driver::limits::{Limits, TargetKind};
+use crate::driver::{cpus, target};
+use crate::plan::sweep::{Sweep, Target};
+use crate::plan::{Cell, Extent};
+use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
+use crate::units::{SECOND_NS, duration_literal, format_count, format_ns};
+
+/// Time of a trial beside its warm-up and window: processes, connects, a short drain.
+const OVERHEAD_NS: u64 = 60_000_000;
+
+/// Prints cells, order, time and limits, or one Job.
+pub fn run(args: &Plan) -> ExitCode {
+    let mut sweep = match crate::config::load(&args.config, &args.overrides) {
+        Ok(sweep) => sweep,
+        Err(error) => return super::usage(error),
+    };
+    super::sweep::allow(&mut sweep, &args.allow);
+    match args.job {
+        None => super::print(&describe(&sweep)),
+        Some(position) => match job(&sweep, position) {
+            Ok(job) => {
+                let line = serde_json::to_string(&Frame::Job(job)).expect("a job is plain data");
+                super::print(&(line + "\n"));
+            }
+            Err(error) => return super::usage(error),
+        },
+    }
+    ExitCode::SUCCESS
+}
+
+fn describe(sweep: &Sweep) -> String {
+    let cells = sweep.cells();
+    let trials = cells.len() as u64 * u64::from(sweep.trials);
+    let limits = Limits::read();
+    let allowed = cpus::allowed().unwrap_or_default();
+    let mut text = String::new();
+    let mut line = |s: String| {
+        let _ = writeln!(text, "{s}");
+    };
+    line(format!("{}: {} cells × {} = {trials} trials", sweep.name, cells.len(), sweep.trials));
+    line(format!("plan hash {}", sweep.plan_hash()));
+    line(match time_ns(sweep) {
+        Some(ns) => format!("about {} of load", format_ns((ns * trials) as f64)),
+        None => "time depends on the target: a closed loop by requests".into(),
+    });
+    for cell in &cells {
+        let verdict = match limits.check(cell, kind(sweep)) {
+            Err(hit) => format!("will fail: {hit}"),
+            Ok(()) => match cpus::split(&allowed, cell.cpus, &sweep.machine, embedded(sweep)) {
+                Err(why) => format!("will fail: {why}"),
+                Ok(p) if p.shared => "runs; shares a CPU with the target".into(),
+                Ok(_) => "runs".into(),
+            },
+        };
+        line(format!("  {}  {} connections  {verdict}", cell.id, format_count(connections(cell))));
+    }
+    line("order:".into());
+    let order = sweep.order(cells.len());
+    for block in 0..sweep.trials {
+        let names: Vec<&str> = order
+            .iter()
+            .filter(|t| t.block == block)
+            .map(|t| cells[t.cell].id.as_str())
+            .collect();
+        line(format!("  block {block}: {}", names.join(" ")));
+    }
+    text
+}
+
+fn connections(cell: &Cell) -> u64 {
+    u64::from(cell.total_lanes)
+}
+
+fn embedded(sweep: &Sweep) -> bool {
+    matches!(sweep.target, Target::Embedded(_))
+}
+
+fn kind(sweep: &Sweep) -> TargetKind {
+    match &sweep.target {
+        Target::Embedded(t) => TargetKind::Embedded { processes: t.processes },
+        Target::External { .. } => TargetKind::External { loopback: true },
+    }
+}
+
+/// Length of one trial where the plan decides it.
+fn time_ns(sweep: &Sweep) -> Option<u64> {
+    let plan = &sweep.plan;
+    let window = match plan.extent {
+        Extent::DurationNs(ns) => ns,
+        Extent::Requests(n) => {
+            let slowest = sweep.axes.rates_per_s.iter().copied().reduce(f64::min)?;
+            (n as f64 / slowest * SECOND_NS as f64) as u64
+        }
+    };
+    Some(plan.warmup_ns + window + OVERHEAD_NS)
+}
+
+/// The Job of the trial at `position` for its first worker. Secrets stay `$NAME` or masked.
+fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
+    let cells = sweep.cells();
+    let order = sweep.order(cells.len());
+    let trial = order.iter().find(|t| t.position == position).ok_or_else(|| {
+        format!("--job {position}: this sweep has trials 0 to {}", order.len() - 1)
+    })?;
+    let cell = &cells[trial.cell];
+    let targets = match target::resolve(&sweep.target)? {
+        Some(targets) => targets,
+        None => {
+            eprintln!("duel: start a target for this job: duel target --listen 127.0.0.1:8080");
+            vec![([127, 0, 0, 1], 8080).into()]
+        }
+    };
+    let machine = &sweep.machine;
+    let placement = cpus::split(&cpus::allowed()?, cell.cpus, machine, embedded(sweep))?;
+    eprintln!(
+        "duel: pipe this line, then {{\"frame\":\"go\",\"version\":{PROTOCOL_VERSION}}} and \
+         {{\"frame\":\"start\",\"version\":{PROTOCOL_VERSION},\"at_ns\":0}}, into `duel worker`, \
+         and keep its standard input open for {}",
+        time_ns(sweep).map_or("as long as it runs".into(), duration_literal)
+    );
+    Ok(Job {
+        version: PROTOCOL_VERSION,
+        trial: format!("{} block {}", cell.id, trial.block),
+        engine: cell.engine,
+        codec: cell.codec,
+        lanes: cell.lanes,
+        worker: 0,
+        workers: cell.processes,
+        cpus: placement.worker,
+        targets,
+        stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
+        rayon_threads: cell.rayon_threads.unwrap_or(0),
+        setup_limit_ns: 60 * SECOND_NS,
+        plan: sweep.masked().trial_plan(cell),
+    })
+}

@@ -1,0 +1,157 @@
+//! What a running sweep shows on standard error: a bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::driver::trial::{Stage, Watch};
+use crate::results::format::{Status, TrialRecord};
+use crate::units::{format_count, format_ns, format_rate};
+
+/// The first SIGINT or SIGTERM, as a flag; a second one ends the process at once.
+#[derive(Clone)]
+pub struct Signals {
+    seen: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// Takes over both signals.
+    ///
+    /// # Errors
+    /// The system refuses the handlers.
+    pub fn catch() -> std::io::Result<Self> {
+        let seen = Arc::new(AtomicUsize::new(0));
+        for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
+            let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            // Registered before the flag is set, so that only a second signal finds it armed.
+            signal_hook::flag::register_conditional_shutdown(signal, code, armed.clone())?;
+            signal_hook::flag::register(signal, armed)?;
+            signal_hook::flag::register_usize(signal, seen.clone(), signal as usize)?;
+        }
+        Ok(Signals { seen })
+    }
+
+    /// The exit code of the signal that came, if one did.
+    pub fn exit_code(&self) -> Option<u8> {
+        match self.seen.load(Relaxed) as i32 {
+            SIGINT => Some(super::exit::INTERRUPTED),
+            SIGTERM => Some(super::exit::TERMINATED),
+            _ => None,
+        }
+    }
+}
+
+/// Shows a sweep's trials.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    signals: Signals,
+    trials: usize,
+    ended: usize,
+    name: String,
+}
+
+impl Progress {
+    /// A display for `trials` trials.
+    pub fn new(trials: usize, signals: Signals) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(
+                Some(trials as u64),
+                ProgressDrawTarget::stderr_with_hz(5),
+            );
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}")
+                .expect("a constant template");
+            bar.set_style(style);
+            bar
+        });
+        Progress { bar, signals, trials, ended: 0, name: String::new() }
+    }
+
+    /// A trial begins.
+    pub fn begin(&mut self, name: &str) {
+        self.name = name.into();
+        self.message("set-up");
+    }
+
+    fn message(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{} · {text}", self.name));
+        }
+    }
+
+    /// A trial ended.
+    pub fn end(&mut self, record: &TrialRecord) {
+        self.ended += 1;
+        let line = format!(
+            "[{}/{}] {} block {}: {}",
+            self.ended,
+            self.trials,
+            self.name,
+            record.block,
+            summary(record)
+        );
+        match &self.bar {
+            Some(bar) => {
+                if record.status != Status::Ok {
+                    bar.println(line);
+                }
+                bar.inc(1);
+            }
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// Clears the display.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// One trial in one line.
+fn summary(record: &TrialRecord) -> String {
+    let word = match record.status {
+        Status::Ok => "ok",
+        Status::Invalid => "INVALID",
+        Status::Failed => "FAILED",
+        Status::Interrupted => "interrupted",
+    };
+    let mut text = word.to_string();
+    if let Some(error) = &record.error {
+        text += &format!(": {error}");
+    }
+    if record.status != Status::Failed {
+        text += &format!(", {} requests/s", format_rate(record.achieved_per_s));
+        if let Some(d) = record.response_ns.as_ref().or(record.service_ns.as_ref()) {
+            text += &format!(", p50 {}, p99 {}", format_ns(d.p50 as f64), format_ns(d.p99 as f64));
+        }
+    }
+    for gate in record.gates.iter().filter(|g| g.ok == Some(false)) {
+        let show = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.4}"));
+        text += &format!(" [{}: {} against {}]", gate.name, show(gate.value), show(gate.limit));
+    }
+    text
+}
+
+impl Watch for Progress {
+    fn show(&mut self, stage: Stage) {
+        match stage {
+            Stage::SetUp => self.message("set-up"),
+            Stage::Running(counts, part) => {
+                let part = part.map_or(String::new(), |p| format!("{:3.0} % · ", p * 100.0));
+                self.message(&format!(
+                    "{part}{} ended · {} in flight",
+                    format_count(counts.ended()),
+                    format_count(counts.in_flight())
+                ));
+            }
+        }
+    }
+
+    fn stop(&self) -> bool {
+        self.signals.exit_code().is_some()
+    }
+}

@@ -1,0 +1,68 @@
+//! `duel report`: the results of a run directory again, in other forms; runs nothing.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::Report;
+use crate::plan::Engine;
+use crate::report::{csv, markdown, schema, table};
+use crate::results::format::TrialRecord;
+use crate::results::store::{self, RunDir};
+
+/// Prints a run's table, its records, or the schema of a record.
+pub fn run(args: &Report) -> ExitCode {
+    if args.schema {
+        let text = serde_json::to_string_pretty(&schema::schema()).expect("a constant document");
+        super::print(&(text + "\n"));
+        return ExitCode::SUCCESS;
+    }
+    let Some(dir) = &args.dir else { return super::usage("report: name a run directory") };
+    let (run, damage) = match RunDir::salvage(dir) {
+        Ok(read) => read,
+        Err(error) => return super::usage(error),
+    };
+    for warning in &run.warnings {
+        eprintln!("duel: {warning}");
+    }
+    let baseline = run.plan.config["baseline"].clone();
+    let baseline: Engine = serde_json::from_value(baseline).unwrap_or(Engine::Threads);
+    if args.json {
+        for record in &run.records {
+            super::print(&(serde_json::to_string(record).expect("it was read") + "\n"));
+        }
+    } else {
+        let colour = std::io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        super::print(&table::render(&run.plan.name, &run.records, baseline, width(), colour));
+        if let Err(error) = write_files(dir, &run.plan.name, &run.records, baseline) {
+            eprintln!("duel: {error:#}");
+        }
+    }
+    // Everything readable has been shown; what was not readable is an error all the same.
+    for error in &damage {
+        eprintln!("duel: {error}");
+    }
+    if damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::exit::USAGE) }
+}
+
+/// Writes the files that are made from the records.
+pub(super) fn write_files(
+    dir: &Path,
+    name: &str,
+    records: &[TrialRecord],
+    baseline: Engine,
+) -> anyhow::Result<()> {
+    store::write_atomic(&dir.join("report.md"), markdown::render(name, records, baseline).as_bytes())?;
+    store::write_atomic(&dir.join("cells.csv"), csv::render(records).as_bytes())?;
+    Ok(())
+}
+
+/// Columns of the terminal; `None` elsewhere, where lines may be as long as they are.
+pub(super) fn width() -> Option<u16> {
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col)
+}

@@ -1,0 +1,280 @@
+//! Runs the trials of a sweep in their order and says how it went; `run` and `try` share it.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::exit;
+use super::progress::{Progress, Signals};
+use crate::driver::limits::Limits;
+use crate::driver::trial::Context;
+use crate::driver::{cpus, host, target};
+use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target};
+use crate::results::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
+use crate::results::store::{self, PlanJson, RunDir, Versions};
+use crate::units::{format_count, format_ns};
+
+/// Where results go.
+pub(super) struct Output {
+    /// The run directory to make.
+    pub(super) dir: Option<PathBuf>,
+    /// Go on in an existing one.
+    pub(super) resume: bool,
+    /// One record a line on standard output, no table.
+    pub(super) json: bool,
+}
+
+/// Adds `--allow` addresses to the config's.
+pub(super) fn allow(sweep: &mut Sweep, more: &[String]) {
+    if let Target::External { allow, .. } = &mut sweep.target {
+        allow.extend(more.iter().cloned());
+    }
+}
+
+/// Runs a sweep to its end, or to the first signal.
+pub(super) fn execute(sweep: &Sweep, output: &Output) -> ExitCode {
+    match Session::new(sweep, output).and_then(Session::run) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => super::usage(format!("{error:#}")),
+    }
+}
+
+struct Session<'s> {
+    context: Context<'s>,
+    output: &'s Output,
+    dir: Option<RunDir>,
+    records: Vec<TrialRecord>,
+    signals: Signals,
+}
+
+impl<'s> Session<'s> {
+    /// Everything that can be refused is refused here, before the first trial.
+    fn new(sweep: &'s Sweep, output: &'s Output) -> anyhow::Result<Self> {
+        let external = target::resolve(&sweep.target).map_err(anyhow::Error::msg)?;
+        // Workers and targets inherit the driver's limit until they raise their own.
+        let context = Context {
+            sweep,
+            plan_hash: sweep.plan_hash(),
+            binary_digest: host::binary_digest().context("cannot read this binary")?,
+            limits: Limits::read(),
+            allowed_cpus: cpus::allowed().map_err(anyhow::Error::msg)?,
+            external,
+        };
+        let (dir, records) = match &output.dir {
+            None => (None, vec![]),
+            Some(path) => open(path, output.resume, &context)?,
+        };
+        let signals = Signals::catch().context("cannot handle signals")?;
+        Ok(Session { context, output, dir, records, signals })
+    }
+
+    fn run(mut self) -> anyhow::Result<u8> {
+        let sweep = self.context.sweep;
+        if let Some(external) = &self.context.external {
+            let addresses: Vec<String> = external.iter().map(ToString::to_string).collect();
+            eprintln!("duel: load goes to {}", addresses.join(", "));
+        }
+        let cells = sweep.cells();
+        let done: std::collections::HashSet<_> =
+            self.records.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
+        let order: Vec<_> = sweep
+            .order(cells.len())
+            .into_iter()
+            .filter(|t| !done.contains(&(cells[t.cell].id.clone(), t.block)))
+            .collect();
+        let mut progress = Progress::new(order.len(), self.signals.clone());
+        for trial in &order {
+            if self.signals.exit_code().is_some() {
+                break;
+            }
+            let cell = &cells[trial.cell];
+            progress.begin(&cell.id);
+            let record = self.context.run(cell, trial, &mut progress);
+            if let Some(dir) = &mut self.dir {
+                dir.append(&record)?;
+            }
+            progress.end(&record);
+            if self.output.json {
+                super::print(&(serde_json::to_string(&record)? + "\n"));
+            }
+            self.records.push(record);
+        }
+        progress.finish();
+        self.conclude()
+    }
+
+    fn conclude(self) -> anyhow::Result<u8> {
+        let sweep = self.context.sweep;
+        if !self.output.json {
+            super::print(&table(&sweep.name, &self.records, sweep));
+        }
+        if let Some(dir) = &self.dir {
+            super::report::write_files(dir.path(), &sweep.name, &self.records, sweep.baseline)?;
+            eprintln!("duel: results in {}", dir.path().display());
+        }
+        let misses = sweep.slo.as_ref().map_or(vec![], |slo| missed(slo, &self.records));
+        for miss in &misses {
+            eprintln!("duel: SLO missed: {miss}");
+        }
+        let code = self.signals.exit_code().or_else(|| verdict(sweep, &self.records));
+        Ok(code.unwrap_or(if misses.is_empty() { 0 } else { exit::MISSED }))
+    }
+}
+
+/// The table as wide as the terminal, in colour where that is wanted.
+fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
+    let terminal = std::io::stdout().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    crate::report::table::render(name, records, sweep.baseline, super::report::width(), colour)
+}
+
+/// Makes the run directory, or opens the one to go on in.
+fn open(
+    path: &Path,
+    resume: bool,
+    context: &Context,
+) -> anyhow::Result<(Option<RunDir>, Vec<TrialRecord>)> {
+    if resume {
+        let (dir, run) = RunDir::resume(path)?;
+        for warning in &run.warnings {
+            eprintln!("duel: {warning}");
+        }
+        let differs = |what: &str| {
+            anyhow::bail!("{}: cannot be resumed: {what} changed since", path.display())
+        };
+        if run.plan.plan_hash != context.plan_hash {
+            return differs("the config");
+        }
+        if run.plan.versions.binary_digest != context.binary_digest {
+            return differs("the duel binary");
+        }
+        let keys = run.existing_keys();
+        let kept = |r: &TrialRecord| {
+            r.status != Status::Interrupted && keys.contains(&(r.cell.id.clone(), r.block))
+        };
+        let records = run.records.into_iter().filter(kept).collect();
+        return Ok((Some(dir), records));
+    }
+    store::check_writable(path, 1 << 20)?;
+    Ok((Some(RunDir::create(path, &plan_json(context)?)?), vec![]))
+}
+
+fn plan_json(context: &Context) -> anyhow::Result<PlanJson> {
+    let sweep = context.sweep;
+    let cells = sweep.cells();
+    Ok(PlanJson {
+        format_version: FORMAT_VERSION,
+        name: sweep.name.clone(),
+        plan_hash: context.plan_hash.clone(),
+        seed: sweep.plan.seed,
+        created_utc: store::utc_stamp(jiff::Timestamp::now()),
+        config: serde_json::to_value(sweep.masked())?,
+        trials_planned: cells.len() as u64 * u64::from(sweep.trials),
+        cells,
+        machine: serde_json::to_value(host::Machine::read())?,
+        limits: serde_json::to_value(&context.limits)?,
+        versions: Versions {
+            duel: env!("CARGO_PKG_VERSION").into(),
+            git_revision: host::git_revision().map(Into::into),
+            binary_digest: context.binary_digest.clone(),
+        },
+        command_line: masked_arguments(),
+    })
+}
+
+/// The arguments without header and body values, which may be secrets.
+fn masked_arguments() -> Vec<String> {
+    let mut hide = false;
+    std::env::args()
+        .map(|argument| {
+            let masked = if hide {
+                "***".into()
+            } else if let Some((key, _)) = argument.split_once('=')
+                && (key.contains("header") || key.contains("body"))
+            {
+                format!("{key}=***")
+            } else if argument.len() > 2
+                && (argument.starts_with("-H") || argument.starts_with("-b"))
+            {
+                format!("{}***", &argument[..2])
+            } else {
+                argument.clone()
+            };
+            hide = matches!(argument.as_str(), "-H" | "--header" | "-b" | "--body");
+            masked
+        })
+        .collect()
+}
+
+/// The exit code that the rows call for, if any.
+fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
+    let failed = records
+        .iter()
+        .any(|r| r.status == Status::Failed && !is_expected(&sweep.expect_failed, r));
+    let counted = || records.iter().filter(|r| r.status != Status::Failed);
+    let nothing = |r: &TrialRecord| r.ledger.completed == 0 && r.ledger.planned > 0;
+    if failed || counted().any(nothing) {
+        return Some(exit::FAILED);
+    }
+    records.iter().any(|r| r.status == Status::Invalid).then_some(exit::INVALID)
+}
+
+fn is_expected(expected: &[ExpectFailed], record: &TrialRecord) -> bool {
+    expected.iter().any(|e| {
+        e.engine == record.cell.engine
+            && e.lanes.is_none_or(|lanes| lanes == record.cell.lanes)
+            && e.limit
+                .as_ref()
+                .is_none_or(|limit| record.error.as_ref().is_some_and(|error| error.contains(limit)))
+    })
+}
+
+/// Every bound of the SLO that a trial missed. Failed, timed out and unsent requests took for
+/// ever, so they count above every percentile's bound.
+fn missed(slo: &Slo, records: &[TrialRecord]) -> Vec<String> {
+    let mut misses = vec![];
+    for record in records.iter().filter(|r| r.status == Status::Ok) {
+        let place = format!("{} block {}", record.cell.id, record.block);
+        let lost = record.ledger.planned - record.ledger.completed;
+        let share = lost as f64 / record.ledger.planned.max(1) as f64;
+        if slo.error_rate.is_some_and(|most| share > most) {
+            let planned = format_count(record.ledger.planned);
+            misses.push(format!("{place}: {} of {planned} requests lost", format_count(lost)));
+        }
+        let times = record.response_ns.as_ref().or(record.service_ns.as_ref());
+        let bounds = [
+            ("p50", 0.5, slo.p50_ns),
+            ("p90", 0.9, slo.p90_ns),
+            ("p99", 0.99, slo.p99_ns),
+            ("p99.9", 0.999, slo.p99_9_ns),
+        ];
+        for (name, q, bound) in bounds {
+            let Some(bound) = bound else { continue };
+            let seen = percentile_with_lost(times, record, q);
+            if seen.is_none_or(|ns| ns > bound) {
+                let seen = seen.map_or("never".into(), |ns| format_ns(ns as f64));
+                let bound = format_ns(bound as f64);
+                misses.push(format!("{place}: {name} {seen}, allowed {bound}"));
+            }
+        }
+    }
+    misses
+}
+
+/// The percentile over all planned requests; `None` when it falls on one that did not complete.
+fn percentile_with_lost(
+    times: Option<&Distribution>,
+    record: &TrialRecord,
+    q: f64,
+) -> Option<u64> {
+    let completed = record.ledger.completed;
+    let rank = (q * record.ledger.planned as f64).ceil().max(1.0) as u64;
+    if rank > completed {
+        return None;
+    }
+    let histogram = crate::record::latency::decode(&times?.hdr).ok()?;
+    // Timed out requests are in the histogram, at or above the timeout and so above the others.
+    Some(histogram.value_at_quantile(rank as f64 / histogram.len().max(1) as f64))
+}

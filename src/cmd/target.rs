@@ -1,0 +1,46 @@
+//! `duel target`: the embedded target alone.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::Target as Arguments;
+use crate::plan::sweep::Target;
+use crate::target::control::{serve_controlled, serve_forever};
+use crate::target::TargetJob;
+
+/// Serves until a signal, or under the driver until standard input closes.
+pub fn run(args: &Arguments) -> ExitCode {
+    if args.control {
+        return match serve_controlled(std::io::stdin(), std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("duel target: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let job = match job(args) {
+        Ok(job) => job,
+        Err(error) => return super::usage(error),
+    };
+    let listening = |address| super::print(&format!("duel target: listening on http://{address}\n"));
+    match serve_forever(job, listening) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => super::usage(format!("{error:#}")),
+    }
+}
+
+/// The arguments as a config, so that both are checked in one place.
+fn job(args: &Arguments) -> Result<TargetJob, crate::config::ConfigError> {
+    let overrides = [
+        format!("target.service_time={}", args.service_time),
+        format!("target.servers={}", args.servers),
+        format!("target.body={}", args.body),
+        format!("target.faults={{error_rate={}}}", args.error_rate),
+    ];
+    let sweep = crate::config::parse("name = \"target\"", "command line", &overrides, Path::new("."))?;
+    let Target::Embedded(spec) = sweep.target else {
+        unreachable!("no override above names a url")
+    };
+    Ok(TargetJob { listen: args.listen, spec, seed: args.seed, cpus: vec![] })
+}

@@ -1,0 +1,100 @@
+//! `duel try`: one URL, no config file.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use toml::{Table, Value};
+
+use super::sweep::{Output, allow, execute};
+use crate::cli::Try;
+
+/// Runs what the arguments say.
+pub fn run(args: &Try) -> ExitCode {
+    let config = match config(args) {
+        Ok(config) => config,
+        Err(error) => return super::usage(error),
+    };
+    let here = Path::new(".");
+    let mut sweep = match crate::config::parse(&config.to_string(), "command line", &[], here) {
+        Ok(sweep) => sweep,
+        Err(error) => return super::usage(error),
+    };
+    allow(&mut sweep, &args.allow);
+    execute(&sweep, &Output { dir: args.out.clone(), resume: false, json: args.json })
+}
+
+/// The arguments as a config, so that both are checked in one place.
+fn config(args: &Try) -> Result<Table, String> {
+    let (url, path) = split_path(&args.url);
+    let mut target = Table::new();
+    target.insert("url".into(), url.into());
+
+    let mut request = Table::new();
+    request.insert("method".into(), args.method.clone().into());
+    request.insert("path".into(), path.into());
+    let mut headers = Table::new();
+    for header in &args.headers {
+        let (name, value) = header
+            .split_once(':')
+            .ok_or_else(|| format!("-H `{header}`: write 'Name: value'"))?;
+        headers.insert(name.trim().into(), value.trim().into());
+    }
+    if !headers.is_empty() {
+        request.insert("headers".into(), headers.into());
+    }
+    match args.body.as_deref().map(|b| b.strip_prefix('@').ok_or(b)) {
+        Some(Ok(file)) => request.insert("body_file".into(), file.into()),
+        Some(Err(body)) => request.insert("body".into(), body.into()),
+        None => None,
+    };
+
+    let mut plan = Table::new();
+    plan.insert("request".into(), Value::Array(vec![request.into()]));
+    match &args.requests {
+        Some(requests) => plan.insert("requests".into(), requests.clone().into()),
+        None => {
+            let duration = args.duration.clone().unwrap_or_else(|| "10s".into());
+            plan.insert("duration".into(), duration.into())
+        }
+    };
+    plan.insert("timeout".into(), args.timeout.clone().into());
+    plan.insert("warmup".into(), args.warmup.clone().into());
+    plan.insert("pacer".into(), args.pacer.clone().into());
+    plan.insert("seed".into(), (args.seed as i64).into());
+
+    let list = |values: &[String]| Value::Array(values.iter().cloned().map(Value::from).collect());
+    let one = |value: &String| Value::Array(vec![value.clone().into()]);
+    let mut sweep = Table::new();
+    sweep.insert("engines".into(), list(&args.engines));
+    sweep.insert("codecs".into(), list(&args.codecs));
+    sweep.insert("lanes".into(), one(&args.lanes));
+    sweep.insert("processes".into(), one(&args.processes));
+    sweep.insert("cpus".into(), one(&args.cpus));
+    sweep.insert("stack_sizes".into(), one(&args.stack_size));
+    sweep.insert("trials".into(), args.trials.clone().into());
+    if let Some(rate) = &args.rate {
+        let arrivals = args.arrivals.clone().unwrap_or_else(|| "constant".into());
+        plan.insert("arrivals".into(), arrivals.into());
+        sweep.insert("rates".into(), one(rate));
+    }
+
+    let mut config = Table::new();
+    config.insert("name".into(), "try".into());
+    config.insert("target".into(), target.into());
+    config.insert("plan".into(), plan.into());
+    config.insert("sweep".into(), sweep.into());
+    Ok(config)
+}
+
+/// Splits the path off a URL, since the request carries it.
+fn split_path(url: &str) -> (String, String) {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    match url[authority..].find(['/', '?']) {
+        None => (url.into(), "/".into()),
+        Some(at) => {
+            let (base, path) = url.split_at(authority + at);
+            let slash = if path.starts_with('?') { "/" } else { "" };
+            (base.into(), format!("{slash}{path}"))
+        }
+    }
+}
