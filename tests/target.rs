@@ -72,7 +72,8 @@ fn connection_close_ends_the_connection_after_the_answer() {
     let target = Target::start(plain());
     let mut client = target.connect();
     // What follows a request that closes is no request, and must not turn into a reset either.
-    client.send(&[b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", GET].concat());
+    let more = GET.repeat(10_000);
+    client.send(&[b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", &more[..]].concat());
     client.read().expect("200", b"0123");
     client.expect_end();
     assert_eq!(target.stop().received, 1);
