@@ -1,17 +1,19 @@
 //! The embedded target over real sockets, driven through its control protocol.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::thread::JoinHandle;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use duel::target::{
-    EmbeddedTarget, Faults, Law, Listening, Stall, TargetJob, TargetReport, TargetStart, body_byte,
-    laws, serve_controlled,
+    EmbeddedTarget, Faults, Law, Stall, TargetJob, TargetReport, TargetStart, body_byte, laws,
+    serve_controlled,
 };
+use harness::{Client, SEED, Target};
+
+#[path = "target/harness.rs"]
+mod harness;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: target\r\n\r\n";
-const SEED: u64 = 7;
 
 /// A target without delay, limit or fault, with four bytes of body.
 fn plain() -> EmbeddedTarget {
@@ -21,103 +23,6 @@ fn plain() -> EmbeddedTarget {
         processes: 1,
         body_bytes: 4,
         faults: Faults::default(),
-    }
-}
-
-/// A target on a thread of its own, and the driver's ends of its pipes.
-struct Target {
-    address: SocketAddr,
-    stdin: std::io::PipeWriter,
-    stdout: BufReader<std::io::PipeReader>,
-    thread: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Target {
-    fn start(spec: EmbeddedTarget) -> Self {
-        let (stdin_end, mut stdin) = std::io::pipe().expect("a pipe");
-        let (stdout, stdout_end) = std::io::pipe().expect("a pipe");
-        let thread = std::thread::spawn(move || serve_controlled(stdin_end, stdout_end));
-        let job = TargetJob { listen: ([127, 0, 0, 1], 0).into(), spec, seed: SEED, cpus: vec![] };
-        let line = serde_json::to_string(&job).expect("a job is JSON");
-        writeln!(stdin, "{line}").expect("the job is written");
-        let mut stdout = BufReader::new(stdout);
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("a line");
-        let listening: Listening =
-            serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no Listening: {e}"));
-        Self { address: listening.listening, stdin, stdout, thread }
-    }
-
-    fn connect(&self) -> Client {
-        let socket = TcpStream::connect(self.address).expect("the target accepts");
-        // A target that never answers fails its test instead of hanging it.
-        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
-        socket.set_nodelay(true).expect("an option");
-        Client { reader: BufReader::new(socket) }
-    }
-
-    fn stop(mut self) -> TargetReport {
-        drop(self.stdin);
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("a line");
-        let ended = self.thread.join().expect("the target does not panic");
-        ended.expect("the target ends without an error");
-        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no report: {e}"))
-    }
-}
-
-struct Client {
-    reader: BufReader<TcpStream>,
-}
-
-/// An answer's head in lower case, and its body.
-#[derive(Debug)]
-struct Answer {
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    #[track_caller]
-    fn expect(&self, status: &str, body: &[u8]) {
-        assert!(self.head.starts_with(&format!("http/1.1 {status} ")), "{}", self.head);
-        assert_eq!(self.body, body, "body of {}", self.head);
-    }
-}
-
-impl Client {
-    fn send(&mut self, bytes: &[u8]) {
-        self.reader.get_mut().write_all(bytes).expect("written");
-    }
-
-    fn read_head(&mut self) -> String {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            let length = self.reader.read_line(&mut head).expect("a line of a head");
-            assert!(length > 0, "the stream ended in the head {head:?}");
-        }
-        head.to_ascii_lowercase()
-    }
-
-    fn read(&mut self) -> Answer {
-        let head = self.read_head();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let length = length.expect("a content-length").parse().expect("a number");
-        let mut body = vec![0; length];
-        self.reader.read_exact(&mut body).expect("the whole body");
-        Answer { head, body }
-    }
-
-    fn ask(&mut self, request: &[u8]) -> Answer {
-        self.send(request);
-        self.read()
-    }
-
-    #[track_caller]
-    fn expect_end(&mut self) {
-        let mut rest = Vec::new();
-        self.reader.read_to_end(&mut rest).expect("the stream ends without an error");
-        assert_eq!(rest, b"", "bytes after the last answer");
     }
 }
 
@@ -167,7 +72,8 @@ fn connection_close_ends_the_connection_after_the_answer() {
     let target = Target::start(plain());
     let mut client = target.connect();
     // What follows a request that closes is no request, and must not turn into a reset either.
-    client.send(&[b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", GET].concat());
+    let more = GET.repeat(10_000);
+    client.send(&[b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", &more[..]].concat());
     client.read().expect("200", b"0123");
     client.expect_end();
     assert_eq!(target.stop().received, 1);

@@ -1,0 +1,231 @@
+//! What the server says and hears on one connection: requests in, answers out.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
+use super::Server;
+use crate::sys::{MonotonicNs, now_ns};
+use crate::target::connection::{Answer, READABLE, State, Token};
+use crate::target::laws;
+use crate::target::request::{Refusal, Request, Step};
+use crate::target::response::Kind;
+
+/// What a client may still send after its connection's last answer, in bytes.
+const DRAIN: u32 = 1024 * 1024;
+/// An answer that leaves this much after its instant counts as late: 1 ms.
+const LATE_NS: u64 = 1_000_000;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+impl Server {
+    /// Does what an event of a connection asks for.
+    pub(super) fn handle(&mut self, token: Token, flags: EventFlags) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
+            return self.close(token);
+        }
+        match connection.state {
+            State::Reading => self.read(token),
+            State::Waiting(_) if flags.contains(EventFlags::RDHUP) => self.close(token),
+            // Pipelined bytes stay in the kernel until the answer has left.
+            State::Waiting(_) => self.set_interest(token, EventFlags::RDHUP),
+            State::Writing(_) => {
+                if self.send(token) {
+                    self.next_request(token);
+                }
+            }
+            State::Draining { budget } => self.drain(token, budget),
+        }
+    }
+
+    /// Changes which events epoll reports for a connection.
+    fn set_interest(&mut self, token: Token, interest: EventFlags) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        if connection.interest != interest {
+            connection.interest = interest;
+            let data = EventData::new_u64(token.to_u64());
+            if epoll::modify(&self.epoll, &connection.socket, data, interest).is_err() {
+                self.close(token);
+            }
+        }
+    }
+
+    fn read(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let got = rustix::net::recv(&connection.socket, &mut self.scratch[..], RecvFlags::empty());
+        match got {
+            Ok((0, _)) => self.close(token),
+            Ok((length, _)) => {
+                self.now_ns = now_ns();
+                let step = connection.absorb(&self.scratch[..length]);
+                self.follow(token, step);
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.close(token),
+        }
+    }
+
+    /// Goes on after an answer, with what the client had sent meanwhile.
+    pub(super) fn next_request(&mut self, token: Token) {
+        if let Some(connection) = self.connections.get_mut(token) {
+            let step = connection.next_step();
+            self.follow(token, step);
+        }
+    }
+
+    /// Does what a step asks, and takes further ones as long as answers leave at once.
+    fn follow(&mut self, token: Token, mut step: Step) {
+        loop {
+            let answered = match step {
+                Step::More => return,
+                Step::Continue => return self.send_continue(token),
+                Step::Whole(request) => self.receive(token, request),
+                Step::Refused(refusal) => self.refuse(token, refusal),
+            };
+            if !answered {
+                return;
+            }
+            self.now_ns = now_ns();
+            let Some(connection) = self.connections.get_mut(token) else { return };
+            step = connection.next_step();
+        }
+    }
+
+    /// Counts a request that arrived whole, and decides how and when it is answered. Returns
+    /// whether the answer has left and the connection is free for the next request.
+    fn receive(&mut self, token: Token, request: Request) -> bool {
+        let number = self.report.received;
+        self.report.received += 1;
+        let (spec, seed) = (&self.job.spec, self.job.seed);
+        let service_ns = laws::draw(&spec.service_time, seed, number);
+        let fault = laws::fault(&spec.faults, seed, number);
+        let (start_ns, due_ns) = self.queue.departure(self.now_ns, service_ns);
+        let report = &mut self.report;
+        report.queue_ns_total = report.queue_ns_total.saturating_add(start_ns - self.now_ns);
+        report.service_ns_total = report.service_ns_total.saturating_add(service_ns);
+        let kind = Kind::of(fault, request.head_only, request.persistence);
+        self.schedule(token, Answer { kind, due_ns: self.after_stall(due_ns), sent: 0 })
+    }
+
+    /// Answers what is no request; it counts nowhere.
+    fn refuse(&mut self, token: Token, refusal: Refusal) -> bool {
+        let kind = Kind::Refused(refusal);
+        self.schedule(token, Answer { kind, due_ns: self.after_stall(self.now_ns), sent: 0 })
+    }
+
+    /// The first instant from `at_ns` on at which response bytes may leave.
+    fn after_stall(&self, at_ns: MonotonicNs) -> MonotonicNs {
+        match (self.job.spec.faults.stall, self.start_at_ns) {
+            (Some(stall), Some(start_at_ns)) => laws::after_stall(&stall, start_at_ns, at_ns),
+            _ => at_ns,
+        }
+    }
+
+    /// Sends an answer at its instant, which may be now; returns as [`Self::send`] does.
+    fn schedule(&mut self, token: Token, answer: Answer) -> bool {
+        let Some(connection) = self.connections.get_mut(token) else { return false };
+        connection.state = State::Waiting(answer);
+        if answer.due_ns <= self.now_ns {
+            return self.send(token);
+        }
+        self.departures.push(Reverse((answer.due_ns, self.scheduled, token)));
+        self.scheduled += 1;
+        false
+    }
+
+    /// Sends the next piece of an answer. Returns whether it has left whole and the connection is
+    /// free for the next request.
+    pub(super) fn send(&mut self, token: Token) -> bool {
+        // A stall also catches answers that the timer let go a moment too late, and the rest of
+        // bodies begun before it; what the kernel holds already cannot be held back.
+        let held_until_ns = self.after_stall(self.now_ns);
+        let Some(connection) = self.connections.get_mut(token) else { return false };
+        let (State::Waiting(mut answer) | State::Writing(mut answer)) = connection.state else {
+            return false;
+        };
+        if held_until_ns > self.now_ns {
+            if answer.sent > 0 {
+                self.set_interest(token, EventFlags::empty());
+            }
+            return self.schedule(token, Answer { due_ns: held_until_ns, ..answer });
+        }
+        if answer.sent == 0 && self.now_ns.saturating_sub(answer.due_ns) > LATE_NS {
+            self.report.late_answers += 1;
+        }
+        if answer.kind == Kind::Reset {
+            // Closing with a linger time of zero sends a reset.
+            let _ =
+                rustix::net::sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO));
+            self.close(token);
+            return false;
+        }
+        let piece = self.answers.piece(answer.kind, answer.sent);
+        match rustix::net::send(&connection.socket, piece, SendFlags::NOSIGNAL) {
+            Ok(length) => answer.sent += length as u64,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => {
+                self.close(token);
+                return false;
+            }
+        }
+        if self.answers.is_whole(answer.kind, answer.sent) {
+            return self.finish(token, answer.kind);
+        }
+        connection.state = State::Writing(answer);
+        self.set_interest(token, EventFlags::OUT);
+        false
+    }
+
+    /// An answer has left whole: the connection goes on, or ends.
+    fn finish(&mut self, token: Token, kind: Kind) -> bool {
+        if matches!(kind, Kind::Served { .. }) {
+            self.report.answered += 1;
+        }
+        let Some(connection) = self.connections.get_mut(token) else { return false };
+        if !kind.closes() {
+            connection.state = State::Reading;
+            self.set_interest(token, READABLE);
+            return true;
+        }
+        let more_came = connection.has_unread() || connection.interest != READABLE;
+        if more_came || matches!(kind, Kind::Refused(_)) {
+            let _ = rustix::net::shutdown(&connection.socket, Shutdown::Write);
+            connection.state = State::Draining { budget: DRAIN };
+            self.set_interest(token, READABLE);
+        } else {
+            self.close(token);
+        }
+        false
+    }
+
+    /// Drops what a client sends after the last answer, until it ends or sends too much.
+    fn drain(&mut self, token: Token, budget: u32) {
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let got = rustix::net::recv(&connection.socket, &mut self.scratch[..], RecvFlags::empty());
+        match got {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok((length, _)) if length > 0 && (length as u32) < budget => {
+                connection.state = State::Draining { budget: budget - length as u32 };
+            }
+            _ => self.close(token),
+        }
+    }
+
+    /// Asks for a body that its client holds back. Not during a stall: a client that gets no word
+    /// sends the body on its own after a while.
+    fn send_continue(&mut self, token: Token) {
+        if self.after_stall(self.now_ns) > self.now_ns {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(token) else { return };
+        let sent = rustix::net::send(&connection.socket, CONTINUE, SendFlags::NOSIGNAL);
+        // Without room for 25 bytes the client does not read, and half a status line is worse
+        // than none.
+        if sent != Ok(CONTINUE.len()) {
+            self.close(token);
+        }
+    }
+}

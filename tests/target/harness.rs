@@ -1,0 +1,108 @@
+//! A target in this process, and a client that reads what HTTP/1.1 says and no more.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use duel::target::{EmbeddedTarget, Listening, TargetJob, TargetReport, serve_controlled};
+
+/// The seed of every target here.
+pub(crate) const SEED: u64 = 7;
+
+/// A target on a thread of its own, and the driver's ends of its pipes.
+pub(crate) struct Target {
+    address: SocketAddr,
+    pub(crate) stdin: std::io::PipeWriter,
+    stdout: BufReader<std::io::PipeReader>,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Target {
+    pub(crate) fn start(spec: EmbeddedTarget) -> Self {
+        let (stdin_end, mut stdin) = std::io::pipe().expect("a pipe");
+        let (stdout, stdout_end) = std::io::pipe().expect("a pipe");
+        let thread = std::thread::spawn(move || serve_controlled(stdin_end, stdout_end));
+        let job = TargetJob { listen: ([127, 0, 0, 1], 0).into(), spec, seed: SEED, cpus: vec![] };
+        let line = serde_json::to_string(&job).expect("a job is JSON");
+        writeln!(stdin, "{line}").expect("the job is written");
+        let mut stdout = BufReader::new(stdout);
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line");
+        let listening: Listening =
+            serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no Listening: {e}"));
+        Self { address: listening.listening, stdin, stdout, thread }
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        let socket = TcpStream::connect(self.address).expect("the target accepts");
+        // A target that never answers fails its test instead of hanging it.
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        socket.set_nodelay(true).expect("an option");
+        Client { reader: BufReader::new(socket) }
+    }
+
+    pub(crate) fn stop(mut self) -> TargetReport {
+        drop(self.stdin);
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("a line");
+        let ended = self.thread.join().expect("the target does not panic");
+        ended.expect("the target ends without an error");
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no report: {e}"))
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) reader: BufReader<TcpStream>,
+}
+
+/// An answer's head in lower case, and its body.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn expect(&self, status: &str, body: &[u8]) {
+        assert!(self.head.starts_with(&format!("http/1.1 {status} ")), "{}", self.head);
+        assert_eq!(self.body, body, "body of {}", self.head);
+    }
+}
+
+impl Client {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.reader.get_mut().write_all(bytes).expect("written");
+    }
+
+    pub(crate) fn read_head(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let length = self.reader.read_line(&mut head).expect("a line of a head");
+            assert!(length > 0, "the stream ended in the head {head:?}");
+        }
+        head.to_ascii_lowercase()
+    }
+
+    pub(crate) fn read(&mut self) -> Answer {
+        let head = self.read_head();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.expect("a content-length").parse().expect("a number");
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body).expect("the whole body");
+        Answer { head, body }
+    }
+
+    pub(crate) fn ask(&mut self, request: &[u8]) -> Answer {
+        self.send(request);
+        self.read()
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_end(&mut self) {
+        let mut rest = Vec::new();
+        self.reader.read_to_end(&mut rest).expect("the stream ends without an error");
+        assert_eq!(rest, b"", "bytes after the last answer");
+    }
+}
