@@ -18,6 +18,9 @@
 //! | `net.ipv4.ip_local_port_range` | connections to one address | one source address |
 //! | `net.netfilter.nf_conntrack_max` | connections | the machine |
 //!
+//! Asking beforehand is the only safe way: a thread beyond `vm.max_map_count` may start and then
+//! find no room for its alternate signal stack, upon which the standard library aborts the process.
+//!
 //! Ports bind towards a target beyond loopback only: on loopback the workers spread their source
 //! addresses over 127.0.0.0/8.
 

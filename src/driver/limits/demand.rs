@@ -32,7 +32,7 @@ const ARENA_BYTES: u64 = 64 << 20;
 /// User pages of a thread with a stack of any size: what it touched.
 const THREAD_USER_BYTES: u64 = 9_728;
 /// `task_struct`, page tables and map structures of a thread, beside its kernel stack.
-const THREAD_KERNEL_BYTES: u64 = KERNEL_STACK_BYTES + (11 << 10);
+const THREAD_KERNEL_BYTES: u64 = KERNEL_STACK_BYTES + 7_680;
 /// Task, request state and connection of a lane under the lean codec.
 const LANE_USER_BYTES: u64 = 2 << 10;
 /// hyper's buffers.
