@@ -9,6 +9,7 @@ pub mod codec;
 pub mod plan;
 pub mod protocol;
 pub mod record;
+pub mod report;
 pub mod results;
 pub mod sys;
 pub mod target;
