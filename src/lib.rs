@@ -14,6 +14,7 @@ pub mod engine;
 pub mod plan;
 pub mod protocol;
 pub mod record;
+pub mod report;
 pub mod results;
 pub mod sys;
 pub mod target;

@@ -44,8 +44,9 @@ pub(crate) fn climb(low: u64, high: u64, count: u64) -> Distribution {
 pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
     let ledger = Ledger { planned: 2_000, completed: 2_000, ..Ledger::default() };
     let open = cell.arrivals.is_open();
-    // Blocks differ alike for all engines, and a little between engines.
-    let drift = 1.0 + 0.03 * f64::from(block) + 0.001 * f64::from(block * block % 7) * cost;
+    // Blocks drift alike for all cells, and differ by up to 1 % between cells.
+    let salt = cell.id.bytes().map(u32::from).sum::<u32>() + block * 7;
+    let drift = (1.0 + 0.03 * f64::from(block)) * (0.99 + 0.005 * f64::from(salt % 5));
     let cpu_ns = (20e6 * cost * drift) as u64;
     let top = (6e6 * drift) as u64;
     let open_only = |low, high| open.then(|| climb(low, high, 2_000));
@@ -92,7 +93,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         },
         memory: Memory {
             baseline_rss_bytes: 3_000_000,
-            peak_rss_bytes: 3_000_000 + (700_000.0 * cost) as u64 + u64::from(block) * 4_096,
+            peak_rss_bytes: 3_000_000 + (700_000.0 * cost * drift) as u64,
             ..Memory::default()
         },
         threads_peak: if cell.engine.is_blocking() { 65 } else { 2 },

@@ -1,0 +1,138 @@
+//! `cells.csv`: tidy, one row a cell, units last in each name, empty where nothing was measured.
+//!
+//! Times are nanoseconds and sizes bytes. Percentiles of service and response time at or above
+//! `gave_up_ns` are lower bounds, since a request was given up there.
+
+use super::summary::{Comparison, Figures, Group, Percentiles, Row, summarise};
+use crate::plan::Engine;
+use crate::results::format::TrialRecord;
+use crate::results::stats::Verdict;
+
+/// One named field of a row.
+type Field = (String, String);
+
+/// Renders all records of a sweep as CSV (RFC 4180, but for lines that end in a bare line feed).
+pub fn render(records: &[TrialRecord], baseline: Engine) -> String {
+    let mut out = String::new();
+    for group in summarise(records, baseline) {
+        for (i, row) in group.rows.iter().enumerate() {
+            let fields = fields(&group, i, row);
+            if out.is_empty() {
+                push_line(&mut out, fields.iter().map(|(name, _)| name.as_str()));
+            }
+            push_line(&mut out, fields.iter().map(|(_, value)| value.as_str()));
+        }
+    }
+    out
+}
+
+fn push_line<'a>(out: &mut String, values: impl Iterator<Item = &'a str>) {
+    for (i, value) in values.enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        if value.contains(['"', ',', '\n', '\r']) {
+            out.push_str(&format!("\"{}\"", value.replace('"', "\"\"")));
+        } else {
+            out.push_str(value);
+        }
+    }
+    out.push('\n');
+}
+
+fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
+    let mut out: Vec<Field> = Vec::new();
+    let mut put = |name: &str, value: String| out.push((name.into(), value));
+    let (c, t) = (&row.cell, &row.tally);
+    put("id", c.id.clone());
+    put("label", c.label.clone().unwrap_or_default());
+    put("engine", c.engine.name().into());
+    put("codec", c.codec.name().into());
+    put("lanes", c.lanes.to_string());
+    put("processes", c.processes.to_string());
+    put("total_lanes", c.total_lanes.to_string());
+    put("cpus", c.cpus.to_string());
+    put("arrivals", c.arrivals.name().into());
+    put("offered_per_s", number(c.offered_per_s));
+    put("stack_size_bytes", integer(c.stack_size_bytes));
+    put("rayon_threads", integer(c.rayon_threads.map(u64::from)));
+    for (name, count) in [
+        ("trials", t.blocks),
+        ("trials_valid", t.valid),
+        ("trials_noisy", t.noisy),
+        ("trials_invalid", t.invalid),
+        ("trials_failed", t.failed),
+        ("trials_interrupted", t.interrupted),
+    ] {
+        put(name, count.to_string());
+    }
+    put("ranked", row.ranked.to_string());
+    put("flags", row.flags.iter().cloned().collect::<Vec<_>>().join(" "));
+    put("error", row.errors.keys().cloned().collect::<Vec<_>>().join("; "));
+    figures(&mut out, row.figures.as_ref());
+    let own = (group.reference == Some(index)).then_some("baseline");
+    comparison(&mut out, "cpu", row.cpu_ratio, own);
+    comparison(&mut out, "memory", row.memory_ratio, own);
+    out
+}
+
+fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
+    let mut put = |name: &str, value: String| out.push((name.into(), value));
+    let of = |value: fn(&Figures) -> f64| number(figures.map(value));
+    let maybe = |value: fn(&Figures) -> Option<f64>| number(figures.and_then(value));
+    let count = |value: fn(&Figures) -> u64| integer(figures.map(value));
+    put("planned", count(|f| f.ledger.planned));
+    put("completed", count(|f| f.ledger.completed));
+    put("failed", count(|f| f.ledger.failed));
+    put("timed_out", count(|f| f.ledger.timed_out));
+    put("unsent", count(|f| f.ledger.unsent));
+    put("achieved_per_s", of(|f| f.achieved_per_s));
+    put("gave_up_ns", integer(figures.and_then(|f| f.gave_up_ns)));
+    let none = Percentiles::default();
+    let of_field = |field: fn(&Figures) -> &Percentiles| figures.map_or(&none, field);
+    for (name, p) in [
+        ("service", of_field(|f| &f.service)),
+        ("response", of_field(|f| &f.response)),
+        ("start_delay", of_field(|f| &f.start_delay)),
+        ("pacer_delay", of_field(|f| &f.pacer_delay)),
+        ("lane_wait", of_field(|f| &f.lane_wait)),
+    ] {
+        for (q, value) in [("p50", p.p50), ("p90", p.p90), ("p99", p.p99), ("p99_9", p.p99_9)] {
+            put(&format!("{name}_{q}_ns"), integer(value.map(|v| v.ns)));
+        }
+    }
+    put("cpu_per_request_ns", maybe(|f| f.cpu_per_request_ns));
+    put("memory_over_baseline_bytes", of(|f| f.memory_bytes));
+    put("memory_per_lane_bytes", of(|f| f.memory_per_lane_bytes));
+    put("kernel_bytes", maybe(|f| f.kernel_bytes));
+    put("voluntary_switches_per_request", maybe(|f| f.voluntary_per_request));
+    put("involuntary_switches_per_request", maybe(|f| f.involuntary_per_request));
+    put("threads_peak", of(|f| f.threads));
+    put("fds_peak", of(|f| f.fds));
+    put("setup_ns", of(|f| f.setup_ns));
+}
+
+fn comparison(out: &mut Vec<Field>, what: &str, c: Option<Comparison>, own: Option<&str>) {
+    let mut put = |name: &str, value: String| out.push((format!("{what}_ratio{name}"), value));
+    put("", number(c.map(|c| c.estimate.ratio)));
+    put("_low", number(c.and_then(|c| c.estimate.low)));
+    put("_high", number(c.and_then(|c| c.estimate.high)));
+    put("_adjusted_p", number(c.and_then(|c| c.adjusted_p)));
+    let verdict = c.map(|c| match c.verdict {
+        Verdict::NoDifference => "no difference",
+        Verdict::Higher => "higher",
+        Verdict::Lower => "lower",
+        Verdict::Undecided => "undecided",
+        Verdict::PointOnly => "point only",
+    });
+    put("_verdict", own.or(verdict).unwrap_or_default().into());
+}
+
+fn integer(value: Option<u64>) -> String {
+    value.map(|v| v.to_string()).unwrap_or_default()
+}
+
+/// The shortest decimal that reads back as the same number.
+fn number(value: Option<f64>) -> String {
+    value.map(|v| v.to_string()).unwrap_or_default()
+}

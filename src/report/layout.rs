@@ -1,0 +1,282 @@
+//! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
+
+use super::summary::{Comparison, FailedGate, Figures, Group, Row};
+use crate::results::stats::hdr::Percentile;
+use crate::results::stats::{MIN_FOR_INTERVAL, Verdict};
+use crate::units::{Ratio, format_bytes, format_count, format_ns, format_rate};
+
+/// Title of the column that says how trials ended.
+pub const STATUS: &str = "status";
+
+/// A column; a title may hold one line break.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// What it holds.
+    pub title: String,
+    /// Whether its cells are numbers.
+    pub number: bool,
+    /// One text a row; an interval stands after a line break.
+    pub cells: Vec<String>,
+}
+
+/// `64 lanes · 1 CPU · hyper · closed loop · 6 trials`.
+pub fn heading(group: &Group) -> String {
+    let plural =
+        |n: u64, word: &str| format!("{} {word}{}", format_count(n), if n == 1 { "" } else { "s" });
+    let mut lanes = plural(group.total_lanes.into(), "lane");
+    if let Some(first) = group.rows.first().map(|r| &r.cell)
+        && first.processes > 1
+        && group.rows.iter().all(|r| r.cell.processes == first.processes)
+    {
+        lanes.push_str(&format!(" ({} × {})", first.processes, format_count(first.lanes.into())));
+    }
+    let load = match group.offered_per_s {
+        Some(rate) => format!("{} {} req/s", group.arrivals.name(), format_rate(rate)),
+        None => "closed loop".into(),
+    };
+    format!(
+        "{lanes} · {} · {} · {load} · {}",
+        plural(group.cpus.into(), "CPU"),
+        group.codec.name(),
+        plural(group.trials as u64, "trial")
+    )
+}
+
+/// The columns of a group; those that say nothing here are left out.
+pub fn columns(group: &Group) -> Vec<Column> {
+    let mut columns = vec![Column {
+        title: "engine".into(),
+        number: false,
+        cells: group.rows.iter().map(|r| clean(&r.name)).collect(),
+    }];
+    let mut add = |title: &str, cell: &dyn Fn(&Figures) -> String| {
+        let cells = group.rows.iter().map(|r| figure(r, cell)).collect();
+        columns.push(Column { title: title.into(), number: true, cells });
+    };
+    add("achieved\nreq/s", &|f| format_rate(f.achieved_per_s));
+    if group.arrivals.is_open() {
+        add("response\np50", &|f| percentile(f.response.p50));
+        add("response\np99", &|f| percentile(f.response.p99));
+        add("start delay\np99", &|f| percentile(f.start_delay.p99));
+        add("lane wait\np99", &|f| percentile(f.lane_wait.p99));
+    } else {
+        add("service\np50", &|f| percentile(f.service.p50));
+        add("service\np99", &|f| percentile(f.service.p99));
+    }
+    add("CPU\na request", &|f| f.cpu_per_request_ns.map_or_else(dash, format_ns));
+    add("peak\nmemory", &|f| format_bytes(f.memory_bytes));
+    add("memory\na lane", &|f| format_bytes(f.memory_per_lane_bytes));
+    add("switches\na request", &switches);
+    add("threads", &|f| format_count(f.threads.round() as u64));
+    if let Some(name) = compared_with(group) {
+        let ratio = |what: &str, of: fn(&Row) -> Option<Comparison>| Column {
+            title: format!("{what}\n÷ {name}"),
+            number: true,
+            cells: group.rows.iter().enumerate().map(|(i, r)| compared(group, i, of(r))).collect(),
+        };
+        // Beside what they compare: CPU first, so that the later position is still right.
+        let memory_at =
+            columns.iter().position(|c| c.title == "memory\na lane").map_or(0, |i| i + 1);
+        columns.insert(memory_at, ratio("memory", |r| r.memory_ratio));
+        let cpu_at = columns.iter().position(|c| c.title == "CPU\na request").map_or(0, |i| i + 1);
+        columns.insert(cpu_at, ratio("CPU", |r| r.cpu_ratio));
+    }
+    let status: Vec<String> = group.rows.iter().map(status).collect();
+    if status.iter().any(|s| !s.is_empty()) {
+        columns.push(Column { title: STATUS.into(), number: false, cells: status });
+    }
+    columns
+}
+
+/// The reference's name, if there is anything to compare it with.
+fn compared_with(group: &Group) -> Option<String> {
+    let reference = group.reference.filter(|_| group.rows.len() > 1)?;
+    Some(clean(&group.rows[reference].name))
+}
+
+fn dash() -> String {
+    "-".into()
+}
+
+/// A figure; in parentheses where it comes from trials that are not to be believed.
+fn figure(row: &Row, cell: &dyn Fn(&Figures) -> String) -> String {
+    match &row.figures {
+        Some(f) if row.ranked => cell(f),
+        Some(f) => format!("({})", cell(f)),
+        None => dash(),
+    }
+}
+
+/// A percentile; `≥` before one that falls on a request that was given up.
+pub fn percentile(value: Option<Percentile>) -> String {
+    match value {
+        None => dash(),
+        Some(p) => format!("{}{}", if p.lower_bound { "≥ " } else { "" }, format_ns(p.ns as f64)),
+    }
+}
+
+fn switches(f: &Figures) -> String {
+    match f.voluntary_per_request.zip(f.involuntary_per_request) {
+        Some((v, i)) => format!("{v:.2} + {i:.2}"),
+        None => dash(),
+    }
+}
+
+fn compared(group: &Group, row: usize, comparison: Option<Comparison>) -> String {
+    if group.reference == Some(row) {
+        return "baseline".into();
+    }
+    let Some(Comparison { estimate, verdict, .. }) = comparison else { return dash() };
+    let mark = match verdict {
+        Verdict::NoDifference => "≈ ",
+        Verdict::Undecided => "? ",
+        Verdict::Higher | Verdict::Lower | Verdict::PointOnly => "",
+    };
+    let point = format!("{mark}{}", Ratio(estimate.ratio));
+    match estimate.interval() {
+        // As many decimals as the ratio has, so that the eye compares like with like.
+        Some((low, high)) if estimate.ratio < 0.1 => format!("{point}\n[{low:.3}, {high:.3}]"),
+        Some((low, high)) => format!("{point}\n[{low:.2}, {high:.2}]"),
+        None => point,
+    }
+}
+
+/// How the trials of a row ended, and its flags; empty if all is well.
+fn status(row: &Row) -> String {
+    let t = &row.tally;
+    let mut parts: Vec<String> = [
+        (t.failed, "failed"),
+        (t.invalid, "invalid"),
+        (t.interrupted, "interrupted"),
+        (t.noisy, "noisy"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(
+        |(n, word)| {
+            if n == t.blocks { word.to_string() } else { format!("{n} of {} {word}", t.blocks) }
+        },
+    )
+    .collect();
+    parts.extend(row.flags.iter().filter(|f| *f != super::summary::NOISY).map(|f| clean(f)));
+    parts.join(", ")
+}
+
+/// What must be said below a group: failures, gates, lanes that ran out, how to read the marks.
+pub fn notes(group: &Group) -> Vec<String> {
+    let mut notes = Vec::new();
+    for row in &group.rows {
+        let name = clean(&row.name);
+        for (error, trials) in &row.errors {
+            notes.push(format!("{name}: {}: {}", of(*trials, row.tally.blocks), clean(error)));
+        }
+        for (gate, failed) in &row.failed_gates {
+            notes.push(format!("{name}: {}", gate_note(gate, failed, row.tally.blocks)));
+        }
+        notes.extend(lost(row).map(|text| format!("{name}: {text}")));
+        notes.extend(lanes_ran_out(row).map(|text| format!("{name}: {text}")));
+    }
+    if group.rows.iter().any(|r| !r.ranked && r.figures.is_some()) {
+        notes.push("( ) from trials that are not to be believed: shown, never compared".into());
+    }
+    notes.extend(how_to_read(group));
+    notes
+}
+
+fn of(trials: usize, blocks: usize) -> String {
+    format!("{trials} of {blocks} trial{}", if blocks == 1 { "" } else { "s" })
+}
+
+fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
+    let number = |v: f64| {
+        let text = format!("{v:.4}");
+        text.trim_end_matches('0').trim_end_matches('.').to_string()
+    };
+    let seen = match (gate.value, gate.limit) {
+        (Some(value), Some(limit)) => format!(": {}, limit {}", number(value), number(limit)),
+        (Some(value), None) => format!(": {}", number(value)),
+        _ => String::new(),
+    };
+    let kind = if gate.hard { "hard" } else { "noise" };
+    format!("{kind} gate {} failed in {}{seen}", clean(name), of(gate.trials, blocks))
+}
+
+/// Requests of the shown trials that did not complete.
+fn lost(row: &Row) -> Option<String> {
+    let ledger = row.figures.as_ref()?.ledger;
+    let parts: Vec<String> =
+        [(ledger.failed, "failed"), (ledger.timed_out, "timed out"), (ledger.unsent, "unsent")]
+            .into_iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, word)| format!("{} {word}", format_count(n)))
+            .collect();
+    (!parts.is_empty())
+        .then(|| format!("of {} requests, {}", format_count(ledger.planned), parts.join(", ")))
+}
+
+/// In an open loop, requests that waited for a lane measure too few lanes, not the target.
+///
+/// Lane wait holds the wake-up of a parked lane as well, some tens of microseconds; hence the floor.
+fn lanes_ran_out(row: &Row) -> Option<String> {
+    let figures = row.figures.as_ref()?;
+    let wait = figures.lane_wait.p99?.ns as f64;
+    let service = figures.service.p50?.ns as f64;
+    (wait > (0.05 * service).clamp(200e3, 1e6)).then(|| {
+        format!(
+            "lanes ran out: the 99th percentile of lane wait is {}, with {} lanes",
+            format_ns(wait),
+            format_count(row.cell.total_lanes.into())
+        )
+    })
+}
+
+/// The marks that occur in the group, explained.
+fn how_to_read(group: &Group) -> Option<String> {
+    let name = compared_with(group)?;
+    let shown: Vec<Comparison> =
+        group.rows.iter().flat_map(|r| [r.cpu_ratio, r.memory_ratio]).flatten().collect();
+    if shown.is_empty() {
+        return None;
+    }
+    let has = |v: Verdict| shown.iter().any(|c| c.verdict == v);
+    let mut parts = Vec::new();
+    if shown.iter().any(|c| c.estimate.interval().is_some()) {
+        parts.push(format!("ratios to {name} within blocks, 95 % intervals"));
+    } else {
+        parts.push(format!(
+            "ratios to {name} within blocks; no intervals under {MIN_FOR_INTERVAL} trials"
+        ));
+    }
+    if has(Verdict::NoDifference) {
+        parts.push("≈ no difference".into());
+    }
+    if has(Verdict::Undecided) {
+        parts.push(undecided(group));
+    }
+    for (what, floor) in [("CPU", group.cpu_floor), ("memory", group.memory_floor)] {
+        if let Some((low, high)) = floor {
+            parts.push(format!("noise floor of {what} [{low:.3}, {high:.3}]"));
+        }
+    }
+    Some(parts.join("; "))
+}
+
+/// Says how many trials it takes before Holm's first step can fall below 5 %.
+fn undecided(group: &Group) -> String {
+    let family = group
+        .rows
+        .iter()
+        .filter(|r| r.cpu_ratio.is_some_and(|c| c.adjusted_p.is_some()))
+        .count()
+        .max(1);
+    // The smallest two-sided p of n pairs is 2 / 2ⁿ.
+    let enough = (40.0 * family as f64).log2().ceil() as usize;
+    let advice =
+        if enough > group.trials { format!(", run at least {enough}") } else { String::new() };
+    format!("? differs alone, not yet among {family} comparisons (Holm){advice}")
+}
+
+/// Text from configs and targets without what would steer a terminal.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

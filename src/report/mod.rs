@@ -1,0 +1,30 @@
+//! What is shown of a run directory. Nothing here starts a process or measures anything.
+//!
+//! [`summary`] turns records into groups of comparable rows, by [`crate::results::stats`] alone;
+//! [`layout`] turns those into words; the rest puts the words on a terminal or into a file.
+
+pub mod csv;
+pub mod layout;
+pub mod markdown;
+pub mod schema;
+pub mod summary;
+pub mod table;
+
+use std::io::{self, Write};
+
+use crate::results::format::TrialRecord;
+
+/// Writes one record a line, as `trials.jsonl` holds them.
+pub fn write_jsonl(records: &[TrialRecord], out: &mut impl Write) -> io::Result<()> {
+    for record in records {
+        serde_json::to_writer(&mut *out, record)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+/// Whether output may be coloured: a terminal, and no `NO_COLOR` that is set to anything
+/// (<https://no-color.org>).
+pub fn colour_wanted(is_terminal: bool) -> bool {
+    is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}

@@ -1,0 +1,160 @@
+//! The table at the end of a run: engines side by side at equal lanes, CPUs and rate.
+
+use comfy_table::{
+    CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle,
+};
+
+use super::layout::{self, Column};
+use super::summary::{Group, Row, summarise};
+use crate::plan::Engine;
+use crate::results::format::TrialRecord;
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const RESET: &str = "\x1b[0m";
+
+/// Renders all records of a sweep for a terminal of `width` columns; `None` does not limit it.
+pub fn render(
+    plan_name: &str,
+    records: &[TrialRecord],
+    baseline: Engine,
+    width: Option<u16>,
+    colour: bool,
+) -> String {
+    let paint = |style: &str, text: &str| {
+        if colour { format!("{style}{text}{RESET}") } else { text.to_string() }
+    };
+    let mut out = format!("{}\n", paint(BOLD, &layout::clean(plan_name)));
+    if records.is_empty() {
+        out.push_str("\nno trials yet\n");
+    }
+    for group in summarise(records, baseline) {
+        out.push_str(&format!("\n{}\n", paint(BOLD, &layout::heading(&group))));
+        for (part, table) in fitted(&group, width).iter().enumerate() {
+            if part > 0 {
+                out.push('\n');
+            }
+            push_table(&mut out, table, &group, &paint);
+        }
+        for note in layout::notes(&group) {
+            for line in wrap(&note, width) {
+                out.push_str(&paint(DIM, &line));
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+/// Red for what failed, yellow for what is not to be believed.
+fn row_style(row: &Row) -> Option<&'static str> {
+    let t = &row.tally;
+    match () {
+        () if t.failed + t.invalid > 0 => Some(RED),
+        () if t.noisy + t.interrupted > 0 => Some(YELLOW),
+        () => None,
+    }
+}
+
+/// Adds a table line by line, with bad rows painted.
+fn push_table(
+    out: &mut String,
+    table: &Table,
+    group: &Group,
+    paint: &dyn Fn(&str, &str) -> String,
+) {
+    let mut begun = 0;
+    for line in table.lines() {
+        let line = line.trim_end();
+        // A row begins where its name stands; what is wrapped stands indented below.
+        let begins = !line.starts_with([' ', '─']);
+        begun += usize::from(begins);
+        // The first that begins is the header.
+        let row = begun.checked_sub(2).and_then(|i| group.rows.get(i)).filter(|_| begins);
+        match row.and_then(row_style) {
+            Some(style) => out.push_str(&paint(style, line)),
+            None => out.push_str(line),
+        }
+        out.push('\n');
+    }
+}
+
+/// One table if it fits; or else several, each with the names of the rows, so that no column is lost.
+fn fitted(group: &Group, width: Option<u16>) -> Vec<Table> {
+    let mut columns = layout::columns(group);
+    let room = width.map_or(usize::MAX, usize::from);
+    let whole = build(&columns);
+    if natural_width(&whole) <= room {
+        return vec![whole];
+    }
+    // How a row ended must not come last, far from the row's first figures.
+    if columns.last().is_some_and(|c| c.title == layout::STATUS) {
+        columns[1..].rotate_right(1);
+    }
+    let names = columns.remove(0);
+    let mut parts = vec![vec![names.clone()]];
+    for column in columns {
+        let Some(part) = parts.last_mut() else { break };
+        part.push(column);
+        if part.len() > 2 && natural_width(&build(part)) > room {
+            let moved = part.pop();
+            parts.push([names.clone()].into_iter().chain(moved).collect());
+        }
+    }
+    let mut tables: Vec<Table> = parts.iter().map(|p| build(p)).collect();
+    for table in tables.iter_mut().filter(|t| natural_width(t) > room) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(width.unwrap_or(u16::MAX));
+    }
+    tables
+}
+
+fn natural_width(table: &Table) -> usize {
+    table.lines().map(|l| l.trim_end().chars().count()).max().unwrap_or(0)
+}
+
+fn build(columns: &[Column]) -> Table {
+    let mut table = Table::new();
+    let rule = LineStyle::none().fill('─').junction('─');
+    table
+        .load_style(TableStyle::new().header_separator(rule))
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(columns.iter().map(|c| c.title.clone()));
+    for row in 0..columns.first().map_or(0, |c| c.cells.len()) {
+        table.add_row(columns.iter().map(|c| c.cells[row].replace('\n', " ")));
+    }
+    for (i, column) in columns.iter().enumerate() {
+        if let Some(c) = table.column_mut(i) {
+            c.set_padding((0, 1));
+            if i == 0 {
+                // A name that is broken over lines would look like two rows.
+                c.set_constraint(ColumnConstraint::ContentWidth);
+            }
+            if column.number {
+                c.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+    }
+    table
+}
+
+/// Breaks a note at spaces; what follows the first line is indented.
+fn wrap(text: &str, width: Option<u16>) -> Vec<String> {
+    let room = width.map_or(usize::MAX, |w| usize::from(w).max(20));
+    let mut lines: Vec<String> = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            lines.push(std::mem::replace(&mut line, format!("  {word}")));
+            continue;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}

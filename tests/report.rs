@@ -1,0 +1,231 @@
+//! What is rendered of records: golden files, and the rules that no golden file shows.
+//!
+//! `DUEL_BLESS=1 cargo test --test report` writes the golden files anew; look at the difference.
+
+mod sample;
+
+use std::path::Path;
+
+use duel::plan::{Arrivals, Cell, Engine};
+use duel::report::{csv, markdown, summary, table};
+use duel::results::format::{Gate, Ledger, Status, TrialRecord};
+use duel::results::stats::Verdict;
+
+fn golden(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    if std::env::var_os("DUEL_BLESS").is_some() {
+        std::fs::write(&path, found).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, expected, "tests/data/{name} differs; if that is meant: DUEL_BLESS=1");
+}
+
+fn open_cell(engine: Engine) -> Cell {
+    let id = format!("{}-hyper-l64-p1-c1-r1000", engine.name());
+    Cell { id, arrivals: Arrivals::Constant, offered_per_s: Some(1_000.0), ..sample::cell(engine) }
+}
+
+fn run(cell: &Cell, blocks: u32, cost: f64) -> Vec<TrialRecord> {
+    (0..blocks).map(|b| sample::record(cell.clone(), b, cost)).collect()
+}
+
+fn closed(engine: Engine, blocks: u32, cost: f64) -> Vec<TrialRecord> {
+    run(&sample::cell(engine), blocks, cost)
+}
+
+fn failed(mut record: TrialRecord, error: &str) -> TrialRecord {
+    record.status = Status::Failed;
+    record.error = Some(error.into());
+    record.ledger = Ledger { planned: 2_000, unsent: 2_000, ..Ledger::default() };
+    record.service_ns = None;
+    record
+}
+
+fn gated(mut record: TrialRecord, name: &str, hard: bool) -> TrialRecord {
+    if hard {
+        record.status = Status::Invalid;
+    } else {
+        record.flags.push("noisy".into());
+    }
+    let gate =
+        Gate { name: name.into(), hard, ok: Some(false), value: Some(0.91), limit: Some(0.99) };
+    record.gates.push(gate);
+    record
+}
+
+/// A sweep in which everything happens: a closed group that goes well but for some trials, an open
+/// group whose lanes run out, a sequential cell of its own.
+fn eventful() -> Vec<TrialRecord> {
+    let mut all = closed(Engine::Threads, 10, 1.0);
+    all.extend(run(
+        &Cell {
+            id: "threads-aa".into(),
+            label: Some("aa".into()),
+            ..sample::cell(Engine::Threads)
+        },
+        10,
+        1.003,
+    ));
+    all.extend(closed(Engine::Rayon, 10, 1.002));
+    let mut tokio = closed(Engine::Tokio, 10, 0.4);
+    tokio[3] = gated(tokio[3].clone(), "steal", false);
+    all.extend(tokio);
+    let limit = "vm.max_map_count allows 16,370 threads; raise it or use fewer lanes";
+    let mut single = closed(Engine::TokioSingle, 10, 0.38);
+    single[0] = failed(single[0].clone(), limit);
+    single[1] = failed(single[1].clone(), limit);
+    all.extend(single);
+    let lone = Cell {
+        id: "sequential-hyper-l1-p1-c1".into(),
+        lanes: 1,
+        total_lanes: 1,
+        ..sample::cell(Engine::Sequential)
+    };
+    all.extend(run(&lone, 3, 1.0));
+
+    all.extend(run(&open_cell(Engine::Threads), 3, 1.0));
+    let mut slow = run(&open_cell(Engine::Tokio), 3, 0.5);
+    for record in &mut slow {
+        record.lane_wait_ns = Some(sample::climb(1_000, 40_000_000, 2_000));
+        let (done, lost) = (1_900, 100);
+        record.ledger =
+            Ledger { planned: 2_000, completed: done, timed_out: lost, ..Ledger::default() };
+        record.service_ns = Some(sample::climb(5_000_000, 5_100_000_000, 2_000));
+        record.response_ns = record.service_ns.clone();
+    }
+    all.extend(slow);
+    let single = run(&open_cell(Engine::TokioSingle), 3, 0.5);
+    all.extend(single.into_iter().map(|r| gated(r, "delivered_rate", true)));
+    all
+}
+
+fn row(records: &[TrialRecord], engine: Engine) -> summary::Row {
+    let groups = summary::summarise(records, Engine::Threads);
+    let found = groups.iter().flat_map(|g| &g.rows).find(|r| r.cell.engine == engine);
+    found.expect("every cell is a row").clone()
+}
+
+#[test]
+fn golden_files() {
+    let records = eventful();
+    golden("table-wide.txt", &table::render("first", &records, Engine::Threads, None, false));
+    golden("table-80.txt", &table::render("first", &records, Engine::Threads, Some(80), false));
+    golden("report.md", &markdown::render("first", &records, Engine::Threads));
+    golden("cells.csv", &csv::render(&records, Engine::Threads));
+}
+
+#[test]
+fn tables_fit_their_terminal() {
+    for width in [60, 80, 100, 120, 160, 200] {
+        let text = table::render("first", &eventful(), Engine::Threads, Some(width), false);
+        for line in text.lines() {
+            let long = line.chars().count();
+            assert!(long <= width.into(), "{long} columns of {width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn colour_only_where_wanted() {
+    let records = eventful();
+    let plain = table::render("first", &records, Engine::Threads, Some(100), false);
+    assert!(!plain.contains('\x1b'), "escape codes without colour");
+    let coloured = table::render("first", &records, Engine::Threads, Some(100), true);
+    let wide = table::render("first", &records, Engine::Threads, None, true);
+    let red: Vec<&str> = wide.lines().filter(|l| l.contains("\x1b[31m")).collect();
+    assert_eq!(red.len(), 2, "the row with failures and the invalid one: {red:?}");
+    assert!(red.iter().all(|l| l.contains("tokio-single")), "{red:?}");
+    let mut stripped = coloured;
+    for code in ["\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[0m"] {
+        stripped = stripped.replace(code, "");
+    }
+    assert_eq!(stripped, plain);
+}
+
+#[test]
+fn text_from_outside_steers_neither_terminal_nor_markdown() {
+    let mut records = closed(Engine::Threads, 1, 1.0);
+    records.push(failed(
+        closed(Engine::Tokio, 1, 1.0).remove(0),
+        "got \x1b[2J<img src=x> | @all\n# x",
+    ));
+    let terminal = table::render("a\x1bb", &records, Engine::Threads, Some(80), false);
+    assert!(!terminal.contains('\x1b'), "{terminal}");
+    let text = markdown::render("x", &records, Engine::Threads);
+    assert!(text.contains("&lt;img src=x&gt; \\| &#64;all \\# x"), "{text}");
+    let sheet = csv::render(&records, Engine::Threads);
+    assert!(sheet.contains("\"got \x1b[2J<img src=x> | @all\n# x\""), "{sheet}");
+}
+
+#[test]
+fn bad_trials_are_shown_and_never_compared() {
+    let mut records = closed(Engine::Threads, 10, 1.0);
+    let mut bad = closed(Engine::Tokio, 10, 0.1);
+    for record in bad.iter_mut().take(4) {
+        *record = gated(record.clone(), "littles_law", true);
+        record.cpu.per_request_ns *= 1_000.0;
+    }
+    records.extend(bad.clone());
+    let tokio = row(&records, Engine::Tokio);
+    assert_eq!((tokio.tally.valid, tokio.tally.invalid), (6, 4));
+    assert_eq!(tokio.cpu_ratio.expect("six pairs are left").estimate.n, 6);
+    assert!(tokio.figures.expect("six trials").cpu_per_request_ns.unwrap() < 2_000.0);
+
+    let mut records = closed(Engine::Threads, 10, 1.0);
+    records.extend(bad.into_iter().map(|r| gated(r, "littles_law", true)));
+    let tokio = row(&records, Engine::Tokio);
+    assert!(!tokio.ranked && tokio.figures.is_some() && tokio.cpu_ratio.is_none());
+}
+
+#[test]
+fn a_repeated_block_counts_once_with_its_quiet_trial() {
+    let quiet = closed(Engine::Threads, 1, 1.0).remove(0);
+    let noisy = gated(quiet.clone(), "steal", false);
+    for order in [[&noisy, &quiet], [&quiet, &noisy]] {
+        let records: Vec<TrialRecord> = order.into_iter().cloned().collect();
+        let threads = row(&records, Engine::Threads);
+        assert_eq!((threads.tally.blocks, threads.tally.valid, threads.tally.repeated), (1, 1, 1));
+        assert!(threads.ranked && threads.failed_gates.is_empty(), "{threads:?}");
+    }
+}
+
+#[test]
+fn verdicts_know_the_noise_floor_and_the_number_of_comparisons() {
+    let records = eventful();
+    assert_eq!(row(&records, Engine::Rayon).cpu_ratio.unwrap().verdict, Verdict::NoDifference);
+    assert_eq!(row(&records, Engine::Tokio).cpu_ratio.unwrap().verdict, Verdict::Lower);
+    let few: Vec<TrialRecord> = [Engine::Threads, Engine::Rayon, Engine::Tokio]
+        .into_iter()
+        .zip([1.0, 2.0, 0.5])
+        .flat_map(|(e, cost)| closed(e, 6, cost))
+        .collect();
+    let tokio = row(&few, Engine::Tokio).cpu_ratio.unwrap();
+    assert_eq!(tokio.verdict, Verdict::Undecided, "six blocks cannot settle two comparisons");
+    let text = table::render("x", &few, Engine::Threads, None, false);
+    assert!(text.contains("run at least 7"), "{text}");
+    let point = row(&few.into_iter().filter(|r| r.block < 5).collect::<Vec<_>>(), Engine::Tokio);
+    assert_eq!(point.cpu_ratio.unwrap().verdict, Verdict::PointOnly);
+}
+
+#[test]
+fn damaged_histograms_cost_their_percentiles_only() {
+    let mut records = closed(Engine::Threads, 2, 1.0);
+    records[0].service_ns.as_mut().unwrap().hdr = "HISTFAAAA".into();
+    let threads = row(&records, Engine::Threads);
+    let figures = threads.figures.unwrap();
+    assert_eq!(figures.service.p50, None);
+    assert!(figures.achieved_per_s > 0.0);
+    assert!(threads.errors.keys().any(|e| e.contains("service_ns")), "{:?}", threads.errors);
+}
+
+#[test]
+fn nothing_measured_is_said() {
+    assert!(table::render("x", &[], Engine::Threads, Some(80), false).contains("no trials"));
+    assert!(markdown::render("x", &[], Engine::Threads).contains("No trials"));
+    assert_eq!(csv::render(&[], Engine::Threads), "");
+    let lost: Vec<TrialRecord> =
+        closed(Engine::Tokio, 2, 1.0).into_iter().map(|r| failed(r, "target is down")).collect();
+    let text = table::render("x", &lost, Engine::Threads, Some(80), false);
+    assert!(text.contains("2 of 2 trials: target is down"), "{text}");
+}
