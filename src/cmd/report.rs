@@ -13,8 +13,8 @@ use crate::results::store::{self, RunDir};
 /// Prints a run's table, its records, or the schema of a record.
 pub fn run(args: &Report) -> ExitCode {
     if args.schema {
-        let text = serde_json::to_string_pretty(&schema::schema()).expect("a constant document");
-        super::print(&(text + "\n"));
+        let text = schema::TRIAL_RECORD;
+        super::print(text);
         return ExitCode::SUCCESS;
     }
     let Some(dir) = &args.dir else { return super::usage("report: name a run directory") };
@@ -54,7 +54,7 @@ pub(super) fn write_files(
     baseline: Engine,
 ) -> anyhow::Result<()> {
     store::write_atomic(&dir.join("report.md"), markdown::render(name, records, baseline).as_bytes())?;
-    store::write_atomic(&dir.join("cells.csv"), csv::render(records).as_bytes())?;
+    store::write_atomic(&dir.join("cells.csv"), csv::render(records, baseline).as_bytes())?;
     Ok(())
 }
 

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use crate::cli::Target as Arguments;
 use crate::plan::sweep::Target;
-use crate::target::control::{serve_controlled, serve_forever};
-use crate::target::TargetJob;
+use crate::target::{TargetJob, serve_controlled, serve_forever};
 
 /// Serves until a signal, or under the driver until standard input closes.
 pub fn run(args: &Arguments) -> ExitCode {
