@@ -6,6 +6,8 @@ use duel::results::stats::{
     normal_quantile, paired_ratio, quantile, student_t_quantile, unpaired_ratio, verdict,
 };
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer, V2Serializer};
+use proptest::prelude::{any, proptest};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -289,5 +291,36 @@ fn merged_histograms_equal_one_that_recorded_all() {
     }
     for text in ["", "HISTFAAAA", "not base64 !", "AAAA"] {
         assert!(hdr::decode(text).is_err(), "{text:?} must be refused");
+    }
+}
+
+proptest! {
+    /// A record may come from anywhere: its histograms are refused or read, but never fatal.
+    #[test]
+    fn damaged_histograms_are_survived(
+        deflated in any::<bool>(),
+        at in 0usize..400,
+        byte in any::<u8>(),
+        cut in 0usize..400,
+    ) {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::STANDARD;
+        let mut h = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+        for i in 1..300u64 {
+            h.record(i * i * 1_000).unwrap();
+        }
+        let mut bytes = STANDARD.decode(hdr::encode(&h).unwrap()).unwrap();
+        if !deflated {
+            // No checksum stands before the counts and bounds of the plain form.
+            bytes.clear();
+            V2Serializer::new().serialize(&h, &mut bytes).unwrap();
+        }
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        let whole = bytes.len();
+        bytes.truncate(whole - cut % whole);
+        if let Ok(read) = hdr::decode(&STANDARD.encode(&bytes)) {
+            hdr::percentile(&read, 0.5, hdr::gave_up_ns(&read, 1));
+        }
     }
 }

@@ -1,0 +1,271 @@
+//! Two run directories, cell by cell: what became dearer or slower, beyond the spread of trials.
+//!
+//! Trials of two runs have no block in common, so each ratio B ÷ A is a Hodges–Lehmann shift of
+//! logarithms with a Mann–Whitney interval. Holm's correction goes over all ratios of the report: the
+//! more cells, the less often one of them cries wolf.
+
+use std::collections::BTreeMap;
+
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use serde_json::Value;
+
+use super::layout::clean;
+use super::summary::is_valid;
+use crate::results::format::{Distribution, TrialRecord};
+use crate::results::stats::hdr::samples_needed;
+use crate::results::stats::{
+    CONFIDENCE, RatioEstimate, Verdict, holm, median, unpaired_ratio, verdict,
+};
+use crate::results::store::Run;
+use crate::units::{Ratio, format_bytes, format_ns, format_rate};
+
+/// What is compared of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// CPU per request, nanoseconds.
+    CpuPerRequest,
+    /// Peak user memory over the baseline, bytes.
+    Memory,
+    /// Achieved load of a closed loop, requests per second; more is better.
+    Achieved,
+    /// Median of response time (open) or service time (closed), nanoseconds.
+    P50,
+    /// 99th percentile of the same.
+    P99,
+}
+
+impl Measure {
+    const ALL: [Measure; 5] =
+        [Measure::CpuPerRequest, Measure::Memory, Measure::Achieved, Measure::P50, Measure::P99];
+
+    /// The name in the text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Measure::CpuPerRequest => "CPU a request",
+            Measure::Memory => "peak memory",
+            Measure::Achieved => "achieved req/s",
+            Measure::P50 => "p50",
+            Measure::P99 => "p99",
+        }
+    }
+
+    fn value(self, record: &TrialRecord) -> Option<f64> {
+        let open = record.cell.arrivals.is_open();
+        let latency = if open { &record.response_ns } else { &record.service_ns };
+        let at = |q, value: fn(&Distribution) -> u64| {
+            latency.as_ref().filter(|d| d.count >= samples_needed(q)).map(|d| value(d) as f64)
+        };
+        match self {
+            Measure::CpuPerRequest => Some(record.cpu.per_request_ns).filter(|v| *v > 0.0),
+            Measure::Memory => {
+                let memory = &record.memory;
+                let over = memory.peak_rss_bytes.saturating_sub(memory.baseline_rss_bytes);
+                (over > 0).then_some(over as f64)
+            }
+            // The schedule, not the engine, decides what an open loop achieves.
+            Measure::Achieved => (!open).then_some(record.achieved_per_s).filter(|v| *v > 0.0),
+            Measure::P50 => at(0.5, |d| d.p50),
+            Measure::P99 => at(0.99, |d| d.p99),
+        }
+    }
+
+    fn print(self, value: f64) -> String {
+        match self {
+            Measure::Memory => format_bytes(value),
+            Measure::Achieved => format_rate(value),
+            Measure::CpuPerRequest | Measure::P50 | Measure::P99 => format_ns(value),
+        }
+    }
+}
+
+/// One measure of one cell in both runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Cell id.
+    pub cell: String,
+    /// What is compared.
+    pub measure: Measure,
+    /// Median over the valid trials of A.
+    pub a: f64,
+    /// Median over the valid trials of B.
+    pub b: f64,
+    /// The ratio B ÷ A.
+    pub estimate: RatioEstimate,
+    /// p-value after Holm's correction over the report; `None` without an interval.
+    pub adjusted_p: Option<f64>,
+    /// What may be said of it.
+    pub verdict: Verdict,
+}
+
+impl Line {
+    /// Whether B is worse than A, beyond the interval and after the correction.
+    pub fn is_regression(&self) -> bool {
+        let worse =
+            if self.measure == Measure::Achieved { Verdict::Lower } else { Verdict::Higher };
+        self.verdict == worse
+    }
+}
+
+/// Two runs against each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// One a cell and measure, in the order of A's cells.
+    pub lines: Vec<Line>,
+    /// What could not be compared, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Why two runs cannot be compared, one sentence each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the runs are not comparable: {}", .0.join("; "))]
+pub struct NotComparable(pub Vec<String>);
+
+/// Compares run `b` with run `a`, the reference.
+///
+/// # Errors
+/// Where target, plan or machine differ, or no cell has a valid trial in both runs. The sweeps may
+/// differ: cells that only one run has are noted.
+pub fn compare(a: &Run, b: &Run) -> Result<Comparison, NotComparable> {
+    let mut reasons = Vec::new();
+    for part in ["target", "plan"] {
+        differences(part, &a.plan.config[part], &b.plan.config[part], &mut reasons);
+    }
+    differences("machine", &a.plan.machine, &b.plan.machine, &mut reasons);
+    if !reasons.is_empty() {
+        return Err(NotComparable(reasons));
+    }
+    let (trials_a, trials_b) = (valid_by_cell(a), valid_by_cell(b));
+    let mut notes = Vec::new();
+    let mut lines = Vec::new();
+    for cell in &a.plan.cells {
+        match (trials_a.get(cell.id.as_str()), trials_b.get(cell.id.as_str())) {
+            (Some(x), Some(y)) => {
+                lines.extend(Measure::ALL.iter().filter_map(|m| line(&cell.id, *m, x, y)));
+            }
+            (x, y) => {
+                for (side, trials) in [("A", x), ("B", y)] {
+                    if trials.is_none() {
+                        notes.push(format!("{}: no valid trial in {side}", cell.id));
+                    }
+                }
+            }
+        }
+    }
+    for cell in &b.plan.cells {
+        if !a.plan.cells.iter().any(|c| c.id == cell.id) {
+            notes.push(format!("{}: only in B", cell.id));
+        }
+    }
+    if lines.is_empty() {
+        return Err(NotComparable(vec!["no cell has a valid trial in both".into()]));
+    }
+    judge(&mut lines);
+    Ok(Comparison { lines, notes })
+}
+
+/// Notes each leaf that differs, by its path.
+fn differences(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
+    match (a, b) {
+        (Value::Object(x), Value::Object(y)) => {
+            let mut keys: Vec<&String> = x.keys().chain(y.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                let at = format!("{path}.{key}");
+                differences(&at, a.get(key).unwrap_or(&Value::Null), &b[key], out);
+            }
+        }
+        _ if a == b => {}
+        _ => out.push(format!("{path} is {a} in A and {b} in B")),
+    }
+}
+
+fn valid_by_cell(run: &Run) -> BTreeMap<&str, Vec<&TrialRecord>> {
+    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
+    for record in run.records.iter().filter(|r| is_valid(r)) {
+        cells.entry(&record.cell.id).or_default().push(record);
+    }
+    cells
+}
+
+fn line(cell: &str, measure: Measure, a: &[&TrialRecord], b: &[&TrialRecord]) -> Option<Line> {
+    let values = |trials: &[&TrialRecord]| -> Vec<f64> {
+        trials.iter().filter_map(|t| measure.value(t)).collect()
+    };
+    let (x, y) = (values(a), values(b));
+    let estimate = unpaired_ratio(&y, &x, CONFIDENCE)?;
+    Some(Line {
+        cell: cell.into(),
+        measure,
+        a: median(&x)?,
+        b: median(&y)?,
+        estimate,
+        adjusted_p: None,
+        verdict: verdict(&estimate, None, None),
+    })
+}
+
+fn judge(lines: &mut [Line]) {
+    let p: Vec<f64> = lines.iter().filter_map(|l| l.estimate.p_value).collect();
+    let mut adjusted = holm(&p).into_iter();
+    for line in lines.iter_mut().filter(|l| l.estimate.p_value.is_some()) {
+        line.adjusted_p = adjusted.next();
+        line.verdict = verdict(&line.estimate, None, line.adjusted_p);
+    }
+}
+
+impl Comparison {
+    /// The lines in which B is worse; the command ends with exit code 3 if there is one.
+    pub fn regressions(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|l| l.is_regression())
+    }
+
+    /// The comparison for a terminal.
+    pub fn text(&self) -> String {
+        let mut table = Table::new();
+        let rule = LineStyle::none().fill('─').junction('─');
+        table
+            .load_style(TableStyle::new().header_separator(rule))
+            .set_header(["cell", "measure", "A", "B", "B ÷ A", "verdict"]);
+        for l in &self.lines {
+            let interval =
+                l.estimate.interval().map(|(low, high)| format!(" [{low:.2}, {high:.2}]"));
+            table.add_row([
+                clean(&l.cell),
+                l.measure.name().into(),
+                l.measure.print(l.a),
+                l.measure.print(l.b),
+                format!("{}{}", Ratio(l.estimate.ratio), interval.unwrap_or_default()),
+                self.word(l).into(),
+            ]);
+        }
+        for (i, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 1));
+            if (2..=4).contains(&i) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let mut out = String::new();
+        for line in table.lines() {
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        for note in &self.notes {
+            out.push_str(&clean(note));
+            out.push('\n');
+        }
+        let worse = self.regressions().count();
+        out.push_str(&format!("{worse} of {} figures are worse in B\n", self.lines.len()));
+        out
+    }
+
+    fn word(&self, line: &Line) -> &'static str {
+        match line.verdict {
+            Verdict::NoDifference => "≈ no difference",
+            Verdict::Undecided => "? more trials needed",
+            Verdict::PointOnly => "too few trials",
+            Verdict::Higher | Verdict::Lower if line.is_regression() => "WORSE",
+            Verdict::Higher | Verdict::Lower => "better",
+        }
+    }
+}

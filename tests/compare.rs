@@ -1,0 +1,109 @@
+//! Two runs against each other.
+
+mod sample;
+
+use std::path::Path;
+
+use duel::plan::Engine;
+use duel::report::compare::{Measure, compare};
+use duel::results::format::{FORMAT_VERSION, Status, TrialRecord};
+use duel::results::stats::Verdict;
+use duel::results::store::{PlanJson, Run, RunDir, Versions};
+
+/// A run of threads and tokio; `cost` scales what tokio used.
+fn run(at: &Path, blocks: u32, cost: f64, change: impl FnOnce(&mut PlanJson)) -> Run {
+    let cells = vec![sample::cell(Engine::Threads), sample::cell(Engine::Tokio)];
+    let mut plan = PlanJson {
+        format_version: FORMAT_VERSION,
+        name: "first".into(),
+        plan_hash: sample::PLAN_HASH.into(),
+        seed: 1,
+        created_utc: "2026-01-02T03:04:05Z".into(),
+        config: serde_json::json!({"plan": {"timeout_ns": 5, "seed": 1}, "target": "embedded"}),
+        cells: cells.clone(),
+        trials_planned: u64::from(2 * blocks),
+        machine: serde_json::json!({"cpus": 2, "kernel": "6.18"}),
+        limits: serde_json::json!({}),
+        versions: Versions::default(),
+        command_line: Vec::new(),
+    };
+    change(&mut plan);
+    let mut dir = RunDir::create(at, &plan).unwrap();
+    for block in 0..blocks {
+        dir.append(&sample::record(cells[0].clone(), block, 1.0)).unwrap();
+        dir.append(&sample::record(cells[1].clone(), block, cost)).unwrap();
+    }
+    drop(dir);
+    RunDir::open(at).unwrap()
+}
+
+fn runs(blocks: u32, cost: f64) -> (Run, Run) {
+    let temp = tempfile::tempdir().unwrap();
+    let a = run(&temp.path().join("a"), blocks, 0.5, |_| ());
+    (a, run(&temp.path().join("b"), blocks, cost, |_| ()))
+}
+
+#[test]
+fn the_same_run_twice_shows_no_difference() {
+    let (a, b) = runs(10, 0.5);
+    let found = compare(&a, &b).unwrap();
+    assert_eq!(found.lines.len(), 10, "five measures of two cells");
+    assert!(found.lines.iter().all(|l| l.verdict == Verdict::NoDifference), "{}", found.text());
+    assert_eq!(found.regressions().count(), 0);
+}
+
+#[test]
+fn what_became_dearer_is_a_regression_and_cheaper_is_not() {
+    let (a, b) = runs(10, 1.0);
+    let found = compare(&a, &b).unwrap();
+    let worse: Vec<_> = found.regressions().map(|l| (l.cell.as_str(), l.measure)).collect();
+    let id = "tokio-hyper-l64-p1-c1";
+    assert_eq!(worse, [(id, Measure::CpuPerRequest), (id, Measure::Memory)]);
+    assert!(found.text().contains("2 of 10 figures are worse in B"), "{}", found.text());
+    let back = compare(&b, &a).unwrap();
+    assert_eq!(back.regressions().count(), 0);
+    assert!(back.text().contains("better"), "{}", back.text());
+}
+
+#[test]
+fn less_throughput_is_worse() {
+    let (a, mut b) = runs(10, 0.5);
+    for record in &mut b.records {
+        record.achieved_per_s /= 3.0;
+    }
+    let found = compare(&a, &b).unwrap();
+    assert!(found.regressions().all(|l| l.measure == Measure::Achieved));
+    assert_eq!(found.regressions().count(), 2);
+}
+
+#[test]
+fn few_trials_decide_nothing() {
+    let (a, b) = runs(4, 3.0);
+    let found = compare(&a, &b).unwrap();
+    assert!(found.lines.iter().all(|l| l.verdict == Verdict::PointOnly));
+    assert_eq!(found.regressions().count(), 0);
+}
+
+#[test]
+fn other_plans_and_machines_are_refused_with_the_reason() {
+    let temp = tempfile::tempdir().unwrap();
+    let a = run(&temp.path().join("a"), 6, 0.5, |_| ());
+    let plan = run(&temp.path().join("p"), 6, 0.5, |p| p.config["plan"]["seed"] = 2.into());
+    let text = compare(&a, &plan).unwrap_err().to_string();
+    assert!(text.contains("plan.seed is 1 in A and 2 in B"), "{text}");
+    let machine = run(&temp.path().join("m"), 6, 0.5, |p| p.machine["kernel"] = "7.0".into());
+    let text = compare(&a, &machine).unwrap_err().to_string();
+    assert!(text.contains("machine.kernel is \"6.18\" in A and \"7.0\" in B"), "{text}");
+}
+
+#[test]
+fn invalid_trials_are_left_out_and_said() {
+    let (a, mut b) = runs(6, 0.5);
+    let spoil = |r: &mut TrialRecord| r.status = Status::Invalid;
+    b.records.iter_mut().filter(|r| r.cell.engine == Engine::Tokio).for_each(spoil);
+    let found = compare(&a, &b).unwrap();
+    assert!(found.lines.iter().all(|l| l.cell.starts_with("threads")));
+    assert_eq!(found.notes, ["tokio-hyper-l64-p1-c1: no valid trial in B"]);
+    b.records.iter_mut().for_each(spoil);
+    assert!(compare(&a, &b).unwrap_err().to_string().contains("no cell has a valid trial"));
+}
