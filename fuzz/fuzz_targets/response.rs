@@ -14,7 +14,7 @@ type Outcome = Result<(Answer, Vec<u8>), ParseError>;
 fn outcome(stream: &[u8], reads: &[usize], request_is_head: bool) -> Outcome {
     let mut parser = ResponseParser::new(request_is_head);
     let mut body = Vec::new();
-    let (mut consumed, mut read) = (0, 0);
+    let (mut consumed, mut read) = (0, 0usize);
     for size in reads.iter().cycle() {
         read = stream.len().min(read.saturating_add(*size));
         match parser.feed_with(&stream[consumed..read], |part| body.extend_from_slice(part))? {

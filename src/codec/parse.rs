@@ -3,7 +3,7 @@
 //! [`ResponseParser`] finds where a response ends ([RFC 9112], section 6.3), counts its body and
 //! says whether the connection serves another request. What it accepts and refuses is what
 //! hyper's client accepts and refuses, so that two codecs put one response into one column of the
-//! ledger; tests/differential.rs proves it and lists the few exceptions.
+//! ledger; tests/differential proves it and lists the few exceptions.
 //!
 //! * Heads go through httparse in its strictest configuration (hyper's default): bare LF ends a
 //!   line, folded lines and control characters are refused, blank lines may come first.

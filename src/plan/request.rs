@@ -3,7 +3,7 @@
 //! A request is rendered before the clock starts. [`Rendered::bytes`] is what the lean codec
 //! writes, and [`Rendered::request`] is what hyper is given; hyper writes header names in lower
 //! case in the order of its map, and so does the rendering, by going through the same map.
-//! tests/differential.rs compares the two byte for byte. They part in one case, which no setting
+//! tests/differential compares the two byte for byte. They part in one case, which no setting
 //! of hyper's avoids: behind an HTTP/1.0 answer that keeps the connection, hyper sends its next
 //! requests of that connection as HTTP/1.0 with `connection: keep-alive`.
 
