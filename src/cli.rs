@@ -21,6 +21,7 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "parsed once a process")]
 pub enum Command {
     /// Run a whole sweep: progress, a table at the end, a run directory
     Run(Run),

@@ -28,6 +28,7 @@ fn cell(engine: Engine, lanes: u32, processes: u32) -> Cell {
         offered_per_s: None,
         stack_size_bytes: Some(64 << 10),
         rayon_threads: (engine == Engine::Rayon).then_some(lanes),
+        body_bytes: None,
     }
 }
 

@@ -63,11 +63,8 @@ fn describe(sweep: &Sweep) -> String {
     line("order:".into());
     let order = sweep.order(cells.len());
     for block in 0..sweep.trials {
-        let names: Vec<&str> = order
-            .iter()
-            .filter(|t| t.block == block)
-            .map(|t| cells[t.cell].id.as_str())
-            .collect();
+        let names: Vec<&str> =
+            order.iter().filter(|t| t.block == block).map(|t| cells[t.cell].id.as_str()).collect();
         line(format!("  block {block}: {}", names.join(" ")));
     }
     text

@@ -53,7 +53,10 @@ pub(super) fn write_files(
     records: &[TrialRecord],
     baseline: Engine,
 ) -> anyhow::Result<()> {
-    store::write_atomic(&dir.join("report.md"), markdown::render(name, records, baseline).as_bytes())?;
+    store::write_atomic(
+        &dir.join("report.md"),
+        markdown::render(name, records, baseline).as_bytes(),
+    )?;
     store::write_atomic(&dir.join("cells.csv"), csv::render(records, baseline).as_bytes())?;
     Ok(())
 }

@@ -13,9 +13,7 @@ pub fn run(args: &Run) -> ExitCode {
         Err(error) => return super::usage(error),
     };
     allow(&mut sweep, &args.allow);
-    let dir = args
-        .out
-        .clone()
-        .unwrap_or_else(|| store::default_dir(&sweep.name, jiff::Timestamp::now()));
+    let dir =
+        args.out.clone().unwrap_or_else(|| store::default_dir(&sweep.name, jiff::Timestamp::now()));
     execute(&sweep, &Output { dir: Some(dir), resume: args.resume, json: false })
 }

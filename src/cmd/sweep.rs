@@ -210,9 +210,8 @@ fn masked_arguments() -> Vec<String> {
 
 /// The exit code that the rows call for, if any.
 fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
-    let failed = records
-        .iter()
-        .any(|r| r.status == Status::Failed && !is_expected(&sweep.expect_failed, r));
+    let failed =
+        records.iter().any(|r| r.status == Status::Failed && !is_expected(&sweep.expect_failed, r));
     let counted = || records.iter().filter(|r| r.status != Status::Failed);
     let nothing = |r: &TrialRecord| r.ledger.completed == 0 && r.ledger.planned > 0;
     if failed || counted().any(nothing) {
@@ -225,9 +224,9 @@ fn is_expected(expected: &[ExpectFailed], record: &TrialRecord) -> bool {
     expected.iter().any(|e| {
         e.engine == record.cell.engine
             && e.lanes.is_none_or(|lanes| lanes == record.cell.lanes)
-            && e.limit
-                .as_ref()
-                .is_none_or(|limit| record.error.as_ref().is_some_and(|error| error.contains(limit)))
+            && e.limit.as_ref().is_none_or(|limit| {
+                record.error.as_ref().is_some_and(|error| error.contains(limit))
+            })
     })
 }
 
@@ -264,11 +263,7 @@ fn missed(slo: &Slo, records: &[TrialRecord]) -> Vec<String> {
 }
 
 /// The percentile over all planned requests; `None` when it falls on one that did not complete.
-fn percentile_with_lost(
-    times: Option<&Distribution>,
-    record: &TrialRecord,
-    q: f64,
-) -> Option<u64> {
+fn percentile_with_lost(times: Option<&Distribution>, record: &TrialRecord, q: f64) -> Option<u64> {
     let completed = record.ledger.completed;
     let rank = (q * record.ledger.planned as f64).ceil().max(1.0) as u64;
     if rank > completed {

@@ -22,7 +22,8 @@ pub fn run(args: &Arguments) -> ExitCode {
         Ok(job) => job,
         Err(error) => return super::usage(error),
     };
-    let listening = |address| super::print(&format!("duel target: listening on http://{address}\n"));
+    let listening =
+        |address| super::print(&format!("duel target: listening on http://{address}\n"));
     match serve_forever(job, listening) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::usage(format!("{error:#}")),
@@ -37,7 +38,8 @@ fn job(args: &Arguments) -> Result<TargetJob, crate::config::ConfigError> {
         format!("target.body={}", args.body),
         format!("target.faults={{error_rate={}}}", args.error_rate),
     ];
-    let sweep = crate::config::parse("name = \"target\"", "command line", &overrides, Path::new("."))?;
+    let sweep =
+        crate::config::parse("name = \"target\"", "command line", &overrides, Path::new("."))?;
     let Target::Embedded(spec) = sweep.target else {
         unreachable!("no override above names a url")
     };

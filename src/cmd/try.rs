@@ -34,9 +34,8 @@ fn config(args: &Try) -> Result<Table, String> {
     request.insert("path".into(), path.into());
     let mut headers = Table::new();
     for header in &args.headers {
-        let (name, value) = header
-            .split_once(':')
-            .ok_or_else(|| format!("-H `{header}`: write 'Name: value'"))?;
+        let (name, value) =
+            header.split_once(':').ok_or_else(|| format!("-H `{header}`: write 'Name: value'"))?;
         headers.insert(name.trim().into(), value.trim().into());
     }
     if !headers.is_empty() {

@@ -13,7 +13,6 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 
-use crate::codec::Prepared;
 use crate::engine::{self, Trial};
 use crate::plan::Extent;
 use crate::plan::request::{Mix, render};
@@ -116,12 +115,13 @@ impl Prepare {
     fn new(job: Job) -> anyhow::Result<Self> {
         set_affinity(&job.cpus)?;
         crate::driver::limits::raise_nofile().context("cannot raise the limit of descriptors")?;
-        let prepared = Prepared::new(job.codec, render(&job.plan)?);
+        let rendered = render(&job.plan)?;
         let mix = Mix::new(&job.plan);
         let shards = job.cpus.len().clamp(1, MOST_SHARDS);
-        let (counters, fd) = Counters::create(shards).context("cannot make the page of counters")?;
+        let (counters, fd) =
+            Counters::create(shards).context("cannot make the page of counters")?;
         let recorder = Recorder::new(shards, job.plan.arrivals.is_open(), counters);
-        let trial = Arc::new(Trial::new(job, mix, prepared, recorder));
+        let trial = Arc::new(Trial::new(job, mix, rendered, recorder));
         if let Err(why) = reset_hwm() {
             eprintln!("duel worker: {why}");
         }
@@ -209,7 +209,8 @@ impl<'t> Monitor<'t> {
 
     fn read(&self, edge: Edge) -> Reading {
         let counters = self.trial.recorder.counters();
-        let ended = || counters.read(Phase::Warmup).ended() + counters.read(Phase::Measured).ended();
+        let ended =
+            || counters.read(Phase::Warmup).ended() + counters.read(Phase::Measured).ended();
         match edge {
             Edge::Start => {
                 let usage = Usage::read(edge);

@@ -25,9 +25,10 @@ use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
-use super::socket::BlockingSocket;
 use super::parse::{MAX_HEAD, MAX_HEADERS};
+use super::socket::BlockingSocket;
 use super::{Failure, Reply};
+use crate::plan::request::Rendered;
 use crate::record::ErrorKind;
 use crate::sys::now_ns;
 
@@ -79,6 +80,8 @@ pub struct HyperConn<Io: Read + Write + Unpin> {
     sender: SendRequest<Full<Bytes>>,
     connection: Connection<Io, Full<Bytes>>,
     meter: Arc<Meter>,
+    /// hyper consumes a request, so each needs a copy of its head, made before the clock starts.
+    prepared: Option<http::Request<Full<Bytes>>>,
 }
 
 impl<Io: Read + Write + Unpin> HyperConn<Io> {
@@ -90,7 +93,12 @@ impl<Io: Read + Write + Unpin> HyperConn<Io> {
             .handshake(io)
             .await
             .map_err(|e| Failure::new(ErrorKind::Connect, e))?;
-        Ok(HyperConn { sender, connection, meter })
+        Ok(HyperConn { sender, connection, meter, prepared: None })
+    }
+
+    /// Copies the request for [`Self::exchange`] to send.
+    pub fn prepare(&mut self, request: &Rendered) {
+        self.prepared = Some(request.request());
     }
 
     fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
@@ -106,8 +114,10 @@ impl<Io: Read + Write + Unpin> HyperConn<Io> {
     ///
     /// # Errors
     /// The stage that failed. The connection is then of no further use.
-    async fn exchange(&mut self, request: http::Request<Full<Bytes>>) -> Result<Reply, Failure> {
-        let HyperConn { sender, connection, meter } = self;
+    async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
+        let closes = request.closes;
+        let request = self.prepared.take().unwrap_or_else(|| request.request());
+        let HyperConn { sender, connection, meter, .. } = self;
         let mut response = pin!(sender.send_request(request));
         let mut ended = None;
         let head = poll_fn(|cx| {
@@ -148,7 +158,8 @@ impl<Io: Read + Write + Unpin> HyperConn<Io> {
         .await?;
         // One more turn lets the connection see that the response is over: it is then idle, or
         // ended where the close was announced.
-        let keep = ended.is_none()
+        let keep = !closes
+            && ended.is_none()
             && poll_fn(|cx| Poll::Ready(Pin::new(&mut *connection).poll(cx).is_pending())).await
             && !sender.is_closed();
         let first_byte = meter.first_byte.load(Relaxed);
@@ -173,11 +184,7 @@ fn classify(error: &hyper::Error, meter: &Meter, reading: ErrorKind) -> Failure 
     };
     let kind = if meter.write_failed.load(Relaxed) {
         ErrorKind::Write
-    } else if error.is_parse() || error.is_parse_status() {
-        ErrorKind::Protocol
-    } else if reading == ErrorKind::Body && error.is_user() {
-        ErrorKind::Protocol
-    } else if reading == ErrorKind::Body && is_bad_framing(error) {
+    } else if error.is_parse() || (reading == ErrorKind::Body && is_bad_framing(error)) {
         ErrorKind::Protocol
     } else {
         reading
@@ -325,7 +332,7 @@ impl Blocking {
     /// See [`Failure`].
     pub fn exchange_blocking(
         &mut self,
-        request: http::Request<Full<Bytes>>,
+        request: &Rendered,
         deadline: u64,
     ) -> Result<Reply, Failure> {
         let meter = self.meter.clone();
@@ -357,10 +364,7 @@ impl Async {
     }
 
     /// Sends one request and reads its response; the caller bounds the time.
-    pub async fn exchange_async(
-        &mut self,
-        request: http::Request<Full<Bytes>>,
-    ) -> Result<Reply, Failure> {
+    pub async fn exchange_async(&mut self, request: &Rendered) -> Result<Reply, Failure> {
         self.meter.begin();
         self.exchange(request).await
     }

@@ -136,10 +136,8 @@ impl Blocking {
     pub fn exchange(&mut self, request: &Rendered, deadline: u64) -> Result<Reply, Failure> {
         let mut rest = &request.bytes[..];
         while !rest.is_empty() {
-            let written = self
-                .socket
-                .write(rest, deadline)
-                .map_err(|e| io_failure(ErrorKind::Write, e))?;
+            let written =
+                self.socket.write(rest, deadline).map_err(|e| io_failure(ErrorKind::Write, e))?;
             rest = &rest[written..];
         }
         let mut incoming = Incoming::new(request);

@@ -16,9 +16,6 @@ pub mod socket;
 
 use std::time::Duration;
 
-use ::bytes::Bytes;
-use http_body_util::Full;
-
 use crate::plan::Codec;
 use crate::plan::request::Rendered;
 use crate::record::ErrorKind;
@@ -59,41 +56,6 @@ impl Failure {
     }
 }
 
-/// The mix, ready for the codec.
-pub struct Prepared {
-    codec: Codec,
-    rendered: Vec<Rendered>,
-}
-
-/// One request, ready to be sent.
-pub enum Request<'p> {
-    /// hyper takes a request by value, so each needs a copy of the head.
-    Hyper(http::Request<Full<Bytes>>),
-    /// The bytes as they stand.
-    Lean(&'p Rendered),
-}
-
-impl Prepared {
-    /// The entries of the mix, rendered before anything is measured.
-    pub fn new(codec: Codec, rendered: Vec<Rendered>) -> Self {
-        Prepared { codec, rendered }
-    }
-
-    /// Entry `entry` of the mix.
-    pub fn request(&self, entry: usize) -> Request<'_> {
-        let rendered = &self.rendered[entry];
-        match self.codec {
-            Codec::Hyper => Request::Hyper(rendered.request()),
-            Codec::Lean => Request::Lean(rendered),
-        }
-    }
-
-    /// Bytes of entry `entry` on the wire.
-    pub fn wire_len(&self, entry: usize) -> u64 {
-        self.rendered[entry].bytes.len() as u64
-    }
-}
-
 /// A lane's connection on a blocking socket.
 pub enum BlockingConn {
     /// hyper over a socket that blocks.
@@ -113,20 +75,29 @@ impl BlockingConn {
             .map_err(|e| Failure::new(ErrorKind::Connect, format!("{}: {e}", route.target)))?;
         let timeout_ns = timeout.as_nanos() as u64;
         Ok(match codec {
-            Codec::Hyper => BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?)),
+            Codec::Hyper => {
+                BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?))
+            }
             Codec::Lean => BlockingConn::Lean(lean::Blocking::new(stream, timeout_ns)),
         })
     }
 
-    /// Sends one request and reads its response until `deadline` on CLOCK_MONOTONIC.
+    /// Does what can be done for the next request before its clock starts.
+    pub fn prepare(&mut self, request: &Rendered) {
+        match self {
+            BlockingConn::Hyper(c) => c.prepare(request),
+            BlockingConn::Lean(_) => {}
+        }
+    }
+
+    /// Sends the prepared request and reads its response until `deadline` on CLOCK_MONOTONIC.
     ///
     /// # Errors
     /// See [`Failure`]; the connection is then of no further use.
-    pub fn exchange(&mut self, request: Request<'_>, deadline: u64) -> Result<Reply, Failure> {
-        match (self, request) {
-            (BlockingConn::Hyper(c), Request::Hyper(r)) => c.exchange_blocking(r, deadline),
-            (BlockingConn::Lean(c), Request::Lean(r)) => c.exchange(r, deadline),
-            _ => unreachable!("one codec makes both the connection and the request"),
+    pub fn exchange(&mut self, request: &Rendered, deadline: u64) -> Result<Reply, Failure> {
+        match self {
+            BlockingConn::Hyper(c) => c.exchange_blocking(request, deadline),
+            BlockingConn::Lean(c) => c.exchange(request, deadline),
         }
     }
 }
@@ -163,16 +134,23 @@ impl AsyncConn {
         }
     }
 
-    /// Sends one request and reads its response; the caller bounds the time.
+    /// Does what can be done for the next request before its clock starts.
+    pub fn prepare(&mut self, request: &Rendered) {
+        match self {
+            AsyncConn::Hyper(c) => c.prepare(request),
+            AsyncConn::Lean(_) => {}
+        }
+    }
+
+    /// Sends the prepared request and reads its response; the caller bounds the time.
     ///
     /// # Errors
     /// See [`Failure`]; the connection is then of no further use.
-    pub async fn exchange(&mut self, request: Request<'_>) -> Result<Reply, Failure> {
-        match (self, request) {
+    pub async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
+        match self {
             // hyper's state is large and would be part of every lane, lean ones too.
-            (AsyncConn::Hyper(c), Request::Hyper(r)) => Box::pin(c.exchange_async(r)).await,
-            (AsyncConn::Lean(c), Request::Lean(r)) => c.exchange(r).await,
-            _ => unreachable!("one codec makes both the connection and the request"),
+            AsyncConn::Hyper(c) => Box::pin(c.exchange_async(request)).await,
+            AsyncConn::Lean(c) => c.exchange(request).await,
         }
     }
 }

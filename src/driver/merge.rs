@@ -57,8 +57,7 @@ pub(super) fn add_outcomes(record: &mut TrialRecord, outcomes: &[Outcome]) -> Re
     let end = outcomes.iter().map(|o| o.window_end_ns).max().unwrap_or(0);
     record.measured_ns = end.saturating_sub(start);
     if record.measured_ns > 0 {
-        record.achieved_per_s =
-            record.completed_in_window as f64 * 1e9 / record.measured_ns as f64;
+        record.achieved_per_s = record.completed_in_window as f64 * 1e9 / record.measured_ns as f64;
     }
     record.cpu = add_cpu(outcomes);
     record.switches = add_switches(outcomes);

@@ -19,8 +19,8 @@ use crate::plan::sweep::{Sweep, Trial};
 use crate::plan::{Cell, Engine, Extent};
 use crate::protocol::{Armed, Job, Outcome, PROTOCOL_VERSION};
 use crate::record::Phase;
-use crate::record::counters::Counts;
 use crate::record::cgroup::{Cgroup, CgroupMemory};
+use crate::record::counters::Counts;
 use crate::results::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::sys::now_ns;
 use crate::units::SECOND_NS;
@@ -167,8 +167,7 @@ impl<'c> Running<'c> {
         context.limits.check(cell, context.target_kind()).map_err(|hit| hit.to_string())?;
         let spec = context.sweep.embedded_target(cell);
         let machine = &context.sweep.machine;
-        let placement =
-            cpus::split(&context.allowed_cpus, cell.cpus, machine, spec.is_some())?;
+        let placement = cpus::split(&context.allowed_cpus, cell.cpus, machine, spec.is_some())?;
         if placement.shared {
             record.flags.push("shared_cpu".into());
         }
@@ -456,8 +455,10 @@ impl<'c> Running<'c> {
 /// The target counts whole requests, warm-up included: everything answered reached it, and no
 /// more can have reached it than was started.
 fn received(record: &TrialRecord, report: &Report) -> Option<(u64, u64, u64)> {
-    let answered =
-        record.ledger.completed + record.errors.status + record.errors.body + record.warmup.completed;
+    let answered = record.ledger.completed
+        + record.errors.status
+        + record.errors.body
+        + record.warmup.completed;
     let sent = |l: &crate::results::format::Ledger| l.completed + l.failed + l.timed_out;
     let most = sent(&record.ledger) + sent(&record.warmup);
     Some((report.used.received?, answered, most))

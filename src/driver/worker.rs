@@ -3,11 +3,9 @@
 use std::fs::File;
 
 use super::pipe::{NoLine, Piped};
-use crate::protocol::{
-    Armed, Frame, FrameError, Go, Job, Outcome, PROTOCOL_VERSION, Ready, Start,
-};
-use crate::record::counters::{Counters, Counts};
+use crate::protocol::{Armed, Frame, FrameError, Go, Job, Outcome, PROTOCOL_VERSION, Ready, Start};
 use crate::record::Phase;
+use crate::record::counters::{Counters, Counts};
 
 /// One worker process.
 pub(super) struct Worker {

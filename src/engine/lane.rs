@@ -45,14 +45,7 @@ pub(super) struct Lane {
 impl Lane {
     fn new(trial: &Trial, id: u32) -> Self {
         let phase = if trial.job.plan.warmup_ns > 0 { Phase::Warmup } else { Phase::Measured };
-        Lane {
-            id,
-            phase,
-            chunk: Chunk::default(),
-            served: 0,
-            last_end: 0,
-            backoff_ns: 0,
-        }
+        Lane { id, phase, chunk: Chunk::default(), served: 0, last_end: 0, backoff_ns: 0 }
     }
 
     fn shard(&self, trial: &Trial) -> usize {
@@ -115,7 +108,7 @@ impl Lane {
         }
         let (kind, message, keep) = match result {
             Ok(reply) if trial.expects(reply.status) => {
-                let bytes = (trial.wire_len(shot.index), reply.received);
+                let bytes = (trial.request(shot.index).bytes.len() as u64, reply.received);
                 let first_byte = reply.first_byte.unwrap_or(end);
                 trial.recorder.completed(shard, shot.phase, at, first_byte, bytes, window_end);
                 return reply.keep;
@@ -226,6 +219,7 @@ impl BlockingLane {
         }
         let connection = self.connection.as_mut().expect("connected above");
         let request = trial.request(shot.index);
+        connection.prepare(request);
         let start = now_ns();
         if let Err(step) = self.lane.admit(trial, shot, start) {
             return step;
@@ -286,7 +280,12 @@ impl AsyncLane {
     }
 
     /// Sends one request and reads its response.
-    pub(super) async fn serve(&mut self, trial: &Trial, shot: &Shot, timer: Pin<&mut Timer>) -> Step {
+    pub(super) async fn serve(
+        &mut self,
+        trial: &Trial,
+        shot: &Shot,
+        timer: Pin<&mut Timer>,
+    ) -> Step {
         // An idle connection may have been closed by the target since; a task can see that.
         if shot.release.is_some()
             && let Some(connection) = &mut self.connection
@@ -313,6 +312,7 @@ impl AsyncLane {
         }
         let connection = self.connection.as_mut().expect("connected above");
         let request = trial.request(shot.index);
+        connection.prepare(request);
         let timeout = trial.job.plan.timeout_ns;
         let start = now_ns();
         if let Err(step) = self.lane.admit(trial, shot, start) {

@@ -21,9 +21,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::codec::{Prepared, Request};
 use crate::codec::socket::Route;
-use crate::plan::request::Mix;
+use crate::plan::request::{Mix, Rendered};
 use crate::plan::schedule::{Schedule, share_of};
 use crate::plan::{Engine, Extent};
 use crate::protocol::Job;
@@ -90,7 +89,7 @@ pub struct Trial {
     /// Opens when the worker has read its last figures, so that threads stay to be counted.
     pub exit_gate: Gate,
     mix: Mix,
-    prepared: Prepared,
+    rendered: Vec<Rendered>,
     claims: Claims,
     phases: OnceLock<Phases>,
     cancelled: AtomicBool,
@@ -99,7 +98,7 @@ pub struct Trial {
 
 impl Trial {
     /// Prepares a trial; makes no lane, runtime, pool or socket.
-    pub fn new(job: Job, mix: Mix, prepared: Prepared, recorder: Recorder) -> Self {
+    pub fn new(job: Job, mix: Mix, rendered: Vec<Rendered>, recorder: Recorder) -> Self {
         let planned = match job.plan.extent {
             Extent::Requests(n) => share_of(n, job.worker, job.workers),
             Extent::DurationNs(_) => u64::MAX,
@@ -111,7 +110,7 @@ impl Trial {
             start_gate: Gate::new(),
             exit_gate: Gate::new(),
             mix,
-            prepared,
+            rendered,
             phases: OnceLock::new(),
             cancelled: AtomicBool::new(false),
             pacer_cpu_ns: OnceLock::new(),
@@ -194,13 +193,8 @@ impl Trial {
         if expected.is_empty() { (200..400).contains(&status) } else { expected.contains(&status) }
     }
 
-    fn request(&self, index: u64) -> Request<'_> {
-        self.prepared.request(self.mix.pick(index))
-    }
-
-    /// Bytes that request `index` has on the wire.
-    fn wire_len(&self, index: u64) -> u64 {
-        self.prepared.wire_len(self.mix.pick(index))
+    fn request(&self, index: u64) -> &Rendered {
+        &self.rendered[self.mix.pick(index)]
     }
 
     /// Name of lane threads, short enough for the kernel's 15 characters.

@@ -226,8 +226,7 @@ impl Recorder {
             if at.end > window_end {
                 me.completed_late.fetch_add(1, Relaxed);
                 me.late_service_ns.fetch_add(service, Relaxed);
-                me.in_service_other_ns
-                    .fetch_add(window_end.saturating_sub(at.start), Relaxed);
+                me.in_service_other_ns.fetch_add(window_end.saturating_sub(at.start), Relaxed);
             }
         }
         self.counters.completed(shard, phase);
@@ -260,8 +259,7 @@ impl Recorder {
             if at.end > window_end {
                 let me = &self.shards[shard];
                 me.late_service_ns.fetch_add(service, Relaxed);
-                me.in_service_other_ns
-                    .fetch_add(window_end.saturating_sub(at.start), Relaxed);
+                me.in_service_other_ns.fetch_add(window_end.saturating_sub(at.start), Relaxed);
             }
         }
         self.counters.timed_out(shard, phase);
@@ -359,7 +357,7 @@ impl Recorder {
     pub fn in_service_ns(&self) -> u64 {
         let service: f64 = (0..self.shards.len())
             .filter_map(|s| self.histogram(s, Channel::Service))
-            .map(|h| h.to_hdr())
+            .map(AtomicHistogram::to_hdr)
             .map(|h| h.mean() * h.len() as f64)
             .sum();
         let late = self.sum(|s| &s.late_service_ns) as f64;

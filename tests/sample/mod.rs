@@ -28,6 +28,7 @@ pub(crate) fn cell(engine: Engine) -> Cell {
         offered_per_s: None,
         stack_size_bytes: engine.is_blocking().then_some(65_536),
         rayon_threads: (engine == Engine::Rayon).then_some(64),
+        body_bytes: None,
     }
 }
 
