@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use duel::driver::limits::{
     CgroupLimit, LimitHit, Limits, MAPS_PER_THREAD, Report, TargetKind, Use, raise_nofile,
@@ -245,7 +246,10 @@ fn helper_threads() {
         parked_or_starting += 1;
     }
     for _ in 0..parked_or_starting {
-        parked.recv().unwrap();
+        // A thread that std could not give its signal stack panics before it runs any of this.
+        if parked.recv_timeout(Duration::from_secs(10)).is_err() {
+            std::process::exit(1);
+        }
     }
     let started = STARTED.load(Ordering::Relaxed);
     println!("\nstarted={started} before={before} after={} {error}", count_maps());

@@ -56,6 +56,7 @@ fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
     put("offered_per_s", number(c.offered_per_s));
     put("stack_size_bytes", integer(c.stack_size_bytes));
     put("rayon_threads", integer(c.rayon_threads.map(u64::from)));
+    put("body_bytes", integer(c.body_bytes));
     for (name, count) in [
         ("trials", t.blocks),
         ("trials_valid", t.valid),

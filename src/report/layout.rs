@@ -3,7 +3,7 @@
 use super::summary::{Comparison, FailedGate, Figures, Group, Row};
 use crate::results::stats::hdr::Percentile;
 use crate::results::stats::{MIN_FOR_INTERVAL, Verdict};
-use crate::units::{Ratio, format_bytes, format_count, format_ns, format_rate};
+use crate::units::{Ratio, format_bytes, format_count, format_ns, format_rate, size_literal};
 
 /// Title of the column that says how trials ended.
 pub const STATUS: &str = "status";
@@ -34,8 +34,11 @@ pub fn heading(group: &Group) -> String {
         Some(rate) => format!("{} {} req/s", group.arrivals.name(), format_rate(rate)),
         None => "closed loop".into(),
     };
+    let body = group
+        .body_bytes
+        .map_or(String::new(), |bytes| format!(" · bodies of {}", size_literal(bytes)));
     format!(
-        "{lanes} · {} · {} · {load} · {}",
+        "{lanes} · {} · {} · {load}{body} · {}",
         plural(group.cpus.into(), "CPU"),
         group.codec.name(),
         plural(group.trials as u64, "trial")

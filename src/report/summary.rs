@@ -21,7 +21,7 @@ pub const NOISY: &str = "noisy";
 /// The label of the second copy of the baseline.
 pub const AA: &str = "aa";
 
-/// Cells of equal connections, CPUs, arrivals, rate and codec.
+/// Cells of equal connections, CPUs, arrivals, rate, body and codec.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     /// Connections.
@@ -34,6 +34,8 @@ pub struct Group {
     pub offered_per_s: Option<f64>,
     /// Who speaks HTTP.
     pub codec: Codec,
+    /// Length of the embedded target's bodies, where the sweep varies it.
+    pub body_bytes: Option<u64>,
     /// Repetitions: the most blocks that a row has.
     pub trials: usize,
     /// One a cell, by engine.
@@ -128,6 +130,7 @@ struct GroupKey {
     cpus: u32,
     /// Bits of a rate that is never negative, so that their order is that of the rates.
     rate: Option<u64>,
+    body_bytes: Option<u64>,
     total_lanes: u32,
     codec: Codec,
 }
@@ -138,6 +141,7 @@ impl GroupKey {
             arrivals: cell.arrivals,
             cpus: cell.cpus,
             rate: cell.offered_per_s.map(f64::to_bits),
+            body_bytes: cell.body_bytes,
             total_lanes: cell.total_lanes,
             codec: cell.codec,
         }
@@ -167,6 +171,7 @@ fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine) -> Group {
         arrivals: first.arrivals,
         offered_per_s: first.offered_per_s,
         codec: first.codec,
+        body_bytes: first.body_bytes,
         trials: rows.iter().map(|r| r.tally.blocks).max().unwrap_or(0),
         rows,
         reference,
