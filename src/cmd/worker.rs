@@ -332,6 +332,10 @@ impl<'t> Monitor<'t> {
             edges_ns: last.at.saturating_sub(first.at),
             cpus_idle_ns: spent.machine.as_ref().and_then(|m| self.idle_ns(m)),
             steal_ns: spent.machine.as_ref().map(|m| m.steal_ns),
+            machine_cpus: spent
+                .machine
+                .as_ref()
+                .map_or(0, |m| m.cpu_idle_ns.iter().flatten().count() as u32),
             in_service_ns: recorder.in_service_ns(),
             histograms: recorder
                 .histograms()
