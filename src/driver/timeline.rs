@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::worker::Worker;
 use crate::record::Phase;
+use crate::record::counters::Counts;
 use crate::record::usage::ProcessUse;
 use crate::results::format::TrialRecord;
 use crate::sys::thread_cpu_ns;
@@ -139,7 +140,7 @@ impl<'t> Sampler<'t> {
         let held = ProcessUse::of(worker.id()).ok();
         let cpu_ns = cpu_ns(worker.id());
         let phases = [Phase::Warmup, Phase::Measured].map(|phase| worker.counts(phase));
-        let sum = |of: fn(&crate::record::counters::Counts) -> u64| -> Option<u64> {
+        let sum = |of: fn(&Counts) -> u64| -> Option<u64> {
             phases.iter().map(|counts| counts.as_ref().map(of)).sum()
         };
         Sample {
@@ -150,7 +151,7 @@ impl<'t> Sampler<'t> {
             rss_bytes: held.map(|h| h.rss_bytes),
             cpu_ns,
             threads: held.map(|h| h.threads),
-            in_flight: sum(|c| c.in_flight()),
+            in_flight: sum(Counts::in_flight),
             completed: sum(|c| c.completed),
             cost_ns: thread_cpu_ns() - begun,
         }
