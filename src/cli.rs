@@ -31,6 +31,8 @@ pub enum Command {
     Plan(Plan),
     /// Show the results of a run directory again
     Report(Report),
+    /// Compare two run directories cell by cell; exit code 3 if the second is worse
+    Compare(Compare),
     /// Run the embedded target alone
     Target(Target),
     /// Name every limit of this machine that lanes can meet, and which binds first
@@ -161,6 +163,17 @@ pub struct Report {
     /// Print the JSON Schema of a TrialRecord
     #[arg(long)]
     pub schema: bool,
+}
+
+/// `duel compare`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// The run directory to compare with
+    #[arg(value_name = "DIR A")]
+    pub a: PathBuf,
+    /// The run directory that is judged
+    #[arg(value_name = "DIR B")]
+    pub b: PathBuf,
 }
 
 /// `duel target`.

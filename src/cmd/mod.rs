@@ -1,5 +1,6 @@
 //! Commands: glue, printing and exit codes; what they do lives in the other modules.
 
+pub mod compare;
 pub mod limits;
 pub mod plan;
 pub mod progress;
@@ -26,7 +27,7 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// A hard gate failed: the numbers are not to be believed.
     pub const INVALID: u8 = 4;
-    /// An SLO was missed.
+    /// An SLO was missed, or a figure became worse.
     pub const MISSED: u8 = 3;
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::cli::Report;
 use crate::plan::Engine;
-use crate::report::{csv, markdown, schema, table};
+use crate::report::{csv, hdr_files, markdown, schema, table};
 use crate::results::format::TrialRecord;
 use crate::results::store::{self, RunDir};
 
@@ -58,6 +58,7 @@ pub(super) fn write_files(
         markdown::render(name, records, baseline).as_bytes(),
     )?;
     store::write_atomic(&dir.join("cells.csv"), csv::render(records, baseline).as_bytes())?;
+    hdr_files::write(dir, records)?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use super::exit;
 use super::progress::{Progress, Signals};
 use crate::driver::limits::Limits;
+use crate::driver::timeline::Timeline;
 use crate::driver::trial::Context;
 use crate::driver::{cpus, host, target};
 use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target};
@@ -55,18 +56,20 @@ impl<'s> Session<'s> {
     fn new(sweep: &'s Sweep, output: &'s Output) -> anyhow::Result<Self> {
         let external = target::resolve(&sweep.target).map_err(anyhow::Error::msg)?;
         // Workers and targets inherit the driver's limit until they raise their own.
-        let context = Context {
+        let mut context = Context {
             sweep,
             plan_hash: sweep.plan_hash(),
             binary_digest: host::binary_digest().context("cannot read this binary")?,
             limits: Limits::read(),
             allowed_cpus: cpus::allowed().map_err(anyhow::Error::msg)?,
             external,
+            timeline: None,
         };
         let (dir, records) = match &output.dir {
             None => (None, vec![]),
             Some(path) => open(path, output.resume, &context)?,
         };
+        context.timeline = dir.as_ref().map(|d| Timeline::append_to(d.path())).transpose()?;
         let signals = Signals::catch().context("cannot handle signals")?;
         Ok(Session { context, output, dir, records, signals })
     }

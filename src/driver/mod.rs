@@ -4,11 +4,13 @@
 //!
 //! * [`trial`] runs one trial: limits, CPUs, targets, workers, and the six frames.
 //! * [`gates`] judges whether its numbers may be believed, and [`merge`] makes the record.
+//! * [`timeline`] samples the workers from outside while a trial runs.
 //! * [`pipe`], [`worker`] and [`target`] are the children.
 //! * [`host`] records the machine and the binary, so that a result can be placed later.
 //! * [`limits`] names every limit that a cell would hit, before it hits it.
 //! * [`cpus`] divides the CPUs between the workers and the embedded target.
 
+mod allocator;
 pub mod cpus;
 pub mod gates;
 pub mod host;
@@ -16,5 +18,6 @@ pub mod limits;
 mod merge;
 pub mod pipe;
 pub mod target;
+pub mod timeline;
 pub mod trial;
 mod worker;

@@ -14,6 +14,7 @@ use super::gates::{self, Evidence, Samples};
 use super::limits::{Limits, TargetKind};
 use super::merge::add_outcomes;
 use super::target::{Report, Targets};
+use super::timeline::{Sampler, Timeline};
 use super::worker::{NoFrame, Worker};
 use crate::plan::sweep::{Sweep, Trial};
 use crate::plan::{Cell, Engine, Extent};
@@ -52,6 +53,8 @@ pub struct Context<'s> {
     pub allowed_cpus: Vec<u32>,
     /// Addresses of an external target, resolved once.
     pub external: Option<Vec<SocketAddr>>,
+    /// Where samples of the workers go; `None` without a run directory.
+    pub timeline: Option<Timeline>,
 }
 
 /// How far a trial is, for the display.
@@ -125,8 +128,9 @@ impl Context<'_> {
             target: Default::default(),
             largest_worker: None,
             pacer: cell.arrivals.is_open().then_some(self.sweep.plan.pacer),
-            allocator: "glibc malloc".into(),
+            allocator: super::allocator::describe(),
             ready_ns: 0,
+            started_unix_ns: None,
             unavailable: BTreeMap::new(),
         }
     }
@@ -214,7 +218,9 @@ impl<'c> Running<'c> {
         for worker in &mut self.workers {
             worker.start(start)?;
         }
-        self.watch(start, watch)
+        record.started_unix_ns = unix_ns(start + self.context.sweep.plan.warmup_ns);
+        let mut sampler = self.context.timeline.as_ref().map(|t| Sampler::new(t, record, start));
+        self.watch(start, watch, &mut sampler)
     }
 
     fn spawn(&mut self, record: &mut TrialRecord, watch: &mut dyn Watch) -> Result<(), String> {
@@ -281,7 +287,12 @@ impl<'c> Running<'c> {
     }
 
     /// Samples what is in flight at jittered instants, shows progress, and collects outcomes.
-    fn watch(&mut self, start: u64, watch: &mut dyn Watch) -> Result<Vec<Outcome>, String> {
+    fn watch(
+        &mut self,
+        start: u64,
+        watch: &mut dyn Watch,
+        sampler: &mut Option<Sampler>,
+    ) -> Result<Vec<Outcome>, String> {
         let plan = &self.context.sweep.plan;
         let (warmup_ns, timeout_ns, extent) = (plan.warmup_ns, plan.timeout_ns, plan.extent);
         let window_start = start + warmup_ns;
@@ -291,6 +302,9 @@ impl<'c> Running<'c> {
         let mut cancelled = false;
         while outcomes.len() < self.workers.len() {
             let now = now_ns();
+            if let Some(sampler) = sampler {
+                sampler.look(now, &self.workers);
+            }
             let counts = self.counts(Phase::Measured);
             let part = match extent {
                 Extent::DurationNs(ns) => now.saturating_sub(window_start) as f64 / ns as f64,
@@ -467,6 +481,12 @@ fn received(record: &TrialRecord, report: &Report) -> Option<(u64, u64, u64)> {
     let sent = |l: &crate::results::format::Ledger| l.completed + l.failed + l.timed_out;
     let most = sent(&record.ledger) + sent(&record.warmup);
     Some((report.used.received?, answered, most))
+}
+
+/// An instant of CLOCK_MONOTONIC by the wall clock; `None` before 1970.
+fn unix_ns(at: u64) -> Option<u64> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some((now.as_nanos() as u64 + at).saturating_sub(now_ns()))
 }
 
 /// Waits for a frame in short turns, so that the user can stop the trial.

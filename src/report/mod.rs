@@ -5,6 +5,7 @@
 
 pub mod compare;
 pub mod csv;
+pub mod hdr_files;
 pub mod layout;
 pub mod markdown;
 pub mod schema;

@@ -95,6 +95,9 @@ pub struct TrialRecord {
     /// From the spawn of the first worker to its `Ready`, the slowest worker.
     #[serde(default)]
     pub ready_ns: u64,
+    /// When the window began, nanoseconds since the Unix epoch; `None` when it never did.
+    #[serde(default)]
+    pub started_unix_ns: Option<u64>,
     /// Fields that are `None`, and why.
     pub unavailable: BTreeMap<String, String>,
 }

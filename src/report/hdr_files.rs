@@ -1,0 +1,219 @@
+//! The latencies of a run as files that other HdrHistogram tools read.
+//!
+//! `hdr/<cell>.hlog` is an interval log with one line a trial and histogram, tagged with the
+//! histogram's name; its times are seconds since `BaseTime`, the first window of the run.
+//! `hdr/<cell>.<histogram>.hgrm` is the percentile distribution over all trials of the cell, in
+//! the form of HdrHistogram's `outputPercentileDistribution`, which its plotter takes. Maxima in
+//! the log and values in the distribution are milliseconds; histograms hold nanoseconds.
+//!
+//! As in the tables, trials that may not be ranked stand in these files only when their cell has
+//! no others; comments in the log say which those are and which were left out.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+
+use super::summary::is_valid;
+use crate::results::format::{Distribution, Status, TrialRecord};
+use crate::results::stats::hdr;
+
+/// Directory of these files inside a run directory.
+pub const DIR: &str = "hdr";
+
+/// The unit that readers of these files expect.
+const NS_PER_MS: f64 = 1e6;
+
+/// Lines that each halving of the distance to 100 % gets in a `.hgrm`, as in HdrHistogram's tools.
+const TICKS_PER_HALF: u32 = 5;
+
+/// Why no file could be written.
+#[derive(Debug, thiserror::Error)]
+pub enum HdrFileError {
+    /// The system refused.
+    #[error("{}: cannot write: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A record whose histogram is damaged.
+    #[error("{cell} block {block}: {histogram}: {why}")]
+    Damaged {
+        /// Cell id.
+        cell: String,
+        /// Repetition.
+        block: u32,
+        /// Tag of the histogram.
+        histogram: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Every distribution of a record by the tag that it gets.
+fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 8] {
+    [
+        ("service", record.service_ns.as_ref()),
+        ("response", record.response_ns.as_ref()),
+        ("start_delay", record.start_delay_ns.as_ref()),
+        ("pacer_delay", record.pacer_delay_ns.as_ref()),
+        ("lane_wait", record.lane_wait_ns.as_ref()),
+        ("failed", record.failed_ns.as_ref()),
+        ("connect", record.connect_ns.as_ref()),
+        ("first_byte", record.first_byte_ns.as_ref()),
+    ]
+}
+
+/// Writes the files of every cell below `dir`, over those of an earlier report.
+///
+/// # Errors
+/// The first file that could not be written, or the first histogram that could not be read.
+pub fn write(dir: &Path, records: &[TrialRecord]) -> Result<(), HdrFileError> {
+    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
+    for record in records {
+        cells.entry(&record.cell.id).or_default().push(record);
+    }
+    let base = records.iter().filter_map(|r| r.started_unix_ns).min().unwrap_or(0);
+    let dir = dir.join(DIR);
+    fs::create_dir_all(&dir).map_err(|source| HdrFileError::Io { path: dir.clone(), source })?;
+    for (cell, mut trials) in cells {
+        // Readers expect intervals in the order of their times.
+        trials.sort_by_key(|r| (r.started_unix_ns, r.trial));
+        let name = file_name(cell);
+        let (log, merged) = log(cell, &trials, base)?;
+        save(dir.join(format!("{name}.hlog")), &log)?;
+        for (tag, histogram) in merged {
+            let text = percentile_distribution(&histogram);
+            save(dir.join(format!("{name}.{tag}.hgrm")), text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn save(path: PathBuf, bytes: &[u8]) -> Result<(), HdrFileError> {
+    fs::write(&path, bytes).map_err(|source| HdrFileError::Io { path, source })
+}
+
+/// A cell's id as a file name that leads to no other directory, whatever a foreign record holds.
+fn file_name(cell: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    cell.chars().map(safe).take(200).collect()
+}
+
+type Merged = BTreeMap<&'static str, Histogram<u64>>;
+
+/// The interval log of one cell, and its histograms added up over the trials.
+fn log(
+    cell: &str,
+    trials: &[&TrialRecord],
+    base_ns: u64,
+) -> Result<(Vec<u8>, Merged), HdrFileError> {
+    let mut builder = IntervalLogWriterBuilder::new();
+    builder.add_comment("[Histogram log format version 1.3]");
+    builder.add_comment(&format!("duel cell {}: nanoseconds", super::layout::clean(cell)));
+    let ranked = trials.iter().any(|r| is_valid(r));
+    for record in trials.iter().filter(|r| !is_valid(r)) {
+        builder.add_comment(&remark(record, is_shown(record, ranked)));
+    }
+    let (mut bytes, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
+    let mut writer = builder
+        .with_base_time(SystemTime::UNIX_EPOCH + Duration::from_nanos(base_ns))
+        .with_max_value_divisor(NS_PER_MS)
+        .begin_log_with(&mut bytes, &mut serializer)
+        .expect("writing to memory cannot fail");
+    let mut merged = Merged::new();
+    for record in trials.iter().filter(|r| is_shown(r, ranked)) {
+        let begun = record.started_unix_ns.unwrap_or(base_ns).saturating_sub(base_ns);
+        let (begun, lasted) =
+            (Duration::from_nanos(begun), Duration::from_nanos(record.measured_ns));
+        for (tag, distribution) in tagged(record) {
+            let Some(distribution) = distribution else { continue };
+            let damaged = |why: String| HdrFileError::Damaged {
+                cell: cell.into(),
+                block: record.block,
+                histogram: tag,
+                why,
+            };
+            let histogram = hdr::decode(&distribution.hdr).map_err(|e| damaged(e.to_string()))?;
+            writer
+                .write_histogram(&histogram, begun, lasted, Tag::new(tag))
+                .map_err(|e| damaged(e.to_string()))?;
+            add(&mut merged, tag, histogram).map_err(damaged)?;
+        }
+    }
+    Ok((bytes, merged))
+}
+
+fn add(merged: &mut Merged, tag: &'static str, next: Histogram<u64>) -> Result<(), String> {
+    match merged.get_mut(tag) {
+        Some(sum) => {
+            sum.auto(true);
+            sum.add(next).map_err(|e| e.to_string())
+        }
+        None => {
+            merged.insert(tag, next);
+            Ok(())
+        }
+    }
+}
+
+/// The rule of the tables: where no trial may be ranked, those that ran to their end are shown.
+fn is_shown(record: &TrialRecord, ranked: bool) -> bool {
+    match record.status {
+        Status::Ok => is_valid(record) || !ranked,
+        Status::Invalid => !ranked,
+        Status::Failed | Status::Interrupted => false,
+    }
+}
+
+fn remark(record: &TrialRecord, shown: bool) -> String {
+    let what = if shown { "not to be believed" } else { "left out" };
+    let why = match record.status {
+        Status::Ok => "noisy",
+        Status::Invalid => "invalid",
+        Status::Failed => "failed",
+        Status::Interrupted => "interrupted",
+    };
+    format!("{what}: block {}, {why}", record.block)
+}
+
+/// A `.hgrm`: value in milliseconds, percentile, running count and 1 ÷ (1 − percentile).
+fn percentile_distribution(histogram: &Histogram<u64>) -> String {
+    let mut text = format!(
+        "{:>12} {:>14} {:>10} {:>14}\n\n",
+        "Value", "Percentile", "TotalCount", "1/(1-Percentile)"
+    );
+    let ms = |ns: f64| ns / NS_PER_MS;
+    let mut total = 0;
+    for step in histogram.iter_quantiles(TICKS_PER_HALF) {
+        total += step.count_since_last_iteration();
+        let (value, q) = (ms(step.value_iterated_to() as f64), step.quantile_iterated_to());
+        let _ = write!(text, "{value:12.6} {q:2.12} {total:10}");
+        // The last line, at 100 %, has no fourth column in any HdrHistogram.
+        if q < 1.0 {
+            let _ = write!(text, " {:14.2}", 1.0 / (1.0 - q));
+        }
+        text.push('\n');
+    }
+    let (mean, deviation) = (ms(histogram.mean()), ms(histogram.stdev()));
+    let max = ms(histogram.max() as f64);
+    let buckets = histogram.buckets();
+    // A writer of text in memory has no errors.
+    let _ = writeln!(text, "#[Mean    = {mean:12.6}, StdDeviation   = {deviation:12.6}]");
+    let _ = writeln!(text, "#[Max     = {max:12.6}, Total count    = {:12}]", histogram.len());
+    let _ =
+        writeln!(text, "#[Buckets = {buckets:12}, SubBuckets     = {:12}]", sub_buckets(histogram));
+    text
+}
+
+/// Slots of the first bucket: the smallest power of two above twice the precision.
+fn sub_buckets(histogram: &Histogram<u64>) -> u64 {
+    (2 * 10u64.pow(u32::from(histogram.sigfig()))).next_power_of_two()
+}
