@@ -355,6 +355,15 @@ impl<'c> Running<'c> {
         self.workers.clear();
         let report = self.targets.take().map(Targets::finish);
         record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
+        if record.target.received.is_none() {
+            let why = match &report {
+                Some(report) => report.trouble.clone().unwrap_or_default(),
+                None => "the target is not duel's own".into(),
+            };
+            for field in ["received", "cpu_ns"] {
+                record.unavailable.insert(format!("target.{field}"), why.clone());
+            }
+        }
         let outcomes = result?;
         add_outcomes(record, &outcomes)?;
         self.note_kernel_memory(record);
