@@ -1,4 +1,36 @@
 //! duel: the same HTTP requests through threads and through tasks, and what each cost.
+//!
+//! # Map of the code
+//!
+//! Data flows one way: `config → plan → driver ⇢ worker: engine → record ⇢ driver → results →
+//! report`. The two dotted arrows are [`protocol`], six frames between two processes.
+//!
+//! | module | what it knows | what it must not know |
+//! |---|---|---|
+//! | [`cli`], [`cmd`] | arguments, printing, exit codes | how anything is measured |
+//! | [`config`] | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
+//! | [`plan`] | cells and their order, arrivals, the request mix: pure, seeded | processes, clocks |
+//! | [`protocol`] | THE SEAM between driver and worker | either side |
+//! | [`driver`] | processes, limits, CPUs, gates; one trial at a time | what is inside a worker |
+//! | [`engine`] | lanes under five engines | TOML, paths, statistics |
+//! | [`codec`] | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
+//! | [`record`] | histograms, counters, CPU and memory of a process | what they are compared with |
+//! | [`target`] | the embedded server and its virtual queue | who calls |
+//! | [`results`] | the TrialRecord, the run directory, statistics of trials | how they are shown |
+//! | [`report`] | tables, files, pages, made from records | processes, measuring |
+//! | [`sys`] | the few system calls that have no safe form | everything else |
+//!
+//! A reader in a hurry: [`driver::trial`] runs a trial, `engine/threads.rs` and `engine/tokio.rs`
+//! are the two sides of the question, `engine/lane.rs` is what both share, and
+//! [`results::format`] says what comes out.
+//!
+//! # What holds everywhere
+//!
+//! * Nothing allocates on the recording path, and the recorder's memory depends on neither engine
+//!   nor lanes.
+//! * The intended start of a request of an open loop travels with it; nothing is corrected later.
+//! * Failure is a row, never a missing row; a ledger that does not balance is never written.
+//! * What could not be measured is `null` and named, never a zero.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

@@ -161,6 +161,8 @@ pub struct Outcome {
     pub cpus_idle_ns: Option<u64>,
     /// Steal time of the whole machine between them.
     pub steal_ns: Option<u64>,
+    /// CPUs of the machine that those times are of.
+    pub machine_cpus: u32,
     /// Σ over requests of the time in service inside the window, for Little's law.
     pub in_service_ns: u64,
     /// Histograms by field name of the record (`service_ns`, …), HdrHistogram V2 deflated base64.

@@ -12,6 +12,7 @@ use crate::driver::limits::Limits;
 use crate::driver::trial::Context;
 use crate::driver::{cpus, host, target};
 use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target};
+use crate::record::usage::ProcessUse;
 use crate::results::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
 use crate::results::store::{self, PlanJson, RunDir, Versions};
 use crate::units::{format_count, format_ns};
@@ -112,7 +113,12 @@ impl<'s> Session<'s> {
         }
         if let Some(dir) = &self.dir {
             super::report::write_files(dir.path(), &sweep.name, &self.records, sweep.baseline)?;
-            eprintln!("duel: results in {}", dir.path().display());
+            let peak = ProcessUse::read().map_or(0, |u| u.peak_rss_bytes) as f64;
+            eprintln!(
+                "duel: results in {} (the driver's own peak memory: {})",
+                dir.path().display(),
+                crate::units::format_bytes(peak)
+            );
         }
         let misses = sweep.slo.as_ref().map_or(vec![], |slo| missed(slo, &self.records));
         for miss in &misses {

@@ -20,7 +20,7 @@ use crate::protocol::{Armed, Frame, FrameError, Job, Outcome, PROTOCOL_VERSION, 
 use crate::record::counters::{Counters, Counts};
 use crate::record::usage::{Edge, MachineTime, ProcessUse, Usage, reset_hwm};
 use crate::record::{Phase, Recorder, latency};
-use crate::results::format::{Ledger, Memory, MinMax};
+use crate::results::format::{Ledger, Memory, MinMax, Switches};
 use crate::sys::{now_ns, sleep_until_ns};
 
 /// More shards than this gain nothing: they only cost memory and time to merge.
@@ -199,6 +199,8 @@ struct Reading {
     usage: Usage,
     ended: u64,
     at: u64,
+    /// The monitor's own switches, which no lane caused.
+    own: Switches,
 }
 
 impl<'t> Monitor<'t> {
@@ -214,11 +216,11 @@ impl<'t> Monitor<'t> {
         match edge {
             Edge::Start => {
                 let usage = Usage::read(edge);
-                Reading { usage, ended: ended(), at: now_ns() }
+                Reading { usage, ended: ended(), at: now_ns(), own: Usage::own_switches() }
             }
             Edge::End => {
                 let (ended, at) = (ended(), now_ns());
-                Reading { usage: Usage::read(edge), ended, at }
+                Reading { usage: Usage::read(edge), ended, at, own: Usage::own_switches() }
             }
         }
     }
@@ -330,6 +332,10 @@ impl<'t> Monitor<'t> {
             edges_ns: last.at.saturating_sub(first.at),
             cpus_idle_ns: spent.machine.as_ref().and_then(|m| self.idle_ns(m)),
             steal_ns: spent.machine.as_ref().map(|m| m.steal_ns),
+            machine_cpus: spent
+                .machine
+                .as_ref()
+                .map_or(0, |m| m.cpu_idle_ns.iter().flatten().count() as u32),
             in_service_ns: recorder.in_service_ns(),
             histograms: recorder
                 .histograms()
@@ -337,7 +343,13 @@ impl<'t> Monitor<'t> {
                 .map(|(name, histogram)| (name.clone(), latency::encode(histogram)))
                 .collect(),
             cpu,
-            switches: spent.switches,
+            switches: Switches {
+                voluntary: without(spent.switches.voluntary, first.own, last.own, |s| s.voluntary),
+                involuntary: without(spent.switches.involuntary, first.own, last.own, |s| {
+                    s.involuntary
+                }),
+                ..spent.switches
+            },
             memory: self.memory(&mut unavailable),
             threads_peak: self.seen.iter().map(|u| u.threads).max().unwrap_or(0),
             fds_peak: self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0),
@@ -373,4 +385,9 @@ impl<'t> Monitor<'t> {
             ..Memory::default()
         }
     }
+}
+
+/// Switches of the process less those of the monitor between the same edges.
+fn without(all: u64, then: Switches, now: Switches, part: impl Fn(Switches) -> u64) -> u64 {
+    all.saturating_sub(part(now).saturating_sub(part(then)))
 }

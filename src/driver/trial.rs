@@ -33,6 +33,8 @@ const PATIENCE_NS: u64 = 20 * SECOND_NS;
 const LEAD_NS: u64 = 5_000_000;
 /// Mean time between two in-flight samples.
 const SAMPLE_NS: u64 = 8_000_000;
+/// Resolution of the kernel's idle and steal times: what one reading may be off by.
+const TICK_NS: u64 = 10_000_000;
 /// Time between two calls of the progress display.
 const SHOW_NS: u64 = 100_000_000;
 
@@ -444,8 +446,9 @@ impl<'c> Running<'c> {
         let on_cpus = edges_ns * cpus;
         let idle = outcomes.iter().filter_map(|o| o.cpus_idle_ns).max();
         let steal = outcomes.iter().filter_map(|o| o.steal_ns).max();
+        let machine_cpus = outcomes.iter().map(|o| u64::from(o.machine_cpus)).max().unwrap_or(1);
         let foreign = idle.map(|idle| {
-            let known = idle + record.cpu.total_ns + steal.unwrap_or(0);
+            let known = idle + record.cpu.total_ns + steal.unwrap_or(0) + TICK_NS * cpus;
             (on_cpus.saturating_sub(known), on_cpus)
         });
         let started: u64 = outcomes.iter().map(|o| o.started_in_window).sum();
@@ -462,7 +465,7 @@ impl<'c> Running<'c> {
             cpu: open.then_some((record.cpu.total_ns, on_cpus)),
             in_flight: self.in_flight,
             in_service_mean: in_service as f64 / record.measured_ns.max(1) as f64,
-            steal: steal.map(|s| (s, edges_ns * self.context.allowed_cpus.len().max(1) as u64)),
+            steal: steal.map(|s| (s.saturating_sub(TICK_NS), edges_ns * machine_cpus)),
             // On shared CPUs the target's own work is no noise, and is no stranger's.
             foreign: foreign.filter(|_| !self.placement.shared),
         }

@@ -1,7 +1,7 @@
 //! Releases the requests of an open loop at their intended starts.
 //!
-//! `precise`: a thread of its own sleeps until each absolute instant with a timer slack of 1 ns,
-//! under every engine. `native`: the engine's own timer, which is the plain sleep of a thread
+//! `precise`: a thread of its own waits for each absolute instant, under every engine; see
+//! [`Sleeper`]. `native`: the engine's own timer, which is the plain sleep of a thread
 //! here and tokio's wheel in [`super::tokio`].
 
 use super::{Release, Shot, Trial};
@@ -9,6 +9,7 @@ use crate::plan::Pacer;
 use crate::plan::schedule::Schedule;
 use crate::record::Phase;
 use crate::sys::{now_ns, sleep_until_ns, thread_cpu_ns};
+use crate::units::SECOND_NS;
 
 /// The shots of this worker in order, each with its intended start; not released yet.
 pub(super) fn shots(trial: &Trial) -> impl Iterator<Item = (u64, Shot)> + use<> {
@@ -37,10 +38,7 @@ pub(super) fn release(intended: u64, shot: Shot) -> Shot {
 /// Waits for each intended start on the calling thread and hands the shot to `send`, until the
 /// schedule ends or the trial is stopped. Call it after the start gate has opened.
 pub(super) fn pace(trial: &Trial, mut send: impl FnMut(Shot)) {
-    if trial.job.plan.pacer == Pacer::Precise {
-        // Without it the kernel may deliver a wake-up 50 µs late to batch it with others.
-        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-    }
+    let mut sleeper = Sleeper::new(trial);
     let mut cpu_at_window = None;
     for (intended, shot) in shots(trial) {
         if trial.is_cancelled() {
@@ -49,11 +47,55 @@ pub(super) fn pace(trial: &Trial, mut send: impl FnMut(Shot)) {
         if shot.phase == Phase::Measured && cpu_at_window.is_none() {
             cpu_at_window = Some(thread_cpu_ns());
         }
-        if now_ns() < intended {
-            sleep_until_ns(intended);
-        }
+        sleeper.wait(intended);
         send(release(intended, shot));
     }
     let used = cpu_at_window.map_or(0, |before| thread_cpu_ns() - before);
     let _ = trial.pacer_cpu_ns.set(used);
+}
+
+/// Longest time that a wait ends in spinning.
+const LEAD_MOST_NS: u64 = 60_000;
+/// Mean gap between releases from which spinning costs under a tenth of a CPU, and mostly under a
+/// thirtieth, since a wake-up is late by some 30 µs.
+const LEAD_FROM_GAP_NS: u64 = 10 * LEAD_MOST_NS;
+
+/// Sleeps until absolute instants, and learns by how much the kernel wakes it late.
+///
+/// A sleep on the high-resolution timer with a slack of 1 ns wakes tens of microseconds late on a
+/// virtual machine. Where releases are rare enough the sleeper asks to be woken that much earlier
+/// and spins the rest; where they are frequent it does not, since lanes need the CPU more.
+pub(super) struct Sleeper {
+    /// How much earlier than wanted to wake; `None` where the wait never spins.
+    lead_ns: Option<u64>,
+}
+
+impl Sleeper {
+    pub(super) fn new(trial: &Trial) -> Self {
+        let plan = &trial.job.plan;
+        if plan.pacer == Pacer::Native {
+            return Sleeper { lead_ns: None };
+        }
+        // Without it the kernel may deliver a wake-up 50 µs late to batch it with others.
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        let rate = plan.offered_per_s.unwrap_or(0.0) / f64::from(trial.job.workers);
+        let rare = rate * LEAD_FROM_GAP_NS as f64 <= SECOND_NS as f64;
+        Sleeper { lead_ns: rare.then_some(0) }
+    }
+
+    /// Waits until `at` on CLOCK_MONOTONIC; returns at once when it has passed.
+    pub(super) fn wait(&mut self, at: u64) {
+        let early = at - self.lead_ns.unwrap_or(0).min(at);
+        if now_ns() < early {
+            sleep_until_ns(early);
+            if let Some(lead) = &mut self.lead_ns {
+                // A moving average over some eight wake-ups, plus a half for their spread.
+                let late = (now_ns().saturating_sub(early) * 3 / 2).min(LEAD_MOST_NS);
+                *lead = (*lead * 7 + late) / 8;
+            }
+        }
+        while self.lead_ns.is_some() && now_ns() < at {
+            std::hint::spin_loop();
+        }
+    }
 }

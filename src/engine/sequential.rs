@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::lane::{BlockingLane, Step};
 use super::{Release, Trial, pacer};
-use crate::sys::{now_ns, sleep_until_ns};
+use crate::sys::now_ns;
 
 pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
     trial.progress.expect(1);
@@ -24,13 +24,13 @@ pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
 /// The lane paces itself: a request whose time came while the lane was busy was due, and so
 /// released, at its intended start; it waited for the lane, not for the pacer.
 fn run_open(trial: &Trial, lane: &mut BlockingLane) {
-    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    let mut sleeper = pacer::Sleeper::new(trial);
     for (intended, shot) in pacer::shots(trial) {
         if trial.is_cancelled() {
             return;
         }
         let shot = if now_ns() < intended {
-            sleep_until_ns(intended);
+            sleeper.wait(intended);
             pacer::release(intended, shot)
         } else {
             super::Shot { release: Some(Release { intended, released: intended }), ..shot }

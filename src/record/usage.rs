@@ -104,6 +104,16 @@ impl Usage {
         Usage { clocks: first.unwrap_or_else(Clocks::read), waits, machine }
     }
 
+    /// Switches of the calling thread so far: what a monitor adds to its process by looking.
+    pub fn own_switches() -> Switches {
+        let read = getrusage(UsageWho::RUSAGE_THREAD);
+        read.map_or(Switches::default(), |usage| Switches {
+            voluntary: usage.voluntary_context_switches() as u64,
+            involuntary: usage.involuntary_context_switches() as u64,
+            migrations: None,
+        })
+    }
+
     /// What was used since an earlier reading.
     pub fn since(&self, earlier: &Usage) -> Spent {
         let (now, then) = (&self.clocks, &earlier.clocks);

@@ -241,7 +241,7 @@ pub struct Cpu {
     pub machine_busy_ns: Option<u64>,
 }
 
-/// Context switches of all threads.
+/// Context switches of all threads but the worker's monitor, which runs no lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switches {
     /// A thread gave the CPU up.
