@@ -81,7 +81,7 @@ fn the_shell_is_told_of_wrong_usage() {
     for arguments in [&["run"][..], &["report"], &["dance"], &["try", "x", "-n", "1", "-d", "1s"]] {
         let out = output(&mut duel(arguments));
         assert_eq!(out.status.code(), Some(2), "{arguments:?}");
-        assert!(text(&out).1.contains("Usage: duel") , "{arguments:?}: {}", text(&out).1);
+        assert!(text(&out).1.contains("Usage: duel"), "{arguments:?}: {}", text(&out).1);
     }
     let version = output(&mut duel(&["--version"]));
     assert!(text(&version).0.starts_with(concat!("duel ", env!("CARGO_PKG_VERSION"))));

@@ -17,7 +17,9 @@ const REQUESTS: u64 = 4;
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A server that plays one part to every connection, on threads that end with the test.
-fn serve(play: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> SocketAddr {
+fn serve(
+    play: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     let address = listener.local_addr().expect("it is bound");
     let play = Arc::new(play);
@@ -92,7 +94,11 @@ fn balanced(done: &Done) -> &[TrialRecord] {
         assert_histograms(r);
         assert_eq!(r.ledger.planned, REQUESTS, "{}", r.cell.id);
         assert_eq!(r.ledger.unsent, 0, "{}", r.cell.id);
-        assert!(r.memory.peak_rss_bytes < r.memory.baseline_rss_bytes + (16 << 20), "{}", r.cell.id);
+        assert!(
+            r.memory.peak_rss_bytes < r.memory.baseline_rss_bytes + (16 << 20),
+            "{}",
+            r.cell.id
+        );
     }
     &done.records
 }
@@ -101,9 +107,18 @@ fn balanced(done: &Done) -> &[TrialRecord] {
 fn all_fail(done: &Done, column: fn(&Errors) -> u64, name: &str) {
     for r in balanced(done) {
         let id = &r.cell.id;
-        assert_eq!(column(&r.errors), REQUESTS, "{id}: all in {name}: {:?} {:?}", r.errors, r.error);
+        assert_eq!(
+            column(&r.errors),
+            REQUESTS,
+            "{id}: all in {name}: {:?} {:?}",
+            r.errors,
+            r.error
+        );
         let told = r.error.as_deref().unwrap_or_default();
-        assert!(told.starts_with(&format!("nothing completed; first {name} error: ")), "{id}: {told}");
+        assert!(
+            told.starts_with(&format!("nothing completed; first {name} error: ")),
+            "{id}: {told}"
+        );
     }
     assert_eq!(done.code, 1, "nothing completed; {}", done.stderr);
 }
@@ -113,7 +128,11 @@ fn all_time_out(done: &Done, timeout: Duration) {
     let timeout = timeout.as_nanos() as u64;
     for r in balanced(done) {
         let id = &r.cell.id;
-        assert_eq!(r.ledger.timed_out, REQUESTS, "{id}: {:?} {:?} {:?}", r.ledger, r.errors, r.error);
+        assert_eq!(
+            r.ledger.timed_out, REQUESTS,
+            "{id}: {:?} {:?} {:?}",
+            r.ledger, r.errors, r.error
+        );
         let service = r.service_ns.as_ref().expect("timed out requests are in it");
         // The histogram keeps three digits.
         assert!(service.min >= timeout - timeout / 1000, "{id}: gave up after {}", service.min);
@@ -386,9 +405,14 @@ fn every_second_connection_breaks_and_the_others_serve() {
     });
     for plan in ["", "arrivals = 'constant'"] {
         let rate = if plan.is_empty() { "" } else { "rates = [200]\n" };
-        let done = sweep(address, &format!("timeout = '5s'\n{plan}"), &format!("\n{rate}{ALL}")).run();
+        let done =
+            sweep(address, &format!("timeout = '5s'\n{plan}"), &format!("\n{rate}{ALL}")).run();
         for r in balanced(&done) {
-            assert_eq!(r.errors.read, r.ledger.failed, "{}: {:?} {:?}", r.cell.id, r.errors, r.error);
+            assert_eq!(
+                r.errors.read, r.ledger.failed,
+                "{}: {:?} {:?}",
+                r.cell.id, r.errors, r.error
+            );
         }
         let completed: u64 = done.records.iter().map(|r| r.ledger.completed).sum();
         assert!(completed > 0, "half of the connections serve: {}", done.stderr);

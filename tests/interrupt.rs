@@ -109,8 +109,7 @@ fn started(worker: u32) -> Option<u64> {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    for (first, second, code) in
-        [(Signal::INT, Signal::INT, 130), (Signal::INT, Signal::TERM, 143)]
+    for (first, second, code) in [(Signal::INT, Signal::INT, 130), (Signal::INT, Signal::TERM, 143)]
     {
         let sweep = endless();
         let mut driver = spawn(&sweep);
@@ -132,7 +131,8 @@ fn a_second_signal_ends_at_once() {
 fn pending(pid: u32, signal: Signal) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let bit = 1u64 << (signal.as_raw() - 1);
-    let masks = status.lines().filter_map(|l| l.strip_prefix("ShdPnd:").or(l.strip_prefix("SigPnd:")));
+    let masks =
+        status.lines().filter_map(|l| l.strip_prefix("ShdPnd:").or(l.strip_prefix("SigPnd:")));
     masks.filter_map(|m| u64::from_str_radix(m.trim(), 16).ok()).any(|m| m & bit != 0)
 }
 

@@ -17,7 +17,7 @@ fn sweep(target: &str, plan: &str, sweep: &str) -> Sweep {
     Sweep::new(&format!("{TARGET}{target}\n[plan]\n{plan}\n[sweep]\n{sweep}\n"))
 }
 
-/// Length of `GET / HTTP/1.1` with its Host, as the job for that port renders it.
+/// Lanes that the row really had.
 fn lanes_of(r: &TrialRecord) -> u64 {
     match r.cell.engine {
         Engine::Sequential => u64::from(r.cell.processes),
@@ -54,7 +54,9 @@ fn assert_nulls_are_named(r: &TrialRecord) {
         // The cell holds axes that do not apply, gates those that were not decided.
         match value {
             Value::Object(part) if key != "cell" => {
-                nulls.extend(part.iter().filter(|(_, v)| v.is_null()).map(|(k, _)| format!("{key}.{k}")));
+                nulls.extend(
+                    part.iter().filter(|(_, v)| v.is_null()).map(|(k, _)| format!("{key}.{k}")),
+                );
             }
             Value::Null => nulls.push(key.clone()),
             _ => {}
@@ -158,7 +160,8 @@ fn first_address(server: &mut std::process::Child) -> String {
         });
     }
     loop {
-        let line = receive.recv_timeout(common::PATIENCE).expect("the target says where it listens");
+        let line =
+            receive.recv_timeout(common::PATIENCE).expect("the target says where it listens");
         let at = line.find("127.0.0.1:").map(|at| &line[at..]);
         if let Some(address) = at {
             let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
@@ -211,7 +214,8 @@ fn an_open_loop_with_a_warm_up_keeps_the_phases_apart() {
 
 #[test]
 fn two_workers_and_two_targets_share_the_plan() {
-    let sweep = sweep("processes = 2", "requests = 41", &format!("processes = [2]\nlanes = [3]{ALL}"));
+    let sweep =
+        sweep("processes = 2", "requests = 41", &format!("processes = [2]\nlanes = [3]{ALL}"));
     for r in sweep.run().all_ok(10) {
         assert_clean(r, 41);
         assert_eq!(r.target.processes, 2, "{}", r.cell.id);
@@ -229,8 +233,10 @@ fn large_bodies_one_server_and_other_methods() {
     let rows = done.all_ok(10);
     for r in rows {
         assert_clean(r, 30);
-        assert!(r.bytes.received > 20 * 256 * 1024, "{}: {:?}", r.cell.id, r.bytes);
-        assert!(r.bytes.received < 30 * 257 * 1024, "{}: a HEAD has no body", r.cell.id);
+        // The seed decides which are HEADs: the same for all, some but not all.
+        let bodies = r.bytes.received / (256 << 10);
+        assert!((10..30).contains(&bodies), "{}: {bodies} bodies", r.cell.id);
+        assert_eq!(bodies, rows[0].bytes.received / (256 << 10), "{}: the same mix", r.cell.id);
         // One at a time: thirty services of 2 ms each stand one after another.
         assert!(r.measured_ns >= 60_000_000, "{}: {} ns", r.cell.id, r.measured_ns);
     }
@@ -261,7 +267,8 @@ fn answers_with_status_500_are_status_errors() {
 
 #[test]
 fn resume_runs_exactly_what_is_missing() {
-    let run = sweep("", "requests = 10", "engines = ['threads', 'tokio']\nlanes = [1, 2]\ntrials = 3");
+    let run =
+        sweep("", "requests = 10", "engines = ['threads', 'tokio']\nlanes = [1, 2]\ntrials = 3");
     let all = run.run();
     all.all_ok(12);
     let path = run.dir().join("trials.jsonl");
@@ -289,7 +296,8 @@ fn resume_runs_exactly_what_is_missing() {
 
 #[test]
 fn a_plan_says_what_would_run() {
-    let run = sweep("", "duration = '1s'", "engines = ['threads', 'tokio']\nlanes = [4, 8]\ntrials = 2");
+    let run =
+        sweep("", "duration = '1s'", "engines = ['threads', 'tokio']\nlanes = [4, 8]\ntrials = 2");
     let out = output(duel(&["plan"]).arg(run.config()));
     let (shown, _) = text(&out);
     assert!(out.status.success() && shown.contains("8 trials"), "{shown}");

@@ -32,7 +32,8 @@ fn free_port() -> u16 {
 
 /// Whether a program is missing; a failure where the real servers are required.
 fn skipped(program: &str) -> bool {
-    let version = Command::new(program).arg(if program == "nginx" { "-v" } else { "--version" }).output();
+    let version =
+        Command::new(program).arg(if program == "nginx" { "-v" } else { "--version" }).output();
     if version.is_ok_and(|o| o.status.success()) {
         return false;
     }

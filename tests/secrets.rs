@@ -129,7 +129,9 @@ fn failures_tell_no_secret() {
     assert_directory_clean(&sweep.dir());
     // A config that is refused for another reason, a secret in the same table or on that line.
     for broken in [
-        format!("[[plan.request]]\nheaders = {{ authorization = 'Bearer {LITERAL}', 'a b' = '1' }}"),
+        format!(
+            "[[plan.request]]\nheaders = {{ authorization = 'Bearer {LITERAL}', 'a b' = '1' }}"
+        ),
         format!("[[plan.request]]\nheaders = {{ authorization = \"{LITERAL}\\n\" }}"),
         format!("[[plan.request]]\nheaders = {{ authorization = ['{LITERAL}'] }}"),
         format!("[[plan.request]]\nheaders = 'authorization: {LITERAL}'"),
@@ -163,7 +165,10 @@ fn arguments_tell_no_secret() {
     let authorization = format!("Authorization: Bearer {LITERAL}");
     let mut command = duel(&["try", &url, "-n", "4", "-c", "1", "-m", "POST"]);
     command.args(["-H", &authorization, "--header=Cookie: id=$DUEL_TEST_SECRET"]);
-    command.args(["-H", "x-token: $DUEL_TEST_SECRET", "-b", BODY]).arg("--out").arg(&dir);
+    command
+        .args(["-H", "x-token: $DUEL_TEST_SECRET", "-b", "$DUEL_TEST_BODY"])
+        .arg("--out")
+        .arg(&dir);
     let (code, _, stderr) = assert_quiet(&mut command);
     assert_eq!(code, Some(0), "{stderr}");
     assert_directory_clean(&dir);
@@ -174,6 +179,8 @@ fn arguments_tell_no_secret() {
     let set = format!("plan.request=[{{ headers = {{ authorization = '{LITERAL}' }} }}]");
     command.args(["--set", &set, "--set", "plan.requests=none"]);
     assert_eq!(assert_quiet(&mut command).0, Some(2));
+    let torn = format!("plan.request=[{{ headers = {{ authorization = '{LITERAL}' }}]");
+    assert_eq!(assert_quiet(Sweep::new("name = 'x'").command().args(["--set", &torn])).0, Some(2));
     let sweep = Sweep::new("[plan]\nrequests = 2\n[sweep]\nengines = ['threads']\ntrials = 1");
     assert_eq!(assert_quiet(sweep.command().args(["--set", &set])).0, Some(0));
     assert_directory_clean(&sweep.dir());

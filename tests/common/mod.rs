@@ -30,11 +30,8 @@ pub(crate) fn duel<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Command {
 
 /// Runs to the end; a command that hangs is killed and fails the test.
 pub(crate) fn output(command: &mut Command) -> Output {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let stdout = drain(child.stdout.take().expect("piped"));
     let stderr = drain(child.stderr.take().expect("piped"));
     let status = wait(&mut child);
