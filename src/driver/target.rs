@@ -115,6 +115,8 @@ impl Targets {
                 Ok(report) => {
                     sum.received += report.received;
                     sum.cpu_ns += report.cpu_ns;
+                    sum.queue_ns_total += report.queue_ns_total;
+                    sum.service_ns_total += report.service_ns_total;
                 }
                 Err(why) => trouble = Some(why),
             }
@@ -125,6 +127,8 @@ impl Targets {
             processes,
             received: known.then_some(sum.received),
             cpu_ns: known.then_some(sum.cpu_ns),
+            queue_ns_total: known.then_some(sum.queue_ns_total),
+            service_ns_total: known.then_some(sum.service_ns_total),
         };
         Report { used, trouble }
     }

@@ -56,6 +56,10 @@ pub fn columns(group: &Group) -> Vec<Column> {
         let cells = group.rows.iter().map(|r| figure(r, cell)).collect();
         columns.push(Column { title: title.into(), number: true, cells });
     };
+    let any = |has: fn(&Figures) -> bool| group.rows.iter().flat_map(|r| &r.figures).any(has);
+    if any(|f| f.elapsed_ns.is_some()) {
+        add("elapsed", &|f| f.elapsed_ns.map_or_else(dash, format_ns));
+    }
     add("achieved\nreq/s", &|f| format_rate(f.achieved_per_s));
     if group.arrivals.is_open() {
         add("response\np50", &|f| percentile(f.response.p50));
@@ -69,6 +73,9 @@ pub fn columns(group: &Group) -> Vec<Column> {
     add("CPU\na request", &|f| f.cpu_per_request_ns.map_or_else(dash, format_ns));
     add("peak\nmemory", &|f| format_bytes(f.memory_bytes));
     add("memory\na lane", &|f| format_bytes(f.memory_per_lane_bytes));
+    if any(|f| f.kernel_bytes.is_some()) {
+        add("+ kernel\na lane", &|f| f.kernel_per_lane_bytes.map_or_else(dash, format_bytes));
+    }
     add("switches\na request", &switches);
     add("threads", &|f| format_count(f.threads.round() as u64));
     if let Some(name) = compared_with(group) {

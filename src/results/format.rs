@@ -301,6 +301,12 @@ pub struct TargetUse {
     pub received: Option<u64>,
     /// Its processor time; `None` when it is external.
     pub cpu_ns: Option<u64>,
+    /// Sum of the requests' waits for a free server; `None` when it is external.
+    #[serde(default)]
+    pub queue_ns_total: Option<u64>,
+    /// Sum of the service times drawn; `None` when it is external.
+    #[serde(default)]
+    pub service_ns_total: Option<u64>,
 }
 
 /// The largest share of any one worker.

@@ -15,6 +15,9 @@ pub struct Figures {
     pub ledger: Ledger,
     /// Median of the achieved load, requests per second.
     pub achieved_per_s: f64,
+    /// Median length of the window where the plan's requests decided it, in nanoseconds; `None`
+    /// where the plan itself did, so that every trial has the same.
+    pub elapsed_ns: Option<f64>,
     /// Service time.
     pub service: Percentiles,
     /// Response time; open loops.
@@ -36,6 +39,8 @@ pub struct Figures {
     pub memory_per_lane_bytes: f64,
     /// Median of the kernel memory at the plateau, in bytes, where it could be measured.
     pub kernel_bytes: Option<f64>,
+    /// The same for each connection.
+    pub kernel_per_lane_bytes: Option<f64>,
     /// Median of voluntary switches for each request; `None` if no request ended.
     pub voluntary_per_request: Option<f64>,
     /// The same for involuntary ones.
@@ -115,10 +120,16 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
         middle(&|t| requests_between_edges(t).map(|n| count(t) as f64 / n))
     };
     let memory = always(memory_bytes);
+    let kernel_bytes = middle(&|t| t.memory.kernel_bytes.map(|b| b as f64));
+    let lanes = f64::from(first.cell.total_lanes.max(1));
     let figures = Figures {
         trials: trials.len(),
         ledger,
         achieved_per_s: always(|t| t.achieved_per_s),
+        elapsed_ns: trials
+            .iter()
+            .any(|t| !t.measured_ns.is_multiple_of(1_000))
+            .then(|| always(|t| t.measured_ns as f64)),
         service: Percentiles::of(service.as_ref(), gave_up_ns),
         response: Percentiles::of(response.as_ref(), gave_up_ns),
         start_delay: Percentiles::of(start_delay.as_ref(), None),
@@ -127,8 +138,9 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
         gave_up_ns,
         cpu_per_request_ns: middle(&cpu_per_request_ns),
         memory_bytes: memory,
-        memory_per_lane_bytes: memory / f64::from(first.cell.total_lanes.max(1)),
-        kernel_bytes: middle(&|t| t.memory.kernel_bytes.map(|b| b as f64)),
+        memory_per_lane_bytes: memory / lanes,
+        kernel_bytes,
+        kernel_per_lane_bytes: kernel_bytes.map(|b| b / lanes),
         voluntary_per_request: a_request(|t| t.switches.voluntary),
         involuntary_per_request: a_request(|t| t.switches.involuntary),
         threads: always(|t| t.threads_peak as f64),
