@@ -362,7 +362,7 @@ impl<'c> Running<'c> {
                 Some(report) => report.trouble.clone().unwrap_or_default(),
                 None => "the target is not duel's own".into(),
             };
-            for field in ["received", "cpu_ns"] {
+            for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
                 record.unavailable.insert(format!("target.{field}"), why.clone());
             }
         }
