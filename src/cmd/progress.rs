@@ -24,11 +24,12 @@ impl Signals {
     /// The system refuses the handlers.
     pub fn catch() -> std::io::Result<Self> {
         let seen = Arc::new(AtomicUsize::new(0));
+        // One flag for both: a second signal ends the process, whichever came first.
+        let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
         for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
-            let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
             // Registered before the flag is set, so that only a second signal finds it armed.
             signal_hook::flag::register_conditional_shutdown(signal, code, armed.clone())?;
-            signal_hook::flag::register(signal, armed)?;
+            signal_hook::flag::register(signal, armed.clone())?;
             signal_hook::flag::register_usize(signal, seen.clone(), signal as usize)?;
         }
         Ok(Signals { seen })

@@ -201,7 +201,7 @@ fn masked_arguments() -> Vec<String> {
             let masked = if hide {
                 "***".into()
             } else if let Some((key, _)) = argument.split_once('=')
-                && (key.contains("header") || key.contains("body"))
+                && (argument.contains("header") || argument.contains("body"))
             {
                 format!("{key}=***")
             } else if argument.len() > 2

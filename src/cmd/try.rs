@@ -35,7 +35,8 @@ fn config(args: &Try) -> Result<Table, String> {
     let mut headers = Table::new();
     for header in &args.headers {
         let (name, value) =
-            header.split_once(':').ok_or_else(|| format!("-H `{header}`: write 'Name: value'"))?;
+            // The text is not repeated: what lacks its colon may be a secret all the same.
+            header.split_once(':').ok_or("-H: a header without a colon: write 'Name: value'")?;
         headers.insert(name.trim().into(), value.trim().into());
     }
     if !headers.is_empty() {

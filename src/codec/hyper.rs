@@ -132,8 +132,9 @@ impl<Io: Read + Write + Unpin> HyperConn<Io> {
             Ok(response) => response.into_parts(),
             Err(e) => return Err(classify(&e, meter, ErrorKind::Read)),
         };
-        let mut turned = false;
         poll_fn(|cx| {
+            // Forgotten from one poll to the next: something may have arrived since.
+            let mut turned = false;
             loop {
                 match Pin::new(&mut body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(_))) => {

@@ -123,7 +123,11 @@ pub(super) fn reworded(message: &str, path: &[&str]) -> String {
         // The value may be a secret: it is not repeated.
         return "headers are a table of strings, such as { accept = \"*/*\" }".into();
     }
-    let (found, allowed) = message.rsplit_once(", expected ").unwrap_or((message, ""));
+    let (mut found, allowed) = message.rsplit_once(", expected ").unwrap_or((message, ""));
+    if path == ["plan", "request"] && found.starts_with("invalid type: string") {
+        // A table that lost a bracket is read as a string, and may hold a secret.
+        found = "invalid type: string";
+    }
     for (kind, word) in [("unknown field `", "key"), ("unknown variant `", "value")] {
         if let Some(name) = found.strip_prefix(kind) {
             let name = name.strip_suffix('`').unwrap_or(name);

@@ -297,7 +297,7 @@ impl<'c> Running<'c> {
         let (warmup_ns, timeout_ns, extent) = (plan.warmup_ns, plan.timeout_ns, plan.extent);
         let window_start = start + warmup_ns;
         let mut outcomes = vec![];
-        let mut quiet = Quiet::new(timeout_ns);
+        let mut quiet = Quiet::new(timeout_ns, self.longest_gap_ns());
         let mut shown = 0;
         let mut cancelled = false;
         while outcomes.len() < self.workers.len() {
@@ -329,7 +329,10 @@ impl<'c> Running<'c> {
                 Extent::DurationNs(ns) => window_start + ns,
                 Extent::Requests(_) => window_start,
             };
-            quiet.check(now, moving + counts.ended(), next)?;
+            // Without the shared pages nothing can be seen to move.
+            if self.workers.iter().all(Worker::is_visible) {
+                quiet.check(now, moving + counts.ended(), next)?;
+            }
             let pause = SAMPLE_NS / 2 + self.jitter.next_u64() % SAMPLE_NS;
             let number = outcomes.len();
             match self.workers[number].outcome(now + pause) {
@@ -339,6 +342,13 @@ impl<'c> Running<'c> {
             }
         }
         Ok(outcomes)
+    }
+
+    /// The longest time between two arrivals that is still in order: under exponential gaps, one
+    /// that no trial of less than e^50 requests will see.
+    fn longest_gap_ns(&self) -> u64 {
+        let mean_ns = self.cell.offered_per_s.map_or(0.0, |rate| SECOND_NS as f64 / rate);
+        (50.0 * mean_ns) as u64
     }
 
     fn counts(&self, phase: Phase) -> Counts {
@@ -361,6 +371,15 @@ impl<'c> Running<'c> {
         self.workers.clear();
         let report = self.targets.take().map(Targets::finish);
         record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
+        if record.target.received.is_none() {
+            let why = match &report {
+                Some(report) => report.trouble.clone().unwrap_or_default(),
+                None => "the target is not duel's own".into(),
+            };
+            for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
+                record.unavailable.insert(format!("target.{field}"), why.clone());
+            }
+        }
         let outcomes = result?;
         add_outcomes(record, &outcomes)?;
         self.note_kernel_memory(record);
@@ -371,6 +390,9 @@ impl<'c> Running<'c> {
         }
         record.status = if outcomes.iter().any(|o| o.interrupted) {
             Status::Interrupted
+        } else if report.as_ref().is_some_and(|r| r.trouble.is_some()) {
+            // What the workers saw of half a target is kept, and is no measurement.
+            Status::Failed
         } else if gates::is_invalid(&record.gates) {
             Status::Invalid
         } else {
@@ -515,9 +537,11 @@ struct Quiet {
 }
 
 impl Quiet {
-    fn new(timeout_ns: u64) -> Self {
+    /// `gap_ns` is how long the plan itself may start nothing.
+    fn new(timeout_ns: u64, gap_ns: u64) -> Self {
         let grace = Duration::from_secs(30).as_nanos() as u64;
-        Quiet { since: now_ns(), last: 0, limit: 2 * timeout_ns + grace }
+        let limit = timeout_ns.saturating_mul(2).saturating_add(gap_ns).saturating_add(grace);
+        Quiet { since: now_ns(), last: 0, limit }
     }
 
     /// `next` is an instant up to which silence is in order.
@@ -531,5 +555,27 @@ impl Quiet {
             return Err(format!("the worker did nothing for {silence} and was given up"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_plan_is_no_dead_worker() {
+        let begun = now_ns();
+        let hour = 3600 * SECOND_NS;
+        let timeout = 5 * SECOND_NS;
+        let mut slow = Quiet::new(timeout, hour);
+        assert_eq!(slow.check(begun + hour, 0, 0), Ok(()), "a request an hour");
+        assert_eq!(slow.check(begun + 2 * hour, 1, 0), Ok(()), "and another");
+        let mut window = Quiet::new(timeout, 0);
+        assert_eq!(window.check(begun + hour, 0, begun + 2 * hour), Ok(()), "a window of silence");
+        let mut dead = Quiet::new(timeout, 0);
+        assert_eq!(dead.check(begun + 30 * SECOND_NS, 0, 0), Ok(()));
+        let error = dead.check(begun + 60 * SECOND_NS, 0, 0).unwrap_err();
+        assert!(error.contains("did nothing"), "{error}");
+        assert_eq!(Quiet::new(u64::MAX, u64::MAX).check(u64::MAX, 0, 0), Ok(()), "no overflow");
     }
 }

@@ -101,6 +101,11 @@ impl Worker {
         }
     }
 
+    /// Whether the shared page could be mapped.
+    pub(super) fn is_visible(&self) -> bool {
+        self.counters.is_some()
+    }
+
     /// The shared page, where it could be mapped.
     pub(super) fn counts(&self, phase: Phase) -> Option<Counts> {
         self.counters.as_ref().map(|c| c.read(phase))

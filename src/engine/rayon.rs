@@ -4,6 +4,7 @@
 //! slot's next job; in an open loop each release is one FIFO job, which borrows a free slot.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -69,17 +70,19 @@ fn step(trial: &Arc<Trial>, mut lane: Box<BlockingLane>) {
 }
 
 fn run_open(trial: &Arc<Trial>, pool: &ThreadPool, slots: &Arc<ArrayQueue<Box<BlockingLane>>>) {
+    // The pacer's own share keeps the count above zero until the schedule has ended.
+    let open = Arc::new(AtomicU64::new(1));
     if !trial.is_cancelled() {
         pacer::pace(trial, |shot| {
-            let (trial, slots) = (trial.clone(), slots.clone());
-            pool.spawn_fifo(move || serve(&trial, &slots, &shot));
+            let (trial, slots, open) = (trial.clone(), slots.clone(), open.clone());
+            open.fetch_add(1, Ordering::Relaxed);
+            pool.spawn_fifo(move || {
+                serve(&trial, &slots, &shot);
+                retire(&trial, &slots, &open);
+            });
         });
     }
-    // FIFO jobs spawned last run after the releases: each retires one slot.
-    for _ in 0..trial.job.lanes {
-        let (trial, slots) = (trial.clone(), slots.clone());
-        pool.spawn_fifo(move || take(&slots).ended(&trial));
-    }
+    retire(trial, slots, &open);
 }
 
 fn serve(trial: &Trial, slots: &ArrayQueue<Box<BlockingLane>>, shot: &Shot) {
@@ -89,6 +92,16 @@ fn serve(trial: &Trial, slots: &ArrayQueue<Box<BlockingLane>>, shot: &Shot) {
     let mut lane = take(slots);
     lane.serve(trial, shot);
     put(slots, lane);
+}
+
+/// Gives one share back; the last one finds every slot put back and ends them all. Jobs that end
+/// a slot each would not do: they can overtake a release that has begun and has no slot yet.
+fn retire(trial: &Trial, slots: &ArrayQueue<Box<BlockingLane>>, open: &AtomicU64) {
+    if open.fetch_sub(1, Ordering::AcqRel) == 1 {
+        while let Some(lane) = slots.pop() {
+            lane.ended(trial);
+        }
+    }
 }
 
 /// A free slot. The pool has at most as many threads as slots, so one is free or about to be.

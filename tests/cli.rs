@@ -1,0 +1,176 @@
+//! The command line: bad input is one clear line and exit code 2; limits and objectives are rows
+//! and codes.
+
+mod common;
+
+use common::{Sweep, duel, output, text};
+use duel::results::format::Status;
+
+/// Runs arguments that must be refused: code 2, nothing on standard output, one line of reason.
+fn refused(arguments: &[&str], says: &[&str]) {
+    let out = output(&mut duel(arguments));
+    let (stdout, stderr) = text(&out);
+    assert_eq!(out.status.code(), Some(2), "{arguments:?}: {stderr}");
+    assert_eq!(stdout, "", "{arguments:?}");
+    assert_eq!(stderr.trim_end().lines().count(), 1, "{arguments:?}: one line: {stderr}");
+    for part in says {
+        assert!(stderr.contains(part), "{arguments:?}: `{part}` is missing in: {stderr}");
+    }
+}
+
+#[test]
+fn a_bad_config_is_one_line_that_names_file_line_key_and_what_is_allowed() {
+    let cases: &[(&str, &[&str])] = &[
+        ("[plan]\nreqests = 5", &["x.toml:2:", "plan.reqests", "did you mean `requests`"]),
+        ("[plan]\nduration = '5 parsecs'", &["x.toml:2:", "plan.duration", "500us"]),
+        ("[plan]\nduration = 5", &["x.toml:2:", "plan.duration", "500us"]),
+        ("[sweep]\nlanes = [0]", &["x.toml:2:", "sweep.lanes"]),
+        ("[sweep]\nlanes = [-1]", &["x.toml:2:", "sweep.lanes"]),
+        ("[sweep]\nengines = []", &["x.toml:2:", "sweep.engines"]),
+        ("[sweep]\nengines = ['go']", &["x.toml:2:", "sweep.engines", "tokio-single"]),
+        ("[sweep]\ntrials = 0", &["x.toml:2:", "sweep.trials"]),
+        ("[plan]\nrequests = 0", &["x.toml:2:", "plan.requests"]),
+        ("[plan]\ntimeout = '0s'", &["x.toml:2:", "plan.timeout"]),
+        ("[plan]\narrivals = 'constant'", &["x.toml", "rates"]),
+        ("[plan]\narrivals = 'constant'\n[sweep]\nrates = [0]", &["x.toml:4:", "sweep.rates"]),
+        ("[[plan.request]]\nbody_file = 'none.bin'", &["x.toml:2:", "body_file", "none.bin"]),
+        (
+            "[[plan.request]]\nheaders = { a = '$DUEL_TEST_UNSET' }",
+            &["x.toml:2:", "DUEL_TEST_UNSET"],
+        ),
+        ("[target]\nbody = '1 furlong'", &["x.toml:2:", "target.body", "KiB"]),
+        ("[target", &["x.toml:1"]),
+        ("[target]\nurl = 'http://192.0.2.1/'", &["192.0.2.1", "loopback", "--allow"]),
+        ("[machine]\nworker_cpus = []", &["x.toml:2:", "worker_cpus"]),
+    ];
+    for (toml, says) in cases {
+        let sweep = Sweep::new(toml);
+        let config = sweep.config();
+        let dir = sweep.dir();
+        let (config, out) = (config.to_str().unwrap(), dir.to_str().unwrap());
+        refused(&["run", config, "--out", out], says);
+        assert!(!dir.exists(), "{toml}: nothing is made for a config that is refused");
+        refused(&["plan", "--job", "0", config], says);
+    }
+}
+
+#[test]
+fn bad_arguments_are_one_line() {
+    let url = "http://127.0.0.1:9/";
+    refused(&["try", "http://192.0.2.1/", "-n", "1"], &["192.0.2.1", "--allow 192.0.2.1:80"]);
+    refused(&["try", url, "--engines", "go"], &["go", "threads"]);
+    refused(&["try", url, "--engines", ""], &["engines"]);
+    refused(&["try", url, "-c", "0"], &["lanes"]);
+    refused(&["try", url, "-c", "many"], &["many"]);
+    refused(&["try", url, "-R", "0"], &["rates"]);
+    refused(&["try", url, "-d", "5"], &["duration", "500us"]);
+    refused(&["try", url, "--timeout", "never"], &["timeout"]);
+    refused(&["try", url, "-b", "@/no/such/file"], &["/no/such/file"]);
+    refused(&["try", url, "-H", "no colon"], &["Name: value"]);
+    refused(&["try", url, "-m", "GET IT"], &["method"]);
+    refused(&["try", "ftp://127.0.0.1/"], &["http://"]);
+    refused(&["try", "http://no-such-host.invalid/"], &["no-such-host.invalid"]);
+    refused(&["run", "/no/such.toml"], &["/no/such.toml"]);
+    refused(&["report", "/no/such/dir"], &["/no/such/dir"]);
+    refused(&["report", env!("CARGO_MANIFEST_DIR")], &["plan.json"]);
+    refused(&["limits", "--lanes", "some"], &["some"]);
+}
+
+#[test]
+fn the_shell_is_told_of_wrong_usage() {
+    for arguments in [&["run"][..], &["report"], &["dance"], &["try", "x", "-n", "1", "-d", "1s"]] {
+        let out = output(&mut duel(arguments));
+        assert_eq!(out.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&out).1.contains("Usage: duel"), "{arguments:?}: {}", text(&out).1);
+    }
+    let version = output(&mut duel(&["--version"]));
+    assert!(text(&version).0.starts_with(concat!("duel ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn an_overridden_key_is_checked_like_the_file() {
+    let sweep = Sweep::new("name = 'x'");
+    let config = sweep.config();
+    let config = config.to_str().unwrap();
+    let out = sweep.dir();
+    let out = out.to_str().unwrap();
+    refused(&["run", config, "--out", out, "--set", "plan.requests=none"], &["plan.requests"]);
+    refused(&["run", config, "--out", out, "--set", "plan"], &["--set"]);
+    refused(&["run", config, "--out", out, "--set", "a.b=1"], &["a"]);
+}
+
+#[test]
+fn a_run_directory_is_never_written_over() {
+    let sweep = Sweep::new("[plan]\nrequests = 1\n[sweep]\nengines = ['threads']\ntrials = 1");
+    std::fs::create_dir(sweep.dir()).unwrap();
+    std::fs::write(sweep.dir().join("mine"), "precious").unwrap();
+    let config = sweep.config();
+    let (config, dir) = (config.to_str().unwrap(), sweep.dir());
+    refused(&["run", config, "--out", dir.to_str().unwrap()], &["out"]);
+    let kept: Vec<_> = std::fs::read_dir(&dir).unwrap().collect();
+    assert_eq!(kept.len(), 1, "nothing was added: {kept:?}");
+    refused(&["run", config, "--out", dir.to_str().unwrap(), "--resume"], &["plan.json"]);
+    let file = sweep.config();
+    refused(&["run", config, "--out", file.to_str().unwrap()], &["x.toml"]);
+}
+
+const TOO_MANY: &str = "[plan]\nrequests = 10\n[sweep]\nengines = ['threads', 'tokio-single']\n\
+                        lanes = [1, 50000]\ntrials = 1\n";
+
+#[test]
+fn a_cell_beyond_a_limit_is_a_failed_row_and_the_sweep_goes_on() {
+    let done = Sweep::new(TOO_MANY).run();
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert_eq!(done.records.len(), 4, "{}", done.stderr);
+    for r in &done.records {
+        if r.cell.lanes == 1 {
+            assert_eq!(r.status, Status::Ok, "{}: {:?}", r.cell.id, r.error);
+            continue;
+        }
+        assert_eq!(r.status, Status::Failed, "{}", r.cell.id);
+        let why = r.error.as_deref().unwrap_or_default();
+        assert!(why.contains("50") && why.contains("limit") || why.contains("max"), "{why}");
+        assert!(done.stdout.contains("failed"), "{}", done.stdout);
+    }
+}
+
+#[test]
+fn a_failure_that_was_expected_is_none() {
+    let expected = "[[sweep.expect_failed]]\nengine = 'threads'\nlanes = 50000\n\
+                    [[sweep.expect_failed]]\nengine = 'tokio-single'\nlanes = 50000\n";
+    let done = Sweep::new(&format!("{TOO_MANY}{expected}")).run();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let other = "[[sweep.expect_failed]]\nengine = 'threads'\nlimit = 'no such limit'\n";
+    let done = Sweep::new(&format!("{TOO_MANY}{other}")).run();
+    assert_eq!(done.code, 1, "another limit is not the expected one; {}", done.stderr);
+}
+
+#[test]
+fn a_missed_objective_is_code_3() {
+    let config = |slo: &str| {
+        format!(
+            "[target]\nservice_time = '5ms'\n[plan]\nrequests = 20\n[sweep]\n\
+             engines = ['threads']\nlanes = [2]\ntrials = 1\n[slo]\n{slo}\n"
+        )
+    };
+    let done = Sweep::new(&config("p50 = '1ms'")).run();
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    assert!(done.stderr.contains("SLO missed"), "{}", done.stderr);
+    let done = Sweep::new(&config("p50 = '1h'\nerror_rate = 0.5")).run();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+}
+
+#[test]
+fn try_prints_records_and_keeps_nothing_unless_asked() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = duel(&["try", "http://127.0.0.1:1/", "-n", "3", "-c", "1", "--json"]);
+    let out = output(command.current_dir(home.path()));
+    assert_eq!(out.status.code(), Some(1), "nobody listens: {}", text(&out).1);
+    let (stdout, _) = text(&out);
+    assert_eq!(stdout.lines().count(), 2, "a record for each engine: {stdout}");
+    for line in stdout.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).expect("a record");
+        assert_eq!(row["errors"]["connect"], 3, "{line}");
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "try keeps nothing");
+}

@@ -1,0 +1,210 @@
+//! Signals and kills: rows are kept, books balance, nothing outlives the driver.
+
+mod common;
+
+use std::process::{Child, Stdio};
+
+use common::{Sweep, alive, assert_books, children, eventually, records, role, signal, wait};
+use duel::results::format::{Status, TrialRecord};
+use rustix::process::Signal;
+
+/// Three trials of which none ends by itself soon: `service_time` is an hour.
+fn endless() -> Sweep {
+    Sweep::new(
+        "[target]\nservice_time = '1h'\n[plan]\nrequests = 100\ntimeout = '1h'\n[sweep]\n\
+         engines = ['threads', 'tokio', 'rayon']\nlanes = [4]\ntrials = 1\n",
+    )
+}
+
+/// Two trials: whichever comes first is disturbed, the other runs to its end.
+fn two() -> Sweep {
+    Sweep::new(
+        "[target]\nservice_time = '5ms'\n[plan]\nduration = '1500ms'\ntimeout = '1s'\n[sweep]\n\
+         engines = ['threads', 'tokio']\nlanes = [4]\ntrials = 1\n",
+    )
+}
+
+fn spawn(sweep: &Sweep) -> Child {
+    sweep.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("duel starts")
+}
+
+/// The driver's child of a role, once it is there.
+fn child(driver: &Child, wanted: &str) -> u32 {
+    let mut found = None;
+    eventually(wanted, || {
+        found = children(driver.id()).into_iter().find(|p| role(*p) == wanted);
+        found.is_some()
+    });
+    found.expect("found above")
+}
+
+/// The driver's worker, once it has sockets beside its pipes: its lanes are connected.
+fn busy_worker(driver: &Child) -> u32 {
+    let pid = child(driver, "worker");
+    eventually("the worker's lanes connect", || sockets(pid) >= 4);
+    pid
+}
+
+fn sockets(pid: u32) -> usize {
+    let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
+    let links = fds.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    links.filter(|l| l.to_string_lossy().starts_with("socket:")).count()
+}
+
+fn family(driver: &Child) -> Vec<u32> {
+    children(driver.id())
+}
+
+fn assert_gone(pids: &[u32]) {
+    for pid in pids {
+        eventually(&format!("process {pid} goes with its driver"), || !alive(*pid));
+    }
+}
+
+#[test]
+fn the_first_signal_ends_the_trial_and_keeps_the_rows() {
+    for (number, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let sweep = endless();
+        let mut driver = spawn(&sweep);
+        busy_worker(&driver);
+        let family = family(&driver);
+        assert!(family.len() >= 2, "a worker and a target: {family:?}");
+        signal(driver.id(), number);
+        let status = wait(&mut driver);
+        assert_eq!(status.code(), Some(code), "{status}");
+        let rows = records(&sweep.dir());
+        assert_eq!(rows.len(), 1, "no further trial is begun");
+        assert_eq!(rows[0].status, Status::Interrupted, "{:?}", rows[0].error);
+        assert_books(&rows[0]);
+        assert_eq!(rows[0].ledger.completed, 0, "{:?}", rows[0].ledger);
+        assert!(sweep.dir().join("report.md").exists(), "the report is written all the same");
+        assert_gone(&family);
+    }
+}
+
+#[test]
+fn an_interrupted_ledger_tells_what_was_in_flight_from_what_was_not_started() {
+    let sweep = endless();
+    let mut driver = spawn(&sweep);
+    let worker = busy_worker(&driver);
+    // Requests lie in the target's sockets once all lanes have sent: the target then holds them.
+    eventually("the lanes wait for answers", || started(worker) == Some(4));
+    signal(driver.id(), Signal::INT);
+    wait(&mut driver);
+    let rows = records(&sweep.dir());
+    let ledger = rows[0].ledger;
+    assert_eq!((ledger.planned, ledger.timed_out, ledger.unsent), (100, 4, 96), "{ledger:?}");
+}
+
+/// Requests started, from the worker's page of counters.
+fn started(worker: u32) -> Option<u64> {
+    use duel::record::{Phase, counters::Counters};
+    let fds = std::fs::read_dir(format!("/proc/{worker}/fd")).ok()?;
+    let page = fds.flatten().find(|fd| {
+        std::fs::read_link(fd.path()).is_ok_and(|l| l.to_string_lossy().contains("memfd:"))
+    })?;
+    let counters = Counters::open(std::fs::File::open(page.path()).ok()?, 1).ok()?;
+    Some(counters.read(Phase::Measured).started)
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    for (first, second, code) in [(Signal::INT, Signal::INT, 130), (Signal::INT, Signal::TERM, 143)]
+    {
+        let sweep = endless();
+        let mut driver = spawn(&sweep);
+        let worker = busy_worker(&driver);
+        let family = family(&driver);
+        // A worker that is stopped cannot answer the first signal, so that only the second ends.
+        signal(worker, Signal::STOP);
+        signal(driver.id(), first);
+        eventually("the first signal is taken", || !pending(driver.id(), first));
+        assert!(driver.try_wait().unwrap().is_none(), "the first signal waits for the worker");
+        signal(driver.id(), second);
+        let status = wait(&mut driver);
+        assert_eq!(status.code(), Some(code), "{status}");
+        assert_gone(&family);
+    }
+}
+
+/// Whether a signal waits to be delivered.
+fn pending(pid: u32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let bit = 1u64 << (signal.as_raw() - 1);
+    let masks =
+        status.lines().filter_map(|l| l.strip_prefix("ShdPnd:").or(l.strip_prefix("SigPnd:")));
+    masks.filter_map(|m| u64::from_str_radix(m.trim(), 16).ok()).any(|m| m & bit != 0)
+}
+
+/// Kills a child of the first trial of [`two`], then resumes.
+fn kill(wanted: &str) -> Vec<TrialRecord> {
+    let sweep = two();
+    let mut driver = spawn(&sweep);
+    busy_worker(&driver);
+    signal(child(&driver, wanted), Signal::KILL);
+    let status = wait(&mut driver);
+    assert_eq!(status.code(), Some(1), "a trial failed: {status}");
+    let rows = records(&sweep.dir());
+    assert_eq!(rows.len(), 2, "the sweep goes on");
+    rows.iter().for_each(assert_books);
+    assert_eq!(rows[1].status, Status::Ok, "the other trial: {:?}", rows[1].error);
+    rows
+}
+
+#[test]
+fn a_killed_worker_is_a_failed_row_that_says_so() {
+    let rows = kill("worker");
+    assert_eq!(rows[0].status, Status::Failed);
+    let why = rows[0].error.as_deref().unwrap_or_default();
+    assert!(why.contains("worker 0") && why.contains("signal: 9"), "{why}");
+}
+
+#[test]
+fn a_killed_target_is_a_failed_row_that_says_so() {
+    let rows = kill("target");
+    assert_eq!(rows[0].status, Status::Failed, "numbers of half a trial are not to be believed");
+    let why = rows[0].error.as_deref().unwrap_or_default();
+    assert!(why.contains("target 0") && why.contains("signal: 9"), "{why}");
+    assert_eq!(rows[0].target.received, None, "a dead target reports nothing");
+}
+
+#[test]
+fn nothing_outlives_a_killed_driver_and_resume_completes() {
+    let sweep = two();
+    let mut driver = spawn(&sweep);
+    // The second trial is under way: the first row is safe.
+    eventually("the first row", || records_whole(&sweep).len() == 1);
+    busy_worker(&driver);
+    let family = family(&driver);
+    signal(driver.id(), Signal::KILL);
+    wait(&mut driver);
+    assert_gone(&family);
+    let first = records_whole(&sweep);
+    let done = sweep.run_with(&["--resume"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(done.records.len(), 2, "{}", done.stderr);
+    assert_eq!(done.records[0], first[0], "the first row is kept as it was");
+}
+
+/// Whole rows so far, while the driver writes.
+fn records_whole(sweep: &Sweep) -> Vec<TrialRecord> {
+    let text = std::fs::read_to_string(sweep.dir().join("trials.jsonl")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+    whole.lines().map(|l| serde_json::from_str(l).expect("a row")).collect()
+}
+
+#[test]
+fn an_interrupted_trial_is_run_again_by_resume() {
+    let sweep = two();
+    let mut driver = spawn(&sweep);
+    busy_worker(&driver);
+    signal(driver.id(), Signal::INT);
+    assert_eq!(wait(&mut driver).code(), Some(130));
+    let done = sweep.run_with(&["--resume"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let mut ok: Vec<_> =
+        done.records.iter().filter(|r| r.status == Status::Ok).map(|r| &r.cell.id).collect();
+    ok.sort();
+    ok.dedup();
+    assert_eq!(ok.len(), 2, "every trial has run to its end: {}", done.stderr);
+}

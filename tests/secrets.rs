@@ -1,0 +1,187 @@
+//! Secrets from the environment and from headers that carry them reach the target, and nothing
+//! that duel writes or prints.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use common::{Sweep, duel, output, text};
+
+const HEADER: &str = "planted-in-a-header-8c1f";
+const BODY: &str = "planted-in-a-body-5d20";
+const LITERAL: &str = "planted-in-the-file-77ab";
+
+/// Nothing that was planted stands in `text`.
+fn assert_clean(what: &str, text: &[u8]) {
+    for secret in [HEADER, BODY, LITERAL] {
+        let found = text.windows(secret.len()).any(|w| w == secret.as_bytes());
+        assert!(!found, "{what} holds {secret}: {}", String::from_utf8_lossy(text));
+    }
+}
+
+fn assert_directory_clean(dir: &Path) -> usize {
+    let mut files = 0;
+    for entry in std::fs::read_dir(dir).expect("the run directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files += assert_directory_clean(&path);
+        } else {
+            assert_clean(&path.display().to_string(), &std::fs::read(&path).expect("a file"));
+            files += 1;
+        }
+    }
+    files
+}
+
+fn with_secrets(command: &mut Command) -> &mut Command {
+    command.env("DUEL_TEST_SECRET", HEADER).env("DUEL_TEST_BODY", BODY)
+}
+
+/// Runs; neither stream may hold a secret.
+fn assert_quiet(command: &mut Command) -> (Option<i32>, String, String) {
+    let out = output(with_secrets(command));
+    assert_clean("standard output", &out.stdout);
+    assert_clean("standard error", &out.stderr);
+    let (stdout, stderr) = text(&out);
+    (out.status.code(), stdout, stderr)
+}
+
+/// A server that answers everything and keeps what it was sent.
+fn listening() -> (std::net::SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let heard = Arc::new(Mutex::new(vec![]));
+    let all = heard.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let all = all.clone();
+            std::thread::spawn(move || {
+                let mut answer = stream.try_clone().expect("a descriptor");
+                let mut reader = BufReader::new(stream);
+                loop {
+                    let (mut head, mut length) = (String::new(), 0);
+                    while !head.ends_with("\r\n\r\n") {
+                        if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    for line in head.to_ascii_lowercase().lines() {
+                        if let Some(n) = line.strip_prefix("content-length:") {
+                            length = n.trim().parse().expect("a length");
+                        }
+                    }
+                    let mut body = vec![0; length];
+                    if reader.read_exact(&mut body).is_err() {
+                        return;
+                    }
+                    all.lock().expect("no panic").extend([head.as_bytes(), &body].concat());
+                    if answer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, heard)
+}
+
+fn config(target: &str) -> String {
+    format!(
+        "name = 'x'\n{target}\n[plan]\nrequests = 10\ntimeout = '2s'\n[[plan.request]]\n\
+         method = 'POST'\nheaders = {{ x-token = '$DUEL_TEST_SECRET', \
+         authorization = 'Bearer {LITERAL}', cookie = 'id={LITERAL}' }}\n\
+         body = '$DUEL_TEST_BODY'\n[sweep]\nengines = ['threads', 'tokio']\n\
+         codecs = ['hyper', 'lean']\nlanes = [2]\ntrials = 1\n"
+    )
+}
+
+#[test]
+fn secrets_reach_the_target_and_no_output() {
+    let (address, heard) = listening();
+    let sweep = Sweep::new(&config(&format!("[target]\nurl = 'http://{address}'")));
+    let (code, _, stderr) = assert_quiet(&mut sweep.command());
+    assert_eq!(code, Some(0), "{stderr}");
+    let heard = heard.lock().unwrap().clone();
+    for secret in [HEADER, BODY, LITERAL] {
+        let times = heard.windows(secret.len()).filter(|w| *w == secret.as_bytes()).count();
+        assert!(times >= 40, "the target heard {secret} {times} times of 40");
+    }
+    assert!(assert_directory_clean(&sweep.dir()) >= 4, "plan, rows, report, cells");
+    assert_quiet(duel(&["report"]).arg(sweep.dir()));
+    assert_quiet(duel(&["report", "--json"]).arg(sweep.dir()));
+    assert_quiet(duel(&["plan"]).arg(sweep.config()));
+    let (code, job, _) = assert_quiet(duel(&["plan", "--job", "0"]).arg(sweep.config()));
+    assert_eq!(code, Some(0));
+    assert!(job.contains("DUEL_TEST_SECRET") || job.contains("***"), "the header is masked: {job}");
+    let resumed = assert_quiet(sweep.command().arg("--resume"));
+    assert_eq!(resumed.0, Some(0), "{}", resumed.2);
+}
+
+#[test]
+fn failures_tell_no_secret() {
+    // Nobody listens on port 1; the errors are told.
+    let sweep = Sweep::new(&config("[target]\nurl = 'http://127.0.0.1:1'"));
+    assert_eq!(assert_quiet(&mut sweep.command()).0, Some(1));
+    assert_directory_clean(&sweep.dir());
+    // A config that is refused for another reason, a secret in the same table or on that line.
+    for broken in [
+        format!(
+            "[[plan.request]]\nheaders = {{ authorization = 'Bearer {LITERAL}', 'a b' = '1' }}"
+        ),
+        format!("[[plan.request]]\nheaders = {{ authorization = \"{LITERAL}\\n\" }}"),
+        format!("[[plan.request]]\nheaders = {{ authorization = ['{LITERAL}'] }}"),
+        format!("[[plan.request]]\nheaders = 'authorization: {LITERAL}'"),
+        format!("[[plan.request]]\nheaders = {{ authorization = '{LITERAL}'"),
+        format!("[[plan.request]]\nheaders = {{ authorization = '{LITERAL}' }} }}"),
+        "[[plan.request]]\nheaders = { a = '$DUEL_TEST_SECRET', b = '$DUEL_TEST_NONE' }".into(),
+        "[[plan.request]]\nbody = '$DUEL_TEST_BODY'\nbody_file = 'x'".into(),
+    ] {
+        let sweep = Sweep::new(&broken);
+        let (code, _, stderr) = assert_quiet(&mut sweep.command());
+        assert_eq!(code, Some(2), "{broken}: {stderr}");
+    }
+}
+
+#[test]
+fn a_value_from_the_environment_that_is_no_header_is_not_shown() {
+    let sweep = Sweep::new("[[plan.request]]\nheaders = { x-token = '$DUEL_TEST_SECRET' }\n");
+    let secret = format!("{HEADER}\nwith a line feed");
+    let out = output(sweep.command().env("DUEL_TEST_SECRET", secret));
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out).1);
+    assert_clean("standard error", &out.stderr);
+    assert!(text(&out).1.contains("x-token"), "{}", text(&out).1);
+}
+
+#[test]
+fn arguments_tell_no_secret() {
+    let (address, _) = listening();
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("out");
+    let url = format!("http://{address}/");
+    let authorization = format!("Authorization: Bearer {LITERAL}");
+    let mut command = duel(&["try", &url, "-n", "4", "-c", "1", "-m", "POST"]);
+    command.args(["-H", &authorization, "--header=Cookie: id=$DUEL_TEST_SECRET"]);
+    command
+        .args(["-H", "x-token: $DUEL_TEST_SECRET", "-b", "$DUEL_TEST_BODY"])
+        .arg("--out")
+        .arg(&dir);
+    let (code, _, stderr) = assert_quiet(&mut command);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_directory_clean(&dir);
+    let forgotten = format!("Authorization Bearer {LITERAL}");
+    let (code, _, stderr) = assert_quiet(&mut duel(&["try", &url, "-H", &forgotten]));
+    assert_eq!(code, Some(2), "{stderr}");
+    let mut command = Sweep::new("name = 'x'").command();
+    let set = format!("plan.request=[{{ headers = {{ authorization = '{LITERAL}' }} }}]");
+    command.args(["--set", &set, "--set", "plan.requests=none"]);
+    assert_eq!(assert_quiet(&mut command).0, Some(2));
+    let torn = format!("plan.request=[{{ headers = {{ authorization = '{LITERAL}' }}]");
+    assert_eq!(assert_quiet(Sweep::new("name = 'x'").command().args(["--set", &torn])).0, Some(2));
+    let sweep = Sweep::new("[plan]\nrequests = 2\n[sweep]\nengines = ['threads']\ntrials = 1");
+    assert_eq!(assert_quiet(sweep.command().args(["--set", &set])).0, Some(0));
+    assert_directory_clean(&sweep.dir());
+}
