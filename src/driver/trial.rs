@@ -127,6 +127,7 @@ impl Context<'_> {
             pacer: cell.arrivals.is_open().then_some(self.sweep.plan.pacer),
             allocator: "glibc malloc".into(),
             ready_ns: 0,
+            occupancy: None,
             unavailable: BTreeMap::new(),
         }
     }
@@ -282,7 +283,7 @@ impl<'c> Running<'c> {
 
     /// Samples what is in flight at jittered instants, shows progress, and collects outcomes.
     fn watch(&mut self, start: u64, watch: &mut dyn Watch) -> Result<Vec<Outcome>, String> {
-        let plan = &self.context.sweep.plan;
+        let plan = self.context.sweep.trial_plan(&self.cell);
         let (warmup_ns, timeout_ns, extent) = (plan.warmup_ns, plan.timeout_ns, plan.extent);
         let window_start = start + warmup_ns;
         let mut outcomes = vec![];
@@ -351,6 +352,9 @@ impl<'c> Running<'c> {
         add_outcomes(record, &outcomes)?;
         self.note_kernel_memory(record);
         let evidence = self.evidence(record, &outcomes, report.as_ref());
+        let closed = !self.cell.arrivals.is_open() && !self.cell.is_idle();
+        record.occupancy =
+            closed.then(|| evidence.in_service_mean / self.lanes().max(1) as f64);
         record.gates = gates::judge(&evidence);
         if gates::is_noisy(&record.gates) {
             record.flags.push("noisy".into());
@@ -383,6 +387,9 @@ impl<'c> Running<'c> {
             }
             (None, None) if nothing => Some("nothing completed".into()),
             (None, Some((kind, sample))) => Some(format!("first {kind} error: {sample}")),
+            (None, None) if record.ledger.planned == 0 && !self.cell.is_idle() => {
+                Some("no request fell inside the window".into())
+            }
             (None, None) => None,
         }
     }

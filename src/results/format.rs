@@ -95,6 +95,10 @@ pub struct TrialRecord {
     /// From the spawn of the first worker to its `Ready`, the slowest worker.
     #[serde(default)]
     pub ready_ns: u64,
+    /// Share of the lanes that were in service on average, Σ time in service ÷ (lanes × window);
+    /// closed loops only. The rest is what the engine itself puts between two requests of a lane.
+    #[serde(default)]
+    pub occupancy: Option<f64>,
     /// Fields that are `None`, and why.
     pub unavailable: BTreeMap<String, String>,
 }
