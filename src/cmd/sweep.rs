@@ -14,8 +14,8 @@ use crate::driver::trial::Context;
 use crate::driver::{cpus, host, target};
 use crate::plan::Cell;
 use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target, Trial};
-use crate::report::summary::{NOISY, is_valid};
 use crate::record::usage::ProcessUse;
+use crate::report::summary::{NOISY, is_valid};
 use crate::results::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
 use crate::results::store::{self, PlanJson, RunDir, Versions};
 use crate::units::{format_count, format_ns};
@@ -81,8 +81,7 @@ impl<'s> Session<'s> {
             eprintln!("duel: load goes to {}", addresses.join(", "));
         }
         let cells = sweep.cells();
-        let done: HashSet<_> =
-            self.records.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
+        let done: HashSet<_> = self.records.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
         let order: Vec<_> = sweep
             .order(cells.len())
             .into_iter()

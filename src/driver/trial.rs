@@ -353,8 +353,7 @@ impl<'c> Running<'c> {
         self.note_kernel_memory(record);
         let evidence = self.evidence(record, &outcomes, report.as_ref());
         let closed = !self.cell.arrivals.is_open() && !self.cell.is_idle();
-        record.occupancy =
-            closed.then(|| evidence.in_service_mean / self.lanes().max(1) as f64);
+        record.occupancy = closed.then(|| evidence.in_service_mean / self.lanes().max(1) as f64);
         record.gates = gates::judge(&evidence);
         if gates::is_noisy(&record.gates) {
             record.flags.push("noisy".into());

@@ -237,11 +237,15 @@ fn lost(row: &Row) -> Option<String> {
 /// Lane wait holds the wake-up of a parked lane as well, some tens of microseconds; hence the floor.
 fn lanes_ran_out(row: &Row) -> Option<String> {
     let figures = row.figures.as_ref()?;
-    let wait = figures.lane_wait.p99?.ns as f64;
+    let waits = &figures.lane_wait;
+    // Where few requests found a lane at all, a lower percentile must do.
+    let (name, wait) = [("99th", waits.p99), ("90th", waits.p90), ("50th", waits.p50)]
+        .into_iter()
+        .find_map(|(name, wait)| Some((name, wait?.ns as f64)))?;
     let service = figures.service.p50?.ns as f64;
     (wait > (0.05 * service).clamp(200e3, 1e6)).then(|| {
         format!(
-            "lanes ran out: the 99th percentile of lane wait is {}, with {} lanes",
+            "lanes ran out: the {name} percentile of lane wait is {}, with {} lanes",
             format_ns(wait),
             format_count(row.cell.total_lanes.into())
         )

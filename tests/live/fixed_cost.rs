@@ -3,7 +3,7 @@
 use duel::plan::Engine;
 use duel::results::format::{Ledger, Status};
 
-use crate::harness::{alone, run, sweep, within_three};
+use crate::harness::{Attempt, alone, run, sweep, within_three};
 
 const IDLE: &str = "[target]\nservice_time = '1ms'\n[plan]\nrequests = 200\n\
     [sweep]\nlanes = [1, 32]\nidle = true\ntrials = 1\nnoise_repeats = 0";
@@ -64,6 +64,11 @@ fn a_second_baseline_gives_the_noise_floor() {
         let found = done.stdout.contains("threads (aa)")
             && done.stdout.contains("noise floor of CPU [")
             && done.stdout.contains("noise floor of memory [");
-        if found { Ok(done.stdout) } else { Err(done.stdout + &done.stderr) }
+        let noisy = done.records.iter().any(|r| r.flags.iter().any(|f| f == "noisy"));
+        match (found, noisy) {
+            (true, _) => Attempt::Held(done.stdout),
+            (false, true) => Attempt::Disturbed(done.stdout + &done.stderr),
+            (false, false) => Attempt::Failed(done.stdout + &done.stderr),
+        }
     });
 }

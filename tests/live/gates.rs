@@ -17,7 +17,10 @@ fn a_schedule_beyond_the_machine_is_invalid() {
     let record = done.only();
     assert_eq!((record.status, done.code), (Status::Invalid, Some(4)), "{}", done.stderr);
     assert_eq!(gate(record, "delivered_rate").ok, Some(false), "{}", done.stderr);
-    assert_eq!(gate(record, "worker_cpu_share").ok, Some(false), "{}", done.stderr);
+    // Other programs that take the worker's CPU keep it from using 90 % of it; then they are seen.
+    let share = gate(record, "worker_cpu_share").ok == Some(false);
+    let foreign = gate(record, "foreign_cpu_share").ok == Some(false);
+    assert!(share || foreign, "{}", done.stderr);
     assert!(record.ledger.balances() && record.ledger.unsent > 0, "{:?}", record.ledger);
     let groups = summarise(&done.records, Engine::Tokio);
     assert!(groups.iter().flat_map(|g| &g.rows).all(|r| !r.ranked), "an invalid row is ranked");
@@ -43,8 +46,8 @@ fn a_rate_beyond_the_lanes_is_invalid_and_says_that_lanes_ran_out() {
 /// A target whose queue of connections takes two and never accepts: the other lanes have none.
 #[test]
 fn a_target_that_refuses_lanes_is_seen() {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
-        .expect("a socket");
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("an address");
     socket.listen(1).expect("listens");
     let port = socket.local_addr().expect("bound").as_socket().expect("IPv4").port();
@@ -62,7 +65,8 @@ fn a_target_that_refuses_lanes_is_seen() {
 /// In a closed loop that does nothing but wait, nearly every lane is in service.
 #[test]
 fn a_closed_loop_says_how_busy_its_lanes_were() {
-    let done = run("[target]\nservice_time = '20ms'\n[plan]\nduration = '400ms'\nwarmup = '50ms'\n\
+    let done =
+        run("[target]\nservice_time = '20ms'\n[plan]\nduration = '400ms'\nwarmup = '50ms'\n\
          [sweep]\nengines = ['threads', 'tokio']\nlanes = [8]\ntrials = 1\nnoise_repeats = 0");
     for record in &done.records {
         let occupancy = record.occupancy.expect("a closed loop has an occupancy");
