@@ -1,6 +1,6 @@
 //! The row of every engine that sends nothing, and the pair that says how large noise is.
 
-use duel::plan::Engine;
+use duel::plan::{Cell, Engine};
 use duel::results::format::{Ledger, Status};
 
 use crate::harness::{Attempt, alone, run, sweep, within_three};
@@ -42,7 +42,7 @@ fn rates_and_bodies_share_one_idle_row() {
         "plan.arrivals = 'poisson'\n[sweep]\nengines = ['tokio']\nrates = [10, 20]\n\
          bodies = ['1KiB', '2KiB']\nidle = true",
     );
-    let idle: Vec<_> = sweep.cells().into_iter().filter(|c| c.is_idle()).collect();
+    let idle: Vec<_> = sweep.cells().into_iter().filter(Cell::is_idle).collect();
     assert_eq!(idle.len(), 1, "{idle:?}");
     assert_eq!(idle[0].id, "tokio-hyper-l64-p1-c1-idle");
     assert!(sweep.trial_plan(&idle[0]).is_idle());
