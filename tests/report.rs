@@ -212,7 +212,7 @@ fn cells_that_send_nothing_stand_apart_and_show_what_a_second_costs() {
         })
         .collect();
     let groups = summary::summarise(&records, Engine::Threads);
-    assert_eq!(groups.iter().map(|g| g.is_idle()).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(groups.iter().map(summary::Group::is_idle).collect::<Vec<_>>(), [false, true]);
     let text = table::render("t", &records, Engine::Threads, None, false);
     let idle = text.split("armed, no request").nth(1).expect("a group of their own");
     assert!(idle.contains("threads (idle)") && idle.contains("tokio (idle)"), "{text}");
