@@ -162,6 +162,7 @@ fn every_key_is_read() {
     assert_eq!(first.body, b"$PATH");
     let on_disk = include_bytes!("../rustfmt.toml");
     assert_eq!(sweep.plan.mix[1].body, on_disk, "body files are relative to the config");
+    assert_eq!((sweep.aa, sweep.idle, sweep.noise_repeats), (true, true, 1));
     assert_eq!(sweep.axes.engines, [Engine::Tokio, Engine::Rayon]);
     assert_eq!(sweep.axes.codecs, [Codec::Lean, Codec::Hyper]);
     assert_eq!((&sweep.axes.lanes[..], &sweep.axes.processes[..]), (&[1_000][..], &[1, 2][..]));

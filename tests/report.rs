@@ -179,6 +179,47 @@ fn bad_trials_are_shown_and_never_compared() {
 }
 
 #[test]
+fn a_repeat_that_was_stopped_replaces_nothing() {
+    let noisy = gated(sample::record(sample::cell(Engine::Threads), 0, 1.0), "steal", false);
+    let stopped = TrialRecord { status: Status::Interrupted, ..noisy.clone() };
+    for order in [[&noisy, &stopped], [&stopped, &noisy]] {
+        let records: Vec<_> = order.into_iter().cloned().collect();
+        let groups = summary::summarise(&records, Engine::Threads);
+        let tally = groups[0].rows[0].tally;
+        assert_eq!((tally.noisy, tally.interrupted, tally.repeated), (1, 0, 1), "{tally:?}");
+    }
+}
+
+#[test]
+fn cells_that_send_nothing_stand_apart_and_show_what_a_second_costs() {
+    let records: Vec<_> = [Engine::Threads, Engine::Tokio]
+        .into_iter()
+        .flat_map(|engine| {
+            let cell = sample::cell(engine);
+            let idle = Cell {
+                id: format!("{}-idle", cell.id),
+                label: Some("idle".into()),
+                offered_per_s: Some(0.0),
+                ..cell.clone()
+            };
+            let mut record = sample::record(idle, 0, 1.0);
+            record.ledger = Ledger::default();
+            record.service_ns = None;
+            record.cpu.per_request_ns = 0.0;
+            record.measured_ns = 500_000_000;
+            record.cpu.total_ns = 1_000_000;
+            [sample::record(cell, 0, 1.0), record]
+        })
+        .collect();
+    let groups = summary::summarise(&records, Engine::Threads);
+    assert_eq!(groups.iter().map(summary::Group::is_idle).collect::<Vec<_>>(), [false, true]);
+    let text = table::render("t", &records, Engine::Threads, None, false);
+    let idle = text.split("armed, no request").nth(1).expect("a group of their own");
+    assert!(idle.contains("threads (idle)") && idle.contains("tokio (idle)"), "{text}");
+    assert!(idle.contains("2 ms") && !idle.contains("no request fell"), "1 ms in 0.5 s: {text}");
+}
+
+#[test]
 fn a_repeated_block_counts_once_with_its_quiet_trial() {
     let quiet = closed(Engine::Threads, 1, 1.0).remove(0);
     let noisy = gated(quiet.clone(), "steal", false);

@@ -103,6 +103,7 @@ fn the_plan_hash_covers_what_is_measured_and_no_secret() {
         "name=b",
         "machine.worker_cpus=[1]",
         "slo.p99=5ms",
+        "sweep.noise_repeats=1",
         "plan.request.0.headers.authorization=two",
     ] {
         assert_eq!(of(same), hash, "{same} changes nothing that is measured");
@@ -114,6 +115,7 @@ fn the_plan_hash_covers_what_is_measured_and_no_secret() {
         "sweep.lanes=[65]",
         "sweep.trials=9",
         "sweep.baseline=tokio",
+        "sweep.idle=true",
         "plan.request.0.headers.accept=y",
         "plan.request.0.headers.authorization=$PATH",
         "plan.request.0.path=/b",

@@ -104,6 +104,14 @@ impl Progress {
         }
     }
 
+    /// More trials than were announced.
+    pub fn expect_more(&mut self, trials: usize) {
+        self.trials += trials;
+        if let Some(bar) = &self.bar {
+            bar.inc_length(trials as u64);
+        }
+    }
+
     /// Clears the display.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {

@@ -1,5 +1,6 @@
 //! Runs the trials of a sweep in their order and says how it went; `run` and `try` share it.
 
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,8 +13,10 @@ use crate::driver::limits::Limits;
 use crate::driver::timeline::Timeline;
 use crate::driver::trial::Context;
 use crate::driver::{cpus, host, target};
-use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target};
+use crate::plan::Cell;
+use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target, Trial};
 use crate::record::usage::ProcessUse;
+use crate::report::summary::{NOISY, is_valid};
 use crate::results::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
 use crate::results::store::{self, PlanJson, RunDir, Versions};
 use crate::units::{format_count, format_ns};
@@ -81,21 +84,43 @@ impl<'s> Session<'s> {
             eprintln!("duel: load goes to {}", addresses.join(", "));
         }
         let cells = sweep.cells();
-        let done: std::collections::HashSet<_> =
-            self.records.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
+        let done: HashSet<_> = self.records.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
         let order: Vec<_> = sweep
             .order(cells.len())
             .into_iter()
             .filter(|t| !done.contains(&(cells[t.cell].id.clone(), t.block)))
             .collect();
         let mut progress = Progress::new(order.len(), self.signals.clone());
-        for trial in &order {
+        let mut repeats = Repeats::new(sweep.noise_repeats, order.len());
+        for block in order.chunk_by(|a, b| a.block == b.block) {
+            let mut noisy = self.pass(&cells, block, &mut progress)?;
+            // At the block's end, since the noise may have passed by then.
+            for _ in 0..sweep.noise_repeats {
+                repeats.grant(&mut noisy);
+                progress.expect_more(noisy.len());
+                noisy = self.pass(&cells, &noisy, &mut progress)?;
+            }
+        }
+        progress.finish();
+        repeats.report();
+        self.conclude()
+    }
+
+    /// Runs trials one after another until a signal comes; returns those that were noisy.
+    fn pass(
+        &mut self,
+        cells: &[Cell],
+        trials: &[Trial],
+        progress: &mut Progress,
+    ) -> anyhow::Result<Vec<Trial>> {
+        let mut noisy = vec![];
+        for trial in trials {
             if self.signals.exit_code().is_some() {
-                break;
+                return Ok(vec![]);
             }
             let cell = &cells[trial.cell];
             progress.begin(&cell.id);
-            let record = self.context.run(cell, trial, &mut progress);
+            let record = self.context.run(cell, trial, progress);
             if let Some(dir) = &mut self.dir {
                 dir.append(&record)?;
             }
@@ -103,10 +128,12 @@ impl<'s> Session<'s> {
             if self.output.json {
                 super::print(&(serde_json::to_string(&record)? + "\n"));
             }
+            if is_noisy(&record) && matches!(record.status, Status::Ok | Status::Invalid) {
+                noisy.push(*trial);
+            }
             self.records.push(record);
         }
-        progress.finish();
-        self.conclude()
+        Ok(noisy)
     }
 
     fn conclude(self) -> anyhow::Result<u8> {
@@ -130,6 +157,48 @@ impl<'s> Session<'s> {
         let code = self.signals.exit_code().or_else(|| verdict(sweep, &self.records));
         Ok(code.unwrap_or(if misses.is_empty() { 0 } else { exit::MISSED }))
     }
+}
+
+/// How many repeats of noisy trials a sweep may still make: half of its trials in all, so that a
+/// machine that is never quiet stretches a sweep by half and not without end.
+struct Repeats {
+    wanted: u32,
+    left: usize,
+    made: usize,
+    refused: usize,
+}
+
+impl Repeats {
+    fn new(wanted: u32, trials: usize) -> Self {
+        Repeats { wanted, left: trials / 2, made: 0, refused: 0 }
+    }
+
+    /// Keeps of `noisy` what may be repeated.
+    fn grant(&mut self, noisy: &mut Vec<Trial>) {
+        let granted = noisy.len().min(self.left);
+        self.refused += noisy.len() - granted;
+        self.made += granted;
+        self.left -= granted;
+        noisy.truncate(granted);
+    }
+
+    fn report(&self) {
+        if self.made > 0 {
+            let (made, each) = (format_count(self.made as u64), self.wanted);
+            eprintln!("duel: {made} repeats of noisy trials, at most {each} of each");
+        }
+        if self.refused > 0 {
+            eprintln!(
+                "duel: {} noisy trials were not repeated: repeats are at most half of the trials; \
+                 this machine is not quiet",
+                format_count(self.refused as u64)
+            );
+        }
+    }
+}
+
+fn is_noisy(record: &TrialRecord) -> bool {
+    record.flags.iter().any(|flag| flag == NOISY)
 }
 
 /// The table as wide as the terminal, in colour where that is wanted.
@@ -217,12 +286,17 @@ fn masked_arguments() -> Vec<String> {
         .collect()
 }
 
-/// The exit code that the rows call for, if any.
+/// The exit code that the rows call for, if any. A noisy trial whose repeat was valid calls for
+/// none: what came of it is attributed to the noise, and its figures are not used.
 fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
+    let valid: HashSet<_> =
+        records.iter().filter(|r| is_valid(r)).map(|r| (&r.cell.id, r.block)).collect();
+    let stands = |r: &&TrialRecord| !(is_noisy(r) && valid.contains(&(&r.cell.id, r.block)));
+    let records: Vec<&TrialRecord> = records.iter().filter(stands).collect();
     let failed =
         records.iter().any(|r| r.status == Status::Failed && !is_expected(&sweep.expect_failed, r));
     let counted = || records.iter().filter(|r| r.status != Status::Failed);
-    let nothing = |r: &TrialRecord| r.ledger.completed == 0 && r.ledger.planned > 0;
+    let nothing = |r: &&TrialRecord| r.ledger.completed == 0 && r.ledger.planned > 0;
     if failed || counted().any(nothing) {
         return Some(exit::FAILED);
     }
@@ -243,7 +317,8 @@ fn is_expected(expected: &[ExpectFailed], record: &TrialRecord) -> bool {
 /// ever, so they count above every percentile's bound.
 fn missed(slo: &Slo, records: &[TrialRecord]) -> Vec<String> {
     let mut misses = vec![];
-    for record in records.iter().filter(|r| r.status == Status::Ok) {
+    let sent = |r: &&TrialRecord| r.status == Status::Ok && r.ledger.planned > 0;
+    for record in records.iter().filter(sent) {
         let place = format!("{} block {}", record.cell.id, record.block);
         let lost = record.ledger.planned - record.ledger.completed;
         let share = lost as f64 / record.ledger.planned.max(1) as f64;

@@ -233,7 +233,11 @@ impl<'t> Monitor<'t> {
         // Without a warm-up the edge is read while lanes are still parked and cost nothing.
         let early = (phases.window_start == start).then(|| self.read(Edge::Start));
         sleep_until_ns(start);
-        trial.start_gate.open();
+        // Without requests to send the lanes stay parked, as they were at Armed.
+        let idle = trial.job.plan.is_idle();
+        if !idle {
+            trial.start_gate.open();
+        }
         let first = early.unwrap_or_else(|| {
             trial.progress.wait_until(phases.window_start, stop);
             self.read(Edge::Start)
@@ -251,6 +255,10 @@ impl<'t> Monitor<'t> {
             }
         };
         let last = self.read(Edge::End);
+        if idle {
+            // Lanes find the window over and end without a request.
+            trial.start_gate.open();
+        }
         if !trial.is_cancelled() {
             trial.progress.wait_end(u64::MAX, stop);
         }

@@ -101,6 +101,8 @@ pub(super) struct Sweep {
     pub(super) trials: Key<Count>,
     pub(super) baseline: Key<Engine>,
     pub(super) aa: bool,
+    pub(super) idle: bool,
+    pub(super) noise_repeats: Key<Count>,
     pub(super) expect_failed: Vec<ExpectFailed>,
 }
 

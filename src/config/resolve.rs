@@ -26,6 +26,9 @@ const MIN_STACK_BYTES: u64 = 16 << 10;
 /// Most trials of a sweep: beyond it the grid is a typing error.
 const MAX_TRIALS: u64 = 1_000_000;
 
+/// Most repeats of a noisy trial: a machine that is never quiet needs another hour, not more tries.
+const MAX_NOISE_REPEATS: u64 = 10;
+
 /// Most values of one axis.
 const MAX_VALUES: usize = 1_000;
 
@@ -132,6 +135,10 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         Some(at) => whole_u32(at, 1..=MAX_TRIALS)?,
         None => 10,
     };
+    let noise_repeats = match &file.sweep.noise_repeats {
+        Some(at) => whole_u32(at, 0..=MAX_NOISE_REPEATS)?,
+        None => 2,
+    };
     let baseline = baseline(&file.sweep.baseline, &axes.engines)?;
     let expect_failed = expect_failed(&file)?;
     let machine = machine(&file, &target)?;
@@ -143,6 +150,8 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         trials,
         baseline,
         aa: file.sweep.aa,
+        idle: file.sweep.idle,
+        noise_repeats,
         expect_failed,
         machine,
         slo: slo(&file)?,
@@ -328,7 +337,7 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
         return Err(Fault { span, message });
     }
     let trials = [
-        axes.engines.len() + usize::from(sweep.aa),
+        axes.engines.len() * (1 + usize::from(sweep.idle)) + usize::from(sweep.aa),
         axes.codecs.len(),
         axes.lanes.len(),
         axes.processes.len(),

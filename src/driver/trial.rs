@@ -131,6 +131,7 @@ impl Context<'_> {
             allocator: super::allocator::describe(),
             ready_ns: 0,
             started_unix_ns: None,
+            occupancy: None,
             unavailable: BTreeMap::new(),
         }
     }
@@ -293,7 +294,7 @@ impl<'c> Running<'c> {
         watch: &mut dyn Watch,
         sampler: &mut Option<Sampler>,
     ) -> Result<Vec<Outcome>, String> {
-        let plan = &self.context.sweep.plan;
+        let plan = self.context.sweep.trial_plan(&self.cell);
         let (warmup_ns, timeout_ns, extent) = (plan.warmup_ns, plan.timeout_ns, plan.extent);
         let window_start = start + warmup_ns;
         let mut outcomes = vec![];
@@ -384,6 +385,8 @@ impl<'c> Running<'c> {
         add_outcomes(record, &outcomes)?;
         self.note_kernel_memory(record);
         let evidence = self.evidence(record, &outcomes, report.as_ref());
+        let closed = !self.cell.arrivals.is_open() && !self.cell.is_idle();
+        record.occupancy = closed.then(|| evidence.in_service_mean / self.lanes().max(1) as f64);
         record.gates = gates::judge(&evidence);
         if gates::is_noisy(&record.gates) {
             record.flags.push("noisy".into());
@@ -419,6 +422,9 @@ impl<'c> Running<'c> {
             }
             (None, None) if nothing => Some("nothing completed".into()),
             (None, Some((kind, sample))) => Some(format!("first {kind} error: {sample}")),
+            (None, None) if record.ledger.planned == 0 && !self.cell.is_idle() => {
+                Some("no request fell inside the window".into())
+            }
             (None, None) => None,
         }
     }

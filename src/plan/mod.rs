@@ -172,12 +172,20 @@ pub struct TrialPlan {
     pub mix: Vec<RequestTemplate>,
 }
 
+impl TrialPlan {
+    /// Whether nothing is sent: lanes stay connected and parked for the window. Marked by a closed
+    /// loop that is offered a rate of zero.
+    pub fn is_idle(&self) -> bool {
+        self.arrivals == Arrivals::Closed && self.offered_per_s == Some(0.0)
+    }
+}
+
 /// One point of the grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// Unique in the sweep, made of the axes: `tokio-hyper-l64-p1-c1`.
     pub id: String,
-    /// Set on the second copy of the baseline in an A/A sweep.
+    /// `aa` on the second copy of the baseline in an A/A sweep, `idle` on a cell that sends nothing.
     pub label: Option<String>,
     /// How lanes are run.
     pub engine: Engine,
@@ -193,7 +201,8 @@ pub struct Cell {
     pub cpus: u32,
     /// What releases requests.
     pub arrivals: Arrivals,
-    /// Offered load, requests per second over all workers; `None` in a closed loop.
+    /// Offered load, requests per second over all workers; `None` in a closed loop, zero in a cell
+    /// that sends nothing.
     pub offered_per_s: Option<f64>,
     /// Stack of each thread that the engine starts; for task engines the runtime's own threads.
     pub stack_size_bytes: Option<u64>,
@@ -202,6 +211,14 @@ pub struct Cell {
     /// Length of the embedded target's response bodies; `None` unless the sweep varies it.
     #[serde(default)]
     pub body_bytes: Option<u64>,
+}
+
+impl Cell {
+    /// Whether the cell sends nothing: what its lanes cost by being there, the intercept of every
+    /// line over requests.
+    pub fn is_idle(&self) -> bool {
+        self.arrivals == Arrivals::Closed && self.offered_per_s == Some(0.0)
+    }
 }
 
 /// Bodies travel as text where they are UTF-8 and as a list of bytes where they are not.

@@ -6,12 +6,18 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Cell, Codec, Engine, TrialPlan, variable_name};
+use super::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan, variable_name};
 use crate::target::EmbeddedTarget;
-use crate::units::size_literal;
+use crate::units::{SECOND_NS, size_literal};
 
 /// The label of the baseline's second copy.
 const AA_LABEL: &str = "aa";
+
+/// The label of a cell that sends nothing.
+const IDLE_LABEL: &str = "idle";
+
+/// Window of a cell that sends nothing, where the plan's ends with its requests.
+const IDLE_NS: u64 = SECOND_NS;
 
 /// What stands in place of a masked header value.
 const MASK: &str = "***";
@@ -36,6 +42,12 @@ pub struct Sweep {
     pub baseline: Engine,
     /// Whether the baseline runs a second time under the label `aa`.
     pub aa: bool,
+    /// Whether every engine also runs with its lanes connected and nothing sent.
+    #[serde(default)]
+    pub idle: bool,
+    /// How often a trial that a noise gate failed is repeated at most.
+    #[serde(default)]
+    pub noise_repeats: u32,
     /// Cells that are expected to fail.
     pub expect_failed: Vec<ExpectFailed>,
     /// CPUs by hand.
@@ -194,8 +206,10 @@ impl Sweep {
                         label: Some(AA_LABEL.into()),
                         ..cell.clone()
                     });
+                    let idle = self.idle.then(|| self.idle_cell(group, engine, codec, threads));
                     cells.push(cell);
                     cells.extend(copy);
+                    cells.extend(idle);
                 }
             }
         }
@@ -237,6 +251,25 @@ impl Sweep {
                 RayonThreads::Cores => cpus,
             }),
             body_bytes,
+        }
+    }
+
+    /// The cell that sends nothing: rate and body say nothing of it, so that groups share it.
+    fn idle_cell(
+        &self,
+        group: &Group,
+        engine: Engine,
+        codec: Codec,
+        threads: RayonThreads,
+    ) -> Cell {
+        let group = Group { offered_per_s: None, body_bytes: None, ..*group };
+        let cell = self.cell(&group, engine, codec, threads);
+        Cell {
+            id: format!("{}-{IDLE_LABEL}", cell.id),
+            label: Some(IDLE_LABEL.into()),
+            arrivals: Arrivals::Closed,
+            offered_per_s: Some(0.0),
+            ..cell
         }
     }
 
@@ -282,6 +315,7 @@ impl Sweep {
             "trials": sweep.trials,
             "baseline": sweep.baseline,
             "aa": sweep.aa,
+            "idle": sweep.idle,
             "expect_failed": sweep.expect_failed,
         });
         let digest = Sha256::digest(canonical.to_string());
@@ -290,7 +324,19 @@ impl Sweep {
 
     /// The plan of a cell's trials: this plan at the cell's rate.
     pub fn trial_plan(&self, cell: &Cell) -> TrialPlan {
-        TrialPlan { offered_per_s: cell.offered_per_s, ..self.plan.clone() }
+        let plan = TrialPlan {
+            arrivals: cell.arrivals,
+            offered_per_s: cell.offered_per_s,
+            ..self.plan.clone()
+        };
+        if !plan.is_idle() {
+            return plan;
+        }
+        let extent = match plan.extent {
+            Extent::DurationNs(ns) => Extent::DurationNs(ns),
+            Extent::Requests(_) => Extent::DurationNs(IDLE_NS),
+        };
+        TrialPlan { extent, warmup_ns: 0, ..plan }
     }
 
     /// The embedded target of a cell's trials: this target with the cell's body; `None` where the

@@ -103,6 +103,8 @@ fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
         }
     }
     put("cpu_per_request_ns", maybe(|f| f.cpu_per_request_ns));
+    put("cpu_per_second_ns", of(|f| f.cpu_per_second_ns));
+    put("occupancy", maybe(|f| f.occupancy));
     put("memory_over_baseline_bytes", of(|f| f.memory_bytes));
     put("memory_per_lane_bytes", of(|f| f.memory_per_lane_bytes));
     put("kernel_bytes", maybe(|f| f.kernel_bytes));

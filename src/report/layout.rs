@@ -31,6 +31,7 @@ pub fn heading(group: &Group) -> String {
         lanes.push_str(&format!(" ({} × {})", first.processes, format_count(first.lanes.into())));
     }
     let load = match group.offered_per_s {
+        _ if group.is_idle() => "armed, no request".into(),
         Some(rate) => format!("{} {} req/s", group.arrivals.name(), format_rate(rate)),
         None => "closed loop".into(),
     };
@@ -60,23 +61,34 @@ pub fn columns(group: &Group) -> Vec<Column> {
     if any(|f| f.elapsed_ns.is_some()) {
         add("elapsed", &|f| f.elapsed_ns.map_or_else(dash, format_ns));
     }
-    add("achieved\nreq/s", &|f| format_rate(f.achieved_per_s));
+    if !group.is_idle() {
+        add("achieved\nreq/s", &|f| format_rate(f.achieved_per_s));
+    }
     if group.arrivals.is_open() {
         add("response\np50", &|f| percentile(f.response.p50));
         add("response\np99", &|f| percentile(f.response.p99));
         add("start delay\np99", &|f| percentile(f.start_delay.p99));
         add("lane wait\np99", &|f| percentile(f.lane_wait.p99));
-    } else {
+    } else if !group.is_idle() {
         add("service\np50", &|f| percentile(f.service.p50));
         add("service\np99", &|f| percentile(f.service.p99));
     }
-    add("CPU\na request", &|f| f.cpu_per_request_ns.map_or_else(dash, format_ns));
+    if group.is_idle() {
+        add("set-up", &|f| format_ns(f.setup_ns));
+        add("CPU\na second", &|f| format_ns(f.cpu_per_second_ns));
+    } else {
+        add("CPU\na request", &|f| f.cpu_per_request_ns.map_or_else(dash, format_ns));
+    }
     add("peak\nmemory", &|f| format_bytes(f.memory_bytes));
     add("memory\na lane", &|f| format_bytes(f.memory_per_lane_bytes));
     if any(|f| f.kernel_bytes.is_some()) {
         add("+ kernel\na lane", &|f| f.kernel_per_lane_bytes.map_or_else(dash, format_bytes));
     }
-    add("switches\na request", &switches);
+    if group.is_idle() {
+        add("switches\na second", &|f| format_rate(f.switches_per_second));
+    } else {
+        add("switches\na request", &switches);
+    }
     add("threads", &|f| format_count(f.threads.round() as u64));
     if let Some(name) = compared_with(group) {
         let ratio = |what: &str, of: fn(&Row) -> Option<Comparison>| Column {
@@ -214,6 +226,9 @@ fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
 /// Requests of the shown trials that did not complete.
 fn lost(row: &Row) -> Option<String> {
     let ledger = row.figures.as_ref()?.ledger;
+    if ledger.planned == 0 && !row.cell.is_idle() {
+        return Some("no request fell inside the window".into());
+    }
     let parts: Vec<String> =
         [(ledger.failed, "failed"), (ledger.timed_out, "timed out"), (ledger.unsent, "unsent")]
             .into_iter()
@@ -229,11 +244,15 @@ fn lost(row: &Row) -> Option<String> {
 /// Lane wait holds the wake-up of a parked lane as well, some tens of microseconds; hence the floor.
 fn lanes_ran_out(row: &Row) -> Option<String> {
     let figures = row.figures.as_ref()?;
-    let wait = figures.lane_wait.p99?.ns as f64;
+    let waits = &figures.lane_wait;
+    // Where few requests found a lane at all, a lower percentile must do.
+    let (name, wait) = [("99th", waits.p99), ("90th", waits.p90), ("50th", waits.p50)]
+        .into_iter()
+        .find_map(|(name, wait)| Some((name, wait?.ns as f64)))?;
     let service = figures.service.p50?.ns as f64;
     (wait > (0.05 * service).clamp(200e3, 1e6)).then(|| {
         format!(
-            "lanes ran out: the 99th percentile of lane wait is {}, with {} lanes",
+            "lanes ran out: the {name} percentile of lane wait is {}, with {} lanes",
             format_ns(wait),
             format_count(row.cell.total_lanes.into())
         )

@@ -48,6 +48,13 @@ pub struct Group {
     pub memory_floor: Option<(f64, f64)>,
 }
 
+impl Group {
+    /// Whether nothing was sent: the fixed cost of every engine.
+    pub fn is_idle(&self) -> bool {
+        self.rows.iter().all(|r| r.cell.is_idle())
+    }
+}
+
 /// One cell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
@@ -189,7 +196,9 @@ fn by_block<'a>(trials: &[&'a TrialRecord]) -> BTreeMap<u32, &'a TrialRecord> {
     let mut blocks: BTreeMap<u32, &TrialRecord> = BTreeMap::new();
     for trial in trials {
         let held = blocks.get(&trial.block);
-        if held.is_none_or(|h| is_valid(trial) || !is_valid(h)) {
+        // A repeat that the user stopped says nothing against the trial that it was to replace.
+        let worse = |h: &TrialRecord| is_valid(h) || trial.status == Status::Interrupted;
+        if held.is_none_or(|h| is_valid(trial) || !worse(h)) {
             blocks.insert(trial.block, trial);
         }
     }

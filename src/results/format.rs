@@ -98,6 +98,10 @@ pub struct TrialRecord {
     /// When the window began, nanoseconds since the Unix epoch; `None` when it never did.
     #[serde(default)]
     pub started_unix_ns: Option<u64>,
+    /// Share of the lanes that were in service on average, Σ time in service ÷ (lanes × window);
+    /// closed loops only. The rest is what the engine itself puts between two requests of a lane.
+    #[serde(default)]
+    pub occupancy: Option<f64>,
     /// Fields that are `None`, and why.
     pub unavailable: BTreeMap<String, String>,
 }

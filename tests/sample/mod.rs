@@ -118,6 +118,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         allocator: "system".into(),
         ready_ns: 3_000_000,
         started_unix_ns: Some(1_700_000_000_000_000_000 + u64::from(block) * 1_000_000_000),
+        occupancy: (!open).then_some(0.98),
         unavailable: BTreeMap::from([(
             "memory.kernel_bytes".into(),
             "no memory cgroup can be made here".into(),

@@ -33,6 +33,12 @@ pub struct Figures {
     pub gave_up_ns: Option<u64>,
     /// Median of CPU per request, in nanoseconds; `None` if no request ended.
     pub cpu_per_request_ns: Option<f64>,
+    /// Median of CPU time a second of the window, in nanoseconds: what a cell without requests costs.
+    pub cpu_per_second_ns: f64,
+    /// Median of context switches of both kinds a second of the window.
+    pub switches_per_second: f64,
+    /// Median of the mean share of lanes in service; closed loops.
+    pub occupancy: Option<f64>,
     /// Median of the peak resident set over the baseline, in bytes.
     pub memory_bytes: f64,
     /// The same for each connection.
@@ -119,6 +125,10 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
     let a_request = |count: fn(&TrialRecord) -> u64| {
         middle(&|t| requests_between_edges(t).map(|n| count(t) as f64 / n))
     };
+    let a_second = |count: fn(&TrialRecord) -> u64| {
+        middle(&|t| (t.measured_ns > 0).then(|| count(t) as f64 * 1e9 / t.measured_ns as f64))
+            .unwrap_or(0.0)
+    };
     let memory = always(memory_bytes);
     let kernel_bytes = middle(&|t| t.memory.kernel_bytes.map(|b| b as f64));
     let lanes = f64::from(first.cell.total_lanes.max(1));
@@ -137,6 +147,9 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
         lane_wait: Percentiles::of(lane_wait.as_ref(), None),
         gave_up_ns,
         cpu_per_request_ns: middle(&cpu_per_request_ns),
+        cpu_per_second_ns: a_second(|t| t.cpu.total_ns),
+        switches_per_second: a_second(|t| t.switches.voluntary + t.switches.involuntary),
+        occupancy: middle(&|t| t.occupancy),
         memory_bytes: memory,
         memory_per_lane_bytes: memory / lanes,
         kernel_bytes,

@@ -1,0 +1,75 @@
+//! Gates that fail in a run, each for its own reason; the others are provoked in unit tests.
+
+use duel::plan::Engine;
+use duel::report::summary::summarise;
+use duel::results::format::Status;
+
+use crate::harness::{alone, failed_gates, gate, run};
+
+/// More than one CPU can send: the schedule is not kept, and the worker has no CPU to spare.
+#[test]
+fn a_schedule_beyond_the_machine_is_invalid() {
+    let _alone = alone();
+    let done = run("[target]\nservice_time = '0ms'\n\
+         [plan]\narrivals = 'constant'\nduration = '300ms'\ntimeout = '300ms'\n\
+         [sweep]\nengines = ['tokio']\nlanes = [64]\nrates = ['2M']\ntrials = 1\n\
+         noise_repeats = 0");
+    let record = done.only();
+    assert_eq!((record.status, done.code), (Status::Invalid, Some(4)), "{}", done.stderr);
+    assert_eq!(gate(record, "delivered_rate").ok, Some(false), "{}", done.stderr);
+    // Other programs that take the worker's CPU keep it from using 90 % of it; then they are seen.
+    let share = gate(record, "worker_cpu_share").ok == Some(false);
+    let foreign = gate(record, "foreign_cpu_share").ok == Some(false);
+    assert!(share || foreign, "{}", done.stderr);
+    assert!(record.ledger.balances() && record.ledger.unsent > 0, "{:?}", record.ledger);
+    let groups = summarise(&done.records, Engine::Tokio);
+    assert!(groups.iter().flat_map(|g| &g.rows).all(|r| !r.ranked), "an invalid row is ranked");
+    assert!(done.stdout.contains("hard gate delivered_rate failed"), "{}", done.stdout);
+}
+
+/// Two lanes of 50 ms carry 40 requests/s: the machine has time, the lanes have not.
+#[test]
+fn a_rate_beyond_the_lanes_is_invalid_and_says_that_lanes_ran_out() {
+    let done = run("[target]\nservice_time = '50ms'\n\
+         [plan]\narrivals = 'constant'\nduration = '500ms'\ntimeout = '500ms'\n\
+         [sweep]\nengines = ['threads', 'tokio']\nlanes = [2]\nrates = [400]\ntrials = 1\n\
+         noise_repeats = 0");
+    assert_eq!(done.code, Some(4), "{}", done.stderr);
+    for record in &done.records {
+        assert!(failed_gates(record).contains(&"delivered_rate"), "{}", done.stderr);
+        assert_eq!(gate(record, "worker_cpu_share").ok, Some(true), "{}", done.stderr);
+        assert_eq!(record.occupancy, None, "an open loop has no occupancy");
+    }
+    assert!(done.stdout.contains("lanes ran out"), "{}", done.stdout);
+}
+
+/// A target whose queue of connections takes two and never accepts: the other lanes have none.
+#[test]
+fn a_target_that_refuses_lanes_is_seen() {
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("an address");
+    socket.listen(1).expect("listens");
+    let port = socket.local_addr().expect("bound").as_socket().expect("IPv4").port();
+    let done = run(&format!(
+        "[target]\nurl = 'http://127.0.0.1:{port}'\n\
+         [plan]\nduration = '200ms'\ntimeout = '200ms'\n\
+         [sweep]\nengines = ['threads']\nlanes = [8]\ntrials = 1\nnoise_repeats = 0"
+    ));
+    let record = done.only();
+    assert_eq!((record.status, done.code), (Status::Invalid, Some(1)), "{}", done.stderr);
+    assert_eq!(failed_gates(record), ["connected_lanes"], "{}", done.stderr);
+    assert!(record.error.as_ref().is_some_and(|e| e.contains("nothing completed")));
+}
+
+/// In a closed loop that does nothing but wait, nearly every lane is in service.
+#[test]
+fn a_closed_loop_says_how_busy_its_lanes_were() {
+    let done =
+        run("[target]\nservice_time = '20ms'\n[plan]\nduration = '400ms'\nwarmup = '50ms'\n\
+         [sweep]\nengines = ['threads', 'tokio']\nlanes = [8]\ntrials = 1\nnoise_repeats = 0");
+    for record in &done.records {
+        let occupancy = record.occupancy.expect("a closed loop has an occupancy");
+        assert!((0.5..=1.02).contains(&occupancy), "{} {occupancy}", record.cell.id);
+    }
+}

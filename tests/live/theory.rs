@@ -1,0 +1,126 @@
+//! Live runs against what theory says of them. Without `DUEL_FULL=1` they are shorter: 1,500
+//! requests instead of 5,000, and stalls of 100 ms every second, for which the same law holds.
+
+use duel::plan::Engine;
+use duel::plan::schedule::Schedule;
+use duel::plan::sweep::Target;
+use duel::record::latency;
+use duel::target::laws::draw;
+use duel::target::queue::VirtualQueue;
+
+use duel::results::format::TrialRecord;
+
+use crate::harness::{Attempt, alone, disturbed, full, run, sweep, within_three};
+
+/// Mean response of the queue's recursion on the intended arrivals and service draws of a config,
+/// in nanoseconds: what a generator and a machine without any delay would see.
+fn ideal_mean_ns(config: &str) -> f64 {
+    let sweep = sweep(config);
+    let plan = sweep.trial_plan(&sweep.cells()[0]);
+    let Target::Embedded(target) = &sweep.target else { panic!("embedded") };
+    let mut queue = VirtualQueue::new(target.servers);
+    let mut times = vec![];
+    for (n, arrival) in Schedule::window(&plan).enumerate() {
+        let service = draw(&target.service_time, plan.seed, n as u64);
+        let (_, departure) = queue.departure(arrival.offset_ns, service);
+        times.push((departure - arrival.offset_ns) as f64);
+    }
+    times.iter().sum::<f64>() / times.len() as f64
+}
+
+/// Eight servers of 5 ms at 1,200 requests/s: ρ = 0.75. Both sides see the same arrivals and the
+/// same draws, so that no sampling noise hides a bias. Two arrivals may swap their draws when they
+/// are closer together than the pacer's jitter, which changes the mean by next to nothing.
+#[test]
+fn every_engine_meets_the_queue_recursion() {
+    let _alone = alone();
+    let requests = if full() { 5_000 } else { 1_500 };
+    for engine in Engine::ALL.into_iter().filter(|e| *e != Engine::Sequential) {
+        let config = format!(
+            "[target]\nservice_time = {{ law = 'exponential', mean = '5ms' }}\nservers = 8\n\
+             [plan]\narrivals = 'poisson'\nrequests = {requests}\nseed = 11\n\
+             [sweep]\nengines = ['{}']\nlanes = [128]\nrates = [1200]\ntrials = 1\n\
+             noise_repeats = 0",
+            engine.name()
+        );
+        let ideal = ideal_mean_ns(&config);
+        let limit = f64::max(0.02 * ideal, 500e3);
+        within_three(engine.name(), || {
+            let done = run(&config);
+            let record = done.only();
+            let Some(response) = &record.response_ns else {
+                return Attempt::Failed(done.stderr.clone());
+            };
+            let text = format!(
+                "mean response {:.0} µs, recursion {:.0} µs, allowed ± {:.0} µs, {} of {requests}",
+                response.mean / 1e3,
+                ideal / 1e3,
+                limit / 1e3,
+                record.ledger.completed,
+            );
+            let close = (response.mean - ideal).abs() <= limit;
+            judged(close && record.ledger.completed == requests, record, text)
+        });
+    }
+}
+
+/// A periodic stall: S long, every T, at constant arrivals. A request whose intended start lies φ
+/// into a stall is answered at the stall's end and so takes S − φ, φ uniform on [0, S); all others
+/// take next to nothing. Hence P(response > x) = (S − x) ÷ T, and the percentile q lies at
+/// S − (1 − q)·T. For S = 200 ms and T = 5 s: p98 100 ms, p99 150 ms, p99.9 195 ms, max 200 ms.
+///
+/// The warm-up shifts the window by half of a period, so that it holds whole stalls only. Service
+/// times hide the stall (coordinated omission): it stops each lane once, whatever the rate.
+fn stall(engine: &str, stall_ms: u64, every_ms: u64, window_ms: u64) -> Attempt {
+    let done = run(&format!(
+        "[target]\nservice_time = '0ms'\n\
+         faults = {{ stall = {{ every = '{every_ms}ms', for = '{stall_ms}ms' }} }}\n\
+         [plan]\narrivals = 'constant'\nduration = '{window_ms}ms'\nwarmup = '{}ms'\n\
+         [sweep]\nengines = ['{engine}']\nlanes = [16]\nrates = [1000]\ntrials = 1\n\
+         noise_repeats = 0",
+        every_ms / 2
+    ));
+    let record = done.only();
+    let (Some(response), Some(service)) = (&record.response_ns, &record.service_ns) else {
+        return Attempt::Failed(done.stderr);
+    };
+    let histogram = latency::decode(&response.hdr).expect("a histogram");
+    let (s, t) = (stall_ms as f64 * 1e6, every_ms as f64 * 1e6);
+    let mut text = String::new();
+    let mut sound = true;
+    for q in [0.98, 0.99, 0.999, 1.0] {
+        let (seen, law) = (histogram.value_at_quantile(q) as f64, s - (1.0 - q) * t);
+        sound &= (seen / law - 1.0).abs() <= 0.02;
+        text += &format!("p{}: {:.1} ms for {:.1} ms, ", q * 100.0, seen / 1e6, law / 1e6);
+    }
+    let stalls = window_ms / every_ms;
+    let service = latency::decode(&service.hdr).expect("a histogram");
+    let long = service.count_between(stall_ms * 500_000, u64::MAX / 2);
+    text += &format!("{long} long service times for {}", 16 * stalls);
+    // A response that is about to leave as a stall begins costs a lane its long sample, or adds one.
+    sound &= long.abs_diff(16 * stalls) <= stalls;
+    judged(sound, record, text)
+}
+
+/// A failure beside other programs' load is none.
+fn judged(sound: bool, record: &TrialRecord, text: String) -> Attempt {
+    match sound {
+        true => Attempt::Held(text),
+        false if disturbed(record) => Attempt::Disturbed(text),
+        false => Attempt::Failed(text),
+    }
+}
+
+#[test]
+fn a_stall_shows_in_response_times_as_the_closed_form_says() {
+    let _alone = alone();
+    for engine in ["threads", "tokio"] {
+        within_three(engine, || {
+            if full() {
+                stall(engine, 200, 5_000, 20_000)
+            } else {
+                stall(engine, 100, 1_000, 4_000)
+            }
+        });
+    }
+}
