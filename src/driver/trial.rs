@@ -125,6 +125,7 @@ impl Context<'_> {
             pacer: cell.arrivals.is_open().then_some(self.sweep.plan.pacer),
             allocator: "glibc malloc".into(),
             ready_ns: 0,
+            in_flight_peak: None,
             unavailable: BTreeMap::new(),
         }
     }
@@ -154,6 +155,7 @@ struct Running<'c> {
     kernel_at_plateau: Option<CgroupMemory>,
     connected: u64,
     in_flight: Samples,
+    in_flight_peak: Option<u64>,
     jitter: SplitMix64,
 }
 
@@ -190,6 +192,7 @@ impl<'c> Running<'c> {
             kernel_at_plateau: None,
             connected: 0,
             in_flight: Samples::default(),
+            in_flight_peak: None,
             jitter: rand::SeedableRng::seed_from_u64(seed),
         })
     }
@@ -293,7 +296,9 @@ impl<'c> Running<'c> {
                 Extent::Requests(n) => counts.ended() as f64 / n as f64,
             };
             if now > window_start && part < 1.0 {
-                self.in_flight.add(counts.in_flight() as f64);
+                let in_flight = counts.in_flight();
+                self.in_flight.add(in_flight as f64);
+                self.in_flight_peak = self.in_flight_peak.max(Some(in_flight));
             }
             if part >= 0.5 && self.kernel_at_plateau.is_none() {
                 self.kernel_at_plateau = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
@@ -345,6 +350,11 @@ impl<'c> Running<'c> {
         record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
         let outcomes = result?;
         add_outcomes(record, &outcomes)?;
+        record.in_flight_peak = self.in_flight_peak;
+        if record.in_flight_peak.is_none() {
+            let why = "the window held no sample of the driver";
+            record.unavailable.insert("in_flight_peak".into(), why.into());
+        }
         self.note_kernel_memory(record);
         let evidence = self.evidence(record, &outcomes, report.as_ref());
         record.gates = gates::judge(&evidence);

@@ -95,6 +95,10 @@ pub struct TrialRecord {
     /// From the spawn of the first worker to its `Ready`, the slowest worker.
     #[serde(default)]
     pub ready_ns: u64,
+    /// Most requests of the window in flight at once, as far as the driver's samples saw: a lower
+    /// bound. `None` when no sample was taken.
+    #[serde(default)]
+    pub in_flight_peak: Option<u64>,
     /// Fields that are `None`, and why.
     pub unavailable: BTreeMap<String, String>,
 }

@@ -111,6 +111,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         pacer: open.then_some(duel::plan::Pacer::Precise),
         allocator: "system".into(),
         ready_ns: 3_000_000,
+        in_flight_peak: Some(64),
         unavailable: BTreeMap::from([(
             "memory.kernel_bytes".into(),
             "no memory cgroup can be made here".into(),
