@@ -4,9 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use duel::plan::{
-    Arrivals, Codec, Engine, Extent, Pacer, RequestTemplate, TrialPlan,
-};
+use duel::plan::{Arrivals, Codec, Engine, Extent, Pacer, RequestTemplate, TrialPlan};
 use duel::protocol::{Frame, Job, Outcome, PROTOCOL_VERSION};
 use duel::record::latency;
 use duel::results::format::Ledger;

@@ -68,7 +68,9 @@ fn response_length(options: &Options) -> std::io::Result<usize> {
         match stream.read(&mut buffer) {
             Ok(0) => return Err(std::io::Error::other("the server closes after each response")),
             Ok(n) => length += n,
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && length > 0 => return Ok(length),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && length > 0 => {
+                return Ok(length);
+            }
             Err(e) => return Err(e),
         }
     }
