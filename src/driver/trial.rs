@@ -132,6 +132,7 @@ impl Context<'_> {
             ready_ns: 0,
             started_unix_ns: None,
             occupancy: None,
+            in_flight_peak: None,
             unavailable: BTreeMap::new(),
         }
     }
@@ -162,6 +163,7 @@ struct Running<'c> {
     kernel_at_plateau: Option<CgroupMemory>,
     connected: u64,
     in_flight: Samples,
+    in_flight_peak: Option<u64>,
     jitter: SplitMix64,
 }
 
@@ -199,6 +201,7 @@ impl<'c> Running<'c> {
             kernel_at_plateau: None,
             connected: 0,
             in_flight: Samples::default(),
+            in_flight_peak: None,
             jitter: rand::SeedableRng::seed_from_u64(seed),
         })
     }
@@ -312,7 +315,9 @@ impl<'c> Running<'c> {
                 Extent::Requests(n) => counts.ended() as f64 / n as f64,
             };
             if now > window_start && part < 1.0 {
-                self.in_flight.add(counts.in_flight() as f64);
+                let in_flight = counts.in_flight();
+                self.in_flight.add(in_flight as f64);
+                self.in_flight_peak = self.in_flight_peak.max(Some(in_flight));
             }
             if part >= 0.5 && self.kernel_at_plateau.is_none() {
                 self.kernel_at_plateau = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
@@ -383,6 +388,11 @@ impl<'c> Running<'c> {
         }
         let outcomes = result?;
         add_outcomes(record, &outcomes)?;
+        record.in_flight_peak = self.in_flight_peak;
+        if record.in_flight_peak.is_none() {
+            let why = "the window held no sample of the driver";
+            record.unavailable.insert("in_flight_peak".into(), why.into());
+        }
         self.note_kernel_memory(record);
         let evidence = self.evidence(record, &outcomes, report.as_ref());
         let closed = !self.cell.arrivals.is_open() && !self.cell.is_idle();

@@ -35,6 +35,8 @@ pub(super) enum Step {
 /// The half of a lane that knows no socket.
 pub(super) struct Lane {
     id: u32,
+    /// Where it records; kept, since it takes a division to find.
+    shard: usize,
     phase: Phase,
     chunk: Chunk,
     served: u64,
@@ -45,11 +47,8 @@ pub(super) struct Lane {
 impl Lane {
     fn new(trial: &Trial, id: u32) -> Self {
         let phase = if trial.job.plan.warmup_ns > 0 { Phase::Warmup } else { Phase::Measured };
-        Lane { id, phase, chunk: Chunk::default(), served: 0, last_end: 0, backoff_ns: 0 }
-    }
-
-    fn shard(&self, trial: &Trial) -> usize {
-        trial.shard(self.id)
+        let shard = trial.shard(id);
+        Lane { id, shard, phase, chunk: Chunk::default(), served: 0, last_end: 0, backoff_ns: 0 }
     }
 
     /// The next request of a closed loop; `None` when all are claimed or the trial is stopped.
@@ -79,7 +78,7 @@ impl Lane {
 
     fn started(&mut self, trial: &Trial, shot: &Shot, start: u64) {
         let window_end = trial.phases().window_end;
-        trial.recorder.started(self.shard(trial), shot.phase, start, window_end);
+        trial.recorder.started(self.shard, shot.phase, start, window_end);
         if shot.phase == Phase::Measured {
             self.served += 1;
         }
@@ -92,23 +91,25 @@ impl Lane {
         }
     }
 
-    /// Books what came of a shot; says whether the connection may be kept.
+    /// Books what came of a shot whose request has `sent` bytes; says whether the connection may
+    /// be kept.
     fn settle(
         &mut self,
         trial: &Trial,
         shot: &Shot,
         (start, end): (u64, u64),
+        sent: usize,
         result: Result<Reply, Failure>,
     ) -> bool {
         let at = Self::instants(shot, start, end);
-        let shard = self.shard(trial);
+        let shard = self.shard;
         let window_end = trial.phases().window_end;
         if shot.phase == Phase::Measured {
             self.last_end = end;
         }
         let (kind, message, keep) = match result {
             Ok(reply) if trial.expects(reply.status) => {
-                let bytes = (trial.request(shot.index).bytes.len() as u64, reply.received);
+                let bytes = (sent as u64, reply.received);
                 let first_byte = reply.first_byte.unwrap_or(end);
                 trial.recorder.completed(shard, shot.phase, at, first_byte, bytes, window_end);
                 return reply.keep;
@@ -127,7 +128,7 @@ impl Lane {
     /// Books a connection made in `begun..now`.
     fn connected(&mut self, trial: &Trial, begun: u64, again: bool) {
         self.backoff_ns = 0;
-        trial.recorder.connected(self.shard(trial), now_ns() - begun, again);
+        trial.recorder.connected(self.shard, now_ns() - begun, again);
     }
 
     /// Books a connect that failed with the request that needed it; says how long to wait.
@@ -145,7 +146,7 @@ impl Lane {
             Failure::TimedOut => Failure::new(ErrorKind::Connect, "connect timed out"),
             other => other,
         };
-        self.settle(trial, shot, (begun, now), Err(failure));
+        self.settle(trial, shot, (begun, now), 0, Err(failure));
         self.backoff_ns = (self.backoff_ns * 2).clamp(BACKOFF_FIRST_NS, BACKOFF_MOST_NS);
         let phases = trial.phases();
         let end = if shot.release.is_some() { phases.cutoff } else { phases.window_end };
@@ -226,7 +227,7 @@ impl BlockingLane {
         }
         self.lane.started(trial, shot, start);
         let result = connection.exchange(request, start + trial.job.plan.timeout_ns);
-        if !self.lane.settle(trial, shot, (start, now_ns()), result) {
+        if !self.lane.settle(trial, shot, (start, now_ns()), request.bytes.len(), result) {
             self.connection = None;
         }
         Step::Served
@@ -270,7 +271,7 @@ impl AsyncLane {
         Box::pin(bounded).await.unwrap_or(Err(Failure::TimedOut))
     }
 
-    /// Runs a closed loop until the plan is done.
+    /// Runs a closed loop until the plan is done; the timer is an armed one.
     pub(super) async fn run_closed(&mut self, trial: &Trial, mut timer: Pin<&mut Timer>) {
         while let Some(shot) = self.lane.claim(trial) {
             if self.serve(trial, &shot, timer.as_mut()).await == Step::Over {
@@ -320,7 +321,7 @@ impl AsyncLane {
         }
         self.lane.started(trial, shot, start);
         let result = bound(timer, start + timeout, connection.exchange(request)).await;
-        if !self.lane.settle(trial, shot, (start, now_ns()), result) {
+        if !self.lane.settle(trial, shot, (start, now_ns()), request.bytes.len(), result) {
             self.connection = None;
         }
         Step::Served
@@ -342,7 +343,20 @@ pub(super) fn timer(timeout: Duration) -> Timer {
     tokio::time::sleep(timeout)
 }
 
+/// Makes the timer wake the task that awaits this, which [`bound`] relies on.
+pub(super) async fn arm(mut timer: Pin<&mut Timer>) {
+    poll_fn(|cx| {
+        // A timer that has gone off already is seen and moved by the first `bound`.
+        let _ = timer.as_mut().poll(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
 /// Bounds an exchange by `deadline` on CLOCK_MONOTONIC.
+///
+/// The timer is armed for the task that awaits this, from [`arm`] or from the last call that moved
+/// it, so that it is polled again only when it has gone off.
 async fn bound<T>(
     mut timer: Pin<&mut Timer>,
     deadline: u64,
@@ -352,6 +366,9 @@ async fn bound<T>(
     poll_fn(|cx| {
         if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
             return Poll::Ready(result);
+        }
+        if !timer.is_elapsed() {
+            return Poll::Pending;
         }
         while timer.as_mut().poll(cx).is_ready() {
             let left = deadline.saturating_sub(now_ns());

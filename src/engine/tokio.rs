@@ -10,7 +10,7 @@ use crossbeam::queue::SegQueue;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, Semaphore};
 
-use super::lane::{AsyncLane, Step, timer};
+use super::lane::{AsyncLane, Step, arm, timer};
 use super::{MOST_CONNECTING, Shot, Trial, pacer};
 use crate::plan::Pacer;
 use crate::sys::now_ns;
@@ -40,7 +40,10 @@ fn run(trial: &Arc<Trial>, mut builder: Builder) -> Result<(), String> {
     trial.progress.expect(trial.job.lanes);
     let releases = Arc::new(Releases::default());
     let pacer = start_pacer(trial, &runtime, &releases)?;
-    runtime.block_on(run_lanes(trial.clone(), releases));
+    // As a task of the runtime's: spawned from outside of it, each lane would cost a wake-up of its
+    // worker threads and go through the queue that they share.
+    let lanes = runtime.spawn(run_lanes(trial.clone(), releases));
+    runtime.block_on(lanes).map_err(|e| format!("the task that starts the lanes ended: {e}"))?;
     if let Some(pacer) = pacer
         && !trial.is_cancelled()
     {
@@ -68,7 +71,8 @@ async fn run_lanes(trial: Arc<Trial>, releases: Arc<Releases>) {
             if trial.is_open_loop() {
                 run_open(&trial, &mut lane, &releases).await;
             } else if !trial.is_cancelled() {
-                let timer = pin!(timer(trial.timeout()));
+                let mut timer = pin!(timer(trial.timeout()));
+                arm(timer.as_mut()).await;
                 lane.run_closed(&trial, timer).await;
             }
             lane.ended(&trial);
@@ -81,6 +85,7 @@ async fn run_lanes(trial: Arc<Trial>, releases: Arc<Releases>) {
 
 async fn run_open(trial: &Trial, lane: &mut AsyncLane, releases: &Releases) {
     let mut timer = pin!(timer(trial.timeout()));
+    arm(timer.as_mut()).await;
     while let Some(shot) = releases.next().await {
         if trial.is_cancelled() || lane.serve(trial, &shot, timer.as_mut()).await == Step::Over {
             return;

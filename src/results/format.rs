@@ -102,6 +102,10 @@ pub struct TrialRecord {
     /// closed loops only. The rest is what the engine itself puts between two requests of a lane.
     #[serde(default)]
     pub occupancy: Option<f64>,
+    /// Most requests of the window in flight at once, as far as the driver's samples saw: a lower
+    /// bound. `None` when no sample was taken.
+    #[serde(default)]
+    pub in_flight_peak: Option<u64>,
     /// Fields that are `None`, and why.
     pub unavailable: BTreeMap<String, String>,
 }

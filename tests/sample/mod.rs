@@ -119,6 +119,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         ready_ns: 3_000_000,
         started_unix_ns: Some(1_700_000_000_000_000_000 + u64::from(block) * 1_000_000_000),
         occupancy: (!open).then_some(0.98),
+        in_flight_peak: Some(64),
         unavailable: BTreeMap::from([(
             "memory.kernel_bytes".into(),
             "no memory cgroup can be made here".into(),

@@ -1,0 +1,90 @@
+//! What the frames between driver and worker cost: a Job with a large mix, and an Outcome with its
+//! histograms; neither is on a request's path.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use duel::plan::{Arrivals, Codec, Engine, Extent, Pacer, RequestTemplate, TrialPlan};
+use duel::protocol::{Frame, Job, Outcome, PROTOCOL_VERSION};
+use duel::record::latency;
+use duel::results::format::Ledger;
+
+fn job(entries: u32) -> Frame {
+    let template = |i: u32| RequestTemplate {
+        method: "POST".into(),
+        path: format!("/item/{i}"),
+        weight: i + 1,
+        headers: vec![("content-type".into(), "application/json".into())],
+        body: vec![b'x'; 1024],
+    };
+    let plan = TrialPlan {
+        arrivals: Arrivals::Closed,
+        offered_per_s: None,
+        extent: Extent::Requests(1_000),
+        warmup_ns: 0,
+        timeout_ns: 5_000_000_000,
+        seed: 1,
+        pacer: Pacer::Precise,
+        keep_alive: true,
+        expect_status: Vec::new(),
+        host: "127.0.0.1:8080".into(),
+        mix: (0..entries).map(template).collect(),
+    };
+    Frame::Job(Job {
+        version: PROTOCOL_VERSION,
+        trial: "tokio-lean-l64-p1-c1 block 0".into(),
+        engine: Engine::Tokio,
+        codec: Codec::Lean,
+        lanes: 64,
+        worker: 0,
+        workers: 1,
+        cpus: vec![0],
+        targets: vec![([127, 0, 0, 1], 8080).into()],
+        stack_size_bytes: 64 << 10,
+        rayon_threads: 0,
+        setup_limit_ns: 60_000_000_000,
+        plan,
+    })
+}
+
+fn outcome() -> Frame {
+    let mut histogram = latency::empty();
+    let mut time = 1_u64;
+    for _ in 0..100_000 {
+        time = time.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        histogram.record(50_000 + (time >> 44)).expect("below the highest");
+    }
+    let text = latency::encode(&histogram);
+    let names = ["service_ns", "first_byte_ns", "connect_ns", "response_ns", "start_delay_ns"];
+    Frame::Outcome(Outcome {
+        version: PROTOCOL_VERSION,
+        ledger: Ledger { planned: 100_000, completed: 100_000, ..Ledger::default() },
+        histograms: names.iter().map(|name| (name.to_string(), text.clone())).collect(),
+        ..Outcome::default()
+    })
+}
+
+fn frames(c: &mut Criterion) {
+    let mut group = c.benchmark_group("frame");
+    for (name, frame) in
+        [("job of 1", job(1)), ("job of 64", job(64)), ("outcome of 5 histograms", outcome())]
+    {
+        let mut line = Vec::new();
+        frame.write_to(&mut line).expect("a valid frame");
+        group.throughput(Throughput::Bytes(line.len() as u64));
+        group.bench_function(format!("write {name}"), |b| {
+            let mut out = Vec::with_capacity(line.len());
+            b.iter(|| {
+                out.clear();
+                black_box(&frame).write_to(&mut out).expect("a valid frame");
+            });
+        });
+        group.bench_function(format!("parse {name}"), |b| {
+            b.iter(|| Frame::parse(black_box(&line)).expect("a valid frame"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, frames);
+criterion_main!(benches);

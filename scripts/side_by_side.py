@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""duel beside other load generators and beside the floor, on one nginx, in one run.
+
+nginx runs on CPU 1 and each client on CPU 0. Rounds are interleaved, each in another order, so that
+a neighbour's load falls on all alike; a figure is the median of its rounds. CPU is that of the whole
+client: the command and every child that it waited for, driver and worker together.
+
+The floor (scripts/floor.rs) writes a prebuilt request, reads, and counts: no parser, no clock, no
+histogram. "above floor" is what a client spends beyond that.
+
+Usage: scripts/side_by_side.py [--duel PATH] [--floor PATH] [-c 64,1000,10000] [-d SECONDS]
+                               [--rounds N] [--engines a,b] [--codecs a,b] [--json FILE]
+Needs: nginx (Debian: nginx-light). wrk, h2load, oha and hey take part where they are installed.
+Build first: cargo build --release --example floor --bin duel
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CLIENT_CPU, SERVER_CPU = 0, 1
+
+NGINX = """
+worker_processes 1;
+worker_rlimit_nofile 20000;
+error_log /dev/null;
+pid nginx.pid;
+daemon off;
+events {{ worker_connections 19000; multi_accept on; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000000;
+  keepalive_timeout 3600s;
+  server {{
+    listen 127.0.0.1:{port} backlog=65535;
+    location / {{ return 200 "hello, duel\\n"; }}
+  }}
+}}
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Nginx:
+    """One worker that answers from memory, on its own CPU."""
+
+    def __enter__(self):
+        self.dir = tempfile.mkdtemp(prefix="side-by-side-")
+        self.port = free_port()
+        config = pathlib.Path(self.dir) / "nginx.conf"
+        config.write_text(NGINX.format(port=self.port))
+        command = ["taskset", "-c", str(SERVER_CPU), "nginx", "-p", self.dir, "-c", str(config)]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return self
+            except OSError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.05)
+        raise SystemExit("nginx did not start")
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def by_pattern(pattern):
+    def requests(text):
+        found = re.search(pattern, text)
+        return int(found.group(1)) if found else 0
+
+    return requests
+
+
+def by_record(text):
+    records = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return sum(record["ledger"]["completed"] for record in records)
+
+
+def clients(arguments, url):
+    """Name -> (command for a number of connections, requests that its output tells)."""
+    d = arguments.seconds
+    others = {
+        "wrk": (lambda c: ["wrk", "-t1", f"-c{c}", f"-d{d}s", url], r"(\d+) requests in"),
+        "h2load": (
+            lambda c: ["h2load", "--h1", "-c", str(c), "-D", str(d), url],
+            r"requests: (\d+) total",
+        ),
+        "oha": (
+            lambda c: ["oha", "--no-tui", "-w", "-c", str(c), "-z", f"{d}s", url],
+            r"\[200\]\s+(\d+)",
+        ),
+        "hey": (lambda c: ["hey", "-c", str(c), "-z", f"{d}s", url], r"\[200\]\s+(\d+)"),
+    }
+    found = {}
+    if os.access(arguments.floor, os.X_OK):
+        command = lambda c: [arguments.floor, url, "-c", str(c), "-d", str(d)]
+        found["floor"] = (command, by_pattern(r"^(\d+) requests"))
+    else:
+        print(f"no floor at {arguments.floor}", file=sys.stderr)
+    for name, (command, pattern) in others.items():
+        if shutil.which(name):
+            found[name] = (command, by_pattern(pattern))
+    for engine in arguments.engines.split(","):
+        for codec in arguments.codecs.split(","):
+            command = lambda c, e=engine, k=codec: [
+                arguments.duel, "try", url, "-c", str(c), "-d", f"{d}s",
+                "--engines", e, "--codecs", k, "--json",
+            ]
+            found[f"duel {engine} {codec}"] = (command, by_record)
+    return found
+
+
+def measure(command, requests, patience):
+    """Requests completed and CPU seconds of one run; (0, …) where it did not end well."""
+    with tempfile.TemporaryFile("w+") as out:
+        pinned = ["taskset", "-c", str(CLIENT_CPU)] + command
+        child = subprocess.Popen(pinned, stdout=out, stderr=subprocess.DEVNULL)
+        give_up = time.monotonic() + patience
+        while True:
+            pid, _, usage = os.wait4(child.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() > give_up:
+                child.kill()
+                _, _, usage = os.wait4(child.pid, 0)
+                break
+            time.sleep(0.02)
+        child.returncode = 0
+        out.seek(0)
+        return requests(out.read()), usage.ru_utime + usage.ru_stime
+
+
+def level(arguments, all_clients, connections):
+    runs = {name: [] for name in all_clients}
+    for number in range(arguments.rounds):
+        order = list(all_clients)
+        random.Random(number).shuffle(order)
+        for name in order:
+            command, requests = all_clients[name]
+            slow = name == "hey" or name.startswith(("duel threads", "duel rayon"))
+            if connections > arguments.most_threads and slow:
+                continue
+            patience = 60 + 3 * arguments.seconds
+            done, cpu = measure(command(connections), requests, patience)
+            if done:
+                runs[name].append((1e6 * cpu / done, done / arguments.seconds))
+            else:
+                print(f"{name} at {connections}: nothing completed", file=sys.stderr)
+    median = lambda name, i: statistics.median(run[i] for run in runs[name])
+    return {n: (median(n, 0), median(n, 1), len(runs[n])) for n in runs if runs[n]}
+
+
+def show(connections, figures):
+    wrk, floor = figures.get("wrk"), figures.get("floor")
+    print(f"\n{connections} connections")
+    print(f"  {'client':24} {'us/request':>10} {'x wrk':>7} {'above floor':>12} "
+          f"{'requests/s':>11} {'x wrk':>7}")
+    for name, (cpu, rate, _) in sorted(figures.items(), key=lambda item: item[1][0]):
+        share = f"{cpu / wrk[0]:7.2f}" if wrk else f"{'-':>7}"
+        above = f"{cpu - floor[0]:+9.2f} us" if floor else f"{'-':>12}"
+        faster = f"{rate / wrk[1]:7.2f}" if wrk else f"{'-':>7}"
+        print(f"  {name:24} {cpu:10.2f} {share} {above} {rate:11.0f} {faster}")
+    sys.stdout.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    release = ROOT / "target" / "release"
+    parser.add_argument("--duel", default=str(release / "duel"))
+    parser.add_argument("--floor", default=str(release / "examples" / "floor"))
+    parser.add_argument("-c", "--connections", default="64,1000,10000")
+    parser.add_argument("-d", "--seconds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--engines", default="threads,rayon,tokio,tokio-single")
+    parser.add_argument("--codecs", default="lean,hyper")
+    parser.add_argument("--most-threads", type=int, default=1000,
+                        help="connections beyond which a thread for each is left out")
+    parser.add_argument("--json", help="write the figures to this file too")
+    arguments = parser.parse_args()
+    if not os.access(arguments.duel, os.X_OK):
+        raise SystemExit(f"no duel at {arguments.duel}: cargo build --release, or --duel PATH")
+    if not shutil.which("nginx"):
+        raise SystemExit("nginx is not installed (Debian: nginx-light)")
+    if (os.cpu_count() or 1) < 2:
+        raise SystemExit("two CPUs are needed: one for the server and one for the client")
+    result = {}
+    with Nginx() as nginx:
+        every = clients(arguments, f"http://127.0.0.1:{nginx.port}/")
+        print(f"median of {arguments.rounds} rounds of {arguments.seconds} s; "
+              f"load average {os.getloadavg()[0]:.1f} at the start")
+        for connections in map(int, arguments.connections.split(",")):
+            result[connections] = level(arguments, every, connections)
+            show(connections, result[connections])
+    if arguments.json:
+        pathlib.Path(arguments.json).write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
