@@ -5,11 +5,13 @@
 
 pub mod compare;
 pub mod csv;
+pub mod erlang;
 pub mod layout;
 pub mod markdown;
 pub mod schema;
 pub mod summary;
 pub mod table;
+pub mod usl;
 
 use std::io::{self, Write};
 
