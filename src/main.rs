@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Command::Try(args) => cmd::r#try::run(&args),
         Command::Plan(args) => cmd::plan::run(&args),
         Command::Report(args) => cmd::report::run(&args),
+        Command::Capacity(args) => cmd::capacity::run(&args),
         Command::Target(args) => cmd::target::run(&args),
         Command::Limits(args) => cmd::limits::run(&args),
         Command::Worker => cmd::worker::run(),

@@ -1,5 +1,6 @@
 //! Commands: glue, printing and exit codes; what they do lives in the other modules.
 
+pub mod capacity;
 pub mod limits;
 pub mod plan;
 pub mod progress;

@@ -3,6 +3,7 @@
 //! [`summary`] turns records into groups of comparable rows, by [`crate::results::stats`] alone;
 //! [`layout`] turns those into words; the rest puts the words on a terminal or into a file.
 
+pub mod capacity;
 pub mod compare;
 pub mod csv;
 pub mod erlang;
