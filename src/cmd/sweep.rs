@@ -111,7 +111,7 @@ impl<'s> Session<'s> {
             super::print(&table(&sweep.name, &self.records, sweep));
         }
         if let Some(dir) = &self.dir {
-            super::report::write_files(dir.path(), &sweep.name, &self.records, sweep.baseline)?;
+            super::report::write_files_in_child(dir.path())?;
             eprintln!("duel: results in {}", dir.path().display());
         }
         let misses = sweep.slo.as_ref().map_or(vec![], |slo| missed(slo, &self.records));
