@@ -16,7 +16,7 @@ use crate::results::format::TrialRecord;
 use crate::results::store::PlanJson;
 
 /// Most plots of percentiles: more would take the file beyond what a mail carries.
-const MOST_LATENCY_PLOTS: usize = 24;
+const MOST_LATENCY_PLOTS: usize = 16;
 
 /// Renders a run as one HTML document.
 pub fn render(plan: &PlanJson, records: &[TrialRecord], baseline: Engine) -> String {

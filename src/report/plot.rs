@@ -240,7 +240,8 @@ pub fn bars(
         let root = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin(8)
-            .margin_right(20)
+            .margin_left(26)
+            .margin_right(26)
             .x_label_area_size(42)
             .build_cartesian_2d(0.0..longest * 1.02, 0.0..bars.len() as f64)
             .ok()?;

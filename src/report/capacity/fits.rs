@@ -1,6 +1,6 @@
 //! Records → one series for each engine, with its lines over lanes and rate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{REACH, Refusal, count, next_lanes, refuse, req_s};
 use crate::plan::{Cell, Engine};
@@ -81,11 +81,11 @@ pub(super) fn series(records: &[TrialRecord]) -> Vec<Series<'_>> {
         }
     }
     let several = |of: &dyn Fn(&Cell) -> String| {
-        let all: std::collections::BTreeSet<String> = records.iter().map(|r| of(&r.cell)).collect();
+        let all: BTreeSet<String> = records.iter().map(|r| of(&r.cell)).collect();
         all.len() > 1
     };
-    let stacks =
-        several(&|c| format!("{:?}", c.stack_size_bytes.filter(|_| c.engine.is_blocking())));
+    let swept = records.iter().filter(|r| matches!(r.cell.engine, Engine::Threads | Engine::Rayon));
+    let stacks = swept.map(|r| r.cell.stack_size_bytes).collect::<BTreeSet<_>>().len() > 1;
     let processes = several(&|c| c.processes.to_string());
     let body = several(&|c| format!("{:?}", c.body_bytes));
     found
@@ -204,6 +204,12 @@ impl<'a> Series<'a> {
     /// Lines of memory over lanes.
     pub(super) fn memory(&self) -> Result<Lines, Refusal> {
         let lanes = self.lanes();
+        if self.engine == Engine::Sequential {
+            return refuse(
+                "one lane at a time: it has no slope over lanes to plan by",
+                "plan with an engine that has several lanes",
+            );
+        }
         let largest = lanes.last().copied().unwrap_or(0);
         if lanes.len() < 2 {
             return refuse(
@@ -253,7 +259,7 @@ impl<'a> Series<'a> {
 
     /// CPU for each request: the slope over swept rates, or that of the dearest measured cell.
     pub(super) fn cpu_per_request_ns(&self) -> f64 {
-        let rates: std::collections::BTreeSet<u64> =
+        let rates: BTreeSet<u64> =
             self.cells.iter().filter_map(|p| p.cell.offered_per_s).map(f64::to_bits).collect();
         let dearest = self
             .cells

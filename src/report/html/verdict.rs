@@ -118,7 +118,11 @@ fn throughput(row: &Row, reference: &Row, trials: &Trials<'_>) -> String {
             Some((t.achieved_per_s, other.achieved_per_s))
         })
         .collect();
-    paired_ratio(&pairs, CONFIDENCE)
-        .and_then(|e| Some((e.ratio, e.interval()?)))
-        .map_or(String::new(), |(r, (l, h))| format!(" ({} [{l:.2}, {h:.2}])", Ratio(r)))
+    paired_ratio(&pairs, CONFIDENCE).and_then(|e| Some((e.ratio, e.interval()?))).map_or(
+        String::new(),
+        |(r, (l, h))| {
+            let same = if l <= 1.0 && 1.0 <= h { ", no difference shown" } else { "" };
+            format!(" ({} [{l:.2}, {h:.2}]{same})", Ratio(r))
+        },
+    )
 }
