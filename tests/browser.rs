@@ -183,7 +183,7 @@ fn chromium_shows_it_whole_on_a_phone_and_a_desktop() {
     std::fs::write(&frames, framed(&text)).unwrap();
     let Some((dom, console)) = dump(&frames, &dir.path().join("profile")) else { return };
     let found = dom
-        .rsplit_once("FOUND ")
+        .split_once("id=\"found\">FOUND ")
         .and_then(|(_, rest)| rest.split_once(" END"))
         .map_or_else(|| panic!("nothing was measured: {console}"), |(found, _)| found);
     let expected = format!("overflow 0 plots {plots} drawn {plots} rows {} requests 0", ids.len());

@@ -76,7 +76,7 @@ fn little_lines_and_hosts() {
     let answer = ask(&records(), &question());
     let need = answer.engines[0].answer.as_ref().unwrap();
     near(need.in_flight, 100.0, 1e-9);
-    assert_eq!(need.lanes, 125, "Erlang C: 1 % wait with 124 lanes or more for 100 in flight");
+    assert_eq!(need.lanes, 125, "fewest lanes with which 1 % of the arrivals wait");
     near(need.user_bytes, 4_000_000.0 + 20_000.0 * f64::from(need.lanes), 1e-6);
     near(need.kernel_bytes.unwrap(), 16_384.0 * f64::from(need.lanes), 1e-6);
     near(need.cpus_busy, 0.2, 1e-9);
