@@ -33,8 +33,8 @@ pub(super) fn solve(points: &[Point], free: Free) -> Option<(Coefficients, f64)>
     for _ in 0..MOST_STEPS {
         let (normal, gradient) = normal_equations(points, at, free);
         let mut damped = normal;
-        for i in 0..3 {
-            damped[i][i] *= 1.0 + damping;
+        for (i, row) in damped.iter_mut().enumerate() {
+            row[i] *= 1.0 + damping;
         }
         let step = multiply(&invert(damped)?, gradient);
         let next = Coefficients {
