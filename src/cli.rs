@@ -33,6 +33,8 @@ pub enum Command {
     Report(Report),
     /// Compare two run directories cell by cell; exit code 3 if the second is worse
     Compare(Compare),
+    /// From a run to hosts: lanes, memory, CPU and what binds first
+    Capacity(Capacity),
     /// Run the embedded target alone
     Target(Target),
     /// Name every limit of this machine that lanes can meet, and which binds first
@@ -163,6 +165,43 @@ pub struct Report {
     /// Print the JSON Schema of a TrialRecord
     #[arg(long)]
     pub schema: bool,
+    /// Write the files only (for the driver)
+    #[arg(long, hide = true)]
+    pub quiet: bool,
+}
+
+/// `duel capacity`.
+#[derive(Debug, Args)]
+pub struct Capacity {
+    /// The run directory
+    pub dir: PathBuf,
+    /// Requests per second to plan for, in total
+    #[arg(long, value_name = "RATE")]
+    pub rate: String,
+    /// Count only measured cells whose 99th percentile is at most this
+    #[arg(long, value_name = "TIME")]
+    pub p99: Option<String>,
+    /// Mean time of a request in the system [default: as measured]
+    #[arg(long, value_name = "TIME")]
+    pub latency: Option<String>,
+    /// Memory of a host [default: that of the measured machine]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// CPUs of a host [default: those of the measured machine]
+    #[arg(long, value_name = "COUNT")]
+    pub cpus: Option<String>,
+    /// Growth a year, compounded
+    #[arg(long, value_name = "SHARE", default_value = "0%", allow_negative_numbers = true)]
+    pub growth: String,
+    /// Months to plan ahead
+    #[arg(long, value_name = "COUNT", default_value_t = 12.0)]
+    pub months: f64,
+    /// Hosts that may fail
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub spare: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `duel compare`.

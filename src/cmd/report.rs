@@ -2,13 +2,14 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context as _;
 
 use crate::cli::Report;
 use crate::plan::Engine;
-use crate::report::{csv, hdr_files, markdown, schema, table};
-use crate::results::format::TrialRecord;
-use crate::results::store::{self, RunDir};
+use crate::report::{csv, hdr_files, html, markdown, schema, table};
+use crate::results::store::{self, Run, RunDir};
 
 /// Prints a run's table, its records, or the schema of a record.
 pub fn run(args: &Report) -> ExitCode {
@@ -22,7 +23,7 @@ pub fn run(args: &Report) -> ExitCode {
         Ok(read) => read,
         Err(error) => return super::usage(error),
     };
-    for warning in &run.warnings {
+    for warning in run.warnings.iter().filter(|_| !args.quiet) {
         eprintln!("duel: {warning}");
     }
     let baseline = run.plan.config["baseline"].clone();
@@ -34,9 +35,14 @@ pub fn run(args: &Report) -> ExitCode {
     } else {
         let colour = std::io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        super::print(&table::render(&run.plan.name, &run.records, baseline, width(), colour));
-        if let Err(error) = write_files(dir, &run.plan.name, &run.records, baseline) {
+        if !args.quiet {
+            super::print(&table::render(&run.plan.name, &run.records, baseline, width(), colour));
+        }
+        if let Err(error) = write_files(dir, &run, baseline) {
             eprintln!("duel: {error:#}");
+            if args.quiet {
+                return ExitCode::from(super::exit::FAILED);
+            }
         }
     }
     // Everything readable has been shown; what was not readable is an error all the same.
@@ -47,18 +53,26 @@ pub fn run(args: &Report) -> ExitCode {
 }
 
 /// Writes the files that are made from the records.
-pub(super) fn write_files(
-    dir: &Path,
-    name: &str,
-    records: &[TrialRecord],
-    baseline: Engine,
-) -> anyhow::Result<()> {
-    store::write_atomic(
-        &dir.join("report.md"),
-        markdown::render(name, records, baseline).as_bytes(),
-    )?;
-    store::write_atomic(&dir.join("cells.csv"), csv::render(records, baseline).as_bytes())?;
+fn write_files(dir: &Path, run: &Run, baseline: Engine) -> anyhow::Result<()> {
+    let (name, records) = (&run.plan.name, &run.records);
+    let write = |file: &str, text: String| store::write_atomic(&dir.join(file), text.as_bytes());
+    write("report.md", markdown::render(name, records, baseline))?;
+    write("cells.csv", csv::render(records, baseline))?;
+    write("report.html", html::render(&run.plan, records, baseline))?;
     hdr_files::write(dir, records)?;
+    Ok(())
+}
+
+/// Has a child write the files, so that the driver stays as small as its trials left it.
+pub(super) fn write_files_in_child(dir: &Path) -> anyhow::Result<()> {
+    let status = Command::new("/proc/self/exe")
+        .args(["report", "--quiet", "--"])
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .context("cannot start the process that writes the report")?;
+    anyhow::ensure!(status.success(), "the report could not be written: {status}");
     Ok(())
 }
 

@@ -142,8 +142,9 @@ impl<'s> Session<'s> {
             super::print(&table(&sweep.name, &self.records, sweep));
         }
         if let Some(dir) = &self.dir {
-            super::report::write_files(dir.path(), &sweep.name, &self.records, sweep.baseline)?;
+            // Read before the report is made, which is a child's work.
             let peak = ProcessUse::read().map_or(0, |u| u.peak_rss_bytes) as f64;
+            super::report::write_files_in_child(dir.path())?;
             eprintln!(
                 "duel: results in {} (the driver's own peak memory: {})",
                 dir.path().display(),

@@ -209,7 +209,8 @@ fn of(trials: usize, blocks: usize) -> String {
     format!("{trials} of {blocks} trial{}", if blocks == 1 { "" } else { "s" })
 }
 
-fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
+/// Which gate failed, how often, what was seen and what is allowed.
+pub(super) fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
     let number = |v: f64| {
         let text = format!("{v:.4}");
         text.trim_end_matches('0').trim_end_matches('.').to_string()

@@ -3,14 +3,19 @@
 //! [`summary`] turns records into groups of comparable rows, by [`crate::results::stats`] alone;
 //! [`layout`] turns those into words; the rest puts the words on a terminal or into a file.
 
+pub mod capacity;
 pub mod compare;
 pub mod csv;
 pub mod hdr_files;
+pub mod erlang;
+pub mod html;
 pub mod layout;
 pub mod markdown;
+pub mod plot;
 pub mod schema;
 pub mod summary;
 pub mod table;
+pub mod usl;
 
 use std::io::{self, Write};
 

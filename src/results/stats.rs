@@ -128,6 +128,27 @@ pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
     Some(quantile_sorted(&sorted, q))
 }
 
+/// An interval of the median from order statistics, at [`CONFIDENCE`] or above, whatever the
+/// distribution: the sign test turned round. `None` with fewer than [`MIN_FOR_INTERVAL`] values.
+pub fn median_interval(values: &[f64]) -> Option<(f64, f64)> {
+    let n = values.len();
+    if n < MIN_FOR_INTERVAL {
+        return None;
+    }
+    // Binomial probabilities by their ratio; 2⁻ⁿ underflows to zero only beyond a thousand values.
+    let first = 0.5f64.powi(i32::try_from(n).ok()?);
+    let step = |p: &mut f64, k: usize| {
+        let now = *p;
+        *p *= (n - k) as f64 / (k + 1) as f64;
+        Some(now)
+    };
+    let tail = (1.0 - CONFIDENCE) / 2.0;
+    let (k, _) = tail_index((0..n).scan(first, step), tail)?;
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    Some((sorted[k], sorted[n - 1 - k]))
+}
+
 /// As [`quantile`] of a sorted slice that is not empty.
 fn quantile_sorted(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;

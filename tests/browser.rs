@@ -1,0 +1,191 @@
+//! `report.html`: what it holds, and how headless Chromium shows it.
+//!
+//! Without `chromium` the tests that need it say so and pass; `DUEL_REQUIRE_REAL=1` has them fail.
+
+mod sample;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use duel::plan::{Arrivals, Cell, Engine};
+use duel::report::html;
+use duel::results::format::{Gate, Status, TrialRecord};
+use duel::results::store::{PlanJson, Versions};
+
+/// Markup that must never come alive.
+const HOSTILE: &str = "<script>document.title='owned'</script>\"'><img src=http://127.0.0.1:9/x>";
+
+fn plan(cells: Vec<Cell>) -> PlanJson {
+    PlanJson {
+        format_version: 1,
+        name: format!("report {HOSTILE}"),
+        plan_hash: sample::PLAN_HASH.into(),
+        seed: 1,
+        created_utc: "2026-01-02T03:04:05Z".into(),
+        config: serde_json::json!({"name": HOSTILE, "plan": {"seed": 1}}),
+        trials_planned: cells.len() as u64 * 6,
+        cells,
+        machine: serde_json::json!({"cpu_model": HOSTILE}),
+        limits: serde_json::json!({"nofile_hard": 20_000}),
+        versions: Versions::default(),
+        command_line: vec!["duel".into(), "run".into(), HOSTILE.into()],
+    }
+}
+
+/// Closed and open cells of two engines over three lane values, and one that failed.
+fn records() -> Vec<TrialRecord> {
+    let mut all = Vec::new();
+    for lanes in [16, 64, 256] {
+        for (engine, cost) in [(Engine::Threads, 1.0), (Engine::Tokio, 0.5)] {
+            for rate in [None, Some(1_000.0)] {
+                let open = if rate.is_some() { Arrivals::Constant } else { Arrivals::Closed };
+                let cell = Cell {
+                    id: format!("{}-l{lanes}-{}", engine.name(), open.name()),
+                    lanes,
+                    total_lanes: lanes,
+                    arrivals: open,
+                    offered_per_s: rate,
+                    ..sample::cell(engine)
+                };
+                all.extend((0..6).map(|b| sample::record(cell.clone(), b, cost)));
+            }
+        }
+    }
+    let mut failed = sample::record(sample::cell(Engine::Rayon), 0, 1.0);
+    (failed.status, failed.error) = (Status::Failed, Some(HOSTILE.into()));
+    let name = HOSTILE.to_string();
+    failed.gates.push(Gate { name, hard: true, ok: Some(false), value: None, limit: None });
+    all.push(failed);
+    all
+}
+
+fn report() -> (String, Vec<String>) {
+    let records = records();
+    let mut cells: Vec<Cell> = Vec::new();
+    for r in &records {
+        if !cells.iter().any(|c| c.id == r.cell.id) {
+            cells.push(r.cell.clone());
+        }
+    }
+    let ids = cells.iter().map(|c| c.id.clone()).collect();
+    (html::render(&plan(cells), &records, Engine::Threads), ids)
+}
+
+#[test]
+fn nothing_hostile_survives_and_nothing_is_asked_of_the_network() {
+    let (text, ids) = report();
+    assert!(!text.contains("<script"), "a script from a config or target came through");
+    assert!(!text.contains("<img"), "an image from a config or target came through");
+    for asks in ["src=\"", "href=\"http", "@import", "url("] {
+        assert!(!text.contains(asks), "{asks} would ask the network");
+    }
+    assert!(text.contains("default-src 'none'"), "the policy against requests is gone");
+    for id in ids {
+        assert!(text.contains(&format!("data-cell=\"{id}\"")), "{id} has no row");
+    }
+    assert!(text.contains("At the same 1,000 req/s"), "no verdict at equal rates");
+    assert!(text.len() < 1_000_000, "{} bytes", text.len());
+}
+
+#[test]
+fn every_plot_has_a_name_hover_texts_and_units() {
+    let (text, _) = report();
+    let plots: Vec<&str> = text.split("<svg ").skip(1).collect();
+    assert!(plots.len() > 20, "only {} plots", plots.len());
+    for plot in plots {
+        assert!(plot.contains("role=\"img\" aria-label=\""), "a plot without a name");
+        assert!(plot.matches("<title>").count() > 1, "a plot without hover texts: {plot:.200}");
+        assert!(!plot.contains("NaN"), "a plot with a number that is none: {plot:.200}");
+    }
+}
+
+#[test]
+fn empty_and_hopeless_runs_still_render() {
+    let none = html::render(&plan(vec![]), &[], Engine::Threads);
+    assert!(none.contains("nothing can be concluded yet"), "{none}");
+    let mut bad = records();
+    for r in &mut bad {
+        r.flags.push("noisy".into());
+    }
+    let text = html::render(&plan(vec![]), &bad, Engine::Threads);
+    assert!(text.contains("No trial is valid"), "it must say that nothing can be concluded");
+    let mut bare = records();
+    for r in &mut bare {
+        (r.service_ns, r.response_ns) = (None, None);
+    }
+    let text = html::render(&plan(vec![]), &bare, Engine::Threads);
+    assert!(text.contains("has a histogram of latencies"), "missing histograms must be said");
+}
+
+/// The document as Chromium holds it, and what it wrote to the console.
+fn dump(page: &Path, profile: &Path) -> Option<(String, String)> {
+    let out = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--dump-dom"])
+        .args(["--virtual-time-budget=10000", "--window-size=1400,1000"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("file://{}", page.display()))
+        .stdin(Stdio::null())
+        .output();
+    match out {
+        Ok(out) => Some((
+            String::from_utf8_lossy(&out.stdout).into_owned(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )),
+        Err(error) => {
+            let required = std::env::var_os("DUEL_REQUIRE_REAL").is_some_and(|v| v == "1");
+            assert!(!required, "chromium cannot be started: {error}");
+            eprintln!("skipped: chromium cannot be started: {error}");
+            None
+        }
+    }
+}
+
+/// The report in frames as wide as a phone and a desktop; a script of the outer page measures.
+fn framed(report: &str) -> String {
+    let source = report.replace('&', "&amp;").replace('"', "&quot;");
+    let frame = |width: u32| {
+        format!(
+            "<iframe style=\"width:{width}px;height:900px;border:0\" srcdoc=\"{source}\"></iframe>"
+        )
+    };
+    format!(
+        "<!doctype html><body>{}{}<pre id=found></pre><script>onload=()=>{{const out=[];\
+         for(const f of document.querySelectorAll('iframe')){{const d=f.contentDocument;\
+         const svgs=[...d.querySelectorAll('svg')];\
+         const drawn=svgs.filter(s=>{{const r=s.getBoundingClientRect();\
+         return r.width>200&&r.height>80&&s.querySelectorAll('polyline,rect,circle,line').length>3}});\
+         out.push(['overflow',d.documentElement.scrollWidth-d.documentElement.clientWidth,\
+         'plots',svgs.length,'drawn',drawn.length,\
+         'rows',d.querySelectorAll('[data-cell]').length,\
+         'requests',f.contentWindow.performance.getEntriesByType('resource').length].join(' '))}}\
+         document.getElementById('found').textContent='FOUND '+out.join(';')+' END'}}</script>",
+        frame(390),
+        frame(1280)
+    )
+}
+
+#[test]
+fn chromium_shows_it_whole_on_a_phone_and_a_desktop() {
+    let dir = tempfile::tempdir().unwrap();
+    let (text, ids) = report();
+    let page = dir.path().join("report.html");
+    std::fs::write(&page, &text).unwrap();
+    let Some((dom, console)) = dump(&page, &dir.path().join("profile")) else { return };
+    let says: Vec<&str> = console.lines().filter(|l| l.contains("CONSOLE")).collect();
+    assert!(says.is_empty(), "the console says {says:#?}");
+    assert!(dom.contains("</main>"), "Chromium shows no report: {console}");
+    let plots = text.matches("<svg ").count();
+    assert_eq!(dom.matches("<svg ").count(), plots, "Chromium lost plots");
+
+    let frames = dir.path().join("frames.html");
+    std::fs::write(&frames, framed(&text)).unwrap();
+    let Some((dom, console)) = dump(&frames, &dir.path().join("profile")) else { return };
+    let found = dom
+        .split_once("id=\"found\">FOUND ")
+        .and_then(|(_, rest)| rest.split_once(" END"))
+        .map_or_else(|| panic!("nothing was measured: {console}"), |(found, _)| found);
+    let expected = format!("overflow 0 plots {plots} drawn {plots} rows {} requests 0", ids.len());
+    assert_eq!(found, format!("{expected};{expected}"), "phone, then desktop");
+}

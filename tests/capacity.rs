@@ -1,0 +1,167 @@
+//! From records to hosts: the arithmetic, what binds, and what is refused.
+
+mod sample;
+
+use duel::driver::limits::Ceiling;
+use duel::plan::{Cell, Engine};
+use duel::report::capacity::{Plan, Question, plan};
+use duel::results::format::TrialRecord;
+
+const MIB: f64 = 1_048_576.0;
+
+/// A worker of 4 MB before its lanes, 20,000 B a lane; 10 µs of CPU and 5 ms a request.
+fn cell(engine: Engine, lanes: u32, per_s: f64) -> Vec<TrialRecord> {
+    let id = format!("{}-l{lanes}", engine.name());
+    let rayon_threads = (engine == Engine::Rayon).then_some(lanes);
+    let cell = Cell { id, lanes, total_lanes: lanes, rayon_threads, ..sample::cell(engine) };
+    (0..6)
+        .map(|block| {
+            let mut r = sample::record(cell.clone(), block, 1.0);
+            r.achieved_per_s = per_s;
+            r.memory.peak_rss_bytes = 4_000_000 + 20_000 * u64::from(lanes);
+            r.memory.page_table_bytes = Some(0);
+            r.memory.kernel_stack_bytes = Some(16_384 * u64::from(lanes));
+            r.cpu.per_request_ns = 10_000.0;
+            r.threads_peak = u64::from(lanes) + 3;
+            r.fds_peak = u64::from(lanes) + 9;
+            let times = r.service_ns.as_mut().expect("a closed loop has service times");
+            (times.mean, times.p99) = (5e6, 6_000_000);
+            r
+        })
+        .collect()
+}
+
+fn records() -> Vec<TrialRecord> {
+    [(1, 200.0), (64, 12_800.0), (256, 51_200.0)]
+        .into_iter()
+        .flat_map(|(lanes, per_s)| cell(Engine::Threads, lanes, per_s))
+        .collect()
+}
+
+fn question() -> Question {
+    Question {
+        rate_per_s: 20_000.0,
+        p99_ns: None,
+        latency_ns: None,
+        memory_bytes: 1 << 30,
+        cpus: 1,
+        growth_per_year: 0.0,
+        months: 12.0,
+        spare: 0,
+    }
+}
+
+fn ceiling(most_lanes: u64) -> Ceiling {
+    Ceiling {
+        limit: "vm.max_map_count".into(),
+        have: 65_530,
+        before_lanes: 100,
+        per_lane: 4,
+        unit: "memory maps in a worker".into(),
+        most_lanes,
+    }
+}
+
+fn ask(records: &[TrialRecord], q: &Question) -> Plan {
+    plan(records, q, &|_| vec![ceiling(16_370)])
+}
+
+#[track_caller]
+fn near(found: f64, expected: f64, relative: f64) {
+    assert!((found / expected - 1.0).abs() < relative, "{found} is not about {expected}");
+}
+
+#[test]
+fn little_lines_and_hosts() {
+    let answer = ask(&records(), &question());
+    let need = answer.engines[0].answer.as_ref().unwrap();
+    near(need.in_flight, 100.0, 1e-9);
+    assert_eq!(need.lanes, 125, "fewest lanes with which 1 % of the arrivals wait");
+    near(need.user_bytes, 4_000_000.0 + 20_000.0 * f64::from(need.lanes), 1e-6);
+    near(need.kernel_bytes.unwrap(), 16_384.0 * f64::from(need.lanes), 1e-6);
+    near(need.cpus_busy, 0.2, 1e-9);
+    assert_eq!(need.resources[0].name, "CPU");
+    near(need.host_rate_per_s, 70_000.0, 1e-9);
+    assert_eq!((need.hosts_today, need.hosts_with_spare), (1, 1));
+    near(need.left, 1.0 - 20.0 / 70.0, 1e-9);
+    assert_eq!(need.threads, u64::from(need.lanes) + 3);
+    assert!(answer.text().contains("binds first: CPU at 70,000 req/s a host"), "{}", answer.text());
+}
+
+#[test]
+fn memory_at_twice_the_largest_lanes_follows_the_line() {
+    let q = Question { latency_ns: Some(20_000_000), ..question() };
+    let answer = ask(&records(), &q);
+    let need = answer.engines[0].answer.as_ref().unwrap();
+    assert!(need.lanes > 400, "{}", need.lanes);
+    near(need.user_bytes, 4e6 + 20_000.0 * f64::from(need.lanes), 1e-6);
+}
+
+#[test]
+fn the_tightest_resource_binds() {
+    let small = Question { memory_bytes: (8.0 * MIB) as u64, ..question() };
+    let binding = |q: &Question, most: u64| {
+        let answer = plan(&records(), q, &|_| vec![ceiling(most)]);
+        let need = answer.engines[0].answer.clone().unwrap();
+        (need.resources[0].name.clone(), need.hosts_today)
+    };
+    assert_eq!(binding(&small, 16_370), ("memory".into(), 2));
+    assert_eq!(binding(&question(), 50), ("vm.max_map_count".into(), 3));
+    let slo = Question { p99_ns: Some(7_000_000), ..question() };
+    assert_eq!(binding(&slo, 16_370), ("p99".into(), 1));
+}
+
+#[test]
+fn growth_compounds_by_the_year_and_spare_hosts_are_added() {
+    let q = Question {
+        rate_per_s: 60_000.0,
+        growth_per_year: 0.3,
+        months: 6.0,
+        spare: 1,
+        ..question()
+    };
+    let answer = ask(&records(), &q);
+    let need = answer.engines[0].answer.as_ref().unwrap();
+    near(need.grown_rate_per_s, 60_000.0 * 1.3f64.sqrt(), 1e-9);
+    assert_eq!((need.hosts_today, need.hosts_grown, need.hosts_with_spare), (1, 1, 2));
+}
+
+#[track_caller]
+fn refused(records: &[TrialRecord], q: &Question, why: &str) {
+    let answer = ask(records, q);
+    let refusal = answer.engines[0].answer.as_ref().expect_err("it must be refused");
+    assert!(refusal.why.contains(why), "{refusal:?} does not say {why}");
+    assert!(!refusal.measure_next.is_empty(), "it must say what to measure next");
+    assert!(answer.text().contains("measure next"), "{}", answer.text());
+}
+
+#[test]
+fn refused_where_the_data_do_not_reach() {
+    refused(&cell(Engine::Threads, 64, 12_800.0), &question(), "one lane value only (64)");
+    let slow = Question { latency_ns: Some(100_000_000), ..question() };
+    refused(&records(), &slow, "the data end at 256");
+    let strict = Question { p99_ns: Some(1_000_000), ..question() };
+    refused(&records(), &strict, "no measured cell met the p99 (the lowest p99 was 6 ms)");
+    let mut flat = records();
+    for r in &mut flat {
+        r.memory.peak_rss_bytes = 4_000_000;
+    }
+    refused(&flat, &question(), "memory does not grow with lanes");
+    let mut noisy = records();
+    for r in &mut noisy {
+        r.flags.push("noisy".into());
+    }
+    refused(&noisy, &question(), "no valid trial");
+}
+
+#[test]
+fn every_assumption_is_listed_and_no_records_are_no_panic() {
+    let q = Question { p99_ns: Some(7_000_000), growth_per_year: 0.3, ..question() };
+    let text = ask(&records(), &q).text();
+    for word in
+        ["Poisson", "Erlang C", "70 %", "80 %", "straight line", "30 % a year", "p99 ≤ 7 ms"]
+    {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+    assert!(ask(&[], &question()).engines.is_empty());
+}
