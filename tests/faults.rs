@@ -397,7 +397,7 @@ fn answers_before_it_is_asked() {
 fn every_second_connection_breaks_and_the_others_serve() {
     let count = std::sync::atomic::AtomicU64::new(0);
     let address = serve(move |stream| {
-        if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0 {
+        if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2) {
             request(stream)?;
             return reset(stream);
         }
