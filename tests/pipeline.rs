@@ -67,6 +67,7 @@ fn assert_nulls_are_named(r: &TrialRecord) {
         "error" | "failed_ns" => false,
         "response_ns" | "start_delay_ns" | "pacer_delay_ns" | "lane_wait_ns" | "pacer"
         | "cpu.pacer_ns" => open,
+        "occupancy" => !open,
         _ => true,
     };
     for name in nulls.iter().filter(|n| applies(n)) {

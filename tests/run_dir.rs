@@ -82,7 +82,11 @@ fn a_run_leaves_histograms_and_a_timeline() {
     let temp = tempfile::tempdir().unwrap();
     let config = temp.path().join("c.toml");
     std::fs::write(&config, CONFIG).unwrap();
-    let dir = run(&config, temp.path().join("run"), &["--set", "sweep.trials=2"]);
+    let dir = run(
+        &config,
+        temp.path().join("run"),
+        &["--set", "sweep.trials=2", "--set", "sweep.noise_repeats=0"],
+    );
     let run = RunDir::open(&dir).unwrap();
     let id = &run.records[0].cell.id;
     assert!(dir.join("hdr").join(format!("{id}.hlog")).exists());

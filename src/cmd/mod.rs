@@ -1,7 +1,7 @@
 //! Commands: glue, printing and exit codes; what they do lives in the other modules.
 
-pub mod compare;
 pub mod capacity;
+pub mod compare;
 pub mod limits;
 pub mod plan;
 pub mod progress;

@@ -6,8 +6,8 @@
 pub mod capacity;
 pub mod compare;
 pub mod csv;
-pub mod hdr_files;
 pub mod erlang;
+pub mod hdr_files;
 pub mod html;
 pub mod layout;
 pub mod markdown;
