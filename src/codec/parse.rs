@@ -15,7 +15,6 @@
 
 mod chunks;
 mod facts;
-mod last;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +23,6 @@ use std::mem::MaybeUninit;
 use httparse::{Header, ParserConfig, Status};
 
 use facts::{Facts, Length};
-use last::Verdict;
 
 /// Longest head in bytes, blank lines included. hyper needs the same number twice for the same
 /// bound: as `max_buf_size` and as `max_header_size`.
@@ -233,12 +231,6 @@ impl ResponseParser {
 
     /// Consumes one head, or nothing if it is incomplete.
     fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, ParseError> {
-        // Only from its first byte on, and only in full, is a head one that may be known.
-        let is_fresh = self.scanned == 0 && self.blank_bytes == 0;
-        if is_fresh && let Some((length, verdict)) = last::recall(bytes, self.request_is_head) {
-            self.take(verdict);
-            return Ok(Some(length));
-        }
         let limit = MAX_HEAD - usize::from(self.blank_bytes);
         let window = &bytes[..bytes.len().min(limit)];
         let blank = blank_lines(window);
@@ -266,10 +258,6 @@ impl ResponseParser {
                 self.scanned = 0;
                 self.blank_bytes = 0;
                 self.accept(&response)?;
-                // An informational head leaves the parser where it was and is not worth keeping.
-                if self.at != At::Head {
-                    last::keep(&window[..length], self.request_is_head, self.verdict());
-                }
                 Ok(Some(length))
             }
             Ok(Status::Partial) if window.len() == limit => Err(ParseError::HeadTooLong),
@@ -279,16 +267,6 @@ impl ResponseParser {
             }
             Err(error) => Err(ParseError::Head(describe(error))),
         }
-    }
-
-    fn verdict(&self) -> Verdict {
-        let Self { at, remaining, status, keep_alive, .. } = *self;
-        Verdict { at, remaining, status, keep_alive }
-    }
-
-    fn take(&mut self, verdict: Verdict) {
-        let Verdict { at, remaining, status, keep_alive } = verdict;
-        *self = Self { at, remaining, status, keep_alive, ..*self };
     }
 
     /// Decides by a whole head where the body ends.

@@ -286,33 +286,3 @@ proptest! {
         let _ = parser.eof(b"");
     }
 }
-
-#[test]
-fn a_head_seen_before_decides_the_same_for_other_bodies_and_other_requests() {
-    let outcome = |bytes: &[u8], is_head: bool| ResponseParser::new(is_head).feed(bytes);
-    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 2\r\n\r\nab", "x".repeat(600));
-    let responses: [&[u8]; 8] = [
-        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabcd",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\na",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\nabc",
-        b"\r\nHTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n0\r\n\r\n",
-        long.as_bytes(),
-    ];
-    for is_head in [false, true] {
-        for response in responses {
-            let alone = std::thread::scope(|s| s.spawn(|| outcome(response, is_head)).join());
-            let alone = alone.expect("the parser does not panic");
-            for before in responses {
-                for before_is_head in [false, true] {
-                    let _ = outcome(before, before_is_head);
-                    let here = outcome(response, is_head);
-                    let text = String::from_utf8_lossy(response);
-                    assert_eq!(here, alone, "{text:?} after {before:?}, HEAD: {is_head}");
-                }
-            }
-        }
-    }
-}
