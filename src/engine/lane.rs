@@ -221,6 +221,9 @@ impl BlockingLane {
         let connection = self.connection.as_mut().expect("connected above");
         let request = trial.request(shot.index);
         connection.prepare(request);
+        if let Some(release) = &shot.release {
+            trial.handover.hold(release);
+        }
         let start = now_ns();
         if let Err(step) = self.lane.admit(trial, shot, start) {
             return step;
@@ -315,6 +318,9 @@ impl AsyncLane {
         let request = trial.request(shot.index);
         connection.prepare(request);
         let timeout = trial.job.plan.timeout_ns;
+        if let Some(release) = &shot.release {
+            trial.handover.hold(release);
+        }
         let start = now_ns();
         if let Err(step) = self.lane.admit(trial, shot, start) {
             return step;

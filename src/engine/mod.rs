@@ -74,6 +74,8 @@ pub(crate) struct Shot {
 pub(crate) struct Release {
     pub(crate) intended: u64,
     pub(crate) released: u64,
+    /// When the pacer handed it over: before `intended`, where the hand-over's time is known.
+    pub(crate) handed: u64,
 }
 
 /// Everything that the lanes of a worker share.
@@ -94,6 +96,7 @@ pub struct Trial {
     phases: OnceLock<Phases>,
     cancelled: AtomicBool,
     pacer_cpu_ns: OnceLock<u64>,
+    handover: pacer::Handover,
 }
 
 impl Trial {
@@ -114,6 +117,7 @@ impl Trial {
             phases: OnceLock::new(),
             cancelled: AtomicBool::new(false),
             pacer_cpu_ns: OnceLock::new(),
+            handover: pacer::Handover::default(),
             job,
         }
     }

@@ -4,6 +4,8 @@
 //! [`Sleeper`]. `native`: the engine's own timer, which is the plain sleep of a thread
 //! here and tokio's wheel in [`super::tokio`].
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use super::{Release, Shot, Trial};
 use crate::plan::Pacer;
 use crate::plan::schedule::Schedule;
@@ -31,8 +33,38 @@ pub(super) fn shots(trial: &Trial) -> impl Iterator<Item = (u64, Shot)> + use<> 
 
 /// Marks a shot as released now; never before its intended start.
 pub(super) fn release(intended: u64, shot: Shot) -> Shot {
-    let released = now_ns().max(intended);
-    Shot { release: Some(Release { intended, released }), ..shot }
+    let handed = now_ns();
+    let released = handed.max(intended);
+    Shot { release: Some(Release { intended, released, handed }), ..shot }
+}
+
+/// How long a lane takes to pick a release up: a switch of threads, mostly.
+///
+/// Where releases are rare the pacer hands them over that much early, and the lane, running by
+/// then, spins until the intended start. A request never starts before it.
+#[derive(Default)]
+pub(super) struct Handover {
+    /// Moving average in nanoseconds; approximate, since lanes update it without a lock.
+    takes_ns: AtomicU64,
+}
+
+impl Handover {
+    /// How much earlier than the intended start to hand a release over.
+    fn lead_ns(&self) -> u64 {
+        self.takes_ns.load(Relaxed)
+    }
+
+    /// A lane has picked a release up: learns, and waits until the intended start.
+    pub(super) fn hold(&self, release: &Release) {
+        if release.handed >= release.intended && self.lead_ns() == 0 {
+            return;
+        }
+        let taken = now_ns().saturating_sub(release.handed).min(LEAD_MOST_NS);
+        self.takes_ns.store((self.lead_ns() * 7 + taken) / 8, Relaxed);
+        while now_ns() < release.intended {
+            std::hint::spin_loop();
+        }
+    }
 }
 
 /// Waits for each intended start on the calling thread and hands the shot to `send`, until the
@@ -47,13 +79,15 @@ pub(super) fn pace(trial: &Trial, mut send: impl FnMut(Shot)) {
         if shot.phase == Phase::Measured && cpu_at_window.is_none() {
             cpu_at_window = Some(thread_cpu_ns());
         }
-        sleeper.wait(intended);
+        sleeper.wait(intended - trial.handover.lead_ns().min(intended));
         send(release(intended, shot));
     }
     let used = cpu_at_window.map_or(0, |before| thread_cpu_ns() - before);
     let _ = trial.pacer_cpu_ns.set(used);
 }
 
+/// What a hand-over is taken to need before the first one was seen.
+const FIRST_HANDOVER_NS: u64 = 10_000;
 /// Longest time that a wait ends in spinning.
 const LEAD_MOST_NS: u64 = 60_000;
 /// Mean gap between releases from which spinning costs under a tenth of a CPU, and mostly under a
@@ -80,6 +114,9 @@ impl Sleeper {
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let rate = plan.offered_per_s.unwrap_or(0.0) / f64::from(trial.job.workers);
         let rare = rate * LEAD_FROM_GAP_NS as f64 <= SECOND_NS as f64;
+        if rare {
+            trial.handover.takes_ns.store(FIRST_HANDOVER_NS, Relaxed);
+        }
         Sleeper { lead_ns: rare.then_some(0) }
     }
 

@@ -33,7 +33,10 @@ fn run_open(trial: &Trial, lane: &mut BlockingLane) {
             sleeper.wait(intended);
             pacer::release(intended, shot)
         } else {
-            super::Shot { release: Some(Release { intended, released: intended }), ..shot }
+            super::Shot {
+                release: Some(Release { intended, released: intended, handed: intended }),
+                ..shot
+            }
         };
         if lane.serve(trial, &shot) == Step::Over {
             return;
