@@ -32,31 +32,42 @@ pub struct Evidence {
     pub foreign: Option<(u64, u64)>,
 }
 
-/// In-flight samples, kept as sums.
+/// In-flight samples, kept as sums. Each stretch between two samples counts by its length, so that
+/// a driver which was kept from looking for a while does not give the rest too much weight.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Samples {
     count: u64,
+    last: Option<(u64, f64)>,
+    weight: f64,
+    weight_squares: f64,
     sum: f64,
     squares: f64,
 }
 
 impl Samples {
-    /// Adds one sample.
-    pub fn add(&mut self, value: f64) {
+    /// Adds what was in flight at an instant, in nanoseconds of any clock that only goes forward.
+    pub fn add(&mut self, at_ns: u64, value: f64) {
+        if let Some((then, before)) = self.last {
+            let (length, level) = (at_ns.saturating_sub(then) as f64, (before + value) / 2.0);
+            self.weight += length;
+            self.weight_squares += length * length;
+            self.sum += length * level;
+            self.squares += length * level * level;
+        }
+        self.last = Some((at_ns, value));
         self.count += 1;
-        self.sum += value;
-        self.squares += value * value;
     }
 
     fn mean(&self) -> f64 {
-        self.sum / self.count as f64
+        self.sum / self.weight
     }
 
-    /// Standard error of the mean.
+    /// Standard error of the mean, for as many stretches of equal length as weigh the same
+    /// (Kish's effective sample size).
     fn error(&self) -> f64 {
-        let n = self.count as f64;
-        let variance = (self.squares / n - self.mean().powi(2)).max(0.0) * n / (n - 1.0);
-        (variance / n).sqrt()
+        let n = self.weight * self.weight / self.weight_squares;
+        let variance = (self.squares / self.weight - self.mean().powi(2)).max(0.0);
+        (variance / (n - 1.0).max(1.0)).sqrt()
     }
 }
 
@@ -179,7 +190,7 @@ mod tests {
     fn sound() -> Evidence {
         let mut in_flight = Samples::default();
         for i in 0..100 {
-            in_flight.add(if i % 2 == 0 { 9.9 } else { 10.1 });
+            in_flight.add(i * 1_000_000, if i % 4 < 2 { 9.9 } else { 10.1 });
         }
         Evidence {
             ledger: Ledger { planned: 100, completed: 100, ..Ledger::default() },
@@ -218,6 +229,17 @@ mod tests {
         assert_eq!(failing(|e| e.in_service_mean = 10.5), ["littles_law"]);
         assert_eq!(failing(|e| e.steal = Some((2, 100))), ["steal_share"]);
         assert_eq!(failing(|e| e.foreign = Some((11, 100))), ["foreign_cpu_share"]);
+    }
+
+    #[test]
+    fn a_sample_counts_by_the_time_it_stands_for() {
+        let mut samples = Samples::default();
+        // Ten looks in the first millisecond, then none for nine: a ramp from 0 to 10.
+        for i in 0..=10 {
+            samples.add(i * 100_000, i as f64 / 10.0);
+        }
+        samples.add(10_000_000, 10.0);
+        assert!((samples.mean() - 5.0).abs() < 0.01, "time average of the ramp: {samples:?}");
     }
 
     #[test]

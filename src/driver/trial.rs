@@ -316,7 +316,7 @@ impl<'c> Running<'c> {
             };
             if now > window_start && part < 1.0 {
                 let in_flight = counts.in_flight();
-                self.in_flight.add(in_flight as f64);
+                self.in_flight.add(now_ns(), in_flight as f64);
                 self.in_flight_peak = self.in_flight_peak.max(Some(in_flight));
             }
             if part >= 0.5 && self.kernel_at_plateau.is_none() {
@@ -493,12 +493,18 @@ impl<'c> Running<'c> {
                 .zip(p99(&record.response_ns))
                 .map(|(delay, response)| (delay, response, self.context.sweep.plan.pacer)),
             cpu: open.then_some((record.cpu.total_ns, on_cpus)),
-            in_flight: self.in_flight,
+            // A driver that must share the workers' CPUs runs when they do not: its samples would
+            // be no random instants, and decide nothing.
+            in_flight: if self.driver_has_own_cpu() { self.in_flight } else { Samples::default() },
             in_service_mean: in_service as f64 / record.measured_ns.max(1) as f64,
             steal: steal.map(|s| (s.saturating_sub(TICK_NS), edges_ns * machine_cpus)),
             // On shared CPUs the target's own work is no noise, and is no stranger's.
             foreign: foreign.filter(|_| !self.placement.shared),
         }
+    }
+
+    fn driver_has_own_cpu(&self) -> bool {
+        self.context.allowed_cpus.iter().any(|cpu| !self.placement.worker.contains(cpu))
     }
 
     fn lanes(&self) -> u64 {
