@@ -122,7 +122,7 @@ pub struct Armed {
 pub struct Start {
     /// [`PROTOCOL_VERSION`].
     pub version: u32,
-    /// CLOCK_MONOTONIC; warm-up and window count from it.
+    /// CLOCK_MONOTONIC; warm-up and window count from it. Zero means now.
     pub at_ns: u64,
 }
 

@@ -1,6 +1,7 @@
 //! `duel report`: the results of a run directory again, in other forms; runs nothing.
 
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -70,6 +71,8 @@ pub(super) fn write_files_in_child(dir: &Path) -> anyhow::Result<()> {
         .arg(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        // Ctrl-C is the driver's to handle; the report of what there is gets written.
+        .process_group(0)
         .status()
         .context("cannot start the process that writes the report")?;
     anyhow::ensure!(status.success(), "the report could not be written: {status}");

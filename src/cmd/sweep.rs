@@ -141,22 +141,27 @@ impl<'s> Session<'s> {
         if !self.output.json {
             super::print(&table(&sweep.name, &self.records, sweep));
         }
+        let mut unwritten = false;
         if let Some(dir) = &self.dir {
             // Read before the report is made, which is a child's work.
             let peak = ProcessUse::read().map_or(0, |u| u.peak_rss_bytes) as f64;
-            super::report::write_files_in_child(dir.path())?;
+            if let Err(error) = super::report::write_files_in_child(dir.path()) {
+                eprintln!("duel: {error:#}; make it again with `duel report`");
+                unwritten = true;
+            }
             eprintln!(
                 "duel: results in {} (the driver's own peak memory: {})",
                 dir.path().display(),
                 crate::units::format_bytes(peak)
             );
         }
+        let nothing_else = if unwritten { exit::USAGE } else { 0 };
         let misses = sweep.slo.as_ref().map_or(vec![], |slo| missed(slo, &self.records));
         for miss in &misses {
             eprintln!("duel: SLO missed: {miss}");
         }
         let code = self.signals.exit_code().or_else(|| verdict(sweep, &self.records));
-        Ok(code.unwrap_or(if misses.is_empty() { 0 } else { exit::MISSED }))
+        Ok(code.unwrap_or(if misses.is_empty() { nothing_else } else { exit::MISSED }))
     }
 }
 
@@ -297,7 +302,7 @@ fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
     let failed =
         records.iter().any(|r| r.status == Status::Failed && !is_expected(&sweep.expect_failed, r));
     let counted = || records.iter().filter(|r| r.status != Status::Failed);
-    let nothing = |r: &&TrialRecord| r.ledger.completed == 0 && r.ledger.planned > 0;
+    let nothing = |r: &&TrialRecord| r.ledger.completed == 0 && !r.cell.is_idle();
     if failed || counted().any(nothing) {
         return Some(exit::FAILED);
     }
@@ -355,6 +360,9 @@ fn percentile_with_lost(times: Option<&Distribution>, record: &TrialRecord, q: f
         return None;
     }
     let histogram = crate::record::latency::decode(&times?.hdr).ok()?;
-    // Timed out requests are in the histogram, at or above the timeout and so above the others.
+    // Timed out requests are in the histogram too, but took for ever: were they all below, this
+    // many more samples would stand under the rank. For service times they are above the others.
+    let below = if record.response_ns.is_some() { record.ledger.timed_out } else { 0 };
+    let rank = (rank + below).min(histogram.len());
     Some(histogram.value_at_quantile(rank as f64 / histogram.len().max(1) as f64))
 }

@@ -25,6 +25,8 @@ use crate::sys::{now_ns, sleep_until_ns};
 
 /// More shards than this gain nothing: they only cost memory and time to merge.
 const MOST_SHARDS: usize = 16;
+/// From a Start without an instant, as people send it by hand, to the start.
+const BY_HAND_LEAD_NS: u64 = 5_000_000;
 /// How often the monitor looks whether half of the requests have ended.
 const LOOK_NS: u64 = 20_000_000;
 /// How long lanes may take to end after a cancel before what they do is counted as timed out.
@@ -62,7 +64,8 @@ fn serve() -> anyhow::Result<()> {
     }
 
     let Frame::Start(start) = next(&frames)? else { bail!("armed is followed by start") };
-    let outcome = Monitor::new(&trial, prepared.baseline).watch(start.at_ns);
+    let at_ns = if start.at_ns == 0 { now_ns() + BY_HAND_LEAD_NS } else { start.at_ns };
+    let outcome = Monitor::new(&trial, prepared.baseline).watch(at_ns);
     send(&Frame::Outcome(outcome))?;
     // Thousands of parked threads need no farewell.
     std::process::exit(0)

@@ -40,6 +40,8 @@ pub struct Meter {
     first_byte: AtomicU64,
     write_failed: AtomicBool,
     armed: AtomicBool,
+    /// The next read is to see whether anything has come, and not to wait for it.
+    look: AtomicBool,
     timed_out: AtomicBool,
     /// When the request ends at the latest, for blocking sockets.
     deadline: AtomicU64,
@@ -267,7 +269,9 @@ impl Read for BlockingIo {
         _: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
-        if !self.meter.armed.load(Relaxed) {
+        let look = self.meter.look.load(Relaxed);
+        self.meter.look.store(false, Relaxed);
+        if !(self.meter.armed.load(Relaxed) || look && !self.socket.is_quiet()) {
             return Poll::Pending;
         }
         self.meter.armed.store(false, Relaxed);
@@ -322,8 +326,9 @@ impl Blocking {
         }
     }
 
-    /// Whether the connection can take a request.
+    /// Whether an idle connection can still take a request.
     pub fn ready(&mut self) -> bool {
+        self.meter.look.store(true, Relaxed);
         self.is_ready(&mut Context::from_waker(Waker::noop()))
     }
 

@@ -124,6 +124,11 @@ pub struct Blocking {
 }
 
 impl Blocking {
+    /// Whether an idle connection can still take a request.
+    pub fn ready(&mut self) -> bool {
+        self.socket.is_quiet()
+    }
+
     /// Takes over a connected socket whose timeouts are set to `timeout` nanoseconds.
     pub fn new(stream: TcpStream, timeout: u64) -> Self {
         Blocking { socket: BlockingSocket::new(stream, timeout) }

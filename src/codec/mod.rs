@@ -82,6 +82,14 @@ impl BlockingConn {
         })
     }
 
+    /// Whether an idle connection can still take a request; one system call.
+    pub fn ready(&mut self) -> bool {
+        match self {
+            BlockingConn::Hyper(c) => c.ready(),
+            BlockingConn::Lean(c) => c.ready(),
+        }
+    }
+
     /// Does what can be done for the next request before its clock starts.
     pub fn prepare(&mut self, request: &Rendered) {
         match self {

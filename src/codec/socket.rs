@@ -60,7 +60,7 @@ impl Route {
         let socket = self.socket()?;
         // Linux applies the send timeout to a blocking connect as well.
         socket.set_write_timeout(Some(timeout))?;
-        socket.set_read_timeout(Some(timeout))?;
+        socket.set_read_timeout(Some(Duration::from_nanos(early(timeout.as_nanos() as u64))))?;
         socket.connect(&self.target.into()).map_err(|e| match e.raw_os_error() {
             // EINPROGRESS is what a blocking connect returns when its send timeout expires.
             Some(code) if code == Errno::INPROGRESS.raw_os_error() => {
@@ -81,6 +81,15 @@ impl Route {
 
 /// Requests up to this size fit an empty send buffer, so that writing them never blocks.
 const SMALL_WRITE_BYTES: usize = 16 * 1024;
+
+/// The time to ask the kernel for when `ns` is wanted: socket timeouts run on the timer wheel,
+/// which may be late by an eighth (kernel/time/timer.c), so they are set that much shorter, and a
+/// read that they end too early is repeated with what is left. Below 100 ms the wheel is exact
+/// to a few ticks.
+fn early(ns: u64) -> u64 {
+    // The kernel reads zero as no timeout at all.
+    if ns < 100_000_000 { ns.max(1_000_000) } else { ns / 8 * 7 }
+}
 
 /// A blocking socket under one deadline a request.
 ///
@@ -122,8 +131,7 @@ impl BlockingSocket {
         }
         match deadline.saturating_sub(crate::sys::now_ns()) {
             0 => Err(std::io::ErrorKind::TimedOut.into()),
-            // The kernel reads zero as no timeout at all.
-            left => Ok(left.max(1_000_000)),
+            left => Ok(left),
         }
     }
 
@@ -162,18 +170,28 @@ impl BlockingSocket {
         deadline: u64,
         take: impl FnOnce(&[u8]) -> R,
     ) -> std::io::Result<R> {
-        let wanted = self.allowance(deadline)?;
-        if self.outdated(self.receive_timeout, wanted) {
-            self.stream.set_read_timeout(Some(Duration::from_nanos(wanted)))?;
-            self.receive_timeout = wanted;
-        }
+        let mut wanted = self.allowance(deadline)?;
         self.waited = true;
         loop {
+            if self.outdated(self.receive_timeout, wanted) {
+                self.stream.set_read_timeout(Some(Duration::from_nanos(early(wanted))))?;
+                self.receive_timeout = wanted;
+            }
             match rustix::net::recv(&self.stream, &mut *buffer, RecvFlags::empty()) {
                 Ok(((filled, _), _)) => return Ok(take(filled)),
+                // Early by design: what is left is waited for.
+                Err(Errno::AGAIN) => wanted = self.allowance(deadline)?,
                 Err(e) => interrupted_or(e)?,
             }
         }
+    }
+
+    /// Whether an idle connection can still take a request: nothing has come that was not asked
+    /// for, not even the end of the stream. One system call.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.stream, &mut byte, flags) == Err(Errno::AGAIN)
     }
 }
 

@@ -52,7 +52,8 @@ impl Samples {
             self.weight += length;
             self.weight_squares += length * length;
             self.sum += length * level;
-            self.squares += length * level * level;
+            // Squared before they are averaged: the mean of two looks scatters less than either.
+            self.squares += length * (before * before + value * value) / 2.0;
         }
         self.last = Some((at_ns, value));
         self.count += 1;

@@ -182,6 +182,8 @@ impl<'c> Running<'c> {
             record.flags.push("shared_cpu".into());
         }
         let seed = context.sweep.plan.seed;
+        // Before any child: under v2 the driver may first have to move into a leaf, alone.
+        let cgroup = Cgroup::create(&format!("trial-{}", record.trial));
         let targets = match &spec {
             Some(spec) => Some(Targets::start(spec, seed, &placement.target)?),
             None => {
@@ -196,7 +198,7 @@ impl<'c> Running<'c> {
             placement,
             targets,
             workers: vec![],
-            cgroup: Cgroup::create(&format!("duel-{}-{}", std::process::id(), record.trial)),
+            cgroup,
             kernel_at_ready: None,
             kernel_at_plateau: None,
             connected: 0,
@@ -453,6 +455,10 @@ impl<'c> Running<'c> {
                     .kernel_bytes
                     .zip(ready.kernel_bytes)
                     .map(|(plateau, ready)| plateau.saturating_sub(ready));
+                if memory.kernel_bytes.is_none() {
+                    let why = "the cgroup does not count kernel memory";
+                    record.unavailable.insert("memory.kernel_bytes".into(), why.into());
+                }
                 memory.socket_bytes = plateau.socket_bytes;
                 if memory.socket_bytes.is_none() {
                     let why = "the cgroup counts no TCP buffers";
@@ -523,7 +529,8 @@ fn received(record: &TrialRecord, report: &Report) -> Option<(u64, u64, u64)> {
         + record.errors.body
         + record.warmup.completed;
     let sent = |l: &crate::results::format::Ledger| l.completed + l.failed + l.timed_out;
-    let most = sent(&record.ledger) + sent(&record.warmup);
+    // A request whose connect failed was never written.
+    let most = (sent(&record.ledger) + sent(&record.warmup)).saturating_sub(record.errors.connect);
     Some((report.used.received?, answered, most))
 }
 

@@ -155,6 +155,8 @@ impl Progress {
 
     /// Makes waiters look again.
     pub fn wake(&self) {
+        // Through the lock, so that no waiter is between its look and its wait.
+        self.with(|_| ());
         self.changed.notify_all();
     }
 

@@ -21,6 +21,10 @@ use crate::sys::now_ns;
 const BACKOFF_FIRST_NS: u64 = 10_000_000;
 const BACKOFF_MOST_NS: u64 = 1_000_000_000;
 
+/// Idle time after which a blocking lane of an open loop looks whether its connection still
+/// stands; servers keep idle ones for seconds.
+const LOOK_AFTER_NS: u64 = 500_000_000;
+
 /// What came of a shot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -104,9 +108,11 @@ impl Lane {
         let at = Self::instants(shot, start, end);
         let shard = self.shard;
         let window_end = trial.phases().window_end;
-        if shot.phase == Phase::Measured {
-            self.last_end = end;
-        }
+        self.last_end = end;
+        // An answer that came after the timeout and before the timer is one that came too late,
+        // under every engine.
+        let late = end.saturating_sub(start) > trial.job.plan.timeout_ns;
+        let result = if late && result.is_ok() { Err(Failure::TimedOut) } else { result };
         let (kind, message, keep) = match result {
             Ok(reply) if trial.expects(reply.status) => {
                 let bytes = (sent as u64, reply.received);
@@ -126,9 +132,12 @@ impl Lane {
     }
 
     /// Books a connection made in `begun..now`.
-    fn connected(&mut self, trial: &Trial, begun: u64, again: bool) {
+    /// Books a connection; `again` is the phase of the request that needed it, if one did.
+    fn connected(&mut self, trial: &Trial, begun: u64, again: Option<Phase>) {
         self.backoff_ns = 0;
-        trial.recorder.connected(self.shard, now_ns() - begun, again);
+        if again != Some(Phase::Warmup) {
+            trial.recorder.connected(self.shard, now_ns() - begun, again.is_some());
+        }
     }
 
     /// Books a connect that failed with the request that needed it; says how long to wait.
@@ -175,7 +184,7 @@ impl BlockingLane {
         match self.connect(trial) {
             Ok(connection) => {
                 self.connection = Some(connection);
-                self.lane.connected(trial, begun, false);
+                self.lane.connected(trial, begun, None);
                 trial.progress.connected();
             }
             Err(_) => trial.progress.refused(),
@@ -201,6 +210,14 @@ impl BlockingLane {
 
     /// Sends one request and reads its response.
     pub(super) fn serve(&mut self, trial: &Trial, shot: &Shot) -> Step {
+        // A connection that was idle for long may have been closed by the target since. Looking
+        // costs a system call, which lanes that are busy do not pay.
+        if shot.release.is_some_and(|r| r.released > self.lane.last_end + LOOK_AFTER_NS)
+            && let Some(connection) = &mut self.connection
+            && !connection.ready()
+        {
+            self.connection = None;
+        }
         if self.connection.is_none() {
             let begun = now_ns();
             if let Err(step) = self.lane.admit(trial, shot, begun) {
@@ -209,7 +226,7 @@ impl BlockingLane {
             match self.connect(trial) {
                 Ok(connection) => {
                     self.connection = Some(connection);
-                    self.lane.connected(trial, begun, true);
+                    self.lane.connected(trial, begun, Some(shot.phase));
                 }
                 Err(failure) => {
                     let pause = self.lane.connect_failed(trial, shot, begun, failure);
@@ -222,7 +239,7 @@ impl BlockingLane {
         let request = trial.request(shot.index);
         connection.prepare(request);
         if let Some(release) = &shot.release {
-            trial.handover.hold(release);
+            trial.handover.hold(release, shot.phase);
         }
         let start = now_ns();
         if let Err(step) = self.lane.admit(trial, shot, start) {
@@ -260,7 +277,7 @@ impl AsyncLane {
         match self.connect(trial).await {
             Ok(connection) => {
                 self.connection = Some(connection);
-                self.lane.connected(trial, begun, false);
+                self.lane.connected(trial, begun, None);
                 trial.progress.connected();
             }
             Err(_) => trial.progress.refused(),
@@ -305,7 +322,7 @@ impl AsyncLane {
             match self.connect(trial).await {
                 Ok(connection) => {
                     self.connection = Some(connection);
-                    self.lane.connected(trial, begun, true);
+                    self.lane.connected(trial, begun, Some(shot.phase));
                 }
                 Err(failure) => {
                     let pause = self.lane.connect_failed(trial, shot, begun, failure);
@@ -319,7 +336,7 @@ impl AsyncLane {
         connection.prepare(request);
         let timeout = trial.job.plan.timeout_ns;
         if let Some(release) = &shot.release {
-            trial.handover.hold(release);
+            trial.handover.hold(release, shot.phase);
         }
         let start = now_ns();
         if let Err(step) = self.lane.admit(trial, shot, start) {

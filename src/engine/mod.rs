@@ -88,7 +88,7 @@ pub struct Trial {
     pub progress: Progress,
     /// Opens at Start.
     pub start_gate: Gate,
-    /// Opens when the worker has read its last figures, so that threads stay to be counted.
+    /// Never opens: threads stay to be counted until the process ends.
     pub exit_gate: Gate,
     mix: Mix,
     rendered: Vec<Rendered>,
@@ -122,12 +122,6 @@ impl Trial {
         }
     }
 
-    /// Sets the instants and lets the lanes go; call it at the start instant.
-    pub fn begin(&self, start_at_ns: u64) {
-        self.set_start(start_at_ns);
-        self.start_gate.open();
-    }
-
     /// Sets the instants of the trial, once.
     pub fn set_start(&self, start_at_ns: u64) {
         let _ = self.phases.set(Phases::new(start_at_ns, &self.job));
@@ -150,9 +144,10 @@ impl Trial {
         self.cancelled.load(Relaxed)
     }
 
-    /// CPU time of the pacer's thread, once it has ended; `None` where lanes pace themselves.
+    /// CPU time of the pacer's thread, once it has ended, and what lanes spun until their intended
+    /// starts; `None` where lanes pace themselves.
     pub fn pacer_cpu_ns(&self) -> Option<u64> {
-        self.pacer_cpu_ns.get().copied()
+        self.pacer_cpu_ns.get().map(|thread| thread + self.handover.spun_ns())
     }
 
     /// Requests of this worker that the plan asks for, by phase; `None` for what only the run

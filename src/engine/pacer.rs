@@ -46,6 +46,8 @@ pub(super) fn release(intended: u64, shot: Shot) -> Shot {
 pub(super) struct Handover {
     /// Moving average in nanoseconds; approximate, since lanes update it without a lock.
     takes_ns: AtomicU64,
+    /// Time that lanes spun for requests of the measured phase.
+    spun_ns: AtomicU64,
 }
 
 impl Handover {
@@ -55,15 +57,30 @@ impl Handover {
     }
 
     /// A lane has picked a release up: learns, and waits until the intended start.
-    pub(super) fn hold(&self, release: &Release) {
-        if release.handed >= release.intended && self.lead_ns() == 0 {
+    pub(super) fn hold(&self, release: &Release, phase: Phase) {
+        let lead = self.lead_ns();
+        if release.handed >= release.intended && lead == 0 {
             return;
         }
-        let taken = now_ns().saturating_sub(release.handed).min(LEAD_MOST_NS);
-        self.takes_ns.store((self.lead_ns() * 7 + taken) / 8, Relaxed);
-        while now_ns() < release.intended {
-            std::hint::spin_loop();
+        let picked = now_ns();
+        let taken = picked.saturating_sub(release.handed);
+        // A release that waited for a lane says nothing of the hand-over.
+        if taken < LEAD_MOST_NS {
+            self.takes_ns.store((lead * 7 + taken) / 8, Relaxed);
         }
+        let mut now = picked;
+        while now < release.intended {
+            std::hint::spin_loop();
+            now = now_ns();
+        }
+        if phase == Phase::Measured {
+            self.spun_ns.fetch_add(now - picked, Relaxed);
+        }
+    }
+
+    /// Time that lanes spun for requests of the measured phase: pacing, not engine.
+    pub(super) fn spun_ns(&self) -> u64 {
+        self.spun_ns.load(Relaxed)
     }
 }
 

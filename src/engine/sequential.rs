@@ -24,6 +24,9 @@ pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
 /// The lane paces itself: a request whose time came while the lane was busy was due, and so
 /// released, at its intended start; it waited for the lane, not for the pacer.
 fn run_open(trial: &Trial, lane: &mut BlockingLane) {
+    if trial.is_cancelled() {
+        return;
+    }
     let mut sleeper = pacer::Sleeper::new(trial);
     for (intended, shot) in pacer::shots(trial) {
         if trial.is_cancelled() {

@@ -248,7 +248,8 @@ impl Sweep {
             stack_size_bytes: Some(if swept_stack { group.stack } else { first_stack }),
             rayon_threads: (engine == Engine::Rayon).then_some(match threads {
                 RayonThreads::Lanes => lanes,
-                RayonThreads::Cores => cpus,
+                // More threads than connections would have nothing to do but look for work.
+                RayonThreads::Cores => cpus.min(lanes),
             }),
             body_bytes,
         }
@@ -367,9 +368,9 @@ impl Sweep {
 /// Whether a header's value is kept out of all output.
 pub fn is_secret_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"]
-        .contains(&name.as_str())
-        || ["token", "secret", "password"].iter().any(|part| name.contains(part))
+    ["auth", "cookie", "credential", "key", "password", "secret", "session", "token"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 /// What the cells of a group share.

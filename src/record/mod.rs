@@ -276,15 +276,18 @@ impl Recorder {
         message: &str,
         window_end: u64,
     ) {
-        self.samples[kind as usize].get_or_init(|| message.to_string());
         if phase == Phase::Measured {
+            self.samples[kind as usize].get_or_init(|| message.to_string());
             let me = &self.shards[shard];
             self.record(shard, Channel::Failed, at.end.saturating_sub(at.start));
             if let Some(intended) = at.intended {
                 self.record_start(shard, at, intended);
             }
-            me.in_service_other_ns
-                .fetch_add(at.end.min(window_end).saturating_sub(at.start), Relaxed);
+            // A connect that failed was never in service, and the counters never saw it in flight.
+            if kind != ErrorKind::Connect {
+                me.in_service_other_ns
+                    .fetch_add(at.end.min(window_end).saturating_sub(at.start), Relaxed);
+            }
             me.errors[kind as usize].fetch_add(1, Relaxed);
         }
         self.counters.failed(shard, phase);

@@ -29,7 +29,8 @@ pub struct TrialRecord {
     pub cell: Cell,
     /// How the trial ended.
     pub status: Status,
-    /// Why it failed, in one sentence with the way out; `None` unless `failed`.
+    /// Why it failed, in one sentence with the way out; on other rows the first error of a request,
+    /// or what else a reader should know.
     pub error: Option<String>,
     /// Remarks that bar nothing by themselves: `noisy`, `shared_cpu`, `external_target`.
     pub flags: Vec<String>,
@@ -244,7 +245,8 @@ pub struct Cpu {
     pub system_ns: u64,
     /// `total_ns` ÷ requests ended between the same edges.
     pub per_request_ns: f64,
-    /// Part of the total that the pacer thread used; `None` in a closed loop.
+    /// Part of the total that pacing used: the pacer's thread, and lanes that spun until an
+    /// intended start; `None` in a closed loop and where lanes pace themselves.
     pub pacer_ns: Option<u64>,
     /// Time that runnable threads waited for a CPU.
     pub run_queue_wait_ns: Option<u64>,

@@ -29,9 +29,9 @@ fn one_request_an_hour_ends_with_its_window() {
 }
 
 #[test]
-fn a_window_without_an_arrival_says_so_and_is_no_failure() {
+fn a_window_without_an_arrival_says_that_nothing_completed() {
     let done = one("arrivals = 'poisson'\nduration = '1ms'", "0.001");
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
     for record in &done.records {
         assert_eq!((record.status, record.ledger.planned), (Status::Ok, 0), "{}", done.stderr);
     }

@@ -87,13 +87,13 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn of(cell: &Cell, target: TargetKind) -> Shape {
-        // A pool of fixed size has a connection a slot, however many lanes are asked for.
+        // A pool of fixed size has its threads, and a connection a lane all the same.
         let pool = cell.rayon_threads.filter(|n| cell.engine == Engine::Rayon && *n != cell.lanes);
         let (threads_per_lane, other_threads, fds_per_lane, other_fds) = match cell.engine {
             Engine::Sequential => (0, 1, 0, 1),
             Engine::Threads => (1, 0, 1, 0),
             Engine::Rayon => match pool.map(u64::from) {
-                Some(slots) => (0, slots.min(MOST_IDS.into()), 0, slots),
+                Some(threads) => (0, threads.min(MOST_IDS.into()), 1, 0),
                 None => (1, 0, 1, 0),
             },
             Engine::Tokio => (0, u64::from(cell.cpus), 1, 0),

@@ -55,8 +55,15 @@ fn compare_by(
         .collect();
     // The second copy of the baseline is no competitor: it says what the others must exceed.
     let is_aa = |i: usize| rows[i].cell.label.as_deref() == Some(AA);
-    let floor =
-        (0..rows.len()).filter(|i| is_aa(*i)).find_map(|i| noise_floor(estimates[i].as_ref()?));
+    // Of several copies, the one of the reference's own configuration.
+    let same = |i: usize| {
+        let (a, b) = (&rows[i].cell, &rows[reference].cell);
+        (a.stack_size_bytes, a.processes, a.rayon_threads)
+            == (b.stack_size_bytes, b.processes, b.rayon_threads)
+    };
+    let floor = (0..rows.len())
+        .filter(|i| is_aa(*i) && same(*i))
+        .find_map(|i| noise_floor(estimates[i].as_ref()?));
     let family: Vec<usize> = (0..rows.len())
         .filter(|i| !is_aa(*i) && estimates[*i].is_some_and(|e| e.p_value.is_some()))
         .collect();
