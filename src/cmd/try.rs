@@ -72,6 +72,8 @@ fn config(args: &Try) -> Result<Table, String> {
     sweep.insert("cpus".into(), one(&args.cpus));
     sweep.insert("stack_sizes".into(), one(&args.stack_size));
     sweep.insert("trials".into(), args.trials.clone().into());
+    // A quick look shows what it saw: as many trials as were asked for.
+    sweep.insert("noise_repeats".into(), 0.into());
     if let Some(rate) = &args.rate {
         let arrivals = args.arrivals.clone().unwrap_or_else(|| "constant".into());
         plan.insert("arrivals".into(), arrivals.into());
