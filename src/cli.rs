@@ -53,7 +53,7 @@ pub enum Command {
 pub struct Run {
     /// The sweep, a TOML file
     pub config: PathBuf,
-    /// Run directory; must be empty or not exist [default: runs/<UTC stamp>-<name>]
+    /// Run directory; must be empty or not exist [default: runs/STAMP-NAME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Override a key of the config, such as plan.requests=100
@@ -70,7 +70,7 @@ pub struct Run {
 /// `duel try`.
 #[derive(Debug, Args)]
 pub struct Try {
-    /// Where to send requests, http://host[:port]/path
+    /// Where to send requests, http://HOST:PORT/PATH
     pub url: String,
     /// Connections
     #[arg(short = 'c', long, default_value = "64", value_name = "COUNT")]

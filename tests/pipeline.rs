@@ -191,6 +191,19 @@ fn open_loops_start_every_request_and_know_their_response_time() {
 }
 
 #[test]
+fn what_pacing_costs_is_told_apart_under_every_engine_and_pacer() {
+    for pacer in ["precise", "native"] {
+        let plan = format!("requests = 40\narrivals = 'constant'\npacer = '{pacer}'");
+        let done = sweep("", &plan, &format!("rates = [400]\nlanes = [4]{ALL}")).run();
+        assert_eq!(done.records.len(), 10, "{}", done.stderr);
+        for r in &done.records {
+            let pacing = r.cpu.pacer_ns.unwrap_or_else(|| panic!("{} {pacer}", r.cell.id));
+            assert!(pacing > 0 && pacing <= r.cpu.total_ns, "{} {pacer}: {:?}", r.cell.id, r.cpu);
+        }
+    }
+}
+
+#[test]
 fn a_window_of_time_with_a_warm_up() {
     let run = sweep("", "duration = '150ms'\nwarmup = '50ms'", &format!("lanes = [4]{ALL}"));
     for r in run.run().all_ok(10) {

@@ -323,7 +323,7 @@ impl<'t> Monitor<'t> {
         cpu.per_request_ns = if ended > 0 { cpu.total_ns as f64 / ended as f64 } else { 0.0 };
         cpu.pacer_ns = trial.pacer_cpu_ns();
         if trial.job.plan.arrivals.is_open() && cpu.pacer_ns.is_none() {
-            let why = "lanes pace themselves under this engine and pacer";
+            let why = "the engine's own timer paced, too rarely to be calibrated at set-up";
             unavailable.insert("cpu.pacer_ns".into(), why.into());
         }
         Outcome {

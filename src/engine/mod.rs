@@ -145,7 +145,7 @@ impl Trial {
     }
 
     /// CPU time of the pacer's thread, once it has ended, and what lanes spun until their intended
-    /// starts; `None` where lanes pace themselves.
+    /// starts; `None` where it could be neither clocked nor calibrated.
     pub fn pacer_cpu_ns(&self) -> Option<u64> {
         self.pacer_cpu_ns.get().map(|thread| thread + self.handover.spun_ns())
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::lane::{BlockingLane, Step};
 use super::{Release, Trial, pacer};
-use crate::sys::now_ns;
+use crate::record::Phase;
+use crate::sys::{now_ns, thread_cpu_ns};
 
 pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
     trial.progress.expect(1);
@@ -28,12 +29,17 @@ fn run_open(trial: &Trial, lane: &mut BlockingLane) {
         return;
     }
     let mut sleeper = pacer::Sleeper::new(trial);
+    let mut pacing_ns = 0;
     for (intended, shot) in pacer::shots(trial) {
         if trial.is_cancelled() {
             return;
         }
         let shot = if now_ns() < intended {
+            let before = thread_cpu_ns();
             sleeper.wait(intended);
+            if shot.phase == Phase::Measured {
+                pacing_ns += thread_cpu_ns() - before;
+            }
             pacer::release(intended, shot)
         } else {
             super::Shot {
@@ -42,7 +48,8 @@ fn run_open(trial: &Trial, lane: &mut BlockingLane) {
             }
         };
         if lane.serve(trial, &shot) == Step::Over {
-            return;
+            break;
         }
     }
+    let _ = trial.pacer_cpu_ns.set(pacing_ns);
 }

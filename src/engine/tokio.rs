@@ -13,7 +13,9 @@ use tokio::sync::{Notify, Semaphore};
 use super::lane::{AsyncLane, Step, arm, timer};
 use super::{MOST_CONNECTING, Shot, Trial, pacer};
 use crate::plan::Pacer;
-use crate::sys::now_ns;
+use crate::record::Phase;
+use crate::sys::{now_ns, process_cpu_ns};
+use crate::units::SECOND_NS;
 
 /// Stack of the pacer's thread, which calls nothing deep.
 const PACER_STACK_BYTES: usize = 64 * 1024;
@@ -104,7 +106,8 @@ fn start_pacer(
     }
     let (trial, releases) = (trial.clone(), releases.clone());
     if trial.job.plan.pacer == Pacer::Native {
-        runtime.spawn(pace_natively(trial, releases));
+        let cost_ns = calibrate(&trial, runtime);
+        runtime.spawn(pace_natively(trial, releases, cost_ns));
         return Ok(None);
     }
     std::thread::Builder::new()
@@ -121,19 +124,53 @@ fn start_pacer(
         .map_err(|e| format!("the pacer's thread could not be started: {e}"))
 }
 
-async fn pace_natively(trial: Arc<Trial>, releases: Arc<Releases>) {
+/// Longest calibration, a part of set-up.
+const CALIBRATE_NS: u64 = 250_000_000;
+/// Most releases that a calibration paces.
+const CALIBRATE_MOST: u64 = 5_000;
+
+/// CPU that the runtime's own timer costs a release: a task that paces at the trial's rate and
+/// releases nothing. `None` where releases are too rare to pace some in time.
+fn calibrate(trial: &Trial, runtime: &Runtime) -> Option<u64> {
+    let rate = trial.job.plan.offered_per_s? / f64::from(trial.job.workers);
+    let gap_ns = (SECOND_NS as f64 / rate) as u64;
+    let releases = (CALIBRATE_NS / gap_ns.max(1)).min(CALIBRATE_MOST);
+    let before = process_cpu_ns();
+    let paced = runtime.block_on(async move {
+        let start = now_ns();
+        tokio::spawn(async move {
+            for i in 1..=releases {
+                wait_natively(start + i * gap_ns).await;
+            }
+        })
+        .await
+    });
+    let spent = process_cpu_ns() - before;
+    (paced.is_ok() && releases > 0).then(|| spent / releases)
+}
+
+async fn wait_natively(at: u64) {
+    let left = at.saturating_sub(now_ns());
+    if left > 0 {
+        tokio::time::sleep(Duration::from_nanos(left)).await;
+    }
+}
+
+async fn pace_natively(trial: Arc<Trial>, releases: Arc<Releases>, cost_ns: Option<u64>) {
     trial.start_gate.wait_async().await;
+    let mut measured = 0;
     if !trial.is_cancelled() {
         for (intended, shot) in pacer::shots(&trial) {
             if trial.is_cancelled() {
                 break;
             }
-            let left = intended.saturating_sub(now_ns());
-            if left > 0 {
-                tokio::time::sleep(Duration::from_nanos(left)).await;
-            }
+            wait_natively(intended).await;
+            measured += u64::from(shot.phase == Phase::Measured);
             releases.send(pacer::release(intended, shot));
         }
+    }
+    if let Some(cost_ns) = cost_ns {
+        let _ = trial.pacer_cpu_ns.set(cost_ns * measured);
     }
     releases.close();
 }

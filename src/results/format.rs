@@ -245,8 +245,10 @@ pub struct Cpu {
     pub system_ns: u64,
     /// `total_ns` ÷ requests ended between the same edges.
     pub per_request_ns: f64,
-    /// Part of the total that pacing used: the pacer's thread, and lanes that spun until an
-    /// intended start; `None` in a closed loop and where lanes pace themselves.
+    /// Part of the total that pacing used: the pacer's thread by its clock, and lanes that spun
+    /// until an intended start; a lane that paces itself by its thread's clock around its waits;
+    /// tokio's own timer (`native`) by a calibration at set-up that paces and releases nothing.
+    /// `None` in a closed loop.
     pub pacer_ns: Option<u64>,
     /// Time that runnable threads waited for a CPU.
     pub run_queue_wait_ns: Option<u64>,
