@@ -17,6 +17,7 @@ pub mod host;
 pub mod limits;
 mod merge;
 pub mod pipe;
+mod quiet;
 pub mod target;
 pub mod timeline;
 pub mod trial;
