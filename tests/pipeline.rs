@@ -322,6 +322,30 @@ fn a_plan_says_what_would_run() {
 }
 
 #[test]
+fn a_set_up_beyond_its_limit_says_so() {
+    let run = Sweep::new(
+        "[target]\nurl = 'http://127.0.0.1:9'\n[plan]\nrequests = 20\n[sweep]\n\
+         engines = ['threads']\nlanes = [50]\ntrials = 1",
+    );
+    let job = text(&output(duel(&["plan", "--job", "0"]).arg(run.config()))).0;
+    let mut job: Value = serde_json::from_str(&job).expect("a job is JSON");
+    job["setup_limit_ns"] = 1.into();
+    let mut worker = duel(&["worker"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the worker starts");
+    let mut stdin = worker.stdin.take().expect("piped");
+    writeln!(stdin, "{job}\n{{\"frame\":\"go\",\"version\":1}}").expect("the worker reads");
+    let lines = BufReader::new(worker.stdout.take().expect("piped")).lines();
+    let last = lines.last().expect("an answer").expect("text");
+    common::wait(&mut worker);
+    let armed: Value = serde_json::from_str(&last).expect("a frame is JSON");
+    let error = armed["error"].as_str().unwrap_or_default();
+    assert!(error.contains("set-up took longer than 1ns"), "{armed}");
+}
+
+#[test]
 fn a_job_by_hand_gives_ready_armed_and_outcome() {
     let mut server = duel(&["target", "--listen", "127.0.0.1:0"])
         .stdin(Stdio::piped())

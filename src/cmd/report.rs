@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use crate::cli::Report;
 use crate::plan::Engine;
-use crate::report::{csv, hdr_files, html, markdown, schema, table};
+use crate::report::{self, csv, hdr_files, html, markdown, schema, table};
 use crate::results::store::{self, Run, RunDir};
 
 /// Prints a run's table, its records, or the schema of a record.
@@ -30,12 +30,10 @@ pub fn run(args: &Report) -> ExitCode {
     let baseline = run.plan.config["baseline"].clone();
     let baseline: Engine = serde_json::from_value(baseline).unwrap_or(Engine::Threads);
     if args.json {
-        for record in &run.records {
-            super::print(&(serde_json::to_string(record).expect("it was read") + "\n"));
-        }
+        // A reader that left early is no error.
+        let _ = report::write_jsonl(&run.records, &mut std::io::stdout().lock());
     } else {
-        let colour = std::io::stdout().is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let colour = report::colour_wanted(std::io::stdout().is_terminal());
         if !args.quiet {
             super::print(&table::render(&run.plan.name, &run.records, baseline, width(), colour));
         }

@@ -210,7 +210,7 @@ fn is_noisy(record: &TrialRecord) -> bool {
 /// The table as wide as the terminal, in colour where that is wanted.
 fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     let terminal = std::io::stdout().is_terminal();
-    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colour = crate::report::colour_wanted(terminal);
     crate::report::table::render(name, records, sweep.baseline, super::report::width(), colour)
 }
 
