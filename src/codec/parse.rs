@@ -30,6 +30,11 @@ pub const MAX_HEAD: usize = 32 * 1024;
 
 /// Most header lines of one head, and most trailer lines of one body.
 pub const MAX_HEADERS: usize = 100;
+/// Headers for which a table lies ready on a lane's stack; a head with more is parsed once again
+/// with a table of [`MAX_HEADERS`]. A hundred slots would be most of a page of every thread.
+const USUAL_HEADERS: usize = 16;
+/// Why a head is refused that fills its table.
+const TOO_MANY_HEADERS: &str = "more than 100 headers";
 
 /// Most 1xx responses before the answer.
 pub const MAX_INFORMATIONAL: u8 = 100;
@@ -246,7 +251,28 @@ impl ResponseParser {
             self.scanned = window.len() as u16;
             return Ok(None);
         }
-        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
+        match self.head_with::<USUAL_HEADERS>(window, limit) {
+            // Nothing was consumed and nothing noted.
+            Err(ParseError::Head(TOO_MANY_HEADERS)) => self.long_head(window, limit),
+            result => result,
+        }
+    }
+
+    /// Kept out of line, so that the table for many headers touches a lane's stack only when a
+    /// response has them.
+    #[cold]
+    #[inline(never)]
+    fn long_head(&mut self, window: &[u8], limit: usize) -> Result<Option<usize>, ParseError> {
+        self.head_with::<MAX_HEADERS>(window, limit)
+    }
+
+    /// Consumes one head of at most `N` headers, or nothing if it is incomplete.
+    fn head_with<const N: usize>(
+        &mut self,
+        window: &[u8],
+        limit: usize,
+    ) -> Result<Option<usize>, ParseError> {
+        let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; N];
         let mut response = httparse::Response::new(&mut []);
         let parsed = ParserConfig::default().parse_response_with_uninit_headers(
             &mut response,
@@ -358,7 +384,7 @@ fn describe(error: httparse::Error) -> &'static str {
         httparse::Error::NewLine => "invalid line end",
         httparse::Error::Status => "invalid status line",
         httparse::Error::Token => "invalid token",
-        httparse::Error::TooManyHeaders => "more than 100 headers",
+        httparse::Error::TooManyHeaders => TOO_MANY_HEADERS,
         httparse::Error::Version => "not HTTP/1.0 or HTTP/1.1",
     }
 }

@@ -35,14 +35,19 @@ pub enum NoLine {
 }
 
 impl Piped {
-    /// Starts this very binary with `arguments`.
+    /// Starts this very binary with `arguments`, and `environment` added to its own.
     ///
     /// The child gets a process group of its own, so that Ctrl-C on the terminal reaches the
     /// driver alone, which then ends its children in order.
-    pub fn spawn<S: AsRef<OsStr>>(what: &str, arguments: &[S]) -> std::io::Result<Self> {
+    pub fn spawn<S: AsRef<OsStr>>(
+        what: &str,
+        arguments: &[S],
+        environment: &[(&str, String)],
+    ) -> std::io::Result<Self> {
         let spawned_at = now_ns();
         let mut child = Command::new("/proc/self/exe")
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)

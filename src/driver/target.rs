@@ -60,7 +60,7 @@ impl Targets {
         let mut targets = Targets { running: vec![], addresses: vec![] };
         for number in 0..spec.processes {
             let what = format!("target {number}");
-            let mut pipe = Piped::spawn(&what, &["target", "--control"])
+            let mut pipe = Piped::spawn(&what, &["target", "--control"], &[])
                 .map_err(|e| format!("{what} could not be started: {e}"))?;
             let job = TargetJob {
                 listen: SocketAddr::new(address(number), 0),

@@ -7,6 +7,11 @@ use crate::protocol::{Armed, Frame, FrameError, Go, Job, Outcome, PROTOCOL_VERSI
 use crate::record::Phase;
 use crate::record::counters::{Counters, Counts};
 
+/// glibc reserves 1.7 kB at the top of every thread's stack for thread-locals of libraries that a
+/// program may load later. A worker loads none, and without the reserve what a lean lane uses of
+/// its stack is two pages instead of three. Without effect under another libc.
+const TUNABLES: &str = "glibc.rtld.optional_static_tls=0:glibc.rtld.nns=1";
+
 /// One worker process.
 pub(super) struct Worker {
     pipe: Piped,
@@ -25,7 +30,11 @@ pub(super) enum NoFrame {
 
 impl Worker {
     pub(super) fn spawn(number: u32) -> Result<Self, String> {
-        let pipe = Piped::spawn(&format!("worker {number}"), &["worker"])
+        let set = std::env::var("GLIBC_TUNABLES").unwrap_or_default();
+        // What the user set stands last, where glibc lets it win.
+        let tunables = if set.is_empty() { TUNABLES.into() } else { format!("{TUNABLES}:{set}") };
+        let environment = [("GLIBC_TUNABLES", tunables)];
+        let pipe = Piped::spawn(&format!("worker {number}"), &["worker"], &environment)
             .map_err(|e| format!("worker {number} could not be started: {e}"))?;
         Ok(Worker { pipe, number, counters: None })
     }
