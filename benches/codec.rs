@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use duel::codec::parse::{Progress, ResponseParser};
 use duel::plan::request::{Mix, render};
-use duel::plan::{Arrivals, Extent, Pacer, RequestTemplate, TrialPlan};
+use duel::plan::{RequestTemplate, TrialPlan};
 
 /// What nginx sends for a small file.
 const NGINX: &str = "HTTP/1.1 200 OK\r\nServer: nginx/1.26.3\r\n\
@@ -62,24 +62,15 @@ fn parsing(c: &mut Criterion) {
 
 fn plan(entries: u32) -> TrialPlan {
     let template = |i: u32| RequestTemplate {
-        method: "GET".into(),
         path: format!("/item/{i}?q=1"),
         weight: i + 1,
         headers: vec![("x-request".into(), i.to_string())],
-        body: Vec::new(),
+        ..RequestTemplate::default()
     };
     TrialPlan {
-        arrivals: Arrivals::Closed,
-        offered_per_s: None,
-        extent: Extent::Requests(1),
-        warmup_ns: 0,
-        timeout_ns: 1,
-        seed: 1,
-        pacer: Pacer::Precise,
-        keep_alive: true,
-        expect_status: Vec::new(),
         host: "127.0.0.1:8080".into(),
         mix: (0..entries).map(template).collect(),
+        ..TrialPlan::default()
     }
 }
 

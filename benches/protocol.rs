@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use duel::plan::{Arrivals, Codec, Engine, Extent, Pacer, RequestTemplate, TrialPlan};
+use duel::plan::{Codec, Engine, Extent, RequestTemplate, TrialPlan};
 use duel::protocol::{Frame, Job, Outcome, PROTOCOL_VERSION};
 use duel::record::latency;
 use duel::results::format::Ledger;
@@ -18,17 +18,10 @@ fn job(entries: u32) -> Frame {
         body: vec![b'x'; 1024],
     };
     let plan = TrialPlan {
-        arrivals: Arrivals::Closed,
-        offered_per_s: None,
         extent: Extent::Requests(1_000),
-        warmup_ns: 0,
-        timeout_ns: 5_000_000_000,
-        seed: 1,
-        pacer: Pacer::Precise,
-        keep_alive: true,
-        expect_status: Vec::new(),
         host: "127.0.0.1:8080".into(),
         mix: (0..entries).map(template).collect(),
+        ..TrialPlan::default()
     };
     Frame::Job(Job {
         version: PROTOCOL_VERSION,

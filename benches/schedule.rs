@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use duel::plan::schedule::Schedule;
-use duel::plan::{Arrivals, Extent, Pacer, RequestTemplate, TrialPlan};
+use duel::plan::{Arrivals, Extent, TrialPlan};
 
 const ARRIVALS: u64 = 10_000;
 
@@ -13,20 +13,7 @@ fn plan(arrivals: Arrivals) -> TrialPlan {
         arrivals,
         offered_per_s: Some(100_000.0),
         extent: Extent::Requests(ARRIVALS),
-        warmup_ns: 0,
-        timeout_ns: 1,
-        seed: 1,
-        pacer: Pacer::Precise,
-        keep_alive: true,
-        expect_status: Vec::new(),
-        host: "127.0.0.1:8080".into(),
-        mix: vec![RequestTemplate {
-            method: "GET".into(),
-            path: "/".into(),
-            weight: 1,
-            headers: Vec::new(),
-            body: Vec::new(),
-        }],
+        ..TrialPlan::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use duel::plan::request::{Mix, render};
 use duel::plan::schedule::Schedule;
-use duel::plan::{Arrivals, Extent, Pacer, RequestTemplate, TrialPlan};
+use duel::plan::{Arrivals, Extent, RequestTemplate, TrialPlan};
 use duel::record::counters::Counters;
 use duel::record::{ErrorKind, Instants, Phase, Recorder};
 
@@ -67,24 +67,17 @@ fn recorder(open_loop: bool) -> Recorder {
 
 fn plan(arrivals: Arrivals) -> TrialPlan {
     let template = |i: u32| RequestTemplate {
-        method: "GET".into(),
         path: format!("/{i}"),
         weight: i + 1,
-        headers: Vec::new(),
-        body: Vec::new(),
+        ..RequestTemplate::default()
     };
     TrialPlan {
         arrivals,
         offered_per_s: Some(1_000.0),
         extent: Extent::Requests(1_000),
-        warmup_ns: 0,
         timeout_ns: 1,
-        seed: 1,
-        pacer: Pacer::Precise,
-        keep_alive: true,
-        expect_status: Vec::new(),
-        host: "127.0.0.1:8080".into(),
         mix: (0..5).map(template).collect(),
+        ..TrialPlan::default()
     }
 }
 

@@ -136,6 +136,19 @@ pub struct RequestTemplate {
     pub body: Vec<u8>,
 }
 
+impl Default for RequestTemplate {
+    /// `GET /` of weight 1.
+    fn default() -> Self {
+        RequestTemplate {
+            method: "GET".into(),
+            path: "/".into(),
+            weight: 1,
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+}
+
 /// The environment variable that a header value or body names, if it is `$NAME` as a whole.
 ///
 /// A name is made of letters, digits and `_` and does not begin with a digit: `$5` is a price.
@@ -170,6 +183,25 @@ pub struct TrialPlan {
     pub host: String,
     /// The mix, at least one entry.
     pub mix: Vec<RequestTemplate>,
+}
+
+impl Default for TrialPlan {
+    /// One `GET /` of localhost in a closed loop, bounded by the timeout that configs have.
+    fn default() -> Self {
+        TrialPlan {
+            arrivals: Arrivals::Closed,
+            offered_per_s: None,
+            extent: Extent::Requests(1),
+            warmup_ns: 0,
+            timeout_ns: 5_000_000_000,
+            seed: 1,
+            pacer: Pacer::Precise,
+            keep_alive: true,
+            expect_status: Vec::new(),
+            host: "localhost".into(),
+            mix: vec![RequestTemplate::default()],
+        }
+    }
 }
 
 impl TrialPlan {

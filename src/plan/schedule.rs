@@ -127,28 +127,9 @@ pub fn share_of(total: u64, worker: u32, workers: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Pacer, RequestTemplate};
 
     fn plan(arrivals: Arrivals, rate: f64, extent: Extent) -> TrialPlan {
-        TrialPlan {
-            arrivals,
-            offered_per_s: Some(rate),
-            extent,
-            warmup_ns: 0,
-            timeout_ns: SECOND_NS,
-            seed: 1,
-            pacer: Pacer::Precise,
-            keep_alive: true,
-            expect_status: vec![],
-            host: "x".into(),
-            mix: vec![RequestTemplate {
-                method: "GET".into(),
-                path: "/".into(),
-                weight: 1,
-                headers: vec![],
-                body: vec![],
-            }],
-        }
+        TrialPlan { arrivals, offered_per_s: Some(rate), extent, ..TrialPlan::default() }
     }
 
     #[test]

@@ -1,36 +1,24 @@
 //! What hyper writes is what a plan renders, byte for byte.
 
 use duel::plan::request::{Rendered, render};
-use duel::plan::{Arrivals, Extent, Pacer, RequestTemplate, TrialPlan};
+use duel::plan::{RequestTemplate, TrialPlan};
 
 use crate::memory::{End, Script, drive, handshake};
 
 fn plan(mix: Vec<RequestTemplate>) -> TrialPlan {
-    TrialPlan {
-        arrivals: Arrivals::Closed,
-        offered_per_s: None,
-        extent: Extent::Requests(1),
-        warmup_ns: 0,
-        timeout_ns: 1,
-        seed: 1,
-        pacer: Pacer::Precise,
-        keep_alive: true,
-        expect_status: Vec::new(),
-        host: "127.0.0.1:8080".into(),
-        mix,
-    }
+    TrialPlan { host: "127.0.0.1:8080".into(), mix, ..TrialPlan::default() }
 }
 
 fn template(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> RequestTemplate {
     RequestTemplate {
         method: method.into(),
         path: path.into(),
-        weight: 1,
         headers: headers
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect(),
         body: body.to_vec(),
+        ..RequestTemplate::default()
     }
 }
 

@@ -30,13 +30,7 @@ pub(super) fn mix(
     base_dir: &Path,
 ) -> Result<Vec<RequestTemplate>, Fault> {
     let Some(list) = list else {
-        return Ok(vec![RequestTemplate {
-            method: "GET".into(),
-            path: default_path.path,
-            weight: 1,
-            headers: Vec::new(),
-            body: Vec::new(),
-        }]);
+        return Ok(vec![RequestTemplate { path: default_path.path, ..Default::default() }]);
     };
     let entries = list.get_ref();
     if entries.is_empty() || entries.len() > MAX_ENTRIES {

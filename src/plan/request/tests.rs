@@ -1,32 +1,19 @@
-use super::super::{Arrivals, Extent, Pacer};
 use super::*;
 
 fn plan(mix: Vec<RequestTemplate>) -> TrialPlan {
-    TrialPlan {
-        arrivals: Arrivals::Closed,
-        offered_per_s: None,
-        extent: Extent::Requests(1),
-        warmup_ns: 0,
-        timeout_ns: 1,
-        seed: 42,
-        pacer: Pacer::Precise,
-        keep_alive: true,
-        expect_status: Vec::new(),
-        host: "127.0.0.1:8080".into(),
-        mix,
-    }
+    TrialPlan { seed: 42, host: "127.0.0.1:8080".into(), mix, ..TrialPlan::default() }
 }
 
 fn template(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> RequestTemplate {
     RequestTemplate {
         method: method.into(),
         path: path.into(),
-        weight: 1,
         headers: headers
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect(),
         body: body.into(),
+        ..RequestTemplate::default()
     }
 }
 
