@@ -45,6 +45,33 @@ pub fn sleep_until_ns(at: MonotonicNs) {
     {}
 }
 
+/// What the allocator has handed out and not had back, in bytes: blocks of every arena, with those
+/// that caches of threads keep, and blocks in mappings of their own. `None` where the C library keeps
+/// no such count.
+#[cfg(target_env = "gnu")]
+pub fn malloc_held_bytes() -> Option<u64> {
+    // SAFETY: it has no arguments, takes the allocator's own locks and returns a plain struct.
+    #[expect(unsafe_code, reason = "the C library's count has no safe form")]
+    let info = unsafe { nix::libc::mallinfo2() };
+    Some(info.uordblks as u64 + info.hblkhd as u64)
+}
+
+/// As above; other C libraries count nothing.
+#[cfg(not(target_env = "gnu"))]
+pub fn malloc_held_bytes() -> Option<u64> {
+    None
+}
+
+/// Size of the signal stack that Rust's runtime maps for each thread, in whole pages: what the kernel
+/// asks for (`AT_MINSIGSTKSZ`), at least 8 KiB (`SIGSTKSZ`).
+pub fn signal_stack_bytes() -> u64 {
+    // SAFETY: it reads a vector that the kernel made before the program began.
+    #[expect(unsafe_code, reason = "the auxiliary vector has no safe form for this entry")]
+    let least = unsafe { nix::libc::getauxval(nix::libc::AT_MINSIGSTKSZ) };
+    let page = rustix::param::page_size() as u64;
+    (least as u64).max(8 << 10).next_multiple_of(page)
+}
+
 /// A page-aligned array of counters, shared between the worker that writes and the driver that reads.
 pub struct SharedCounters {
     pointer: *const AtomicU64,

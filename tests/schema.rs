@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::schema::TRIAL_RECORD;
-use duel::results::format::Status;
+use duel::results::format::{MemorySplit, Status};
 use serde_json::{Value, json};
 
 fn schema() -> Value {
@@ -26,6 +26,7 @@ fn full() -> Value {
     record.flags.push("noisy".into());
     record.failed_ns = record.service_ns.clone();
     record.first_byte_ns = record.service_ns.clone();
+    record.memory.split = Some(MemorySplit::default());
     serde_json::to_value(&record).unwrap()
 }
 

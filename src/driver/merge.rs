@@ -115,7 +115,8 @@ fn add_memory(outcomes: &[Outcome]) -> Memory {
         kernel_stack_bytes: memory(|m| m.kernel_stack_bytes),
         kernel_bytes: None,
         socket_bytes: None,
-        unattributed_bytes: memory(|m| m.unattributed_bytes),
+        unattributed_bytes: None,
+        split: None,
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod cgroup;
 pub mod counters;
 pub mod latency;
+pub mod split;
 pub mod usage;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,411 @@
+//! Where the bytes of a process are: one look, class by class, each class by a witness of its own.
+//!
+//! | part | how it is measured |
+//! |---|---|
+//! | thread stacks, signal stacks | resident pages of their mappings (`/proc/PID/smaps`) |
+//! | heap | the allocator's own count ([`crate::sys::malloc_held_bytes`]); slack = resident − count |
+//! | program | other anonymous pages: written data of files that are mapped, the main stack |
+//! | page tables | `VmPTE`; under cgroup v2 the cgroup's own count |
+//! | kernel stacks | threads × [`KERNEL_STACK_BYTES`]; under cgroup v2 the cgroup's own count |
+//! | tasks, sockets, other objects | counts × sizes of the kernel's slab objects ([`ObjectSizes`]) |
+//! | TCP buffers, total | the memory cgroup ([`crate::record::cgroup`]) |
+//!
+//! The driver takes the look from outside, so that it costs the worker no memory and no processor
+//! time of its own; the allocator's count alone is the worker's to give.
+//!
+//! **Stacks are known by their shape.** glibc maps a stack and Rust a signal stack as one private
+//! anonymous mapping right above an inaccessible page, the guard. No other mapping of a worker looks
+//! so: an arena of glibc has its inaccessible part above it. A mapping that is larger than any stack
+//! was merged by the kernel with one above it; its stack is then counted page by page
+//! (`/proc/PID/pagemap`).
+//!
+//! **smaps is read as a stream**, one line at a time: the `procfs` crate makes a table of every
+//! figure of every mapping, some 100 MB with the 40,000 mappings of 10,000 threads.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::{CgroupMemory, Version};
+use super::usage::{KERNEL_STACK_BYTES, ProcessUse};
+use crate::results::format::{MemorySplit, SplitSource};
+
+/// Stack of a thread that names no size: `std::thread`'s own.
+const DEFAULT_STACK_BYTES: u64 = 2 << 20;
+
+/// What an allocator says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocatorUse {
+    /// Bytes that the program holds, with what caches of threads hold for it; `None` under an
+    /// allocator that keeps no count.
+    pub held_bytes: Option<u64>,
+}
+
+/// The allocator at `Ready` and half-way through the window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeapUse {
+    /// At `Ready`.
+    pub ready: AllocatorUse,
+    /// Half-way through the window; `None` when the trial ended before.
+    pub plateau: Option<AllocatorUse>,
+}
+
+/// What one or several processes hold at one moment; counts and bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Resident pages of threads' stacks.
+    pub stack_bytes: u64,
+    /// Resident pages of signal stacks.
+    pub signal_stack_bytes: u64,
+    /// Resident pages of other private anonymous mappings.
+    pub heap_resident_bytes: u64,
+    /// Anonymous pages of everything else.
+    pub program_bytes: u64,
+    /// Page tables.
+    pub page_table_bytes: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Descriptors that are sockets.
+    pub sockets: u64,
+    /// Mappings.
+    pub mappings: u64,
+    /// Mappings with anonymous pages: each has an index of its own.
+    pub anonymous_mappings: u64,
+    /// Room in the tables of descriptors.
+    pub fd_slots: u64,
+    /// Descriptors that an epoll set watches.
+    pub watched: u64,
+}
+
+impl AddAssign for Look {
+    fn add_assign(&mut self, other: Look) {
+        self.stack_bytes += other.stack_bytes;
+        self.signal_stack_bytes += other.signal_stack_bytes;
+        self.heap_resident_bytes += other.heap_resident_bytes;
+        self.program_bytes += other.program_bytes;
+        self.page_table_bytes += other.page_table_bytes;
+        self.threads += other.threads;
+        self.sockets += other.sockets;
+        self.mappings += other.mappings;
+        self.anonymous_mappings += other.anonymous_mappings;
+        self.fd_slots += other.fd_slots;
+        self.watched += other.watched;
+    }
+}
+
+impl Look {
+    /// Looks at a process, whose threads have stacks of `stack_size_bytes` or the default size.
+    ///
+    /// # Errors
+    /// A file of `/proc/PID` cannot be read: the process is gone or another user's.
+    pub fn at(pid: u32, stack_size_bytes: u64) -> Result<Look, String> {
+        let used = ProcessUse::of(pid)?;
+        let mut look = Look {
+            page_table_bytes: used.page_table_bytes,
+            threads: used.threads,
+            fd_slots: fd_slots(pid)?,
+            ..Look::default()
+        };
+        count_descriptors(pid, &mut look)?;
+        let path = format!("/proc/{pid}/smaps");
+        let failed = |e: std::io::Error| format!("cannot read {path}: {e}");
+        let file = BufReader::with_capacity(64 << 10, File::open(&path).map_err(failed)?);
+        let sizes = [stack_size_bytes, DEFAULT_STACK_BYTES];
+        walk(file, &sizes, &mut look, |start, end| resident(pid, start, end)).map_err(failed)?;
+        Ok(look)
+    }
+}
+
+/// One mapping of smaps.
+#[derive(Debug, Default)]
+struct Mapping {
+    start: u64,
+    end: u64,
+    private_writable: bool,
+    inaccessible: bool,
+    /// Neither a file nor one of the kernel's names but `[heap]`.
+    unnamed: bool,
+    rss_bytes: u64,
+    anonymous_bytes: u64,
+}
+
+/// Reads smaps and sorts every mapping; `resident` counts pages of a range.
+fn walk(
+    mut smaps: impl BufRead,
+    stack_sizes: &[u64],
+    look: &mut Look,
+    resident: impl Fn(u64, u64) -> Option<u64>,
+) -> std::io::Result<()> {
+    let signal_stack = crate::sys::signal_stack_bytes();
+    let mut line = String::new();
+    let mut guard_end = 0;
+    let mut current: Option<Mapping> = None;
+    loop {
+        line.clear();
+        let ended = smaps.read_line(&mut line)? == 0;
+        let next = Mapping::parse(&line);
+        if (ended || next.is_some())
+            && let Some(mapping) = current.take()
+        {
+            mapping.sort(guard_end, signal_stack, stack_sizes, look, &resident);
+            let guard = mapping.inaccessible && mapping.unnamed;
+            guard_end = if guard { mapping.end } else { 0 };
+        }
+        if ended {
+            return Ok(());
+        }
+        match (next, &mut current) {
+            (Some(next), _) => current = Some(next),
+            (None, Some(mapping)) => mapping.note(&line),
+            (None, None) => {}
+        }
+    }
+}
+
+impl Mapping {
+    /// The line that opens a mapping: `7f…-7f… rw-p 00000000 00:00 0   [name]`.
+    fn parse(line: &str) -> Option<Mapping> {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let (start, end) = (hex(start)?, hex(end)?);
+        let flags = words.next()?.as_bytes();
+        let name = words.nth(3);
+        Some(Mapping {
+            start,
+            end,
+            private_writable: flags.starts_with(b"rw") && flags.ends_with(b"p"),
+            inaccessible: flags.starts_with(b"---"),
+            // A name that the program itself gave (`[anon:…]`) makes it no other kind of mapping.
+            unnamed: name.is_none_or(|n| n == "[heap]" || n.starts_with("[anon")),
+            ..Mapping::default()
+        })
+    }
+
+    /// A line of the mapping: `Rss:    4 kB`.
+    fn note(&mut self, line: &str) {
+        let Some((key, value)) = line.split_once(':') else { return };
+        let figure = match key {
+            "Rss" => &mut self.rss_bytes,
+            "Anonymous" => &mut self.anonymous_bytes,
+            _ => return,
+        };
+        let kib = value.trim_ascii().strip_suffix(" kB").and_then(|n| n.parse::<u64>().ok());
+        *figure = kib.unwrap_or(0) << 10;
+    }
+
+    fn sort(
+        &self,
+        guard_end: u64,
+        signal_stack: u64,
+        stack_sizes: &[u64],
+        look: &mut Look,
+        resident: &impl Fn(u64, u64) -> Option<u64>,
+    ) {
+        look.mappings += 1;
+        look.anonymous_mappings += u64::from(self.anonymous_bytes > 0);
+        if !(self.unnamed && self.private_writable) {
+            look.program_bytes += self.anonymous_bytes;
+            return;
+        }
+        if self.start != guard_end {
+            look.heap_resident_bytes += self.rss_bytes;
+            return;
+        }
+        let size = self.end - self.start;
+        if size == signal_stack {
+            look.signal_stack_bytes += self.rss_bytes;
+            return;
+        }
+        let known = || stack_sizes.iter().copied();
+        // A merged mapping holds its stack at its lower end, above the guard.
+        let own = match known().filter(|stack| *stack < size).max() {
+            Some(stack) if known().all(|s| s != size) => resident(self.start, self.start + stack),
+            _ => None,
+        };
+        let stack = own.unwrap_or(self.rss_bytes).min(self.rss_bytes);
+        look.stack_bytes += stack;
+        look.heap_resident_bytes += self.rss_bytes - stack;
+    }
+}
+
+/// Resident bytes of a range, page by page: bit 63 of a page's entry is "present".
+fn resident(pid: u32, start: u64, end: u64) -> Option<u64> {
+    let page = rustix::param::page_size() as u64;
+    let mut map = File::open(format!("/proc/{pid}/pagemap")).ok()?;
+    map.seek(SeekFrom::Start(start / page * 8)).ok()?;
+    let mut entries = vec![0; ((end - start) / page * 8) as usize];
+    map.read_exact(&mut entries).ok()?;
+    Some(entries.chunks_exact(8).filter(|entry| entry[7] & 0x80 != 0).count() as u64 * page)
+}
+
+fn fd_slots(pid: u32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).map_err(|e| format!("cannot read {path}: {e}"))?;
+    let slots = text.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    slots.and_then(|n| n.trim().parse().ok()).ok_or_else(|| format!("{path} has no FDSize"))
+}
+
+/// Sockets, and what epoll sets watch.
+fn count_descriptors(pid: u32, look: &mut Look) -> Result<(), String> {
+    let dir = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&dir).map_err(|e| format!("cannot read {dir}: {e}"))?;
+    for entry in entries.flatten() {
+        // A descriptor may be closed between the listing and the reading.
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        let link = link.to_string_lossy();
+        look.sockets += u64::from(link.starts_with("socket:"));
+        if link == "anon_inode:[eventpoll]" {
+            let fd = entry.file_name();
+            let info = format!("/proc/{pid}/fdinfo/{}", fd.to_string_lossy());
+            let watched = File::open(info).map_or(0, |file| {
+                BufReader::new(file)
+                    .lines()
+                    .map_while(Result::ok)
+                    .filter(|line| line.starts_with("tfd:"))
+                    .count()
+            });
+            look.watched += watched as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Sizes of the kernel's objects, in bytes, as a memory cgroup is charged for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectSizes {
+    /// Of a thread: `task_struct` and `pid`.
+    pub task_bytes: u64,
+    /// Of a connected TCP socket: `TCP`, `sock_inode_cache`, `filp`, `dentry`, and the
+    /// `tcp_bind_bucket` of its port.
+    pub socket_bytes: u64,
+    /// Of a mapping: `vm_area_struct`.
+    pub mapping_bytes: u64,
+    /// Of a mapping's anonymous pages: `anon_vma` and `anon_vma_chain`.
+    pub anonymous_bytes: u64,
+    /// Of a descriptor in an epoll set: `eventpoll_epi` and `eventpoll_pwq`.
+    pub watched_bytes: u64,
+    /// Whether they are this kernel's, or those that [`ObjectSizes::BUILT_IN`] remembers.
+    pub from_kernel: bool,
+}
+
+/// The cgroup is charged for the object and for the pointer that says whose it is (`obj_full_size`
+/// in Linux mm/slub.c and mm/memcontrol.c).
+const OWNER_BYTES: u64 = 8;
+
+impl ObjectSizes {
+    /// Linux 6.18, x86-64, from `/sys/kernel/slab`: for those who may not read it there. The
+    /// `task_struct` is the least certain: it ends in the processor's register state, 4,288 bytes in
+    /// all on one machine and 5,888 on another.
+    pub const BUILT_IN: ObjectSizes = ObjectSizes {
+        task_bytes: 4_288 + 192 + 2 * OWNER_BYTES,
+        socket_bytes: 2_368 + 832 + 192 + 192 + 128 + 5 * OWNER_BYTES,
+        mapping_bytes: 192 + OWNER_BYTES,
+        anonymous_bytes: 104 + 64 + 2 * OWNER_BYTES,
+        watched_bytes: 128 + 64 + 2 * OWNER_BYTES,
+        from_kernel: false,
+    };
+
+    /// The running kernel's, which only root may read; else [`ObjectSizes::BUILT_IN`].
+    pub fn read() -> ObjectSizes {
+        Self::read_with(|name| {
+            let path = format!("/sys/kernel/slab/{name}/slab_size");
+            fs::read_to_string(path).ok()?.trim().parse().ok()
+        })
+        .unwrap_or(Self::BUILT_IN)
+    }
+
+    fn read_with(size: impl Fn(&str) -> Option<u64>) -> Option<ObjectSizes> {
+        let sum = |names: &[&str]| names.iter().map(|n| Some(size(n)? + OWNER_BYTES)).sum();
+        let sizes: [Option<u64>; 5] = [
+            sum(&["task_struct", "pid"]),
+            sum(&["TCP", "sock_inode_cache", "filp", "dentry", "tcp_bind_bucket"]),
+            sum(&["vm_area_struct"]),
+            sum(&["anon_vma", "anon_vma_chain"]),
+            sum(&["eventpoll_epi", "eventpoll_pwq"]),
+        ];
+        Some(ObjectSizes {
+            task_bytes: sizes[0]?,
+            socket_bytes: sizes[1]?,
+            mapping_bytes: sizes[2]?,
+            anonymous_bytes: sizes[3]?,
+            watched_bytes: sizes[4]?,
+            from_kernel: true,
+        })
+    }
+}
+
+/// Everything that was seen at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Moment {
+    /// The processes; `None` where one could not be looked at.
+    pub look: Option<Look>,
+    /// Their memory cgroup.
+    pub cgroup: Option<CgroupMemory>,
+    /// Their allocators.
+    pub held_bytes: Option<u64>,
+}
+
+/// What was added between two moments; `None` where a process could not be looked at.
+pub fn between(
+    then: &Moment,
+    now: &Moment,
+    version: Option<Version>,
+    sizes: &ObjectSizes,
+) -> Option<MemorySplit> {
+    let (before, after) = (then.look?, now.look?);
+    let grown = |part: fn(&Look) -> u64| added(part(&before), part(&after));
+    let charged = |part: fn(&CgroupMemory) -> Option<u64>| {
+        Some(added(part(then.cgroup.as_ref()?)?, part(now.cgroup.as_ref()?)?))
+    };
+    let times = |count: i64, bytes: u64| count * bytes as i64;
+    let resident = grown(|l| l.heap_resident_bytes);
+    let heap_bytes = then.held_bytes.zip(now.held_bytes).map(|(then, now)| added(then, now));
+    let kernel_stacks = times(grown(|l| l.threads), KERNEL_STACK_BYTES);
+    // The table of descriptors holds a pointer and, in two bit maps, two bits for each.
+    let fd_tables = grown(|l| l.fd_slots) * 33 / 4;
+    let mut split = MemorySplit {
+        source: match (version, charged(|c| c.kernel_bytes)) {
+            (Some(Version::V1), Some(_)) => SplitSource::CgroupV1,
+            (Some(Version::V2), Some(_)) => SplitSource::CgroupV2,
+            _ => SplitSource::Proc,
+        },
+        stack_bytes: grown(|l| l.stack_bytes),
+        signal_stack_bytes: grown(|l| l.signal_stack_bytes),
+        heap_bytes,
+        heap_slack_bytes: heap_bytes.map(|held| resident - held),
+        heap_resident_bytes: resident,
+        program_bytes: grown(|l| l.program_bytes),
+        kernel_stack_bytes: charged(|c| c.kernel_stack_bytes).unwrap_or(kernel_stacks),
+        page_table_bytes: charged(|c| c.page_table_bytes)
+            .unwrap_or_else(|| grown(|l| l.page_table_bytes)),
+        task_bytes: times(grown(|l| l.threads), sizes.task_bytes),
+        socket_object_bytes: times(grown(|l| l.sockets), sizes.socket_bytes),
+        other_kernel_bytes: times(grown(|l| l.mappings), sizes.mapping_bytes)
+            + times(grown(|l| l.anonymous_mappings), sizes.anonymous_bytes)
+            + times(grown(|l| l.watched), sizes.watched_bytes)
+            + fd_tables,
+        tcp_buffer_bytes: charged(|c| c.socket_bytes),
+        page_cache_bytes: charged(|c| Some(c.cache_bytes)),
+        object_sizes_from_kernel: sizes.from_kernel,
+        threads: grown(|l| l.threads),
+        sockets: grown(|l| l.sockets),
+        mappings: grown(|l| l.mappings),
+        ..MemorySplit::default()
+    };
+    split.total_bytes = charged(|c| Some(c.rss_bytes))
+        .zip(charged(|c| c.kernel_bytes))
+        .zip(split.tcp_buffer_bytes)
+        .map(|((rss, kernel), tcp)| rss + kernel + tcp);
+    split.unattributed_bytes = split.total_bytes.map(|total| total - split.parts_bytes());
+    Some(split)
+}
+
+fn added(then: u64, now: u64) -> i64 {
+    now as i64 - then as i64
+}
+
+#[cfg(test)]
+mod tests;
