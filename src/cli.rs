@@ -10,9 +10,17 @@ const VERSION: &str = match option_env!("DUEL_GIT_REVISION") {
     None => env!("CARGO_PKG_VERSION"),
 };
 
+/// What every command has in common.
+const AFTER_HELP: &str = "\
+Exit codes, the first that applies: 130 or 143 interrupted, partial results kept; 2 usage, config or \
+not comparable; 1 a trial failed that no expect_failed names, or nothing completed; 4 a hard gate \
+failed, the numbers are not to be believed; 3 an SLO was missed or a regression was found; 0.
+
+Load goes to loopback only, unless [target] allow or --allow names the address. NO_COLOR is honoured.";
+
 /// The same HTTP requests through threads and through tasks, and what each cost.
 #[derive(Debug, Parser)]
-#[command(name = "duel", version = VERSION, max_term_width = 100)]
+#[command(name = "duel", version = VERSION, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -41,6 +49,12 @@ pub enum Command {
     Limits(Limits),
     /// Run one trial by frames on standard input and output (for the driver)
     Worker,
+    /// Print the man page, or write one for every command
+    Man {
+        /// Write duel.1, duel-run.1 and so on into this directory instead
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// Which shell

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Target(args) => cmd::target::run(&args),
         Command::Limits(args) => cmd::limits::run(&args),
         Command::Worker => cmd::worker::run(),
+        Command::Man { out } => cmd::man(out.as_deref()),
         Command::Completions { shell } => cmd::completions(shell),
     }
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::html;
+use duel::report::summary::summarise;
 use duel::results::format::{Gate, Status, TrialRecord};
 use duel::results::store::{PlanJson, Versions};
 
@@ -68,7 +69,34 @@ fn report() -> (String, Vec<String>) {
         }
     }
     let ids = cells.iter().map(|c| c.id.clone()).collect();
-    (html::render(&plan(cells), &records, Engine::Threads), ids)
+    (render(plan(cells), &records), ids)
+}
+
+fn render(plan: PlanJson, records: &[TrialRecord]) -> String {
+    let groups = summarise(records, Engine::Threads);
+    let timeline = timeline(records);
+    html::render(&plan, records, &groups, Some(&mut timeline.as_bytes()))
+}
+
+/// Ten looks at each trial, with one line that a killed driver cut off.
+fn timeline(records: &[TrialRecord]) -> String {
+    let mut out = String::from("{\"cell\":\"thr\n");
+    for r in records {
+        for i in 0..10u64 {
+            out.push_str(&format!(
+                "{{\"cell\":\"{}\",\"block\":{},\"worker\":0,\"t_ns\":{},\"rss_bytes\":{},\"cpu_ns\":{},\
+                 \"threads\":4,\"in_flight\":{},\"completed\":{},\"cost_ns\":1}}\n",
+                r.cell.id,
+                r.block,
+                i * 100_000_000,
+                4_000_000 + i,
+                i * 50_000_000,
+                i % 3,
+                i * 500
+            ));
+        }
+    }
+    out
 }
 
 #[test]
@@ -101,19 +129,19 @@ fn every_plot_has_a_name_hover_texts_and_units() {
 
 #[test]
 fn empty_and_hopeless_runs_still_render() {
-    let none = html::render(&plan(vec![]), &[], Engine::Threads);
+    let none = render(plan(vec![]), &[]);
     assert!(none.contains("nothing can be concluded yet"), "{none}");
     let mut bad = records();
     for r in &mut bad {
         r.flags.push("noisy".into());
     }
-    let text = html::render(&plan(vec![]), &bad, Engine::Threads);
+    let text = render(plan(vec![]), &bad);
     assert!(text.contains("No trial is valid"), "it must say that nothing can be concluded");
     let mut bare = records();
     for r in &mut bare {
         (r.service_ns, r.response_ns) = (None, None);
     }
-    let text = html::render(&plan(vec![]), &bare, Engine::Threads);
+    let text = render(plan(vec![]), &bare);
     assert!(text.contains("has a histogram of latencies"), "missing histograms must be said");
 }
 

@@ -10,6 +10,7 @@ use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::{csv, markdown, summary, table};
 use duel::results::format::{Gate, Ledger, Status, TrialRecord};
 use duel::results::stats::Verdict;
+use duel::results::store::{PlanJson, Versions};
 
 fn golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
@@ -19,6 +20,28 @@ fn golden(name: &str, found: &str) {
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(found, expected, "tests/data/{name} differs; if that is meant: DUEL_BLESS=1");
+}
+
+fn groups_of(records: &[TrialRecord]) -> Vec<summary::Group> {
+    summary::summarise(records, Engine::Threads)
+}
+
+fn markdown_of(name: &str, records: &[TrialRecord]) -> String {
+    let plan = PlanJson {
+        format_version: 1,
+        name: name.into(),
+        plan_hash: sample::PLAN_HASH.into(),
+        seed: 1,
+        created_utc: "2026-01-02T03:04:05Z".into(),
+        config: serde_json::Value::Null,
+        cells: Vec::new(),
+        trials_planned: records.len() as u64,
+        machine: serde_json::json!({"cpu_model": "a processor", "kernel_release": "6.18"}),
+        limits: serde_json::Value::Null,
+        versions: Versions::default(),
+        command_line: vec!["duel".into(), "run".into(), "@first <toml>".into()],
+    };
+    markdown::render(&plan, records, &groups_of(records))
 }
 
 fn open_cell(engine: Engine) -> Cell {
@@ -101,7 +124,7 @@ fn eventful() -> Vec<TrialRecord> {
 }
 
 fn row(records: &[TrialRecord], engine: Engine) -> summary::Row {
-    let groups = summary::summarise(records, Engine::Threads);
+    let groups = groups_of(records);
     let found = groups.iter().flat_map(|g| &g.rows).find(|r| r.cell.engine == engine);
     found.expect("every cell is a row").clone()
 }
@@ -109,16 +132,16 @@ fn row(records: &[TrialRecord], engine: Engine) -> summary::Row {
 #[test]
 fn golden_files() {
     let records = eventful();
-    golden("table-wide.txt", &table::render("first", &records, Engine::Threads, None, false));
-    golden("table-80.txt", &table::render("first", &records, Engine::Threads, Some(80), false));
-    golden("report.md", &markdown::render("first", &records, Engine::Threads));
-    golden("cells.csv", &csv::render(&records, Engine::Threads));
+    golden("table-wide.txt", &table::render("first", &groups_of(&records), None, false));
+    golden("table-80.txt", &table::render("first", &groups_of(&records), Some(80), false));
+    golden("report.md", &markdown_of("first", &records));
+    golden("cells.csv", &csv::render(&groups_of(&records)));
 }
 
 #[test]
 fn tables_fit_their_terminal() {
     for width in [60, 80, 100, 120, 160, 200] {
-        let text = table::render("first", &eventful(), Engine::Threads, Some(width), false);
+        let text = table::render("first", &groups_of(&eventful()), Some(width), false);
         for line in text.lines() {
             let long = line.chars().count();
             assert!(long <= width.into(), "{long} columns of {width}: {line}");
@@ -129,10 +152,10 @@ fn tables_fit_their_terminal() {
 #[test]
 fn colour_only_where_wanted() {
     let records = eventful();
-    let plain = table::render("first", &records, Engine::Threads, Some(100), false);
+    let plain = table::render("first", &groups_of(&records), Some(100), false);
     assert!(!plain.contains('\x1b'), "escape codes without colour");
-    let coloured = table::render("first", &records, Engine::Threads, Some(100), true);
-    let wide = table::render("first", &records, Engine::Threads, None, true);
+    let coloured = table::render("first", &groups_of(&records), Some(100), true);
+    let wide = table::render("first", &groups_of(&records), None, true);
     let red: Vec<&str> = wide.lines().filter(|l| l.contains("\x1b[31m")).collect();
     assert_eq!(red.len(), 2, "the row with failures and the invalid one: {red:?}");
     assert!(red.iter().all(|l| l.contains("tokio-single")), "{red:?}");
@@ -150,11 +173,11 @@ fn text_from_outside_steers_neither_terminal_nor_markdown() {
         closed(Engine::Tokio, 1, 1.0).remove(0),
         "got \x1b[2J<img src=x> | @all\n# x",
     ));
-    let terminal = table::render("a\x1bb", &records, Engine::Threads, Some(80), false);
+    let terminal = table::render("a\x1bb", &groups_of(&records), Some(80), false);
     assert!(!terminal.contains('\x1b'), "{terminal}");
-    let text = markdown::render("x", &records, Engine::Threads);
+    let text = markdown_of("x", &records);
     assert!(text.contains("&lt;img src=x&gt; \\| &#64;all \\# x"), "{text}");
-    let sheet = csv::render(&records, Engine::Threads);
+    let sheet = csv::render(&groups_of(&records));
     assert!(sheet.contains("\"got \x1b[2J<img src=x> | @all\n# x\""), "{sheet}");
 }
 
@@ -184,7 +207,7 @@ fn a_repeat_that_was_stopped_replaces_nothing() {
     let stopped = TrialRecord { status: Status::Interrupted, ..noisy.clone() };
     for order in [[&noisy, &stopped], [&stopped, &noisy]] {
         let records: Vec<_> = order.into_iter().cloned().collect();
-        let groups = summary::summarise(&records, Engine::Threads);
+        let groups = groups_of(&records);
         let tally = groups[0].rows[0].tally;
         assert_eq!((tally.noisy, tally.interrupted, tally.repeated), (1, 0, 1), "{tally:?}");
     }
@@ -211,9 +234,9 @@ fn cells_that_send_nothing_stand_apart_and_show_what_a_second_costs() {
             [sample::record(cell, 0, 1.0), record]
         })
         .collect();
-    let groups = summary::summarise(&records, Engine::Threads);
+    let groups = groups_of(&records);
     assert_eq!(groups.iter().map(summary::Group::is_idle).collect::<Vec<_>>(), [false, true]);
-    let text = table::render("t", &records, Engine::Threads, None, false);
+    let text = table::render("t", &groups_of(&records), None, false);
     let idle = text.split("armed, no request").nth(1).expect("a group of their own");
     assert!(idle.contains("threads (idle)") && idle.contains("tokio (idle)"), "{text}");
     assert!(idle.contains("2 ms") && !idle.contains("no request fell"), "1 ms in 0.5 s: {text}");
@@ -243,7 +266,7 @@ fn verdicts_know_the_noise_floor_and_the_number_of_comparisons() {
         .collect();
     let tokio = row(&few, Engine::Tokio).cpu_ratio.unwrap();
     assert_eq!(tokio.verdict, Verdict::Undecided, "six blocks cannot settle two comparisons");
-    let text = table::render("x", &few, Engine::Threads, None, false);
+    let text = table::render("x", &groups_of(&few), None, false);
     assert!(text.contains("run at least 7"), "{text}");
     let point = row(&few.into_iter().filter(|r| r.block < 5).collect::<Vec<_>>(), Engine::Tokio);
     assert_eq!(point.cpu_ratio.unwrap().verdict, Verdict::PointOnly);
@@ -262,11 +285,11 @@ fn damaged_histograms_cost_their_percentiles_only() {
 
 #[test]
 fn nothing_measured_is_said() {
-    assert!(table::render("x", &[], Engine::Threads, Some(80), false).contains("no trials"));
-    assert!(markdown::render("x", &[], Engine::Threads).contains("No trials"));
-    assert_eq!(csv::render(&[], Engine::Threads), "");
+    assert!(table::render("x", &[], Some(80), false).contains("no trials"));
+    assert!(markdown_of("x", &[]).contains("No trials"));
+    assert_eq!(csv::render(&[]), "");
     let lost: Vec<TrialRecord> =
         closed(Engine::Tokio, 2, 1.0).into_iter().map(|r| failed(r, "target is down")).collect();
-    let text = table::render("x", &lost, Engine::Threads, Some(80), false);
+    let text = table::render("x", &groups_of(&lost), Some(80), false);
     assert!(text.contains("2 of 2 trials: target is down"), "{text}");
 }

@@ -12,6 +12,7 @@ pub mod target;
 pub mod r#try;
 pub mod worker;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -49,5 +50,23 @@ pub fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut crate::cli::Cli::command(), "duel", &mut script);
     print(&String::from_utf8_lossy(&script));
+    ExitCode::SUCCESS
+}
+
+/// `duel man`.
+pub fn man(out: Option<&Path>) -> ExitCode {
+    let command = crate::cli::Cli::command();
+    if let Some(dir) = out {
+        // The directory is the user's to make: a mistyped path should not grow a tree.
+        return match clap_mangen::generate_to(command, dir) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => usage(format!("{}: cannot write man pages: {error}", dir.display())),
+        };
+    }
+    let mut page = Vec::new();
+    match clap_mangen::Man::new(command).render(&mut page) {
+        Ok(()) => print(&String::from_utf8_lossy(&page)),
+        Err(error) => return usage(format!("cannot render the man page: {error}")),
+    }
     ExitCode::SUCCESS
 }

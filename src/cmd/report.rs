@@ -1,6 +1,7 @@
 //! `duel report`: the results of a run directory again, in other forms; runs nothing.
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -8,7 +9,9 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Context as _;
 
 use crate::cli::Report;
+use crate::driver::timeline;
 use crate::plan::Engine;
+use crate::report::summary::{Group, summarise};
 use crate::report::{self, csv, hdr_files, html, markdown, schema, table};
 use crate::results::store::{self, Run, RunDir};
 
@@ -33,11 +36,13 @@ pub fn run(args: &Report) -> ExitCode {
         // A reader that left early is no error.
         let _ = report::write_jsonl(&run.records, &mut std::io::stdout().lock());
     } else {
+        // Once for all renderings: what costs time here is decoding every histogram.
+        let groups = summarise(&run.records, baseline);
         let colour = report::colour_wanted(std::io::stdout().is_terminal());
         if !args.quiet {
-            super::print(&table::render(&run.plan.name, &run.records, baseline, width(), colour));
+            super::print(&table::render(&run.plan.name, &groups, width(), colour));
         }
-        if let Err(error) = write_files(dir, &run, baseline) {
+        if let Err(error) = write_files(dir, &run, &groups) {
             eprintln!("duel: {error:#}");
             if args.quiet {
                 return ExitCode::from(super::exit::FAILED);
@@ -52,12 +57,15 @@ pub fn run(args: &Report) -> ExitCode {
 }
 
 /// Writes the files that are made from the records.
-fn write_files(dir: &Path, run: &Run, baseline: Engine) -> anyhow::Result<()> {
-    let (name, records) = (&run.plan.name, &run.records);
+fn write_files(dir: &Path, run: &Run, groups: &[Group]) -> anyhow::Result<()> {
+    let records = &run.records;
     let write = |file: &str, text: String| store::write_atomic(&dir.join(file), text.as_bytes());
-    write("report.md", markdown::render(name, records, baseline))?;
-    write("cells.csv", csv::render(records, baseline))?;
-    write("report.html", html::render(&run.plan, records, baseline))?;
+    write("report.md", markdown::render(&run.plan, records, groups))?;
+    write("cells.csv", csv::render(groups))?;
+    // A run whose driver was killed before its first look has none.
+    let mut timeline = File::open(dir.join(timeline::FILE)).map(BufReader::new).ok();
+    let timeline = timeline.as_mut().map(|t| t as &mut dyn BufRead);
+    write("report.html", html::render(&run.plan, records, groups, timeline))?;
     hdr_files::write(dir, records)?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::driver::{cpus, host, target};
 use crate::plan::Cell;
 use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target, Trial};
 use crate::record::usage::ProcessUse;
-use crate::report::summary::{NOISY, is_valid};
+use crate::report::summary::{NOISY, is_valid, summarise};
 use crate::results::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
 use crate::results::store::{self, PlanJson, RunDir, Versions};
 use crate::units::{format_count, format_ns};
@@ -211,7 +211,8 @@ fn is_noisy(record: &TrialRecord) -> bool {
 fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     let terminal = std::io::stdout().is_terminal();
     let colour = crate::report::colour_wanted(terminal);
-    crate::report::table::render(name, records, sweep.baseline, super::report::width(), colour)
+    let groups = summarise(records, sweep.baseline);
+    crate::report::table::render(name, &groups, super::report::width(), colour)
 }
 
 /// Makes the run directory, or opens the one to go on in.

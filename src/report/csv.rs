@@ -3,20 +3,18 @@
 //! Times are nanoseconds and sizes bytes. Percentiles of service and response time at or above
 //! `gave_up_ns` are lower bounds, since a request was given up there.
 
-use super::summary::{Comparison, Figures, Group, Percentiles, Row, summarise};
-use crate::plan::Engine;
-use crate::results::format::TrialRecord;
+use super::summary::{Comparison, Figures, Group, Percentiles, Row};
 use crate::results::stats::Verdict;
 
 /// One named field of a row.
 type Field = (String, String);
 
-/// Renders all records of a sweep as CSV (RFC 4180, but for lines that end in a bare line feed).
-pub fn render(records: &[TrialRecord], baseline: Engine) -> String {
+/// Renders the groups of a sweep as CSV (RFC 4180, but for lines that end in a bare line feed).
+pub fn render(groups: &[Group]) -> String {
     let mut out = String::new();
-    for group in summarise(records, baseline) {
+    for group in groups {
         for (i, row) in group.rows.iter().enumerate() {
-            let fields = fields(&group, i, row);
+            let fields = fields(group, i, row);
             if out.is_empty() {
                 push_line(&mut out, fields.iter().map(|(name, _)| name.as_str()));
             }

@@ -1,34 +1,63 @@
 //! `report.md`: the same groups as tables that GitHub renders, for pull requests.
 
-use super::layout;
-use super::summary::summarise;
-use crate::plan::Engine;
-use crate::results::format::TrialRecord;
+use std::fmt::Write;
 
-/// Renders all records of a sweep as Markdown.
-pub fn render(plan_name: &str, records: &[TrialRecord], baseline: Engine) -> String {
-    let mut out = format!("# {}\n", escape(plan_name));
-    if records.is_empty() {
-        out.push_str("\nNo trials yet.\n");
+use super::layout;
+use super::summary::Group;
+use super::verdict::{self, by_cell};
+use crate::results::format::TrialRecord;
+use crate::results::store::PlanJson;
+
+/// Renders a run as Markdown: the verdict, the tables, and where they come from; `groups` are
+/// [`super::summary::summarise`]'s of `records`.
+pub fn render(plan: &PlanJson, records: &[TrialRecord], groups: &[Group]) -> String {
+    let mut out = format!("# {}\n\n", escape(&plan.name));
+    if groups.is_empty() {
+        out.push_str("No trials yet.\n");
+    } else {
+        let said = verdict::sentences(groups, &by_cell(records));
+        let _ = writeln!(out, "{}", escape(&said.join(" ")));
+        for remark in verdict::remarks(groups) {
+            let _ = writeln!(out, "\n{}", escape(&remark));
+        }
     }
-    for group in summarise(records, baseline) {
-        let columns = layout::columns(&group);
-        out.push_str(&format!("\n## {}\n\n", escape(&layout::heading(&group))));
+    for group in groups {
+        let columns = layout::columns(group);
+        let _ = write!(out, "\n## {}\n\n", escape(&layout::heading(group)));
         let titles = columns.iter().map(|c| escape(&c.title));
         out.push_str(&line(titles));
         out.push_str(&line(columns.iter().map(|c| if c.number { "--:" } else { "---" }.into())));
         for row in 0..group.rows.len() {
             out.push_str(&line(columns.iter().map(|c| escape(&c.cells[row]))));
         }
-        let notes = layout::notes(&group);
+        let notes = layout::notes(group);
         if !notes.is_empty() {
             out.push('\n');
         }
         for note in notes {
-            out.push_str(&format!("- {}\n", escape(&note)));
+            let _ = writeln!(out, "- {}", escape(&note));
         }
     }
+    out.push_str(&source(plan, records));
     out
+}
+
+/// What a reviewer needs to run it again.
+fn source(plan: &PlanJson, records: &[TrialRecord]) -> String {
+    let command: Vec<&str> = plan.command_line.iter().map(String::as_str).collect();
+    let machine = plan.machine["cpu_model"].as_str().unwrap_or("unknown processor");
+    let kernel = plan.machine["kernel_release"].as_str().unwrap_or("unknown kernel");
+    format!(
+        "\n---\n\n{} of {} planned trials; plan {}, duel {}, begun {}, on {}, Linux {}: {}\n",
+        records.len(),
+        plan.trials_planned,
+        escape(plan.plan_hash.get(..12).unwrap_or(&plan.plan_hash)),
+        escape(plan.versions.git_revision.as_deref().unwrap_or(&plan.versions.duel)),
+        escape(&plan.created_utc),
+        escape(machine),
+        escape(kernel),
+        escape(&command.join(" "))
+    )
 }
 
 fn line(cells: impl Iterator<Item = String>) -> String {

@@ -16,6 +16,7 @@ pub mod schema;
 pub mod summary;
 pub mod table;
 pub mod usl;
+mod verdict;
 
 use std::io::{self, Write};
 

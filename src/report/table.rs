@@ -5,9 +5,7 @@ use comfy_table::{
 };
 
 use super::layout::{self, Column};
-use super::summary::{Group, Row, summarise};
-use crate::plan::Engine;
-use crate::results::format::TrialRecord;
+use super::summary::{Group, Row};
 
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
@@ -15,30 +13,24 @@ const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const RESET: &str = "\x1b[0m";
 
-/// Renders all records of a sweep for a terminal of `width` columns; `None` does not limit it.
-pub fn render(
-    plan_name: &str,
-    records: &[TrialRecord],
-    baseline: Engine,
-    width: Option<u16>,
-    colour: bool,
-) -> String {
+/// Renders the groups of a sweep for a terminal of `width` columns; `None` does not limit it.
+pub fn render(plan_name: &str, groups: &[Group], width: Option<u16>, colour: bool) -> String {
     let paint = |style: &str, text: &str| {
         if colour { format!("{style}{text}{RESET}") } else { text.to_string() }
     };
     let mut out = format!("{}\n", paint(BOLD, &layout::clean(plan_name)));
-    if records.is_empty() {
+    if groups.is_empty() {
         out.push_str("\nno trials yet\n");
     }
-    for group in summarise(records, baseline) {
-        out.push_str(&format!("\n{}\n", paint(BOLD, &layout::heading(&group))));
-        for (part, table) in fitted(&group, width).iter().enumerate() {
+    for group in groups {
+        out.push_str(&format!("\n{}\n", paint(BOLD, &layout::heading(group))));
+        for (part, table) in fitted(group, width).iter().enumerate() {
             if part > 0 {
                 out.push('\n');
             }
-            push_table(&mut out, table, &group, &paint);
+            push_table(&mut out, table, group, &paint);
         }
-        for note in layout::notes(&group) {
+        for note in layout::notes(group) {
             for line in wrap(&note, width) {
                 out.push_str(&paint(DIM, &line));
                 out.push('\n');

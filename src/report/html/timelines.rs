@@ -1,0 +1,244 @@
+//! What a trial looked like from outside, ten times a second: a short window of `timeline.jsonl`.
+//!
+//! One trial of each engine is drawn, for the few groups that the verdict speaks of; the file holds
+//! all of them. It is read line by line, since a long sweep's is larger than the report may be.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
+use serde::Deserialize;
+
+use super::figure::{self, drawn};
+use super::{paragraph, short_heading};
+use crate::report::plot::{self, Axis, Line, Point, Scale};
+use crate::report::summary::{AA, Group};
+use crate::report::verdict::{self, Trials};
+use crate::results::format::TrialRecord;
+use crate::units::{format_bytes, format_count, format_ns, format_rate};
+
+/// Most groups whose trials are drawn.
+const MOST_GROUPS: usize = 3;
+/// Most points of a line: a long window is thinned.
+const MOST_POINTS: usize = 240;
+
+/// What a line of the file must hold to be drawn; whatever else it holds is left alone.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Look {
+    cell: String,
+    block: u32,
+    worker: u32,
+    t_ns: u64,
+    rss_bytes: Option<u64>,
+    cpu_ns: Option<u64>,
+    in_flight: Option<u64>,
+    completed: Option<u64>,
+}
+
+/// The trials that are drawn: cell id and block.
+type Wanted = BTreeMap<String, u32>;
+
+/// The groups that are drawn, and of each row the trial of the median throughput.
+fn wanted<'g>(groups: &'g [Group], trials: &Trials<'_>) -> (Vec<&'g Group>, Wanted) {
+    let mut picked: Vec<&Group> = verdict::spoken_of(groups);
+    let mut others: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();
+    others.sort_by(|a, b| verdict::size(b).total_cmp(&verdict::size(a)));
+    for group in others {
+        if picked.len() < MOST_GROUPS && !picked.iter().any(|p| std::ptr::eq(*p, group)) {
+            picked.push(group);
+        }
+    }
+    let mut found = Wanted::new();
+    for row in picked.iter().flat_map(|g| &g.rows) {
+        let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
+        let mut own: Vec<&TrialRecord> = own.clone();
+        own.sort_by(|a, b| a.achieved_per_s.total_cmp(&b.achieved_per_s));
+        found.insert(row.cell.id.clone(), own[own.len() / 2].block);
+    }
+    (picked, found)
+}
+
+/// The lines of a timeline that belong to the trials that will be drawn; damaged ones are skipped,
+/// as a killed driver may leave one.
+fn read(timeline: impl BufRead, wanted: &Wanted) -> Vec<Look> {
+    let mut looks = Vec::new();
+    for line in timeline.split(b'\n') {
+        let Ok(line) = line else { break };
+        let Ok(look) = serde_json::from_slice::<Look>(&line) else { continue };
+        if wanted.get(&look.cell) == Some(&look.block) {
+            looks.push(look);
+        }
+    }
+    looks
+}
+
+/// A figure over time: its name, unit, scale and print, and its value from two looks.
+struct Course {
+    title: &'static str,
+    scale: Scale,
+    print: fn(f64) -> String,
+    of: fn(&Total, &Total) -> Option<f64>,
+}
+
+const COURSES: [Course; 4] = [
+    Course {
+        title: "requests in flight",
+        scale: Scale::Linear,
+        print: whole,
+        of: |_, now| now.in_flight,
+    },
+    Course {
+        title: "completed, req/s",
+        scale: Scale::Linear,
+        print: format_rate,
+        of: |before, now| now.rate(before, |t| t.completed),
+    },
+    Course {
+        title: "resident memory",
+        scale: Scale::Binary,
+        print: format_bytes,
+        of: |_, now| now.rss_bytes,
+    },
+    Course {
+        title: "CPUs busy",
+        scale: Scale::Linear,
+        print: |v| format!("{v:.2}"),
+        of: |before, now| now.rate(before, |t| t.cpu_ns).map(|ns| ns / 1e9),
+    },
+];
+
+fn whole(v: f64) -> String {
+    if v < 10.0 && v.fract() > 0.0 { format!("{v:.1}") } else { format_count(v.round() as u64) }
+}
+
+/// All workers of a trial at one look; `None` where one of them could not be read.
+#[derive(Debug, Clone, Copy)]
+struct Total {
+    t_ns: u64,
+    rss_bytes: Option<f64>,
+    cpu_ns: Option<f64>,
+    in_flight: Option<f64>,
+    completed: Option<f64>,
+}
+
+impl Total {
+    fn rate(&self, before: &Total, of: fn(&Total) -> Option<f64>) -> Option<f64> {
+        let seconds = self.t_ns.checked_sub(before.t_ns).filter(|ns| *ns > 0)? as f64 / 1e9;
+        Some((of(self)? - of(before)?).max(0.0) / seconds)
+    }
+}
+
+/// Adds the workers of each look up; a look begins with worker 0.
+fn totals(looks: &[&Look]) -> Vec<Total> {
+    let mut out: Vec<Total> = Vec::new();
+    for look in looks {
+        let add = |sum: Option<f64>, part: Option<u64>| Some(sum? + part? as f64);
+        if look.worker == 0 || out.is_empty() {
+            let zero = Some(0.0);
+            out.push(Total {
+                t_ns: look.t_ns,
+                rss_bytes: zero,
+                cpu_ns: zero,
+                in_flight: zero,
+                completed: zero,
+            });
+        }
+        if let Some(now) = out.last_mut() {
+            now.rss_bytes = add(now.rss_bytes, look.rss_bytes);
+            now.cpu_ns = add(now.cpu_ns, look.cpu_ns);
+            now.in_flight = add(now.in_flight, look.in_flight);
+            now.completed = add(now.completed, look.completed);
+        }
+    }
+    out
+}
+
+/// Plots of one trial an engine over time.
+pub(super) fn timelines(
+    groups: &[Group],
+    trials: &Trials<'_>,
+    timeline: Option<&mut dyn BufRead>,
+) -> String {
+    let Some(timeline) = timeline else {
+        return paragraph(
+            "No timeline.jsonl lies beside the records, so that nothing can be drawn over time.",
+        );
+    };
+    let (groups, wanted) = wanted(groups, trials);
+    let looks = read(timeline, &wanted);
+    let mut figures = Vec::new();
+    for group in groups {
+        for course in &COURSES {
+            let lines: Vec<Line> = group
+                .rows
+                .iter()
+                .filter(|r| r.cell.label.as_deref() != Some(AA))
+                .filter_map(|row| {
+                    let own: Vec<&Look> = looks.iter().filter(|l| l.cell == row.cell.id).collect();
+                    let points = points(&totals(&own), course);
+                    let (colour, marker) = plot::engine_style(row.cell.engine);
+                    let name = row.name.clone();
+                    (!points.is_empty()).then_some(Line {
+                        name,
+                        colour,
+                        marker,
+                        dashed: false,
+                        points,
+                    })
+                })
+                .collect();
+            if lines.is_empty() {
+                continue;
+            }
+            let title = format!("Over time: {}, {}", course.title, short_heading(group));
+            let x = Axis {
+                title: "time since the start of the warm-up",
+                scale: Scale::Linear,
+                print: &format_ns,
+            };
+            let y = Axis { title: course.title, scale: course.scale, print: &course.print };
+            let svg = plot::lines(&title, &x, &y, &lines);
+            figures.push(figure::figure(&title, &figure::legend(&lines), svg));
+        }
+    }
+    let how = "One trial an engine, the one of the median throughput, as the driver saw its workers \
+               from outside every 100 ms; warm-up included. timeline.jsonl holds every trial.";
+    let nothing = "timeline.jsonl holds no look at a valid trial: trials shorter than 100 ms leave \
+                   none, and neither do trials that failed.";
+    if figures.is_empty() { paragraph(nothing) } else { paragraph(how) + &drawn(&figures, "") }
+}
+
+/// A course as points, thinned evenly where it is long; its last point is always there.
+fn points(totals: &[Total], course: &Course) -> Vec<Point> {
+    let step = totals.len().div_ceil(MOST_POINTS).max(1);
+    let kept: Vec<&Total> =
+        totals.iter().rev().step_by(step).collect::<Vec<_>>().into_iter().rev().collect();
+    let marks = kept.len().div_ceil(12).max(1);
+    let mut points = Vec::new();
+    for (i, pair) in kept.windows(2).enumerate() {
+        if let Some(y) = (course.of)(pair[0], pair[1]) {
+            let x = pair[1].t_ns as f64;
+            points.push(Point { x, y, interval: None, marked: i % marks == 0 });
+        }
+    }
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_and_foreign_lines_cost_only_themselves() {
+        let wanted = Wanted::from([("a".to_string(), 1)]);
+        let text = "{\"cell\":\"a\",\"block\":1,\"worker\":0,\"t_ns\":5,\"rss_bytes\":1,\"cpu_ns\":2,\"in_flight\":3,\"completed\":4,\"cost_ns\":1}\n\
+                    {\"cell\":\"a\",\"blo\n\
+                    {\"cell\":\"a\",\"block\":2,\"worker\":0,\"t_ns\":5}\n\n\
+                    {\"cell\":\"a\",\"block\":1,\"worker\":1,\"t_ns\":6,\"rss_bytes\":10,\"cpu_ns\":null,\"in_flight\":3,\"completed\":4}";
+        let looks = read(text.as_bytes(), &wanted);
+        assert_eq!(looks.len(), 2);
+        let totals = totals(&looks.iter().collect::<Vec<_>>());
+        assert_eq!(totals.len(), 1, "two workers of one look");
+        assert_eq!(totals[0].rss_bytes, Some(11.0));
+        assert_eq!(totals[0].cpu_ns, None, "a worker that could not be read makes no zero");
+    }
+}

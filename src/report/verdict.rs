@@ -1,0 +1,252 @@
+//! The first lines of the report: what a planner must know, with intervals.
+//!
+//! Engines at the same offered rate come first, since there they do the same work; a closed loop
+//! measures how fast lanes can be driven, which is another question.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::layout::percentile;
+use super::summary::{AA, Comparison, Group, Row, is_valid};
+use crate::results::format::TrialRecord;
+use crate::results::stats::{CONFIDENCE, Verdict, hdr, paired_ratio};
+use crate::units::{Ratio, format_count, format_rate};
+
+/// Valid trials by cell id.
+pub(super) type Trials<'a> = BTreeMap<&'a str, Vec<&'a TrialRecord>>;
+
+/// Valid trials by cell, the last of each block.
+pub(super) fn by_cell(records: &[TrialRecord]) -> Trials<'_> {
+    let mut cells: BTreeMap<&str, BTreeMap<u32, &TrialRecord>> = BTreeMap::new();
+    for r in records.iter().filter(|r| is_valid(r)) {
+        cells.entry(&r.cell.id).or_default().insert(r.block, r);
+    }
+    cells.into_iter().map(|(id, blocks)| (id, blocks.into_values().collect())).collect()
+}
+
+/// One sentence at the same offered rate, if there is one, and one as fast as lanes could.
+pub(super) fn sentences(groups: &[Group], trials: &Trials<'_>) -> Vec<String> {
+    let mut said: Vec<String> =
+        spoken_of(groups).into_iter().filter_map(|g| sentence(g, trials)).collect();
+    if said.is_empty() {
+        said.push(nothing(groups));
+    }
+    said
+}
+
+/// What the sentences leave open: how far they hold, and what was not measured.
+pub(super) fn remarks(groups: &[Group]) -> Vec<String> {
+    let mut out = Vec::new();
+    for open in [true, false] {
+        out.extend(over_all(groups, open));
+    }
+    let open = || groups.iter().filter(|g| g.arrivals.is_open());
+    if groups.is_empty() || open().any(|g| rival(g).is_some()) {
+        return out;
+    }
+    out.push(if open().next().is_none() {
+        "No rate was offered, so that the engines cannot be compared at equal load: set arrivals = \
+         \"constant\" and rates = […] for that."
+            .into()
+    } else {
+        "At equal offered rates no two engines have valid trials in the same block, so that they \
+         cannot be compared there: see the gates and errors below."
+            .into()
+    });
+    out
+}
+
+/// The groups that the sentences speak of: the most demanding open one, then the closed one.
+pub(super) fn spoken_of(groups: &[Group]) -> Vec<&Group> {
+    let judged = |open: bool| {
+        groups
+            .iter()
+            .filter(|g| g.arrivals.is_open() == open)
+            .filter(|g| rival(g).is_some())
+            .max_by(|a, b| size(a).total_cmp(&size(b)))
+    };
+    [judged(true), judged(false)].into_iter().flatten().collect()
+}
+
+/// The most demanding group says most.
+pub(super) fn size(group: &Group) -> f64 {
+    group.offered_per_s.unwrap_or(1.0) * f64::from(group.total_lanes)
+}
+
+/// Why nothing can be concluded.
+fn nothing(groups: &[Group]) -> String {
+    let rows = || groups.iter().flat_map(|g| &g.rows);
+    if rows().next().is_none() {
+        "No trial has ended, so that nothing can be concluded yet.".into()
+    } else if rows().all(|r| !r.ranked) {
+        "No trial is valid, so that nothing can be concluded: see the gates and errors below."
+            .into()
+    } else if rows().map(|r| &r.name).collect::<BTreeSet<_>>().len() == 1 {
+        "One engine only, so that there is nothing to compare it with; its figures stand below."
+            .into()
+    } else if groups.iter().all(|g| g.reference.is_none()) {
+        "The baseline has no valid trial, so that nothing can be compared: see below.".into()
+    } else {
+        "No two engines have valid trials at equal lanes, CPUs and rate, so that nothing can be \
+         compared."
+            .into()
+    }
+}
+
+fn ratio_of_cpu(row: &Row) -> Option<f64> {
+    row.cpu_ratio.map(|c| c.estimate.ratio)
+}
+
+/// The rows that stand against the reference.
+fn rivals(group: &Group) -> impl Iterator<Item = &Row> {
+    let compared = |r: &&Row| r.cell.label.as_deref() != Some(AA) && ratio_of_cpu(r).is_some();
+    group.rows.iter().filter(compared)
+}
+
+/// The row with the lowest CPU cost against the reference.
+fn rival(group: &Group) -> Option<&Row> {
+    group.reference?;
+    let by_cpu = |r: &Row| ratio_of_cpu(r).unwrap_or(f64::INFINITY);
+    rivals(group).min_by(|a, b| by_cpu(a).total_cmp(&by_cpu(b)))
+}
+
+fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
+    let reference = &group.rows[group.reference?];
+    let row = rival(group)?;
+    let lanes = format_count(group.total_lanes.into());
+    let lanes = format!("{lanes} lane{}", if group.total_lanes == 1 { "" } else { "s" });
+    let place = match group.offered_per_s {
+        Some(rate) => format!("At the same {} req/s over {lanes}", format_rate(rate)),
+        None => format!("In a closed loop of {lanes}"),
+    };
+    let among = match rivals(group).count() {
+        1 => String::new(),
+        n => format!(", the one of {} engines with the least CPU,", n + 1),
+    };
+    let pairs = Pairs::of(row, reference, trials);
+    let cpu = said(row.cpu_ratio, "CPU a request");
+    let bytes = pairs.bytes_a_lane(row);
+    let mut text =
+        format!("{place}, {}{among} used {cpu} and {bytes} of {}", row.name, reference.name);
+    let (a, b) = (row.figures.as_ref()?, reference.figures.as_ref()?);
+    let open = group.arrivals.is_open();
+    let (p, q) =
+        if open { (a.response.p99, b.response.p99) } else { (a.service.p99, b.service.p99) };
+    if p.is_some() && q.is_some() {
+        let of_what = if open { "response" } else { "service" };
+        text.push_str(&format!(
+            "; its p99 of {of_what} time was {} against {}{}",
+            percentile(p),
+            percentile(q),
+            pairs.ratio(p99)
+        ));
+    } else {
+        text.push_str("; too few requests for a p99");
+    }
+    if !open {
+        text.push_str(&format!(
+            "; it completed {} req/s against {}{}",
+            format_rate(a.achieved_per_s),
+            format_rate(b.achieved_per_s),
+            pairs.ratio(|t| Some(t.achieved_per_s))
+        ));
+    }
+    text.push('.');
+    Some(text)
+}
+
+/// The 99th percentile of a trial, where it has samples enough to have one.
+fn p99(trial: &TrialRecord) -> Option<f64> {
+    let times = trial.response_ns.as_ref().or(trial.service_ns.as_ref())?;
+    (times.count >= hdr::samples_needed(0.99)).then_some(times.p99 as f64)
+}
+
+/// How far a rival's ratio of CPU and memory goes over all groups of a kind.
+fn over_all(groups: &[Group], open: bool) -> Option<String> {
+    let spoken = spoken_of(groups).into_iter().find(|g| g.arrivals.is_open() == open)?;
+    let (row, reference) = (rival(spoken)?, &spoken.rows[spoken.reference?]);
+    let same: Vec<&Row> = groups
+        .iter()
+        .filter(|g| g.arrivals.is_open() == open && g.reference.is_some())
+        .flat_map(|g| &g.rows)
+        .filter(|r| r.name == row.name && r.cpu_ratio.is_some())
+        .collect();
+    if same.len() < 2 {
+        return None;
+    }
+    let range = |of: fn(&Row) -> Option<Comparison>| {
+        let all: Vec<f64> = same.iter().filter_map(|r| Some(of(r)?.estimate.ratio)).collect();
+        let (low, high) =
+            all.iter().fold((f64::INFINITY, 0f64), |(l, h), v| (l.min(*v), h.max(*v)));
+        format!("{} to {}", Ratio(low), Ratio(high))
+    };
+    let kind = if open { "groups at equal offered rates" } else { "closed-loop groups" };
+    Some(format!(
+        "Over all {} {kind}, {} used {} the CPU a request and {} the user memory of {}.",
+        same.len(),
+        row.name,
+        range(|r| r.cpu_ratio),
+        range(|r| r.memory_ratio),
+        reference.name
+    ))
+}
+
+fn said(comparison: Option<Comparison>, what: &str) -> String {
+    let Some(c) = comparison else { return format!("an unknown share of the {what}") };
+    let interval = c
+        .estimate
+        .interval()
+        .map_or(" (too few trials for an interval)".into(), |(l, h)| format!(" [{l:.2}, {h:.2}]"));
+    let shown = format!("{}{interval} the {what}", Ratio(c.estimate.ratio));
+    match c.verdict {
+        Verdict::NoDifference => format!("{shown} (no difference shown)"),
+        Verdict::Undecided => format!("{shown} (more trials needed)"),
+        _ => shown,
+    }
+}
+
+/// Valid trials of two rows in the same blocks.
+struct Pairs<'a>(Vec<(&'a TrialRecord, &'a TrialRecord)>);
+
+impl<'a> Pairs<'a> {
+    fn of(row: &Row, reference: &Row, trials: &Trials<'a>) -> Pairs<'a> {
+        let of = |r: &Row| trials.get(r.cell.id.as_str()).cloned().unwrap_or_default();
+        let theirs = of(reference);
+        let pair = |t: &'a TrialRecord| Some((t, *theirs.iter().find(|o| o.block == t.block)?));
+        Pairs(of(row).into_iter().filter_map(pair).collect())
+    }
+
+    fn values(&self, of: impl Fn(&TrialRecord) -> Option<f64>) -> Vec<(f64, f64)> {
+        self.0.iter().filter_map(|(a, b)| Some((of(a)?, of(b)?))).collect()
+    }
+
+    /// A ratio with its interval in parentheses; empty with too few trials for one.
+    fn ratio(&self, of: fn(&TrialRecord) -> Option<f64>) -> String {
+        let estimate = paired_ratio(&self.values(of), CONFIDENCE);
+        estimate.and_then(|e| Some((e.ratio, e.interval()?))).map_or(
+            String::new(),
+            |(r, (l, h))| {
+                let same = if l <= 1.0 && 1.0 <= h { ", no difference shown" } else { "" };
+                format!(" ({} [{l:.2}, {h:.2}]{same})", Ratio(r))
+            },
+        )
+    }
+
+    /// User memory over the baseline and the kernel's; user memory alone where that is unknown.
+    fn bytes_a_lane(&self, row: &Row) -> String {
+        let whole = |t: &TrialRecord| {
+            let user = t.memory.peak_rss_bytes.saturating_sub(t.memory.baseline_rss_bytes);
+            Some((user + t.memory.kernel_bytes?) as f64).filter(|b| *b > 0.0)
+        };
+        let pairs = self.values(whole);
+        let known = !self.0.is_empty() && pairs.len() == self.0.len();
+        let estimate = known.then(|| paired_ratio(&pairs, CONFIDENCE)).flatten();
+        let Some(e) = estimate else {
+            return said(row.memory_ratio, "user memory a lane (the kernel's is unknown)");
+        };
+        let Some((l, h)) = e.interval() else {
+            return format!("{} the bytes a lane, kernel included", Ratio(e.ratio));
+        };
+        let same = if l <= 1.0 && 1.0 <= h { " (no difference shown)" } else { "" };
+        format!("{} [{l:.2}, {h:.2}] the bytes a lane, kernel included{same}", Ratio(e.ratio))
+    }
+}
