@@ -244,9 +244,9 @@ impl<'a> Pairs<'a> {
             return said(row.memory_ratio, "user memory a lane (the kernel's is unknown)");
         };
         let Some((l, h)) = e.interval() else {
-            return format!("{} the bytes a lane, kernel included", Ratio(e.ratio));
+            return format!("{} the bytes a lane (kernel included)", Ratio(e.ratio));
         };
-        let same = if l <= 1.0 && 1.0 <= h { " (no difference shown)" } else { "" };
-        format!("{} [{l:.2}, {h:.2}] the bytes a lane, kernel included{same}", Ratio(e.ratio))
+        let same = if l <= 1.0 && 1.0 <= h { "; no difference shown" } else { "" };
+        format!("{} [{l:.2}, {h:.2}] the bytes a lane (kernel included{same})", Ratio(e.ratio))
     }
 }

@@ -32,8 +32,8 @@ const MEASURES: [Measure; 5] = [
         of: |t| Some(t.achieved_per_s),
     },
     Measure {
-        title: "99th percentile",
-        unit: "p99 of response time, service time in closed loops",
+        title: "99th percentile of response time (closed loop: service time)",
+        unit: "p99",
         scale: Scale::Log10,
         print: format_ns,
         of: |t| {

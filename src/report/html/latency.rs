@@ -58,7 +58,7 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> String {
 
 fn has_samples(group: &Group, trials: &Trials<'_>) -> bool {
     let has = |t: &&TrialRecord| t.service_ns.as_ref().is_some_and(|d| d.count > 0);
-    group.rows.iter().filter_map(|r| trials.get(r.cell.id.as_str())).flatten().any(|t| has(&t))
+    group.rows.iter().filter_map(|r| trials.get(r.cell.id.as_str())).flatten().any(has)
 }
 
 fn percent(q: f64) -> String {
