@@ -203,12 +203,14 @@ impl Async {
 
     /// Sends one request and reads its response; the caller bounds the time.
     ///
+    /// No `async fn`, whose state would hold its arguments twice in every lane.
+    ///
     /// # Errors
     /// See [`Failure`]; the connection is then of no further use.
-    pub async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
+    pub fn exchange(&mut self, request: &Rendered) -> impl Future<Output = Result<Reply, Failure>> {
         let mut written = 0;
         let mut incoming = Incoming::new(request);
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             while written < request.bytes.len() {
                 let rest = &request.bytes[written..];
                 match ready!(Pin::new(&mut self.stream).poll_write(cx, rest)) {
@@ -218,7 +220,6 @@ impl Async {
             }
             self.poll_response(cx, &mut incoming, request)
         })
-        .await
     }
 
     fn poll_response(

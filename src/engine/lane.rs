@@ -343,7 +343,10 @@ impl AsyncLane {
             return step;
         }
         self.lane.started(trial, shot, start);
-        let result = bound(timer, start + timeout, connection.exchange(request)).await;
+        let result = {
+            let mut exchange = pin!(connection.exchange(request));
+            bound(timer, start + timeout, exchange.as_mut()).await
+        };
         if !self.lane.settle(trial, shot, (start, now_ns()), request.bytes.len(), result) {
             self.connection = None;
         }
@@ -380,13 +383,15 @@ pub(super) async fn arm(mut timer: Pin<&mut Timer>) {
 ///
 /// The timer is armed for the task that awaits this, from [`arm`] or from the last call that moved
 /// it, so that it is polled again only when it has gone off.
-async fn bound<T>(
-    mut timer: Pin<&mut Timer>,
+///
+/// Takes the exchange by reference and is no `async fn`: one would hold the exchange twice, as an
+/// argument and pinned, in every lane (tests: `a_waiting_lane_is_small`).
+fn bound<'a, T>(
+    mut timer: Pin<&'a mut Timer>,
     deadline: u64,
-    exchange: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let mut exchange = pin!(exchange);
-    poll_fn(|cx| {
+    mut exchange: Pin<&'a mut impl Future<Output = Result<T, Failure>>>,
+) -> impl Future<Output = Result<T, Failure>> + 'a {
+    poll_fn(move |cx| {
         if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
             return Poll::Ready(result);
         }
@@ -402,5 +407,22 @@ async fn bound<T>(
         }
         Poll::Pending
     })
-    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// All of it stays in memory for each request in flight, and most of it is touched for each.
+    #[test]
+    fn a_waiting_lane_is_small() {
+        let bytes = state::<&'static mut AsyncLane, &'static Trial, Pin<&'static mut Timer>, _>(
+            AsyncLane::run_closed,
+        );
+        assert!(bytes <= 448, "a lane's request loop holds {bytes} bytes while it waits");
+    }
 }
