@@ -33,6 +33,7 @@ fn job(entries: u32) -> Frame {
         workers: 1,
         cpus: vec![0],
         targets: vec![([127, 0, 0, 1], 8080).into()],
+        tls: None,
         stack_size_bytes: 64 << 10,
         rayon_threads: 0,
         setup_limit_ns: 60_000_000_000,

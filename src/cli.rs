@@ -84,7 +84,7 @@ pub struct Run {
 /// `duel try`.
 #[derive(Debug, Args)]
 pub struct Try {
-    /// Where to send requests, http://HOST:PORT/PATH
+    /// Where to send requests: http://HOST:PORT/PATH, https://…, or unix:/SOCKET:/PATH
     pub url: String,
     /// Connections
     #[arg(short = 'c', long, default_value = "64", value_name = "COUNT")]
@@ -110,6 +110,18 @@ pub struct Try {
     /// Body, or @FILE to read it from a file
     #[arg(short = 'b', long, value_name = "BODY")]
     pub body: Option<String>,
+    /// Connect to this Unix-domain socket instead of the URL's host
+    #[arg(long, value_name = "PATH")]
+    pub unix_socket: Option<String>,
+    /// Trust these certificate authorities, in PEM, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<String>,
+    /// Accept any certificate of an https target
+    #[arg(short = 'k', long)]
+    pub insecure: bool,
+    /// Make a new connection for each request
+    #[arg(long)]
+    pub disable_keepalive: bool,
     /// Bound from a request's first byte to the last of its response
     #[arg(long, default_value = "5s", value_name = "TIME")]
     pub timeout: String,
@@ -128,9 +140,9 @@ pub struct Try {
     /// Worker processes
     #[arg(long, default_value = "1", value_name = "COUNT")]
     pub processes: String,
-    /// Stack of each lane's thread
-    #[arg(long, default_value = "64KiB", value_name = "SIZE")]
-    pub stack_size: String,
+    /// Stack of each lane's thread [default: 64KiB, or 128KiB for https]
+    #[arg(long, value_name = "SIZE")]
+    pub stack_size: Option<String>,
     /// Timer of an offered load: precise or native
     #[arg(long, default_value = "precise", value_name = "TIMER")]
     pub pacer: String,
@@ -232,9 +244,9 @@ pub struct Compare {
 /// `duel target`.
 #[derive(Debug, Args)]
 pub struct Target {
-    /// Where to listen
+    /// Where to listen: an IP address and a port, or unix:/PATH
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
-    pub listen: std::net::SocketAddr,
+    pub listen: crate::plan::endpoint::Endpoint,
     /// Service time: a time such as 5ms, or a table such as '{law="exponential",mean="5ms"}'
     #[arg(long, default_value = "0s", value_name = "LAW")]
     pub service_time: String,

@@ -17,10 +17,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read, Write};
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::{Codec, Engine, TrialPlan};
 use crate::results::format::{Bytes, Cpu, Errors, Ledger, Memory, MinMax, Switches};
 
@@ -69,7 +69,10 @@ pub struct Job {
     /// CPUs to run on; empty leaves the affinity as it is.
     pub cpus: Vec<u32>,
     /// The target's addresses, resolved once by the driver; lane connections go to one of them.
-    pub targets: Vec<SocketAddr>,
+    pub targets: Vec<Endpoint>,
+    /// How TLS is spoken there; `None` for plain HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsPlan>,
     /// Stack of each thread that the engine starts.
     pub stack_size_bytes: u64,
     /// Threads of the pool under `rayon`.
@@ -143,6 +146,9 @@ pub struct Outcome {
     pub bytes: Bytes,
     /// Connections made after set-up.
     pub reconnects: u64,
+    /// What the first TLS handshake agreed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
     /// Requests served by a lane.
     pub requests_per_lane: MinMax,
     /// Window's start and end on CLOCK_MONOTONIC.

@@ -197,7 +197,9 @@ fn urls_give_authority_host_and_path() {
         let text = format!("[target]\nurl = '{url}'\nallow = ['10.0.0.1:80']");
         let sweep = parse(&text);
         let allow = vec!["10.0.0.1:80".to_string()];
-        assert_eq!(sweep.target, Target::External { authority: authority.into(), allow }, "{url}");
+        let authority = authority.into();
+        let plain = Target::External { authority, allow, unix_socket: None, tls: None };
+        assert_eq!(sweep.target, plain, "{url}");
         assert_eq!((sweep.plan.host.as_str(), sweep.plan.mix[0].path.as_str()), (host, path));
         assert_eq!(sweep.cells()[0].body_bytes, None);
         assert_eq!(sweep.embedded_target(&sweep.cells()[0]), None);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use duel::driver::limits::{
     CgroupLimit, LimitHit, Limits, MAPS_PER_THREAD, Report, TargetKind, Use, raise_nofile,
 };
-use duel::plan::{Arrivals, Cell, Codec, Engine};
+use duel::plan::endpoint::Endpoint;
+use duel::plan::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan};
 
 const EMBEDDED: TargetKind = TargetKind::Embedded { processes: 1 };
 const REMOTE: TargetKind = TargetKind::External { loopback: false };
@@ -156,6 +157,61 @@ fn a_pool_of_fixed_size_needs_its_slots_only() {
     assert_eq!(limits.check(&pool, EMBEDDED), Ok(()));
     pool.rayon_threads = Some(20_000);
     assert_eq!(hit(&limits, &pool, EMBEDDED).most_lanes, 0, "no number of lanes helps");
+}
+
+/// A plan that closes every connection, at a rate or as fast as it can.
+fn closing(rate: Option<f64>, extent: Extent) -> TrialPlan {
+    let sweep = duel::config::parse("", "x.toml", &[], std::path::Path::new("")).unwrap();
+    let arrivals = if rate.is_some() { Arrivals::Constant } else { Arrivals::Closed };
+    TrialPlan { arrivals, offered_per_s: rate, extent, keep_alive: false, ..sweep.plan }
+}
+
+#[test]
+fn ports_in_time_wait_are_counted_before_anything_is_sent() {
+    const SECOND: u64 = 1_000_000_000;
+    let limits = Limits { local_ports: Some((32_768, 60_999)), tw_reuse: Some(2), ..boundless() };
+    let remote: Endpoint = "192.0.2.1:80".parse().unwrap();
+    let one = cell(Engine::Tokio, 10, 1);
+    let minute = Extent::DurationNs(60 * SECOND);
+    let ports = |limits: &Limits, plan: &TrialPlan, to: Option<&Endpoint>| {
+        limits.ports(plan, &one, to).expect("a plan that closes needs ports")
+    };
+
+    // One source address towards another machine: 28,232 ports in 60 s.
+    assert_eq!(ports(&limits, &closing(Some(470.0), minute), Some(&remote)).check(), Ok(()));
+    let error = ports(&limits, &closing(Some(471.0), minute), Some(&remote)).check().unwrap_err();
+    assert_eq!(
+        error,
+        "keep_alive = false needs 28,270 ports at once; net.ipv4.ip_local_port_range allows \
+         28,232 from one source address, each held for 60 s after its connection: at most 470 new \
+         connections/s; use a lower rate, or keep-alive, or widen it with \
+         `sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`"
+    );
+    // A window too short to use them up, and a kernel that forgets before.
+    let short = closing(Some(471.0), Extent::DurationNs(10 * SECOND));
+    assert_eq!(ports(&limits, &short, Some(&remote)).check(), Ok(()));
+    let forgets = Limits { tw_buckets: Some(8_192), ..limits.clone() };
+    assert_eq!(ports(&forgets, &closing(Some(5e3), minute), Some(&remote)).check(), Ok(()));
+
+    // On loopback each worker has 254 source addresses, and ports are free again after a second.
+    let local = ports(&limits, &closing(Some(1e5), minute), None);
+    assert_eq!((local.sources, local.held_s, local.have()), (254, 1, 254 * 28_232));
+    assert_eq!(local.check(), Ok(()));
+    let waits = Limits { tw_reuse: Some(0), ..limits.clone() };
+    assert_eq!(ports(&waits, &closing(Some(1e5), minute), None).most_per_s(), 119_515);
+    assert!(ports(&waits, &closing(Some(2e5), minute), None).check().is_err());
+
+    // As fast as it can: not certain, so it is said and not refused.
+    let fast = ports(&limits, &closing(None, Extent::Requests(30_000)), Some(&remote));
+    assert!(fast.check().is_ok() && fast.may_run_out());
+    assert!(!ports(&limits, &closing(None, Extent::Requests(28_000)), Some(&remote)).may_run_out());
+    assert!(ports(&limits, &closing(None, minute), Some(&remote)).may_run_out());
+
+    // No port is taken by a Unix socket or a connection that is kept.
+    let unix: Endpoint = "unix:/x".parse().unwrap();
+    assert_eq!(limits.ports(&closing(Some(1e6), minute), &one, Some(&unix)), None);
+    let kept = TrialPlan { keep_alive: true, ..closing(Some(1e6), minute) };
+    assert_eq!(limits.ports(&kept, &one, Some(&remote)), None);
 }
 
 #[test]

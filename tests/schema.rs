@@ -26,6 +26,8 @@ fn full() -> Value {
     record.flags.push("noisy".into());
     record.failed_ns = record.service_ns.clone();
     record.first_byte_ns = record.service_ns.clone();
+    record.handshake_ns = record.service_ns.clone();
+    record.tls = Some("TLSv1_3 TLS13_AES_256_GCM_SHA384".into());
     record.memory.split = Some(MemorySplit::default());
     serde_json::to_value(&record).unwrap()
 }

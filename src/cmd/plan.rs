@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use crate::cli::Plan;
-use crate::driver::limits::{Limits, TargetKind};
+use crate::driver::limits::{Limits, Ports, TargetKind};
 use crate::driver::{cpus, target};
+use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::{Sweep, Target};
 use crate::plan::{Cell, Extent};
 use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
@@ -49,14 +50,26 @@ fn describe(sweep: &Sweep) -> String {
         Some(ns) => format!("about {} of load", format_ns((ns * trials) as f64)),
         None => "time depends on the target: a closed loop by requests".into(),
     });
+    let endpoint = target::resolve(&sweep.target).ok().flatten().map(|e| e.endpoint);
     for cell in &cells {
-        let verdict = match limits.check(cell, kind(sweep)) {
-            Err(hit) => format!("will fail: {hit}"),
+        let ports = limits.ports(&sweep.trial_plan(cell), cell, endpoint.as_ref());
+        let within = limits
+            .check(cell, kind(sweep))
+            .map_err(|hit| hit.to_string())
+            .and_then(|()| ports.as_ref().map_or(Ok(()), Ports::check));
+        let verdict = match within {
+            Err(why) => format!("will fail: {why}"),
             Ok(()) => match cpus::split(&allowed, cell.cpus, &sweep.machine, embedded(sweep)) {
                 Err(why) => format!("will fail: {why}"),
                 Ok(p) if p.shared => "runs; shares a CPU with the target".into(),
                 Ok(_) => "runs".into(),
             },
+        };
+        let verdict = match &ports {
+            Some(ports) if ports.may_run_out() && !verdict.starts_with("will fail") => {
+                format!("{verdict}; keep_alive = false may run out of ports: {ports}")
+            }
+            _ => verdict,
         };
         line(format!("  {}  {} connections  {verdict}", cell.id, format_count(connections(cell))));
     }
@@ -106,11 +119,11 @@ fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
         format!("--job {position}: this sweep has trials 0 to {}", order.len() - 1)
     })?;
     let cell = &cells[trial.cell];
-    let targets = match target::resolve(&sweep.target)? {
-        Some(targets) => targets,
+    let (endpoint, tls) = match target::resolve(&sweep.target)? {
+        Some(external) => (external.endpoint, external.tls),
         None => {
             eprintln!("duel: start a target for this job: duel target --listen 127.0.0.1:8080");
-            vec![([127, 0, 0, 1], 8080).into()]
+            (Endpoint::from(([127, 0, 0, 1], 8080)), None)
         }
     };
     let machine = &sweep.machine;
@@ -130,7 +143,8 @@ fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
         worker: 0,
         workers: cell.processes,
         cpus: placement.worker,
-        targets,
+        targets: vec![endpoint],
+        tls,
         stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
         rayon_threads: cell.rayon_threads.unwrap_or(0),
         setup_limit_ns: 60 * SECOND_NS,

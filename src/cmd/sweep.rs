@@ -58,6 +58,7 @@ impl<'s> Session<'s> {
     /// Everything that can be refused is refused here, before the first trial.
     fn new(sweep: &'s Sweep, output: &'s Output) -> anyhow::Result<Self> {
         let external = target::resolve(&sweep.target).map_err(anyhow::Error::msg)?;
+        external.as_ref().map_or(Ok(()), target::probe).map_err(anyhow::Error::msg)?;
         // Workers and targets inherit the driver's limit until they raise their own.
         let mut context = Context {
             sweep,
@@ -80,8 +81,7 @@ impl<'s> Session<'s> {
     fn run(mut self) -> anyhow::Result<u8> {
         let sweep = self.context.sweep;
         if let Some(external) = &self.context.external {
-            let addresses: Vec<String> = external.iter().map(ToString::to_string).collect();
-            eprintln!("duel: load goes to {}", addresses.join(", "));
+            eprintln!("duel: load goes to {}", external.describe());
         }
         let cells = sweep.cells();
         let done: HashSet<_> = self.records.iter().map(|r| (r.cell.id.clone(), r.block)).collect();

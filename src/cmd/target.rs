@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::Target as Arguments;
+use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::Target;
 use crate::target::{TargetJob, serve_controlled, serve_forever};
 
@@ -22,8 +23,10 @@ pub fn run(args: &Arguments) -> ExitCode {
         Ok(job) => job,
         Err(error) => return super::usage(error),
     };
-    let listening =
-        |address| super::print(&format!("duel target: listening on http://{address}\n"));
+    let listening = |at| {
+        let scheme = if matches!(at, Endpoint::Tcp(_)) { "http://" } else { "" };
+        super::print(&format!("duel target: listening on {scheme}{at}\n"));
+    };
     match serve_forever(job, listening) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::usage(format!("{error:#}")),
@@ -43,5 +46,5 @@ fn job(args: &Arguments) -> Result<TargetJob, crate::config::ConfigError> {
     let Target::Embedded(spec) = sweep.target else {
         unreachable!("no override above names a url")
     };
-    Ok(TargetJob { listen: args.listen, spec, seed: args.seed, cpus: vec![] })
+    Ok(TargetJob { listen: args.listen.clone(), spec, seed: args.seed, cpus: vec![] })
 }

@@ -28,6 +28,14 @@ fn config(args: &Try) -> Result<Table, String> {
     let (url, path) = split_path(&args.url);
     let mut target = Table::new();
     target.insert("url".into(), url.into());
+    for (key, value) in [("unix_socket", &args.unix_socket), ("ca_file", &args.ca_file)] {
+        if let Some(value) = value {
+            target.insert(key.into(), value.clone().into());
+        }
+    }
+    if args.insecure {
+        target.insert("insecure".into(), true.into());
+    }
 
     let mut request = Table::new();
     request.insert("method".into(), args.method.clone().into());
@@ -61,6 +69,9 @@ fn config(args: &Try) -> Result<Table, String> {
     plan.insert("warmup".into(), args.warmup.clone().into());
     plan.insert("pacer".into(), args.pacer.clone().into());
     plan.insert("seed".into(), (args.seed as i64).into());
+    if args.disable_keepalive {
+        plan.insert("keep_alive".into(), false.into());
+    }
 
     let list = |values: &[String]| Value::Array(values.iter().cloned().map(Value::from).collect());
     let one = |value: &String| Value::Array(vec![value.clone().into()]);
@@ -70,7 +81,9 @@ fn config(args: &Try) -> Result<Table, String> {
     sweep.insert("lanes".into(), one(&args.lanes));
     sweep.insert("processes".into(), one(&args.processes));
     sweep.insert("cpus".into(), one(&args.cpus));
-    sweep.insert("stack_sizes".into(), one(&args.stack_size));
+    if let Some(size) = &args.stack_size {
+        sweep.insert("stack_sizes".into(), one(size));
+    }
     sweep.insert("trials".into(), args.trials.clone().into());
     // A quick look shows what it saw: as many trials as were asked for.
     sweep.insert("noise_repeats".into(), 0.into());
@@ -90,11 +103,22 @@ fn config(args: &Try) -> Result<Table, String> {
 
 /// Splits the path off a URL, since the request carries it.
 fn split_path(url: &str) -> (String, String) {
-    let authority = url.find("://").map_or(0, |at| at + 3);
-    match url[authority..].find(['/', '?']) {
+    let split = match url.find("://") {
+        Some(at) => url[at + 3..].find(['/', '?']).map(|end| at + 3 + end),
+        // unix:/socket:/path
+        None if url.starts_with("unix:") => {
+            let colon = url["unix:".len()..].find(":/").map(|at| at + "unix:".len());
+            return match colon {
+                Some(at) => (url[..at].into(), url[at + 1..].into()),
+                None => (url.into(), "/".into()),
+            };
+        }
+        None => url.find(['/', '?']),
+    };
+    match split {
         None => (url.into(), "/".into()),
         Some(at) => {
-            let (base, path) = url.split_at(authority + at);
+            let (base, path) = url.split_at(at);
             let slash = if path.starts_with('?') { "/" } else { "" };
             (base.into(), format!("{slash}{path}"))
         }

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 
+use crate::codec::tls;
 use crate::engine::{self, Trial};
 use crate::plan::Extent;
 use crate::plan::request::{Mix, render};
@@ -123,8 +124,12 @@ impl Prepare {
         let shards = job.cpus.len().clamp(1, MOST_SHARDS);
         let (counters, fd) =
             Counters::create(shards).context("cannot make the page of counters")?;
-        let recorder = Recorder::new(shards, job.plan.arrivals.is_open(), counters);
-        let trial = Arc::new(Trial::new(job, mix, rendered, recorder));
+        let mut recorder = Recorder::new(shards, job.plan.arrivals.is_open(), counters);
+        let tls = job.tls.as_ref().map(tls::Client::new).transpose().map_err(anyhow::Error::msg)?;
+        if tls.is_some() {
+            recorder = recorder.with_handshakes();
+        }
+        let trial = Arc::new(Trial::new(job, tls, mix, rendered, recorder));
         if let Err(why) = reset_hwm() {
             eprintln!("duel worker: {why}");
         }
@@ -334,6 +339,7 @@ impl<'t> Monitor<'t> {
             errors,
             bytes: recorder.bytes(),
             reconnects: recorder.reconnects(),
+            tls: recorder.tls().map(str::to_string),
             requests_per_lane: MinMax { min, max },
             window_start_ns: window.0,
             window_end_ns: window.1,

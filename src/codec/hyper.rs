@@ -9,6 +9,8 @@
 //!   both the connection and the response are pending does the driver arm one read, which then
 //!   blocks in the kernel: two socket calls a request, as blocking code written by hand has.
 
+pub mod tls;
+
 use std::future::{Future, poll_fn};
 use std::io::{Error, ErrorKind as IoErrorKind};
 use std::mem::MaybeUninit;
@@ -319,6 +321,13 @@ impl Blocking {
     pub fn new(stream: TcpStream, timeout: u64) -> Result<Self, Failure> {
         let meter = Arc::new(Meter::default());
         let io = BlockingIo { socket: BlockingSocket::new(stream, timeout), meter: meter.clone() };
+        Self::on_blocking(io, meter)
+    }
+}
+
+/// Blocking sockets, plain and TLS.
+impl<Io: Read + Write + Unpin> HyperConn<Io> {
+    fn on_blocking(io: Io, meter: Arc<Meter>) -> Result<Self, Failure> {
         let mut handshake = pin!(Self::handshake(io, meter));
         match handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
@@ -327,7 +336,7 @@ impl Blocking {
     }
 
     /// Whether an idle connection can still take a request.
-    pub fn ready(&mut self) -> bool {
+    pub fn ready_blocking(&mut self) -> bool {
         self.meter.look.store(true, Relaxed);
         self.is_ready(&mut Context::from_waker(Waker::noop()))
     }
@@ -363,9 +372,12 @@ impl Async {
         let io = AsyncIo { stream: TokioIo::new(stream), meter: meter.clone() };
         Self::handshake(io, meter).await
     }
+}
 
+/// Async sockets, plain and TLS.
+impl<Io: Read + Write + Unpin> HyperConn<Io> {
     /// Whether the connection can take a request.
-    pub async fn ready(&mut self) -> bool {
+    pub async fn ready_async(&mut self) -> bool {
         poll_fn(|cx| Poll::Ready(self.is_ready(cx))).await
     }
 

@@ -2,7 +2,10 @@
 //!
 //! What a response is stands in [`super::parse`], which knows no socket; here are the two kinds of
 //! socket. A lane holds no buffer while it waits: bytes are read onto the stack, and only an
-//! incomplete head, at most 32 KiB of it, is carried from one read to the next.
+//! incomplete head, at most 32 KiB of it, is carried from one read to the next. [`tls`] is the same
+//! behind TLS, in types of its own.
+
+pub mod tls;
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
@@ -41,9 +44,10 @@ impl Incoming {
     }
 
     /// Before another read: the second one is where the first byte's instant must have been
-    /// noted; a response that comes whole in one read needs no clock for it.
+    /// noted; a response that comes whole in one read (of TLS, in several records) needs no clock
+    /// for it.
     fn before_read(&mut self) {
-        if self.reads == 1 && self.first_byte.is_none() {
+        if self.reads > 0 && self.first_byte.is_none() {
             self.first_byte = Some(now_ns());
         }
     }

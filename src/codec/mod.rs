@@ -7,19 +7,22 @@
 //! | [`lean`] | writes and reads | polls the socket |
 //! | [`hyper`] | the lane's thread polls hyper's connection over [`hyper::BlockingIo`] | the lane's task polls it over [`hyper::AsyncIo`] |
 //!
-//! [`parse`] is lean's sans-IO half; [`socket`] makes the sockets, the same options for all.
+//! [`parse`] is lean's sans-IO half; [`socket`] makes the sockets, the same options for all;
+//! [`tls`] stands between either codec and either socket where the target speaks https.
 
 pub mod hyper;
 pub mod lean;
 pub mod parse;
 pub mod socket;
+pub mod tls;
 
 use std::time::Duration;
 
 use crate::plan::Codec;
 use crate::plan::request::Rendered;
 use crate::record::ErrorKind;
-use socket::Route;
+use crate::sys::now_ns;
+use socket::{BlockingSocket, Route};
 
 /// A response that was read whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,37 +59,86 @@ impl Failure {
     }
 }
 
-/// A lane's connection on a blocking socket.
+/// A connection that was made.
+pub struct Connected<C> {
+    /// The connection.
+    pub connection: C,
+    /// CLOCK_MONOTONIC when the socket was connected and the TLS handshake began, and what that
+    /// agreed on; `None` without TLS.
+    pub handshake: Option<(u64, Option<tls::Agreed>)>,
+}
+
+fn connect_failure(route: &Route<'_>, error: impl std::fmt::Display) -> Failure {
+    Failure::new(ErrorKind::Connect, format!("{}: {error}", route.target))
+}
+
+/// Names the target in a handshake's failure.
+fn at_target(route: &Route<'_>, failure: Failure) -> Failure {
+    match failure {
+        Failure::Error { message, .. } => connect_failure(route, message),
+        other => other,
+    }
+}
+
+/// A lane's connection on a blocking socket. TLS is boxed, so that plain lanes do not carry it.
 pub enum BlockingConn {
     /// hyper over a socket that blocks.
     Hyper(Box<hyper::Blocking>),
     /// duel's own.
     Lean(lean::Blocking),
+    /// hyper over TLS.
+    HyperTls(Box<hyper::tls::Blocking>),
+    /// duel's own over TLS.
+    LeanTls(Box<lean::tls::Blocking>),
 }
 
 impl BlockingConn {
-    /// Connects; `timeout` bounds the connect and each request.
+    /// Connects, with a TLS handshake where there is a client for it; `timeout` bounds both
+    /// together, and each request.
     ///
     /// # Errors
     /// A `connect` error.
-    pub fn connect(codec: Codec, route: &Route, timeout: Duration) -> Result<Self, Failure> {
-        let stream = route
-            .connect_blocking(timeout)
-            .map_err(|e| Failure::new(ErrorKind::Connect, format!("{}: {e}", route.target)))?;
+    pub fn connect(
+        codec: Codec,
+        route: &Route<'_>,
+        timeout: Duration,
+        tls: Option<&tls::Client>,
+    ) -> Result<Connected<Self>, Failure> {
         let timeout_ns = timeout.as_nanos() as u64;
-        Ok(match codec {
+        let deadline = tls.map(|_| now_ns() + timeout_ns);
+        let stream = route.connect_blocking(timeout).map_err(|e| connect_failure(route, e))?;
+        let (Some(client), Some(deadline)) = (tls, deadline) else {
+            let connection = match codec {
+                Codec::Hyper => {
+                    BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?))
+                }
+                Codec::Lean => BlockingConn::Lean(lean::Blocking::new(stream, timeout_ns)),
+            };
+            return Ok(Connected { connection, handshake: None });
+        };
+        let begun = now_ns();
+        let mut socket = BlockingSocket::new(stream, timeout_ns);
+        let session = lean::tls::handshake_blocking(client, &mut socket, deadline)
+            .map_err(|e| at_target(route, e))?;
+        let handshake = Some((begun, session.agreed()));
+        let connection = match codec {
             Codec::Hyper => {
-                BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?))
+                BlockingConn::HyperTls(Box::new(hyper::tls::Blocking::over_tls(socket, session)?))
             }
-            Codec::Lean => BlockingConn::Lean(lean::Blocking::new(stream, timeout_ns)),
-        })
+            Codec::Lean => {
+                BlockingConn::LeanTls(Box::new(lean::tls::Blocking::new(socket, session)))
+            }
+        };
+        Ok(Connected { connection, handshake })
     }
 
     /// Whether an idle connection can still take a request; one system call.
     pub fn ready(&mut self) -> bool {
         match self {
-            BlockingConn::Hyper(c) => c.ready(),
+            BlockingConn::Hyper(c) => c.ready_blocking(),
             BlockingConn::Lean(c) => c.ready(),
+            BlockingConn::HyperTls(c) => c.ready_blocking(),
+            BlockingConn::LeanTls(c) => c.ready(),
         }
     }
 
@@ -94,7 +146,8 @@ impl BlockingConn {
     pub fn prepare(&mut self, request: &Rendered) {
         match self {
             BlockingConn::Hyper(c) => c.prepare(request),
-            BlockingConn::Lean(_) => {}
+            BlockingConn::HyperTls(c) => c.prepare(request),
+            BlockingConn::Lean(_) | BlockingConn::LeanTls(_) => {}
         }
     }
 
@@ -106,39 +159,64 @@ impl BlockingConn {
         match self {
             BlockingConn::Hyper(c) => c.exchange_blocking(request, deadline),
             BlockingConn::Lean(c) => c.exchange(request, deadline),
+            BlockingConn::HyperTls(c) => c.exchange_blocking(request, deadline),
+            BlockingConn::LeanTls(c) => c.exchange(request, deadline),
         }
     }
 }
 
-/// A lane's connection on an async socket.
+/// A lane's connection on an async socket. TLS is boxed, so that plain lanes do not carry it.
 pub enum AsyncConn {
     /// hyper over tokio's socket.
     Hyper(Box<hyper::Async>),
     /// duel's own.
     Lean(lean::Async),
+    /// hyper over TLS.
+    HyperTls(Box<hyper::tls::Async>),
+    /// duel's own over TLS.
+    LeanTls(Box<lean::tls::Async>),
 }
 
 impl AsyncConn {
-    /// Connects; the caller bounds the time.
+    /// Connects, with a TLS handshake where there is a client for it; the caller bounds the time.
     ///
     /// # Errors
     /// A `connect` error.
-    pub async fn connect(codec: Codec, route: Route) -> Result<Self, Failure> {
-        let stream = route
-            .connect_async()
+    pub async fn connect(
+        codec: Codec,
+        route: Route<'_>,
+        tls: Option<&tls::Client>,
+    ) -> Result<Connected<Self>, Failure> {
+        let mut stream = route.connect_async().await.map_err(|e| connect_failure(&route, e))?;
+        let Some(client) = tls else {
+            let connection = match codec {
+                Codec::Hyper => AsyncConn::Hyper(Box::new(hyper::Async::new(stream).await?)),
+                Codec::Lean => AsyncConn::Lean(lean::Async::new(stream)),
+            };
+            return Ok(Connected { connection, handshake: None });
+        };
+        let begun = now_ns();
+        let session = lean::tls::handshake_async(client, &mut stream)
             .await
-            .map_err(|e| Failure::new(ErrorKind::Connect, format!("{}: {e}", route.target)))?;
-        Ok(match codec {
-            Codec::Hyper => AsyncConn::Hyper(Box::new(hyper::Async::new(stream).await?)),
-            Codec::Lean => AsyncConn::Lean(lean::Async::new(stream)),
-        })
+            .map_err(|e| at_target(&route, e))?;
+        let handshake = Some((begun, session.agreed()));
+        let connection = match codec {
+            Codec::Hyper => {
+                let connection = hyper::tls::Async::over_tls(stream, session).await?;
+                AsyncConn::HyperTls(Box::new(connection))
+            }
+            Codec::Lean => AsyncConn::LeanTls(Box::new(lean::tls::Async::new(stream, session))),
+        };
+        Ok(Connected { connection, handshake })
     }
 
     /// Whether an idle connection can still take a request.
     pub async fn ready(&mut self) -> bool {
         match self {
-            AsyncConn::Hyper(c) => c.ready().await,
+            AsyncConn::Hyper(c) => c.ready_async().await,
             AsyncConn::Lean(c) => c.ready().await,
+            AsyncConn::HyperTls(c) => c.ready_async().await,
+            AsyncConn::LeanTls(c) => c.ready().await,
         }
     }
 
@@ -146,7 +224,8 @@ impl AsyncConn {
     pub fn prepare(&mut self, request: &Rendered) {
         match self {
             AsyncConn::Hyper(c) => c.prepare(request),
-            AsyncConn::Lean(_) => {}
+            AsyncConn::HyperTls(c) => c.prepare(request),
+            AsyncConn::Lean(_) | AsyncConn::LeanTls(_) => {}
         }
     }
 
@@ -159,6 +238,19 @@ impl AsyncConn {
             // hyper's state is large and would be part of every lane, lean ones too.
             AsyncConn::Hyper(c) => Box::pin(c.exchange_async(request)).await,
             AsyncConn::Lean(c) => c.exchange(request).await,
+            AsyncConn::HyperTls(c) => Box::pin(c.exchange_async(request)).await,
+            AsyncConn::LeanTls(c) => c.exchange(request).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_makes_no_plain_connection_larger() {
+        assert_eq!(size_of::<AsyncConn>(), size_of::<(u64, lean::Async)>());
+        assert_eq!(size_of::<BlockingConn>(), size_of::<lean::Blocking>());
     }
 }

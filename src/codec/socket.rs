@@ -6,42 +6,59 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::plan::endpoint::Endpoint;
 
 /// Lanes that share one source address. Past half of the ephemeral range (~14,100 ports) the
 /// kernel's port search tries one parity first and connects fall to ~500/s, so more lanes than
 /// this spread over 127.0.0.0/8.
 pub const LANES_PER_SOURCE: u32 = 8_000;
 
+/// Source addresses of a worker in 127.0.0.0/8: the last byte of them, 1 to 254.
+pub const SOURCES_PER_WORKER: u32 = 254;
+
+/// How long to wait before a full backlog of a Unix socket is tried again: the kernel tells nobody
+/// when there is room.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+
 /// Where a lane connects from and to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
+pub struct Route<'t> {
     /// The target.
-    pub target: SocketAddr,
+    pub target: &'t Endpoint,
     /// The source address, where the lane must not leave the choice to the kernel.
     pub source: Option<IpAddr>,
 }
 
-impl Route {
+impl<'t> Route<'t> {
     /// The route of lane `lane` of worker `worker`.
     ///
     /// A trial of up to [`LANES_PER_SOURCE`] connections, or with a target outside 127.0.0.0/8,
     /// lets the kernel choose the source.
-    pub fn new(target: SocketAddr, worker: u32, lane: u32, total_lanes: u64) -> Self {
-        let spread = matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback())
-            && total_lanes > u64::from(LANES_PER_SOURCE);
-        let source = spread.then(|| {
-            let [high, low] = ((worker + 1) as u16).to_be_bytes();
-            // 127.128.0.0/9 keeps sources apart from the addresses that targets listen on.
-            let third = (lane / LANES_PER_SOURCE) as u8;
-            IpAddr::V4(Ipv4Addr::new(127, 128 | (high & 0x7f), low, third.saturating_add(1)))
-        });
+    pub fn new(target: &'t Endpoint, worker: u32, lane: u32, total_lanes: u64) -> Self {
+        let spread = target.is_loopback_v4() && total_lanes > u64::from(LANES_PER_SOURCE);
+        let source = spread.then(|| source(worker, lane / LANES_PER_SOURCE));
         Route { target, source }
     }
 
-    fn socket(&self) -> std::io::Result<Socket> {
-        let socket =
-            Socket::new(Domain::for_address(self.target), Type::STREAM, Some(Protocol::TCP))?;
+    /// The route of a lane's connection number `connection` where each serves one request: every
+    /// other source address, since a port stays in TIME_WAIT for a minute.
+    pub fn rotating(target: &'t Endpoint, worker: u32, lane: u32, connection: u32) -> Self {
+        let number = lane.wrapping_add(connection) % SOURCES_PER_WORKER;
+        Route { target, source: target.is_loopback_v4().then(|| source(worker, number)) }
+    }
+
+    /// The socket and the address to connect it to.
+    fn socket(&self) -> std::io::Result<(Socket, SockAddr)> {
+        let target = match self.target {
+            Endpoint::Tcp(address) => *address,
+            Endpoint::Unix(path) => {
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                return Ok((socket, SockAddr::unix(path)?));
+            }
+        };
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = self.source {
             // The port is chosen at connect, by the whole four-tuple, not at bind.
@@ -52,30 +69,71 @@ impl Route {
             )?;
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
-        Ok(socket)
+        Ok((socket, target.into()))
     }
 
     /// Connects a blocking socket. `timeout` bounds the connect, each write and each read.
+    ///
+    /// A Unix socket comes as a `TcpStream` too: nothing but reads, writes and timeouts is asked
+    /// of it, which are the same system calls for every stream socket.
     pub fn connect_blocking(&self, timeout: Duration) -> std::io::Result<TcpStream> {
-        let socket = self.socket()?;
+        let (socket, address) = self.socket()?;
         // Linux applies the send timeout to a blocking connect as well.
         socket.set_write_timeout(Some(timeout))?;
         socket.set_read_timeout(Some(Duration::from_nanos(early(timeout.as_nanos() as u64))))?;
-        socket.connect(&self.target.into()).map_err(|e| match e.raw_os_error() {
-            // EINPROGRESS is what a blocking connect returns when its send timeout expires.
-            Some(code) if code == Errno::INPROGRESS.raw_os_error() => {
+        socket.connect(&address).map_err(|e| match e.raw_os_error() {
+            // What a blocking connect returns when its send timeout expires: EINPROGRESS, or
+            // EAGAIN on a Unix socket.
+            Some(code)
+                if code == Errno::INPROGRESS.raw_os_error()
+                    || code == Errno::AGAIN.raw_os_error() =>
+            {
                 std::io::Error::new(std::io::ErrorKind::TimedOut, "connect timed out")
             }
-            _ => e,
+            _ => explain(e),
         })?;
         Ok(socket.into())
     }
 
-    /// Connects an async socket; the caller bounds the time.
+    /// Connects an async socket; the caller bounds the time. See [`Route::connect_blocking`] for
+    /// the type.
     pub async fn connect_async(&self) -> std::io::Result<tokio::net::TcpStream> {
-        let socket = self.socket()?;
+        let (socket, address) = self.socket()?;
         socket.set_nonblocking(true)?;
-        tokio::net::TcpSocket::from_std_stream(socket.into()).connect(self.target).await
+        match self.target {
+            Endpoint::Tcp(target) => tokio::net::TcpSocket::from_std_stream(socket.into())
+                .connect(*target)
+                .await
+                .map_err(explain),
+            Endpoint::Unix(_) => {
+                while let Err(e) = socket.connect(&address) {
+                    if e.kind() != std::io::ErrorKind::WouldBlock {
+                        return Err(e);
+                    }
+                    tokio::time::sleep(BACKLOG_PAUSE).await;
+                }
+                tokio::net::TcpStream::from_std(socket.into())
+            }
+        }
+    }
+}
+
+/// Source address `number` of a worker.
+fn source(worker: u32, number: u32) -> IpAddr {
+    let [high, low] = ((worker + 1) as u16).to_be_bytes();
+    // 127.128.0.0/9 keeps sources apart from the addresses that targets listen on.
+    IpAddr::V4(Ipv4Addr::new(127, 128 | (high & 0x7f), low, (number as u8).saturating_add(1)))
+}
+
+/// Says what the kernel's "Cannot assign requested address" means for a connect.
+fn explain(error: std::io::Error) -> std::io::Error {
+    match error.kind() {
+        std::io::ErrorKind::AddrNotAvailable => std::io::Error::new(
+            error.kind(),
+            "no free port to this address, or no local address for it (EADDRNOTAVAIL): see \
+             net.ipv4.ip_local_port_range, of which a port stays in TIME_WAIT for 60 s",
+        ),
+        _ => error,
     }
 }
 
@@ -168,7 +226,7 @@ impl BlockingSocket {
         &mut self,
         buffer: &mut [MaybeUninit<u8>],
         deadline: u64,
-        take: impl FnOnce(&[u8]) -> R,
+        take: impl FnOnce(&mut [u8]) -> R,
     ) -> std::io::Result<R> {
         let mut wanted = self.allowance(deadline)?;
         self.waited = true;
@@ -184,6 +242,54 @@ impl BlockingSocket {
                 Err(e) => interrupted_or(e)?,
             }
         }
+    }
+
+    /// Begins an exchange that is not a request and may have begun before: every call gets only
+    /// what remains until `deadline`.
+    pub fn begin_late(&mut self, deadline: u64) {
+        self.deadline = deadline;
+        self.waited = true;
+    }
+
+    /// Sets the timeouts as they were at connect, so that the next request need not.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn rearm(&mut self) -> std::io::Result<()> {
+        if self.receive_timeout != self.timeout {
+            self.stream.set_read_timeout(Some(Duration::from_nanos(early(self.timeout))))?;
+            self.receive_timeout = self.timeout;
+        }
+        if self.send_timeout != self.timeout {
+            self.stream.set_write_timeout(Some(Duration::from_nanos(self.timeout)))?;
+            self.send_timeout = self.timeout;
+        }
+        Ok(())
+    }
+
+    /// Reads once like [`BlockingSocket::read`] if that needs no waiting; `None` if it does.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn read_now<R>(
+        &self,
+        buffer: &mut [MaybeUninit<u8>],
+        take: impl FnOnce(&mut [u8]) -> R,
+    ) -> std::io::Result<Option<R>> {
+        match rustix::net::recv(&self.stream, buffer, RecvFlags::DONTWAIT) {
+            Ok(((filled, _), _)) => Ok(Some(take(filled))),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Writes as much as needs no waiting.
+    ///
+    /// # Errors
+    /// The connection broke, or its buffer is full.
+    pub fn write_now(&self, bytes: &[u8]) -> std::io::Result<usize> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        Ok(rustix::net::send(&self.stream, bytes, flags)?)
     }
 
     /// Whether an idle connection can still take a request: nothing has come that was not asked
@@ -211,14 +317,29 @@ mod tests {
 
     #[test]
     fn few_lanes_leave_the_source_to_the_kernel_many_spread_it() {
-        let target: SocketAddr = "127.0.0.1:80".parse().unwrap();
-        assert_eq!(Route::new(target, 0, 0, 8_000).source, None);
-        let source = |worker, lane| Route::new(target, worker, lane, 19_000).source;
+        let target = Endpoint::Tcp("127.0.0.1:80".parse().unwrap());
+        assert_eq!(Route::new(&target, 0, 0, 8_000).source, None);
+        let source = |worker, lane| Route::new(&target, worker, lane, 19_000).source;
         assert_eq!(source(0, 7_999), source(0, 0));
         assert_ne!(source(0, 8_000), source(0, 0));
         assert_ne!(source(1, 0), source(0, 0));
         assert!(source(74, 18_999).is_some_and(|ip| ip.is_loopback()));
-        let remote: SocketAddr = "192.0.2.1:80".parse().unwrap();
-        assert_eq!(Route::new(remote, 0, 9_000, 19_000).source, None);
+        let remote = Endpoint::Tcp("192.0.2.1:80".parse().unwrap());
+        assert_eq!(Route::new(&remote, 0, 9_000, 19_000).source, None);
+    }
+
+    #[test]
+    fn one_request_a_connection_takes_every_source_of_a_worker_in_turn() {
+        let target = Endpoint::Tcp("127.0.0.1:80".parse().unwrap());
+        let all: std::collections::HashSet<_> = (0..2 * SOURCES_PER_WORKER)
+            .filter_map(|n| Route::rotating(&target, 3, 77, n).source)
+            .collect();
+        assert_eq!(all.len(), SOURCES_PER_WORKER as usize);
+        assert!(all.iter().all(|ip| ip.is_loopback()));
+        assert!(!all.contains(&Route::rotating(&target, 4, 77, 0).source.unwrap()));
+        for other in ["[::1]:80", "192.0.2.1:80", "unix:/tmp/x"] {
+            let target: Endpoint = other.parse().unwrap();
+            assert_eq!(Route::rotating(&target, 0, 0, 0).source, None, "{other}");
+        }
     }
 }

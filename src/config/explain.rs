@@ -6,15 +6,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Keys and values of features that a later version brings.
-const LATER: [&str; 19] = [
+const LATER: [&str; 16] = [
     "expect",
     "search",
     "metrics",
     "heartbeat",
     "data",
-    "target.ca_file",
-    "target.insecure",
-    "target.socket",
     "plan.trace",
     "plan.trace_speed",
     "plan.stages",

@@ -38,6 +38,9 @@ pub(super) struct File {
 pub(super) struct Target {
     pub(super) url: Key<String>,
     pub(super) allow: List<String>,
+    pub(super) unix_socket: Key<String>,
+    pub(super) ca_file: Key<String>,
+    pub(super) insecure: Key<bool>,
     pub(super) service_time: Key<ServiceTime>,
     pub(super) servers: Key<Count>,
     pub(super) processes: Key<Count>,

@@ -23,6 +23,16 @@ const MAX_SIZE_BYTES: u64 = 1 << 30;
 /// Smallest stack that the C library gives a thread (`PTHREAD_STACK_MIN`).
 const MIN_STACK_BYTES: u64 = 16 << 10;
 
+/// Smallest stack on which a TLS handshake fits, certificates of a few links included: 75 KiB were
+/// seen in a task engine's thread of a debug build.
+const MIN_TLS_STACK_BYTES: u64 = 96 << 10;
+
+/// Stack of an engine's threads where none is named.
+const STACK_BYTES: u64 = 64 << 10;
+
+/// The same where the target speaks TLS.
+const TLS_STACK_BYTES: u64 = 128 << 10;
+
 /// Most trials of a sweep: beyond it the grid is a typing error.
 const MAX_TRIALS: u64 = 1_000_000;
 
@@ -126,11 +136,11 @@ fn axis<T, U: PartialEq>(
 /// Resolves a mirror; see [`super::parse`].
 pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sweep, Fault> {
     let name = name(&file.name, file_name)?;
-    let target::Resolved { target, host, default_path } = target::resolve(&file)?;
+    let target::Resolved { target, host, default_path } = target::resolve(&file, base_dir)?;
     let arrivals = file.plan.arrivals.as_ref().map_or(Arrivals::Closed, |at| *at.get_ref());
     let mix = request::mix(&file.plan.request, default_path, base_dir)?;
     let plan = plan(&file.plan, arrivals, host, mix)?;
-    let axes = axes(&file, arrivals)?;
+    let axes = axes(&file, arrivals, target.is_tls())?;
     let trials = match &file.sweep.trials {
         Some(at) => whole_u32(at, 1..=MAX_TRIALS)?,
         None => 10,
@@ -193,9 +203,6 @@ fn plan(
         (None, Some(at)) => Extent::DurationNs(duration(at, 1)?),
         (None, None) => Extent::DurationNs(10 * SECOND_NS),
     };
-    if let Some(at) = file.keep_alive.as_ref().filter(|at| !at.get_ref()) {
-        return Err(fault(at, "`keep_alive = false` is not supported by this version yet"));
-    }
     // A 1xx is never the last answer to a request.
     let expect_status = axis(&file.expect_status, Vec::new(), |at| {
         whole(at, 200..=599).map(|status| u16::try_from(status).unwrap_or(u16::MAX))
@@ -208,14 +215,14 @@ fn plan(
         timeout_ns: duration_or(&file.timeout, 1, 5 * SECOND_NS)?,
         seed: file.seed.as_ref().map_or(1, |at| at.get_ref().0),
         pacer: file.pacer.as_ref().map_or(Pacer::Precise, |at| *at.get_ref()),
-        keep_alive: true,
+        keep_alive: file.keep_alive.as_ref().is_none_or(|at| *at.get_ref()),
         expect_status,
         host,
         mix,
     })
 }
 
-fn axes(file: &File, arrivals: Arrivals) -> Result<Axes, Fault> {
+fn axes(file: &File, arrivals: Arrivals, tls: bool) -> Result<Axes, Fault> {
     let sweep = &file.sweep;
     let rates_per_s = axis(&sweep.rates, Vec::new(), |at| {
         let rate = at.get_ref().0;
@@ -252,12 +259,23 @@ fn axes(file: &File, arrivals: Arrivals) -> Result<Axes, Fault> {
         cpus: axis(&sweep.cpus, vec![1], |at| whole_u32(at, 1..=1024))?,
         rates_per_s,
         bodies,
-        stack_sizes_bytes: axis(&sweep.stack_sizes, vec![64 << 10], |at| {
-            size(at, MIN_STACK_BYTES..=MAX_SIZE_BYTES)
-        })?,
+        stack_sizes_bytes: stack_sizes(&sweep.stack_sizes, tls)?,
         rayon_threads: axis(&sweep.rayon_threads, vec![RayonThreads::Lanes], |at| {
             Ok(*at.get_ref())
         })?,
+    })
+}
+
+fn stack_sizes(list: &List<Size>, tls: bool) -> Result<Vec<u64>, Fault> {
+    let default = vec![if tls { TLS_STACK_BYTES } else { STACK_BYTES }];
+    axis(list, default, |at| {
+        let size = size(at, MIN_STACK_BYTES..=MAX_SIZE_BYTES)?;
+        if tls && size < MIN_TLS_STACK_BYTES {
+            let (found, least) = (size_literal(size), size_literal(MIN_TLS_STACK_BYTES));
+            let why = format!("`{found}` is too small for a TLS handshake: at least {least}");
+            return Err(fault(at, why));
+        }
+        Ok(size)
     })
 }
 

@@ -22,10 +22,12 @@
 //! find no room for its alternate signal stack, upon which the standard library aborts the process.
 //!
 //! Ports bind towards a target beyond loopback only: on loopback the workers spread their source
-//! addresses over 127.0.0.0/8.
+//! addresses over 127.0.0.0/8. With `keep_alive = false` every request takes one; `ports` counts
+//! them.
 
 mod check;
 mod demand;
+mod ports;
 mod report;
 
 use std::fs;
@@ -40,6 +42,7 @@ use crate::record::cgroup::{Place, Version, read_number};
 
 pub use check::{Ceiling, LimitHit, TargetKind};
 pub use demand::MAPS_PER_THREAD;
+pub use ports::Ports;
 pub use report::{EngineReport, Report};
 
 /// The limits of this machine and this process at one moment, and what is in use of each.
@@ -79,6 +82,12 @@ pub struct Limits {
     pub epoll_watches: Option<u64>,
     /// First and last port that the kernel gives out.
     pub local_ports: Option<(u16, u16)>,
+    /// `net.ipv4.tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
+    #[serde(default)]
+    pub tw_reuse: Option<u64>,
+    /// Connections that can be in TIME_WAIT.
+    #[serde(default)]
+    pub tw_buckets: Option<u64>,
     /// Connections that the machine's connection tracking holds, where it is at work.
     pub conntrack: Option<Use>,
     /// CPUs that this process may use; glibc opens eight arenas for each.
@@ -134,6 +143,8 @@ impl Limits {
             cgroup_memory: cgroup_memory(),
             epoll_watches: sysctl("fs/epoll/max_user_watches"),
             local_ports: local_ports(),
+            tw_reuse: sysctl("net/ipv4/tcp_tw_reuse"),
+            tw_buckets: sysctl("net/ipv4/tcp_max_tw_buckets"),
             conntrack: conntrack(),
             cpus: super::cpus::allowed().map_or(1, |cpus| cpus.len() as u32),
         }

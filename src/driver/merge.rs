@@ -71,6 +71,8 @@ pub(super) fn add_outcomes(record: &mut TrialRecord, outcomes: &[Outcome]) -> Re
     record.lane_wait_ns = take("lane_wait_ns");
     record.failed_ns = take("failed_ns");
     record.connect_ns = take("connect_ns");
+    record.handshake_ns = take("handshake_ns");
+    record.tls = outcomes.iter().find_map(|o| o.tls.clone());
     record.first_byte_ns = take("first_byte_ns");
     Ok(())
 }

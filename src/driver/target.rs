@@ -2,9 +2,13 @@
 //! resolved once and guarded.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 
 use super::pipe::{NoLine, Piped};
-use crate::plan::sweep::Target;
+use crate::codec::socket::{BlockingSocket, Route};
+use crate::codec::{Failure, lean, tls};
+use crate::plan::endpoint::{Endpoint, TlsPlan};
+use crate::plan::sweep::{Target, Tls};
 use crate::results::format::TargetUse;
 use crate::sys::now_ns;
 use crate::target::{EmbeddedTarget, Listening, TargetJob, TargetReport, TargetStart};
@@ -12,13 +16,75 @@ use crate::units::SECOND_NS;
 
 /// How long a target may take to listen, or to report.
 const PATIENCE_NS: u64 = 10 * SECOND_NS;
+/// How long a first look at a TLS target may take.
+const PROBE_NS: u64 = 2 * SECOND_NS;
 
-/// The addresses of an external target, or `None` for the embedded one.
+/// A server of the user's, as workers need to know it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct External {
+    /// One address, so that every lane of every engine goes to the same place.
+    pub endpoint: Endpoint,
+    /// How TLS is spoken there.
+    pub tls: Option<TlsPlan>,
+}
+
+impl External {
+    /// Whether any certificate is accepted.
+    pub fn is_insecure(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.insecure)
+    }
+
+    /// What is said of it before load goes there.
+    pub fn describe(&self) -> String {
+        let tls = match &self.tls {
+            None => "",
+            Some(tls) if tls.insecure => {
+                " over TLS, INSECURE: any certificate is accepted, whoever shows it"
+            }
+            Some(_) => " over TLS",
+        };
+        format!("{}{tls}", self.endpoint)
+    }
+}
+
+/// Makes one handshake with a TLS target, so that a certificate that no lane would accept is named
+/// before the first trial. A target that cannot be reached is left for the trials to record.
 ///
 /// # Errors
-/// A name that does not resolve, or an address that is neither loopback nor allowed.
-pub fn resolve(target: &Target) -> Result<Option<Vec<SocketAddr>>, String> {
-    let Target::External { authority, allow } = target else { return Ok(None) };
+/// What is wrong with the certificate, or that the target speaks no TLS.
+pub fn probe(external: &External) -> Result<(), String> {
+    let Some(plan) = &external.tls else { return Ok(()) };
+    let client = tls::Client::new(plan)?;
+    let timeout = Duration::from_nanos(PROBE_NS);
+    let route = Route { target: &external.endpoint, source: None };
+    let Ok(stream) = route.connect_blocking(timeout) else { return Ok(()) };
+    let mut socket = BlockingSocket::new(stream, PROBE_NS);
+    match lean::tls::handshake_blocking(&client, &mut socket, now_ns() + PROBE_NS) {
+        Err(Failure::Error { message, .. }) if message.starts_with(tls::PREFIX) => Err(format!(
+            "[target] url: {}: {}; nothing was sent",
+            external.endpoint,
+            message.trim_start_matches(tls::PREFIX)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Where an external target is, or `None` for the embedded one.
+///
+/// # Errors
+/// A name that does not resolve, an address that is neither loopback nor allowed, or a
+/// certificate authority that cannot be read.
+pub fn resolve(target: &Target) -> Result<Option<External>, String> {
+    let Target::External { authority, allow, unix_socket, tls } = target else { return Ok(None) };
+    let tls = tls.as_ref().map(|named| tls_plan(authority, named)).transpose()?;
+    let endpoint = match unix_socket {
+        Some(path) => Endpoint::Unix(path.clone()),
+        None => Endpoint::Tcp(address_of(authority, allow)?),
+    };
+    Ok(Some(External { endpoint, tls }))
+}
+
+fn address_of(authority: &str, allow: &[String]) -> Result<SocketAddr, String> {
     let addresses: Vec<SocketAddr> = authority
         .to_socket_addrs()
         .map_err(|e| format!("[target] url: `{authority}` does not resolve: {e}"))?
@@ -36,14 +102,32 @@ pub fn resolve(target: &Target) -> Result<Option<Vec<SocketAddr>>, String> {
             foreign.ip()
         ));
     }
-    // One address, so that every lane of every engine goes to the same place.
-    Ok(Some(vec![*first]))
+    Ok(*first)
+}
+
+fn tls_plan(authority: &str, named: &Tls) -> Result<TlsPlan, String> {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let ca_pem = match &named.ca_file {
+        None => None,
+        Some(path) => Some(
+            std::fs::read_to_string(path)
+                .map_err(|e| format!("[target] ca_file: `{}`: {e}", path.display()))?,
+        ),
+    };
+    let plan = TlsPlan {
+        server_name: host.trim_start_matches('[').trim_end_matches(']').to_string(),
+        ca_pem,
+        insecure: named.insecure,
+    };
+    // What no worker could use is said once, before the first of them.
+    tls::Client::new(&plan).map_err(|e| format!("[target] url: {e}"))?;
+    Ok(plan)
 }
 
 /// The embedded targets of one trial.
 pub(super) struct Targets {
     running: Vec<Piped>,
-    addresses: Vec<SocketAddr>,
+    endpoints: Vec<Endpoint>,
 }
 
 /// What the targets of a trial said at their end.
@@ -57,13 +141,13 @@ pub(super) struct Report {
 impl Targets {
     /// Starts `spec.processes` targets, each at its own address of 127.0.0.0/8.
     pub(super) fn start(spec: &EmbeddedTarget, seed: u64, cpus: &[u32]) -> Result<Self, String> {
-        let mut targets = Targets { running: vec![], addresses: vec![] };
+        let mut targets = Targets { running: vec![], endpoints: vec![] };
         for number in 0..spec.processes {
             let what = format!("target {number}");
             let mut pipe = Piped::spawn(&what, &["target", "--control"], &[])
                 .map_err(|e| format!("{what} could not be started: {e}"))?;
             let job = TargetJob {
-                listen: SocketAddr::new(address(number), 0),
+                listen: SocketAddr::new(address(number), 0).into(),
                 spec: spec.clone(),
                 seed: seed.wrapping_add(u64::from(number)),
                 cpus: cpus.to_vec(),
@@ -76,13 +160,13 @@ impl Targets {
             let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "listen"))?;
             let listening: Listening = serde_json::from_slice(&line)
                 .map_err(|e| format!("the target did not say where it listens: {e}"))?;
-            targets.addresses.push(listening.listening);
+            targets.endpoints.push(listening.listening);
         }
         Ok(targets)
     }
 
-    pub(super) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub(super) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// Tells the targets when the trial starts, since stalls count from there.
@@ -154,6 +238,8 @@ mod tests {
         Target::External {
             authority: authority.into(),
             allow: allow.iter().map(ToString::to_string).collect(),
+            unix_socket: None,
+            tls: None,
         }
     }
 

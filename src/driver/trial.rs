@@ -3,7 +3,6 @@
 //! Whatever goes wrong becomes the `error` of a row; nothing that this starts outlives it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use rand::Rng;
 use rand_xoshiro::SplitMix64;
@@ -13,7 +12,7 @@ use super::gates::{self, Evidence, Samples};
 use super::limits::{Limits, TargetKind};
 use super::merge::add_outcomes;
 use super::quiet::Quiet;
-use super::target::{Report, Targets};
+use super::target::{External, Report, Targets};
 use super::timeline::{Sampler, Timeline};
 use super::worker::{NoFrame, Worker};
 use crate::plan::sweep::{Sweep, Trial};
@@ -51,8 +50,8 @@ pub struct Context<'s> {
     pub limits: Limits,
     /// CPUs that this process may use.
     pub allowed_cpus: Vec<u32>,
-    /// Addresses of an external target, resolved once.
-    pub external: Option<Vec<SocketAddr>>,
+    /// Where an external target is, resolved once.
+    pub external: Option<External>,
     /// Where samples of the workers go; `None` without a run directory.
     pub timeline: Option<Timeline>,
 }
@@ -118,6 +117,7 @@ impl Context<'_> {
             lane_wait_ns: None,
             failed_ns: None,
             connect_ns: None,
+            handshake_ns: None,
             first_byte_ns: None,
             cpu: Default::default(),
             switches: Default::default(),
@@ -133,6 +133,7 @@ impl Context<'_> {
             started_unix_ns: None,
             occupancy: None,
             in_flight_peak: None,
+            tls: None,
             unavailable: BTreeMap::new(),
         }
     }
@@ -142,10 +143,9 @@ impl Context<'_> {
             (crate::plan::sweep::Target::Embedded(t), _) => {
                 TargetKind::Embedded { processes: t.processes }
             }
-            (_, addresses) => {
-                let mut all = addresses.iter().flatten();
-                TargetKind::External { loopback: all.all(|a| a.ip().is_loopback()) }
-            }
+            (_, external) => TargetKind::External {
+                loopback: external.iter().all(|e| e.endpoint.is_local()),
+            },
         }
     }
 }
@@ -175,6 +175,12 @@ impl<'c> Running<'c> {
         record: &mut TrialRecord,
     ) -> Result<Self, String> {
         context.limits.check(cell, context.target_kind()).map_err(|hit| hit.to_string())?;
+        let endpoint = context.external.as_ref().map(|e| &e.endpoint);
+        if let Some(ports) =
+            context.limits.ports(&context.sweep.trial_plan(cell), cell, endpoint)
+        {
+            ports.check()?;
+        }
         let spec = context.sweep.embedded_target(cell);
         let machine = &context.sweep.machine;
         let placement = cpus::split(&context.allowed_cpus, cell.cpus, machine, spec.is_some())?;
@@ -188,6 +194,9 @@ impl<'c> Running<'c> {
             Some(spec) => Some(Targets::start(spec, seed, &placement.target)?),
             None => {
                 record.flags.push("external_target".into());
+                if context.external.as_ref().is_some_and(External::is_insecure) {
+                    record.flags.push("insecure_tls".into());
+                }
                 None
             }
         };
@@ -254,9 +263,10 @@ impl<'c> Running<'c> {
     fn job(&self, worker: u32) -> Job {
         let context = self.context;
         let cell = &self.cell;
-        let targets = match (&self.targets, &context.external) {
-            (Some(targets), _) => targets.addresses().to_vec(),
-            (None, external) => external.clone().unwrap_or_default(),
+        let (targets, tls) = match (&self.targets, &context.external) {
+            (Some(targets), _) => (targets.endpoints().to_vec(), None),
+            (None, Some(external)) => (vec![external.endpoint.clone()], external.tls.clone()),
+            (None, None) => (vec![], None),
         };
         Job {
             version: PROTOCOL_VERSION,
@@ -268,6 +278,7 @@ impl<'c> Running<'c> {
             workers: cell.processes,
             cpus: self.placement.worker.clone(),
             targets,
+            tls,
             stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
             rayon_threads: cell.rayon_threads.unwrap_or(0),
             setup_limit_ns: SETUP_LIMIT_NS,

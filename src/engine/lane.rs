@@ -13,7 +13,8 @@ use tokio::time::Sleep;
 
 use super::claims::Chunk;
 use super::{Shot, Trial};
-use crate::codec::{AsyncConn, BlockingConn, Failure, Reply};
+use crate::codec::socket::Route;
+use crate::codec::{AsyncConn, BlockingConn, Connected, Failure, Reply};
 use crate::record::{ErrorKind, Instants, Phase};
 use crate::sys::now_ns;
 
@@ -46,13 +47,24 @@ pub(super) struct Lane {
     served: u64,
     last_end: u64,
     backoff_ns: u64,
+    /// Connections begun, which decides where the next one comes from.
+    connects: u32,
 }
 
 impl Lane {
     fn new(trial: &Trial, id: u32) -> Self {
         let phase = if trial.job.plan.warmup_ns > 0 { Phase::Warmup } else { Phase::Measured };
         let shard = trial.shard(id);
-        Lane { id, shard, phase, chunk: Chunk::default(), served: 0, last_end: 0, backoff_ns: 0 }
+        Lane {
+            id,
+            shard,
+            phase,
+            chunk: Chunk::default(),
+            served: 0,
+            last_end: 0,
+            backoff_ns: 0,
+            connects: 0,
+        }
     }
 
     /// The next request of a closed loop; `None` when all are claimed or the trial is stopped.
@@ -131,13 +143,32 @@ impl Lane {
         keep
     }
 
-    /// Books a connection made in `begun..now`.
-    /// Books a connection; `again` is the phase of the request that needed it, if one did.
-    fn connected(&mut self, trial: &Trial, begun: u64, again: Option<Phase>) {
+    /// Where the lane's next connection goes from and to.
+    fn route<'t>(&mut self, trial: &'t Trial) -> Route<'t> {
+        let number = self.connects;
+        self.connects = number.wrapping_add(1);
+        trial.route(self.id, number)
+    }
+
+    /// Books a connection begun at `begun` and keeps the codec's part of it; `again` is the phase
+    /// of the request that needed it, if one did.
+    fn connected<C>(
+        &mut self,
+        trial: &Trial,
+        begun: u64,
+        again: Option<Phase>,
+        made: Connected<C>,
+    ) -> C {
         self.backoff_ns = 0;
+        let now = now_ns();
+        let ready = made.handshake.as_ref().map_or(now, |(at, _)| *at);
         if again != Some(Phase::Warmup) {
-            trial.recorder.connected(self.shard, now_ns() - begun, again.is_some());
+            trial.recorder.connected(self.shard, ready - begun, again.is_some());
+            if let Some((_, agreed)) = made.handshake {
+                trial.recorder.shook_hands(self.shard, now - ready, agreed);
+            }
         }
+        made.connection
     }
 
     /// Books a connect that failed with the request that needed it; says how long to wait.
@@ -182,17 +213,17 @@ impl BlockingLane {
     pub(super) fn connect_first(&mut self, trial: &Trial) {
         let begun = now_ns();
         match self.connect(trial) {
-            Ok(connection) => {
-                self.connection = Some(connection);
-                self.lane.connected(trial, begun, None);
+            Ok(made) => {
+                self.connection = Some(self.lane.connected(trial, begun, None, made));
                 trial.progress.connected();
             }
             Err(_) => trial.progress.refused(),
         }
     }
 
-    fn connect(&self, trial: &Trial) -> Result<BlockingConn, Failure> {
-        BlockingConn::connect(trial.job.codec, &trial.route(self.lane.id), trial.timeout())
+    fn connect(&mut self, trial: &Trial) -> Result<Connected<BlockingConn>, Failure> {
+        let route = self.lane.route(trial);
+        BlockingConn::connect(trial.job.codec, &route, trial.timeout(), trial.tls())
     }
 
     /// Runs a closed loop until the plan is done.
@@ -224,9 +255,9 @@ impl BlockingLane {
                 return step;
             }
             match self.connect(trial) {
-                Ok(connection) => {
+                Ok(made) => {
+                    let connection = self.lane.connected(trial, begun, Some(shot.phase), made);
                     self.connection = Some(connection);
-                    self.lane.connected(trial, begun, Some(shot.phase));
                 }
                 Err(failure) => {
                     let pause = self.lane.connect_failed(trial, shot, begun, failure);
@@ -275,17 +306,17 @@ impl AsyncLane {
     pub(super) async fn connect_first(&mut self, trial: &Trial) {
         let begun = now_ns();
         match self.connect(trial).await {
-            Ok(connection) => {
-                self.connection = Some(connection);
-                self.lane.connected(trial, begun, None);
+            Ok(made) => {
+                self.connection = Some(self.lane.connected(trial, begun, None, made));
                 trial.progress.connected();
             }
             Err(_) => trial.progress.refused(),
         }
     }
 
-    async fn connect(&self, trial: &Trial) -> Result<AsyncConn, Failure> {
-        let connect = AsyncConn::connect(trial.job.codec, trial.route(self.lane.id));
+    async fn connect(&mut self, trial: &Trial) -> Result<Connected<AsyncConn>, Failure> {
+        let route = self.lane.route(trial);
+        let connect = AsyncConn::connect(trial.job.codec, route, trial.tls());
         // Boxed, since connecting is rare and its state would stay part of every lane.
         let bounded = tokio::time::timeout(trial.timeout(), connect);
         Box::pin(bounded).await.unwrap_or(Err(Failure::TimedOut))
@@ -320,9 +351,9 @@ impl AsyncLane {
                 return step;
             }
             match self.connect(trial).await {
-                Ok(connection) => {
+                Ok(made) => {
+                    let connection = self.lane.connected(trial, begun, Some(shot.phase), made);
                     self.connection = Some(connection);
-                    self.lane.connected(trial, begun, Some(shot.phase));
                 }
                 Err(failure) => {
                     let pause = self.lane.connect_failed(trial, shot, begun, failure);

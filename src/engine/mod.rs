@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::codec::socket::Route;
+use crate::codec::tls;
 use crate::plan::request::{Mix, Rendered};
 use crate::plan::schedule::{Schedule, share_of};
 use crate::plan::{Engine, Extent};
@@ -90,6 +91,7 @@ pub struct Trial {
     pub start_gate: Gate,
     /// Never opens: threads stay to be counted until the process ends.
     pub exit_gate: Gate,
+    tls: Option<tls::Client>,
     mix: Mix,
     rendered: Vec<Rendered>,
     claims: Claims,
@@ -101,7 +103,13 @@ pub struct Trial {
 
 impl Trial {
     /// Prepares a trial; makes no lane, runtime, pool or socket.
-    pub fn new(job: Job, mix: Mix, rendered: Vec<Rendered>, recorder: Recorder) -> Self {
+    pub fn new(
+        job: Job,
+        tls: Option<tls::Client>,
+        mix: Mix,
+        rendered: Vec<Rendered>,
+        recorder: Recorder,
+    ) -> Self {
         let planned = match job.plan.extent {
             Extent::Requests(n) => share_of(n, job.worker, job.workers),
             Extent::DurationNs(_) => u64::MAX,
@@ -109,6 +117,7 @@ impl Trial {
         Trial {
             claims: Claims::new(planned, job.lanes),
             recorder,
+            tls,
             progress: Progress::new(),
             start_gate: Gate::new(),
             exit_gate: Gate::new(),
@@ -175,11 +184,18 @@ impl Trial {
         lane as usize % self.recorder.shards()
     }
 
-    fn route(&self, lane: u32) -> Route {
+    fn route(&self, lane: u32, connection: u32) -> Route<'_> {
         let job = &self.job;
-        let target = job.targets[job.worker as usize % job.targets.len()];
+        let target = &job.targets[job.worker as usize % job.targets.len()];
+        if !job.plan.keep_alive {
+            return Route::rotating(target, job.worker, lane, connection);
+        }
         let total = u64::from(job.lanes) * u64::from(job.workers);
         Route::new(target, job.worker, lane, total)
+    }
+
+    fn tls(&self) -> Option<&tls::Client> {
+        self.tls.as_ref()
     }
 
     /// Index in the whole trial of this worker's request number `local`.

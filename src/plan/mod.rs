@@ -2,8 +2,10 @@
 //!
 //! * [`sweep`] turns axes into cells, ids and an interleaved order of trials.
 //! * [`schedule`] gives the intended start of each request of an open loop.
+//! * [`endpoint`] is where load goes, resolved.
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine.
 
+pub mod endpoint;
 pub mod request;
 pub mod schedule;
 pub mod sweep;

@@ -1,5 +1,7 @@
 //! Axes → cells, ids and an interleaved order of trials.
 
+use std::path::PathBuf;
+
 use rand::Rng;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -68,7 +70,31 @@ pub enum Target {
         authority: String,
         /// Non-loopback `host:port`s that may be loaded.
         allow: Vec<String>,
+        /// The path of a Unix-domain socket, where connections go there instead.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unix_socket: Option<PathBuf>,
+        /// How TLS is spoken there; `None` for plain HTTP.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<Tls>,
     },
+}
+
+impl Target {
+    /// Whether requests go over TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Target::External { tls: Some(_), .. })
+    }
+}
+
+/// TLS as the config names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// Certificate authorities to trust, in PEM; `None` trusts the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate.
+    #[serde(default)]
+    pub insecure: bool,
 }
 
 /// The axes of the grid; every combination that differs is a cell.
@@ -300,13 +326,17 @@ impl Sweep {
 
     /// SHA-256, in hexadecimal, over what is measured: target, plan and `[sweep]`.
     ///
-    /// Names, CPUs, bounds and the permission to load an address are left out. Of a header that
+    /// Names, CPUs, bounds, the permission to load an address and the authority that a certificate
+    /// is checked with are left out. Of a header that
     /// [`Sweep::masked`] hides only the name counts, so that the hash of a plan that was read back
     /// is the same and gives no way to guess at a secret; `$NAME` counts as written.
     pub fn plan_hash(&self) -> String {
         let mut sweep = self.masked();
-        if let Target::External { allow, .. } = &mut sweep.target {
+        if let Target::External { allow, tls, .. } = &mut sweep.target {
             allow.clear();
+            if let Some(tls) = tls {
+                tls.ca_file = None;
+            }
         }
         // serde_json's maps are sorted by key, which makes this text canonical.
         let canonical = serde_json::json!({

@@ -52,10 +52,12 @@ pub enum Channel {
     PacerDelay,
     /// actual start − released.
     LaneWait,
+    /// Time of a TLS handshake, which follows the connect.
+    Handshake,
 }
 
 impl Channel {
-    const ALL: [Channel; 8] = [
+    const ALL: [Channel; 9] = [
         Channel::Service,
         Channel::FirstByte,
         Channel::Connect,
@@ -64,9 +66,12 @@ impl Channel {
         Channel::StartDelay,
         Channel::PacerDelay,
         Channel::LaneWait,
+        Channel::Handshake,
     ];
-    /// Channels that a closed loop has; an open loop has all of them.
+    /// Channels that a closed loop has.
     const CLOSED: usize = 4;
+    /// Channels that an open loop has; the last one is for TLS alone.
+    const OPEN: usize = 8;
 
     /// The field of the record.
     pub fn field(self) -> &'static str {
@@ -79,6 +84,7 @@ impl Channel {
             Channel::StartDelay => "start_delay_ns",
             Channel::PacerDelay => "pacer_delay_ns",
             Channel::LaneWait => "lane_wait_ns",
+            Channel::Handshake => "handshake_ns",
         }
     }
 }
@@ -122,6 +128,8 @@ pub struct Instants {
 #[repr(align(128))]
 struct Shard {
     histograms: Vec<AtomicHistogram>,
+    /// Of TLS handshakes; none for plain targets.
+    handshakes: Option<AtomicHistogram>,
     errors: [AtomicU64; 6],
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
@@ -142,6 +150,7 @@ pub struct Recorder {
     shards: Vec<Shard>,
     counters: Counters,
     samples: [OnceLock<String>; 6],
+    tls: OnceLock<String>,
     fewest: AtomicU64,
     most: AtomicU64,
     last_end: AtomicU64,
@@ -151,10 +160,11 @@ impl Recorder {
     /// Makes `shards` shards, each with the histograms of an open or a closed loop, and touches
     /// every page of them.
     pub fn new(shards: usize, open_loop: bool, counters: Counters) -> Self {
-        let channels = if open_loop { Channel::ALL.len() } else { Channel::CLOSED };
+        let channels = if open_loop { Channel::OPEN } else { Channel::CLOSED };
         let zero = || AtomicU64::new(0);
         let shard = || Shard {
             histograms: (0..channels).map(|_| AtomicHistogram::new()).collect(),
+            handshakes: None,
             errors: std::array::from_fn(|_| zero()),
             bytes_sent: zero(),
             bytes_received: zero(),
@@ -168,10 +178,20 @@ impl Recorder {
             shards: (0..shards).map(|_| shard()).collect(),
             counters,
             samples: std::array::from_fn(|_| OnceLock::new()),
+            tls: OnceLock::new(),
             fewest: AtomicU64::new(u64::MAX),
             most: AtomicU64::new(0),
             last_end: AtomicU64::new(0),
         }
+    }
+
+    /// Makes room for TLS handshakes, and touches it.
+    #[must_use]
+    pub fn with_handshakes(mut self) -> Self {
+        for shard in &mut self.shards {
+            shard.handshakes = Some(AtomicHistogram::new());
+        }
+        self
     }
 
     /// Number of shards; a lane uses shard `lane % shards`.
@@ -185,7 +205,10 @@ impl Recorder {
     }
 
     fn histogram(&self, shard: usize, channel: Channel) -> Option<&AtomicHistogram> {
-        self.shards[shard].histograms.get(channel as usize)
+        match channel {
+            Channel::Handshake => self.shards[shard].handshakes.as_ref(),
+            other => self.shards[shard].histograms.get(other as usize),
+        }
     }
 
     fn record(&self, shard: usize, channel: Channel, ns: u64) {
@@ -300,6 +323,20 @@ impl Recorder {
         if again {
             self.shards[shard].reconnects.fetch_add(1, Relaxed);
         }
+    }
+
+    /// A TLS handshake was made after a connect, and this was agreed on; see
+    /// [`Recorder::with_handshakes`].
+    pub fn shook_hands(&self, shard: usize, ns: u64, agreed: Option<impl std::fmt::Display>) {
+        self.record(shard, Channel::Handshake, ns);
+        if let Some(agreed) = agreed {
+            self.tls.get_or_init(|| agreed.to_string());
+        }
+    }
+
+    /// What the first TLS handshake agreed on.
+    pub fn tls(&self) -> Option<&str> {
+        self.tls.get().map(String::as_str)
     }
 
     /// A lane ended after `served` requests of the measured phase, the last at `last_end`.

@@ -58,7 +58,7 @@ pub enum HdrFileError {
 }
 
 /// Every distribution of a record by the tag that it gets.
-fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 8] {
+fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 9] {
     [
         ("service", record.service_ns.as_ref()),
         ("response", record.response_ns.as_ref()),
@@ -67,6 +67,7 @@ fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 8] {
         ("lane_wait", record.lane_wait_ns.as_ref()),
         ("failed", record.failed_ns.as_ref()),
         ("connect", record.connect_ns.as_ref()),
+        ("handshake", record.handshake_ns.as_ref()),
         ("first_byte", record.first_byte_ns.as_ref()),
     ]
 }

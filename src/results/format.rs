@@ -32,7 +32,8 @@ pub struct TrialRecord {
     /// Why it failed, in one sentence with the way out; on other rows the first error of a request,
     /// or what else a reader should know.
     pub error: Option<String>,
-    /// Remarks that bar nothing by themselves: `noisy`, `shared_cpu`, `external_target`.
+    /// Remarks that bar nothing by themselves: `noisy`, `shared_cpu`, `external_target`,
+    /// `insecure_tls` (any certificate was accepted).
     pub flags: Vec<String>,
     /// Where every planned request of the window ended.
     pub ledger: Ledger,
@@ -40,7 +41,8 @@ pub struct TrialRecord {
     pub warmup: Ledger,
     /// Why requests of the window failed.
     pub errors: Errors,
-    /// Bytes of HTTP on the wire inside the measured phase, heads included.
+    /// Bytes of HTTP on the wire inside the measured phase, heads included, as they are before
+    /// and after TLS.
     pub bytes: Bytes,
     /// Connections made after set-up.
     pub reconnects: u64,
@@ -66,8 +68,12 @@ pub struct TrialRecord {
     pub lane_wait_ns: Option<Distribution>,
     /// Failed requests: actual start (or the connect that failed) to the failure.
     pub failed_ns: Option<Distribution>,
-    /// Time to connect, at set-up and later.
+    /// Time to connect, at set-up and later; without the TLS handshake.
     pub connect_ns: Option<Distribution>,
+    /// Time of a TLS handshake, which follows the connect; always a full one, since sessions are
+    /// not resumed. `None` for plain targets.
+    #[serde(default)]
+    pub handshake_ns: Option<Distribution>,
     /// Actual start to the first byte of the response.
     pub first_byte_ns: Option<Distribution>,
     /// Processor time of the workers between the window's edges.
@@ -107,6 +113,10 @@ pub struct TrialRecord {
     /// bound. `None` when no sample was taken.
     #[serde(default)]
     pub in_flight_peak: Option<u64>,
+    /// What the first TLS handshake agreed on, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`; `None`
+    /// for plain targets.
+    #[serde(default)]
+    pub tls: Option<String>,
     /// Fields that are `None`, and why.
     pub unavailable: BTreeMap<String, String>,
 }

@@ -1,7 +1,6 @@
 //! How the target is run: under a driver that speaks JSON lines, or by hand.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, bail, ensure};
@@ -13,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::server::Server;
 use super::{Law, Listening, TargetJob, TargetStart};
+use crate::plan::endpoint::Endpoint;
 use crate::sys::now_ns;
 
 /// Longest line that is read from the driver, in bytes.
@@ -62,7 +62,7 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
 /// # Errors
 /// Fails on a job that cannot be played, an address that cannot be listened on, or a system call
 /// that the loop cannot do without.
-pub fn serve_forever(job: TargetJob, on_listening: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
+pub fn serve_forever(job: TargetJob, on_listening: impl FnOnce(Endpoint)) -> anyhow::Result<()> {
     let mut server = set_up(job)?;
     on_listening(server.address()?);
     server.start_at(now_ns());

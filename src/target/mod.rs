@@ -17,7 +17,7 @@
 //! answers, `connection` is what is kept for a connection, `server` is the loop, `control` the
 //! protocol above.
 
-use std::net::SocketAddr;
+use crate::plan::endpoint::Endpoint;
 
 mod connection;
 mod control;
@@ -101,7 +101,7 @@ pub struct Stall {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetJob {
     /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub listen: Endpoint,
     /// What to play.
     pub spec: EmbeddedTarget,
     /// Seed of service times and faults; request n of this process takes draw n.
@@ -111,10 +111,10 @@ pub struct TargetJob {
 }
 
 /// Target → driver: it accepts connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
     /// Where.
-    pub listening: SocketAddr,
+    pub listening: Endpoint,
 }
 
 /// Driver → target: the instant that stalls count from.

@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
@@ -23,6 +23,7 @@ use super::connection::{Connection, READABLE, Slab, Token};
 use super::queue::VirtualQueue;
 use super::response::Answers;
 use super::{TargetJob, TargetReport};
+use crate::plan::endpoint::Endpoint;
 use crate::sys::{MonotonicNs, now_ns, process_cpu_ns, timespec};
 
 mod exchange;
@@ -73,7 +74,7 @@ impl Server {
     /// Fails when the address cannot be listened on.
     pub(super) fn new(job: TargetJob) -> anyhow::Result<Self> {
         let listener =
-            listen(job.listen).with_context(|| format!("cannot listen on {}", job.listen))?;
+            listen(&job.listen).with_context(|| format!("cannot listen on {}", job.listen))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make an epoll")?;
         // A timerfd takes absolute nanoseconds and knows no slack; epoll's own timeout is in
         // milliseconds on kernels before 5.11 and in the calls that still support them.
@@ -104,8 +105,11 @@ impl Server {
     }
 
     /// Where it listens.
-    pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub(super) fn address(&self) -> std::io::Result<Endpoint> {
+        match &self.job.listen {
+            Endpoint::Tcp(_) => self.listener.local_addr().map(Endpoint::Tcp),
+            Endpoint::Unix(path) => Ok(Endpoint::Unix(path.clone())),
+        }
     }
 
     /// Makes [`Self::turn`] tell when `control` can be read.
@@ -228,15 +232,39 @@ impl Server {
     }
 }
 
-/// A listening socket with the largest backlog that the kernel grants.
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-    // A fresh target on a fixed port must not wait for the last one's connections to be forgotten.
-    socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it, which saves a call each.
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&address.into())?;
+/// A listening socket with the largest backlog that the kernel grants; a Unix socket comes as a
+/// `TcpListener` too, of which nothing but its descriptor is used.
+fn listen(at: &Endpoint) -> std::io::Result<TcpListener> {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    let socket = match at {
+        Endpoint::Tcp(address) => {
+            let domain = Domain::for_address(*address);
+            let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+            // A fresh target on a fixed port must not wait for the last one's connections to be
+            // forgotten.
+            socket.set_reuse_address(true)?;
+            // Accepted sockets inherit it, which saves a call each.
+            socket.set_tcp_nodelay(true)?;
+            socket.bind(&(*address).into())?;
+            socket
+        }
+        Endpoint::Unix(path) => {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+            let address = SockAddr::unix(path)?;
+            if let Err(e) = socket.bind(&address) {
+                // A socket that nobody listens on any more was left by a target that was killed.
+                let stale = Socket::new(Domain::UNIX, Type::STREAM, None)?
+                    .connect(&address)
+                    .is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused);
+                if e.kind() != std::io::ErrorKind::AddrInUse || !stale {
+                    return Err(e);
+                }
+                std::fs::remove_file(path)?;
+                socket.bind(&address)?;
+            }
+            socket
+        }
+    };
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

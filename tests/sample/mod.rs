@@ -77,6 +77,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         lane_wait_ns: open_only(1_000, 20_000),
         failed_ns: None,
         connect_ns: Some(climb(40_000, 90_000, 64)),
+        handshake_ns: None,
         first_byte_ns: None,
         cpu: Cpu {
             total_ns: cpu_ns,
@@ -120,6 +121,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         started_unix_ns: Some(1_700_000_000_000_000_000 + u64::from(block) * 1_000_000_000),
         occupancy: (!open).then_some(0.98),
         in_flight_peak: Some(64),
+        tls: None,
         unavailable: BTreeMap::from([(
             "memory.kernel_bytes".into(),
             "no memory cgroup can be made here".into(),

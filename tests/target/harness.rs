@@ -31,7 +31,8 @@ impl Target {
         stdout.read_line(&mut line).expect("a line");
         let listening: Listening =
             serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no Listening: {e}"));
-        Self { address: listening.listening, stdin, stdout, thread }
+        let address = listening.listening.tcp().expect("a TCP address");
+        Self { address, stdin, stdout, thread }
     }
 
     pub(crate) fn connect(&self) -> Client {

@@ -148,7 +148,8 @@ fn body(entry: &Request, base_dir: &Path) -> Result<Vec<u8>, Fault> {
             Ok(at.get_ref().clone().into_bytes())
         }
         (None, Some(at)) => {
-            let body = read(&base_dir.join(at.get_ref())).map_err(|error| {
+            let path = base_dir.join(at.get_ref());
+            let body = read(&path, MAX_BODY_BYTES as u64).map_err(|error| {
                 fault(at, format!("`{}` cannot be read: {error}", shown(at.get_ref())))
             })?;
             if std::str::from_utf8(&body).is_ok_and(|text| variable_name(text).is_some()) {
@@ -162,11 +163,11 @@ fn body(entry: &Request, base_dir: &Path) -> Result<Vec<u8>, Fault> {
 }
 
 /// Reads a regular file of bounded size: a pipe could block and a device never end.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
     let mut body = Vec::new();
-    File::open(path)?.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut body)?;
+    File::open(path)?.take(most + 1).read_to_end(&mut body)?;
     Ok(body)
 }

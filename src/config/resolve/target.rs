@@ -1,17 +1,28 @@
 //! `[target]`: the embedded one, or a server of the user's.
 
+mod url;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
 use toml::Spanned;
 
 use super::{Fault, MAX_PROCESSES, MAX_SIZE_BYTES, duration, fault, share, size, whole_u32};
 use crate::config::explain::shown;
 use crate::config::file::{Duration, Faults, File, Key, LawName, LawTable, List, ServiceTime};
-use crate::plan::sweep::Target;
+use crate::plan::sweep::{Target, Tls};
 use crate::target::{EmbeddedTarget, Law, Stall};
 
 /// The `Host` header towards the embedded target, whose address changes from trial to trial.
 const EMBEDDED_HOST: &str = "localhost";
 
-const URL_RULE: &str = "write http://host:port or http://host:port/path";
+const URL_RULE: &str = "write http://host:port/path, https://host:port/path or unix:/socket";
+
+/// Longest path of a Unix-domain socket: `sun_path` holds 108 bytes, the last of them zero (unix(7)).
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// Longest file of certificate authorities: a system's whole bundle is a quarter of a MiB.
+const MAX_CA_BYTES: u64 = 4 << 20;
 
 /// Widest log-normal that is still a law of times: its 99.9th percentile is at e^15 of the median.
 const MAX_SIGMA: f64 = 5.0;
@@ -30,18 +41,28 @@ pub(super) struct DefaultPath {
     pub(super) named: Option<std::ops::Range<usize>>,
 }
 
-pub(super) fn resolve(file: &File) -> Result<Resolved, Fault> {
-    match &file.target.url {
-        Some(url) => external(url, file),
-        None => Ok(Resolved {
-            target: Target::Embedded(embedded(file)?),
-            host: EMBEDDED_HOST.into(),
-            default_path: DefaultPath { path: "/".into(), named: None },
-        }),
+pub(super) fn resolve(file: &File, base_dir: &Path) -> Result<Resolved, Fault> {
+    if let Some(url) = &file.target.url {
+        return external(url, file, base_dir);
     }
+    let target = &file.target;
+    let external_only = [
+        ("unix_socket", target.unix_socket.as_ref().map(Spanned::span)),
+        ("ca_file", target.ca_file.as_ref().map(Spanned::span)),
+        ("insecure", target.insecure.as_ref().map(Spanned::span)),
+    ];
+    if let Some((key, span)) = external_only.into_iter().find_map(|(k, s)| Some((k, s?))) {
+        let message = format!("`{key}` needs `target.url`: it is for a server of yours");
+        return Err(Fault { span, message });
+    }
+    Ok(Resolved {
+        target: Target::Embedded(embedded(file)?),
+        host: EMBEDDED_HOST.into(),
+        default_path: DefaultPath { path: "/".into(), named: None },
+    })
 }
 
-fn external(url: &Spanned<String>, file: &File) -> Result<Resolved, Fault> {
+fn external(url: &Spanned<String>, file: &File, base_dir: &Path) -> Result<Resolved, Fault> {
     let target = &file.target;
     let embedded_only = [
         ("service_time", target.service_time.as_ref().map(Spanned::span)),
@@ -54,65 +75,72 @@ fn external(url: &Spanned<String>, file: &File) -> Result<Resolved, Fault> {
         let message = format!("`{key}` belongs to the embedded target: remove it or `target.url`");
         return Err(Fault { span, message });
     }
-    let parts = split_url(url)?;
+    let parts = url::split(url)?;
+    let unix_socket = match (&target.unix_socket, parts.socket) {
+        (Some(at), Some(_)) => {
+            return Err(fault(at, "the url names a socket already: leave one of them out"));
+        }
+        (Some(at), None) => Some(socket_path(at, at.get_ref(), base_dir)?),
+        (None, Some(path)) => Some(socket_path(url, &path, base_dir)?),
+        (None, None) => None,
+    };
+    let tls = tls(parts.tls, file, base_dir)?;
     let named = (parts.path != "/").then(|| url.span());
     Ok(Resolved {
-        target: Target::External { authority: parts.authority, allow: allowed(&target.allow)? },
+        target: Target::External {
+            authority: parts.authority,
+            allow: allowed(&target.allow)?,
+            unix_socket,
+            tls,
+        },
         host: parts.host,
         default_path: DefaultPath { path: parts.path, named },
     })
 }
 
-struct Url {
-    /// `host:port`.
-    authority: String,
-    /// As named, without the port where it is 80.
-    host: String,
-    path: String,
+/// The path of a Unix-domain socket, relative ones to the config.
+fn socket_path<T>(at: &Spanned<T>, path: &str, base_dir: &Path) -> Result<PathBuf, Fault> {
+    let wrong = |why| Err(fault(at, format!("`{}` is not a socket's path: {why}", shown(path))));
+    let path = base_dir.join(path);
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.contains(&0) {
+        return wrong("it holds a zero byte");
+    }
+    if bytes.len() > MAX_SOCKET_PATH_BYTES {
+        return wrong("the kernel takes at most 107 bytes");
+    }
+    Ok(path)
 }
 
-fn split_url(at: &Spanned<String>) -> Result<Url, Fault> {
-    let text = at.get_ref();
-    if text.contains('@') {
-        // What stands before the @ is a secret: the text is not repeated.
-        let way_out = "send credentials as a header with a \"$NAME\" value";
-        return Err(fault(at, format!("a url holds no user or password here: {way_out}")));
+/// TLS for an https url; the authorities are read here, so that a bad file is named before a run.
+fn tls(https: bool, file: &File, base_dir: &Path) -> Result<Option<Tls>, Fault> {
+    let (ca_file, insecure) = (&file.target.ca_file, &file.target.insecure);
+    if !https {
+        let spans = [ca_file.as_ref().map(Spanned::span), insecure.as_ref().map(Spanned::span)];
+        return match spans.into_iter().flatten().next() {
+            Some(span) => Err(Fault { span, message: "needs an https:// url".into() }),
+            None => Ok(None),
+        };
     }
-    let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
-    if lower.starts_with("https://") {
-        return Err(fault(at, "https:// (TLS) is not supported by this version yet"));
-    }
-    let wrong = || fault(at, format!("`{}` is not an http url: {URL_RULE}", shown(text)));
-    if !lower.starts_with("http://") {
-        return Err(wrong());
-    }
-    let rest = &text["http://".len()..];
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let named: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
-    let host = named.host();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let port = match authority.strip_prefix(host) {
-        Some("") => 80,
-        Some(port) => port
-            .strip_prefix(':')
-            .and_then(|port| port.parse::<u16>().ok())
-            .filter(|port| *port != 0)
-            .ok_or_else(|| fault(at, "the port must be from 1 to 65,535"))?,
-        None => return Err(wrong()),
+    let insecure_too = insecure.as_ref().is_some_and(|at| *at.get_ref());
+    let ca_file = match ca_file {
+        Some(at) if insecure_too => {
+            return Err(fault(at, "`insecure` accepts any certificate: leave one of them out"));
+        }
+        Some(at) => Some(authorities(at, base_dir)?),
+        None => None,
     };
-    if bare.is_empty() {
-        return Err(wrong());
-    }
-    let path = match path {
-        "" => "/".into(),
-        query if query.starts_with('?') => format!("/{query}"),
-        path => path.into(),
-    };
-    super::request::check_path(&path).map_err(|message| fault(at, message))?;
-    let authority = format!("{host}:{port}");
-    let host = if port == 80 { host.into() } else { authority.clone() };
-    Ok(Url { authority, host, path })
+    Ok(Some(Tls { ca_file, insecure: insecure_too }))
+}
+
+fn authorities(at: &Spanned<String>, base_dir: &Path) -> Result<PathBuf, Fault> {
+    let path = base_dir.join(at.get_ref());
+    let shown = shown(at.get_ref());
+    let bytes = super::request::read(&path, MAX_CA_BYTES)
+        .map_err(|error| fault(at, format!("`{shown}` cannot be read: {error}")))?;
+    let pem = String::from_utf8_lossy(&bytes);
+    crate::codec::tls::roots(&pem).map_err(|why| fault(at, format!("`{shown}` {why}")))?;
+    Ok(path)
 }
 
 /// Checks the list of addresses that may be loaded; the driver compares it with the resolved one.

@@ -1,6 +1,7 @@
 //! What `duel limits` shows: each limit, how many lanes it allows, and which binds first.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::check::typical_cell;
 use super::{Ceiling, LimitHit, Limits, TargetKind};
 use crate::plan::Engine;
+use crate::plan::endpoint::Endpoint;
 use crate::units::{format_bytes, format_count};
+
+/// Some address of another machine (TEST-NET-1, RFC 5737); nothing is sent there.
+const ELSEWHERE: Endpoint =
+    Endpoint::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80));
 
 /// The limits of this machine in lanes of each engine; serialized, it is the command's JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +129,11 @@ impl fmt::Display for Report {
              ► binds first, - does not bind; memory is an estimate."
         )?;
         writeln!(f, "{}", self.table())?;
+        for (to, at) in [("on loopback", None), ("elsewhere", Some(ELSEWHERE))] {
+            if let Some(ports) = self.limits.ports_to(at.as_ref(), 1) {
+                writeln!(f, "keep_alive = false towards a target {to}: {ports}")?;
+            }
+        }
         let Some(lanes) = self.lanes else { return Ok(()) };
         let lanes = format_count(u64::from(lanes));
         for engine in &self.engines {

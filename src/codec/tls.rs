@@ -1,0 +1,453 @@
+//! TLS on a lane's connection: one configuration for every engine, codec and socket.
+//!
+//! [`Session`] is sans-IO, over rustls's unbuffered connection: bytes in, bytes out, and nothing
+//! kept of either while a lane waits but an incomplete record. `lean/tls.rs` and `hyper/tls.rs`
+//! put it on sockets.
+//!
+//! * TLS 1.3 and 1.2, ALPN `http/1.1`, the provider's order of cipher suites (AES-256-GCM first, as
+//!   OpenSSL's).
+//! * Sessions are not resumed and no early data is sent: every connection makes a full handshake,
+//!   so that `handshake_ns` holds one kind of handshake and lanes do not depend on one another.
+//! * An end of the stream without `close_notify` is a broken connection, as the stream may have
+//!   been cut (RFC 8446, 6.1).
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, ProtocolVersion,
+    RootCertStore, SignatureScheme,
+};
+
+use crate::plan::endpoint::TlsPlan;
+
+/// Plaintext of one record: the most that TLS allows (RFC 8446, 5.1).
+pub(super) const RECORD_BYTES: usize = 16 * 1024;
+/// Room beside the plaintext of a record: header, nonce, type and tag of any suite, rounded up.
+const RECORD_EXTRA_BYTES: usize = 64;
+/// Buffers larger than this are given back when they are empty.
+const KEPT_BYTES: usize = 4 * 1024;
+/// What is said of a stream that ends without `close_notify`.
+pub(super) const CUT: &str = "the TLS connection ended without close_notify";
+
+/// What the connections of a worker share.
+#[derive(Debug, Clone)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Client {
+    /// Prepares the configuration of a plan.
+    ///
+    /// # Errors
+    /// A name that no certificate can hold, or no certificate authority; in one sentence.
+    pub fn new(plan: &TlsPlan) -> Result<Self, String> {
+        let name = ServerName::try_from(plan.server_name.clone())
+            .map_err(|_| format!("`{}` cannot stand in a certificate", plan.server_name))?;
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?;
+        let mut config = if plan.insecure {
+            let verifier = Arc::new(Anyone(provider));
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+        } else {
+            let roots = match &plan.ca_pem {
+                Some(pem) => roots(pem)?,
+                None => system_roots()?,
+            };
+            builder.with_root_certificates(roots).with_no_client_auth()
+        };
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Client { config: Arc::new(config), name })
+    }
+}
+
+/// The certificates of a PEM text as authorities to trust.
+///
+/// # Errors
+/// What is wrong with the text, in one sentence without a subject.
+pub fn roots(pem: &str) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|e| format!("is not PEM: {e}"))?;
+        let number = store.len() + 1;
+        store
+            .add(certificate)
+            .map_err(|e| format!("certificate {number} cannot be read: {}", explain(&e)))?;
+    }
+    if store.is_empty() {
+        return Err("holds no certificate: write one or more in PEM".into());
+    }
+    Ok(store)
+}
+
+/// The certificate authorities that this system trusts.
+fn system_roots() -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    // Old bundles hold certificates that no verifier reads; the others count.
+    store.add_parsable_certificates(found.certs);
+    if store.is_empty() {
+        let why = found.errors.first().map(|e| format!(" ({e})")).unwrap_or_default();
+        return Err(format!(
+            "this system trusts no certificate authority{why}: name one as ca_file, or install \
+             ca-certificates"
+        ));
+    }
+    Ok(store)
+}
+
+/// Accepts every certificate, as `insecure = true` asks; signatures are still checked, so that
+/// the handshake costs the same but for the chain.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What a handshake agreed on; shown as `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    version: ProtocolVersion,
+    suite: CipherSuite,
+}
+
+impl fmt::Display for Agreed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", self.version, self.suite)
+    }
+}
+
+/// One connection's TLS, without a socket.
+pub struct Session {
+    connection: UnbufferedClientConnection,
+    /// An incomplete record; empty, and mostly not allocated, unless one came in pieces.
+    carry: Vec<u8>,
+    /// Bytes for the socket, from `sent` on.
+    out: Vec<u8>,
+    sent: usize,
+    open: bool,
+    peer_closed: bool,
+}
+
+impl Session {
+    /// A session whose first flight waits in [`Session::unsent`].
+    ///
+    /// # Errors
+    /// In one sentence.
+    pub fn new(client: &Client) -> Result<Self, String> {
+        let connection = UnbufferedClientConnection::new(client.config.clone(), client.name.clone())
+            .map_err(|e| explain(&e))?;
+        let mut session = Session {
+            connection,
+            carry: Vec::new(),
+            out: Vec::new(),
+            sent: 0,
+            open: false,
+            peer_closed: false,
+        };
+        session.receive(&mut [], |_| {})?;
+        Ok(session)
+    }
+
+    /// Whether the handshake is over.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether the peer said that nothing follows.
+    pub fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// What the two sides agreed on; `None` before the handshake is over.
+    pub fn agreed(&self) -> Option<Agreed> {
+        let version = self.connection.protocol_version()?;
+        let suite = self.connection.negotiated_cipher_suite()?.suite();
+        Some(Agreed { version, suite })
+    }
+
+    /// Bytes that are to be written to the socket.
+    pub fn unsent(&self) -> &[u8] {
+        &self.out[self.sent..]
+    }
+
+    /// Notes that the first `written` bytes of [`Session::unsent`] were written.
+    pub fn wrote(&mut self, written: usize) {
+        self.sent += written;
+        if self.sent == self.out.len() {
+            self.sent = 0;
+            self.out.clear();
+            if self.out.capacity() > KEPT_BYTES {
+                self.out = Vec::new();
+            }
+        }
+    }
+
+    /// Encrypts as much of `plain` as fits one record; returns how much that was.
+    ///
+    /// # Errors
+    /// The session is over, in one sentence.
+    pub fn send(&mut self, plain: &[u8]) -> Result<usize, String> {
+        let plain = &plain[..plain.len().min(RECORD_BYTES)];
+        let mut room = plain.len() + RECORD_EXTRA_BYTES;
+        loop {
+            // rustls keeps places in the incomplete record, so that it must see that again.
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut self.carry);
+            let mut taken = None;
+            match state.map_err(|e| explain(&e))? {
+                ConnectionState::WriteTraffic(mut traffic) => {
+                    let begin = self.out.len();
+                    self.out.resize(begin + room, 0);
+                    let encrypted = traffic.encrypt(plain, &mut self.out[begin..]);
+                    self.out.truncate(begin + *encrypted.as_ref().unwrap_or(&0));
+                    match encrypted {
+                        Ok(_) => taken = Some(plain.len()),
+                        Err(EncryptError::InsufficientSize(e)) => room = e.required_size,
+                        Err(e) => return Err(format!("TLS: {e}")),
+                    }
+                }
+                // An answer to the peer, such as to its wish for new keys, goes first.
+                ConnectionState::EncodeTlsData(mut data) => {
+                    encode(&mut self.out, |room| data.encode(room)).map_err(|e| explain(&e))?;
+                }
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                _ => return Err("TLS: the session is not open".into()),
+            }
+            self.carry.drain(..discard);
+            if let Some(taken) = taken {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Takes what one read brought and hands what it decrypts to, record by record, to `on_plain`.
+    ///
+    /// # Errors
+    /// The session is over, in one sentence; an alert for the peer may wait in
+    /// [`Session::unsent`].
+    pub fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        mut on_plain: impl FnMut(&[u8]),
+    ) -> Result<(), String> {
+        let result = if self.carry.is_empty() {
+            let result = self.process(bytes, &mut on_plain);
+            if let Ok(used) = result {
+                self.carry.extend_from_slice(&bytes[used..]);
+            }
+            result
+        } else {
+            let mut carry = std::mem::take(&mut self.carry);
+            carry.extend_from_slice(bytes);
+            let result = self.process(&mut carry, &mut on_plain);
+            carry.drain(..*result.as_ref().unwrap_or(&0));
+            if !carry.is_empty() || carry.capacity() <= KEPT_BYTES {
+                self.carry = carry;
+            }
+            result
+        };
+        result.map(|_| ()).map_err(|e| {
+            self.encode_alert();
+            explain(&e)
+        })
+    }
+
+    /// Runs rustls over whole records; returns how many bytes it is done with.
+    fn process(
+        &mut self,
+        bytes: &mut [u8],
+        on_plain: &mut impl FnMut(&[u8]),
+    ) -> Result<usize, rustls::Error> {
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { mut discard, state } =
+                self.connection.process_tls_records(&mut bytes[used..]);
+            let more = match state? {
+                ConnectionState::ReadTraffic(mut traffic) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        if !record.payload.is_empty() {
+                            on_plain(record.payload);
+                        }
+                    }
+                    true
+                }
+                ConnectionState::EncodeTlsData(mut data) => {
+                    encode(&mut self.out, |room| data.encode(room))?;
+                    true
+                }
+                ConnectionState::TransmitTlsData(data) => {
+                    // What was encoded stands in `out`, which goes out before anything else.
+                    data.done();
+                    true
+                }
+                ConnectionState::PeerClosed => {
+                    self.peer_closed = true;
+                    true
+                }
+                ConnectionState::WriteTraffic(_) => {
+                    self.open = true;
+                    false
+                }
+                ConnectionState::BlockedHandshake | ConnectionState::Closed => false,
+                _ => return Err(rustls::Error::General("a state that clients do not have".into())),
+            };
+            used += discard;
+            if !more {
+                return Ok(used);
+            }
+        }
+    }
+
+    /// Says to the peer why the session is over, where rustls has something to say.
+    fn encode_alert(&mut self) {
+        // Without this look rustls would go on to the buffer, of which nothing is left.
+        if self.connection.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(mut data)) =
+                self.connection.process_tls_records(&mut []).state
+        {
+            let _ = encode(&mut self.out, |room| data.encode(room));
+        }
+    }
+
+    /// Says to the peer that nothing follows.
+    pub fn close(&mut self) {
+        let state = self.connection.process_tls_records(&mut self.carry).state;
+        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
+            let begin = self.out.len();
+            self.out.resize(begin + RECORD_EXTRA_BYTES, 0);
+            let length = traffic.queue_close_notify(&mut self.out[begin..]).unwrap_or(0);
+            self.out.truncate(begin + length);
+        }
+    }
+}
+
+/// Lets rustls append to `out`, whose room it names by refusing once.
+fn encode(
+    out: &mut Vec<u8>,
+    mut into: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) -> Result<(), rustls::Error> {
+    let begin = out.len();
+    let mut room = RECORD_EXTRA_BYTES;
+    loop {
+        out.resize(begin + room, 0);
+        match into(&mut out[begin..]) {
+            Ok(length) => {
+                out.truncate(begin + length);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(e)) => room = e.required_size,
+            Err(e) => return Err(rustls::Error::General(e.to_string())),
+        }
+    }
+}
+
+/// What every message begins with that comes from TLS itself and not from the socket.
+pub const PREFIX: &str = "TLS: ";
+
+/// A TLS error for people: what is wrong, mostly with the certificate, and the way out.
+fn explain(error: &rustls::Error) -> String {
+    let what = match error {
+        rustls::Error::InvalidCertificate(bad) => certificate(bad),
+        rustls::Error::InvalidMessage(_) => {
+            format!("{error}: does the target speak plain http?")
+        }
+        other => other.to_string(),
+    };
+    format!("{PREFIX}{what}")
+}
+
+fn certificate(bad: &CertificateError) -> String {
+    use CertificateError as Bad;
+    match bad {
+        Bad::Expired => "the target's certificate has expired".into(),
+        Bad::ExpiredContext { not_after, .. } => {
+            format!("the target's certificate expired on {}", date(not_after))
+        }
+        Bad::NotValidYet => "the target's certificate is not valid yet".into(),
+        Bad::NotValidYetContext { not_before, .. } => {
+            format!("the target's certificate is valid only from {}", date(not_before))
+        }
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => named(bad),
+        Bad::UnknownIssuer => "no trusted authority signed the target's certificate; name its \
+                               authority with `ca_file` (--ca-file)"
+            .into(),
+        // An authority of the same name is trusted, but it is another one.
+        Bad::BadSignature => other_authority(),
+        other => match format!("{other:?}") {
+            text if text.contains("UnsupportedSignatureAlgorithm") => other_authority(),
+            text if text.contains("CaUsedAsEndEntity") => {
+                "the target shows an authority's own certificate (basicConstraints CA:TRUE), which \
+                 is no server's: make one with CA:FALSE, or use `insecure` (--insecure)"
+                    .into()
+            }
+            text => format!("the target's certificate is not valid: {text}"),
+        },
+    }
+}
+
+fn other_authority() -> String {
+    "the trusted authority of that name did not sign the target's certificate; name the right one \
+     with `ca_file` (--ca-file)"
+        .into()
+}
+
+fn named(bad: &CertificateError) -> String {
+    let CertificateError::NotValidForNameContext { expected, presented } = bad else {
+        return "the target's certificate is for another name".into();
+    };
+    let presented = if presented.is_empty() { "no name".into() } else { presented.join(", ") };
+    format!(
+        "the target's certificate is not for `{}` but for {presented}",
+        expected.to_str()
+    )
+}
+
+fn date(at: &UnixTime) -> String {
+    let stamp = i64::try_from(at.as_secs()).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    stamp.map_or_else(|| format!("second {} of Unix time", at.as_secs()), |s| s.to_string())
+}

@@ -1,0 +1,125 @@
+//! Where load goes, resolved: an address or a path, and how TLS is spoken there.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What stands before the path of a Unix socket.
+const UNIX: &str = "unix:";
+
+/// The far end of a lane's connection; written as `127.0.0.1:8080` or `unix:/path`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Endpoint {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix-domain stream socket.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// The TCP address, if it is one.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Endpoint::Tcp(address) => Some(*address),
+            Endpoint::Unix(_) => None,
+        }
+    }
+
+    /// Whether connections stay on this machine.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Endpoint::Tcp(address) => address.ip().is_loopback(),
+            Endpoint::Unix(_) => true,
+        }
+    }
+
+    /// Whether it lies in 127.0.0.0/8, where each worker can connect from many addresses.
+    pub fn is_loopback_v4(&self) -> bool {
+        matches!(self, Endpoint::Tcp(SocketAddr::V4(address)) if address.ip().is_loopback())
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Endpoint::Tcp(address)
+    }
+}
+
+impl From<([u8; 4], u16)> for Endpoint {
+    fn from(address: ([u8; 4], u16)) -> Self {
+        Endpoint::Tcp(address.into())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => address.fmt(f),
+            Endpoint::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix(UNIX) {
+            Some("") => Err("a Unix socket needs a path: write unix:/path".into()),
+            Some(path) => Ok(Endpoint::Unix(path.into())),
+            None => text.parse().map(Endpoint::Tcp).map_err(|_| {
+                format!("`{text}` is not an address: write an IP address and a port, or unix:/path")
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> String {
+        endpoint.to_string()
+    }
+}
+
+/// How a worker speaks TLS with its target: the same for every engine, codec and socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsPlan {
+    /// The name that the certificate must be valid for, or an IP address.
+    pub server_name: String,
+    /// Certificate authorities to trust, in PEM; `None` trusts the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// Accept any certificate.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_one_string() {
+        for text in ["127.0.0.1:80", "[::1]:443", "unix:/run/a b.sock", "unix:relative"] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), text);
+            let json = serde_json::to_string(&endpoint).unwrap();
+            assert_eq!(json, format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<Endpoint>(&json).unwrap(), endpoint);
+        }
+        for text in ["", "unix:", "localhost", "localhost:80", "127.0.0.1"] {
+            assert!(text.parse::<Endpoint>().is_err(), "{text}");
+        }
+    }
+}
