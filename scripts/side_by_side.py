@@ -8,9 +8,13 @@ client: the command and every child that it waited for, driver and worker togeth
 The floor (scripts/floor.rs) writes a prebuilt request, reads, and counts: no parser, no clock, no
 histogram. "above floor" is what a client spends beyond that.
 
+With --tls the same goes over https, every client with TLS 1.3 and AES-256-GCM, the only suite that
+nginx is given; the certificate is made for the run. The floor speaks no TLS and stays out.
+
 Usage: scripts/side_by_side.py [--duel PATH] [--floor PATH] [-c 64,1000,10000] [-d SECONDS]
-                               [--rounds N] [--engines a,b] [--codecs a,b] [--json FILE]
+                               [--rounds N] [--engines a,b] [--codecs a,b] [--tls] [--json FILE]
 Needs: nginx (Debian: nginx-light). wrk, h2load, oha and hey take part where they are installed.
+--tls needs openssl, the command.
 Build first: cargo build --release --example floor --bin duel
 """
 
@@ -43,11 +47,29 @@ http {{
   keepalive_requests 1000000000;
   keepalive_timeout 3600s;
   server {{
-    listen 127.0.0.1:{port} backlog=65535;
+    listen 127.0.0.1:{port}{ssl} backlog=65535;
+    {certificate}
     location / {{ return 200 "hello, duel\\n"; }}
   }}
 }}
 """
+
+
+CERTIFICATE = """ssl_certificate cert.pem;
+    ssl_certificate_key key.pem;
+    ssl_protocols TLSv1.3;
+    ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;"""
+
+
+def make_certificate(folder):
+    """A key and a certificate for 127.0.0.1 that is its own authority."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem", "-days", "2",
+         "-subj", "/CN=side by side", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-addext", "basicConstraints=critical,CA:FALSE"],
+        check=True, stderr=subprocess.DEVNULL,
+    )
 
 
 def free_port():
@@ -59,11 +81,17 @@ def free_port():
 class Nginx:
     """One worker that answers from memory, on its own CPU."""
 
+    def __init__(self, tls):
+        self.tls = tls
+
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="side-by-side-")
         self.port = free_port()
         config = pathlib.Path(self.dir) / "nginx.conf"
-        config.write_text(NGINX.format(port=self.port))
+        ssl, certificate = (" ssl", CERTIFICATE) if self.tls else ("", "")
+        if self.tls:
+            make_certificate(self.dir)
+        config.write_text(NGINX.format(port=self.port, ssl=ssl, certificate=certificate))
         command = ["taskset", "-c", str(SERVER_CPU), "nginx", "-p", self.dir, "-c", str(config)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         for _ in range(100):
@@ -95,9 +123,11 @@ def by_record(text):
     return sum(record["ledger"]["completed"] for record in records)
 
 
-def clients(arguments, url):
+def clients(arguments, url, authority):
     """Name -> (command for a number of connections, requests that its output tells)."""
     d = arguments.seconds
+    trust = ["--ca-file", authority] if authority else []
+    insecure = ["--insecure"] if authority else []
     others = {
         "wrk": (lambda c: ["wrk", "-t1", f"-c{c}", f"-d{d}s", url], r"(\d+) requests in"),
         "h2load": (
@@ -105,13 +135,15 @@ def clients(arguments, url):
             r"requests: (\d+) total",
         ),
         "oha": (
-            lambda c: ["oha", "--no-tui", "-w", "-c", str(c), "-z", f"{d}s", url],
+            lambda c: ["oha", "--no-tui", "-w", *insecure, "-c", str(c), "-z", f"{d}s", url],
             r"\[200\]\s+(\d+)",
         ),
         "hey": (lambda c: ["hey", "-c", str(c), "-z", f"{d}s", url], r"\[200\]\s+(\d+)"),
     }
     found = {}
-    if os.access(arguments.floor, os.X_OK):
+    if authority:
+        pass
+    elif os.access(arguments.floor, os.X_OK):
         command = lambda c: [arguments.floor, url, "-c", str(c), "-d", str(d)]
         found["floor"] = (command, by_pattern(r"^(\d+) requests"))
     else:
@@ -123,7 +155,7 @@ def clients(arguments, url):
         for codec in arguments.codecs.split(","):
             command = lambda c, e=engine, k=codec: [
                 arguments.duel, "try", url, "-c", str(c), "-d", f"{d}s",
-                "--engines", e, "--codecs", k, "--json",
+                "--engines", e, "--codecs", k, "--json", *trust,
             ]
             found[f"duel {engine} {codec}"] = (command, by_record)
     return found
@@ -196,6 +228,7 @@ def main():
     parser.add_argument("--codecs", default="lean,hyper")
     parser.add_argument("--most-threads", type=int, default=1000,
                         help="connections beyond which a thread for each is left out")
+    parser.add_argument("--tls", action="store_true", help="over https")
     parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()
     if not os.access(arguments.duel, os.X_OK):
@@ -205,8 +238,10 @@ def main():
     if (os.cpu_count() or 1) < 2:
         raise SystemExit("two CPUs are needed: one for the server and one for the client")
     result = {}
-    with Nginx() as nginx:
-        every = clients(arguments, f"http://127.0.0.1:{nginx.port}/")
+    with Nginx(arguments.tls) as nginx:
+        scheme = "https" if arguments.tls else "http"
+        authority = f"{nginx.dir}/cert.pem" if arguments.tls else None
+        every = clients(arguments, f"{scheme}://127.0.0.1:{nginx.port}/", authority)
         print(f"median of {arguments.rounds} rounds of {arguments.seconds} s; "
               f"load average {os.getloadavg()[0]:.1f} at the start")
         for connections in map(int, arguments.connections.split(",")):

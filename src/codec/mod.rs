@@ -104,18 +104,31 @@ impl BlockingConn {
         timeout: Duration,
         tls: Option<&tls::Client>,
     ) -> Result<Connected<Self>, Failure> {
+        if let Some(client) = tls {
+            return Self::connect_tls(codec, route, timeout, client);
+        }
         let timeout_ns = timeout.as_nanos() as u64;
-        let deadline = tls.map(|_| now_ns() + timeout_ns);
         let stream = route.connect_blocking(timeout).map_err(|e| connect_failure(route, e))?;
-        let (Some(client), Some(deadline)) = (tls, deadline) else {
-            let connection = match codec {
-                Codec::Hyper => {
-                    BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?))
-                }
-                Codec::Lean => BlockingConn::Lean(lean::Blocking::new(stream, timeout_ns)),
-            };
-            return Ok(Connected { connection, handshake: None });
+        let connection = match codec {
+            Codec::Hyper => {
+                BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?))
+            }
+            Codec::Lean => BlockingConn::Lean(lean::Blocking::new(stream, timeout_ns)),
         };
+        Ok(Connected { connection, handshake: None })
+    }
+
+    /// Out of line, so that a plain lane's stack is not touched as deep.
+    #[inline(never)]
+    fn connect_tls(
+        codec: Codec,
+        route: &Route<'_>,
+        timeout: Duration,
+        client: &tls::Client,
+    ) -> Result<Connected<Self>, Failure> {
+        let timeout_ns = timeout.as_nanos() as u64;
+        let deadline = now_ns() + timeout_ns;
+        let stream = route.connect_blocking(timeout).map_err(|e| connect_failure(route, e))?;
         let begun = now_ns();
         let mut socket = BlockingSocket::new(stream, timeout_ns);
         let session = lean::tls::handshake_blocking(client, &mut socket, deadline)
@@ -187,14 +200,23 @@ impl AsyncConn {
         route: Route<'_>,
         tls: Option<&tls::Client>,
     ) -> Result<Connected<Self>, Failure> {
-        let mut stream = route.connect_async().await.map_err(|e| connect_failure(&route, e))?;
-        let Some(client) = tls else {
-            let connection = match codec {
-                Codec::Hyper => AsyncConn::Hyper(Box::new(hyper::Async::new(stream).await?)),
-                Codec::Lean => AsyncConn::Lean(lean::Async::new(stream)),
-            };
-            return Ok(Connected { connection, handshake: None });
+        if let Some(client) = tls {
+            return Box::pin(Self::connect_tls(codec, route, client)).await;
+        }
+        let stream = route.connect_async().await.map_err(|e| connect_failure(&route, e))?;
+        let connection = match codec {
+            Codec::Hyper => AsyncConn::Hyper(Box::new(hyper::Async::new(stream).await?)),
+            Codec::Lean => AsyncConn::Lean(lean::Async::new(stream)),
         };
+        Ok(Connected { connection, handshake: None })
+    }
+
+    async fn connect_tls(
+        codec: Codec,
+        route: Route<'_>,
+        client: &tls::Client,
+    ) -> Result<Connected<Self>, Failure> {
+        let mut stream = route.connect_async().await.map_err(|e| connect_failure(&route, e))?;
         let begun = now_ns();
         let session = lean::tls::handshake_async(client, &mut stream)
             .await

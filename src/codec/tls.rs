@@ -177,8 +177,9 @@ impl Session {
     /// # Errors
     /// In one sentence.
     pub fn new(client: &Client) -> Result<Self, String> {
-        let connection = UnbufferedClientConnection::new(client.config.clone(), client.name.clone())
-            .map_err(|e| explain(&e))?;
+        let connection =
+            UnbufferedClientConnection::new(client.config.clone(), client.name.clone())
+                .map_err(|e| explain(&e))?;
         let mut session = Session {
             connection,
             carry: Vec::new(),
@@ -441,10 +442,7 @@ fn named(bad: &CertificateError) -> String {
         return "the target's certificate is for another name".into();
     };
     let presented = if presented.is_empty() { "no name".into() } else { presented.join(", ") };
-    format!(
-        "the target's certificate is not for `{}` but for {presented}",
-        expected.to_str()
-    )
+    format!("the target's certificate is not for `{}` but for {presented}", expected.to_str())
 }
 
 fn date(at: &UnixTime) -> String {

@@ -11,9 +11,11 @@
 //! | `target.service_time`, `servers`, `processes`, `body` | `0`, `0` (no limit), `1`, `1KiB` |
 //! | `plan.arrivals`, `duration`, `warmup`, `timeout`, `seed` | `closed`, `10s`, `0`, `5s`, `1` |
 //! | `plan.pacer`, `expect_status` | `precise`, 200 to 399 |
+//! | `target.unix_socket`, `ca_file`, `insecure` | none, the system's authorities, `false` |
+//! | `plan.keep_alive` | `true` |
 //! | `plan.request` | one `GET /`, or the path of `target.url` |
 //! | `sweep.engines`, `codecs`, `lanes`, `processes`, `cpus` | all, `hyper`, `64`, `1`, `1` |
-//! | `sweep.stack_sizes`, `rayon_threads` | `64KiB`, `lanes` |
+//! | `sweep.stack_sizes`, `rayon_threads` | `64KiB` (`128KiB` for https), `lanes` |
 //! | `sweep.trials`, `baseline` | `10`, `threads` or else the first engine |
 //!
 //! Ten seconds of window is also wrk's default; a timeout of five is far above what a loopback

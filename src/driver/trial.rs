@@ -143,9 +143,9 @@ impl Context<'_> {
             (crate::plan::sweep::Target::Embedded(t), _) => {
                 TargetKind::Embedded { processes: t.processes }
             }
-            (_, external) => TargetKind::External {
-                loopback: external.iter().all(|e| e.endpoint.is_local()),
-            },
+            (_, external) => {
+                TargetKind::External { loopback: external.iter().all(|e| e.endpoint.is_local()) }
+            }
         }
     }
 }
@@ -176,9 +176,7 @@ impl<'c> Running<'c> {
     ) -> Result<Self, String> {
         context.limits.check(cell, context.target_kind()).map_err(|hit| hit.to_string())?;
         let endpoint = context.external.as_ref().map(|e| &e.endpoint);
-        if let Some(ports) =
-            context.limits.ports(&context.sweep.trial_plan(cell), cell, endpoint)
-        {
+        if let Some(ports) = context.limits.ports(&context.sweep.trial_plan(cell), cell, endpoint) {
             ports.check()?;
         }
         let spec = context.sweep.embedded_target(cell);

@@ -298,8 +298,7 @@ fn session_tickets_end_no_idle_connection_of_an_open_loop() {
     let certificate = Certificate::good();
     let server = Server::start(&certificate, answer(OK));
     let plan = "arrivals = 'constant'\nrequests = 8";
-    let done =
-        sweep(server.address, &certificate, plan, "lanes = [2]\nrates = [400]").run();
+    let done = sweep(server.address, &certificate, plan, "lanes = [2]\nrates = [400]").run();
     assert_eq!(done.records.len(), 10, "{}", done.stderr);
     for r in &done.records {
         assert_eq!(r.ledger.completed, 8, "{}: {:?}", r.cell.id, r.error);

@@ -42,7 +42,8 @@ impl Answering {
             Some(Err(_)) => {}
         });
         if let Err(e) = received {
-            let kind = if incoming.parser.is_in_body() { ErrorKind::Body } else { ErrorKind::Protocol };
+            let kind =
+                if incoming.parser.is_in_body() { ErrorKind::Body } else { ErrorKind::Protocol };
             *result = Some(Err(Failure::new(kind, e)));
         } else if tls.peer_closed() {
             match result {
@@ -114,7 +115,8 @@ impl Blocking {
     }
 
     /// Whether an idle connection can still take a request: what has come, such as a session
-    /// ticket, is no plaintext and no end.
+    /// ticket, is no plaintext and no end. Out of line, as [`Blocking::exchange`].
+    #[inline(never)]
     pub fn ready(&mut self) -> bool {
         loop {
             let mut plain = false;
@@ -142,10 +144,12 @@ impl Blocking {
         Ok(())
     }
 
-    /// Sends one request and reads its response until `deadline` on CLOCK_MONOTONIC.
+    /// Sends one request and reads its response until `deadline` on CLOCK_MONOTONIC. Out of line,
+    /// so that its buffer is no part of a plain lane's stack.
     ///
     /// # Errors
     /// See [`Failure`]; the connection is then of no further use.
+    #[inline(never)]
     pub fn exchange(&mut self, request: &Rendered, deadline: u64) -> Result<Reply, Failure> {
         let mut rest = &request.bytes[..];
         while !rest.is_empty() {
@@ -301,6 +305,8 @@ impl Async {
         .await
     }
 
+    /// Out of line, as in [`Blocking`].
+    #[inline(never)]
     fn poll_response(
         &mut self,
         cx: &mut Context<'_>,

@@ -25,7 +25,8 @@ fn server(service_ns: u64) -> (Server, TcpStream) {
 
 fn connect(server: &mut Server) -> TcpStream {
     let before = server.connections.len();
-    let client = TcpStream::connect(server.address().expect("an address").tcp().expect("TCP")).expect("a connection");
+    let client = TcpStream::connect(server.address().expect("an address").tcp().expect("TCP"))
+        .expect("a connection");
     turn_until(server, "the connection is accepted", |s| s.connections.len() > before);
     client
 }
@@ -101,7 +102,8 @@ fn pipelined_requests_wait_their_turn_without_spinning() {
 fn descriptors_that_run_out_pause_accepting_until_one_is_free() {
     let (mut server, client) = server(0);
     server.stop_accepting().expect("one connection is open, so that waiting for a close helps");
-    let mut next = TcpStream::connect(server.address().expect("an address").tcp().expect("TCP")).expect("backlog");
+    let mut next = TcpStream::connect(server.address().expect("an address").tcp().expect("TCP"))
+        .expect("backlog");
     next.write_all(GET).expect("written");
     drop(client);
     turn_until(&mut server, "the client in the backlog is served", |s| s.report.answered == 1);
