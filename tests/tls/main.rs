@@ -43,7 +43,7 @@ fn connections(r: &TrialRecord) -> u64 {
 
 #[test]
 fn nginx_over_tls_answers_every_engine_and_codec_from_two_processes() {
-    let Some(nginx) = Nginx::start("") else { return };
+    let Some(nginx) = Nginx::start("ssl_protocols TLSv1.3;") else { return };
     let plan = "requests = 100\n[[plan.request]]\npath = '/big'\n[[plan.request]]\npath = '/page'";
     let axes = "lanes = [3]\nprocesses = [2]";
     let done = sweep(nginx.address, &nginx.certificate, plan, axes).run();
