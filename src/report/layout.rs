@@ -1,6 +1,6 @@
 //! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
 
-use super::summary::{Comparison, FailedGate, Figures, Group, Row};
+use super::summary::{Comparison, FailedGate, Figures, Group, Percentiles, Row};
 use crate::results::stats::hdr::Percentile;
 use crate::results::stats::{MIN_FOR_INTERVAL, Verdict};
 use crate::units::{Ratio, format_bytes, format_count, format_ns, format_rate, size_literal};
@@ -196,6 +196,7 @@ pub fn notes(group: &Group) -> Vec<String> {
             notes.push(format!("{name}: {}", gate_note(gate, failed, row.tally.blocks)));
         }
         notes.extend(lost(row).map(|text| format!("{name}: {text}")));
+        notes.extend(connections(row).map(|text| format!("{name}: {text}")));
         notes.extend(lanes_ran_out(row).map(|text| format!("{name}: {text}")));
     }
     if group.rows.iter().any(|r| !r.ranked && r.figures.is_some()) {
@@ -238,6 +239,24 @@ fn lost(row: &Row) -> Option<String> {
             .collect();
     (!parts.is_empty())
         .then(|| format!("of {} requests, {}", format_count(ledger.planned), parts.join(", ")))
+}
+
+/// Connects, where there are about as many as requests, and TLS handshakes: neither is service time.
+fn connections(row: &Row) -> Option<String> {
+    let figures = row.figures.as_ref()?;
+    let (connect, handshake) = (&figures.connect, &figures.handshake);
+    let often = figures.reconnects > figures.ledger.planned / 2;
+    if handshake.count == 0 && !often {
+        return None;
+    }
+    let times = |p: &Percentiles| format!("p50 {}, p99 {}", percentile(p.p50), percentile(p.p99));
+    let tls = match &figures.tls {
+        Some(agreed) if handshake.count > 0 => {
+            format!("; handshake {} ({})", times(handshake), clean(agreed))
+        }
+        _ => String::new(),
+    };
+    Some(format!("{} connections: connect {}{tls}", format_count(connect.count), times(connect)))
 }
 
 /// In an open loop, requests that waited for a lane measure too few lanes, not the target.

@@ -28,6 +28,14 @@ pub struct Figures {
     pub pacer_delay: Percentiles,
     /// Lane wait; open loops.
     pub lane_wait: Percentiles,
+    /// Time to connect.
+    pub connect: Percentiles,
+    /// Time of TLS handshakes; none for plain targets.
+    pub handshake: Percentiles,
+    /// What the first of them agreed on.
+    pub tls: Option<String>,
+    /// Sum of the connections made after set-up.
+    pub reconnects: u64,
     /// The shortest time after which a request was given up: percentiles of service and response
     /// time from here up are lower bounds. `None` if none was given up.
     pub gave_up_ns: Option<u64>,
@@ -117,6 +125,8 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
     let start_delay = merged("start_delay_ns", |t| t.start_delay_ns.as_ref());
     let pacer_delay = merged("pacer_delay_ns", |t| t.pacer_delay_ns.as_ref());
     let lane_wait = merged("lane_wait_ns", |t| t.lane_wait_ns.as_ref());
+    let connect = merged("connect_ns", |t| t.connect_ns.as_ref());
+    let handshake = merged("handshake_ns", |t| t.handshake_ns.as_ref());
 
     let middle = |value: &dyn Fn(&TrialRecord) -> Option<f64>| {
         median(&trials.iter().filter_map(|t| value(t)).collect::<Vec<f64>>())
@@ -145,6 +155,10 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
         start_delay: Percentiles::of(start_delay.as_ref(), None),
         pacer_delay: Percentiles::of(pacer_delay.as_ref(), None),
         lane_wait: Percentiles::of(lane_wait.as_ref(), None),
+        connect: Percentiles::of(connect.as_ref(), None),
+        handshake: Percentiles::of(handshake.as_ref(), None),
+        tls: trials.iter().find_map(|t| t.tls.clone()),
+        reconnects: trials.iter().map(|t| t.reconnects).sum(),
         gave_up_ns,
         cpu_per_request_ns: middle(&cpu_per_request_ns),
         cpu_per_second_ns: a_second(|t| t.cpu.total_ns),
