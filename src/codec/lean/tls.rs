@@ -17,6 +17,9 @@ use crate::codec::{Failure, Reply};
 use crate::plan::request::Rendered;
 use crate::record::ErrorKind;
 
+/// A read of a handshake: a server's flight is one to four KiB, mostly certificates.
+const HANDSHAKE_READ_BYTES: usize = 4 * 1024;
+
 /// A response on its way in, decrypted.
 struct Answering {
     incoming: Incoming,
@@ -82,7 +85,7 @@ pub fn handshake_blocking(
     socket.begin_late(deadline);
     let mut tls = Session::new(client).map_err(failed)?;
     // Not on the stack, which may be a small one and is deep in use below.
-    let mut buffer = vec![MaybeUninit::uninit(); READ_BYTES];
+    let mut buffer = vec![MaybeUninit::uninit(); HANDSHAKE_READ_BYTES];
     loop {
         while !tls.unsent().is_empty() {
             let written = socket.write(tls.unsent(), deadline).map_err(broke)?;
@@ -220,7 +223,7 @@ pub async fn handshake_async(
     let failed = |e: String| Failure::new(ErrorKind::Connect, e);
     let broke = |e: std::io::Error| failed(format!("the TLS handshake broke: {e}"));
     let mut tls = Session::new(client).map_err(failed)?;
-    let mut buffer = vec![MaybeUninit::uninit(); READ_BYTES];
+    let mut buffer = vec![MaybeUninit::uninit(); HANDSHAKE_READ_BYTES];
     loop {
         poll_fn(|cx| poll_flush(&mut tls, stream, cx)).await.map_err(broke)?;
         if tls.is_open() {
