@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::exit;
 use super::progress::{Progress, Signals};
-use crate::driver::limits::Limits;
+use crate::driver::limits::{Limits, Ports};
 use crate::driver::timeline::Timeline;
 use crate::driver::trial::Context;
 use crate::driver::{cpus, host, target};
@@ -84,6 +84,12 @@ impl<'s> Session<'s> {
             eprintln!("duel: load goes to {}", external.describe());
         }
         let cells = sweep.cells();
+        let to = self.context.external.as_ref().map(|e| &e.endpoint);
+        let limits = &self.context.limits;
+        let ports = |cell: &Cell| limits.ports(&sweep.trial_plan(cell), cell, to);
+        if let Some(ports) = cells.iter().filter_map(ports).find(Ports::may_run_out) {
+            eprintln!("duel: keep_alive = false may run out of ports: {ports}");
+        }
         let done: HashSet<_> = self.records.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
         let order: Vec<_> = sweep
             .order(cells.len())
