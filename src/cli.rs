@@ -43,6 +43,8 @@ pub enum Command {
     Compare(Compare),
     /// From a run to hosts: lanes, memory, CPU and what binds first
     Capacity(Capacity),
+    /// Add the shards of one run together, losslessly, into a fresh run directory
+    Merge(Merge),
     /// Run the embedded target alone
     Target(Target),
     /// Name every limit of this machine that lanes can meet, and which binds first
@@ -76,6 +78,31 @@ pub struct Run {
     /// Go on where the run directory given with --out stopped
     #[arg(long, requires = "out")]
     pub resume: bool,
+    /// Run part k of n: requests k, k+n, k+2n, …; auto takes both from Slurm, Kubernetes or Open MPI
+    #[arg(long, value_name = "K/N")]
+    pub shard: Option<String>,
+    /// Where the shards of a run meet, so that every trial starts at one instant: a fresh directory
+    /// that all of them see
+    #[arg(long, value_name = "DIR", conflicts_with = "start_at")]
+    pub rendezvous: Option<PathBuf>,
+    /// How long a shard waits for the others at each step [default: 2m]
+    #[arg(long, value_name = "TIME", requires = "rendezvous")]
+    pub rendezvous_wait: Option<String>,
+    /// From the agreement to the start: as long as a file may take to be seen by all [default: 250ms]
+    #[arg(long, value_name = "TIME", requires = "rendezvous")]
+    pub start_lead: Option<String>,
+    /// Start the first trial then: RFC 3339, or seconds since 1970
+    #[arg(long, value_name = "T")]
+    pub start_at: Option<String>,
+    /// From one trial's start to the next [default: warm-up + window + timeout + 5s]
+    #[arg(long, value_name = "TIME", requires = "start_at")]
+    pub start_every: Option<String>,
+    /// Serve Prometheus metrics while the sweep runs: a port of the loopback, or IP:PORT
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
+    /// Divide a closed loop by duration among shards, although together they send what they manage
+    #[arg(long)]
+    pub force: bool,
     /// Allow load to this non-loopback address
     #[arg(long, value_name = "HOST:PORT")]
     pub allow: Vec<String>,
@@ -155,6 +182,9 @@ pub struct Try {
     /// Print one TrialRecord a line instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Serve Prometheus metrics while it runs: a port of the loopback, or IP:PORT
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
     /// Keep a run directory
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -239,6 +269,17 @@ pub struct Compare {
     /// The run directory that is judged
     #[arg(value_name = "DIR B")]
     pub b: PathBuf,
+}
+
+/// `duel merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// The run directories of all shards, in any order
+    #[arg(required = true, value_name = "DIR")]
+    pub dirs: Vec<PathBuf>,
+    /// Run directory to make; must be empty or not exist
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// `duel target`.

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Report(args) => cmd::report::run(&args),
         Command::Compare(args) => cmd::compare::run(&args),
         Command::Capacity(args) => cmd::capacity::run(&args),
+        Command::Merge(args) => cmd::merge::run(&args),
         Command::Target(args) => cmd::target::run(&args),
         Command::Limits(args) => cmd::limits::run(&args),
         Command::Worker => cmd::worker::run(),

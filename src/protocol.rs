@@ -155,6 +155,9 @@ pub struct Outcome {
     pub window_start_ns: u64,
     /// See `window_start_ns`.
     pub window_end_ns: u64,
+    /// When the lanes were let go, on CLOCK_MONOTONIC.
+    #[serde(default)]
+    pub started_at_ns: u64,
     /// Requests that completed inside the window.
     pub completed_in_window: u64,
     /// Requests whose actual start fell inside the window, of those of the measured phase.

@@ -30,6 +30,8 @@ fn plan(cells: Vec<Cell>) -> PlanJson {
         limits: serde_json::json!({"nofile_hard": 20_000}),
         versions: Versions::default(),
         command_line: vec!["duel".into(), "run".into(), HOSTILE.into()],
+        shard: None,
+        merged: None,
     }
 }
 

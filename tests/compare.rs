@@ -26,6 +26,8 @@ fn run(at: &Path, blocks: u32, cost: f64, change: impl FnOnce(&mut PlanJson)) ->
         limits: serde_json::json!({}),
         versions: Versions::default(),
         command_line: Vec::new(),
+        shard: None,
+        merged: None,
     };
     change(&mut plan);
     let mut dir = RunDir::create(at, &plan).unwrap();

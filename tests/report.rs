@@ -40,6 +40,8 @@ fn markdown_of(name: &str, records: &[TrialRecord]) -> String {
         limits: serde_json::Value::Null,
         versions: Versions::default(),
         command_line: vec!["duel".into(), "run".into(), "@first <toml>".into()],
+        shard: None,
+        merged: None,
     };
     markdown::render(&plan, records, &groups_of(records))
 }

@@ -4,9 +4,11 @@ mod sample;
 
 use std::collections::BTreeSet;
 
+use duel::plan::shard::Shard;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::schema::TRIAL_RECORD;
 use duel::results::format::{MemorySplit, Status};
+use duel::results::format::{ShardSpread, ShardStart};
 use serde_json::{Value, json};
 
 fn schema() -> Value {
@@ -26,6 +28,9 @@ fn full() -> Value {
     record.flags.push("noisy".into());
     record.failed_ns = record.service_ns.clone();
     record.first_byte_ns = record.service_ns.clone();
+    record.shard = Some(Shard { index: 1, count: 2 });
+    record.shard_start = Some(ShardStart::default());
+    record.shard_spread = Some(ShardSpread::default());
     record.handshake_ns = record.service_ns.clone();
     record.tls = Some("TLSv1_3 TLS13_AES_256_GCM_SHA384".into());
     record.memory.split = Some(MemorySplit::default());

@@ -28,6 +28,8 @@ fn plan() -> PlanJson {
         limits: serde_json::json!({}),
         versions: Versions { duel: "0.1.0".into(), git_revision: None, binary_digest: "b1".into() },
         command_line: vec!["duel".into(), "run".into()],
+        shard: None,
+        merged: None,
     }
 }
 

@@ -3,10 +3,12 @@
 pub mod capacity;
 pub mod compare;
 pub mod limits;
+pub mod merge;
 pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod run;
+mod shard;
 pub mod sweep;
 pub mod target;
 pub mod r#try;
@@ -37,6 +39,11 @@ pub mod exit {
 fn usage(error: impl std::fmt::Display) -> ExitCode {
     eprintln!("duel: {error}");
     ExitCode::from(exit::USAGE)
+}
+
+/// Where `--metrics` says that a run is to be scraped.
+fn metrics_address(flag: Option<&str>) -> Result<Option<std::net::SocketAddr>, String> {
+    flag.map(crate::driver::metrics::parse_address).transpose()
 }
 
 /// Prints to standard output; a reader that left early is no error.

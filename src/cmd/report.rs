@@ -12,7 +12,7 @@ use crate::cli::Report;
 use crate::driver::timeline;
 use crate::plan::Engine;
 use crate::report::summary::{Group, summarise};
-use crate::report::{self, csv, hdr_files, html, markdown, schema, table};
+use crate::report::{self, csv, hdr_files, html, markdown, schema, shards, table};
 use crate::results::store::{self, Run, RunDir};
 
 /// Prints a run's table, its records, or the schema of a record.
@@ -42,6 +42,11 @@ pub fn run(args: &Report) -> ExitCode {
         if !args.quiet {
             super::print(&table::render(&run.plan.name, &groups, width(), colour));
         }
+        match shards::read(dir) {
+            Ok(Some(all)) if !args.quiet => super::print(&shards::text(&all)),
+            Ok(_) => {}
+            Err(error) => eprintln!("duel: {error:#}"),
+        }
         if let Err(error) = write_files(dir, &run, &groups) {
             eprintln!("duel: {error:#}");
             if args.quiet {
@@ -60,7 +65,12 @@ pub fn run(args: &Report) -> ExitCode {
 fn write_files(dir: &Path, run: &Run, groups: &[Group]) -> anyhow::Result<()> {
     let records = &run.records;
     let write = |file: &str, text: String| store::write_atomic(&dir.join(file), text.as_bytes());
-    write("report.md", markdown::render(&run.plan, records, groups))?;
+    let mut text = markdown::render(&run.plan, records, groups);
+    if let Some(all) = shards::read(dir)? {
+        write("shards.csv", shards::csv(&all))?;
+        text += &format!("\n## Shards\n\n```text{}```\n", shards::text(&all));
+    }
+    write("report.md", text)?;
     write("cells.csv", csv::render(groups))?;
     // A run whose driver was killed before its first look has none.
     let mut timeline = File::open(dir.join(timeline::FILE)).map(BufReader::new).ok();

@@ -13,7 +13,15 @@ pub fn run(args: &Run) -> ExitCode {
         Err(error) => return super::usage(error),
     };
     allow(&mut sweep, &args.allow);
+    let part = match super::shard::part(args, &mut sweep) {
+        Ok(part) => part,
+        Err(error) => return super::usage(error),
+    };
+    let metrics = match super::metrics_address(args.metrics.as_deref()) {
+        Ok(metrics) => metrics,
+        Err(error) => return super::usage(error),
+    };
     let dir =
         args.out.clone().unwrap_or_else(|| store::default_dir(&sweep.name, jiff::Timestamp::now()));
-    execute(&sweep, &Output { dir: Some(dir), resume: args.resume, json: false })
+    execute(&sweep, &Output { dir: Some(dir), resume: args.resume, json: false, metrics, part })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +10,11 @@ use anyhow::Context as _;
 
 use super::exit;
 use super::progress::{Progress, Signals};
+use super::shard::Part;
 use crate::driver::limits::{Limits, Ports};
+use crate::driver::metrics::{Metrics, RunFacts};
+use crate::driver::rendezvous::{Hello, Rendezvous};
+use crate::driver::start::{Clock, Start};
 use crate::driver::timeline::Timeline;
 use crate::driver::trial::Context;
 use crate::driver::{cpus, host, target};
@@ -18,7 +23,7 @@ use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target, Trial};
 use crate::record::usage::ProcessUse;
 use crate::report::summary::{NOISY, is_valid, summarise};
 use crate::results::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
-use crate::results::store::{self, PlanJson, RunDir, Versions};
+use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
 use crate::units::{format_count, format_ns};
 
 /// Where results go.
@@ -29,6 +34,10 @@ pub(super) struct Output {
     pub(super) resume: bool,
     /// One record a line on standard output, no table.
     pub(super) json: bool,
+    /// Where to serve metrics.
+    pub(super) metrics: Option<SocketAddr>,
+    /// What part of the sweep runs here, and when it starts.
+    pub(super) part: Part,
 }
 
 /// Adds `--allow` addresses to the config's.
@@ -67,14 +76,19 @@ impl<'s> Session<'s> {
             limits: Limits::read(),
             allowed_cpus: cpus::allowed().map_err(anyhow::Error::msg)?,
             external,
+            shard: output.part.shard,
+            start: Start::WhenReady,
+            metrics: None,
             timeline: None,
         };
+        let signals = Signals::catch().context("cannot handle signals")?;
+        context.start = start(output, &context, &signals)?;
         let (dir, records) = match &output.dir {
             None => (None, vec![]),
             Some(path) => open(path, output.resume, &context)?,
         };
+        context.metrics = output.metrics.map(|at| metrics(at, &context)).transpose()?;
         context.timeline = dir.as_ref().map(|d| Timeline::append_to(d.path())).transpose()?;
-        let signals = Signals::catch().context("cannot handle signals")?;
         Ok(Session { context, output, dir, records, signals })
     }
 
@@ -100,6 +114,10 @@ impl<'s> Session<'s> {
         let mut repeats = Repeats::new(sweep.noise_repeats, order.len());
         for block in order.chunk_by(|a, b| a.block == b.block) {
             let mut noisy = self.pass(&cells, block, &mut progress)?;
+            if let Some(why) = self.context.start.over() {
+                eprintln!("duel: {why}: without it no trial is whole, so the rest is left out");
+                break;
+            }
             // At the block's end, since the noise may have passed by then.
             for _ in 0..sweep.noise_repeats {
                 repeats.grant(&mut noisy);
@@ -121,7 +139,7 @@ impl<'s> Session<'s> {
     ) -> anyhow::Result<Vec<Trial>> {
         let mut noisy = vec![];
         for trial in trials {
-            if self.signals.exit_code().is_some() {
+            if self.signals.exit_code().is_some() || self.context.start.over().is_some() {
                 return Ok(vec![]);
             }
             let cell = &cells[trial.cell];
@@ -221,6 +239,52 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     crate::report::table::render(name, &groups, super::report::width(), colour)
 }
 
+/// Serves metrics from here on.
+fn metrics(address: SocketAddr, context: &Context) -> anyhow::Result<Metrics> {
+    let sweep = context.sweep;
+    let facts = RunFacts {
+        name: sweep.name.clone(),
+        plan_hash: context.plan_hash.clone(),
+        shard: context.shard.map_or(String::new(), |s| s.to_string()),
+        trials: sweep.cells().len() as u64 * u64::from(sweep.trials),
+    };
+    let metrics = Metrics::serve(address, facts)
+        .with_context(|| format!("--metrics: cannot listen on {address}"))?;
+    eprintln!("duel: metrics on http://{}/metrics", metrics.address());
+    Ok(metrics)
+}
+
+/// When trials start; shards meet here, before anything is written.
+fn start(output: &Output, context: &Context, signals: &Signals) -> anyhow::Result<Start> {
+    let part = &output.part;
+    let place = output.dir.as_deref().unwrap_or(Path::new("."));
+    if let Some((first_unix_ns, every_ns)) = part.slots {
+        let near = place.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("."));
+        // Without a stamp the offset is unknown, and said to be.
+        let clock = Clock::by_file_stamp(near).unwrap_or_default();
+        return Ok(Start::At { first_unix_ns, every_ns, clock });
+    }
+    let (Some(meeting), Some(shard)) = (&part.meeting, part.shard) else {
+        return Ok(Start::WhenReady);
+    };
+    // What would stop this shard later must not keep the others waiting.
+    if place.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(store::StoreError::NotEmpty { path: place.into() }.into());
+    }
+    let hello = Hello {
+        format_version: FORMAT_VERSION,
+        plan_hash: context.plan_hash.clone(),
+        binary_digest: context.binary_digest.clone(),
+        count: shard.count,
+        embedded_target: context.external.is_none(),
+        host: host::name(),
+        loopback: host::loopback(),
+    };
+    let stop = || signals.exit_code().is_some();
+    let rendezvous = Rendezvous::join(meeting, shard, &hello, &stop).map_err(anyhow::Error::msg)?;
+    Ok(Start::Together(rendezvous))
+}
+
 /// Makes the run directory, or opens the one to go on in.
 fn open(
     path: &Path,
@@ -272,6 +336,13 @@ fn plan_json(context: &Context) -> anyhow::Result<PlanJson> {
             binary_digest: context.binary_digest.clone(),
         },
         command_line: masked_arguments(),
+        shard: context.shard.map(|shard| ShardOf {
+            index: shard.index,
+            count: shard.count,
+            host: host::name(),
+            boot_id: host::boot_id(),
+        }),
+        merged: None,
     })
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use toml::{Table, Value};
 
+use super::shard::Part;
 use super::sweep::{Output, allow, execute};
 use crate::cli::Try;
 
@@ -20,7 +21,20 @@ pub fn run(args: &Try) -> ExitCode {
         Err(error) => return super::usage(error),
     };
     allow(&mut sweep, &args.allow);
-    execute(&sweep, &Output { dir: args.out.clone(), resume: false, json: args.json })
+    let metrics = match super::metrics_address(args.metrics.as_deref()) {
+        Ok(metrics) => metrics,
+        Err(error) => return super::usage(error),
+    };
+    execute(
+        &sweep,
+        &Output {
+            dir: args.out.clone(),
+            resume: false,
+            json: args.json,
+            metrics,
+            part: Part::default(),
+        },
+    )
 }
 
 /// The arguments as a config, so that both are checked in one place.

@@ -200,6 +200,7 @@ struct Monitor<'t> {
     baseline: ProcessUse,
     seen: Vec<ProcessUse>,
     plateau: Option<ProcessUse>,
+    started_at: u64,
 }
 
 /// One edge of the window.
@@ -214,7 +215,7 @@ struct Reading {
 impl<'t> Monitor<'t> {
     fn new(trial: &'t Trial, baseline: ProcessUse) -> Self {
         let seen = ProcessUse::read().into_iter().collect();
-        Monitor { trial, baseline, seen, plateau: None }
+        Monitor { trial, baseline, seen, plateau: None, started_at: 0 }
     }
 
     fn read(&self, edge: Edge) -> Reading {
@@ -241,6 +242,7 @@ impl<'t> Monitor<'t> {
         // Without a warm-up the edge is read while lanes are still parked and cost nothing.
         let early = (phases.window_start == start).then(|| self.read(Edge::Start));
         sleep_until_ns(start);
+        self.started_at = now_ns();
         // Without requests to send the lanes stay parked, as they were at Armed.
         let idle = trial.job.plan.is_idle();
         if !idle {
@@ -343,6 +345,7 @@ impl<'t> Monitor<'t> {
             requests_per_lane: MinMax { min, max },
             window_start_ns: window.0,
             window_end_ns: window.1,
+            started_at_ns: self.started_at,
             completed_in_window: counts.completed - recorder.completed_late().min(counts.completed),
             started_in_window: counts.started - recorder.started_late().min(counts.started),
             ended_between_edges: ended,

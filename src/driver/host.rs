@@ -80,6 +80,24 @@ impl Machine {
     }
 }
 
+/// Name of this machine, as the kernel has it.
+pub fn name() -> String {
+    text("/proc/sys/kernel/hostname").unwrap_or_else(|| "unnamed".into())
+}
+
+/// The kernel's random id of this boot: equal in all processes of one machine.
+pub fn boot_id() -> String {
+    text("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// Kernel and network namespace of this process: two processes that agree in both share their
+/// loopback.
+pub fn loopback() -> String {
+    let boot = boot_id();
+    let network = fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    format!("{boot} {}", network.display())
+}
+
 /// SHA-256 of the running binary in hexadecimal.
 ///
 /// # Errors

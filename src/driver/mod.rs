@@ -4,7 +4,9 @@
 //!
 //! * [`trial`] runs one trial: limits, CPUs, targets, workers, and the six frames.
 //! * [`gates`] judges whether its numbers may be believed, and [`merge`] makes the record.
+//! * [`start`] says when a trial starts, and [`rendezvous`] makes it the same for all shards.
 //! * [`timeline`] samples the workers from outside while a trial runs.
+//! * [`metrics`] shows a running sweep to Prometheus, where asked to.
 //! * [`pipe`], [`worker`] and [`target`] are the children.
 //! * [`host`] records the machine and the binary, so that a result can be placed later.
 //! * [`limits`] names every limit that a cell would hit, before it hits it.
@@ -16,8 +18,11 @@ pub mod gates;
 pub mod host;
 pub mod limits;
 mod merge;
+pub mod metrics;
 pub mod pipe;
 mod quiet;
+pub mod rendezvous;
+pub mod start;
 pub mod target;
 pub mod timeline;
 pub mod trial;

@@ -176,7 +176,7 @@ impl Drop for Sampler<'_> {
 }
 
 /// The CPU clock of another process: exact, all threads, exited ones too; `None` when it is gone.
-fn cpu_ns(pid: u32) -> Option<u64> {
+pub(super) fn cpu_ns(pid: u32) -> Option<u64> {
     let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.try_into().ok()?)).ok()?;
     let time = clock_gettime(clock).ok()?;
     Some(time.tv_sec() as u64 * SECOND_NS + time.tv_nsec() as u64)

@@ -11,19 +11,24 @@ use super::cpus::{self, Placement};
 use super::gates::{self, Evidence, Samples};
 use super::limits::{Limits, TargetKind};
 use super::merge::add_outcomes;
+use super::metrics::Metrics;
 use super::quiet::Quiet;
+use super::rendezvous::Apart;
+use super::start::{self, Begin, NotStarted, Start};
 use super::target::{External, Report, Targets};
 use super::timeline::{Sampler, Timeline};
 use super::worker::{NoFrame, Worker};
+use crate::plan::endpoint::Endpoint;
+use crate::plan::shard::Shard;
 use crate::plan::sweep::{Sweep, Trial};
-use crate::plan::{Cell, Engine, Extent};
+use crate::plan::{Cell, Engine, Extent, TrialPlan};
 use crate::protocol::{Armed, Job, Outcome, PROTOCOL_VERSION};
 use crate::record::Phase;
 use crate::record::cgroup::{Cgroup, CgroupMemory};
 use crate::record::counters::Counts;
 use crate::results::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::sys::now_ns;
-use crate::units::SECOND_NS;
+use crate::units::{SECOND_NS, format_ns};
 
 /// Most time that Go to Armed may take.
 const SETUP_LIMIT_NS: u64 = 60 * SECOND_NS;
@@ -50,6 +55,12 @@ pub struct Context<'s> {
     pub limits: Limits,
     /// CPUs that this process may use.
     pub allowed_cpus: Vec<u32>,
+    /// The part of the plan that runs here; `None` for all of it.
+    pub shard: Option<Shard>,
+    /// When trials start.
+    pub start: Start,
+    /// Where the run can be scraped.
+    pub metrics: Option<Metrics>,
     /// Where an external target is, resolved once.
     pub external: Option<External>,
     /// Where samples of the workers go; `None` without a run directory.
@@ -77,13 +88,26 @@ impl Context<'_> {
     /// Runs one trial; whatever happens becomes a record.
     pub fn run(&self, cell: &Cell, trial: &Trial, watch: &mut dyn Watch) -> TrialRecord {
         let mut record = self.blank(cell, trial);
-        let outcome = Running::new(self, cell, &mut record).and_then(|mut running| {
+        let made = Running::new(self, cell, &mut record, watch);
+        if let (Err(error), Some(rendezvous)) = (&made, self.start.rendezvous()) {
+            // So that the others need not wait for what will not come.
+            rendezvous.failed(trial.position, error, &|| watch.stop());
+        }
+        let outcome = made.and_then(|mut running| {
             let result = running.run(&mut record, watch);
-            running.finish(&mut record, result)
+            running.finish(&mut record, result, watch)
         });
         if let Err(error) = outcome {
-            record.status = if watch.stop() { Status::Interrupted } else { Status::Failed };
+            record.status = match gates::is_invalid(&record.gates) {
+                _ if watch.stop() => Status::Interrupted,
+                true => Status::Invalid,
+                false => Status::Failed,
+            };
             record.error = Some(error);
+            self.note_shard(&mut record, None, None);
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.ended(&record);
         }
         record
     }
@@ -96,7 +120,7 @@ impl Context<'_> {
             binary_digest: self.binary_digest.clone(),
             block: trial.block,
             trial: trial.position,
-            cell: cell.clone(),
+            cell: self.shard().cell(cell).unwrap_or_else(|_| cell.clone()),
             status: Status::Failed,
             error: None,
             flags: vec![],
@@ -133,9 +157,30 @@ impl Context<'_> {
             started_unix_ns: None,
             occupancy: None,
             in_flight_peak: None,
+            shard: self.shard,
+            shard_start: None,
+            shard_spread: None,
             tls: None,
             unavailable: BTreeMap::new(),
         }
+    }
+
+    /// The part that runs here, which may be the whole.
+    fn shard(&self) -> Shard {
+        self.shard.unwrap_or(Shard::WHOLE)
+    }
+
+    /// Records when the shard started, if starts are a subject of this run at all.
+    fn note_shard(&self, record: &mut TrialRecord, begin: Option<Begin>, started: Option<u64>) {
+        let alone = self.shard.is_none() && matches!(self.start, Start::WhenReady);
+        if !alone && record.shard_start.is_none() {
+            record.shard_start = Some(self.start.record(begin, started));
+        }
+    }
+
+    /// Whether all shards send to the embedded target of shard 0.
+    fn shares_target(&self) -> bool {
+        self.external.is_none() && self.start.rendezvous().is_some()
     }
 
     fn target_kind(&self) -> TargetKind {
@@ -153,10 +198,19 @@ impl Context<'_> {
 /// The processes of one trial.
 struct Running<'c> {
     context: &'c Context<'c>,
+    /// What runs here: the cell, or the shard's part of it.
     cell: Cell,
+    /// The plan of the whole trial.
+    plan: TrialPlan,
+    /// Requests of the window that are to be sent from here, where the plan says it.
+    planned: Option<u64>,
     block: u32,
+    position: u32,
+    begin: Option<Begin>,
     placement: Placement,
     targets: Option<Targets>,
+    /// Where shard 0's embedded target listens, on the other shards.
+    shared_targets: Vec<Endpoint>,
     workers: Vec<Worker>,
     cgroup: Result<Cgroup, String>,
     kernel_at_ready: Option<CgroupMemory>,
@@ -171,9 +225,12 @@ impl<'c> Running<'c> {
     /// Checks the limits and starts the targets.
     fn new(
         context: &'c Context<'c>,
-        cell: &Cell,
+        whole: &Cell,
         record: &mut TrialRecord,
+        watch: &dyn Watch,
     ) -> Result<Self, String> {
+        context.start.wait_for_slot(record.trial, &|| watch.stop());
+        let cell = &context.shard().cell(whole)?;
         context.limits.check(cell, context.target_kind()).map_err(|hit| hit.to_string())?;
         let endpoint = context.external.as_ref().map(|e| &e.endpoint);
         if let Some(ports) = context.limits.ports(&context.sweep.trial_plan(cell), cell, endpoint) {
@@ -188,9 +245,27 @@ impl<'c> Running<'c> {
         let seed = context.sweep.plan.seed;
         // Before any child: under v2 the driver may first have to move into a leaf, alone.
         let cgroup = Cgroup::create(&format!("trial-{}", record.trial));
-        let targets = match &spec {
-            Some(spec) => Some(Targets::start(spec, seed, &placement.target)?),
-            None => {
+        let mut shared_targets = vec![];
+        let rendezvous = context.start.rendezvous();
+        let targets = match (&spec, rendezvous) {
+            (Some(_), Some(rendezvous)) if !rendezvous.leads() => {
+                shared_targets = rendezvous
+                    .targets(record.trial, &|| watch.stop())
+                    .map_err(|apart| judge_apart(record, &apart, context.shard()))?;
+                None
+            }
+            (Some(spec), _) => {
+                let targets = Targets::start(spec, seed, &placement.target)?;
+                match rendezvous {
+                    Some(r) => r.share_targets(record.trial, targets.endpoints())?,
+                    None if context.shard().count > 1 => {
+                        record.flags.push("target_per_shard".into());
+                    }
+                    None => {}
+                }
+                Some(targets)
+            }
+            (None, _) => {
                 record.flags.push("external_target".into());
                 if context.external.as_ref().is_some_and(External::is_insecure) {
                     record.flags.push("insecure_tls".into());
@@ -201,9 +276,14 @@ impl<'c> Running<'c> {
         Ok(Running {
             context,
             cell: cell.clone(),
+            planned: context.shard().planned(&context.sweep.trial_plan(whole)),
+            plan: context.sweep.trial_plan(whole),
             block: record.block,
+            position: record.trial,
+            begin: None,
             placement,
             targets,
+            shared_targets,
             workers: vec![],
             cgroup,
             kernel_at_ready: None,
@@ -224,16 +304,58 @@ impl<'c> Running<'c> {
         watch.show(Stage::SetUp);
         self.spawn(record, watch)?;
         self.arm(record, watch)?;
-        let start = now_ns() + LEAD_NS + 200_000 * self.workers.len() as u64;
+        let start = self.agree(record, watch)?;
         if let Some(targets) = &mut self.targets {
             targets.start_at(start);
         }
         for worker in &mut self.workers {
             worker.start(start)?;
         }
-        record.started_unix_ns = unix_ns(start + self.context.sweep.plan.warmup_ns);
+        record.started_unix_ns = unix_ns(start + self.plan.warmup_ns);
         let mut sampler = self.context.timeline.as_ref().map(|t| Sampler::new(t, record, start));
         self.watch(start, watch, &mut sampler)
+    }
+
+    /// The start of this trial on CLOCK_MONOTONIC, the same instant on every shard.
+    fn agree(&mut self, record: &mut TrialRecord, watch: &dyn Watch) -> Result<u64, String> {
+        let lead = LEAD_NS + 200_000 * self.workers.len() as u64;
+        let most_late = self.most_late_ns();
+        let begin = self
+            .context
+            .start
+            .agree(self.position, lead, most_late, &|| watch.stop())
+            .map_err(|why| {
+                if let Some(planned) = self.planned {
+                    record.ledger.planned = planned;
+                    record.ledger.unsent = planned;
+                }
+                match why {
+                    NotStarted::Apart(apart) => judge_apart(record, &apart, self.context.shard()),
+                    NotStarted::Late { agreed_unix_ns, late_ns } => {
+                        record.gates.push(start::gate_ns(
+                            "start_late_ns",
+                            Some(late_ns),
+                            most_late,
+                        ));
+                        let begin = Begin { at: 0, agreed_unix_ns: Some(agreed_unix_ns) };
+                        self.context.note_shard(record, Some(begin), Some(late_ns));
+                        format!(
+                            "armed {} after the agreed start; nothing was sent",
+                            format_ns(late_ns as f64)
+                        )
+                    }
+                    NotStarted::Stopped => "stopped before the start".into(),
+                }
+            })?;
+        self.begin = Some(begin);
+        Ok(begin.at)
+    }
+
+    fn most_late_ns(&self) -> u64 {
+        start::most_late_ns(match self.plan.extent {
+            Extent::DurationNs(ns) => Some(ns),
+            Extent::Requests(_) => None,
+        })
     }
 
     fn spawn(&mut self, record: &mut TrialRecord, watch: &mut dyn Watch) -> Result<(), String> {
@@ -263,6 +385,7 @@ impl<'c> Running<'c> {
         let cell = &self.cell;
         let (targets, tls) = match (&self.targets, &context.external) {
             (Some(targets), _) => (targets.endpoints().to_vec(), None),
+            (None, _) if !self.shared_targets.is_empty() => (self.shared_targets.clone(), None),
             (None, Some(external)) => (vec![external.endpoint.clone()], external.tls.clone()),
             (None, None) => (vec![], None),
         };
@@ -272,15 +395,15 @@ impl<'c> Running<'c> {
             engine: cell.engine,
             codec: cell.codec,
             lanes: cell.lanes,
-            worker,
-            workers: cell.processes,
+            worker: context.shard().worker(worker),
+            workers: context.shard().workers(cell.processes),
             cpus: self.placement.worker.clone(),
             targets,
             tls,
             stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
             rayon_threads: cell.rayon_threads.unwrap_or(0),
             setup_limit_ns: SETUP_LIMIT_NS,
-            plan: context.sweep.trial_plan(cell),
+            plan: self.plan.clone(),
         }
     }
 
@@ -308,11 +431,14 @@ impl<'c> Running<'c> {
         watch: &mut dyn Watch,
         sampler: &mut Option<Sampler>,
     ) -> Result<Vec<Outcome>, String> {
-        let plan = self.context.sweep.trial_plan(&self.cell);
+        let plan = &self.plan;
         let (warmup_ns, timeout_ns, extent) = (plan.warmup_ns, plan.timeout_ns, plan.extent);
         let window_start = start + warmup_ns;
         let mut outcomes = vec![];
         let mut quiet = Quiet::new(timeout_ns, self.longest_gap_ns());
+        let part = self.context.shard();
+        let metrics = self.context.metrics.as_ref();
+        let mut look = metrics.map(|m| m.look_at(&self.cell, plan, part));
         let mut shown = 0;
         let mut cancelled = false;
         while outcomes.len() < self.workers.len() {
@@ -320,10 +446,13 @@ impl<'c> Running<'c> {
             if let Some(sampler) = sampler {
                 sampler.look(now, &self.workers);
             }
+            if let Some(look) = &mut look {
+                look.look(now, window_start, &self.workers);
+            }
             let counts = self.counts(Phase::Measured);
             let part = match extent {
                 Extent::DurationNs(ns) => now.saturating_sub(window_start) as f64 / ns as f64,
-                Extent::Requests(n) => counts.ended() as f64 / n as f64,
+                Extent::Requests(n) => counts.ended() as f64 / self.planned.unwrap_or(n) as f64,
             };
             if now > window_start && part < 1.0 {
                 let in_flight = counts.in_flight();
@@ -384,13 +513,17 @@ impl<'c> Running<'c> {
         mut self,
         record: &mut TrialRecord,
         result: Result<Vec<Outcome>, String>,
+        watch: &dyn Watch,
     ) -> Result<(), String> {
         self.workers.clear();
+        // The others may still be sending to this shard's target.
+        let apart = self.part(&result, watch);
         let report = self.targets.take().map(Targets::finish);
         record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
         if record.target.received.is_none() {
             let why = match &report {
                 Some(report) => report.trouble.clone().unwrap_or_default(),
+                None if self.context.shares_target() => "the target is shard 0's".into(),
                 None => "the target is not duel's own".into(),
             };
             for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
@@ -409,6 +542,7 @@ impl<'c> Running<'c> {
         let closed = !self.cell.arrivals.is_open() && !self.cell.is_idle();
         record.occupancy = closed.then(|| evidence.in_service_mean / self.lanes().max(1) as f64);
         record.gates = gates::judge(&evidence);
+        self.judge_start(record, &outcomes, apart.as_ref());
         if gates::is_noisy(&record.gates) {
             record.flags.push("noisy".into());
         }
@@ -426,6 +560,39 @@ impl<'c> Running<'c> {
         Ok(())
     }
 
+    /// Takes leave of the other shards: this one's part is over, well or not.
+    fn part(&self, result: &Result<Vec<Outcome>, String>, watch: &dyn Watch) -> Option<Apart> {
+        let rendezvous = self.context.start.rendezvous()?;
+        let stop = || watch.stop();
+        if let Err(error) = result {
+            rendezvous.failed(self.position, error, &stop);
+        }
+        rendezvous.ended(self.position, &stop).err()
+    }
+
+    /// The gates of a trial that was to start at a given instant.
+    fn judge_start(&self, record: &mut TrialRecord, outcomes: &[Outcome], apart: Option<&Apart>) {
+        let started = outcomes.iter().map(|o| o.started_at_ns).max();
+        self.context.note_shard(record, self.begin, started);
+        let Some(seen) = &record.shard_start else { return };
+        if matches!(self.context.start, Start::WhenReady) {
+            return;
+        }
+        let most_late = self.most_late_ns();
+        let most_off = match self.context.start {
+            // Files may lie on different servers: only what no server's clock explains counts.
+            Start::At { .. } => SECOND_NS,
+            _ => most_late,
+        };
+        let late = start::gate_ns("start_late_ns", seen.late_ns, most_late);
+        let clock = start::gate_ns("clock_offset_ns", start::sure_offset_ns(seen), most_off);
+        record.gates.extend([late, clock]);
+        if self.context.start.rendezvous().is_some() {
+            let count = self.context.shard().count;
+            record.gates.push(start::gate_shards(apart.map_or(count, |a| a.present), count));
+        }
+    }
+
     /// What a reader should know although the trial ran: nothing completed, or the target died.
     fn complaint(
         &self,
@@ -433,7 +600,7 @@ impl<'c> Running<'c> {
         outcomes: &[Outcome],
         report: Option<Report>,
     ) -> Option<String> {
-        let trouble = report.and_then(|r| r.trouble);
+        let trouble = report.and_then(|r| r.trouble).or_else(|| self.context.start.over());
         let first = outcomes.iter().flat_map(|o| &o.error_samples).next();
         let nothing = record.ledger.completed == 0 && record.ledger.planned > 0;
         match (trouble, first) {
@@ -503,7 +670,10 @@ impl<'c> Running<'c> {
             ledger: record.ledger,
             connected: (self.connected, self.lanes()),
             delivered: (open && !interrupted).then_some((started, record.ledger.planned)),
-            received: report.filter(|_| !interrupted).and_then(|r| received(record, r)),
+            // A target that other shards send to as well is judged when they are merged.
+            received: report
+                .filter(|_| !interrupted && !self.context.shares_target())
+                .and_then(|r| received(record, r)),
             pacing: p99(&record.pacer_delay_ns)
                 .zip(p99(&record.response_ns))
                 .map(|(delay, response)| (delay, response, self.context.sweep.plan.pacer)),
@@ -541,6 +711,12 @@ fn received(record: &TrialRecord, report: &Report) -> Option<(u64, u64, u64)> {
     // A request whose connect failed was never written.
     let most = (sent(&record.ledger) + sent(&record.warmup)).saturating_sub(record.errors.connect);
     Some((report.used.received?, answered, most))
+}
+
+/// Marks a trial that its shards did not run together, and says why.
+fn judge_apart(record: &mut TrialRecord, apart: &Apart, shard: Shard) -> String {
+    record.gates.push(start::gate_shards(apart.present, shard.count));
+    format!("{}; nothing was sent", apart.why)
 }
 
 /// An instant of CLOCK_MONOTONIC by the wall clock; `None` before 1970.

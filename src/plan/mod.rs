@@ -2,12 +2,14 @@
 //!
 //! * [`sweep`] turns axes into cells, ids and an interleaved order of trials.
 //! * [`schedule`] gives the intended start of each request of an open loop.
+//! * [`shard`] is the part of it that one machine of several sends.
 //! * [`endpoint`] is where load goes, resolved.
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine.
 
 pub mod endpoint;
 pub mod request;
 pub mod schedule;
+pub mod shard;
 pub mod sweep;
 
 use serde::{Deserialize, Serialize};

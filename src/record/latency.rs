@@ -88,7 +88,7 @@ fn index_of(value: u64) -> usize {
 }
 
 /// The lowest value of a bucket; the inverse of [`index_of`].
-fn value_of(index: usize) -> u64 {
+pub(crate) fn value_of(index: usize) -> u64 {
     let index = index as u64;
     match index >> HALF_MAGNITUDE {
         0 => index,

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod markdown;
 pub mod plot;
 pub mod schema;
+pub mod shards;
 pub mod summary;
 pub mod table;
 pub mod usl;

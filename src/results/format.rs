@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Cell;
+use crate::plan::shard::Shard;
 
 /// Version of the record; a reader refuses newer ones.
 pub const FORMAT_VERSION: u32 = 1;
@@ -113,6 +114,16 @@ pub struct TrialRecord {
     /// bound. `None` when no sample was taken.
     #[serde(default)]
     pub in_flight_peak: Option<u64>,
+    /// The part of the plan that this row is, whose own lanes and load its `cell` holds; `None` for
+    /// a whole plan, merged ones included.
+    #[serde(default)]
+    pub shard: Option<Shard>,
+    /// How the shards of a run started together; `None` in a run of its own.
+    #[serde(default)]
+    pub shard_start: Option<ShardStart>,
+    /// Merged rows: the spread of the shards' own figures; `None` elsewhere.
+    #[serde(default)]
+    pub shard_spread: Option<ShardSpread>,
     /// What the first TLS handshake agreed on, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`; `None`
     /// for plain targets.
     #[serde(default)]
@@ -435,4 +446,37 @@ pub struct LargestWorker {
     pub threads_peak: u64,
     /// Descriptors.
     pub fds_peak: u64,
+}
+
+/// How a shard started beside the others; in a merged row, how they all did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStart {
+    /// The instant that was agreed upon, nanoseconds since the Unix epoch; `None` when none was,
+    /// and the shard started as soon as it was ready.
+    pub agreed_unix_ns: Option<u64>,
+    /// From that instant (else from the shard's own) until the lanes of its last worker were let
+    /// go; the latest shard in a merged row. `None` when nothing started.
+    pub late_ns: Option<u64>,
+    /// This machine's wall clock less the reference's; the largest in a merged row.
+    pub clock_offset_ns: Option<i64>,
+    /// Half width of the interval in which that offset lies.
+    pub clock_error_ns: Option<u64>,
+    /// What the offset refers to: `shard 0`, by messages through the common directory, or
+    /// `file system`, by the stamp of a file just written.
+    pub clock_reference: Option<String>,
+    /// Merged rows: from the first shard's actual start to the last one's.
+    pub skew_ns: Option<u64>,
+    /// Merged rows: shards with a row of their own.
+    pub shards: Option<u32>,
+}
+
+/// The least and most of any one shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardSpread {
+    /// Requests completed.
+    pub completed: MinMax,
+    /// Processor time of its workers.
+    pub cpu_total_ns: MinMax,
+    /// Peak resident set of its workers.
+    pub peak_rss_bytes: MinMax,
 }

@@ -1,5 +1,6 @@
 //! What a trial left behind: the record, the run directory and the statistics of trials.
 
 pub mod format;
+pub mod merge;
 pub mod stats;
 pub mod store;

@@ -52,6 +52,43 @@ pub struct PlanJson {
     pub versions: Versions,
     /// The arguments as given, secrets masked.
     pub command_line: Vec<String>,
+    /// The part of the plan that ran here; `None` for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardOf>,
+    /// What a merged directory was made from; `None` elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<Merged>,
+}
+
+/// A shard, and where it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardOf {
+    /// Its number, from 0.
+    pub index: u32,
+    /// How many there are.
+    pub count: u32,
+    /// Name of the machine.
+    pub host: String,
+    /// The kernel's random id of this boot: equal for shards on one machine.
+    pub boot_id: String,
+}
+
+/// What a merged directory was made from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Merged {
+    /// How many shards.
+    pub shards: u32,
+    /// Their machines, equal ones once.
+    pub machines: Vec<ShardMachine>,
+}
+
+/// A machine and the shards that ran on machines like it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardMachine {
+    /// Numbers of the shards.
+    pub shards: Vec<u32>,
+    /// As `machine` of their plan.json.
+    pub machine: serde_json::Value,
 }
 
 /// What wrote a run directory.
@@ -250,6 +287,14 @@ impl RunDir {
         Ok((dir, run))
     }
 
+    /// Reads the plan of a run directory alone.
+    ///
+    /// # Errors
+    /// No plan, a foreign directory, or a newer format.
+    pub fn plan(path: &Path) -> Result<PlanJson, StoreError> {
+        read::plan(path)
+    }
+
     fn writable(path: &Path) -> Result<RunDir, StoreError> {
         let trials = append_to(&path.join(TRIALS_FILE))?;
         // A file system without locks is no reason to refuse; only a lock that is held is one.
@@ -294,7 +339,7 @@ impl RunDir {
 }
 
 /// What must hold of a record on both sides of the file.
-fn check_record(record: &TrialRecord) -> Result<(), String> {
+pub(super) fn check_record(record: &TrialRecord) -> Result<(), String> {
     for (name, ledger) in [("ledger", &record.ledger), ("warm-up ledger", &record.warmup)] {
         if !ledger.balances() {
             return Err(format!("the {name} does not balance: {ledger:?}"));

@@ -121,6 +121,9 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         started_unix_ns: Some(1_700_000_000_000_000_000 + u64::from(block) * 1_000_000_000),
         occupancy: (!open).then_some(0.98),
         in_flight_peak: Some(64),
+        shard: None,
+        shard_start: None,
+        shard_spread: None,
         tls: None,
         unavailable: BTreeMap::from([(
             "memory.kernel_bytes".into(),

@@ -1,0 +1,40 @@
+//! `duel merge`: shards of one run → one run directory.
+
+use std::process::ExitCode;
+
+use super::exit;
+use crate::cli::Merge;
+use crate::driver::limits;
+use crate::results::merge::merge;
+
+/// Merges, writes the report, and says how it went.
+pub fn run(args: &Merge) -> ExitCode {
+    // One descriptor a shard; without more of them the error names the file that was one too many.
+    let _ = limits::raise_nofile();
+    let outcome = match merge(&args.dirs, &args.out) {
+        Ok(outcome) => outcome,
+        Err(error) => return super::usage(format!("merge: {error}")),
+    };
+    for warning in &outcome.warnings {
+        eprintln!("duel: {warning}");
+    }
+    if let Err(error) = super::report::write_files_in_child(&args.out) {
+        eprintln!("duel: {error:#}; make it again with `duel report`");
+    }
+    let out = args.out.display();
+    eprintln!("duel: {} trials of {} shards merged into {out}", outcome.rows, outcome.shards);
+    for (count, what) in [
+        (outcome.failed, "failed"),
+        (outcome.invalid, "invalid"),
+        (outcome.interrupted, "interrupted"),
+    ] {
+        if count > 0 {
+            eprintln!("duel: {count} of them {what}; see `duel report {out}`");
+        }
+    }
+    ExitCode::from(match () {
+        () if outcome.failed > 0 => exit::FAILED,
+        () if outcome.invalid > 0 => exit::INVALID,
+        () => 0,
+    })
+}

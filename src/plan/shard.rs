@@ -1,0 +1,181 @@
+//! A shard: the part of one plan that one machine of several sends, as a pure function of k and n.
+//!
+//! Shard k of n sends the requests i ≡ k (mod n) of the same global schedule through its share of
+//! each worker's lanes. With p worker processes a trial, worker w of shard k is worker w·n + k of
+//! n·p: those residues are ≡ k (mod n) and differ from one another, so that shards and processes
+//! together send every request exactly once.
+
+use serde::{Deserialize, Serialize};
+
+use super::schedule::{Schedule, share_of};
+use super::{Arrivals, Cell, Extent, TrialPlan};
+
+/// Most shards of a run: far beyond any cluster that one target stands, and small enough that
+/// shards × processes stays a `u32`.
+pub const MOST_SHARDS: u32 = 100_000;
+
+/// Which part of a plan is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shard {
+    /// Its number, from 0.
+    pub index: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// `k/n` that names no shard.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no shard: write k/n with 0 <= k < n <= {MOST_SHARDS}, such as 0/2 and 1/2, or auto"
+)]
+pub struct ShardError(String);
+
+impl std::str::FromStr for Shard {
+    type Err = ShardError;
+
+    fn from_str(text: &str) -> Result<Self, ShardError> {
+        let error = || ShardError(text.into());
+        let (index, count) = text.split_once('/').ok_or_else(error)?;
+        let number = |t: &str| t.trim().parse::<u32>().map_err(|_| error());
+        Shard { index: number(index)?, count: number(count)? }.checked().ok_or_else(error)
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+impl Shard {
+    /// The whole plan.
+    pub const WHOLE: Shard = Shard { index: 0, count: 1 };
+
+    /// This shard, if it is one.
+    pub fn checked(self) -> Option<Shard> {
+        (self.index < self.count && self.count <= MOST_SHARDS).then_some(self)
+    }
+
+    /// Number of this shard's worker `worker` among all workers of the trial.
+    pub fn worker(self, worker: u32) -> u32 {
+        worker * self.count + self.index
+    }
+
+    /// Workers of a trial on all shards, where each has `processes`.
+    pub fn workers(self, processes: u32) -> u32 {
+        processes * self.count
+    }
+
+    /// The cell as this shard runs it: its share of the lanes and of the offered load, under the
+    /// same id.
+    ///
+    /// # Errors
+    /// A worker has fewer lanes than there are shards.
+    pub fn cell(self, cell: &Cell) -> Result<Cell, String> {
+        if cell.lanes < self.count {
+            return Err(format!(
+                "cell {}: {} lane{} a worker cannot be divided among {} shards; leave the cell \
+                 out, or give it at least {} lanes",
+                cell.id,
+                cell.lanes,
+                if cell.lanes == 1 { "" } else { "s" },
+                self.count,
+                self.count
+            ));
+        }
+        let lanes = share_of(u64::from(cell.lanes), self.index, self.count) as u32;
+        Ok(Cell {
+            lanes,
+            total_lanes: lanes.saturating_mul(cell.processes),
+            offered_per_s: cell.offered_per_s.map(|rate| rate / f64::from(self.count)),
+            // One thread a lane stays one a lane; a pool of the worker's CPUs stays as it is.
+            rayon_threads: cell
+                .rayon_threads
+                .map(|threads| if threads == cell.lanes { lanes } else { threads.min(lanes) }),
+            ..cell.clone()
+        })
+    }
+
+    /// Requests of the window that this shard is to send; `None` where only the run decides (a
+    /// closed loop by duration).
+    pub fn planned(self, plan: &TrialPlan) -> Option<u64> {
+        match plan.extent {
+            Extent::Requests(n) => Some(share_of(n, self.index, self.count)),
+            Extent::DurationNs(_) if plan.is_idle() => Some(0),
+            Extent::DurationNs(_) if plan.arrivals == Arrivals::Closed => None,
+            Extent::DurationNs(_) => {
+                Some(Schedule::window(plan).count_share(self.index, self.count))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Codec, Engine};
+    use proptest::prelude::*;
+
+    fn cell(lanes: u32, processes: u32) -> Cell {
+        Cell {
+            id: "x".into(),
+            label: None,
+            engine: Engine::Rayon,
+            codec: Codec::Lean,
+            lanes,
+            processes,
+            total_lanes: lanes * processes,
+            cpus: 1,
+            arrivals: Arrivals::Closed,
+            offered_per_s: None,
+            stack_size_bytes: None,
+            rayon_threads: Some(lanes),
+            body_bytes: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn shards_and_processes_send_every_request_once(
+            count in 1u32..9, processes in 1u32..5, total in 0u64..500,
+        ) {
+            let mut sent = vec![0u32; total as usize];
+            for index in 0..count {
+                let shard = Shard { index, count };
+                let mut of_shard = 0;
+                for w in 0..processes {
+                    let (worker, workers) = (shard.worker(w), shard.workers(processes));
+                    for local in 0..share_of(total, worker, workers) {
+                        let i = local * u64::from(workers) + u64::from(worker);
+                        prop_assert_eq!(i % u64::from(count), u64::from(index));
+                        sent[i as usize] += 1;
+                        of_shard += 1;
+                    }
+                }
+                prop_assert_eq!(of_shard, share_of(total, index, count));
+            }
+            prop_assert!(sent.iter().all(|n| *n == 1), "each request once: {:?}", sent);
+        }
+
+        #[test]
+        fn shards_share_out_every_lane(count in 1u32..9, more in 0u32..100, processes in 1u32..5) {
+            let whole = cell(count + more, processes);
+            let parts: Vec<Cell> = (0..count)
+                .map(|index| Shard { index, count }.cell(&whole).unwrap())
+                .collect();
+            prop_assert_eq!(parts.iter().map(|c| c.total_lanes).sum::<u32>(), whole.total_lanes);
+            prop_assert!(parts.iter().all(|c| c.lanes > 0 && c.rayon_threads == Some(c.lanes)));
+        }
+    }
+
+    #[test]
+    fn a_shard_is_k_of_n_and_nothing_else() {
+        assert_eq!("1/3".parse(), Ok(Shard { index: 1, count: 3 }));
+        for bad in ["3/3", "1", "a/2", "1/0", "-1/2", "1/2/3", "", "0/100001"] {
+            let error = bad.parse::<Shard>().unwrap_err().to_string();
+            assert!(error.contains("0 <= k < n"), "{bad}: {error}");
+        }
+        let error = Shard { index: 0, count: 2 }.cell(&cell(1, 4)).unwrap_err();
+        assert!(error.contains("1 lane a worker") && error.contains("2 shards"), "{error}");
+    }
+}

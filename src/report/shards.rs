@@ -1,0 +1,243 @@
+//! The shards behind a merged run: each one's own figures, and intervals over trials and shards.
+//!
+//! The merged rows hold sums; whether one machine did most of the work, or paid most for it, stands
+//! here. A shard's interval is over its trials, the last line's over the shards' means: trials on
+//! one machine are alike, so that more of them say nothing about other machines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::plan::shard::Shard;
+use crate::results::format::{Cpu, Ledger, Memory, ShardStart, Status};
+use crate::results::merge::SHARDS_FILE;
+use crate::results::stats::{CONFIDENCE, student_t_quantile};
+use crate::units::{format_bytes, format_count, format_ns};
+
+/// More shards than this are shown as their extremes.
+const MOST_SHOWN: usize = 16;
+/// Fewest values that give an interval.
+const FEWEST: usize = 3;
+
+/// What is read of a shard's row; its histograms are skipped, which makes reading quick.
+#[derive(Deserialize)]
+struct Line {
+    shard: Option<Shard>,
+    cell: CellId,
+    status: Status,
+    ledger: Ledger,
+    cpu: Cpu,
+    memory: Memory,
+    #[serde(default)]
+    shard_start: Option<ShardStart>,
+}
+
+#[derive(Deserialize)]
+struct CellId {
+    id: String,
+}
+
+/// Values with their mean and the half width of its interval.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Mean {
+    values: Vec<f64>,
+}
+
+impl Mean {
+    /// The arithmetic mean; zero without values.
+    pub fn mean(&self) -> f64 {
+        self.values.iter().sum::<f64>() / self.values.len().max(1) as f64
+    }
+
+    /// Half width of Student's interval; `None` under three values.
+    pub fn half_width(&self) -> Option<f64> {
+        let n = self.values.len();
+        if n < FEWEST {
+            return None;
+        }
+        let mean = self.mean();
+        let squares: f64 = self.values.iter().map(|v| (v - mean).powi(2)).sum();
+        let error = (squares / (n - 1) as f64 / n as f64).sqrt();
+        Some(student_t_quantile(0.5 + CONFIDENCE / 2.0, n - 1) * error)
+    }
+
+    fn show(&self, unit: fn(f64) -> String) -> String {
+        match self.half_width() {
+            _ if self.values.is_empty() => "-".into(),
+            Some(half) => format!("{} ± {}", unit(self.mean()), unit(half)),
+            None => unit(self.mean()),
+        }
+    }
+}
+
+/// One shard in one cell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OfShard {
+    /// Rows, and those of them that are valid by themselves.
+    pub trials: u64,
+    /// See `trials`.
+    pub ok: u64,
+    /// Requests completed, over all trials.
+    pub completed: u64,
+    /// Processor time of a request, by trial.
+    pub cpu_per_request_ns: Mean,
+    /// Peak resident set, by trial.
+    pub peak_rss_bytes: Mean,
+    /// The latest start.
+    pub late_ns: Option<u64>,
+}
+
+/// The shards of every cell, by cell id and shard.
+pub type Shards = BTreeMap<String, BTreeMap<Shard, OfShard>>;
+
+/// Reads the shards' rows of a merged run, one at a time; `None` where there are none.
+///
+/// # Errors
+/// The file cannot be read, or a line of it is no row.
+pub fn read(dir: &Path) -> anyhow::Result<Option<Shards>> {
+    let path = dir.join(SHARDS_FILE);
+    let mut input = match File::open(&path) {
+        Ok(file) => BufReader::new(file),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(anyhow::Error::new(e).context(path.display().to_string())),
+    };
+    let mut shards = Shards::new();
+    let mut text = vec![];
+    for number in 1.. {
+        text.clear();
+        if input.read_until(b'\n', &mut text)? == 0 {
+            break;
+        }
+        let line: Line = serde_json::from_slice(&text)
+            .map_err(|e| anyhow::anyhow!("{}:{number}: {e}", path.display()))?;
+        add(&mut shards, line);
+    }
+    Ok(Some(shards))
+}
+
+fn add(shards: &mut Shards, line: Line) {
+    let cell = shards.entry(line.cell.id).or_default();
+    let seen = cell.entry(line.shard.unwrap_or(Shard::WHOLE)).or_default();
+    seen.trials += 1;
+    seen.ok += u64::from(line.status == Status::Ok);
+    seen.completed += line.ledger.completed;
+    if line.cpu.per_request_ns > 0.0 {
+        seen.cpu_per_request_ns.values.push(line.cpu.per_request_ns);
+        seen.peak_rss_bytes.values.push(line.memory.peak_rss_bytes as f64);
+    }
+    seen.late_ns = seen.late_ns.max(line.shard_start.and_then(|s| s.late_ns));
+}
+
+/// The shards as a table; of many, the least and the most of each figure.
+pub fn text(shards: &Shards) -> String {
+    let mut out = String::new();
+    for (id, cell) in shards {
+        let _ = writeln!(out, "\nshards of {id}");
+        let _ = writeln!(
+            out,
+            "{:<12} {:>9} {:>12} {:>24} {:>28} {:>10}",
+            "", "valid", "completed", "CPU a request", "peak memory", "late"
+        );
+        let mut line = |name: String, s: &OfShard| {
+            let _ = writeln!(
+                out,
+                "{name:<12} {:>9} {:>12} {:>24} {:>28} {:>10}",
+                format!("{} of {}", s.ok, s.trials),
+                format_count(s.completed),
+                s.cpu_per_request_ns.show(format_ns),
+                s.peak_rss_bytes.show(format_bytes),
+                s.late_ns.map_or("-".into(), |ns| format_ns(ns as f64)),
+            );
+        };
+        if cell.len() <= MOST_SHOWN {
+            cell.iter().for_each(|(shard, s)| line(format!("shard {shard}"), s));
+        } else {
+            for (name, (shard, s)) in extremes(cell) {
+                line(format!("{name} {}", shard.index), s);
+            }
+        }
+        let count = cell.keys().next().map_or(0, |shard| shard.count as usize);
+        let all = if cell.len() == count {
+            format!("{count} shards")
+        } else {
+            format!("{} of {count}", cell.len())
+        };
+        line(all, &over(cell));
+    }
+    if !out.is_empty() {
+        out += "± 95 %: of a shard over its trials, of all over the shards' means\n";
+    }
+    out
+}
+
+/// The cheapest and the dearest shard by CPU a request, and the largest by memory.
+fn extremes(cell: &BTreeMap<Shard, OfShard>) -> [(&'static str, (&Shard, &OfShard)); 3] {
+    let by = |of: fn(&OfShard) -> f64| {
+        let mut all: Vec<_> = cell.iter().collect();
+        all.sort_by(|a, b| of(a.1).total_cmp(&of(b.1)));
+        all
+    };
+    let cpu = by(|s| s.cpu_per_request_ns.mean());
+    let memory = by(|s| s.peak_rss_bytes.mean());
+    [("cheapest", cpu[0]), ("dearest", cpu[cpu.len() - 1]), ("largest", memory[memory.len() - 1])]
+}
+
+/// Sums, and means of the shards' means.
+fn over(cell: &BTreeMap<Shard, OfShard>) -> OfShard {
+    let means = |of: fn(&OfShard) -> &Mean| Mean {
+        values: cell.values().map(of).filter(|m| !m.values.is_empty()).map(Mean::mean).collect(),
+    };
+    OfShard {
+        trials: cell.values().map(|s| s.trials).sum(),
+        ok: cell.values().map(|s| s.ok).sum(),
+        completed: cell.values().map(|s| s.completed).sum(),
+        cpu_per_request_ns: means(|s| &s.cpu_per_request_ns),
+        peak_rss_bytes: means(|s| &s.peak_rss_bytes),
+        late_ns: cell.values().filter_map(|s| s.late_ns).max(),
+    }
+}
+
+/// One line a cell and shard, units in the header.
+pub fn csv(shards: &Shards) -> String {
+    let mut out = "cell,shard,shards,trials,valid,completed,cpu_per_request_ns,\
+                   cpu_per_request_half_width_ns,peak_rss_bytes,peak_rss_half_width_bytes,\
+                   late_ns\n"
+        .to_string();
+    let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.1}"));
+    for (id, cell) in shards {
+        for (shard, s) in cell {
+            let _ = writeln!(
+                out,
+                "{id},{},{},{},{},{},{:.1},{},{:.0},{},{}",
+                shard.index,
+                shard.count,
+                s.trials,
+                s.ok,
+                s.completed,
+                s.cpu_per_request_ns.mean(),
+                number(s.cpu_per_request_ns.half_width()),
+                s.peak_rss_bytes.mean(),
+                number(s.peak_rss_bytes.half_width()),
+                s.late_ns.map_or(String::new(), |ns| ns.to_string()),
+            );
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_is_students() {
+        // Mean 2, standard error 1/√3, t(0.975, 2) = 4.3027.
+        let mean = Mean { values: vec![1.0, 2.0, 3.0] };
+        assert!((mean.half_width().unwrap() - 2.4841).abs() < 1e-3, "{:?}", mean.half_width());
+        assert_eq!(Mean { values: vec![1.0, 2.0] }.half_width(), None);
+    }
+}

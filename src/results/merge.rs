@@ -1,0 +1,189 @@
+//! Shards of one run → one run directory: ledgers and histograms are added, never averaged.
+//!
+//! All shards ran the same trials in the same order, so they are read side by side, one row of
+//! each at a time: memory grows with neither trials nor shards, but for a buffer a shard. The
+//! merged directory appears whole or not at all.
+
+mod row;
+mod source;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
+
+use super::format::Status;
+use super::store::{Merged, PlanJson, RunDir, ShardMachine, StoreError};
+use crate::plan::sweep::Sweep;
+use row::Sum;
+use source::{Found, Source};
+
+/// Name of the shards' own rows inside a merged directory.
+pub const SHARDS_FILE: &str = "shards.jsonl";
+
+/// Shards whose rows are in memory at once.
+const BATCH: usize = 64;
+
+/// Shards that cannot be merged, or could not be.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// A directory could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What does not fit together.
+    #[error("{0}")]
+    Differs(String),
+    /// The system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+fn differs<T>(what: String) -> Result<T, MergeError> {
+    Err(MergeError::Differs(what))
+}
+
+/// What came of a merge.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Shards.
+    pub shards: u32,
+    /// Merged rows.
+    pub rows: u32,
+    /// Rows by how they ended: failed, invalid, interrupted.
+    pub failed: u32,
+    /// See `failed`.
+    pub invalid: u32,
+    /// See `failed`.
+    pub interrupted: u32,
+    /// One sentence each on what was set aside or is missing.
+    pub warnings: Vec<String>,
+}
+
+/// Merges the shards in `dirs`, which must be all of one run, into the fresh directory `out`.
+///
+/// # Errors
+/// Another plan, binary or format, a shard twice or missing, damage that is no torn last line, or
+/// `out` is not fresh. Nothing is left behind then.
+pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<Outcome, MergeError> {
+    let mut sources = source::open_all(dirs)?;
+    if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || out.is_file() {
+        return Err(StoreError::NotEmpty { path: out.into() }.into());
+    }
+    let partial = beside(out);
+    let io = |action| {
+        let path = out.to_path_buf();
+        move |source| MergeError::Io { path, action, source }
+    };
+    // What a merge that was killed left behind; the name holds nothing else.
+    let _ = fs::remove_dir_all(&partial);
+    let merged = write_all(&mut sources, &partial);
+    if merged.is_err() {
+        let _ = fs::remove_dir_all(&partial);
+    }
+    let outcome = merged?;
+    // Replaces an empty directory, and fails on one that was filled meanwhile.
+    fs::rename(&partial, out).map_err(|e| {
+        let _ = fs::remove_dir_all(&partial);
+        io("make it")(e)
+    })?;
+    Ok(outcome)
+}
+
+/// Where the merged directory grows, on the same file system.
+fn beside(out: &Path) -> PathBuf {
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    out.with_file_name(format!(".{name}.merging-{}", std::process::id()))
+}
+
+fn write_all(sources: &mut [Source], dir: &Path) -> Result<Outcome, MergeError> {
+    let plan = merged_plan(sources);
+    let sweep: Sweep = serde_json::from_value(plan.config.clone()).map_err(|e| {
+        MergeError::Differs(format!("{}: its config cannot be read: {e}", sources[0].place()))
+    })?;
+    let mut run = RunDir::create(dir, &plan)?;
+    let path = dir.join(SHARDS_FILE);
+    let failed = |source| MergeError::Io { path: path.clone(), action: "write", source };
+    let mut shards = BufWriter::new(File::create(&path).map_err(failed)?);
+    let mut outcome = Outcome { shards: sources.len() as u32, ..Outcome::default() };
+    let trials = u32::try_from(plan.trials_planned).unwrap_or(u32::MAX);
+    for trial in 0..trials {
+        if sources.iter().all(Source::is_at_end) {
+            break;
+        }
+        let Some(sum) = read_trial(sources, trial, &mut shards, &failed)? else { continue };
+        let record = sum.finish(&plan, &sweep).map_err(MergeError::Differs)?;
+        outcome.rows += 1;
+        match record.status {
+            Status::Ok => {}
+            Status::Failed => outcome.failed += 1,
+            Status::Invalid => outcome.invalid += 1,
+            Status::Interrupted => outcome.interrupted += 1,
+        }
+        run.append(&record)?;
+    }
+    for source in sources.iter() {
+        if !source.is_at_end() {
+            return differs(format!("{}: more trials than the plan has", source.place()));
+        }
+    }
+    shards.flush().map_err(failed)?;
+    shards.get_ref().sync_all().map_err(failed)?;
+    outcome.warnings = sources.iter_mut().flat_map(|s| s.warnings.drain(..)).collect();
+    let left = plan.trials_planned - u64::from(outcome.rows);
+    if left > 0 {
+        outcome.warnings.push(format!("{left} trials of the plan have no row in any shard"));
+    }
+    Ok(outcome)
+}
+
+/// Every shard's row of the trial at a position; `None` when no shard has one.
+fn read_trial(
+    sources: &mut [Source],
+    trial: u32,
+    shards: &mut impl Write,
+    failed: &impl Fn(std::io::Error) -> MergeError,
+) -> Result<Option<Sum>, MergeError> {
+    let mut sum: Option<Sum> = None;
+    for batch in sources.chunks_mut(BATCH) {
+        // Parsing and unpacking are nearly all of the work, and each row is its own.
+        let rows: Vec<Result<Option<Found>, MergeError>> =
+            batch.par_iter_mut().map(|source| source.take(trial)).collect();
+        for row in rows {
+            let Some(found) = row? else { continue };
+            shards.write_all(&found.line).map_err(failed)?;
+            let sum = sum.get_or_insert_with(|| Sum::new(&found));
+            sum.add(found).map_err(MergeError::Differs)?;
+        }
+    }
+    Ok(sum.map(|mut sum| {
+        sum.of = sources.len() as u32;
+        sum
+    }))
+}
+
+/// The plan of the whole run, as shard 0 wrote it.
+fn merged_plan(sources: &[Source]) -> PlanJson {
+    let mut machines: Vec<ShardMachine> = vec![];
+    for source in sources {
+        let machine = &source.plan.machine;
+        match machines.iter_mut().find(|m| m.machine == *machine) {
+            Some(known) => known.shards.push(source.shard.index),
+            None => machines
+                .push(ShardMachine { shards: vec![source.shard.index], machine: machine.clone() }),
+        }
+    }
+    PlanJson {
+        shard: None,
+        merged: Some(Merged { shards: sources.len() as u32, machines }),
+        command_line: std::env::args().collect(),
+        ..sources[0].plan.clone()
+    }
+}
