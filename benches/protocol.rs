@@ -37,6 +37,7 @@ fn job(entries: u32) -> Frame {
         stack_size_bytes: 64 << 10,
         rayon_threads: 0,
         setup_limit_ns: 60_000_000_000,
+        count_events: false,
         plan,
     })
 }

@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::{Codec, Engine, TrialPlan};
-use crate::results::format::{Bytes, Cpu, Errors, Ledger, Memory, MinMax, Switches};
+use crate::results::format::{
+    Bytes, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches,
+};
 
 /// Version of the frames; driver and worker are the same binary, so no other is understood.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -79,6 +81,9 @@ pub struct Job {
     pub rayon_threads: u32,
     /// Most time that Go to Armed may take.
     pub setup_limit_ns: u64,
+    /// Whether the kernel counts the lanes' events; see [`crate::record::events`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub count_events: bool,
     /// The plan.
     pub plan: TrialPlan,
 }
@@ -180,6 +185,12 @@ pub struct Outcome {
     pub cpu: Cpu,
     /// Context switches.
     pub switches: Switches,
+    /// Page faults, system calls, hardware counters.
+    #[serde(default)]
+    pub events: Events,
+    /// Under the task engines.
+    #[serde(default)]
+    pub runtime: Option<RuntimeUse>,
     /// Memory.
     pub memory: Memory,
     /// Most threads seen.

@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 use duel::plan::shard::Shard;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::schema::TRIAL_RECORD;
-use duel::results::format::{MemorySplit, Status};
-use duel::results::format::{ShardSpread, ShardStart};
+use duel::results::format::{MemorySplit, RuntimeUse, ShardSpread, ShardStart, Status};
 use serde_json::{Value, json};
 
 fn schema() -> Value {
@@ -33,6 +32,7 @@ fn full() -> Value {
     record.shard_spread = Some(ShardSpread::default());
     record.handshake_ns = record.service_ns.clone();
     record.tls = Some("TLSv1_3 TLS13_AES_256_GCM_SHA384".into());
+    record.runtime = Some(RuntimeUse::default());
     record.memory.split = Some(MemorySplit::default());
     serde_json::to_value(&record).unwrap()
 }

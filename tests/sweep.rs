@@ -117,6 +117,7 @@ fn the_plan_hash_covers_what_is_measured_and_no_secret() {
         "sweep.trials=9",
         "sweep.baseline=tokio",
         "sweep.idle=true",
+        "sweep.syscalls=true",
         "plan.request.0.headers.accept=y",
         "plan.request.0.headers.authorization=$PATH",
         "plan.request.0.path=/b",

@@ -148,6 +148,7 @@ fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
         stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
         rayon_threads: cell.rayon_threads.unwrap_or(0),
         setup_limit_ns: 60 * SECOND_NS,
+        count_events: cell.counts_events(),
         plan: sweep.masked().trial_plan(cell),
     })
 }

@@ -9,7 +9,7 @@ use std::io::{BufReader, stdin, stdout};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Context, bail};
 
@@ -19,9 +19,10 @@ use crate::plan::Extent;
 use crate::plan::request::{Mix, render};
 use crate::protocol::{Armed, Frame, FrameError, Job, Outcome, PROTOCOL_VERSION, Ready};
 use crate::record::counters::{Counters, Counts};
+use crate::record::events::{self, Reading as EventReading};
 use crate::record::usage::{Edge, MachineTime, ProcessUse, Usage, reset_hwm};
 use crate::record::{Phase, Recorder, latency};
-use crate::results::format::{Ledger, Memory, MinMax, Switches};
+use crate::results::format::{Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
 use crate::sys::{now_ns, sleep_until_ns};
 
 /// More shards than this gain nothing: they only cost memory and time to merge.
@@ -56,7 +57,8 @@ fn serve() -> anyhow::Result<()> {
     send(&Frame::Ready(prepared.ready))?;
 
     let Frame::Go(_) = next(&frames)? else { bail!("a job is followed by go") };
-    let armed = set_up(&trial);
+    let counted = OpenEvents::default();
+    let armed = set_up(&trial, &counted);
     let failed = armed.error.is_some();
     send(&Frame::Armed(armed))?;
     if failed {
@@ -66,7 +68,7 @@ fn serve() -> anyhow::Result<()> {
 
     let Frame::Start(start) = next(&frames)? else { bail!("armed is followed by start") };
     let at_ns = if start.at_ns == 0 { now_ns() + BY_HAND_LEAD_NS } else { start.at_ns };
-    let outcome = Monitor::new(&trial, prepared.baseline).watch(at_ns);
+    let outcome = Monitor::new(&trial, prepared.baseline, counted).watch(at_ns);
     send(&Frame::Outcome(outcome))?;
     // Thousands of parked threads need no farewell.
     std::process::exit(0)
@@ -157,12 +159,19 @@ fn set_affinity(cpus: &[u32]) -> anyhow::Result<()> {
         .with_context(|| format!("cannot run on CPUs {cpus:?}"))
 }
 
+/// The counters that the engine's thread opened, where the job asks for them.
+type OpenEvents = Arc<OnceLock<Mutex<events::Counters>>>;
+
 /// Go → Armed: starts the engine on a thread of its own and waits for its lanes.
-fn set_up(trial: &Arc<Trial>) -> Armed {
+fn set_up(trial: &Arc<Trial>, counted: &OpenEvents) -> Armed {
     let begun = now_ns();
     let engine = {
-        let trial = trial.clone();
+        let (trial, counted) = (trial.clone(), counted.clone());
         std::thread::Builder::new().name("engine".into()).spawn(move || {
+            if trial.job.count_events {
+                // Here, since whatever this thread starts inherits them, and nothing else does.
+                let _ = counted.set(Mutex::new(events::Counters::open()));
+            }
             if let Err(error) = engine::run(&trial) {
                 trial.progress.fail(error);
             }
@@ -201,6 +210,7 @@ struct Monitor<'t> {
     seen: Vec<ProcessUse>,
     plateau: Option<ProcessUse>,
     started_at: u64,
+    counted: OpenEvents,
 }
 
 /// One edge of the window.
@@ -208,28 +218,51 @@ struct Reading {
     usage: Usage,
     ended: u64,
     at: u64,
-    /// The monitor's own switches, which no lane caused.
-    own: Switches,
+    /// The monitor's own switches and faults, which no lane caused.
+    own: (Switches, Events),
+    /// What the kernel counted for the lanes.
+    events: EventReading,
+    runtime: Option<RuntimeUse>,
 }
 
 impl<'t> Monitor<'t> {
-    fn new(trial: &'t Trial, baseline: ProcessUse) -> Self {
+    fn new(trial: &'t Trial, baseline: ProcessUse, counted: OpenEvents) -> Self {
         let seen = ProcessUse::read().into_iter().collect();
-        Monitor { trial, baseline, seen, plateau: None, started_at: 0 }
+        Monitor { trial, baseline, seen, plateau: None, started_at: 0, counted }
+    }
+
+    fn read_events(&self) -> EventReading {
+        match self.counted.get() {
+            // A thread that panicked while it read has left the counters as they were.
+            Some(open) => open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).read(),
+            None => EventReading::none(
+                "counting costs a thread a part of its CPU: see the trials labelled `syscalls` \
+                 ([sweep] syscalls = true)",
+            ),
+        }
     }
 
     fn read(&self, edge: Edge) -> Reading {
         let counters = self.trial.recorder.counters();
         let ended =
             || counters.read(Phase::Warmup).ended() + counters.read(Phase::Measured).ended();
+        let usage = || match self.trial.job.count_events {
+            true => Usage::read_every_wait(edge),
+            false => Usage::read(edge),
+        };
+        let runtime = self.trial.runtime_use();
+        // What is divided by `ended` is read next to it.
         match edge {
             Edge::Start => {
-                let usage = Usage::read(edge);
-                Reading { usage, ended: ended(), at: now_ns(), own: Usage::own_switches() }
+                let usage = usage();
+                let events = self.read_events();
+                Reading { usage, events, ended: ended(), at: now_ns(), own: Usage::own(), runtime }
             }
             Edge::End => {
                 let (ended, at) = (ended(), now_ns());
-                Reading { usage: Usage::read(edge), ended, at, own: Usage::own_switches() }
+                // Nothing is read, and no time passes, in a trial that counts no events.
+                let events = self.read_events();
+                Reading { usage: usage(), events, ended, at, own: Usage::own(), runtime }
             }
         }
     }
@@ -364,18 +397,34 @@ impl<'t> Monitor<'t> {
                 .collect(),
             cpu,
             switches: Switches {
-                voluntary: without(spent.switches.voluntary, first.own, last.own, |s| s.voluntary),
-                involuntary: without(spent.switches.involuntary, first.own, last.own, |s| {
-                    s.involuntary
+                voluntary: without(first, last, spent.switches.voluntary, |r| r.own.0.voluntary),
+                involuntary: without(first, last, spent.switches.involuntary, |r| {
+                    r.own.0.involuntary
                 }),
-                ..spent.switches
+                migrations: self.migrations(first, last, &mut unavailable),
             },
+            events: counted_events(first, last, spent.events, ended, &mut unavailable),
+            runtime: runtime_use(first, last),
             memory: self.memory(&mut unavailable),
             threads_peak: self.seen.iter().map(|u| u.threads).max().unwrap_or(0),
             fds_peak: self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0),
             unavailable,
             error_samples: recorder.error_samples(),
         }
+    }
+
+    /// Moves between CPUs: none where there is one CPU to be on; else as counted.
+    fn migrations(
+        &self,
+        first: &Reading,
+        last: &Reading,
+        unavailable: &mut BTreeMap<String, String>,
+    ) -> Option<u64> {
+        if self.trial.job.cpus.len() == 1 {
+            return Some(0);
+        }
+        let counted = last.events.since(&first.events).migrations;
+        counted.map_err(|why| unavailable.insert("switches.migrations".into(), why)).ok()
     }
 
     /// Idle time of this worker's CPUs.
@@ -407,7 +456,50 @@ impl<'t> Monitor<'t> {
     }
 }
 
-/// Switches of the process less those of the monitor between the same edges.
-fn without(all: u64, then: Switches, now: Switches, part: impl Fn(Switches) -> u64) -> u64 {
-    all.saturating_sub(part(now).saturating_sub(part(then)))
+/// A count of the process less the monitor's own between the same edges.
+fn without(first: &Reading, last: &Reading, all: u64, own: impl Fn(&Reading) -> u64) -> u64 {
+    all.saturating_sub(own(last).saturating_sub(own(first)))
+}
+
+/// The record's events: page faults by the process's own count in every trial, the rest by the
+/// kernel's counters where they were opened.
+fn counted_events(
+    first: &Reading,
+    last: &Reading,
+    faults: Events,
+    ended: u64,
+    unavailable: &mut BTreeMap<String, String>,
+) -> Events {
+    let counted = last.events.since(&first.events);
+    let mut known = |field: &str, count: Result<u64, String>| {
+        count.map_err(|why| unavailable.insert(format!("events.{field}"), why)).ok()
+    };
+    let less = |all: Option<u64>, own: fn(&Events) -> Option<u64>| {
+        all.map(|all| without(first, last, all, |r| own(&r.own.1).unwrap_or(0)))
+    };
+    let syscalls = known("syscalls", counted.syscalls);
+    let events = Events {
+        minor_faults: less(faults.minor_faults, |e| e.minor_faults),
+        major_faults: less(faults.major_faults, |e| e.major_faults),
+        syscalls,
+        syscalls_per_request: syscalls.filter(|_| ended > 0).map(|n| n as f64 / ended as f64),
+        instructions: known("instructions", counted.instructions),
+        cycles: known("cycles", counted.cycles),
+    };
+    if events.syscalls_per_request.is_none() {
+        let why = unavailable.get("events.syscalls").cloned();
+        let why = why.unwrap_or_else(|| "no request ended between the window's edges".into());
+        unavailable.insert("events.syscalls_per_request".into(), why);
+    }
+    events
+}
+
+fn runtime_use(first: &Reading, last: &Reading) -> Option<RuntimeUse> {
+    let (then, now) = (first.runtime?, last.runtime?);
+    Some(RuntimeUse {
+        workers: now.workers,
+        parks: now.parks.saturating_sub(then.parks),
+        busy_ns: now.busy_ns.saturating_sub(then.busy_ns),
+        alive_tasks: now.alive_tasks.max(then.alive_tasks),
+    })
 }

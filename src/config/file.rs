@@ -105,6 +105,7 @@ pub(super) struct Sweep {
     pub(super) baseline: Key<Engine>,
     pub(super) aa: bool,
     pub(super) idle: bool,
+    pub(super) syscalls: bool,
     pub(super) noise_repeats: Key<Count>,
     pub(super) expect_failed: Vec<ExpectFailed>,
 }

@@ -161,6 +161,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         baseline,
         aa: file.sweep.aa,
         idle: file.sweep.idle,
+        syscalls: file.sweep.syscalls,
         noise_repeats,
         expect_failed,
         machine,
@@ -355,7 +356,8 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
         return Err(Fault { span, message });
     }
     let trials = [
-        axes.engines.len() * (1 + usize::from(sweep.idle)) + usize::from(sweep.aa),
+        axes.engines.len() * (1 + usize::from(sweep.idle) + usize::from(sweep.syscalls))
+            + usize::from(sweep.aa),
         axes.codecs.len(),
         axes.lanes.len(),
         axes.processes.len(),

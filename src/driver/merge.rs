@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use crate::protocol::Outcome;
 use crate::record::latency;
 use crate::results::format::{
-    Cpu, Distribution, LargestWorker, Memory, MinMax, Switches, TrialRecord,
+    Cpu, Distribution, Events, LargestWorker, Memory, MinMax, RuntimeUse, Switches, TrialRecord,
 };
 
 /// A distribution as the record holds it.
@@ -61,6 +61,8 @@ pub(super) fn add_outcomes(record: &mut TrialRecord, outcomes: &[Outcome]) -> Re
     }
     record.cpu = add_cpu(outcomes);
     record.switches = add_switches(outcomes);
+    record.events = add_events(outcomes);
+    record.runtime = add_runtime(outcomes);
     record.memory = add_memory(outcomes);
     record.largest_worker = Some(largest(outcomes));
     let mut take = |name: &str| histograms.remove(name).map(|h| distribution(&h));
@@ -103,6 +105,31 @@ fn add_switches(outcomes: &[Outcome]) -> Switches {
         involuntary: outcomes.iter().map(|o| o.switches.involuntary).sum(),
         migrations: sum(outcomes, |o| o.switches.migrations),
     }
+}
+
+fn add_events(outcomes: &[Outcome]) -> Events {
+    let ended: u64 = outcomes.iter().map(|o| o.ended_between_edges).sum();
+    let syscalls = sum(outcomes, |o| o.events.syscalls);
+    Events {
+        minor_faults: sum(outcomes, |o| o.events.minor_faults),
+        major_faults: sum(outcomes, |o| o.events.major_faults),
+        syscalls,
+        syscalls_per_request: syscalls.filter(|_| ended > 0).map(|n| n as f64 / ended as f64),
+        instructions: sum(outcomes, |o| o.events.instructions),
+        cycles: sum(outcomes, |o| o.events.cycles),
+    }
+}
+
+fn add_runtime(outcomes: &[Outcome]) -> Option<RuntimeUse> {
+    outcomes.iter().try_fold(RuntimeUse::default(), |sum, outcome| {
+        let one = outcome.runtime?;
+        Some(RuntimeUse {
+            workers: sum.workers + one.workers,
+            parks: sum.parks + one.parks,
+            busy_ns: sum.busy_ns + one.busy_ns,
+            alive_tasks: sum.alive_tasks + one.alive_tasks,
+        })
+    })
 }
 
 fn add_memory(outcomes: &[Outcome]) -> Memory {

@@ -145,6 +145,8 @@ impl Context<'_> {
             first_byte_ns: None,
             cpu: Default::default(),
             switches: Default::default(),
+            events: Default::default(),
+            runtime: None,
             memory: Default::default(),
             threads_peak: 0,
             fds_peak: 0,
@@ -403,6 +405,7 @@ impl<'c> Running<'c> {
             stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
             rayon_threads: cell.rayon_threads.unwrap_or(0),
             setup_limit_ns: SETUP_LIMIT_NS,
+            count_events: cell.counts_events(),
             plan: self.plan.clone(),
         }
     }

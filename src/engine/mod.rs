@@ -28,6 +28,7 @@ use crate::plan::schedule::{Schedule, share_of};
 use crate::plan::{Engine, Extent};
 use crate::protocol::Job;
 use crate::record::{Phase, Recorder};
+use crate::results::format::RuntimeUse;
 use claims::Claims;
 pub use gate::{Gate, Progress};
 
@@ -99,6 +100,7 @@ pub struct Trial {
     cancelled: AtomicBool,
     pacer_cpu_ns: OnceLock<u64>,
     handover: pacer::Handover,
+    runtime: OnceLock<::tokio::runtime::RuntimeMetrics>,
 }
 
 impl Trial {
@@ -127,6 +129,7 @@ impl Trial {
             cancelled: AtomicBool::new(false),
             pacer_cpu_ns: OnceLock::new(),
             handover: pacer::Handover::default(),
+            runtime: OnceLock::new(),
             job,
         }
     }
@@ -157,6 +160,19 @@ impl Trial {
     /// starts; `None` where it could be neither clocked nor calibrated.
     pub fn pacer_cpu_ns(&self) -> Option<u64> {
         self.pacer_cpu_ns.get().map(|thread| thread + self.handover.spun_ns())
+    }
+
+    /// What tokio has counted so far; `None` under the engines without it.
+    pub fn runtime_use(&self) -> Option<RuntimeUse> {
+        let metrics = self.runtime.get()?;
+        let workers = 0..metrics.num_workers();
+        let busy = |w| metrics.worker_total_busy_duration(w).as_nanos() as u64;
+        Some(RuntimeUse {
+            workers: workers.len() as u64,
+            parks: workers.clone().map(|w| metrics.worker_park_count(w)).sum(),
+            busy_ns: workers.map(busy).sum(),
+            alive_tasks: metrics.num_alive_tasks() as u64,
+        })
     }
 
     /// Requests of this worker that the plan asks for, by phase; `None` for what only the run

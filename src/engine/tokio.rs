@@ -39,6 +39,7 @@ fn run(trial: &Arc<Trial>, mut builder: Builder) -> Result<(), String> {
         .thread_stack_size(trial.job.stack_size_bytes as usize)
         .build()
         .map_err(|e| format!("the tokio runtime could not be built: {e}"))?;
+    let _ = trial.runtime.set(runtime.metrics());
     trial.progress.expect(trial.job.lanes);
     let releases = Arc::new(Releases::default());
     let pacer = start_pacer(trial, &runtime, &releases)?;

@@ -250,6 +250,12 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Whether the kernel counts events in the cell's trials, which costs CPU: they are shown and
+    /// never ranked.
+    pub fn counts_events(&self) -> bool {
+        self.label.as_deref() == Some(sweep::SYSCALLS_LABEL)
+    }
+
     /// Whether the cell sends nothing: what its lanes cost by being there, the intercept of every
     /// line over requests.
     pub fn is_idle(&self) -> bool {

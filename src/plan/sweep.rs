@@ -18,6 +18,9 @@ const AA_LABEL: &str = "aa";
 /// The label of a cell that sends nothing.
 const IDLE_LABEL: &str = "idle";
 
+/// The label of a cell in whose trials the kernel counts system calls and other events.
+pub(super) const SYSCALLS_LABEL: &str = "syscalls";
+
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
 const IDLE_NS: u64 = SECOND_NS;
 
@@ -47,6 +50,10 @@ pub struct Sweep {
     /// Whether every engine also runs with its lanes connected and nothing sent.
     #[serde(default)]
     pub idle: bool,
+    /// Whether every cell has a second one beside it in which system calls and other events are
+    /// counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub syscalls: bool,
     /// How often a trial that a noise gate failed is repeated at most.
     #[serde(default)]
     pub noise_repeats: u32,
@@ -233,9 +240,15 @@ impl Sweep {
                         ..cell.clone()
                     });
                     let idle = self.idle.then(|| self.idle_cell(group, engine, codec, threads));
+                    let counted = self.syscalls.then(|| Cell {
+                        id: format!("{}-{SYSCALLS_LABEL}", cell.id),
+                        label: Some(SYSCALLS_LABEL.into()),
+                        ..cell.clone()
+                    });
                     cells.push(cell);
                     cells.extend(copy);
                     cells.extend(idle);
+                    cells.extend(counted);
                 }
             }
         }
@@ -339,7 +352,7 @@ impl Sweep {
             }
         }
         // serde_json's maps are sorted by key, which makes this text canonical.
-        let canonical = serde_json::json!({
+        let mut canonical = serde_json::json!({
             "target": sweep.target,
             "plan": sweep.plan,
             "axes": sweep.axes,
@@ -349,6 +362,10 @@ impl Sweep {
             "idle": sweep.idle,
             "expect_failed": sweep.expect_failed,
         });
+        // A key that is not used leaves the hash of older plans as it was.
+        if sweep.syscalls {
+            canonical["syscalls"] = true.into();
+        }
         let digest = Sha256::digest(canonical.to_string());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -10,6 +10,7 @@
 
 pub mod cgroup;
 pub mod counters;
+pub mod events;
 pub mod latency;
 pub mod split;
 pub mod usage;

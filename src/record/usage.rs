@@ -26,7 +26,7 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::results::format::{Cpu, Switches};
+use crate::results::format::{Cpu, Events, Switches};
 use crate::units::SECOND_NS;
 
 /// Most threads whose run-queue waits are read: one small file each, at a window's edge.
@@ -59,6 +59,8 @@ struct Clocks {
     system_ns: u64,
     voluntary: u64,
     involuntary: u64,
+    minor_faults: u64,
+    major_faults: u64,
 }
 
 /// Time that one thread was runnable and without a CPU, since it began.
@@ -89,6 +91,8 @@ pub struct Spent {
     pub cpu: Cpu,
     /// As the record has it.
     pub switches: Switches,
+    /// Page faults; the rest is counted by [`super::events`], where it is.
+    pub events: Events,
     /// The machine in the window.
     pub machine: Option<MachineTime>,
     /// What is `None` above, by field name of the record, and why.
@@ -98,20 +102,37 @@ pub struct Spent {
 impl Usage {
     /// Reads this process, every thread of it, exited ones too.
     pub fn read(edge: Edge) -> Usage {
+        Self::with_waits(edge, MOST_WAITING_THREADS)
+    }
+
+    /// As [`Usage::read`], with the waits of any number of threads: for trials whose latency and CPU
+    /// are not ranked.
+    pub fn read_every_wait(edge: Edge) -> Usage {
+        Self::with_waits(edge, u64::MAX)
+    }
+
+    fn with_waits(edge: Edge, most_threads: u64) -> Usage {
         let first = (edge == Edge::End).then(Clocks::read);
-        let waits = read_waits();
+        let waits = read_waits(most_threads);
         let machine = MachineTime::read();
         Usage { clocks: first.unwrap_or_else(Clocks::read), waits, machine }
     }
 
-    /// Switches of the calling thread so far: what a monitor adds to its process by looking.
-    pub fn own_switches() -> Switches {
-        let read = getrusage(UsageWho::RUSAGE_THREAD);
-        read.map_or(Switches::default(), |usage| Switches {
+    /// Switches and page faults of the calling thread so far: what a monitor adds to its process
+    /// by looking.
+    pub fn own() -> (Switches, Events) {
+        let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Default::default() };
+        let switches = Switches {
             voluntary: usage.voluntary_context_switches() as u64,
             involuntary: usage.involuntary_context_switches() as u64,
             migrations: None,
-        })
+        };
+        let events = Events {
+            minor_faults: Some(usage.minor_page_faults() as u64),
+            major_faults: Some(usage.major_page_faults() as u64),
+            ..Events::default()
+        };
+        (switches, events)
     }
 
     /// What was used since an earlier reading.
@@ -129,12 +150,16 @@ impl Usage {
                 involuntary: now.involuntary.saturating_sub(then.involuntary),
                 migrations: None,
             },
+            events: Events {
+                minor_faults: Some(now.minor_faults.saturating_sub(then.minor_faults)),
+                major_faults: Some(now.major_faults.saturating_sub(then.major_faults)),
+                ..Events::default()
+            },
             ..Spent::default()
         };
         let mut missing = |field: &str, why: String| {
             spent.unavailable.insert(field.to_string(), why);
         };
-        missing("switches.migrations", "the kernel offers no process-wide count".to_string());
         match waited_since(&self.waits, &earlier.waits) {
             Ok(ns) => spent.cpu.run_queue_wait_ns = Some(ns),
             Err(why) => missing("cpu.run_queue_wait_ns", why),
@@ -162,17 +187,22 @@ impl Clocks {
             system_ns: usage.map_or(0, |u| ns(u.system_time())),
             voluntary: usage.map_or(0, |u| u.voluntary_context_switches() as u64),
             involuntary: usage.map_or(0, |u| u.involuntary_context_switches() as u64),
+            minor_faults: usage.map_or(0, |u| u.minor_page_faults() as u64),
+            major_faults: usage.map_or(0, |u| u.major_page_faults() as u64),
         }
     }
 }
 
 /// Reads each thread's wait; `/proc/self/schedstat` alone would be the main thread's.
-fn read_waits() -> Result<Vec<ThreadWait>, String> {
+fn read_waits(most_threads: u64) -> Result<Vec<ThreadWait>, String> {
     let unreadable = |e: io::Error| format!("cannot read /proc/self/task/*/schedstat: {e}");
     // The link count of the directory is the number of threads and two; counting entries is slow.
     let threads = fs::metadata("/proc/self/task").map_err(unreadable)?.nlink().saturating_sub(2);
-    if threads > MOST_WAITING_THREADS {
-        return Err(format!("reading {threads} threads at a window's edge would disturb it"));
+    if threads > most_threads {
+        return Err(format!(
+            "reading {threads} threads at a window's edge would disturb it; trials labelled \
+             `syscalls` do"
+        ));
     }
     let tasks = openat(CWD, "/proc/self/task", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| unreadable(e.into()))?;

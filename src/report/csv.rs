@@ -108,6 +108,11 @@ fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
     put("kernel_bytes", maybe(|f| f.kernel_bytes));
     put("voluntary_switches_per_request", maybe(|f| f.voluntary_per_request));
     put("involuntary_switches_per_request", maybe(|f| f.involuntary_per_request));
+    put("syscalls_per_request", maybe(|f| f.syscalls_per_request));
+    put("page_faults_per_request", maybe(|f| f.faults_per_request));
+    put("migrations_per_request", maybe(|f| f.migrations_per_request));
+    put("instructions_per_request", maybe(|f| f.instructions_per_request));
+    put("run_queue_wait_per_request_ns", maybe(|f| f.run_queue_wait_per_request_ns));
     put("threads_peak", of(|f| f.threads));
     put("fds_peak", of(|f| f.fds));
     put("setup_ns", of(|f| f.setup_ns));

@@ -30,10 +30,10 @@ pub fn heading(group: &Group) -> String {
     {
         lanes.push_str(&format!(" ({} × {})", first.processes, format_count(first.lanes.into())));
     }
-    let load = match group.offered_per_s {
-        _ if group.is_idle() => "armed, no request".into(),
-        Some(rate) => format!("{} {} req/s", group.arrivals.name(), format_rate(rate)),
-        None => "closed loop".into(),
+    let load = match group.is_idle() {
+        true => "armed, no request".into(),
+        false if group.counts_events() => format!("{} · system calls counted", load(group)),
+        false => load(group),
     };
     let body = group
         .body_bytes
@@ -44,6 +44,13 @@ pub fn heading(group: &Group) -> String {
         group.codec.name(),
         plural(group.trials as u64, "trial")
     )
+}
+
+fn load(group: &Group) -> String {
+    match group.offered_per_s {
+        Some(rate) => format!("{} {} req/s", group.arrivals.name(), format_rate(rate)),
+        None => "closed loop".into(),
+    }
 }
 
 /// The columns of a group; those that say nothing here are left out.
@@ -88,6 +95,19 @@ pub fn columns(group: &Group) -> Vec<Column> {
         add("switches\na second", &|f| format_rate(f.switches_per_second));
     } else {
         add("switches\na request", &switches);
+    }
+    if group.counts_events() {
+        let known =
+            |v: Option<f64>, digits: usize| v.map_or_else(dash, |v| format!("{v:.digits$}"));
+        add("system calls\na request", &|f| known(f.syscalls_per_request, 3));
+        add("page faults\na request", &|f| known(f.faults_per_request, 3));
+        add("migrations\na request", &|f| known(f.migrations_per_request, 3));
+        add("queued for CPU\na request", &|f| {
+            f.run_queue_wait_per_request_ns.map_or_else(dash, format_ns)
+        });
+        if any(|f| f.instructions_per_request.is_some()) {
+            add("instructions\na request", &|f| known(f.instructions_per_request, 0));
+        }
     }
     add("threads", &|f| format_count(f.threads.round() as u64));
     if let Some(name) = compared_with(group) {
@@ -201,6 +221,12 @@ pub fn notes(group: &Group) -> Vec<String> {
     }
     if group.rows.iter().any(|r| !r.ranked && r.figures.is_some()) {
         notes.push("( ) from trials that are not to be believed: shown, never compared".into());
+    }
+    if group.counts_events() {
+        notes.push(
+            "the kernel counted events: CPU and times hold what that costs, and are not compared"
+                .into(),
+        );
     }
     notes.extend(how_to_read(group));
     notes

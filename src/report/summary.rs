@@ -49,6 +49,11 @@ pub struct Group {
 }
 
 impl Group {
+    /// Whether the kernel counted events: what that costs is in every figure of time.
+    pub fn counts_events(&self) -> bool {
+        self.rows.iter().all(|r| r.cell.counts_events())
+    }
+
     /// Whether nothing was sent: the fixed cost of every engine.
     pub fn is_idle(&self) -> bool {
         self.rows.iter().all(|r| r.cell.is_idle())
@@ -140,6 +145,8 @@ struct GroupKey {
     body_bytes: Option<u64>,
     total_lanes: u32,
     codec: Codec,
+    /// Trials in which events are counted stand apart: their times are not to be compared.
+    counts_events: bool,
 }
 
 impl GroupKey {
@@ -151,6 +158,7 @@ impl GroupKey {
             body_bytes: cell.body_bytes,
             total_lanes: cell.total_lanes,
             codec: cell.codec,
+            counts_events: cell.counts_events(),
         }
     }
 }

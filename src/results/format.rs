@@ -81,6 +81,12 @@ pub struct TrialRecord {
     pub cpu: Cpu,
     /// Context switches of the workers between the window's edges.
     pub switches: Switches,
+    /// Page faults, system calls and hardware counters of the workers between the window's edges.
+    #[serde(default)]
+    pub events: Events,
+    /// What tokio says of its runtime between the window's edges; only under the task engines.
+    #[serde(default)]
+    pub runtime: Option<RuntimeUse>,
     /// Memory of the workers.
     pub memory: Memory,
     /// Most threads seen, over all workers.
@@ -284,8 +290,39 @@ pub struct Switches {
     pub voluntary: u64,
     /// The kernel took the CPU away.
     pub involuntary: u64,
-    /// Moves between CPUs.
+    /// Moves between CPUs. Zero where a worker has one CPU; else counted in trials labelled
+    /// `syscalls` alone.
     pub migrations: Option<u64>,
+}
+
+/// What the kernel counted of all threads but the worker's monitor and its reader of frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Events {
+    /// Page faults that no disk had to be read for.
+    pub minor_faults: Option<u64>,
+    /// Page faults that a disk had to be read for.
+    pub major_faults: Option<u64>,
+    /// System calls; only in trials labelled `syscalls`, as counting them costs CPU.
+    pub syscalls: Option<u64>,
+    /// `syscalls` ÷ requests ended between the same edges.
+    pub syscalls_per_request: Option<f64>,
+    /// Instructions of user and kernel; only in trials labelled `syscalls`, on machines with a PMU.
+    pub instructions: Option<u64>,
+    /// Cycles of user and kernel; as above.
+    pub cycles: Option<u64>,
+}
+
+/// What tokio counts of its runtime without being asked to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeUse {
+    /// Worker threads of the runtimes.
+    pub workers: u64,
+    /// How often a worker thread ran out of work and went to sleep.
+    pub parks: u64,
+    /// Time that worker threads did not sleep, told when they go to sleep.
+    pub busy_ns: u64,
+    /// Tasks alive at an edge of the window, the more of the two.
+    pub alive_tasks: u64,
 }
 
 /// Memory of the workers, in bytes; sums over the workers of a trial.

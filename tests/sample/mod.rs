@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use duel::plan::{Arrivals, Cell, Codec, Engine};
 use duel::results::format::{
-    Bytes, Cpu, Distribution, Errors, FORMAT_VERSION, Gate, LargestWorker, Ledger, Memory, MinMax,
-    Status, Switches, TargetUse, TrialRecord,
+    Bytes, Cpu, Distribution, Errors, Events, FORMAT_VERSION, Gate, LargestWorker, Ledger, Memory,
+    MinMax, Status, Switches, TargetUse, TrialRecord,
 };
 use duel::results::stats::hdr;
 use hdrhistogram::Histogram;
@@ -93,6 +93,8 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
             involuntary: 40,
             migrations: Some(1),
         },
+        events: Events { minor_faults: Some(40), major_faults: Some(0), ..Events::default() },
+        runtime: None,
         memory: Memory {
             baseline_rss_bytes: 3_000_000,
             peak_rss_bytes: 3_000_000 + (700_000.0 * cost * drift) as u64,

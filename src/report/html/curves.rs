@@ -77,7 +77,7 @@ pub(super) fn curves(groups: &[Group], trials: &Trials<'_>) -> String {
     let mut left_out = 0;
     for (across, title) in [(true, "lanes"), (false, "offered req/s")] {
         let mut families = Family::new();
-        for group in groups {
+        for group in groups.iter().filter(|g| !g.counts_events()) {
             let value =
                 if across { Some(f64::from(group.total_lanes)) } else { group.offered_per_s };
             let Some(value) = value else { continue };

@@ -32,7 +32,7 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> String {
     let told: Vec<Group> = groups.iter().filter(|g| has_samples(g, trials)).cloned().collect();
     let (groups, left_out) = figure::chosen(&told, MOST_PLOTS);
     let mut figures = Vec::new();
-    for group in groups {
+    for group in groups.iter().filter(|g| !g.counts_events()) {
         let lines = lines_of(group);
         if lines.is_empty() {
             continue;

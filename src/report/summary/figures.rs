@@ -59,6 +59,16 @@ pub struct Figures {
     pub voluntary_per_request: Option<f64>,
     /// The same for involuntary ones.
     pub involuntary_per_request: Option<f64>,
+    /// Median of system calls for each request, where they were counted.
+    pub syscalls_per_request: Option<f64>,
+    /// Median of page faults of both kinds for each request.
+    pub faults_per_request: Option<f64>,
+    /// Median of moves between CPUs for each request, where they were counted.
+    pub migrations_per_request: Option<f64>,
+    /// Median of instructions for each request, where the machine has a PMU.
+    pub instructions_per_request: Option<f64>,
+    /// Median of the time that runnable threads waited for a CPU, for each request, in nanoseconds.
+    pub run_queue_wait_per_request_ns: Option<f64>,
     /// Median of the most threads.
     pub threads: f64,
     /// Median of the most descriptors.
@@ -135,6 +145,9 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
     let a_request = |count: fn(&TrialRecord) -> u64| {
         middle(&|t| requests_between_edges(t).map(|n| count(t) as f64 / n))
     };
+    let a_known = |count: fn(&TrialRecord) -> Option<u64>| {
+        middle(&|t| Some(count(t)? as f64 / requests_between_edges(t)?))
+    };
     let a_second = |count: fn(&TrialRecord) -> u64| {
         middle(&|t| (t.measured_ns > 0).then(|| count(t) as f64 * 1e9 / t.measured_ns as f64))
             .unwrap_or(0.0)
@@ -170,6 +183,11 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
         kernel_per_lane_bytes: kernel_bytes.map(|b| b / lanes),
         voluntary_per_request: a_request(|t| t.switches.voluntary),
         involuntary_per_request: a_request(|t| t.switches.involuntary),
+        syscalls_per_request: middle(&|t| t.events.syscalls_per_request),
+        faults_per_request: a_known(|t| Some(t.events.minor_faults? + t.events.major_faults?)),
+        migrations_per_request: a_known(|t| t.switches.migrations),
+        instructions_per_request: a_known(|t| t.events.instructions),
+        run_queue_wait_per_request_ns: a_known(|t| t.cpu.run_queue_wait_ns),
         threads: always(|t| t.threads_peak as f64),
         fds: always(|t| t.fds_peak as f64),
         setup_ns: always(|t| t.setup_ns as f64),

@@ -1,0 +1,91 @@
+//! System calls a request, page faults, migrations and tokio's own counts, in real trials.
+
+use std::process::Command;
+
+use duel::plan::Engine;
+use duel::results::format::{Status, TrialRecord};
+
+/// A closed loop of 2,000 requests over 8 lanes, every engine with `lean`, with a cell beside each in
+/// which events are counted.
+const CONFIG: &str = r#"
+name = "events"
+[plan]
+requests = 2000
+warmup = "50ms"
+[target]
+service_time = "200us"
+[sweep]
+engines = ["threads", "rayon", "tokio", "tokio-single"]
+codecs = ["lean"]
+lanes = [8]
+trials = 1
+syscalls = true
+noise_repeats = 0
+"#;
+
+fn records(wrap: &[&str]) -> Vec<TrialRecord> {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = (dir.path().join("events.toml"), dir.path().join("run"));
+    std::fs::write(&config, CONFIG).unwrap();
+    let mut words: Vec<&str> = wrap.to_vec();
+    words.push(env!("CARGO_BIN_EXE_duel"));
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .arg("run")
+        .arg(&config)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    let text = std::fs::read_to_string(out.join("trials.jsonl")).unwrap_or_else(|e| {
+        panic!("{e}: {}", String::from_utf8_lossy(&output.stderr));
+    });
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn system_calls_are_counted_in_trials_of_their_own() {
+    let root = rustix::process::geteuid().is_root();
+    for record in records(&[]) {
+        let id = &record.cell.id;
+        assert_ne!(record.status, Status::Failed, "{id}: {:?}", record.error);
+        assert!(record.events.minor_faults.is_some(), "{id}");
+        assert!(record.events.major_faults.is_some(), "{id}");
+        assert_eq!(record.switches.migrations, Some(0), "{id} has one CPU");
+        let why = |field: &str| record.unavailable.get(field).map_or("", String::as_str);
+        match (record.cell.label.as_deref(), record.events.syscalls_per_request) {
+            (None, counted) => {
+                assert_eq!(counted, None, "{id} counts in a ranked trial");
+                assert!(why("events.syscalls").contains("[sweep] syscalls"), "{id}");
+                assert!(why("events.instructions").contains("[sweep] syscalls"), "{id}");
+            }
+            (Some(_), Some(calls)) => {
+                // One write and one read; a task engine adds its polls, `rayon` its look for work.
+                assert!((2.0..6.0).contains(&calls), "{id}: {calls} a request");
+                if record.cell.engine == Engine::Threads {
+                    assert!(calls < 2.1, "{id}: {calls} a request");
+                }
+            }
+            (Some(_), None) => {
+                assert!(!root, "{id}: {:?}", record.unavailable);
+                assert!(why("events.syscalls").contains("run as root"), "{id}");
+                println!("skipped: {}", why("events.syscalls"));
+            }
+        }
+        if record.cell.label.is_some() && record.events.instructions.is_none() {
+            let why = why("events.instructions");
+            assert!(why.contains("PMU") || why.contains("perf_event"), "{id}: {why}");
+        }
+        let task_engine = matches!(record.cell.engine, Engine::Tokio | Engine::TokioSingle);
+        match record.runtime {
+            Some(runtime) => {
+                assert!(task_engine, "{id} has no runtime");
+                assert_eq!(runtime.workers, 1, "{id} has one CPU");
+                assert!(runtime.parks > 0 && runtime.busy_ns > 0, "{id}: {runtime:?}");
+                assert!(runtime.alive_tasks >= 8, "{id}: {runtime:?}");
+                assert!(runtime.busy_ns < record.measured_ns * 2, "{id}: {runtime:?}");
+            }
+            None => assert!(!task_engine, "{id} has a runtime"),
+        }
+    }
+}
