@@ -128,7 +128,7 @@ pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> String {
 /// A column of the table of causes: its title, and its value in one trial for each request.
 type Cause = (&'static str, fn(f64) -> String, fn(&TrialRecord, f64) -> Option<f64>);
 
-const CAUSES: [Cause; 7] = [
+const CAUSES: [Cause; 9] = [
     ("CPU\na request", format_ns, |t, _| Some(t.cpu.per_request_ns)),
     ("whole machine\nbusy a request", format_ns, |t, n| {
         t.cpu.machine_busy_ns.map(|ns| ns as f64 / n)
@@ -143,6 +143,10 @@ const CAUSES: [Cause; 7] = [
     ("voluntary switches\na request", decimals, |t, n| Some(t.switches.voluntary as f64 / n)),
     ("involuntary\na request", decimals, |t, n| Some(t.switches.involuntary as f64 / n)),
     ("moves between CPUs\na request", decimals, |t, n| t.switches.migrations.map(|m| m as f64 / n)),
+    ("page faults\na request", decimals, |t, n| {
+        Some((t.events.minor_faults? + t.events.major_faults?) as f64 / n)
+    }),
+    ("system calls\na request", decimals, |t, _| t.events.syscalls_per_request),
 ];
 
 fn decimals(v: f64) -> String {
