@@ -38,6 +38,8 @@ fn job(entries: u32) -> Frame {
         rayon_threads: 0,
         setup_limit_ns: 60_000_000_000,
         count_events: false,
+        memory: false,
+        foreign_allocator: false,
         plan,
     })
 }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::{Codec, Engine, TrialPlan};
+use crate::record::split::HeapUse;
 use crate::results::format::{
     Bytes, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches,
 };
@@ -84,6 +85,12 @@ pub struct Job {
     /// Whether the kernel counts the lanes' events; see [`crate::record::events`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub count_events: bool,
+    /// Whether memory is split: the allocator is asked at `Ready` and half-way through the window.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory: bool,
+    /// Whether another allocator than the C library's is loaded, whose count nobody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign_allocator: bool,
     /// The plan.
     pub plan: TrialPlan,
 }
@@ -201,6 +208,9 @@ pub struct Outcome {
     pub unavailable: BTreeMap<String, String>,
     /// A sample of what went wrong, one line an error kind, for messages.
     pub error_samples: BTreeMap<String, String>,
+    /// What the allocator said; only where the job asks for memory to be split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heap: Option<HeapUse>,
 }
 
 /// A frame that could not be written or read.

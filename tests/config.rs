@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use duel::config::{self, ConfigError};
-use duel::plan::sweep::{RayonThreads, Sweep, Target};
+use duel::plan::allocator::Allocator;
+use duel::plan::sweep::{MemoryTrials, RayonThreads, Sweep, Target};
 use duel::plan::{Arrivals, Codec, Engine, Extent, Pacer};
 use duel::target::{EmbeddedTarget, Law};
 use proptest::prelude::*;
@@ -163,6 +164,8 @@ fn every_key_is_read() {
     let on_disk = include_bytes!("../rustfmt.toml");
     assert_eq!(sweep.plan.mix[1].body, on_disk, "body files are relative to the config");
     assert_eq!((sweep.aa, sweep.idle, sweep.noise_repeats), (true, true, 1));
+    assert_eq!(sweep.memory, MemoryTrials::Also);
+    assert_eq!(sweep.axes.allocators, [Allocator::Glibc, Allocator::GlibcArenas(1)]);
     assert_eq!(sweep.axes.engines, [Engine::Tokio, Engine::Rayon]);
     assert_eq!(sweep.axes.codecs, [Codec::Lean, Codec::Hyper]);
     assert_eq!((&sweep.axes.lanes[..], &sweep.axes.processes[..]), (&[1_000][..], &[1, 2][..]));

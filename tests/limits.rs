@@ -31,6 +31,7 @@ fn cell(engine: Engine, lanes: u32, processes: u32) -> Cell {
         stack_size_bytes: Some(64 << 10),
         rayon_threads: (engine == Engine::Rayon).then_some(lanes),
         body_bytes: None,
+        allocator: None,
     }
 }
 

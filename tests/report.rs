@@ -134,8 +134,8 @@ fn row(records: &[TrialRecord], engine: Engine) -> summary::Row {
 #[test]
 fn golden_files() {
     let records = eventful();
-    golden("table-wide.txt", &table::render("first", &groups_of(&records), None, false));
-    golden("table-80.txt", &table::render("first", &groups_of(&records), Some(80), false));
+    golden("table-wide.txt", &table::render("first", &groups_of(&records), &[], None, false));
+    golden("table-80.txt", &table::render("first", &groups_of(&records), &[], Some(80), false));
     golden("report.md", &markdown_of("first", &records));
     golden("cells.csv", &csv::render(&groups_of(&records)));
 }
@@ -143,7 +143,7 @@ fn golden_files() {
 #[test]
 fn tables_fit_their_terminal() {
     for width in [60, 80, 100, 120, 160, 200] {
-        let text = table::render("first", &groups_of(&eventful()), Some(width), false);
+        let text = table::render("first", &groups_of(&eventful()), &[], Some(width), false);
         for line in text.lines() {
             let long = line.chars().count();
             assert!(long <= width.into(), "{long} columns of {width}: {line}");
@@ -173,10 +173,10 @@ fn connects_and_handshakes_stand_below_the_table_where_they_matter() {
 #[test]
 fn colour_only_where_wanted() {
     let records = eventful();
-    let plain = table::render("first", &groups_of(&records), Some(100), false);
+    let plain = table::render("first", &groups_of(&records), &[], Some(100), false);
     assert!(!plain.contains('\x1b'), "escape codes without colour");
-    let coloured = table::render("first", &groups_of(&records), Some(100), true);
-    let wide = table::render("first", &groups_of(&records), None, true);
+    let coloured = table::render("first", &groups_of(&records), &[], Some(100), true);
+    let wide = table::render("first", &groups_of(&records), &[], None, true);
     let red: Vec<&str> = wide.lines().filter(|l| l.contains("\x1b[31m")).collect();
     assert_eq!(red.len(), 2, "the row with failures and the invalid one: {red:?}");
     assert!(red.iter().all(|l| l.contains("tokio-single")), "{red:?}");
@@ -194,7 +194,7 @@ fn text_from_outside_steers_neither_terminal_nor_markdown() {
         closed(Engine::Tokio, 1, 1.0).remove(0),
         "got \x1b[2J<img src=x> | @all\n# x",
     ));
-    let terminal = table::render("a\x1bb", &groups_of(&records), Some(80), false);
+    let terminal = table::render("a\x1bb", &groups_of(&records), &[], Some(80), false);
     assert!(!terminal.contains('\x1b'), "{terminal}");
     let text = markdown_of("x", &records);
     assert!(text.contains("&lt;img src=x&gt; \\| &#64;all \\# x"), "{text}");
@@ -257,7 +257,7 @@ fn cells_that_send_nothing_stand_apart_and_show_what_a_second_costs() {
         .collect();
     let groups = groups_of(&records);
     assert_eq!(groups.iter().map(summary::Group::is_idle).collect::<Vec<_>>(), [false, true]);
-    let text = table::render("t", &groups_of(&records), None, false);
+    let text = table::render("t", &groups_of(&records), &[], None, false);
     let idle = text.split("armed, no request").nth(1).expect("a group of their own");
     assert!(idle.contains("threads (idle)") && idle.contains("tokio (idle)"), "{text}");
     assert!(idle.contains("2 ms") && !idle.contains("no request fell"), "1 ms in 0.5 s: {text}");
@@ -287,7 +287,7 @@ fn verdicts_know_the_noise_floor_and_the_number_of_comparisons() {
         .collect();
     let tokio = row(&few, Engine::Tokio).cpu_ratio.unwrap();
     assert_eq!(tokio.verdict, Verdict::Undecided, "six blocks cannot settle two comparisons");
-    let text = table::render("x", &groups_of(&few), None, false);
+    let text = table::render("x", &groups_of(&few), &[], None, false);
     assert!(text.contains("run at least 7"), "{text}");
     let point = row(&few.into_iter().filter(|r| r.block < 5).collect::<Vec<_>>(), Engine::Tokio);
     assert_eq!(point.cpu_ratio.unwrap().verdict, Verdict::PointOnly);
@@ -306,11 +306,11 @@ fn damaged_histograms_cost_their_percentiles_only() {
 
 #[test]
 fn nothing_measured_is_said() {
-    assert!(table::render("x", &[], Some(80), false).contains("no trials"));
+    assert!(table::render("x", &[], &[], Some(80), false).contains("no trials"));
     assert!(markdown_of("x", &[]).contains("No trials"));
     assert_eq!(csv::render(&[]), "");
     let lost: Vec<TrialRecord> =
         closed(Engine::Tokio, 2, 1.0).into_iter().map(|r| failed(r, "target is down")).collect();
-    let text = table::render("x", &groups_of(&lost), Some(80), false);
+    let text = table::render("x", &groups_of(&lost), &[], Some(80), false);
     assert!(text.contains("2 of 2 trials: target is down"), "{text}");
 }

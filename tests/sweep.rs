@@ -118,6 +118,8 @@ fn the_plan_hash_covers_what_is_measured_and_no_secret() {
         "sweep.baseline=tokio",
         "sweep.idle=true",
         "sweep.syscalls=true",
+        "sweep.memory=true",
+        "sweep.allocators=['glibc']",
         "plan.request.0.headers.accept=y",
         "plan.request.0.headers.authorization=$PATH",
         "plan.request.0.path=/b",

@@ -7,6 +7,7 @@ use crate::cli::Plan;
 use crate::driver::limits::{Limits, Ports, TargetKind};
 use crate::driver::{cpus, target};
 use crate::plan::endpoint::Endpoint;
+use crate::plan::allocator::Allocator;
 use crate::plan::sweep::{Sweep, Target};
 use crate::plan::{Cell, Extent};
 use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
@@ -149,6 +150,8 @@ fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
         rayon_threads: cell.rayon_threads.unwrap_or(0),
         setup_limit_ns: 60 * SECOND_NS,
         count_events: cell.counts_events(),
+        memory: cell.is_memory(),
+        foreign_allocator: matches!(cell.allocator, Some(Allocator::Preloaded(_))),
         plan: sweep.masked().trial_plan(cell),
     })
 }

@@ -12,7 +12,7 @@ use crate::cli::Report;
 use crate::driver::timeline;
 use crate::plan::Engine;
 use crate::report::summary::{Group, summarise};
-use crate::report::{self, csv, hdr_files, html, markdown, schema, shards, table};
+use crate::report::{self, csv, hdr_files, html, markdown, memory, schema, shards, table};
 use crate::results::store::{self, Run, RunDir};
 
 /// Prints a run's table, its records, or the schema of a record.
@@ -40,7 +40,13 @@ pub fn run(args: &Report) -> ExitCode {
         let groups = summarise(&run.records, baseline);
         let colour = report::colour_wanted(std::io::stdout().is_terminal());
         if !args.quiet {
-            super::print(&table::render(&run.plan.name, &groups, width(), colour));
+            super::print(&table::render(
+                &run.plan.name,
+                &groups,
+                &memory::sections(&run.records),
+                width(),
+                colour,
+            ));
         }
         match shards::read(dir) {
             Ok(Some(all)) if !args.quiet => super::print(&shards::text(&all)),
@@ -72,6 +78,9 @@ fn write_files(dir: &Path, run: &Run, groups: &[Group]) -> anyhow::Result<()> {
     }
     write("report.md", text)?;
     write("cells.csv", csv::render(groups))?;
+    if let Some(text) = memory::json(records) {
+        write("memory.json", text)?;
+    }
     // A run whose driver was killed before its first look has none.
     let mut timeline = File::open(dir.join(timeline::FILE)).map(BufReader::new).ok();
     let timeline = timeline.as_mut().map(|t| t as &mut dyn BufRead);

@@ -236,7 +236,8 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     let terminal = std::io::stdout().is_terminal();
     let colour = crate::report::colour_wanted(terminal);
     let groups = summarise(records, sweep.baseline);
-    crate::report::table::render(name, &groups, super::report::width(), colour)
+    let sections = crate::report::memory::sections(records);
+    crate::report::table::render(name, &groups, &sections, super::report::width(), colour)
 }
 
 /// Serves metrics from here on.
@@ -401,7 +402,8 @@ fn is_expected(expected: &[ExpectFailed], record: &TrialRecord) -> bool {
 /// ever, so they count above every percentile's bound.
 fn missed(slo: &Slo, records: &[TrialRecord]) -> Vec<String> {
     let mut misses = vec![];
-    let sent = |r: &&TrialRecord| r.status == Status::Ok && r.ledger.planned > 0;
+    let sent =
+        |r: &&TrialRecord| r.status == Status::Ok && r.ledger.planned > 0 && !r.cell.is_memory();
     for record in records.iter().filter(sent) {
         let place = format!("{} block {}", record.cell.id, record.block);
         let lost = record.ledger.planned - record.ledger.completed;

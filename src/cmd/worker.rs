@@ -20,6 +20,7 @@ use crate::plan::request::{Mix, render};
 use crate::protocol::{Armed, Frame, FrameError, Job, Outcome, PROTOCOL_VERSION, Ready};
 use crate::record::counters::{Counters, Counts};
 use crate::record::events::{self, Reading as EventReading};
+use crate::record::split::{AllocatorUse, HeapUse};
 use crate::record::usage::{Edge, MachineTime, ProcessUse, Usage, reset_hwm};
 use crate::record::{Phase, Recorder, latency};
 use crate::results::format::{Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
@@ -68,7 +69,7 @@ fn serve() -> anyhow::Result<()> {
 
     let Frame::Start(start) = next(&frames)? else { bail!("armed is followed by start") };
     let at_ns = if start.at_ns == 0 { now_ns() + BY_HAND_LEAD_NS } else { start.at_ns };
-    let outcome = Monitor::new(&trial, prepared.baseline, counted).watch(at_ns);
+    let outcome = Monitor::new(&trial, prepared.baseline, prepared.heap, counted).watch(at_ns);
     send(&Frame::Outcome(outcome))?;
     // Thousands of parked threads need no farewell.
     std::process::exit(0)
@@ -113,6 +114,7 @@ struct Prepare {
     trial: Arc<Trial>,
     ready: Ready,
     baseline: ProcessUse,
+    heap: Option<HeapUse>,
     /// Keeps the descriptor open that the driver maps.
     _counters: OwnedFd,
 }
@@ -136,6 +138,10 @@ impl Prepare {
             eprintln!("duel worker: {why}");
         }
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
+        let heap = trial.job.memory.then(|| HeapUse {
+            ready: AllocatorUse::read(trial.job.foreign_allocator),
+            plateau: None,
+        });
         let ready = Ready {
             version: PROTOCOL_VERSION,
             pid: std::process::id(),
@@ -143,7 +149,7 @@ impl Prepare {
             shards: shards as u32,
             baseline_rss_bytes: baseline.rss_bytes,
         };
-        Ok(Prepare { trial, ready, baseline, _counters: fd })
+        Ok(Prepare { trial, ready, baseline, heap, _counters: fd })
     }
 }
 
@@ -211,6 +217,8 @@ struct Monitor<'t> {
     plateau: Option<ProcessUse>,
     started_at: u64,
     counted: OpenEvents,
+    /// Only where the job asks for memory to be split.
+    heap: Option<HeapUse>,
 }
 
 /// One edge of the window.
@@ -226,9 +234,14 @@ struct Reading {
 }
 
 impl<'t> Monitor<'t> {
-    fn new(trial: &'t Trial, baseline: ProcessUse, counted: OpenEvents) -> Self {
+    fn new(
+        trial: &'t Trial,
+        baseline: ProcessUse,
+        heap: Option<HeapUse>,
+        counted: OpenEvents,
+    ) -> Self {
         let seen = ProcessUse::read().into_iter().collect();
-        Monitor { trial, baseline, seen, plateau: None, started_at: 0, counted }
+        Monitor { trial, baseline, seen, plateau: None, started_at: 0, counted, heap }
     }
 
     fn read_events(&self) -> EventReading {
@@ -339,6 +352,9 @@ impl<'t> Monitor<'t> {
     }
 
     fn see_plateau(&mut self) {
+        if let Some(heap) = &mut self.heap {
+            heap.plateau = Some(AllocatorUse::read(self.trial.job.foreign_allocator));
+        }
         self.plateau = ProcessUse::read().ok();
         self.seen.extend(self.plateau);
     }
@@ -410,6 +426,7 @@ impl<'t> Monitor<'t> {
             fds_peak: self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0),
             unavailable,
             error_samples: recorder.error_samples(),
+            heap: self.heap,
         }
     }
 
@@ -437,9 +454,14 @@ impl<'t> Monitor<'t> {
         let mut missing = |field: &str, why: &str| {
             unavailable.insert(format!("memory.{field}"), why.to_string());
         };
-        missing("heap_bytes", "needs an allocator that counts");
-        missing("stack_bytes", "needs a walk of the page tables, which would disturb the trial");
-        missing("unattributed_bytes", "needs every other part");
+        if self.heap.is_none() {
+            for field in ["heap_bytes", "stack_bytes", "unattributed_bytes"] {
+                missing(
+                    field,
+                    "split only in trials of their own: set `memory = true` under [sweep]",
+                );
+            }
+        }
         if self.plateau.is_none() {
             for field in ["plateau_user_bytes", "page_table_bytes", "kernel_stack_bytes"] {
                 missing(field, "the trial ended before half-way through its window");

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::explain::shown;
-use crate::plan::sweep::RayonThreads;
+use crate::plan::sweep::{self as plan, RayonThreads};
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
 use crate::units::{UnitError, parse_count, parse_duration_ns, parse_rate, parse_size};
 
@@ -101,11 +101,13 @@ pub(super) struct Sweep {
     pub(super) bodies: List<Size>,
     pub(super) stack_sizes: List<Size>,
     pub(super) rayon_threads: List<RayonThreads>,
+    pub(super) allocators: List<String>,
     pub(super) trials: Key<Count>,
     pub(super) baseline: Key<Engine>,
     pub(super) aa: bool,
     pub(super) idle: bool,
     pub(super) syscalls: bool,
+    pub(super) memory: Key<MemoryTrials>,
     pub(super) noise_repeats: Key<Count>,
     pub(super) expect_failed: Vec<ExpectFailed>,
 }
@@ -133,6 +135,44 @@ pub(super) struct Slo {
     pub(super) p99: Key<Duration>,
     pub(super) p99_9: Key<Duration>,
     pub(super) error_rate: Key<f64>,
+}
+
+/// `true`, `false` or `"only"`.
+#[derive(Clone, Copy)]
+pub(super) struct MemoryTrials(pub(super) plan::MemoryTrials);
+
+impl<'de> Deserialize<'de> for MemoryTrials {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = MemoryTrials;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or \"only\"")
+            }
+
+            fn visit_bool<E: Error>(self, wanted: bool) -> Result<MemoryTrials, E> {
+                let kind = if wanted { plan::MemoryTrials::Also } else { plan::MemoryTrials::None };
+                Ok(MemoryTrials(kind))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<MemoryTrials, E> {
+                match text {
+                    // `--set sweep.memory=true` may come as text.
+                    "true" => self.visit_bool(true),
+                    "false" => self.visit_bool(false),
+                    "only" => Ok(MemoryTrials(plan::MemoryTrials::Only)),
+                    other => {
+                        let shown = shown(other);
+                        Err(E::custom(format!("`{shown}`: allowed are true, false and \"only\"")))
+                    }
+                }
+            }
+        }
+
+        d.deserialize_any(Either)
+    }
 }
 
 /// A law of times: a duration alone is the fixed law.

@@ -10,7 +10,10 @@ use toml::Spanned;
 
 use super::explain::shown;
 use super::file::{Count, Duration, File, Key, List, Plan, Size};
-use crate::plan::sweep::{Axes, ExpectFailed, Machine, RayonThreads, Slo, Sweep, Target};
+use crate::plan::allocator::Allocator;
+use crate::plan::sweep::{
+    Axes, ExpectFailed, Machine, MemoryTrials, RayonThreads, Slo, Sweep, Target,
+};
 use crate::plan::{Arrivals, Codec, Engine, Extent, Pacer, TrialPlan};
 use crate::units::{SECOND_NS, duration_literal, format_count, size_literal};
 
@@ -162,6 +165,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         aa: file.sweep.aa,
         idle: file.sweep.idle,
         syscalls: file.sweep.syscalls,
+        memory: file.sweep.memory.as_ref().map_or(MemoryTrials::None, |at| at.get_ref().0),
         noise_repeats,
         expect_failed,
         machine,
@@ -264,6 +268,21 @@ fn axes(file: &File, arrivals: Arrivals, tls: bool) -> Result<Axes, Fault> {
         rayon_threads: axis(&sweep.rayon_threads, vec![RayonThreads::Lanes], |at| {
             Ok(*at.get_ref())
         })?,
+        allocators: allocators(&sweep.allocators)?,
+    })
+}
+
+/// Allocators; two libraries of one name would make two cells of one id.
+fn allocators(list: &List<String>) -> Result<Vec<Allocator>, Fault> {
+    let names = std::cell::RefCell::new(Vec::new());
+    axis(list, Vec::new(), |at| {
+        let allocator: Allocator = at.get_ref().parse().map_err(|why: String| fault(at, why))?;
+        if names.borrow().contains(&allocator.name()) {
+            let name = allocator.name();
+            return Err(fault(at, format!("another allocator is called `{name}` too: rename one")));
+        }
+        names.borrow_mut().push(allocator.name());
+        Ok(allocator)
     })
 }
 
@@ -356,7 +375,10 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
         return Err(Fault { span, message });
     }
     let trials = [
-        axes.engines.len() * (1 + usize::from(sweep.idle) + usize::from(sweep.syscalls))
+        axes.engines.len()
+            * (1 + usize::from(sweep.idle)
+                + usize::from(sweep.syscalls)
+                + usize::from(sweep.memory == MemoryTrials::Also))
             + usize::from(sweep.aa),
         axes.codecs.len(),
         axes.lanes.len(),
@@ -366,6 +388,7 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
         axes.bodies.len().max(1),
         axes.stack_sizes_bytes.len(),
         axes.rayon_threads.len(),
+        axes.allocators.len().max(1),
     ]
     .iter()
     .fold(u64::from(sweep.trials), |product, n| product.saturating_mul(*n as u64));

@@ -2,19 +2,60 @@
 
 use std::fmt::Write;
 
+use crate::plan::allocator::Allocator;
+
 /// The C library's allocator, which every binary of this package uses.
 const NAME: &str = if cfg!(target_env = "musl") { "musl malloc" } else { "glibc malloc" };
 
-/// The allocator with the settings that workers inherit from this process's environment.
-pub(super) fn describe() -> String {
-    describe_with(|name| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned()))
+/// Where glibc reads its settings, among them how many arenas there may be.
+pub(super) const TUNABLES: &str = "GLIBC_TUNABLES";
+const ARENA_MAX: &str = "MALLOC_ARENA_MAX";
+const ARENA_TUNABLE: &str = "glibc.malloc.arena_max";
+
+/// The allocator of a cell's workers: the one that the sweep names, or else the C library's with
+/// the settings that workers inherit from this process's environment.
+pub(super) fn describe(swept: Option<&Allocator>) -> String {
+    match swept {
+        None => describe_with(of_environment),
+        Some(Allocator::Glibc) => NAME.into(),
+        Some(Allocator::GlibcArenas(most)) => format!("{NAME}, {ARENA_MAX}={most}"),
+        Some(Allocator::Preloaded(path)) => format!("{path}, preloaded"),
+    }
+}
+
+fn of_environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|v| v.to_string_lossy().into_owned())
+}
+
+/// What a worker's environment needs so that it runs with this allocator; `None` removes a name.
+///
+/// # Errors
+/// The library cannot be loaded for want of a file: the loader itself would only warn.
+pub(super) fn environment(
+    swept: Option<&Allocator>,
+) -> Result<Vec<(&'static str, Option<String>)>, String> {
+    let Some(allocator) = swept else { return Ok(vec![]) };
+    // What the user set for every program must not decide what the sweep varies.
+    let tunables = of_environment(TUNABLES).unwrap_or_default();
+    let others = tunables.split(':').filter(|t| !t.is_empty() && !t.starts_with(ARENA_TUNABLE));
+    let mut set = vec![(TUNABLES, Some(others.collect::<Vec<_>>().join(":"))), (ARENA_MAX, None)];
+    match allocator {
+        Allocator::Glibc => {}
+        Allocator::GlibcArenas(most) => set[1].1 = Some(most.to_string()),
+        Allocator::Preloaded(path) => {
+            std::fs::File::open(path)
+                .map_err(|e| format!("the allocator {path} cannot be loaded: {e}"))?;
+            set.push(("LD_PRELOAD", Some(path.clone())));
+        }
+    }
+    Ok(set)
 }
 
 /// `glibc malloc`, or with what deviates from its defaults: `glibc malloc, MALLOC_ARENA_MAX=1`.
 fn describe_with(variable: impl Fn(&str) -> Option<String>) -> String {
     let mut text = NAME.to_string();
     // Both move the resident set by tens of percent; either may set the number of arenas.
-    for name in ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"] {
+    for name in [ARENA_MAX, TUNABLES] {
         if let Some(value) = variable(name).filter(|v| !v.is_empty()) {
             // Writing to a String cannot fail.
             let _ = write!(text, ", {name}={value}");
@@ -26,6 +67,20 @@ fn describe_with(variable: impl Fn(&str) -> Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_swept_allocator_decides_whatever_the_environment_says() {
+        let arenas = Allocator::GlibcArenas(2);
+        let set = environment(Some(&arenas)).unwrap();
+        assert!(set.contains(&(ARENA_MAX, Some("2".into()))), "{set:?}");
+        assert_eq!(describe(Some(&arenas)), format!("{NAME}, {ARENA_MAX}=2"));
+        let set = environment(Some(&Allocator::Glibc)).unwrap();
+        assert!(set.contains(&(ARENA_MAX, None)), "{set:?}");
+        assert_eq!(environment(None), Ok(vec![]));
+        let absent = Allocator::Preloaded("/no/such/library.so".into());
+        let error = environment(Some(&absent)).unwrap_err();
+        assert!(error.contains("/no/such/library.so") && error.contains("No such file"), "{error}");
+    }
 
     #[test]
     fn settings_that_move_memory_are_named() {

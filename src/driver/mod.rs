@@ -23,6 +23,7 @@ pub mod pipe;
 mod quiet;
 pub mod rendezvous;
 pub mod start;
+mod split;
 pub mod target;
 pub mod timeline;
 pub mod trial;

@@ -35,19 +35,26 @@ pub enum NoLine {
 }
 
 impl Piped {
-    /// Starts this very binary with `arguments`, and `environment` added to its own.
+    /// Starts this very binary with `arguments`, and `environment` laid over its own: a name
+    /// without a value is removed.
     ///
     /// The child gets a process group of its own, so that Ctrl-C on the terminal reaches the
     /// driver alone, which then ends its children in order.
     pub fn spawn<S: AsRef<OsStr>>(
         what: &str,
         arguments: &[S],
-        environment: &[(&str, String)],
+        environment: &[(&str, Option<String>)],
     ) -> std::io::Result<Self> {
         let spawned_at = now_ns();
-        let mut child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        for (name, value) in environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let mut child = command
             .args(arguments)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)

@@ -14,10 +14,12 @@ use super::merge::add_outcomes;
 use super::metrics::Metrics;
 use super::quiet::Quiet;
 use super::rendezvous::Apart;
+use super::split::Splitter;
 use super::start::{self, Begin, NotStarted, Start};
 use super::target::{External, Report, Targets};
 use super::timeline::{Sampler, Timeline};
 use super::worker::{NoFrame, Worker};
+use crate::plan::allocator::Allocator;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{Sweep, Trial};
@@ -154,7 +156,7 @@ impl Context<'_> {
             target: Default::default(),
             largest_worker: None,
             pacer: cell.arrivals.is_open().then_some(self.sweep.plan.pacer),
-            allocator: super::allocator::describe(),
+            allocator: super::allocator::describe(cell.allocator.as_ref()),
             ready_ns: 0,
             started_unix_ns: None,
             occupancy: None,
@@ -218,6 +220,8 @@ struct Running<'c> {
     kernel_at_ready: Option<CgroupMemory>,
     kernel_at_plateau: Option<CgroupMemory>,
     connected: u64,
+    /// Only in a trial of the kind `memory`.
+    splitter: Option<Splitter>,
     in_flight: Samples,
     in_flight_peak: Option<u64>,
     jitter: SplitMix64,
@@ -291,6 +295,7 @@ impl<'c> Running<'c> {
             kernel_at_ready: None,
             kernel_at_plateau: None,
             connected: 0,
+            splitter: cell.is_memory().then(Splitter::new),
             in_flight: Samples::default(),
             in_flight_peak: None,
             jitter: rand::SeedableRng::seed_from_u64(seed),
@@ -362,7 +367,7 @@ impl<'c> Running<'c> {
 
     fn spawn(&mut self, record: &mut TrialRecord, watch: &mut dyn Watch) -> Result<(), String> {
         for number in 0..self.cell.processes {
-            let mut worker = Worker::spawn(number)?;
+            let mut worker = Worker::spawn(number, self.cell.allocator.as_ref())?;
             // Before the job arrives the worker holds next to nothing, so that nearly all it
             // will hold is charged to the group.
             if let Ok(group) = &self.cgroup
@@ -379,6 +384,9 @@ impl<'c> Running<'c> {
             record.ready_ns = record.ready_ns.max(now_ns() - worker.spawned_at());
         }
         self.kernel_at_ready = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
+        if let Some(splitter) = &mut self.splitter {
+            splitter.at_ready(&self.cell, &self.workers, self.kernel_at_ready);
+        }
         Ok(())
     }
 
@@ -406,6 +414,8 @@ impl<'c> Running<'c> {
             rayon_threads: cell.rayon_threads.unwrap_or(0),
             setup_limit_ns: SETUP_LIMIT_NS,
             count_events: cell.counts_events(),
+            memory: cell.is_memory(),
+            foreign_allocator: matches!(cell.allocator, Some(Allocator::Preloaded(_))),
             plan: self.plan.clone(),
         }
     }
@@ -464,6 +474,9 @@ impl<'c> Running<'c> {
             }
             if part >= 0.5 && self.kernel_at_plateau.is_none() {
                 self.kernel_at_plateau = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
+                if let Some(splitter) = &mut self.splitter {
+                    splitter.at_plateau(&self.cell, &self.workers, self.kernel_at_plateau);
+                }
             }
             if now - shown > SHOW_NS {
                 shown = now;
@@ -541,12 +554,16 @@ impl<'c> Running<'c> {
             record.unavailable.insert("in_flight_peak".into(), why.into());
         }
         self.note_kernel_memory(record);
+        if let Some(splitter) = self.splitter.take() {
+            splitter.note(record, &outcomes, self.cgroup.as_ref().ok().map(Cgroup::version));
+        }
         let evidence = self.evidence(record, &outcomes, report.as_ref());
         let closed = !self.cell.arrivals.is_open() && !self.cell.is_idle();
         record.occupancy = closed.then(|| evidence.in_service_mean / self.lanes().max(1) as f64);
         record.gates = gates::judge(&evidence);
         self.judge_start(record, &outcomes, apart.as_ref());
-        if gates::is_noisy(&record.gates) {
+        // Noise moves times, and a memory trial's bytes are all that is read of it.
+        if gates::is_noisy(&record.gates) && !self.cell.is_memory() {
             record.flags.push("noisy".into());
         }
         record.status = if outcomes.iter().any(|o| o.interrupted) {
@@ -683,7 +700,12 @@ impl<'c> Running<'c> {
             cpu: open.then_some((record.cpu.total_ns, on_cpus)),
             // A driver that must share the workers' CPUs runs when they do not: its samples would
             // be no random instants, and decide nothing.
-            in_flight: if self.driver_has_own_cpu() { self.in_flight } else { Samples::default() },
+            // Nor does one that looked at the workers' mappings instead.
+            in_flight: if self.driver_has_own_cpu() && !self.cell.is_memory() {
+                self.in_flight
+            } else {
+                Samples::default()
+            },
             in_service_mean: in_service as f64 / record.measured_ns.max(1) as f64,
             steal: steal.map(|s| (s.saturating_sub(TICK_NS), edges_ns * machine_cpus)),
             // On shared CPUs the target's own work is no noise, and is no stranger's.

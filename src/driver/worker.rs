@@ -2,7 +2,9 @@
 
 use std::fs::File;
 
+use super::allocator;
 use super::pipe::{NoLine, Piped};
+use crate::plan::allocator::Allocator;
 use crate::protocol::{Armed, Frame, FrameError, Go, Job, Outcome, PROTOCOL_VERSION, Ready, Start};
 use crate::record::Phase;
 use crate::record::counters::{Counters, Counts};
@@ -29,11 +31,17 @@ pub(super) enum NoFrame {
 }
 
 impl Worker {
-    pub(super) fn spawn(number: u32) -> Result<Self, String> {
-        let set = std::env::var("GLIBC_TUNABLES").unwrap_or_default();
+    pub(super) fn spawn(number: u32, swept: Option<&Allocator>) -> Result<Self, String> {
+        let mut environment = allocator::environment(swept)?;
+        let ours = environment.iter().position(|(name, _)| *name == allocator::TUNABLES);
+        let set = match ours {
+            Some(at) => environment.swap_remove(at).1,
+            None => std::env::var(allocator::TUNABLES).ok(),
+        };
+        let set = set.unwrap_or_default();
         // What the user set stands last, where glibc lets it win.
         let tunables = if set.is_empty() { TUNABLES.into() } else { format!("{TUNABLES}:{set}") };
-        let environment = [("GLIBC_TUNABLES", tunables)];
+        environment.push((allocator::TUNABLES, Some(tunables)));
         let pipe = Piped::spawn(&format!("worker {number}"), &["worker"], &environment)
             .map_err(|e| format!("worker {number} could not be started: {e}"))?;
         Ok(Worker { pipe, number, counters: None })

@@ -7,6 +7,7 @@
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine.
 
 pub mod endpoint;
+pub mod allocator;
 pub mod request;
 pub mod schedule;
 pub mod shard;
@@ -221,7 +222,8 @@ impl TrialPlan {
 pub struct Cell {
     /// Unique in the sweep, made of the axes: `tokio-hyper-l64-p1-c1`.
     pub id: String,
-    /// `aa` on the second copy of the baseline in an A/A sweep, `idle` on a cell that sends nothing.
+    /// `aa` on the second copy of the baseline in an A/A sweep, `idle` on a cell that sends nothing,
+    /// `memory` on one in whose trials memory is split into its parts.
     pub label: Option<String>,
     /// How lanes are run.
     pub engine: Engine,
@@ -247,6 +249,9 @@ pub struct Cell {
     /// Length of the embedded target's response bodies; `None` unless the sweep varies it.
     #[serde(default)]
     pub body_bytes: Option<u64>,
+    /// The workers' allocator; `None` unless the sweep varies it.
+    #[serde(default)]
+    pub allocator: Option<allocator::Allocator>,
 }
 
 impl Cell {
@@ -260,6 +265,11 @@ impl Cell {
     /// line over requests.
     pub fn is_idle(&self) -> bool {
         self.arrivals == Arrivals::Closed && self.offered_per_s == Some(0.0)
+    }
+
+    /// Whether memory is split into its parts in the cell's trials, whose latency is not ranked.
+    pub fn is_memory(&self) -> bool {
+        self.label.as_deref() == Some(sweep::MEMORY_LABEL)
     }
 }
 

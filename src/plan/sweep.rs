@@ -8,6 +8,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::allocator::Allocator;
 use super::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan, variable_name};
 use crate::target::EmbeddedTarget;
 use crate::units::{SECOND_NS, size_literal};
@@ -20,6 +21,8 @@ const IDLE_LABEL: &str = "idle";
 
 /// The label of a cell in whose trials the kernel counts system calls and other events.
 pub(super) const SYSCALLS_LABEL: &str = "syscalls";
+/// The label of a cell in whose trials memory is split.
+pub(super) const MEMORY_LABEL: &str = "memory";
 
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
 const IDLE_NS: u64 = SECOND_NS;
@@ -54,6 +57,9 @@ pub struct Sweep {
     /// counted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub syscalls: bool,
+    /// Whether memory is split into its parts, in trials of their own.
+    #[serde(default, skip_serializing_if = "MemoryTrials::is_none")]
+    pub memory: MemoryTrials,
     /// How often a trial that a noise gate failed is repeated at most.
     #[serde(default)]
     pub noise_repeats: u32,
@@ -126,6 +132,9 @@ pub struct Axes {
     pub stack_sizes_bytes: Vec<u64>,
     /// Pool sizes; swept for `rayon`.
     pub rayon_threads: Vec<RayonThreads>,
+    /// Allocators of the workers; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocators: Vec<Allocator>,
 }
 
 /// How many threads the pool has.
@@ -136,6 +145,26 @@ pub enum RayonThreads {
     Lanes,
     /// One a CPU of the worker, as rayon's default.
     Cores,
+}
+
+/// Trials in which memory is split into its parts; their latency is never ranked, since the look
+/// that is taken half-way through the window holds the process's mappings for a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryTrials {
+    /// No such trials.
+    #[default]
+    None,
+    /// Every cell has a second one of this kind beside it.
+    Also,
+    /// Every cell is of this kind.
+    Only,
+}
+
+impl MemoryTrials {
+    fn is_none(&self) -> bool {
+        *self == MemoryTrials::None
+    }
 }
 
 /// A cell that is expected to fail, and the limit that stops it.
@@ -185,7 +214,8 @@ pub struct Trial {
 }
 
 impl Sweep {
-    /// Every cell, once: grouped by (cpus, processes, lanes, rate, body, stack), engines inside.
+    /// Every cell, once: grouped by (cpus, processes, lanes, rate, body, stack, allocator), engines
+    /// inside.
     ///
     /// Axes that an engine does not have make no cells: `sequential` has one lane, stacks are swept
     /// for `threads` and `rayon` (other engines take the first), pool sizes for `rayon`. The second
@@ -194,6 +224,7 @@ impl Sweep {
         let axes = &self.axes;
         let rates = optional(&axes.rates_per_s);
         let bodies = optional(&axes.bodies);
+        let allocators = optional(&axes.allocators);
         let mut cells: Vec<Cell> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         for &cpus in &axes.cpus {
@@ -202,16 +233,19 @@ impl Sweep {
                     for &offered_per_s in &rates {
                         for &body_bytes in &bodies {
                             for &stack in &axes.stack_sizes_bytes {
-                                let group = Group {
-                                    cpus,
-                                    processes,
-                                    lanes,
-                                    offered_per_s,
-                                    body_bytes,
-                                    stack,
-                                };
-                                let new = self.group(&group).into_iter();
-                                cells.extend(new.filter(|cell| seen.insert(cell.id.clone())));
+                                for allocator in &allocators {
+                                    let group = Group {
+                                        cpus,
+                                        processes,
+                                        lanes,
+                                        offered_per_s,
+                                        body_bytes,
+                                        stack,
+                                        allocator: allocator.as_ref(),
+                                    };
+                                    let new = self.group(&group).into_iter();
+                                    cells.extend(new.filter(|cell| seen.insert(cell.id.clone())));
+                                }
                             }
                         }
                     }
@@ -222,7 +256,7 @@ impl Sweep {
     }
 
     /// The cells of one group, with those that another group holds as well.
-    fn group(&self, group: &Group) -> Vec<Cell> {
+    fn group(&self, group: &Group<'_>) -> Vec<Cell> {
         let mut cells = Vec::new();
         for &engine in &self.axes.engines {
             for &codec in &self.axes.codecs {
@@ -245,17 +279,25 @@ impl Sweep {
                         label: Some(SYSCALLS_LABEL.into()),
                         ..cell.clone()
                     });
-                    cells.push(cell);
-                    cells.extend(copy);
-                    cells.extend(idle);
-                    cells.extend(counted);
+                    let memory = (self.memory != MemoryTrials::None).then(|| Cell {
+                        id: format!("{}-{MEMORY_LABEL}", cell.id),
+                        label: Some(MEMORY_LABEL.into()),
+                        ..cell.clone()
+                    });
+                    if self.memory != MemoryTrials::Only {
+                        cells.push(cell);
+                        cells.extend(copy);
+                        cells.extend(idle);
+                        cells.extend(counted);
+                    }
+                    cells.extend(memory);
                 }
             }
         }
         cells
     }
 
-    fn cell(&self, group: &Group, engine: Engine, codec: Codec, threads: RayonThreads) -> Cell {
+    fn cell(&self, group: &Group<'_>, engine: Engine, codec: Codec, threads: RayonThreads) -> Cell {
         let lanes = if engine == Engine::Sequential { 1 } else { group.lanes };
         let swept_stack = matches!(engine, Engine::Threads | Engine::Rayon);
         let first_stack = self.axes.stack_sizes_bytes.first().copied().unwrap_or(group.stack);
@@ -272,6 +314,9 @@ impl Sweep {
         }
         if threads == RayonThreads::Cores {
             id += "-tcores";
+        }
+        if let Some(allocator) = group.allocator {
+            id += &format!("-{}", allocator.name());
         }
         Cell {
             id,
@@ -291,13 +336,14 @@ impl Sweep {
                 RayonThreads::Cores => cpus.min(lanes),
             }),
             body_bytes,
+            allocator: group.allocator.cloned(),
         }
     }
 
     /// The cell that sends nothing: rate and body say nothing of it, so that groups share it.
     fn idle_cell(
         &self,
-        group: &Group,
+        group: &Group<'_>,
         engine: Engine,
         codec: Codec,
         threads: RayonThreads,
@@ -366,6 +412,9 @@ impl Sweep {
         if sweep.syscalls {
             canonical["syscalls"] = true.into();
         }
+        if self.memory != MemoryTrials::None {
+            canonical["memory"] = serde_json::json!(self.memory);
+        }
         let digest = Sha256::digest(canonical.to_string());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -421,18 +470,19 @@ pub fn is_secret_header(name: &str) -> bool {
 }
 
 /// What the cells of a group share.
-struct Group {
+struct Group<'a> {
     cpus: u32,
     processes: u32,
     lanes: u32,
     offered_per_s: Option<f64>,
     body_bytes: Option<u64>,
     stack: u64,
+    allocator: Option<&'a Allocator>,
 }
 
 /// An axis that may be left out: then it is `None` once.
-fn optional<T: Copy>(values: &[T]) -> Vec<Option<T>> {
-    if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
+fn optional<T: Clone>(values: &[T]) -> Vec<Option<T>> {
+    if values.is_empty() { vec![None] } else { values.iter().cloned().map(Some).collect() }
 }
 
 /// The pool sizes that make cells of an engine.

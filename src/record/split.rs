@@ -15,15 +15,18 @@
 //!
 //! **Stacks are known by their shape.** glibc maps a stack and Rust a signal stack as one private
 //! anonymous mapping right above an inaccessible page, the guard. No other mapping of a worker looks
-//! so: an arena of glibc has its inaccessible part above it. A mapping that is larger than any stack
+//! so: an arena of glibc has its inaccessible part above it, and begins at a multiple of 64 MiB where
+//! the next arena's may end. A mapping that is larger than any stack
 //! was merged by the kernel with one above it; its stack is then counted page by page
 //! (`/proc/PID/pagemap`).
 //!
 //! **smaps is read as a stream**, one line at a time: the `procfs` crate makes a table of every
 //! figure of every mapping, some 100 MB with the 40,000 mappings of 10,000 threads.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
@@ -35,12 +38,24 @@ use crate::results::format::{MemorySplit, SplitSource};
 /// Stack of a thread that names no size: `std::thread`'s own.
 const DEFAULT_STACK_BYTES: u64 = 2 << 20;
 
+/// glibc's arenas begin at multiples of this (`HEAP_MAX_SIZE` in its malloc/arena.c on 64 bits).
+const ARENA_ALIGN: u64 = 64 << 20;
+
 /// What an allocator says of itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllocatorUse {
     /// Bytes that the program holds, with what caches of threads hold for it; `None` under an
     /// allocator that keeps no count.
     pub held_bytes: Option<u64>,
+}
+
+impl AllocatorUse {
+    /// Asks this process's allocator, which walks its free lists for the answer; a `foreign` one in
+    /// the C library's place is not asked, since the C library would answer for itself.
+    pub fn read(foreign: bool) -> AllocatorUse {
+        let held_bytes = if foreign { None } else { crate::sys::malloc_held_bytes() };
+        AllocatorUse { held_bytes }
+    }
 }
 
 /// The allocator at `Ready` and half-way through the window.
@@ -77,6 +92,8 @@ pub struct Look {
     pub fd_slots: u64,
     /// Descriptors that an epoll set watches.
     pub watched: u64,
+    /// Records of a local port, or of a port at an address, that exist for these sockets alone.
+    pub port_buckets: u64,
 }
 
 impl AddAssign for Look {
@@ -92,15 +109,17 @@ impl AddAssign for Look {
         self.anonymous_mappings += other.anonymous_mappings;
         self.fd_slots += other.fd_slots;
         self.watched += other.watched;
+        self.port_buckets += other.port_buckets;
     }
 }
 
 impl Look {
-    /// Looks at a process, whose threads have stacks of `stack_size_bytes` or the default size.
+    /// Looks at a process, whose threads have stacks of `stack_size_bytes` or the default size, and
+    /// adds its sockets' inodes to `inodes`.
     ///
     /// # Errors
     /// A file of `/proc/PID` cannot be read: the process is gone or another user's.
-    pub fn at(pid: u32, stack_size_bytes: u64) -> Result<Look, String> {
+    pub fn at(pid: u32, stack_size_bytes: u64, inodes: &mut HashSet<u64>) -> Result<Look, String> {
         let used = ProcessUse::of(pid)?;
         let mut look = Look {
             page_table_bytes: used.page_table_bytes,
@@ -108,7 +127,7 @@ impl Look {
             fd_slots: fd_slots(pid)?,
             ..Look::default()
         };
-        count_descriptors(pid, &mut look)?;
+        count_descriptors(pid, &mut look, inodes)?;
         let path = format!("/proc/{pid}/smaps");
         let failed = |e: std::io::Error| format!("cannot read {path}: {e}");
         let file = BufReader::with_capacity(64 << 10, File::open(&path).map_err(failed)?);
@@ -210,11 +229,13 @@ impl Mapping {
             look.program_bytes += self.anonymous_bytes;
             return;
         }
-        if self.start != guard_end {
+        let size = self.end - self.start;
+        // An arena may lie right above the inaccessible part of another.
+        let arena = self.start.is_multiple_of(ARENA_ALIGN) && !stack_sizes.contains(&size);
+        if self.start != guard_end || arena {
             look.heap_resident_bytes += self.rss_bytes;
             return;
         }
-        let size = self.end - self.start;
         if size == signal_stack {
             look.signal_stack_bytes += self.rss_bytes;
             return;
@@ -249,28 +270,64 @@ fn fd_slots(pid: u32) -> Result<u64, String> {
 }
 
 /// Sockets, and what epoll sets watch.
-fn count_descriptors(pid: u32, look: &mut Look) -> Result<(), String> {
+fn count_descriptors(pid: u32, look: &mut Look, inodes: &mut HashSet<u64>) -> Result<(), String> {
     let dir = format!("/proc/{pid}/fd");
     let entries = fs::read_dir(&dir).map_err(|e| format!("cannot read {dir}: {e}"))?;
+    let mut sets = HashSet::new();
     for entry in entries.flatten() {
         // A descriptor may be closed between the listing and the reading.
         let Ok(link) = fs::read_link(entry.path()) else { continue };
         let link = link.to_string_lossy();
-        look.sockets += u64::from(link.starts_with("socket:"));
+        if let Some(inode) = link.strip_prefix("socket:[") {
+            look.sockets += 1;
+            inodes.extend(inode.trim_end_matches(']').parse::<u64>());
+        }
         if link == "anon_inode:[eventpoll]" {
             let fd = entry.file_name();
             let info = format!("/proc/{pid}/fdinfo/{}", fd.to_string_lossy());
-            let watched = File::open(info).map_or(0, |file| {
-                BufReader::new(file)
-                    .lines()
-                    .map_while(Result::ok)
-                    .filter(|line| line.starts_with("tfd:"))
-                    .count()
-            });
-            look.watched += watched as u64;
+            let Ok(file) = File::open(info) else { continue };
+            let lines = BufReader::new(file).lines().map_while(Result::ok);
+            let watched: Vec<String> = lines.filter(|line| line.starts_with("tfd:")).collect();
+            let many = watched.len() as u64;
+            // A runtime holds its set through several descriptors (tokio: two), and each lists all.
+            if sets.insert(watched) {
+                look.watched += many;
+            }
         }
     }
     Ok(())
+}
+
+/// The local ports in use in this network namespace, closed connections that the kernel remembers
+/// for a minute included: who connects from such a port again is charged nothing for its record.
+#[derive(Debug, Default)]
+pub struct Ports {
+    addresses: HashSet<SocketAddr>,
+    ports: HashSet<u16>,
+}
+
+impl Ports {
+    /// Reads them; empty where `/proc/net/tcp` cannot be read.
+    pub fn read() -> Ports {
+        Self::of(|_| true)
+    }
+
+    fn of(wanted: impl Fn(u64) -> bool) -> Ports {
+        let entries = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();
+        let mut ports = Ports::default();
+        for entry in entries.filter(|entry| wanted(entry.inode)) {
+            ports.addresses.insert(entry.local_address);
+            ports.ports.insert(entry.local_address.port());
+        }
+        ports
+    }
+
+    /// Records that sockets with these inodes have and that did not exist before.
+    pub fn added(&self, inodes: &HashSet<u64>) -> u64 {
+        let now = Self::of(|inode| inodes.contains(&inode));
+        let addresses = now.addresses.difference(&self.addresses).count();
+        (addresses + now.ports.difference(&self.ports).count()) as u64
+    }
 }
 
 /// Sizes of the kernel's objects, in bytes, as a memory cgroup is charged for them.
@@ -278,14 +335,15 @@ fn count_descriptors(pid: u32, look: &mut Look) -> Result<(), String> {
 pub struct ObjectSizes {
     /// Of a thread: `task_struct` and `pid`.
     pub task_bytes: u64,
-    /// Of a connected TCP socket: `TCP`, `sock_inode_cache`, `filp`, `dentry`, and the
-    /// `tcp_bind_bucket` of its port.
+    /// Of a TCP socket: `TCP`, `sock_inode_cache`, `filp` and `dentry`.
     pub socket_bytes: u64,
+    /// Of a local port, and again of a port at an address: `tcp_bind_bucket`, `tcp_bind2_bucket`.
+    pub port_bytes: u64,
     /// Of a mapping: `vm_area_struct`.
     pub mapping_bytes: u64,
     /// Of a mapping's anonymous pages: `anon_vma` and `anon_vma_chain`.
     pub anonymous_bytes: u64,
-    /// Of a descriptor in an epoll set: `eventpoll_epi` and `eventpoll_pwq`.
+    /// Of a descriptor in an epoll set: `eventpoll_epi`, `eventpoll_pwq` and `ep_head`.
     pub watched_bytes: u64,
     /// Whether they are this kernel's, or those that [`ObjectSizes::BUILT_IN`] remembers.
     pub from_kernel: bool,
@@ -301,10 +359,11 @@ impl ObjectSizes {
     /// all on one machine and 5,888 on another.
     pub const BUILT_IN: ObjectSizes = ObjectSizes {
         task_bytes: 4_288 + 192 + 2 * OWNER_BYTES,
-        socket_bytes: 2_368 + 832 + 192 + 192 + 128 + 5 * OWNER_BYTES,
+        socket_bytes: 2_368 + 832 + 192 + 192 + 4 * OWNER_BYTES,
+        port_bytes: 128 + OWNER_BYTES,
         mapping_bytes: 192 + OWNER_BYTES,
         anonymous_bytes: 104 + 64 + 2 * OWNER_BYTES,
-        watched_bytes: 128 + 64 + 2 * OWNER_BYTES,
+        watched_bytes: 128 + 64 + 16 + 3 * OWNER_BYTES,
         from_kernel: false,
     };
 
@@ -319,19 +378,21 @@ impl ObjectSizes {
 
     fn read_with(size: impl Fn(&str) -> Option<u64>) -> Option<ObjectSizes> {
         let sum = |names: &[&str]| names.iter().map(|n| Some(size(n)? + OWNER_BYTES)).sum();
-        let sizes: [Option<u64>; 5] = [
+        let sizes: [Option<u64>; 6] = [
             sum(&["task_struct", "pid"]),
-            sum(&["TCP", "sock_inode_cache", "filp", "dentry", "tcp_bind_bucket"]),
+            sum(&["TCP", "sock_inode_cache", "filp", "dentry"]),
+            sum(&["tcp_bind_bucket"]),
             sum(&["vm_area_struct"]),
             sum(&["anon_vma", "anon_vma_chain"]),
-            sum(&["eventpoll_epi", "eventpoll_pwq"]),
+            sum(&["eventpoll_epi", "eventpoll_pwq", "ep_head"]),
         ];
         Some(ObjectSizes {
             task_bytes: sizes[0]?,
             socket_bytes: sizes[1]?,
-            mapping_bytes: sizes[2]?,
-            anonymous_bytes: sizes[3]?,
-            watched_bytes: sizes[4]?,
+            port_bytes: sizes[2]?,
+            mapping_bytes: sizes[3]?,
+            anonymous_bytes: sizes[4]?,
+            watched_bytes: sizes[5]?,
             from_kernel: true,
         })
     }
@@ -382,7 +443,8 @@ pub fn between(
         page_table_bytes: charged(|c| c.page_table_bytes)
             .unwrap_or_else(|| grown(|l| l.page_table_bytes)),
         task_bytes: times(grown(|l| l.threads), sizes.task_bytes),
-        socket_object_bytes: times(grown(|l| l.sockets), sizes.socket_bytes),
+        socket_object_bytes: times(grown(|l| l.sockets), sizes.socket_bytes)
+            + times(grown(|l| l.port_buckets), sizes.port_bytes),
         other_kernel_bytes: times(grown(|l| l.mappings), sizes.mapping_bytes)
             + times(grown(|l| l.anonymous_mappings), sizes.anonymous_bytes)
             + times(grown(|l| l.watched), sizes.watched_bytes)

@@ -137,7 +137,7 @@ pub fn compare(a: &Run, b: &Run) -> Result<Comparison, NotComparable> {
     let (trials_a, trials_b) = (valid_by_cell(a), valid_by_cell(b));
     let mut notes = Vec::new();
     let mut lines = Vec::new();
-    for cell in &a.plan.cells {
+    for cell in a.plan.cells.iter().filter(|c| !c.is_memory()) {
         match (trials_a.get(cell.id.as_str()), trials_b.get(cell.id.as_str())) {
             (Some(x), Some(y)) => {
                 lines.extend(Measure::ALL.iter().filter_map(|m| line(&cell.id, *m, x, y)));
@@ -182,7 +182,7 @@ fn differences(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
 
 fn valid_by_cell(run: &Run) -> BTreeMap<&str, Vec<&TrialRecord>> {
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-    for record in run.records.iter().filter(|r| is_valid(r)) {
+    for record in run.records.iter().filter(|r| is_valid(r) && !r.cell.is_memory()) {
         cells.entry(&record.cell.id).or_default().push(record);
     }
     cells

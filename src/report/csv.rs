@@ -55,6 +55,7 @@ fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
     put("stack_size_bytes", integer(c.stack_size_bytes));
     put("rayon_threads", integer(c.rayon_threads.map(u64::from)));
     put("body_bytes", integer(c.body_bytes));
+    put("allocator", c.allocator.as_ref().map(ToString::to_string).unwrap_or_default());
     for (name, count) in [
         ("trials", t.blocks),
         ("trials_valid", t.valid),

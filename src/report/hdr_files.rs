@@ -78,7 +78,8 @@ fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 9] {
 /// The first file that could not be written, or the first histogram that could not be read.
 pub fn write(dir: &Path, records: &[TrialRecord]) -> Result<(), HdrFileError> {
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-    for record in records {
+    // Where memory is split, latency is not to be read.
+    for record in records.iter().filter(|r| !r.cell.is_memory()) {
         cells.entry(&record.cell.id).or_default().push(record);
     }
     let base = records.iter().filter_map(|r| r.started_unix_ns).min().unwrap_or(0);

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::layout;
+use super::layout::{self, Column};
+use super::memory::{self, Section};
 use super::summary::Group;
 use super::verdict::{self, by_cell};
 use crate::results::format::TrialRecord;
@@ -12,9 +13,9 @@ use crate::results::store::PlanJson;
 /// [`super::summary::summarise`]'s of `records`.
 pub fn render(plan: &PlanJson, records: &[TrialRecord], groups: &[Group]) -> String {
     let mut out = format!("# {}\n\n", escape(&plan.name));
-    if groups.is_empty() {
+    if records.is_empty() {
         out.push_str("No trials yet.\n");
-    } else {
+    } else if !groups.is_empty() {
         let said = verdict::sentences(groups, &by_cell(records));
         let _ = writeln!(out, "{}", escape(&said.join(" ")));
         for remark in verdict::remarks(groups) {
@@ -23,23 +24,29 @@ pub fn render(plan: &PlanJson, records: &[TrialRecord], groups: &[Group]) -> Str
     }
     for group in groups {
         let columns = layout::columns(group);
-        let _ = write!(out, "\n## {}\n\n", escape(&layout::heading(group)));
-        let titles = columns.iter().map(|c| escape(&c.title));
-        out.push_str(&line(titles));
-        out.push_str(&line(columns.iter().map(|c| if c.number { "--:" } else { "---" }.into())));
-        for row in 0..group.rows.len() {
-            out.push_str(&line(columns.iter().map(|c| escape(&c.cells[row]))));
-        }
-        let notes = layout::notes(group);
-        if !notes.is_empty() {
-            out.push('\n');
-        }
-        for note in notes {
-            let _ = writeln!(out, "- {}", escape(&note));
-        }
+        push_section(&mut out, &layout::heading(group), &columns, &layout::notes(group));
+    }
+    for Section { heading, columns, notes } in memory::sections(records) {
+        push_section(&mut out, &heading, &columns, &notes);
     }
     out.push_str(&source(plan, records));
     out
+}
+
+/// A heading, a table and a list of notes.
+fn push_section(out: &mut String, heading: &str, columns: &[Column], notes: &[String]) {
+    let _ = write!(out, "\n## {}\n\n", escape(heading));
+    out.push_str(&line(columns.iter().map(|c| escape(&c.title))));
+    out.push_str(&line(columns.iter().map(|c| if c.number { "--:" } else { "---" }.into())));
+    for row in 0..columns.first().map_or(0, |c| c.cells.len()) {
+        out.push_str(&line(columns.iter().map(|c| escape(&c.cells[row]))));
+    }
+    if !notes.is_empty() {
+        out.push('\n');
+    }
+    for note in notes {
+        let _ = writeln!(out, "- {}", escape(note));
+    }
 }
 
 /// What a reviewer needs to run it again.

@@ -11,6 +11,7 @@ pub mod hdr_files;
 pub mod html;
 pub mod layout;
 pub mod markdown;
+pub mod memory;
 pub mod plot;
 pub mod schema;
 pub mod shards;

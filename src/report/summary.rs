@@ -125,7 +125,8 @@ pub fn is_valid(record: &TrialRecord) -> bool {
 /// Sorts records into groups, in a fixed order, and compares each row with the baseline.
 pub fn summarise(records: &[TrialRecord], baseline: Engine) -> Vec<Group> {
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-    for record in records {
+    // Trials that split memory are shown by `report::memory`: their latency is not ranked.
+    for record in records.iter().filter(|r| !r.cell.is_memory()) {
         cells.entry(&record.cell.id).or_default().push(record);
     }
     let mut groups: BTreeMap<GroupKey, Vec<Vec<&TrialRecord>>> = BTreeMap::new();
@@ -166,7 +167,14 @@ impl GroupKey {
 fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine) -> Group {
     cells.sort_by(|a, b| {
         let key = |c: &Cell| {
-            (c.engine, c.label.clone(), c.processes, c.stack_size_bytes, c.rayon_threads)
+            (
+                c.engine,
+                c.label.clone(),
+                c.processes,
+                c.stack_size_bytes,
+                c.rayon_threads,
+                c.allocator.clone(),
+            )
         };
         key(&a[0].cell).cmp(&key(&b[0].cell))
     });
@@ -285,6 +293,9 @@ fn name(cell: &Cell, all: &[&Cell]) -> String {
         && twins.any(|c| c.rayon_threads != cell.rayon_threads)
     {
         name.push_str(&format!(" pool {threads}"));
+    }
+    if let Some(allocator) = &cell.allocator {
+        name.push_str(&format!(" {}", allocator.name()));
     }
     if all.iter().any(|c| c.processes != cell.processes) {
         name.push_str(&format!(" ×{}", cell.processes));

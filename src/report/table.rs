@@ -5,6 +5,7 @@ use comfy_table::{
 };
 
 use super::layout::{self, Column};
+use super::memory::Section;
 use super::summary::{Group, Row};
 
 const BOLD: &str = "\x1b[1m";
@@ -13,28 +14,48 @@ const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const RESET: &str = "\x1b[0m";
 
-/// Renders the groups of a sweep for a terminal of `width` columns; `None` does not limit it.
-pub fn render(plan_name: &str, groups: &[Group], width: Option<u16>, colour: bool) -> String {
+/// Renders the groups of a sweep, and where its memory went, for a terminal of `width` columns;
+/// `None` does not limit it.
+pub fn render(
+    plan_name: &str,
+    groups: &[Group],
+    sections: &[Section],
+    width: Option<u16>,
+    colour: bool,
+) -> String {
     let paint = |style: &str, text: &str| {
         if colour { format!("{style}{text}{RESET}") } else { text.to_string() }
     };
     let mut out = format!("{}\n", paint(BOLD, &layout::clean(plan_name)));
-    if groups.is_empty() {
+    if groups.is_empty() && sections.is_empty() {
         out.push_str("\nno trials yet\n");
     }
     for group in groups {
         out.push_str(&format!("\n{}\n", paint(BOLD, &layout::heading(group))));
-        for (part, table) in fitted(group, width).iter().enumerate() {
+        let style = |row: usize| group.rows.get(row).and_then(row_style);
+        for (part, table) in fitted(layout::columns(group), width).iter().enumerate() {
             if part > 0 {
                 out.push('\n');
             }
-            push_table(&mut out, table, group, &paint);
+            push_table(&mut out, table, &style, &paint);
         }
         for note in layout::notes(group) {
             for line in wrap(&note, width) {
                 out.push_str(&paint(DIM, &line));
                 out.push('\n');
             }
+        }
+    }
+    for section in sections {
+        out.push_str(&format!("\n{}\n", paint(BOLD, &section.heading)));
+        for (part, table) in fitted(section.columns.clone(), width).iter().enumerate() {
+            if part > 0 {
+                out.push('\n');
+            }
+            push_table(&mut out, table, &|_| None, &paint);
+        }
+        for line in section.notes.iter().flat_map(|note| wrap(&layout::clean(note), width)) {
+            out.push_str(&format!("{}\n", paint(DIM, &line)));
         }
     }
     out
@@ -54,7 +75,7 @@ fn row_style(row: &Row) -> Option<&'static str> {
 fn push_table(
     out: &mut String,
     table: &Table,
-    group: &Group,
+    style: &dyn Fn(usize) -> Option<&'static str>,
     paint: &dyn Fn(&str, &str) -> String,
 ) {
     let mut begun = 0;
@@ -64,8 +85,8 @@ fn push_table(
         let begins = !line.starts_with([' ', '─']);
         begun += usize::from(begins);
         // The first that begins is the header.
-        let row = begun.checked_sub(2).and_then(|i| group.rows.get(i)).filter(|_| begins);
-        match row.and_then(row_style) {
+        let row = begun.checked_sub(2).filter(|_| begins);
+        match row.and_then(style) {
             Some(style) => out.push_str(&paint(style, line)),
             None => out.push_str(line),
         }
@@ -74,8 +95,7 @@ fn push_table(
 }
 
 /// One table if it fits; or else several, each with the names of the rows, so that no column is lost.
-fn fitted(group: &Group, width: Option<u16>) -> Vec<Table> {
-    let mut columns = layout::columns(group);
+fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
     let room = width.map_or(usize::MAX, usize::from);
     let whole = build(&columns);
     if natural_width(&whole) <= room {

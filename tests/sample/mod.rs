@@ -29,6 +29,7 @@ pub(crate) fn cell(engine: Engine) -> Cell {
         stack_size_bytes: engine.is_blocking().then_some(65_536),
         rayon_threads: (engine == Engine::Rayon).then_some(64),
         body_bytes: None,
+        allocator: None,
     }
 }
 

@@ -148,6 +148,7 @@ pub(super) fn typical_cell(engine: Engine, lanes: u32) -> Cell {
     Cell {
         id: String::new(),
         label: None,
+        allocator: None,
         engine,
         codec: Codec::Hyper,
         lanes,

@@ -37,6 +37,8 @@ fn mappings_are_sorted_by_their_shape() {
         // An arena, whose inaccessible rest stands above it, and what follows that at a distance.
         mapping(0x400_0000, 132 << 10, "rw-p", "", 40, 40),
         mapping(0x402_1000, (64 << 20) - (132 << 10), "---p", "", 0, 0),
+        // The next arena, right above it.
+        mapping(0x800_0000, 132 << 10, "rw-p", "", 20, 20),
         mapping(0x900_0000, page, "rw-s", "/memfd:duel-counters (deleted)", 4, 0),
         mapping(0x7ff0_0000, 132 << 10, "rw-p", "[stack]", 16, 16),
     ]
@@ -50,10 +52,10 @@ fn mappings_are_sorted_by_their_shape() {
     let expected = Look {
         stack_bytes: 20 << 10,
         signal_stack_bytes: 4 << 10,
-        heap_resident_bytes: (100 + 52 + 40) << 10,
+        heap_resident_bytes: (100 + 52 + 40 + 20) << 10,
         program_bytes: 20 << 10,
-        mappings: 13,
-        anonymous_mappings: 7,
+        mappings: 14,
+        anonymous_mappings: 8,
         ..Look::default()
     };
     assert_eq!(look, expected);
@@ -74,6 +76,7 @@ fn object_sizes_are_the_kernels_only_when_every_one_is_known() {
         ("anon_vma_chain", 64),
         ("eventpoll_epi", 128),
         ("eventpoll_pwq", 64),
+        ("ep_head", 16),
     ]
     .into();
     let sizes = ObjectSizes::read_with(|name| known.get(name).copied()).unwrap();
@@ -125,9 +128,15 @@ fn a_split_adds_up_and_leaves_out_what_nobody_counted() {
 
 #[test]
 fn this_process_can_be_looked_at() {
-    let look = Look::at(std::process::id(), 2 << 20).unwrap();
+    let before = Ports::read();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut inodes = HashSet::new();
+    let look = Look::at(std::process::id(), 2 << 20, &mut inodes).unwrap();
+    drop(listener);
+    assert!(look.sockets > 0 && !inodes.is_empty(), "{look:?}");
+    assert_eq!(before.added(&HashSet::new()), 0, "no socket has no port");
     assert!(look.stack_bytes > 0, "the test's own thread has a stack: {look:?}");
     assert!(look.heap_resident_bytes > 0 && look.mappings > 10 && look.fd_slots > 0, "{look:?}");
-    let error = Look::at(u32::MAX, 2 << 20).unwrap_err();
+    let error = Look::at(u32::MAX, 2 << 20, &mut inodes).unwrap_err();
     assert!(error.contains("/proc/4294967295"), "{error}");
 }

@@ -1,0 +1,382 @@
+//! Where the bytes went: the split of each cell, and what a lane adds to each part.
+//!
+//! Made from trials of the kind `memory` alone, which stand in no other table. A cell's figures are
+//! medians over its trials. Cells that differ in their lanes alone are a *ladder*: each part is
+//! fitted over lanes by least squares, one point a trial, with Student-t intervals of 95 %.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::layout::Column;
+use crate::plan::allocator::Allocator;
+use crate::plan::{Cell, Codec, Engine};
+use crate::results::format::{MemorySplit, SplitSource, Status, TrialRecord};
+use crate::results::stats::{CONFIDENCE, LinearFit, linear_fit, median};
+use crate::units::{format_bytes, format_count, size_literal};
+
+/// A fit needs more steps than a line has parameters, or it fits whatever it is given.
+const LEAST_STEPS: usize = 3;
+
+/// One part of the total: its name in files, its title in tables, its bytes.
+pub struct Part {
+    /// Stable name, as in the record without its unit.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// Its bytes in a split; `None` where it was not measured.
+    pub bytes: fn(&MemorySplit) -> Option<i64>,
+}
+
+/// Every part, in the order in which they are shown; with `unattributed` they add up to the total.
+///
+/// Where the allocator keeps no count, `heap` is what is resident of it.
+pub const PARTS: [Part; 12] = [
+    Part { name: "stack", title: "thread stacks", bytes: |s| Some(s.stack_bytes) },
+    Part { name: "signal_stack", title: "signal stacks", bytes: |s| Some(s.signal_stack_bytes) },
+    Part {
+        name: "heap",
+        title: "heap, held",
+        bytes: |s| Some(s.heap_bytes.unwrap_or(s.heap_resident_bytes)),
+    },
+    Part { name: "heap_slack", title: "heap, slack", bytes: |s| s.heap_slack_bytes },
+    Part { name: "program", title: "program data", bytes: |s| Some(s.program_bytes) },
+    Part { name: "kernel_stack", title: "kernel stacks", bytes: |s| Some(s.kernel_stack_bytes) },
+    Part { name: "page_table", title: "page tables", bytes: |s| Some(s.page_table_bytes) },
+    Part { name: "task", title: "task structures", bytes: |s| Some(s.task_bytes) },
+    Part { name: "socket_object", title: "socket objects", bytes: |s| Some(s.socket_object_bytes) },
+    Part { name: "other_kernel", title: "other kernel", bytes: |s| Some(s.other_kernel_bytes) },
+    Part { name: "tcp_buffer", title: "TCP buffers", bytes: |s| s.tcp_buffer_bytes },
+    Part { name: "unattributed", title: "unattributed", bytes: |s| s.unattributed_bytes },
+];
+
+/// The sum; apart from the parts, since nobody may add it to them.
+pub const TOTAL: Part = Part { name: "total", title: "total", bytes: |s| s.total_bytes };
+
+/// The trials of one cell.
+#[derive(Debug)]
+pub struct CellSplit<'a> {
+    /// The cell.
+    pub cell: &'a Cell,
+    /// Splits of the trials that ran to their end.
+    pub splits: Vec<&'a MemorySplit>,
+    /// Why others have none: a trial's error, or what was unavailable.
+    pub errors: Vec<&'a str>,
+}
+
+impl CellSplit<'_> {
+    /// Median bytes of a part; `None` where no trial measured it.
+    pub fn bytes(&self, part: &Part) -> Option<f64> {
+        let bytes = self.splits.iter().filter_map(|s| (part.bytes)(s)).map(|b| b as f64);
+        median(&bytes.collect::<Vec<f64>>())
+    }
+
+    fn lanes(&self) -> f64 {
+        f64::from(self.cell.total_lanes.max(1))
+    }
+}
+
+/// The cells of the kind `memory`, each with its splits, in the order of their lanes.
+pub fn cells(records: &[TrialRecord]) -> Vec<CellSplit<'_>> {
+    let mut cells: BTreeMap<(Key, u32), CellSplit<'_>> = BTreeMap::new();
+    for record in records.iter().filter(|r| r.cell.is_memory()) {
+        let key = (Key::of(&record.cell), record.cell.total_lanes);
+        let cell = cells.entry(key).or_insert_with(|| CellSplit {
+            cell: &record.cell,
+            splits: vec![],
+            errors: vec![],
+        });
+        match &record.memory.split {
+            Some(split) if record.status == Status::Ok => cell.splits.push(split),
+            _ => cell.errors.push(why_not(record)),
+        }
+    }
+    cells.into_values().collect()
+}
+
+fn why_not(record: &TrialRecord) -> &str {
+    let gate = record.gates.iter().find(|g| g.hard && g.ok == Some(false)).map(|g| &g.name);
+    let missing = || record.unavailable.get("memory.split");
+    record.error.as_ref().or(gate).or_else(missing).map_or("no reason was recorded", String::as_str)
+}
+
+/// Everything that tells a ladder from another, in the order in which they are shown.
+#[derive(Debug, Clone, PartialEq, PartialOrd, Eq, Ord)]
+struct Key {
+    codec: Codec,
+    cpus: u32,
+    processes: u32,
+    rate: Option<u64>,
+    body_bytes: Option<u64>,
+    engine: Engine,
+    stack_size_bytes: Option<u64>,
+    pool_of_cores: bool,
+    allocator: Option<Allocator>,
+}
+
+impl Key {
+    fn of(cell: &Cell) -> Key {
+        Key {
+            codec: cell.codec,
+            cpus: cell.cpus,
+            processes: cell.processes,
+            rate: cell.offered_per_s.map(f64::to_bits),
+            body_bytes: cell.body_bytes,
+            engine: cell.engine,
+            // Task engines take the first size of the sweep and are shown once.
+            stack_size_bytes: cell.stack_size_bytes.filter(|_| cell.engine.is_blocking()),
+            pool_of_cores: cell.rayon_threads.is_some_and(|threads| threads != cell.lanes),
+            allocator: cell.allocator.clone(),
+        }
+    }
+
+    /// `threads 64KiB`, with what else tells it from others of `all`.
+    fn name(&self, all: &[&Key]) -> String {
+        let differs = |of: fn(&Key) -> String| all.iter().any(|other| of(other) != of(self));
+        let mut name = self.engine.name().to_string();
+        let mut add = |word: String| name.push_str(&format!(" {word}"));
+        if let Some(size) = self.stack_size_bytes {
+            add(size_literal(size));
+        }
+        if self.pool_of_cores {
+            add("pool of cores".into());
+        }
+        if let Some(allocator) = &self.allocator {
+            add(allocator.name());
+        }
+        if differs(|k| k.codec.name().into()) {
+            add(self.codec.name().into());
+        }
+        if differs(|k| k.cpus.to_string()) {
+            add(format!("{} CPUs", self.cpus));
+        }
+        if differs(|k| k.processes.to_string()) {
+            add(format!("×{}", self.processes));
+        }
+        if let Some(rate) = self.rate.map(f64::from_bits) {
+            add(format!("{rate}/s"));
+        }
+        if let Some(bytes) = self.body_bytes {
+            add(size_literal(bytes));
+        }
+        name
+    }
+}
+
+/// What a lane adds to each part.
+#[derive(Debug)]
+pub struct Ladder {
+    /// Engine, and whatever tells it from the others.
+    pub name: String,
+    /// Lanes of the lowest and the highest step.
+    pub lanes: (u32, u32),
+    /// One a part that was measured on enough steps, the total last.
+    pub fits: Vec<(&'static str, &'static str, LinearFit)>,
+    /// Largest |unattributed| ÷ total of a step of 1,000 lanes or more.
+    pub most_unattributed: Option<f64>,
+}
+
+/// Fits every ladder of three steps or more.
+pub fn ladders(cells: &[CellSplit<'_>]) -> Vec<Ladder> {
+    let mut ladders: BTreeMap<Key, Vec<&CellSplit<'_>>> = BTreeMap::new();
+    for cell in cells.iter().filter(|c| !c.splits.is_empty()) {
+        ladders.entry(Key::of(cell.cell)).or_default().push(cell);
+    }
+    ladders.retain(|_, steps| steps.len() >= LEAST_STEPS);
+    let keys: Vec<&Key> = ladders.keys().collect();
+    ladders
+        .iter()
+        .map(|(key, steps)| {
+            let all = || steps.iter().map(|s| s.cell.total_lanes);
+            let shares = steps.iter().filter(|s| s.cell.total_lanes >= 1_000);
+            Ladder {
+                name: key.name(&keys),
+                lanes: (all().min().unwrap_or(0), all().max().unwrap_or(0)),
+                fits: PARTS.iter().chain([&TOTAL]).filter_map(|p| fit(steps, p)).collect(),
+                most_unattributed: shares
+                    .filter_map(|s| {
+                        let rest = s.bytes(&PARTS[PARTS.len() - 1])?;
+                        Some(rest.abs() / s.bytes(&TOTAL).filter(|t| *t > 0.0)?)
+                    })
+                    .reduce(f64::max),
+            }
+        })
+        .collect()
+}
+
+fn fit(steps: &[&CellSplit<'_>], part: &Part) -> Option<(&'static str, &'static str, LinearFit)> {
+    let points: Vec<(f64, f64)> = steps
+        .iter()
+        .flat_map(|s| {
+            s.splits.iter().filter_map(|split| Some((s.lanes(), (part.bytes)(split)? as f64)))
+        })
+        .collect();
+    Some((part.name, part.title, linear_fit(&points, CONFIDENCE)?))
+}
+
+/// A table with its heading and notes.
+#[derive(Debug)]
+pub struct Section {
+    /// What it shows.
+    pub heading: String,
+    /// One of names, then one for each cell or ladder.
+    pub columns: Vec<Column>,
+    /// Below it.
+    pub notes: Vec<String>,
+}
+
+/// The splits a lane, and the ladders; none where there are no trials of the kind.
+pub fn sections(records: &[TrialRecord]) -> Vec<Section> {
+    let cells = cells(records);
+    if cells.is_empty() {
+        return vec![];
+    }
+    let mut sections = vec![splits(&cells)];
+    let ladders = ladders(&cells);
+    if !ladders.is_empty() {
+        sections.push(slopes(&ladders));
+    }
+    sections
+}
+
+/// One row a cell: rows are easier to add to than columns when a ladder has many steps.
+fn splits(cells: &[CellSplit<'_>]) -> Section {
+    let all: Vec<Key> = cells.iter().map(|c| Key::of(c.cell)).collect();
+    let keys: Vec<&Key> = all.iter().collect();
+    let column = |title: &str, number, cells| Column { title: title.into(), number, cells };
+    let mut columns = vec![
+        column("memory", false, keys.iter().map(|k| k.name(&keys)).collect()),
+        column(
+            "lanes",
+            true,
+            cells.iter().map(|c| format_count(c.cell.total_lanes.into())).collect(),
+        ),
+    ];
+    for part in [&TOTAL].into_iter().chain(&PARTS) {
+        let texts: Vec<String> = cells
+            .iter()
+            .map(|c| c.bytes(part).map_or("-".into(), |b| format_bytes(b / c.lanes())))
+            .collect();
+        if texts.iter().any(|t| t != "-" && t != "0 B") {
+            columns.push(column(&part.title.replacen(' ', "\n", 1), true, texts));
+        }
+    }
+    let mut notes = vec![
+        "bytes a lane added since Ready, half-way through the window; medians; page cache apart"
+            .to_string(),
+    ];
+    if cells.iter().flat_map(|c| &c.splits).any(|s| s.source == SplitSource::Proc) {
+        notes
+            .push("no total and no rest: no memory cgroup could be made; see `unavailable`".into());
+    }
+    if cells.iter().flat_map(|c| &c.splits).any(|s| !s.object_sizes_from_kernel) {
+        notes.push(
+            "sizes of kernel objects are those of Linux 6.18 on x86-64: only root may read this \
+             kernel's"
+                .into(),
+        );
+    }
+    for (cell, key) in cells.iter().zip(&all) {
+        for error in &cell.errors {
+            let lanes = format_count(cell.cell.total_lanes.into());
+            notes.push(format!("{} {lanes} lanes: {error}", key.name(&keys)));
+        }
+    }
+    Section { heading: "where the bytes go".into(), columns, notes }
+}
+
+/// Parts down, ladders across: slope with the half-width of its interval, then the fixed cost.
+fn slopes(ladders: &[Ladder]) -> Section {
+    let parts: Vec<(&str, &str)> =
+        PARTS.iter().chain([&TOTAL]).map(|p| (p.name, p.title)).collect();
+    let mut columns = vec![Column {
+        title: "bytes a lane".into(),
+        number: false,
+        cells: parts.iter().map(|(_, title)| title.to_string()).collect(),
+    }];
+    let column = |title: String, ladder: &Ladder, text: &dyn Fn(&LinearFit) -> String| Column {
+        title,
+        number: true,
+        cells: parts
+            .iter()
+            .map(|(name, _)| {
+                let fit = ladder.fits.iter().find(|(n, ..)| n == name);
+                fit.map_or("-".into(), |(.., fit)| text(fit))
+            })
+            .collect(),
+    };
+    for ladder in ladders {
+        columns.push(column(ladder.name.clone(), ladder, &|f| {
+            let half = f.slope_interval.map(|(low, high)| (high - low) / 2.0);
+            let half = half.map_or(String::new(), |h| format!(" ± {}", format_bytes(h)));
+            format!("{}{half}", format_bytes(f.slope))
+        }));
+        columns.push(column("fixed".into(), ladder, &|f| format_bytes(f.intercept)));
+    }
+    let mut notes = vec![
+        "slopes over lanes by least squares, one point a trial, ± half of the 95 % interval; fixed: \
+         the line at no lanes"
+            .to_string(),
+    ];
+    for ladder in ladders {
+        if let Some(share) = ladder.most_unattributed {
+            notes.push(format!(
+                "{}: {} to {} lanes; unattributed at most {:.1} % of the total from 1,000 lanes up",
+                ladder.name,
+                format_count(ladder.lanes.0.into()),
+                format_count(ladder.lanes.1.into()),
+                100.0 * share
+            ));
+        }
+    }
+    Section { heading: "cost of a lane".into(), columns, notes }
+}
+
+/// The same for programs: `memory.json`; `None` where there are no trials of the kind.
+pub fn json(records: &[TrialRecord]) -> Option<String> {
+    let cells = cells(records);
+    if cells.is_empty() {
+        return None;
+    }
+    let bytes = |c: &CellSplit<'_>| -> Value {
+        let of = |p: &Part| (format!("{}_bytes", p.name), json!(c.bytes(p)));
+        PARTS.iter().chain([&TOTAL]).map(of).collect::<serde_json::Map<_, _>>().into()
+    };
+    let fit = |f: &LinearFit| {
+        json!({
+            "slope_bytes_per_lane": f.slope,
+            "slope_interval": f.slope_interval,
+            "intercept_bytes": f.intercept,
+            "intercept_interval": f.intercept_interval,
+            "points": f.n,
+            "r_squared": f.r_squared,
+        })
+    };
+    let cell = |c: &CellSplit<'_>| {
+        json!({
+            "cell": c.cell,
+            "trials": c.splits.len(),
+            "errors": c.errors,
+            "median": bytes(c),
+        })
+    };
+    let ladder = |l: &Ladder| {
+        let fits: serde_json::Map<String, Value> =
+            l.fits.iter().map(|(name, _, f)| (name.to_string(), fit(f))).collect();
+        json!({
+            "name": l.name,
+            "lanes": l.lanes,
+            "confidence": CONFIDENCE,
+            "most_unattributed_share": l.most_unattributed,
+            "parts": fits,
+        })
+    };
+    let ladders = ladders(&cells);
+    let text = serde_json::to_string_pretty(&json!({
+        "format_version": 1,
+        "cells": cells.iter().map(cell).collect::<Vec<_>>(),
+        "ladders": ladders.iter().map(ladder).collect::<Vec<_>>(),
+    }));
+    // Plain numbers and texts always serialise.
+    text.ok().map(|t| t + "\n")
+}
