@@ -7,8 +7,8 @@ mod sample;
 use std::path::Path;
 
 use duel::plan::{Arrivals, Cell, Engine};
-use duel::report::{csv, markdown, summary, table};
-use duel::results::format::{Gate, Ledger, Status, TrialRecord};
+use duel::report::{csv, markdown, memory, summary, table};
+use duel::results::format::{Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
 use duel::results::stats::Verdict;
 use duel::results::store::{PlanJson, Versions};
 
@@ -313,4 +313,76 @@ fn nothing_measured_is_said() {
         closed(Engine::Tokio, 2, 1.0).into_iter().map(|r| failed(r, "target is down")).collect();
     let text = table::render("x", &groups_of(&lost), &[], Some(80), false);
     assert!(text.contains("2 of 2 trials: target is down"), "{text}");
+}
+
+/// A memory trial in which a lane costs 8 KiB of stack and 16 KiB of kernel stack, and nothing of
+/// what was counted stays unexplained but 1 KiB a lane.
+fn memory_trial(lanes: u32, block: u32) -> TrialRecord {
+    let cell = Cell {
+        id: format!("threads-hyper-l{lanes}-p1-c1-memory"),
+        label: Some("memory".into()),
+        lanes,
+        total_lanes: lanes,
+        ..sample::cell(Engine::Threads)
+    };
+    let n = i64::from(lanes);
+    let mut record = sample::record(cell, block, 1.0);
+    record.memory.split = Some(MemorySplit {
+        source: SplitSource::CgroupV1,
+        total_bytes: Some(100_000 + n * (25 << 10)),
+        stack_bytes: n * (8 << 10),
+        heap_bytes: Some(120_000),
+        heap_slack_bytes: Some(-20_000),
+        heap_resident_bytes: 100_000,
+        kernel_stack_bytes: n * (16 << 10),
+        tcp_buffer_bytes: Some(0),
+        unattributed_bytes: Some(n << 10),
+        object_sizes_from_kernel: true,
+        ..MemorySplit::default()
+    });
+    record
+}
+
+#[test]
+fn memory_trials_stand_in_no_other_table_and_a_ladder_is_fitted() {
+    let mut records: Vec<TrialRecord> = [100, 1_000, 4_000]
+        .into_iter()
+        .flat_map(|lanes| (0..2).map(move |block| memory_trial(lanes, block)))
+        .collect();
+    assert!(
+        summary::summarise(&records, Engine::Threads).is_empty(),
+        "their latency is not ranked"
+    );
+    let mut failed = memory_trial(8_000, 0);
+    (failed.status, failed.error) = (Status::Failed, Some("no room".into()));
+    failed.memory.split = None;
+    records.push(failed);
+
+    let cells = memory::cells(&records);
+    assert_eq!(cells.iter().map(|c| c.cell.lanes).collect::<Vec<_>>(), [100, 1_000, 4_000, 8_000]);
+    let ladders = memory::ladders(&cells);
+    assert_eq!(ladders.len(), 1);
+    assert_eq!((ladders[0].name.as_str(), ladders[0].lanes), ("threads 64KiB", (100, 4_000)));
+    let slope = |name: &str| {
+        let (.., fit) = ladders[0].fits.iter().find(|(n, ..)| *n == name).expect("the part");
+        (fit.slope.round(), fit.intercept.round())
+    };
+    assert_eq!(slope("stack"), (8_192.0, 0.0));
+    assert_eq!(slope("heap"), (0.0, 120_000.0));
+    assert_eq!(slope("total"), (25_600.0, 100_000.0));
+    assert_eq!(slope("unattributed"), (1_024.0, 0.0));
+    let most = ladders[0].most_unattributed.expect("steps of 1,000 lanes and more");
+    assert!((0.035..0.045).contains(&most), "{most}");
+
+    let sections = memory::sections(&records);
+    let text = table::render("x", &[], &sections, None, false);
+    assert!(text.contains("where the bytes go") && text.contains("cost of a lane"), "{text}");
+    assert!(text.contains("8,000 lanes: no room"), "a failed trial is told: {text}");
+    let narrow = table::render("x", &[], &sections, Some(80), false);
+    assert!(narrow.lines().all(|l| l.chars().count() <= 80), "{narrow}");
+    let json: serde_json::Value = serde_json::from_str(&memory::json(&records).unwrap()).unwrap();
+    let stack = &json["ladders"][0]["parts"]["stack"];
+    assert_eq!(stack["slope_bytes_per_lane"].as_f64().map(f64::round), Some(8_192.0), "{json}");
+    assert_eq!(json["cells"].as_array().map(Vec::len), Some(4));
+    assert_eq!(memory::json(&records[..0]), None);
 }

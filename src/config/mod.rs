@@ -16,6 +16,8 @@
 //! | `plan.request` | one `GET /`, or the path of `target.url` |
 //! | `sweep.engines`, `codecs`, `lanes`, `processes`, `cpus` | all, `hyper`, `64`, `1`, `1` |
 //! | `sweep.stack_sizes`, `rayon_threads` | `64KiB` (`128KiB` for https), `lanes` |
+//! | `sweep.memory` | `false`; `true` splits memory in trials beside the others, `"only"` in no others |
+//! | `sweep.allocators` | the C library's as the environment sets it; or `"glibc"`, `"glibc-arenas-N"`, the path of a library to preload |
 //! | `sweep.trials`, `baseline` | `10`, `threads` or else the first engine |
 //!
 //! Ten seconds of window is also wrk's default; a timeout of five is far above what a loopback

@@ -454,6 +454,7 @@ impl<'c> Running<'c> {
         let mut look = metrics.map(|m| m.look_at(&self.cell, plan, part));
         let mut shown = 0;
         let mut cancelled = false;
+        let mut half_seen = false;
         while outcomes.len() < self.workers.len() {
             let now = now_ns();
             if let Some(sampler) = sampler {
@@ -472,7 +473,8 @@ impl<'c> Running<'c> {
                 self.in_flight.add(now_ns(), in_flight as f64);
                 self.in_flight_peak = self.in_flight_peak.max(Some(in_flight));
             }
-            if part >= 0.5 && self.kernel_at_plateau.is_none() {
+            if part >= 0.5 && !half_seen {
+                half_seen = true;
                 self.kernel_at_plateau = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
                 if let Some(splitter) = &mut self.splitter {
                     splitter.at_plateau(&self.cell, &self.workers, self.kernel_at_plateau);
