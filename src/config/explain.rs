@@ -18,7 +18,6 @@ const LATER: [&str; 16] = [
     "plan.data",
     "plan.request.step",
     "plan.request.data",
-    "sweep.allocators",
     "sweep.arenas",
     "sweep.offload",
     "sweep.heartbeat",
