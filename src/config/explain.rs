@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Keys and values of features that a later version brings.
-const LATER: [&str; 16] = [
+const LATER: [&str; 15] = [
     "expect",
     "search",
     "metrics",
