@@ -155,17 +155,17 @@ fn tables_fit_their_terminal() {
 fn connects_and_handshakes_stand_below_the_table_where_they_matter() {
     const TLS: &str = "TLSv1_3 TLS13_AES_256_GCM_SHA384";
     let mut https = closed(Engine::Tokio, 1, 1.0);
-    let plain = table::render("x", &groups_of(&https), Some(200), false);
+    let plain = table::render("x", &groups_of(&https), &[], Some(200), false);
     assert!(!plain.contains("connections: connect"), "{plain}");
     https[0].handshake_ns = Some(sample::climb(1_000_000, 3_000_000, 2_000));
     https[0].tls = Some(TLS.into());
-    let shown = table::render("x", &groups_of(&https), Some(200), false);
+    let shown = table::render("x", &groups_of(&https), &[], Some(200), false);
     for part in ["tokio: 64 connections: connect p50 6", "; handshake p50 2 ms, p99 2.9", TLS] {
         assert!(shown.contains(part), "{part:?} is not in {shown}");
     }
     let mut closing = closed(Engine::Tokio, 1, 1.0);
     closing[0].reconnects = 1_999;
-    let shown = table::render("x", &groups_of(&closing), Some(200), false);
+    let shown = table::render("x", &groups_of(&closing), &[], Some(200), false);
     assert!(shown.contains("tokio: 64 connections: connect p50 6"), "{shown}");
     assert!(!shown.contains("handshake"), "{shown}");
 }

@@ -6,8 +6,8 @@
 //! * [`endpoint`] is where load goes, resolved.
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine.
 
-pub mod endpoint;
 pub mod allocator;
+pub mod endpoint;
 pub mod request;
 pub mod schedule;
 pub mod shard;

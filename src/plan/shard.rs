@@ -131,6 +131,7 @@ mod tests {
             stack_size_bytes: None,
             rayon_threads: Some(lanes),
             body_bytes: None,
+            allocator: None,
         }
     }
 
