@@ -335,7 +335,7 @@ mod tests {
             .filter_map(|n| Route::rotating(&target, 3, 77, n).source)
             .collect();
         assert_eq!(all.len(), SOURCES_PER_WORKER as usize);
-        assert!(all.iter().all(|ip| ip.is_loopback()));
+        assert!(all.iter().all(IpAddr::is_loopback));
         assert!(!all.contains(&Route::rotating(&target, 4, 77, 0).source.unwrap()));
         for other in ["[::1]:80", "192.0.2.1:80", "unix:/tmp/x"] {
             let target: Endpoint = other.parse().unwrap();
