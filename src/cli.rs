@@ -100,10 +100,12 @@ pub struct Run {
     /// Serve Prometheus metrics while the sweep runs: a port of the loopback, or IP:PORT
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<String>,
-    /// Divide a closed loop by duration among shards, although together they send what they manage
+    /// With --resume: go on although config, binary or machine changed, and flag the rows. With
+    /// --shard: divide a closed loop by duration, although shards together send what they manage
     #[arg(long)]
     pub force: bool,
-    /// Allow load to this non-loopback address
+    /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
+    /// connections; 'HOST:PORT rate=50k connections=5k' raises that
     #[arg(long, value_name = "HOST:PORT")]
     pub allow: Vec<String>,
 }
@@ -188,7 +190,8 @@ pub struct Try {
     /// Keep a run directory
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Allow load to this non-loopback address
+    /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
+    /// connections; 'HOST:PORT rate=50k connections=5k' raises that
     #[arg(long, value_name = "HOST:PORT")]
     pub allow: Vec<String>,
 }
@@ -204,7 +207,8 @@ pub struct Plan {
     /// Print the Job frame of the trial at this position, from 0, for `duel worker`
     #[arg(long, value_name = "N")]
     pub job: Option<u32>,
-    /// Allow load to this non-loopback address
+    /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
+    /// connections; 'HOST:PORT rate=50k connections=5k' raises that
     #[arg(long, value_name = "HOST:PORT")]
     pub allow: Vec<String>,
 }

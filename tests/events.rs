@@ -60,8 +60,8 @@ fn system_calls_are_counted_in_trials_of_their_own() {
                 assert!(why("events.instructions").contains("[sweep] syscalls"), "{id}");
             }
             (Some(_), Some(calls)) => {
-                // One write and one read; a task engine adds its polls, `rayon` its look for work.
-                assert!((2.0..6.0).contains(&calls), "{id}: {calls} a request");
+                // One write and one read, less what the requests in flight at the first edge had behind them; a task engine adds its polls, `rayon` its look for work.
+                assert!((1.98..6.0).contains(&calls), "{id}: {calls} a request");
                 if record.cell.engine == Engine::Threads {
                     assert!(calls < 2.1, "{id}: {calls} a request");
                 }

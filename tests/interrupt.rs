@@ -4,7 +4,9 @@ mod common;
 
 use std::process::{Child, Stdio};
 
-use common::{Sweep, alive, assert_books, children, eventually, records, role, signal, wait};
+use common::{
+    Sweep, alive, assert_books, children, duel, eventually, output, records, role, signal, wait,
+};
 use duel::results::format::{Status, TrialRecord};
 use rustix::process::Signal;
 
@@ -207,4 +209,38 @@ fn an_interrupted_trial_is_run_again_by_resume() {
     ok.sort();
     ok.dedup();
     assert_eq!(ok.len(), 2, "every trial has run to its end: {}", done.stderr);
+}
+
+#[test]
+fn what_changed_is_refused_by_resume_and_flagged_where_it_is_forced() {
+    let sweep = two();
+    let mut driver = spawn(&sweep);
+    busy_worker(&driver);
+    signal(driver.id(), Signal::INT);
+    assert_eq!(wait(&mut driver).code(), Some(130));
+    let rows = records(&sweep.dir()).len();
+    let changed = ["--resume", "--set", "plan.seed=7"];
+    let refused = sweep.run_with(&changed);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    let told = "the config changed since; --force goes on and flags the rows";
+    assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    assert_eq!(refused.records.len(), rows, "nothing ran");
+
+    // The same plan, and a directory that was begun on another machine.
+    let plan = sweep.dir().join("plan.json");
+    let text = std::fs::read_to_string(&plan).unwrap();
+    std::fs::write(&plan, text.replacen("\"page_bytes\": 4096", "\"page_bytes\": 65536", 1))
+        .unwrap();
+    let refused = sweep.run_with(&["--resume"]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("the machine changed since"), "{}", refused.stderr);
+
+    let done = sweep.run_with(&[&changed[..], &["--force"]].concat());
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    for row in &done.records[rows..] {
+        assert!(row.flags.iter().any(|f| f == "config_changed"), "{:?}", row.flags);
+        assert!(row.flags.iter().any(|f| f == "machine_changed"), "{:?}", row.flags);
+    }
+    assert!(done.records.len() > rows, "{}", done.stderr);
+    assert_eq!(output(duel(&["report"]).arg(sweep.dir())).status.code(), Some(0), "still one run");
 }

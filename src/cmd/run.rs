@@ -23,5 +23,15 @@ pub fn run(args: &Run) -> ExitCode {
     };
     let dir =
         args.out.clone().unwrap_or_else(|| store::default_dir(&sweep.name, jiff::Timestamp::now()));
-    execute(&sweep, &Output { dir: Some(dir), resume: args.resume, json: false, metrics, part })
+    execute(
+        &sweep,
+        &Output {
+            dir: Some(dir),
+            resume: args.resume,
+            force: args.force,
+            json: false,
+            metrics,
+            part,
+        },
+    )
 }

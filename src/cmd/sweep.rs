@@ -32,6 +32,8 @@ pub(super) struct Output {
     pub(super) dir: Option<PathBuf>,
     /// Go on in an existing one.
     pub(super) resume: bool,
+    /// Go on although config, binary or machine changed.
+    pub(super) force: bool,
     /// One record a line on standard output, no table.
     pub(super) json: bool,
     /// Where to serve metrics.
@@ -67,6 +69,12 @@ impl<'s> Session<'s> {
     /// Everything that can be refused is refused here, before the first trial.
     fn new(sweep: &'s Sweep, output: &'s Output) -> anyhow::Result<Self> {
         let external = target::resolve(&sweep.target).map_err(anyhow::Error::msg)?;
+        if let Some(cap) = external.as_ref().and_then(|e| e.cap.as_ref()) {
+            for cell in sweep.cells() {
+                cap.check(cell.total_lanes.into(), cell.offered_per_s)
+                    .map_err(|why| anyhow::anyhow!("{}: {why}", cell.id))?;
+            }
+        }
         external.as_ref().map_or(Ok(()), target::probe).map_err(anyhow::Error::msg)?;
         // Workers and targets inherit the driver's limit until they raise their own.
         let mut context = Context {
@@ -79,13 +87,15 @@ impl<'s> Session<'s> {
             shard: output.part.shard,
             start: Start::WhenReady,
             metrics: None,
+            remarks: vec![],
             timeline: None,
         };
         let signals = Signals::catch().context("cannot handle signals")?;
         context.start = start(output, &context, &signals)?;
         let (dir, records) = match &output.dir {
             None => (None, vec![]),
-            Some(path) => open(path, output.resume, &context)?,
+            Some(path) if output.resume => resume(path, output.force, &mut context)?,
+            Some(path) => (Some(create(path, &context)?), vec![]),
         };
         context.metrics = output.metrics.map(|at| metrics(at, &context)).transpose()?;
         context.timeline = dir.as_ref().map(|d| Timeline::append_to(d.path())).transpose()?;
@@ -286,35 +296,54 @@ fn start(output: &Output, context: &Context, signals: &Signals) -> anyhow::Resul
     Ok(Start::Together(rendezvous))
 }
 
-/// Makes the run directory, or opens the one to go on in.
-fn open(
-    path: &Path,
-    resume: bool,
-    context: &Context,
-) -> anyhow::Result<(Option<RunDir>, Vec<TrialRecord>)> {
-    if resume {
-        let (dir, run) = RunDir::resume(path)?;
-        for warning in &run.warnings {
-            eprintln!("duel: {warning}");
-        }
-        let differs = |what: &str| {
-            anyhow::bail!("{}: cannot be resumed: {what} changed since", path.display())
-        };
-        if run.plan.plan_hash != context.plan_hash {
-            return differs("the config");
-        }
-        if run.plan.versions.binary_digest != context.binary_digest {
-            return differs("the duel binary");
-        }
-        let keys = run.existing_keys();
-        let kept = |r: &TrialRecord| {
-            r.status != Status::Interrupted && keys.contains(&(r.cell.id.clone(), r.block))
-        };
-        let records = run.records.into_iter().filter(kept).collect();
-        return Ok((Some(dir), records));
-    }
+/// Makes the run directory.
+fn create(path: &Path, context: &Context) -> anyhow::Result<RunDir> {
     store::check_writable(path, 1 << 20)?;
-    Ok((Some(RunDir::create(path, &plan_json(context)?)?), vec![]))
+    Ok(RunDir::create(path, &plan_json(context)?)?)
+}
+
+/// Opens the run directory to go on in; forced, every further row is flagged with what changed.
+fn resume(
+    path: &Path,
+    force: bool,
+    context: &mut Context,
+) -> anyhow::Result<(Option<RunDir>, Vec<TrialRecord>)> {
+    let (dir, run) = RunDir::resume(path)?;
+    for warning in &run.warnings {
+        eprintln!("duel: {warning}");
+    }
+    let machine = serde_json::to_value(host::Machine::read())?;
+    let changed: Vec<(&str, &str)> = [
+        (run.plan.plan_hash != context.plan_hash, "the config", "config_changed"),
+        (
+            run.plan.versions.binary_digest != context.binary_digest,
+            "the duel binary",
+            "binary_changed",
+        ),
+        (run.plan.machine != machine, "the machine", "machine_changed"),
+    ]
+    .into_iter()
+    .filter_map(|(differs, what, flag)| differs.then_some((what, flag)))
+    .collect();
+    if !changed.is_empty() {
+        let what: Vec<&str> = changed.iter().map(|(what, _)| *what).collect();
+        let what = what.join(" and ");
+        if !force {
+            anyhow::bail!(
+                "{}: cannot be resumed: {what} changed since; --force goes on and flags the rows",
+                path.display()
+            );
+        }
+        eprintln!("duel: {}: {what} changed since; the rows from here on say so", path.display());
+        context.remarks = changed.iter().map(|(_, flag)| (*flag).to_string()).collect();
+        // The directory's rows belong to the plan that it holds.
+        context.plan_hash.clone_from(&run.plan.plan_hash);
+    }
+    let keys = run.existing_keys();
+    let kept = |r: &TrialRecord| {
+        r.status != Status::Interrupted && keys.contains(&(r.cell.id.clone(), r.block))
+    };
+    Ok((Some(dir), run.records.into_iter().filter(kept).collect()))
 }
 
 fn plan_json(context: &Context) -> anyhow::Result<PlanJson> {

@@ -23,6 +23,9 @@ pub fn run(args: &Arguments) -> ExitCode {
         Ok(job) => job,
         Err(error) => return super::usage(error),
     };
+    if job.listen.tcp().is_some_and(|at| !at.ip().is_loopback()) {
+        eprintln!("duel target: {} is not loopback: whoever reaches it is served", job.listen);
+    }
     let listening = |at| {
         let scheme = if matches!(at, Endpoint::Tcp(_)) { "http://" } else { "" };
         super::print(&format!("duel target: listening on {scheme}{at}\n"));

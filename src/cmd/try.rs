@@ -30,6 +30,7 @@ pub fn run(args: &Try) -> ExitCode {
         &Output {
             dir: args.out.clone(),
             resume: false,
+            force: false,
             json: args.json,
             metrics,
             part: Part::default(),

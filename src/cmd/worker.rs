@@ -69,7 +69,11 @@ fn serve() -> anyhow::Result<()> {
 
     let Frame::Start(start) = next(&frames)? else { bail!("armed is followed by start") };
     let at_ns = if start.at_ns == 0 { now_ns() + BY_HAND_LEAD_NS } else { start.at_ns };
-    let outcome = Monitor::new(&trial, prepared.baseline, prepared.heap, counted).watch(at_ns);
+    let mut outcome = Monitor::new(&trial, prepared.baseline, prepared.heap, counted).watch(at_ns);
+    if let Some(why) = prepared.unreset {
+        let why = format!("an upper bound, counted from the start of the process: {why}");
+        outcome.unavailable.insert("memory.peak_rss_bytes".into(), why);
+    }
     send(&Frame::Outcome(outcome))?;
     // Thousands of parked threads need no farewell.
     std::process::exit(0)
@@ -115,6 +119,8 @@ struct Prepare {
     ready: Ready,
     baseline: ProcessUse,
     heap: Option<HeapUse>,
+    /// Why the high-water mark could not be reset, where it could not.
+    unreset: Option<String>,
     /// Keeps the descriptor open that the driver maps.
     _counters: OwnedFd,
 }
@@ -134,9 +140,7 @@ impl Prepare {
             recorder = recorder.with_handshakes();
         }
         let trial = Arc::new(Trial::new(job, tls, mix, rendered, recorder));
-        if let Err(why) = reset_hwm() {
-            eprintln!("duel worker: {why}");
-        }
+        let unreset = reset_hwm().err();
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
         let heap = trial.job.memory.then(|| HeapUse {
             ready: AllocatorUse::read(trial.job.foreign_allocator),
@@ -149,7 +153,7 @@ impl Prepare {
             shards: shards as u32,
             baseline_rss_bytes: baseline.rss_bytes,
         };
-        Ok(Prepare { trial, ready, baseline, heap, _counters: fd })
+        Ok(Prepare { trial, ready, baseline, heap, unreset, _counters: fd })
     }
 }
 

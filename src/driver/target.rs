@@ -8,11 +8,12 @@ use super::pipe::{NoLine, Piped};
 use crate::codec::socket::{BlockingSocket, Route};
 use crate::codec::{Failure, lean, tls};
 use crate::plan::endpoint::{Endpoint, TlsPlan};
+use crate::plan::guard::Cap;
 use crate::plan::sweep::{Target, Tls};
 use crate::results::format::TargetUse;
 use crate::sys::now_ns;
 use crate::target::{EmbeddedTarget, Listening, TargetJob, TargetReport, TargetStart};
-use crate::units::SECOND_NS;
+use crate::units::{SECOND_NS, format_count, format_rate};
 
 /// How long a target may take to listen, or to report.
 const PATIENCE_NS: u64 = 10 * SECOND_NS;
@@ -26,6 +27,8 @@ pub struct External {
     pub endpoint: Endpoint,
     /// How TLS is spoken there.
     pub tls: Option<TlsPlan>,
+    /// What it gets at most; `None` on loopback, which bears what its user asks for.
+    pub cap: Option<Cap>,
 }
 
 impl External {
@@ -43,7 +46,14 @@ impl External {
             }
             Some(_) => " over TLS",
         };
-        format!("{}{tls}", self.endpoint)
+        let bound = self.cap.as_ref().map_or(String::new(), |cap| {
+            let (rate, lanes) = (format_rate(cap.rate_per_s), format_count(cap.connections));
+            format!(
+                ", which is not this machine's loopback: at most {rate} requests/s over {lanes} \
+                 connections"
+            )
+        });
+        format!("{}{tls}{bound}", self.endpoint)
     }
 }
 
@@ -77,14 +87,25 @@ pub fn probe(external: &External) -> Result<(), String> {
 pub fn resolve(target: &Target) -> Result<Option<External>, String> {
     let Target::External { authority, allow, unix_socket, tls } = target else { return Ok(None) };
     let tls = tls.as_ref().map(|named| tls_plan(authority, named)).transpose()?;
+    let cap = named(allow, authority)?;
     let endpoint = match unix_socket {
         Some(path) => Endpoint::Unix(path.clone()),
-        None => Endpoint::Tcp(address_of(authority, allow)?),
+        None => Endpoint::Tcp(address_of(authority, cap.is_some())?),
     };
-    Ok(Some(External { endpoint, tls }))
+    let cap = cap.filter(|_| endpoint.tcp().is_some_and(|at| !at.ip().is_loopback()));
+    Ok(Some(External { endpoint, tls, cap }))
 }
 
-fn address_of(authority: &str, allow: &[String]) -> Result<SocketAddr, String> {
+/// The entry of `allow` that names an address: the last one, so that `--allow` raises what the
+/// config says.
+fn named(allow: &[String], authority: &str) -> Result<Option<Cap>, String> {
+    let parse =
+        |entry: &String| Cap::parse(entry).map_err(|why| format!("allow: `{entry}` is {why}"));
+    let caps: Vec<Cap> = allow.iter().map(parse).collect::<Result<_, String>>()?;
+    Ok(caps.into_iter().rev().find(|cap| cap.authority == authority))
+}
+
+fn address_of(authority: &str, allowed: bool) -> Result<SocketAddr, String> {
     let addresses: Vec<SocketAddr> = authority
         .to_socket_addrs()
         .map_err(|e| format!("[target] url: `{authority}` does not resolve: {e}"))?
@@ -92,7 +113,6 @@ fn address_of(authority: &str, allow: &[String]) -> Result<SocketAddr, String> {
     let Some(first) = addresses.first() else {
         return Err(format!("[target] url: `{authority}` resolves to no address"));
     };
-    let allowed = allow.iter().any(|a| a == authority);
     if let Some(foreign) = addresses.iter().find(|a| !a.ip().is_loopback())
         && !allowed
     {

@@ -65,6 +65,8 @@ pub struct Context<'s> {
     pub metrics: Option<Metrics>,
     /// Where an external target is, resolved once.
     pub external: Option<External>,
+    /// Remarks that every row of this run carries, such as that it was forced to go on.
+    pub remarks: Vec<String>,
     /// Where samples of the workers go; `None` without a run directory.
     pub timeline: Option<Timeline>,
 }
@@ -125,7 +127,7 @@ impl Context<'_> {
             cell: self.shard().cell(cell).unwrap_or_else(|_| cell.clone()),
             status: Status::Failed,
             error: None,
-            flags: vec![],
+            flags: self.remarks.clone(),
             ledger: Default::default(),
             warmup: Default::default(),
             errors: Default::default(),
@@ -489,6 +491,9 @@ impl<'c> Running<'c> {
                 self.workers.iter_mut().for_each(Worker::cancel);
             }
             let moving = counts.started + self.counts(Phase::Warmup).started;
+            if let Some(cap) = self.context.external.as_ref().and_then(|e| e.cap.as_ref()) {
+                cap.check_started(moving, now.saturating_sub(start))?;
+            }
             let next = match extent {
                 Extent::DurationNs(ns) => window_start + ns,
                 Extent::Requests(_) => window_start,

@@ -8,6 +8,7 @@
 
 pub mod allocator;
 pub mod endpoint;
+pub mod guard;
 pub mod request;
 pub mod schedule;
 pub mod shard;

@@ -134,7 +134,7 @@ pub struct TrialRecord {
     /// for plain targets.
     #[serde(default)]
     pub tls: Option<String>,
-    /// Fields that are `None`, and why.
+    /// Fields that are `None`, and why; also one that is a bound where it should be a value.
     pub unavailable: BTreeMap<String, String>,
 }
 

@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::{Fault, MAX_PROCESSES, MAX_SIZE_BYTES, duration, fault, share, size, whole_u32};
 use crate::config::explain::shown;
 use crate::config::file::{Duration, Faults, File, Key, LawName, LawTable, List, ServiceTime};
+use crate::plan::guard::Cap;
 use crate::plan::sweep::{Target, Tls};
 use crate::target::{EmbeddedTarget, Law, Stall};
 
@@ -147,11 +148,9 @@ fn authorities(at: &Spanned<String>, base_dir: &Path) -> Result<PathBuf, Fault> 
 fn allowed(list: &List<String>) -> Result<Vec<String>, Fault> {
     super::axis(list, Vec::new(), |at| {
         let text = at.get_ref();
-        let authority = text.parse::<http::uri::Authority>().ok();
-        let named = authority.filter(|a| !a.host().is_empty() && !text.contains('@'));
-        match named.and_then(|a| a.port_u16()) {
-            Some(1..) => Ok(text.clone()),
-            _ => Err(fault(at, format!("`{}` is not an address: write host:port", shown(text)))),
+        match Cap::parse(text) {
+            Ok(_) => Ok(text.clone()),
+            Err(why) => Err(fault(at, format!("`{}` is {why}", shown(text)))),
         }
     })
 }

@@ -1,0 +1,185 @@
+//! Machines that offer less: each trial runs, and says what is missing and why.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use common::{DUEL, output, records, text};
+use duel::results::format::{Status, TrialRecord};
+
+const CONFIG: &str = "[target]\nservice_time = '200us'\n[plan]\nrequests = 40\n[sweep]\n\
+    engines = ['threads', 'tokio']\ncodecs = ['lean']\nlanes = [2]\ntrials = 1\nsyscalls = true\n\
+    noise_repeats = 0\n";
+
+/// A message and `None` where this machine cannot play the restriction; a failure where it must.
+fn skip(why: &str) -> Option<Vec<TrialRecord>> {
+    assert!(std::env::var_os("DUEL_REQUIRE_REAL").is_none(), "{why}");
+    println!("skipped: {why}");
+    None
+}
+
+fn root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Runs the sweep under a wrapper; `$0` is duel and `$@` its arguments where the wrapper is a shell.
+fn run(wrap: &[&str]) -> Option<Vec<TrialRecord>> {
+    if Command::new(wrap[0]).arg("--version").output().is_err() {
+        return skip(&format!("{} is not installed", wrap[0]));
+    }
+    let home = tempfile::tempdir().unwrap();
+    // Another user must be able to run it and to write here.
+    let all = |path: &Path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o777));
+    let binary = home.path().join("duel");
+    std::fs::copy(DUEL, &binary).unwrap();
+    std::fs::write(home.path().join("x.toml"), CONFIG).unwrap();
+    all(home.path()).and_then(|()| all(&binary)).unwrap();
+    let out = output(
+        Command::new(wrap[0])
+            .args(&wrap[1..])
+            .arg(&binary)
+            .args(["run", "x.toml", "--out", "out"])
+            .env("NO_COLOR", "1")
+            .current_dir(home.path()),
+    );
+    let (_, stderr) = text(&out);
+    if stderr.contains("duel-wrapper:") {
+        return skip(&stderr);
+    }
+    let rows = records(&home.path().join("out"));
+    assert_eq!(rows.len(), 4, "{wrap:?}: {stderr}");
+    for row in &rows {
+        assert_ne!(row.status, Status::Failed, "{wrap:?}: {:?}", row.error);
+        assert_eq!(row.ledger.completed, 40, "{wrap:?}: {:?}", row.ledger);
+    }
+    Some(rows)
+}
+
+/// Runs in a mount namespace of its own after `prepare`.
+fn in_namespace(prepare: &str) -> Option<Vec<TrialRecord>> {
+    if !root() {
+        return skip("a mount namespace needs root");
+    }
+    let script =
+        format!("{prepare} || {{ echo duel-wrapper: {prepare} >&2; exit; }}; exec \"$0\" \"$@\"");
+    run(&["unshare", "-m", "sh", "-c", &script])
+}
+
+/// Why a field is null in every row.
+fn missing<'r>(rows: &'r [TrialRecord], field: &str) -> &'r str {
+    let why = |r: &'r TrialRecord| r.unavailable.get(field).map(String::as_str);
+    let all: Vec<Option<&str>> = rows.iter().map(why).collect();
+    all.iter().for_each(|w| assert!(w.is_some(), "{field} is missed by nobody: {rows:?}"));
+    all[0].unwrap_or_default()
+}
+
+fn counted(rows: &[TrialRecord]) -> impl Iterator<Item = &TrialRecord> {
+    rows.iter().filter(|r| r.cell.counts_events())
+}
+
+#[test]
+fn another_user_has_no_cgroup_no_perf_and_no_tracefs() {
+    if !root() {
+        // Then every other test runs as another user.
+        return;
+    }
+    let wrap = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let Some(rows) = run(&wrap) else { return };
+    missing(&rows, "memory.kernel_bytes");
+    for row in counted(&rows) {
+        let why = &row.unavailable["events.syscalls"];
+        assert!(why.contains("run as root"), "{why}");
+        assert_eq!((row.events.syscalls, row.events.syscalls_per_request), (None, None));
+        assert!(row.unavailable.contains_key("events.instructions"), "{:?}", row.unavailable);
+    }
+    for row in &rows {
+        assert!(row.cpu.run_queue_wait_ns.is_some(), "schedstat of one's own is readable");
+        assert!(row.events.minor_faults.is_some(), "one's own page faults are known");
+    }
+}
+
+#[test]
+fn without_cgroups() {
+    let Some(rows) = in_namespace("mount -t tmpfs none /sys/fs/cgroup") else { return };
+    let why = missing(&rows, "memory.kernel_bytes");
+    assert!(why.contains("cgroup"), "{why}");
+    assert!(rows.iter().all(|r| r.memory.kernel_bytes.is_none()));
+}
+
+#[test]
+fn without_a_mounted_tracefs_root_brings_its_own() {
+    let prepare =
+        "mount -t tmpfs none /sys/kernel/tracing && mount -t tmpfs none /sys/kernel/debug";
+    let Some(rows) = in_namespace(prepare) else { return };
+    for row in counted(&rows) {
+        match row.events.syscalls_per_request {
+            Some(calls) => assert!(calls >= 1.9, "{}: {calls} a request", row.cell.id),
+            None => assert!(row.unavailable.contains_key("events.syscalls"), "{row:?}"),
+        }
+    }
+}
+
+#[test]
+fn with_proc_read_only_the_peak_is_called_a_bound() {
+    let Some(rows) = in_namespace("mount -o remount,bind,ro /proc") else { return };
+    let why = missing(&rows, "memory.peak_rss_bytes");
+    assert!(why.contains("clear_refs") && why.contains("bound"), "{why}");
+    assert!(rows.iter().all(|r| r.memory.peak_rss_bytes >= r.memory.baseline_rss_bytes));
+}
+
+#[test]
+fn without_the_files_of_the_machine() {
+    if !root() {
+        return;
+    }
+    // Processes only: no /proc/stat, /proc/meminfo, /proc/sys.
+    let script = "mount -t proc -o subset=pid proc /proc || { echo duel-wrapper: proc >&2; exit; }; \
+                  \"$0\" \"$@\"";
+    let Some(rows) = run(&["unshare", "-m", "-p", "-f", "sh", "-c", script]) else { return };
+    let why = missing(&rows, "cpu.machine_busy_ns");
+    assert!(why.contains("/proc/stat"), "{why}");
+}
+
+#[test]
+fn on_one_cpu() {
+    let Some(rows) = run(&["taskset", "-c", &first_cpu().to_string()]) else { return };
+    for row in &rows {
+        assert!(row.flags.iter().any(|f| f == "shared_cpu"), "{:?}", row.flags);
+        assert_eq!(row.switches.migrations, Some(0), "one CPU to be on");
+    }
+}
+
+fn first_cpu() -> usize {
+    let set = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..1024).find(|cpu| set.is_set(*cpu)).unwrap()
+}
+
+#[test]
+fn a_full_disk_and_a_read_only_directory_are_known_before_the_first_trial() {
+    if !root() {
+        return;
+    }
+    for (prepare, told) in [
+        ("mkdir d && mount -t tmpfs -o size=64k none d", "needed for this run"),
+        ("mkdir d && mount -t tmpfs -o ro none d", "Read-only file system"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("x.toml"), CONFIG).unwrap();
+        let script = format!("{prepare} && exec \"$0\" run x.toml --out d/out");
+        let unshare = Command::new("unshare").arg("--version").output();
+        if unshare.is_err() {
+            let _ = skip("unshare is not installed");
+            return;
+        }
+        let out = output(
+            Command::new("unshare")
+                .args(["-m", "sh", "-c", &script, DUEL])
+                .current_dir(home.path()),
+        );
+        let (stdout, stderr) = text(&out);
+        assert_eq!(out.status.code(), Some(2), "{stdout}{stderr}");
+        assert!(stderr.contains(told), "{prepare}: {stderr}");
+    }
+}
