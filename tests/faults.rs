@@ -165,6 +165,55 @@ fn all_reconnect(rows: &[TrialRecord]) {
     }
 }
 
+/// Promises 1 KiB and sends 100 MB, for as long as somebody takes it.
+fn floods(stream: &mut TcpStream) -> std::io::Result<()> {
+    request(stream)?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n")?;
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..100 {
+        stream.write_all(&piece)?;
+    }
+    hold(stream)
+}
+
+/// Header lines without an end.
+fn heads_on(stream: &mut TcpStream) -> std::io::Result<()> {
+    request(stream)?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
+    let line = b"x-more: and more and more and more and more and more and more\r\n".repeat(64);
+    loop {
+        stream.write_all(&line)?;
+    }
+}
+
+/// User memory that each cell's lanes took over the baseline, by cell id, with 64 lanes.
+fn memory_under(
+    play: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+) -> std::collections::BTreeMap<String, u64> {
+    let done = Sweep::new(&format!(
+        "[target]\nurl = 'http://{}'\n[plan]\nrequests = 256\ntimeout = '300ms'\n[sweep]\n\
+         lanes = [64]\nengines = ['threads', 'tokio']\ncodecs = ['hyper', 'lean']\ntrials = 1",
+        serve(play)
+    ))
+    .run();
+    assert_eq!(done.records.len(), 4, "{}", done.stderr);
+    done.records.iter().for_each(assert_books);
+    let over = |r: &TrialRecord| r.memory.peak_rss_bytes - r.memory.baseline_rss_bytes;
+    done.records.iter().map(|r| (r.cell.id.clone(), over(r))).collect()
+}
+
+#[test]
+fn no_target_makes_a_lane_grow() {
+    let healthy = memory_under(answers(OK));
+    for (name, hostile) in [("headers", memory_under(heads_on)), ("a flood", memory_under(floods))]
+    {
+        for (cell, bytes) in hostile {
+            let bound = healthy[&cell] + 64 * (64 << 10);
+            assert!(bytes <= bound, "{cell} under {name}: {bytes} bytes, at most {bound}");
+        }
+    }
+}
+
 #[test]
 fn nobody_listens() {
     // Bound, so that nobody else can take the port, and not listening.
@@ -275,14 +324,7 @@ fn sends_a_chunk_size_that_is_none() {
 
 #[test]
 fn sends_headers_without_end() {
-    let address = serve(|stream| {
-        request(stream)?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
-        let line = b"x-more: and more and more and more and more and more and more\r\n".repeat(64);
-        loop {
-            stream.write_all(&line)?;
-        }
-    });
+    let address = serve(heads_on);
     all_fail(&run(address, "5s"), |e| e.protocol, "protocol");
 }
 
@@ -367,14 +409,8 @@ fn sends_more_than_was_asked() {
 }
 
 #[test]
-fn sends_a_mebibyte_where_a_kibibyte_was_promised() {
-    let address = serve(|stream| {
-        request(stream)?;
-        let mut bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n".to_vec();
-        bytes.resize(1 << 20, b'x');
-        stream.write_all(&bytes)?;
-        hold(stream)
-    });
+fn sends_100_megabytes_where_a_kibibyte_was_promised() {
+    let address = serve(floods);
     let done = run(address, "5s");
     all_reconnect(all_complete(&done));
     for r in &done.records {
