@@ -45,6 +45,8 @@ pub enum Command {
     Capacity(Capacity),
     /// Add the shards of one run together, losslessly, into a fresh run directory
     Merge(Merge),
+    /// Prove that every engine and codec sends the same bytes; exit code 1 if they do not
+    Verify(Verify),
     /// Run the embedded target alone
     Target(Target),
     /// Name every limit of this machine that lanes can meet, and which binds first
@@ -194,6 +196,19 @@ pub struct Try {
     /// connections; 'HOST:PORT rate=50k connections=5k' raises that
     #[arg(long, value_name = "HOST:PORT")]
     pub allow: Vec<String>,
+}
+
+/// `duel verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The sweep, a TOML file
+    pub config: PathBuf,
+    /// Override a key of the config
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Requests of each run, at most those of the plan [default: those, or 10k of one by time]
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub requests: Option<String>,
 }
 
 /// `duel plan`.

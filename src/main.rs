@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => cmd::compare::run(&args),
         Command::Capacity(args) => cmd::capacity::run(&args),
         Command::Merge(args) => cmd::merge::run(&args),
+        Command::Verify(args) => cmd::verify::run_command(&args),
         Command::Target(args) => cmd::target::run(&args),
         Command::Limits(args) => cmd::limits::run(&args),
         Command::Worker => cmd::worker::run(),

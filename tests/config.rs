@@ -319,3 +319,113 @@ proptest! {
         }
     }
 }
+
+/// What is wrong with a data file is named with the config's line, the file and the file's line.
+#[test]
+fn data_files_are_checked_before_anything_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("backwards", "5\t/a\n4\t/b\n");
+    write("torn", "5\t/a\n6\t");
+    write("good", "5\t/a\n6\t/b\n1500\t/c\n");
+    write("words", "one\ntwo words\n");
+    write("bell", "one\n\u{7}\n");
+    let base = dir.path().display();
+    let trace = "[plan]\narrivals = 'trace'\n";
+    let with = |choice: &str, request: &str| {
+        format!("[plan.values]\nw = {{ choice = '{choice}' }}\n[[plan.request]]\n{request}")
+    };
+    for (text, expected) in [
+        (
+            format!("{trace}trace = 'backwards'"),
+            format!("x.toml:3: plan.trace: {base}/backwards:2: runs backwards: 4 ms behind 5 ms;"),
+        ),
+        (
+            format!("{trace}trace = 'torn'"),
+            format!("x.toml:3: plan.trace: {base}/torn:2: is torn: no path follows the TAB"),
+        ),
+        (
+            format!("{trace}trace = 'none'"),
+            format!("x.toml:3: plan.trace: `{base}/none` cannot be read: No such file"),
+        ),
+        (
+            format!("{trace}trace = 'good'\nrequests = 4"),
+            "x.toml:4: plan.requests: the trace holds 3 requests for the window".into(),
+        ),
+        (
+            format!("{trace}trace = 'good'\nwarmup = '2s'"),
+            "x.toml:4: plan.warmup: the whole trace falls into the warm-up".into(),
+        ),
+        (
+            format!("{trace}trace = 'good'\nduration = '1ms'"),
+            "x.toml:3: plan.trace: no entry of the trace falls into the window".into(),
+        ),
+        (
+            with("none", "path = '/{w}'"),
+            format!("x.toml:2: plan.values.w.choice: `{base}/none` cannot be read: No such file"),
+        ),
+        (
+            with("words", "path = '/{w}'"),
+            format!("x.toml:4: plan.request[0].path: {base}/words:2: `two words` makes no path"),
+        ),
+        (
+            with("bell", "headers = { x = 'a {w}' }"),
+            format!("x.toml:4: plan.request[0].headers.x: {base}/bell:2: the line makes no header"),
+        ),
+    ] {
+        let error = config::parse(&text, "x.toml", &[], dir.path()).expect_err(&text).to_string();
+        assert!(error.starts_with(&expected), "{text}\nexpected {expected}\nfound    {error}");
+    }
+    let fine = with("words", "method = 'POST'\nbody = '{w}'");
+    config::parse(&fine, "x.toml", &[], dir.path()).expect("any line can be a body");
+}
+
+/// The plan hash follows what is sent and when, and not where its files lie.
+#[test]
+fn traces_stages_and_values_are_part_of_the_hash_by_their_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("a", "5\t/a\n6\t/b\n");
+    write("copy", "5\t/a\n6\t/b\n");
+    write("other", "5\t/a\n7\t/b\n");
+    let hash = |text: &str| config::parse(text, "x.toml", &[], dir.path()).expect(text).plan_hash();
+    let trace = |keys: &str| hash(&format!("[plan]\narrivals = 'trace'\n{keys}"));
+    assert_eq!(trace("trace = 'a'"), trace("trace = 'copy'"), "only the path differs");
+    assert_ne!(trace("trace = 'a'"), trace("trace = 'other'"));
+    assert_ne!(trace("trace = 'a'"), trace("trace = 'a'\ntrace_speed = 2"));
+    let value = |value: &str| hash(&format!("[plan.values]\nv = {value}"));
+    assert_eq!(value("{ choice = 'a' }"), value("{ choice = 'copy' }"));
+    assert_ne!(value("{ choice = 'a' }"), value("{ choice = 'other' }"));
+    assert_ne!(value("{ random = [1, 2] }"), value("{ random = [1, 3] }"));
+    let stages = |rate: u32| {
+        let list = format!("[{{ duration = '1s', rate = {rate} }}]");
+        hash(&format!("[plan]\narrivals = 'constant'\nstages = {list}"))
+    };
+    assert_ne!(stages(5), stages(6));
+}
+
+#[test]
+fn shapes_bring_their_extent_and_their_mean_rate() {
+    let staged = parse(
+        "[plan]\narrivals = 'constant'\nstages = [{ duration = '10s', from = 0, to = 100 }, \
+         { duration = '10s', rate = 0 }, { duration = '20s', rate = 100 }]",
+    );
+    assert_eq!(staged.plan.extent, Extent::DurationNs(40_000 * MS));
+    assert_eq!(staged.plan.offered_per_s, Some(62.5), "500 + 0 + 2,000 in 40 s");
+    let cells = staged.cells();
+    assert!(cells.iter().all(|cell| cell.offered_per_s == Some(62.5) && !cell.id.contains("-r")));
+
+    let dir = tempfile::tempdir().unwrap();
+    let lines: String = (0..101).map(|i| format!("{}\t/{i}\n", i * 10)).collect();
+    std::fs::write(dir.path().join("t"), lines).unwrap();
+    let trace = |keys: &str| {
+        let text = format!("[plan]\narrivals = 'trace'\ntrace = 't'\n{keys}");
+        config::parse(&text, "x.toml", &[], dir.path()).expect(&text).plan
+    };
+    let whole = trace("");
+    assert_eq!((whole.extent, whole.offered_per_s), (Extent::Requests(101), Some(100.0)));
+    assert_eq!(trace("trace_speed = 2").offered_per_s, Some(200.0));
+    let part = trace("warmup = '500ms'\nduration = '1s'");
+    assert_eq!((part.extent, part.offered_per_s), (Extent::DurationNs(1_000 * MS), Some(51.0)));
+    assert_eq!(trace("warmup = '500ms'").extent, Extent::Requests(51));
+}

@@ -319,7 +319,7 @@ fn what_the_driver_says_wrongly_is_named() {
     };
     let line = |job: &TargetJob| serde_json::to_string(job).expect("JSON") + "\n";
     let listen = ([127, 0, 0, 1], 0).into();
-    let mut job = TargetJob { listen, spec: plain(), seed: 1, cpus: vec![] };
+    let mut job = TargetJob { listen, spec: plain(), seed: 1, cpus: vec![], digest: false };
     check("", "before the job");
     check("{}\n", "job line: {}");
     check(&format!("{}{{\"start\":1}}\n", line(&job)), "start line");

@@ -12,6 +12,7 @@ mod shard;
 pub mod sweep;
 pub mod target;
 pub mod r#try;
+pub mod verify;
 pub mod worker;
 
 use std::path::Path;

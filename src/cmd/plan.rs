@@ -52,6 +52,15 @@ fn describe(sweep: &Sweep) -> String {
         None => "time depends on the target: a closed loop by requests".into(),
     });
     let endpoint = target::resolve(&sweep.target).ok().flatten().map(|e| e.endpoint);
+    if let Some(trace) = &sweep.plan.trace {
+        let requests = format_count(trace.entries);
+        let skipped = crate::plan::trace::skipped(&trace.skipped).unwrap_or_default();
+        line(format!("trace of {requests} requests{skipped}"));
+    }
+    if !sweep.plan.values.is_empty() && sweep.plan.trace.is_none() {
+        let count = format_count(crate::plan::prepare::renderings(&sweep.plan));
+        line(format!("{count} renderings, sent again from the first where a trial needs more"));
+    }
     for cell in &cells {
         let ports = limits.ports(&sweep.trial_plan(cell), cell, endpoint.as_ref());
         let within = limits
@@ -105,7 +114,8 @@ fn time_ns(sweep: &Sweep) -> Option<u64> {
     let window = match plan.extent {
         Extent::DurationNs(ns) => ns,
         Extent::Requests(n) => {
-            let slowest = sweep.axes.rates_per_s.iter().copied().reduce(f64::min)?;
+            let slowest = sweep.axes.rates_per_s.iter().copied().reduce(f64::min);
+            let slowest = slowest.or(plan.offered_per_s)?;
             (n as f64 / slowest * SECOND_NS as f64) as u64
         }
     };

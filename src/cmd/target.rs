@@ -49,5 +49,6 @@ fn job(args: &Arguments) -> Result<TargetJob, crate::config::ConfigError> {
     let Target::Embedded(spec) = sweep.target else {
         unreachable!("no override above names a url")
     };
-    Ok(TargetJob { listen: args.listen.clone(), spec, seed: args.seed, cpus: vec![] })
+    let listen = args.listen.clone();
+    Ok(TargetJob { listen, spec, seed: args.seed, cpus: vec![], digest: false })
 }

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use crate::codec::tls;
 use crate::engine::{self, Trial};
 use crate::plan::Extent;
-use crate::plan::request::{Mix, render};
+use crate::plan::prepare::prepare;
 use crate::protocol::{Armed, Frame, FrameError, Job, Outcome, PROTOCOL_VERSION, Ready};
 use crate::record::counters::{Counters, Counts};
 use crate::record::events::{self, Reading as EventReading};
@@ -129,8 +129,7 @@ impl Prepare {
     fn new(job: Job) -> anyhow::Result<Self> {
         set_affinity(&job.cpus)?;
         crate::driver::limits::raise_nofile().context("cannot raise the limit of descriptors")?;
-        let rendered = render(&job.plan)?;
-        let mix = Mix::new(&job.plan);
+        let prepared = prepare(&job.plan)?;
         let shards = job.cpus.len().clamp(1, MOST_SHARDS);
         let (counters, fd) =
             Counters::create(shards).context("cannot make the page of counters")?;
@@ -139,7 +138,7 @@ impl Prepare {
         if tls.is_some() {
             recorder = recorder.with_handshakes();
         }
-        let trial = Arc::new(Trial::new(job, tls, mix, rendered, recorder));
+        let trial = Arc::new(Trial::new(job, tls, prepared, recorder));
         let unreset = reset_hwm().err();
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
         let heap = trial.job.memory.then(|| HeapUse {

@@ -6,22 +6,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Keys and values of features that a later version brings.
-const LATER: [&str; 15] = [
+const LATER: [&str; 8] = [
     "expect",
     "search",
     "metrics",
     "heartbeat",
-    "data",
-    "plan.trace",
-    "plan.trace_speed",
-    "plan.stages",
-    "plan.data",
     "plan.request.step",
-    "plan.request.data",
     "sweep.arenas",
     "sweep.offload",
     "sweep.heartbeat",
-    "plan.arrivals=trace",
 ];
 
 /// One step of a key path.

@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::explain::shown;
 use crate::plan::sweep::{self as plan, RayonThreads};
+use crate::plan::trace::TraceFormat;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
 use crate::units::{UnitError, parse_count, parse_duration_ns, parse_rate, parse_size};
 
@@ -75,7 +76,40 @@ pub(super) struct Plan {
     pub(super) pacer: Key<Pacer>,
     pub(super) keep_alive: Key<bool>,
     pub(super) expect_status: List<Count>,
+    pub(super) stages: List<Stage>,
+    pub(super) trace: Key<String>,
+    pub(super) trace_speed: Key<f64>,
+    pub(super) trace_format: Key<TraceFormat>,
+    pub(super) values: BTreeMap<Spanned<String>, Spanned<ValueKeys>>,
+    pub(super) renderings: Key<Count>,
     pub(super) request: List<Request>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stage {
+    pub(super) duration: Spanned<Duration>,
+    #[serde(default)]
+    pub(super) rate: Key<Level>,
+    #[serde(default)]
+    pub(super) from: Key<Level>,
+    #[serde(default)]
+    pub(super) to: Key<Level>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ValueKeys {
+    pub(super) counter: Key<Counter>,
+    pub(super) random: List<Count>,
+    pub(super) choice: Key<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Counter {
+    pub(super) start: Key<Count>,
+    pub(super) step: Key<Count>,
 }
 
 #[derive(Deserialize, Default)]
@@ -216,6 +250,10 @@ pub(super) struct Count(pub(super) u64);
 #[derive(Clone, Copy)]
 pub(super) struct Rate(pub(super) f64);
 
+/// Requests per second at an end of a stage, where none at all is a pause.
+#[derive(Clone, Copy)]
+pub(super) struct Level(pub(super) f64);
+
 /// Bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Size(pub(super) u64);
@@ -272,6 +310,13 @@ quantity!(
 quantity!(
     Rate,
     Quantity { parse: parse_rate, expecting: "requests per second such as 500 or \"2.5k\"" }
+);
+quantity!(
+    Level,
+    Quantity {
+        parse: |text| if text.trim() == "0" { Ok(0.0) } else { parse_rate(text) },
+        expecting: "requests per second such as 500 or \"2.5k\", or 0",
+    }
 );
 quantity!(Size, Quantity { parse: parse_size, expecting: "a size such as 4096 or \"64KiB\"" });
 

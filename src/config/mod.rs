@@ -13,6 +13,8 @@
 //! | `plan.pacer`, `expect_status` | `precise`, 200 to 399 |
 //! | `target.unix_socket`, `ca_file`, `insecure` | none, the system's authorities, `false` |
 //! | `plan.keep_alive` | `true` |
+//! | `plan.trace_speed`, `trace_format` | `1`, told by the first line |
+//! | `plan.renderings` | as many as requests, or 10,000 by `duration` |
 //! | `plan.request` | one `GET /`, or the path of `target.url` |
 //! | `sweep.engines`, `codecs`, `lanes`, `processes`, `cpus` | all, `hyper`, `64`, `1`, `1` |
 //! | `sweep.stack_sizes`, `rayon_threads` | `64KiB` (`128KiB` for https), `lanes` |
@@ -22,6 +24,18 @@
 //!
 //! Ten seconds of window is also wrk's default; a timeout of five is far above what a loopback
 //! target needs and still bounds a sweep that meets a dead one.
+//!
+//! **Traces and stages** bring their own rates and take the place of `sweep.rates`. `arrivals =
+//! "trace"` replays `trace`, a file beside the config (see [`crate::plan::trace`] for its forms
+//! and what of a log is replayed), whole or up to `requests` or `duration`; its warm-up is its
+//! first `warmup`. `stages` is a list of `{ duration, rate }` and `{ duration, from, to }` for
+//! `constant` and `poisson` arrivals, as long as the window is to be.
+//!
+//! **Values**: with a table `[plan.values]`, `{name}` in a path, a header value, a `body` or a
+//! `body_file` that is UTF-8 stands for a value: `name = { counter = { start = 1, step = 1 } }`,
+//! `{ random = [1, 1000] }` (both ends included) or `{ choice = "file" }` (a line of it). See
+//! [`crate::plan::values`]. Requests are rendered before the clock starts, at most a million of
+//! them and 512 MiB; `plan.renderings = K` renders K, and request i sends rendering i mod K.
 
 mod explain;
 mod file;

@@ -1,7 +1,9 @@
 //! The mirror → a [`Sweep`]: bounds, what goes with what, and defaults.
 
 mod request;
+mod shape;
 mod target;
+mod values;
 
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
@@ -141,8 +143,11 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     let name = name(&file.name, file_name)?;
     let target::Resolved { target, host, default_path } = target::resolve(&file, base_dir)?;
     let arrivals = file.plan.arrivals.as_ref().map_or(Arrivals::Closed, |at| *at.get_ref());
-    let mix = request::mix(&file.plan.request, default_path, base_dir)?;
-    let plan = plan(&file.plan, arrivals, host, mix)?;
+    let data = values::resolve(&file.plan, base_dir)?;
+    let mix = request::mix(&file.plan.request, default_path, base_dir, arrivals, &data)?;
+    values::check(&file.plan, &data, arrivals == Arrivals::Trace)?;
+    let shape = shape::resolve(&file.plan, arrivals, &mix, base_dir)?;
+    let plan = plan(&file.plan, arrivals, host, mix, shape, data)?;
     let axes = axes(&file, arrivals, target.is_tls())?;
     let trials = match &file.sweep.trials {
         Some(at) => whole_u32(at, 1..=MAX_TRIALS)?,
@@ -199,6 +204,8 @@ fn plan(
     arrivals: Arrivals,
     host: String,
     mix: Vec<crate::plan::RequestTemplate>,
+    shape: shape::Shape,
+    data: values::Resolved,
 ) -> Result<TrialPlan, Fault> {
     let extent = match (&file.requests, &file.duration) {
         (Some(_), Some(at)) => {
@@ -212,7 +219,7 @@ fn plan(
     let expect_status = axis(&file.expect_status, Vec::new(), |at| {
         whole(at, 200..=599).map(|status| u16::try_from(status).unwrap_or(u16::MAX))
     })?;
-    Ok(TrialPlan {
+    let mut plan = TrialPlan {
         arrivals,
         offered_per_s: None,
         extent,
@@ -224,7 +231,15 @@ fn plan(
         expect_status,
         host,
         mix,
-    })
+        values: data.values.clone(),
+        ..TrialPlan::default()
+    };
+    if let Some(extent) = shape.extent(file, &plan)? {
+        plan.extent = extent;
+    }
+    shape.apply(&mut plan, &file.trace)?;
+    values::bound(file, &data, &mut plan)?;
+    Ok(plan)
 }
 
 fn axes(file: &File, arrivals: Arrivals, tls: bool) -> Result<Axes, Fault> {
@@ -236,12 +251,16 @@ fn axes(file: &File, arrivals: Arrivals, tls: bool) -> Result<Axes, Fault> {
         }
         Err(fault(at, format!("`{rate}` is out of range: allowed are 0.000001 to 1G")))
     })?;
+    let shaped = arrivals == Arrivals::Trace || file.plan.stages.is_some();
     match (&sweep.rates, &file.plan.arrivals) {
+        (Some(at), _) if shaped => {
+            return Err(fault(at, "stages and traces have their own rates: remove them here"));
+        }
         (Some(at), _) if !arrivals.is_open() => {
             let rule = "set plan.arrivals to \"constant\" or \"poisson\", or remove the rates";
             return Err(fault(at, format!("a closed loop has no rates: {rule}")));
         }
-        (None, Some(at)) if arrivals.is_open() => {
+        (None, Some(at)) if arrivals.is_open() && !shaped => {
             let rule = "such as rates = [500, 1000] under [sweep]";
             return Err(fault(at, format!("an open loop needs `sweep.rates`, {rule}")));
         }

@@ -18,9 +18,10 @@ use super::explain::{Segment, key_path, reworded, shown};
 const VALUE_KEY: &str = "v = ";
 
 /// Keys that hold lists: an override may give a single value for them.
-const LISTS: [&str; 13] = [
+const LISTS: [&str; 14] = [
     "target.allow",
     "plan.expect_status",
+    "plan.stages",
     "sweep.engines",
     "sweep.codecs",
     "sweep.lanes",
@@ -203,7 +204,11 @@ fn displaced(path: &str, value: &DeValue<'_>) -> &'static [&'static str] {
     match path {
         "plan.requests" => &["plan.duration"],
         "plan.duration" => &["plan.requests"],
-        "plan.arrivals" if value.as_str() == Some("closed") => &["sweep.rates"],
+        "plan.arrivals" if value.as_str() == Some("closed") => {
+            &["sweep.rates", "plan.stages", "plan.trace", "plan.trace_speed", "plan.trace_format"]
+        }
+        "plan.trace" => &["sweep.rates", "plan.stages"],
+        "plan.stages" => &["sweep.rates", "plan.duration", "plan.requests"],
         "sweep.bodies" => &["target.body"],
         "target.body" => &["sweep.bodies"],
         "target.url" => &[

@@ -5,6 +5,7 @@
 //! * [`trial`] runs one trial: limits, CPUs, targets, workers, and the six frames.
 //! * [`gates`] judges whether its numbers may be believed, and [`merge`] makes the record.
 //! * [`start`] says when a trial starts, and [`rendezvous`] makes it the same for all shards.
+//! * [`verify`] runs a plan once for its bytes' sake.
 //! * [`timeline`] samples the workers from outside while a trial runs.
 //! * [`metrics`] shows a running sweep to Prometheus, where asked to.
 //! * [`pipe`], [`worker`] and [`target`] are the children.
@@ -27,4 +28,5 @@ pub mod start;
 pub mod target;
 pub mod timeline;
 pub mod trial;
+pub mod verify;
 mod worker;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use super::pipe::{NoLine, Piped};
+use super::verify::Sent;
 use crate::codec::socket::{BlockingSocket, Route};
 use crate::codec::{Failure, lean, tls};
 use crate::plan::endpoint::{Endpoint, TlsPlan};
@@ -161,6 +162,15 @@ pub(super) struct Report {
 impl Targets {
     /// Starts `spec.processes` targets, each at its own address of 127.0.0.0/8.
     pub(super) fn start(spec: &EmbeddedTarget, seed: u64, cpus: &[u32]) -> Result<Self, String> {
+        Self::spawn(spec, seed, cpus, false)
+    }
+
+    /// Starts targets that keep a digest of what they are sent.
+    pub(super) fn start_digesting(spec: &EmbeddedTarget, seed: u64) -> Result<Self, String> {
+        Self::spawn(spec, seed, &[], true)
+    }
+
+    fn spawn(spec: &EmbeddedTarget, seed: u64, cpus: &[u32], digest: bool) -> Result<Self, String> {
         let mut targets = Targets { running: vec![], endpoints: vec![] };
         for number in 0..spec.processes {
             let what = format!("target {number}");
@@ -171,6 +181,7 @@ impl Targets {
                 spec: spec.clone(),
                 seed: seed.wrapping_add(u64::from(number)),
                 cpus: cpus.to_vec(),
+                digest,
             };
             let line = serde_json::to_vec(&job).expect("a target's job is plain data");
             pipe.send_line(&line).map_err(|e| format!("{what}: {e}"))?;
@@ -199,6 +210,24 @@ impl Targets {
         }
     }
 
+    /// Ends the targets and adds up their digests.
+    pub(super) fn finish_digesting(mut self) -> Result<Sent, String> {
+        let mut sent = Sent::default();
+        for pipe in &mut self.running {
+            pipe.close();
+        }
+        for mut pipe in self.running.drain(..) {
+            let report = report_of(&mut pipe)?;
+            let digest = report.digest.ok_or("the target kept no digest")?;
+            let (sum, requests) = digest.decode()?;
+            sent.sum.plus(&sum);
+            sent.requests.extend(requests);
+            pipe.finish();
+        }
+        sent.requests.sort_unstable();
+        Ok(sent)
+    }
+
     /// Ends the targets and adds up what they report.
     pub(super) fn finish(mut self) -> Report {
         let processes = self.running.len() as u32;
@@ -208,14 +237,7 @@ impl Targets {
             pipe.close();
         }
         for mut pipe in self.running.drain(..) {
-            let report = pipe
-                .line(now_ns() + PATIENCE_NS)
-                .map_err(|e| explain(e, "report"))
-                .and_then(|line| {
-                    serde_json::from_slice::<TargetReport>(&line)
-                        .map_err(|e| format!("the target's report is none: {e}"))
-                });
-            match report {
+            match report_of(&mut pipe) {
                 Ok(report) => {
                     sum.received += report.received;
                     sum.cpu_ns += report.cpu_ns;
@@ -236,6 +258,12 @@ impl Targets {
         };
         Report { used, trouble }
     }
+}
+
+/// The last line of a target.
+fn report_of(pipe: &mut Piped) -> Result<TargetReport, String> {
+    let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "report"))?;
+    serde_json::from_slice(&line).map_err(|e| format!("the target's report is none: {e}"))
 }
 
 fn explain(e: NoLine, what: &str) -> String {

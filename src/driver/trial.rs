@@ -450,7 +450,7 @@ impl<'c> Running<'c> {
         let (warmup_ns, timeout_ns, extent) = (plan.warmup_ns, plan.timeout_ns, plan.extent);
         let window_start = start + warmup_ns;
         let mut outcomes = vec![];
-        let mut quiet = Quiet::new(timeout_ns, self.longest_gap_ns());
+        let mut quiet = Quiet::new(timeout_ns, plan.longest_gap_ns());
         let part = self.context.shard();
         let metrics = self.context.metrics.as_ref();
         let mut look = metrics.map(|m| m.look_at(&self.cell, plan, part));
@@ -511,13 +511,6 @@ impl<'c> Running<'c> {
             }
         }
         Ok(outcomes)
-    }
-
-    /// The longest time between two arrivals that is still in order: under exponential gaps, one
-    /// that no trial of less than e^50 requests will see.
-    fn longest_gap_ns(&self) -> u64 {
-        let mean_ns = self.cell.offered_per_s.map_or(0.0, |rate| SECOND_NS as f64 / rate);
-        (50.0 * mean_ns) as u64
     }
 
     fn counts(&self, phase: Phase) -> Counts {

@@ -23,8 +23,10 @@ use std::time::Duration;
 
 use crate::codec::socket::Route;
 use crate::codec::tls;
+use crate::plan::prepare::Prepared;
 use crate::plan::request::{Mix, Rendered};
 use crate::plan::schedule::{Schedule, share_of};
+use crate::plan::trace::Trace;
 use crate::plan::{Engine, Extent};
 use crate::protocol::Job;
 use crate::record::{Phase, Recorder};
@@ -95,6 +97,7 @@ pub struct Trial {
     tls: Option<tls::Client>,
     mix: Mix,
     rendered: Vec<Rendered>,
+    trace: Option<Arc<Trace>>,
     claims: Claims,
     phases: OnceLock<Phases>,
     cancelled: AtomicBool,
@@ -105,13 +108,8 @@ pub struct Trial {
 
 impl Trial {
     /// Prepares a trial; makes no lane, runtime, pool or socket.
-    pub fn new(
-        job: Job,
-        tls: Option<tls::Client>,
-        mix: Mix,
-        rendered: Vec<Rendered>,
-        recorder: Recorder,
-    ) -> Self {
+    pub fn new(job: Job, tls: Option<tls::Client>, prepared: Prepared, recorder: Recorder) -> Self {
+        let Prepared { mix, rendered, trace } = prepared;
         let planned = match job.plan.extent {
             Extent::Requests(n) => share_of(n, job.worker, job.workers),
             Extent::DurationNs(_) => u64::MAX,
@@ -125,6 +123,7 @@ impl Trial {
             exit_gate: Gate::new(),
             mix,
             rendered,
+            trace,
             phases: OnceLock::new(),
             cancelled: AtomicBool::new(false),
             pacer_cpu_ns: OnceLock::new(),
@@ -182,9 +181,17 @@ impl Trial {
         let (worker, workers) = (self.job.worker, self.job.workers);
         match (phase, plan.arrivals.is_open(), plan.extent) {
             (Phase::Measured, _, Extent::Requests(n)) => Some(share_of(n, worker, workers)),
-            (Phase::Measured, true, _) => Some(Schedule::window(plan).count_share(worker, workers)),
-            (Phase::Warmup, true, _) => Some(Schedule::warmup(plan).count_share(worker, workers)),
+            (_, true, _) => Some(self.schedule(phase).count_share(worker, workers)),
             (_, false, _) => None,
+        }
+    }
+
+    /// The arrivals of a phase of an open loop.
+    fn schedule(&self, phase: Phase) -> Schedule {
+        let (plan, trace) = (&self.job.plan, self.trace.as_ref());
+        match phase {
+            Phase::Warmup => Schedule::warmup_of(plan, trace),
+            Phase::Measured => Schedule::window_of(plan, trace),
         }
     }
 

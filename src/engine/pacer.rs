@@ -15,17 +15,16 @@ use crate::units::SECOND_NS;
 
 /// The shots of this worker in order, each with its intended start; not released yet.
 pub(super) fn shots(trial: &Trial) -> impl Iterator<Item = (u64, Shot)> + use<> {
-    let plan = &trial.job.plan;
     let (worker, workers) = (trial.job.worker, trial.job.workers);
     let phases = *trial.phases();
     let of_phase = move |schedule: Schedule, phase: Phase, base: u64| {
         schedule.share(worker, workers).map(move |arrival| {
-            let shot = Shot { index: arrival.index, phase, release: None };
+            let shot = Shot { index: arrival.request, phase, release: None };
             (base + arrival.offset_ns, shot)
         })
     };
-    of_phase(Schedule::warmup(plan), Phase::Warmup, phases.start).chain(of_phase(
-        Schedule::window(plan),
+    of_phase(trial.schedule(Phase::Warmup), Phase::Warmup, phases.start).chain(of_phase(
+        trial.schedule(Phase::Measured),
         Phase::Measured,
         phases.window_start,
     ))
@@ -129,7 +128,7 @@ impl Sleeper {
         }
         // Without it the kernel may deliver a wake-up 50 µs late to batch it with others.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-        let rate = plan.offered_per_s.unwrap_or(0.0) / f64::from(trial.job.workers);
+        let rate = plan.peak_per_s() / f64::from(trial.job.workers);
         let rare = rate * LEAD_FROM_GAP_NS as f64 <= SECOND_NS as f64;
         if rare {
             trial.handover.takes_ns.store(FIRST_HANDOVER_NS, Relaxed);

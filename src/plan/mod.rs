@@ -2,19 +2,31 @@
 //!
 //! * [`sweep`] turns axes into cells, ids and an interleaved order of trials.
 //! * [`schedule`] gives the intended start of each request of an open loop.
+//!   [`stages`] are its steps and ramps, [`trace`] replays what was recorded.
 //! * [`shard`] is the part of it that one machine of several sends.
 //! * [`endpoint`] is where load goes, resolved.
-//! * [`request`] picks and renders requests: seeded, the same bytes for every engine.
+//! * [`request`] picks and renders requests: seeded, the same bytes for every engine;
+//!   [`values`] fills in templates, [`prepare`] puts both together before the clock starts.
 
 pub mod allocator;
 pub mod endpoint;
 pub mod guard;
+pub mod prepare;
 pub mod request;
 pub mod schedule;
 pub mod shard;
+pub mod stages;
 pub mod sweep;
+pub mod trace;
+pub mod values;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use stages::Stage;
+use trace::TraceFile;
+use values::Value;
 
 /// How lanes are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,6 +99,8 @@ pub enum Arrivals {
     Constant,
     /// Independent exponential gaps between intended starts.
     Poisson,
+    /// The instants of a file.
+    Trace,
 }
 
 impl Arrivals {
@@ -96,6 +110,7 @@ impl Arrivals {
             Arrivals::Closed => "closed",
             Arrivals::Constant => "constant",
             Arrivals::Poisson => "poisson",
+            Arrivals::Trace => "trace",
         }
     }
 
@@ -187,8 +202,27 @@ pub struct TrialPlan {
     pub expect_status: Vec<u16>,
     /// The `Host` header: the target as the user named it.
     pub host: String,
-    /// The mix, at least one entry.
+    /// The mix, at least one entry. Under a trace an entry holds the headers and the body of the
+    /// requests of its method, and paths are the trace's.
     pub mix: Vec<RequestTemplate>,
+    /// Steps and ramps of the rate; empty where the rate stays. `extent` is their length, and
+    /// `offered_per_s` their mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
+    /// What is replayed; `offered_per_s` is the mean rate of the part that the window takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceFile>,
+    /// What `{name}` stands for in paths, header values and bodies; without any, those are sent as
+    /// they are written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, Value>,
+    /// How many requests with values are rendered before the clock starts: request i sends
+    /// rendering i modulo this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renderings: Option<u64>,
+    /// Whether each request carries its index as a header, for `duel verify`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub numbered: bool,
 }
 
 impl Default for TrialPlan {
@@ -206,6 +240,11 @@ impl Default for TrialPlan {
             expect_status: Vec::new(),
             host: "localhost".into(),
             mix: vec![RequestTemplate::default()],
+            stages: Vec::new(),
+            trace: None,
+            values: BTreeMap::new(),
+            renderings: None,
+            numbered: false,
         }
     }
 }
@@ -215,6 +254,24 @@ impl TrialPlan {
     /// loop that is offered a rate of zero.
     pub fn is_idle(&self) -> bool {
         self.arrivals == Arrivals::Closed && self.offered_per_s == Some(0.0)
+    }
+
+    /// The highest rate that is ever offered, as far as the plan itself says.
+    pub fn peak_per_s(&self) -> f64 {
+        let ends = self.stages.iter().flat_map(|stage| [stage.from_per_s, stage.to_per_s]);
+        ends.fold(self.offered_per_s.unwrap_or(0.0), f64::max)
+    }
+
+    /// The longest time between two arrivals that is still in order: in a trace the longest there
+    /// is, under exponential gaps one that no trial of less than e^50 requests will see.
+    pub fn longest_gap_ns(&self) -> u64 {
+        if let Some(trace) = &self.trace {
+            return trace.longest_gap_ns;
+        }
+        if !self.stages.is_empty() {
+            return stages::total_ns(&self.stages);
+        }
+        self.offered_per_s.map_or(0, |rate| (50.0 * 1e9 / rate) as u64)
     }
 }
 

@@ -10,9 +10,11 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -28,38 +30,72 @@ const USER_AGENT: &str = concat!("duel/", env!("CARGO_PKG_VERSION"));
 /// Which template a request is made from: a pure function of seed, index and weights, so that
 /// every engine, worker and shard agrees without shared state.
 #[derive(Debug, Clone)]
-pub struct Mix {
-    seed: u64,
-    /// Running sums of the weights.
-    bounds: Vec<u64>,
+pub struct Mix(Picks);
+
+#[derive(Debug, Clone)]
+enum Picks {
+    /// There is one.
+    One,
+    /// A draw by weight; `bounds` are their running sums.
+    Weighted { seed: u64, bounds: Vec<u64> },
+    /// Request i is rendering i modulo this.
+    Cycle(u64),
+    /// Request i is what stands at i.
+    Listed(Vec<u32>),
 }
 
 impl Mix {
-    /// The mix of a plan.
+    /// Renderings of this many requests, one after another and again from the first.
+    pub(super) fn cycle(renderings: u64) -> Self {
+        Mix(if renderings < 2 { Picks::One } else { Picks::Cycle(renderings) })
+    }
+
+    /// Renderings in the order of a list, and again from its beginning.
+    pub(super) fn listed(picks: Vec<u32>) -> Self {
+        Mix(if picks.is_empty() { Picks::One } else { Picks::Listed(picks) })
+    }
+
+    /// The mix of a plan: templates by their weights.
     pub fn new(plan: &TrialPlan) -> Self {
+        if plan.mix.len() < 2 {
+            return Mix(Picks::One);
+        }
         let bounds = plan.mix.iter().scan(0, |sum, template| {
             *sum += u64::from(template.weight);
             Some(*sum)
         });
         // The arrival gaps come from the same seed and must not go in step with the mix.
-        Self { seed: splitmix64(plan.seed ^ 0x6d69_7800_6d69_7800), bounds: bounds.collect() }
+        let seed = splitmix64(plan.seed ^ 0x6d69_7800_6d69_7800);
+        Mix(Picks::Weighted { seed, bounds: bounds.collect() })
     }
 
-    /// The template of request `index` of the trial, as a position in the plan's mix.
+    /// What request `index` of the trial sends, as a position in the renderings: those of the
+    /// plan's mix, one a template, or those that [`super::prepare`] made.
     #[inline]
     pub fn pick(&self, index: u64) -> usize {
-        if self.bounds.len() < 2 {
+        if let Picks::One = self.0 {
             return 0;
         }
-        let total = self.bounds[self.bounds.len() - 1];
-        let random = splitmix64(self.seed.wrapping_add(index.wrapping_mul(GOLDEN_GAMMA)));
-        // Multiply and shift instead of a remainder (Lemire 2019, arXiv:1805.10941): the bias is
-        // below total / 2^64.
-        let point = ((u128::from(random) * u128::from(total)) >> 64) as u64;
-        // The last entry takes what is left, so that weights of zero cannot lead out of the mix.
-        let bounds = &self.bounds[..self.bounds.len() - 1];
-        bounds.partition_point(|&bound| bound <= point)
+        match &self.0 {
+            Picks::One => 0,
+            Picks::Weighted { seed, bounds } => weighted(*seed, bounds, index),
+            Picks::Cycle(renderings) => (index % renderings) as usize,
+            Picks::Listed(picks) => picks[(index % picks.len() as u64) as usize] as usize,
+        }
     }
+}
+
+/// A draw by weight.
+#[inline]
+fn weighted(seed: u64, bounds: &[u64], index: u64) -> usize {
+    let total = bounds[bounds.len() - 1];
+    let random = splitmix64(seed.wrapping_add(index.wrapping_mul(GOLDEN_GAMMA)));
+    // Multiply and shift instead of a remainder (Lemire 2019, arXiv:1805.10941): the bias is
+    // below total / 2^64.
+    let point = ((u128::from(random) * u128::from(total)) >> 64) as u64;
+    // The last entry takes what is left, so that weights of zero cannot lead out of the mix.
+    let bounds = &bounds[..bounds.len() - 1];
+    bounds.partition_point(|&bound| bound <= point)
 }
 
 /// The step of splitmix64's counter: 2^64 divided by the golden ratio, made odd.
@@ -68,7 +104,7 @@ const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The splitmix64 generator's output for one value of its counter (Steele, Lea and Flood 2014;
 /// constants of Vigna's public-domain splitmix64.c).
 #[inline]
-fn splitmix64(counter: u64) -> u64 {
+pub(super) fn splitmix64(counter: u64) -> u64 {
     let mut z = counter.wrapping_add(GOLDEN_GAMMA);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -89,31 +125,38 @@ pub struct Rendered {
     pub bytes: Bytes,
     /// The body alone, a part of `bytes`.
     pub body: Bytes,
-    /// Path and query.
-    pub uri_path: String,
-    /// Every header in the order in which it is sent, `host` first, `content-length` last.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
     uri: Uri,
-    map: HeaderMap,
+    /// Shared by renderings that differ in their paths alone.
+    map: Arc<HeaderMap>,
 }
 
 impl Rendered {
+    /// Path and query.
+    pub fn uri_path(&self) -> &str {
+        self.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+    }
+
+    /// Every header in the order in which it is sent, `host` first, `content-length` last.
+    pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.map.iter()
+    }
+
     /// The request as hyper takes it; nothing is left for hyper to add.
     pub fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.map.clone();
+        *request.headers_mut() = HeaderMap::clone(&self.map);
         request
     }
 }
 
 impl fmt::Debug for Rendered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self.headers().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Rendered")
             .field("method", &self.method)
-            .field("uri_path", &self.uri_path)
+            .field("uri_path", &self.uri_path())
             .field("headers", &names)
             .field("body_bytes", &self.body.len())
             .finish_non_exhaustive()
@@ -148,6 +191,15 @@ pub enum RenderFault {
     /// A header value that cannot be sent.
     #[error("the value of header `{0}` holds a control character, such as a line end")]
     HeaderValue(HeaderName),
+    /// A value that the plan does not define.
+    #[error("`{{{0}}}` stands for no value of the plan; write {{{{{0}}}}} for the text itself")]
+    Unknown(String),
+    /// A rendering whose path is not UTF-8.
+    #[error("a value makes the path something else than plain ASCII")]
+    NotText,
+    /// More than may be held.
+    #[error("{0}")]
+    TooMany(String),
     /// A variable that is not set.
     #[error("`${0}` is not set in the environment of the worker")]
     Unset(String),
@@ -162,7 +214,11 @@ pub enum RenderFault {
     TooManyHeaders,
 }
 
-/// Renders every template of the plan, in order. `$NAME` values come from the environment.
+/// Renders every template of the plan as it is written, in order. `$NAME` values come from the
+/// environment.
+///
+/// # Errors
+/// The first template that cannot be sent.
 pub fn render(plan: &TrialPlan) -> Result<Vec<Rendered>, RenderError> {
     render_with(plan, |name| std::env::var_os(name))
 }
@@ -173,31 +229,73 @@ fn render_with(
 ) -> Result<Vec<Rendered>, RenderError> {
     let templates = plan.mix.iter().enumerate();
     let rendered = templates.map(|(index, template)| {
-        render_one(plan, template, &variable)
+        render_one(plan, &Draft::of(template), &variable)
             .map_err(|fault| RenderError { position: index + 1, fault })
     });
     rendered.collect()
 }
 
-fn render_one(
+/// A text on its way into a request.
+#[derive(Debug, Clone)]
+pub(super) enum Text<'t> {
+    /// As the plan has it: `$NAME` as a whole is a variable of the environment.
+    Written(&'t [u8]),
+    /// Filled in: it stands for itself, whatever it holds.
+    Filled(Vec<u8>),
+}
+
+/// What a request is rendered from.
+#[derive(Debug, Clone)]
+pub(super) struct Draft<'t> {
+    pub(super) method: &'t str,
+    pub(super) path: Cow<'t, str>,
+    pub(super) headers: Vec<(&'t str, Text<'t>)>,
+    pub(super) body: Text<'t>,
+}
+
+impl<'t> Draft<'t> {
+    /// A template as it is written.
+    pub(super) fn of(template: &'t RequestTemplate) -> Self {
+        let header =
+            |(name, value): &'t (String, String)| (name.as_str(), Text::Written(value.as_bytes()));
+        Draft {
+            method: &template.method,
+            path: Cow::Borrowed(&template.path),
+            headers: template.headers.iter().map(header).collect(),
+            body: Text::Written(&template.body),
+        }
+    }
+}
+
+/// Renders one request.
+pub(super) fn render_one(
     plan: &TrialPlan,
-    template: &RequestTemplate,
+    draft: &Draft<'_>,
     variable: &impl Fn(&str) -> Option<OsString>,
 ) -> Result<Rendered, RenderFault> {
-    let method = Method::from_bytes(template.method.as_bytes())
-        .map_err(|_| RenderFault::Method(template.method.clone()))?;
-    if method == Method::CONNECT {
-        return Err(RenderFault::Connect);
-    }
-    let path = path(&template.path)?;
-    let body = match std::str::from_utf8(&template.body) {
-        Ok(text) => resolve(text, variable)?.0,
-        Err(_) => template.body.clone(),
-    };
-    let map = header_map(plan, template, &method, body.len(), variable)?;
+    let method = method(draft.method)?;
+    let (body, _) = resolve(&draft.body, variable)?;
+    let map = header_map(plan, &draft.headers, &method, body.len(), variable)?;
+    assemble(method, &draft.path, Arc::new(map), &body)
+}
 
+/// Reads a method.
+pub(super) fn method(text: &str) -> Result<Method, RenderFault> {
+    let method =
+        Method::from_bytes(text.as_bytes()).map_err(|_| RenderFault::Method(text.to_string()))?;
+    if method == Method::CONNECT { Err(RenderFault::Connect) } else { Ok(method) }
+}
+
+/// Puts a request together whose headers are ready.
+pub(super) fn assemble(
+    method: Method,
+    path: &str,
+    map: Arc<HeaderMap>,
+    body: &[u8],
+) -> Result<Rendered, RenderFault> {
+    check_path(path)?;
     let mut bytes = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
-    for (name, value) in &map {
+    for (name, value) in map.iter() {
         bytes.extend_from_slice(name.as_str().as_bytes());
         bytes.extend_from_slice(b": ");
         bytes.extend_from_slice(value.as_bytes());
@@ -205,33 +303,36 @@ fn render_one(
     }
     bytes.extend_from_slice(b"\r\n");
     let head_length = bytes.len();
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(body);
     let bytes = Bytes::from(bytes);
+    let begins = method.as_str().len() + 1;
+    // The path is a part of the bytes, so that thousands of renderings hold it once each.
+    let path = PathAndQuery::from_maybe_shared(bytes.slice(begins..begins + path.len()))
+        .map_err(|_| RenderFault::Path(path.to_string()))?;
     Ok(Rendered {
         is_head: method == Method::HEAD,
         closes: map.get_all(header::CONNECTION).iter().any(has_close),
         body: bytes.slice(head_length..),
         bytes,
-        uri_path: path.as_str().to_string(),
-        headers: map.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         uri: Uri::from(path),
         method,
         map,
     })
 }
 
-/// Reads a path, refusing what would not be sent as written.
-fn path(text: &str) -> Result<PathAndQuery, RenderFault> {
+/// Refuses a path that would not be sent as written.
+fn check_path(text: &str) -> Result<(), RenderFault> {
     PathAndQuery::try_from(text)
         .ok()
         .filter(|path| text.starts_with('/') && path.as_str() == text)
+        .map(drop)
         .ok_or_else(|| RenderFault::Path(text.to_string()))
 }
 
 /// Every header of a request: defaults, then the plan's in order, then the length of the body.
-fn header_map(
+pub(super) fn header_map(
     plan: &TrialPlan,
-    template: &RequestTemplate,
+    headers: &[(&str, Text<'_>)],
     method: &Method,
     body_length: usize,
     variable: &impl Fn(&str) -> Option<OsString>,
@@ -246,9 +347,9 @@ fn header_map(
     let defaults = map.clone();
     let length = HeaderValue::from(body_length);
     let mut named: Vec<HeaderName> = Vec::new();
-    for (name, value) in &template.headers {
-        let name = HeaderName::try_from(name.as_str())
-            .map_err(|_| RenderFault::HeaderName(name.clone()))?;
+    for (name, value) in headers {
+        let name = HeaderName::try_from(*name)
+            .map_err(|_| RenderFault::HeaderName((*name).to_string()))?;
         let (value, is_secret) = resolve(value, variable)?;
         let mut value =
             HeaderValue::from_bytes(&value).map_err(|_| RenderFault::HeaderValue(name.clone()))?;
@@ -284,15 +385,20 @@ fn header_map(
 }
 
 /// A value as it is, or, where it is `$NAME` as a whole, that variable's; the flag tells which.
-fn resolve(
-    text: &str,
+pub(super) fn resolve<'t>(
+    text: &'t Text<'t>,
     variable: &impl Fn(&str) -> Option<OsString>,
-) -> Result<(Vec<u8>, bool), RenderFault> {
-    let Some(name) = text.strip_prefix('$').filter(|name| is_variable_name(name)) else {
-        return Ok((text.as_bytes().to_vec(), false));
+) -> Result<(Cow<'t, [u8]>, bool), RenderFault> {
+    let written = match text {
+        Text::Filled(filled) => return Ok((Cow::Borrowed(filled), false)),
+        Text::Written(written) => *written,
+    };
+    let name = std::str::from_utf8(written).ok().and_then(|text| text.strip_prefix('$'));
+    let Some(name) = name.filter(|name| is_variable_name(name)) else {
+        return Ok((Cow::Borrowed(written), false));
     };
     let value = variable(name).ok_or_else(|| RenderFault::Unset(name.to_string()))?;
-    Ok((value.into_vec(), true))
+    Ok((Cow::Owned(value.into_vec()), true))
 }
 
 fn is_variable_name(name: &str) -> bool {

@@ -1,11 +1,18 @@
 //! When the requests of an open loop are to start: pure, absolute, never accumulated from timers.
 //!
+//! Three kinds of law: gaps (constant, Poisson), [`stages`](super::stages) of the rate, and the
+//! instants of a [`trace`](super::trace).
+//!
 //! A schedule is one sequence for the whole trial. Worker w of p takes its arrivals
 //! i ≡ w (mod p), so that p workers together send exactly what one would.
+
+use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::stages::Inverse;
+use super::trace::Trace;
 use super::{Arrivals, Extent, TrialPlan};
 use crate::units::SECOND_NS;
 
@@ -18,6 +25,9 @@ const WINDOW_STREAM: u64 = 0x7769_6e64_6f77_0000;
 pub struct Arrival {
     /// Index in the whole trial's sequence of its phase.
     pub index: u64,
+    /// Index of the request that it sends: `index`, but in a trace the entry's number, which
+    /// counts on from the warm-up to the window.
+    pub request: u64,
     /// Intended start, in nanoseconds after the beginning of its phase.
     pub offset_ns: u64,
 }
@@ -39,25 +49,86 @@ enum Gaps {
     Constant { per_s: f64 },
     /// The running sum is kept in `f64` nanoseconds: exact to 1 ns for over 100 days.
     Poisson { mean_ns: f64, at_ns: f64, random: Box<Xoshiro256PlusPlus> },
+    /// Arrival i where the integrated rate passes i.
+    Stages(Box<Inverse>),
+    /// Arrival i where the integrated rate passes the sum of i + 1 exponential gaps of mean 1.
+    PoissonStages { inverse: Box<Inverse>, sum: f64, random: Box<Xoshiro256PlusPlus> },
+    /// The entries of a trace from `first` on, whose phase begins at `begins_ns` of the trace.
+    Trace { trace: Arc<Trace>, first: u64, begins_ns: u64 },
 }
 
 impl Schedule {
     /// The arrivals of the measured phase; empty for a closed loop.
+    ///
+    /// A plan that replays a trace needs [`Schedule::window_of`]; here it has no arrivals.
     pub fn window(plan: &TrialPlan) -> Self {
+        if !plan.stages.is_empty() {
+            return Self::staged(plan);
+        }
         let (until_ns, most) = match plan.extent {
             Extent::Requests(most) => (u64::MAX, most),
             Extent::DurationNs(ns) => (ns, u64::MAX),
         };
-        Self::new(plan, plan.seed ^ WINDOW_STREAM, until_ns, most)
-    }
-
-    /// The arrivals of the warm-up.
-    pub fn warmup(plan: &TrialPlan) -> Self {
-        Self::new(plan, plan.seed ^ WARMUP_STREAM, plan.warmup_ns, u64::MAX)
-    }
-
-    fn new(plan: &TrialPlan, seed: u64, until_ns: u64, most: u64) -> Self {
         let per_s = plan.offered_per_s.unwrap_or(0.0);
+        Self::new(plan, per_s, plan.seed ^ WINDOW_STREAM, until_ns, most)
+    }
+
+    /// The arrivals of the warm-up; before stages, at the rate with which the first one begins.
+    pub fn warmup(plan: &TrialPlan) -> Self {
+        let first = plan.stages.first().map(|stage| stage.from_per_s);
+        let per_s = first.or(plan.offered_per_s).unwrap_or(0.0);
+        Self::new(plan, per_s, plan.seed ^ WARMUP_STREAM, plan.warmup_ns, u64::MAX)
+    }
+
+    /// The arrivals of the measured phase of a plan that replays `trace`, or of any other plan.
+    ///
+    /// A trace's warm-up is its first `warmup`: the entries that fall into it are replayed there,
+    /// and the window goes on with the next.
+    pub fn window_of(plan: &TrialPlan, trace: Option<&Arc<Trace>>) -> Self {
+        match trace {
+            Some(trace) => {
+                let first = trace.offsets_ns.partition_point(|at| *at < plan.warmup_ns) as u64;
+                let left = trace.len() - first;
+                let (until_ns, most) = match plan.extent {
+                    Extent::Requests(most) => (u64::MAX, most.min(left)),
+                    Extent::DurationNs(ns) => (ns, left),
+                };
+                let gaps = Gaps::Trace { trace: trace.clone(), first, begins_ns: plan.warmup_ns };
+                Schedule { gaps, next: 0, until_ns, most }
+            }
+            None => Self::window(plan),
+        }
+    }
+
+    /// The arrivals of the warm-up of a plan that replays `trace`, or of any other plan.
+    pub fn warmup_of(plan: &TrialPlan, trace: Option<&Arc<Trace>>) -> Self {
+        match trace {
+            Some(trace) => {
+                let gaps = Gaps::Trace { trace: trace.clone(), first: 0, begins_ns: 0 };
+                Schedule { gaps, next: 0, until_ns: plan.warmup_ns, most: trace.len() }
+            }
+            None => Self::warmup(plan),
+        }
+    }
+
+    fn staged(plan: &TrialPlan) -> Self {
+        let inverse = Box::new(Inverse::new(&plan.stages));
+        let gaps = if plan.arrivals == Arrivals::Poisson {
+            let mut random = Box::new(Xoshiro256PlusPlus::seed_from_u64(plan.seed ^ WINDOW_STREAM));
+            let sum = exponential(&mut random, 1.0);
+            Gaps::PoissonStages { inverse, sum, random }
+        } else {
+            Gaps::Stages(inverse)
+        };
+        let (until_ns, most) = match plan.extent {
+            Extent::Requests(most) => (u64::MAX, most),
+            Extent::DurationNs(ns) => (ns, u64::MAX),
+        };
+        let most = if plan.arrivals.is_open() { most } else { 0 };
+        Schedule { gaps, next: 0, until_ns, most }
+    }
+
+    fn new(plan: &TrialPlan, per_s: f64, seed: u64, until_ns: u64, most: u64) -> Self {
         let gaps = match plan.arrivals {
             Arrivals::Poisson if per_s > 0.0 => {
                 let mut random = Box::new(Xoshiro256PlusPlus::seed_from_u64(seed));
@@ -69,7 +140,8 @@ impl Schedule {
             }
             _ => Gaps::Constant { per_s },
         };
-        let most = if per_s > 0.0 && plan.arrivals.is_open() { most } else { 0 };
+        let by_rate = matches!(plan.arrivals, Arrivals::Constant | Arrivals::Poisson);
+        let most = if per_s > 0.0 && by_rate { most } else { 0 };
         Schedule { gaps, next: 0, until_ns, most }
     }
 
@@ -98,23 +170,33 @@ impl Iterator for Schedule {
         if self.next >= self.most {
             return None;
         }
-        let offset = match &mut self.gaps {
-            Gaps::Constant { per_s } => self.next as f64 * SECOND_NS as f64 / *per_s,
+        let mut request = self.next;
+        let offset_ns = match &mut self.gaps {
+            Gaps::Constant { per_s } => Some((self.next as f64 * SECOND_NS as f64 / *per_s) as u64),
             Gaps::Poisson { mean_ns, at_ns, random } => {
                 let at = *at_ns;
                 *at_ns += exponential(random, *mean_ns);
+                Some(at as u64)
+            }
+            Gaps::Stages(inverse) => inverse.passes(self.next as f64),
+            Gaps::PoissonStages { inverse, sum, random } => {
+                let at = inverse.passes(*sum);
+                *sum += exponential(random, 1.0);
                 at
             }
+            Gaps::Trace { trace, first, begins_ns } => {
+                request += *first;
+                trace.offsets_ns.get(request as usize).map(|at| at - *begins_ns)
+            }
         };
-        let offset_ns = offset as u64;
-        if offset_ns >= self.until_ns {
+        let Some(offset_ns) = offset_ns.filter(|offset| *offset < self.until_ns) else {
             // The sequence never comes back below the end.
             self.most = 0;
             return None;
-        }
+        };
         let index = self.next;
         self.next += 1;
-        Some(Arrival { index, offset_ns })
+        Some(Arrival { index, request, offset_ns })
     }
 }
 

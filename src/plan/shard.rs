@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::{Schedule, share_of};
 use super::{Arrivals, Cell, Extent, TrialPlan};
+use crate::units::SECOND_NS;
 
 /// Most shards of a run: far beyond any cluster that one target stands, and small enough that
 /// shards × processes stays a `u32`.
@@ -103,6 +104,11 @@ impl Shard {
             Extent::Requests(n) => Some(share_of(n, self.index, self.count)),
             Extent::DurationNs(_) if plan.is_idle() => Some(0),
             Extent::DurationNs(_) if plan.arrivals == Arrivals::Closed => None,
+            // The mean rate of a trace is that of its window, and so says how many there are.
+            Extent::DurationNs(ns) if plan.trace.is_some() => {
+                let whole = plan.offered_per_s.unwrap_or(0.0) * ns as f64 / SECOND_NS as f64;
+                Some(share_of(whole.round() as u64, self.index, self.count))
+            }
             Extent::DurationNs(_) => {
                 Some(Schedule::window(plan).count_share(self.index, self.count))
             }

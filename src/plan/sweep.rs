@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::allocator::Allocator;
+use super::values::Value;
 use super::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan, variable_name};
 use crate::target::EmbeddedTarget;
 use crate::units::{SECOND_NS, size_literal};
@@ -328,7 +329,8 @@ impl Sweep {
             total_lanes: lanes.saturating_mul(processes),
             cpus,
             arrivals: self.plan.arrivals,
-            offered_per_s,
+            // Stages and traces have their own rate, which is no axis.
+            offered_per_s: offered_per_s.or(self.plan.offered_per_s),
             stack_size_bytes: Some(if swept_stack { group.stack } else { first_stack }),
             rayon_threads: (engine == Engine::Rayon).then_some(match threads {
                 RayonThreads::Lanes => lanes,
@@ -397,6 +399,15 @@ impl Sweep {
                 tls.ca_file = None;
             }
         }
+        // Of files it is the content that counts, by its digest.
+        if let Some(trace) = &mut sweep.plan.trace {
+            trace.path.clear();
+        }
+        for value in sweep.plan.values.values_mut() {
+            if let Value::Choice { path, .. } = value {
+                path.clear();
+            }
+        }
         // serde_json's maps are sorted by key, which makes this text canonical.
         let mut canonical = serde_json::json!({
             "target": sweep.target,
@@ -433,7 +444,7 @@ impl Sweep {
             Extent::DurationNs(ns) => Extent::DurationNs(ns),
             Extent::Requests(_) => Extent::DurationNs(IDLE_NS),
         };
-        TrialPlan { extent, warmup_ns: 0, ..plan }
+        TrialPlan { extent, warmup_ns: 0, stages: Vec::new(), trace: None, ..plan }
     }
 
     /// The embedded target of a cell's trials: this target with the cell's body; `None` where the

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::epoll::EventFlags;
 
+use super::digest::Ongoing;
 use super::request::{Parser, Step};
 use super::response::Kind;
 
@@ -47,18 +48,21 @@ pub(super) struct Connection {
     /// The events that epoll reports for it.
     pub(super) interest: EventFlags,
     parser: Parser,
+    /// The digest of the request on its way in, where one is kept.
+    pub(super) ongoing: Option<Box<Ongoing>>,
     /// Bytes read and not yet taken, from `taken` on.
     unread: Vec<u8>,
     taken: usize,
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd) -> Self {
+    pub(super) fn new(socket: OwnedFd, digest: bool) -> Self {
         Self {
             socket,
             state: State::Reading,
             interest: READABLE,
             parser: Parser::new(),
+            ongoing: digest.then(Box::default),
             unread: Vec::new(),
             taken: 0,
         }
@@ -73,6 +77,9 @@ impl Connection {
             return self.next_step();
         }
         let (taken, step) = self.parser.advance(bytes);
+        if let Some(ongoing) = &mut self.ongoing {
+            ongoing.feed(&bytes[..taken]);
+        }
         if taken < bytes.len() {
             self.unread = bytes[taken..].to_vec();
         }
@@ -82,6 +89,9 @@ impl Connection {
     /// Goes on with bytes that were read earlier.
     pub(super) fn next_step(&mut self) -> Step {
         let (taken, step) = self.parser.advance(&self.unread[self.taken..]);
+        if let Some(ongoing) = &mut self.ongoing {
+            ongoing.feed(&self.unread[self.taken..self.taken + taken]);
+        }
         self.taken += taken;
         if !self.has_unread() {
             self.unread = Vec::new();
@@ -178,7 +188,7 @@ mod tests {
 
     fn connection() -> Connection {
         let null = std::fs::File::open("/dev/null").expect("/dev/null opens");
-        Connection::new(null.into())
+        Connection::new(null.into(), false)
     }
 
     #[test]

@@ -201,7 +201,13 @@ mod tests {
             faults: Faults::default(),
         };
         spec(&mut target);
-        TargetJob { listen: ([127, 0, 0, 1], 0).into(), spec: target, seed: 1, cpus: vec![] }
+        TargetJob {
+            listen: ([127, 0, 0, 1], 0).into(),
+            spec: target,
+            seed: 1,
+            cpus: vec![],
+            digest: false,
+        }
     }
 
     #[test]

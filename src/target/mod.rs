@@ -15,12 +15,13 @@
 //! Map: [`laws`] draws service times and faults as pure functions of (seed, request number),
 //! [`queue`] turns arrivals into departures, `request` parses, `response` holds the prebuilt
 //! answers, `connection` is what is kept for a connection, `server` is the loop, `control` the
-//! protocol above.
+//! protocol above, [`digest`] says what was sent.
 
 use crate::plan::endpoint::Endpoint;
 
 mod connection;
 mod control;
+pub mod digest;
 pub mod laws;
 pub mod queue;
 mod request;
@@ -108,6 +109,9 @@ pub struct TargetJob {
     pub seed: u64,
     /// CPUs to run on; empty leaves the affinity as it is.
     pub cpus: Vec<u32>,
+    /// Whether to keep a digest of every request, for `duel verify`.
+    #[serde(default)]
+    pub digest: bool,
 }
 
 /// Target → driver: it accepts connections.
@@ -141,4 +145,7 @@ pub struct TargetReport {
     pub service_ns_total: u64,
     /// Most answers that left later than 1 ms after their instant.
     pub late_answers: u64,
+    /// What it was sent, where the job asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<digest::Report>,
 }

@@ -20,6 +20,7 @@ use rustix::time::{
 };
 
 use super::connection::{Connection, READABLE, Slab, Token};
+use super::digest::Log;
 use super::queue::VirtualQueue;
 use super::response::Answers;
 use super::{TargetJob, TargetReport};
@@ -65,6 +66,8 @@ pub(super) struct Server {
     scratch: Vec<u8>,
     events: Vec<Event>,
     report: TargetReport,
+    /// What was sent, where the job asks.
+    log: Option<Log>,
 }
 
 impl Server {
@@ -100,6 +103,7 @@ impl Server {
             scratch: vec![0; SCRATCH],
             events: Vec::with_capacity(BURST),
             report: TargetReport::default(),
+            log: job.digest.then(Log::default),
             job,
         })
     }
@@ -124,7 +128,8 @@ impl Server {
 
     /// The counters so far.
     pub(super) fn report(&self) -> TargetReport {
-        TargetReport { cpu_ns: process_cpu_ns(), ..self.report.clone() }
+        let digest = self.log.as_ref().map(Log::report);
+        TargetReport { cpu_ns: process_cpu_ns(), digest, ..self.report.clone() }
     }
 
     /// Waits for events and handles them; returns whether the watched descriptor can be read.
@@ -199,7 +204,7 @@ impl Server {
                 // Errors of the connection that was being accepted; the next one may be fine.
                 Err(_) => continue,
             };
-            let token = self.connections.insert(Connection::new(socket));
+            let token = self.connections.insert(Connection::new(socket, self.job.digest));
             self.report.connections += 1;
             let Some(connection) = self.connections.get_mut(token) else { continue };
             let data = EventData::new_u64(token.to_u64());

@@ -23,7 +23,13 @@ impl Target {
         let (stdin_end, mut stdin) = std::io::pipe().expect("a pipe");
         let (stdout, stdout_end) = std::io::pipe().expect("a pipe");
         let thread = std::thread::spawn(move || serve_controlled(stdin_end, stdout_end));
-        let job = TargetJob { listen: ([127, 0, 0, 1], 0).into(), spec, seed: SEED, cpus: vec![] };
+        let job = TargetJob {
+            listen: ([127, 0, 0, 1], 0).into(),
+            spec,
+            seed: SEED,
+            cpus: vec![],
+            digest: false,
+        };
         let line = serde_json::to_string(&job).expect("a job is JSON");
         writeln!(stdin, "{line}").expect("the job is written");
         let mut stdout = BufReader::new(stdout);

@@ -7,10 +7,10 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::target::DefaultPath;
-use super::{Fault, fault, whole_u32};
+use super::{Fault, fault, values, whole_u32};
 use crate::config::explain::shown;
 use crate::config::file::{List, Request};
-use crate::plan::{RequestTemplate, variable_name};
+use crate::plan::{Arrivals, RequestTemplate, variable_name};
 
 /// Most bytes of all request bodies: a frame holds them, at up to six characters a byte.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -28,7 +28,13 @@ pub(super) fn mix(
     list: &List<Request>,
     default_path: DefaultPath,
     base_dir: &Path,
+    arrivals: Arrivals,
+    data: &values::Resolved,
 ) -> Result<Vec<RequestTemplate>, Fault> {
+    if let Some(span) = default_path.named.clone().filter(|_| arrivals == Arrivals::Trace) {
+        let message = "the url has a path but a trace has its own: write http://host:port".into();
+        return Err(Fault { span, message });
+    }
     let Some(list) = list else {
         return Ok(vec![RequestTemplate { path: default_path.path, ..Default::default() }]);
     };
@@ -44,7 +50,10 @@ pub(super) fn mix(
     let mut bodies = 0;
     let mut mix = Vec::with_capacity(entries.len());
     for entry in entries {
-        let template = template(entry, base_dir)?;
+        let template = template(entry, base_dir, data)?;
+        if let Some(at) = &entry.get_ref().body_file {
+            values::check_body_file(at, &template.body, data)?;
+        }
         bodies += template.body.len();
         if bodies > MAX_BODY_BYTES {
             return Err(fault(entry, "the bodies of all requests are above 8MiB together"));
@@ -54,11 +63,17 @@ pub(super) fn mix(
     Ok(mix)
 }
 
-fn template(at: &Spanned<Request>, base_dir: &Path) -> Result<RequestTemplate, Fault> {
+fn template(
+    at: &Spanned<Request>,
+    base_dir: &Path,
+    data: &values::Resolved,
+) -> Result<RequestTemplate, Fault> {
     let entry = at.get_ref();
     let path = match &entry.path {
         Some(path) => {
-            check_path(path.get_ref()).map_err(|message| fault(path, message))?;
+            // What values stand for is checked with them, by `values::check`.
+            let sample = values::sample(path.get_ref(), data);
+            check_path(&sample).map_err(|message| fault(path, message))?;
             path.get_ref().clone()
         }
         None => "/".into(),

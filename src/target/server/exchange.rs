@@ -99,6 +99,12 @@ impl Server {
     fn receive(&mut self, token: Token, request: Request) -> bool {
         let number = self.report.received;
         self.report.received += 1;
+        if let Some(log) = &mut self.log
+            && let Some(ongoing) =
+                self.connections.get_mut(token).and_then(|connection| connection.ongoing.as_mut())
+        {
+            log.add(ongoing);
+        }
         let (spec, seed) = (&self.job.spec, self.job.seed);
         let service_ns = laws::draw(&spec.service_time, seed, number);
         let fault = laws::fault(&spec.faults, seed, number);

@@ -1,0 +1,121 @@
+//! `duel verify`: every engine and codec sends the same requests, byte for byte, or a table says
+//! what differs.
+
+use std::process::ExitCode;
+
+use super::exit;
+use crate::cli::Verify;
+use crate::driver::verify::{
+    Difference, Sent, cells, compare, numbered, planned, request_line, run,
+};
+use crate::plan::Cell;
+use crate::plan::prepare::NUMBER_HEADER;
+use crate::plan::sweep::{Sweep, Target};
+use crate::units::{format_count, parse_count};
+
+/// Digits of a digest in a row; the last line has all of them.
+const SHORT: usize = 16;
+
+/// Runs the plan once under every engine and codec of a sweep.
+fn run_all(args: &Verify) -> Result<u8, String> {
+    let sweep =
+        crate::config::load(&args.config, &args.overrides).map_err(|error| error.to_string())?;
+    let most = args.requests.as_deref().map(parse_count).transpose();
+    let most = match most.map_err(|error| format!("--requests: {error}"))? {
+        Some(0) => return Err("--requests: at least 1".into()),
+        most => most,
+    };
+    let sweep = numbered(&sweep, most)?;
+    let plan = planned(&sweep.plan)?;
+    let cells = cells(&sweep);
+    super::print(&heading(&sweep, &plan, &cells));
+    let mut bad = 0;
+    for cell in &cells {
+        let (row, good) = row(&sweep, cell, &plan);
+        super::print(&row);
+        bad += u32::from(!good);
+    }
+    let digest = plan.sum.hex();
+    let requests = format_count(plan.requests.len() as u64);
+    super::print(&match bad {
+        0 => format!(
+            "one digest: every engine sent the plan's {requests} requests once, byte for byte\n\
+             {digest}\n"
+        ),
+        1 => format!("1 run of {} differs from the plan\n", cells.len()),
+        bad => format!("{bad} runs of {} differ from the plan\n", cells.len()),
+    });
+    Ok(if bad == 0 { 0 } else { exit::FAILED })
+}
+
+/// `duel verify`.
+pub fn run_command(args: &Verify) -> ExitCode {
+    match run_all(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => super::usage(error),
+    }
+}
+
+fn heading(sweep: &Sweep, plan: &Sent, cells: &[Cell]) -> String {
+    let requests = format_count(plan.requests.len() as u64);
+    let instead = match sweep.target {
+        Target::Embedded(_) => "",
+        Target::External { .. } => ", which stands in for the url",
+    };
+    format!(
+        "{}: {requests} requests, numbered by `{NUMBER_HEADER}`, {} runs against the embedded \
+         target{instead}\n\n{}{}",
+        sweep.name,
+        cells.len(),
+        line(["engine", "codec", "processes", "lanes", "requests", "digest"], ""),
+        line(["the plan", "", "", "", &requests, &plan.sum.hex()[..SHORT]], ""),
+    )
+}
+
+fn line(columns: [&str; 6], verdict: &str) -> String {
+    let [engine, codec, processes, lanes, requests, digest] = columns;
+    let text = format!(
+        "{engine:<12}  {codec:<6} {processes:>9}  {lanes:>7}  {requests:>9}  {digest:<SHORT$}  {verdict}"
+    );
+    text.trim_end().to_string() + "\n"
+}
+
+/// One run as a row, and whether it is the plan.
+fn row(sweep: &Sweep, cell: &Cell, plan: &Sent) -> (String, bool) {
+    let (processes, lanes) = (cell.processes.to_string(), format_count(cell.lanes.into()));
+    let columns = |requests, digest| {
+        [cell.engine.name(), cell.codec.name(), &processes, &lanes, requests, digest]
+    };
+    let came = match run(sweep, cell) {
+        Ok(came) => came,
+        Err(error) => return (line(columns("-", "-"), &format!("failed: {error}")), false),
+    };
+    let (requests, digest) = (format_count(came.requests.len() as u64), came.sum.hex());
+    let columns = columns(&requests, &digest[..SHORT]);
+    match compare(plan, &came) {
+        None => (line(columns, "the same"), true),
+        Some(difference) => (line(columns, &describe(sweep, &difference)), false),
+    }
+}
+
+/// `DIFFERS: 2 missing, 1 with other bytes; first: request 17 (GET /x) never came`.
+fn describe(sweep: &Sweep, difference: &Difference) -> String {
+    let parts = [
+        (difference.missing, "missing"),
+        (difference.extra, "too many"),
+        (difference.other_bytes, "with other bytes"),
+    ];
+    let counts: Vec<String> = parts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", format_count(count)))
+        .collect();
+    let first = difference.first.map_or(String::new(), |(number, how)| match number {
+        u64::MAX => format!("; first: a request without a number {how}"),
+        number => {
+            let what = request_line(&sweep.plan, number).map(|line| format!(" ({line})"));
+            format!("; first: request {number}{} {how}", what.unwrap_or_default())
+        }
+    });
+    format!("DIFFERS: {}{first}", counts.join(", "))
+}

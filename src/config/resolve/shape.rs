@@ -1,0 +1,202 @@
+//! `stages` and traces: loads that bring their own rates, and what else must then be left out.
+
+use std::path::Path;
+
+use toml::Spanned;
+
+use super::{Fault, RATES_PER_S, duration, fault};
+use crate::config::file::{Key, Level, Plan, Stage as StageKeys};
+use crate::plan::schedule::Schedule;
+use crate::plan::stages::{self, Stage};
+use crate::plan::trace::{Trace, TraceFile};
+use crate::plan::{Arrivals, Extent, RequestTemplate, TrialPlan};
+use crate::units::{SECOND_NS, duration_literal, format_count};
+
+/// Most stages: beyond it a trace says the same.
+const MAX_STAGES: usize = 1_000;
+
+/// How many times faster or slower than recorded a trace may be replayed.
+const SPEEDS: std::ops::RangeInclusive<f64> = 1e-4..=1e4;
+
+/// A load that brings its own rates.
+pub(super) enum Shape {
+    /// `sweep.rates` say it, or the loop is closed.
+    None,
+    Stages(Vec<Stage>),
+    Trace(Box<(TraceFile, Trace)>),
+}
+
+pub(super) fn resolve(
+    file: &Plan,
+    arrivals: Arrivals,
+    mix: &[RequestTemplate],
+    base_dir: &Path,
+) -> Result<Shape, Fault> {
+    let of_traces = [
+        ("trace", file.trace.as_ref().map(Spanned::span)),
+        ("trace_speed", file.trace_speed.as_ref().map(Spanned::span)),
+        ("trace_format", file.trace_format.as_ref().map(Spanned::span)),
+    ];
+    if arrivals == Arrivals::Trace {
+        if let Some(at) = &file.stages {
+            return Err(fault(at, "a trace has its own rates: remove the stages"));
+        }
+        return trace(file, mix, base_dir);
+    }
+    if let Some((key, span)) = of_traces.into_iter().find_map(|(key, span)| Some((key, span?))) {
+        let message = format!("`{key}` needs plan.arrivals = \"trace\"");
+        return Err(Fault { span, message });
+    }
+    let Some(list) = &file.stages else { return Ok(Shape::None) };
+    if !arrivals.is_open() {
+        let rule = "set plan.arrivals to \"constant\" or \"poisson\", or remove the stages";
+        return Err(fault(list, format!("a closed loop has no rates: {rule}")));
+    }
+    let given = file.duration.as_ref().map(Spanned::span);
+    if let Some(span) = given.or(file.requests.as_ref().map(Spanned::span)) {
+        let message = "the stages say how long the window is: remove it".into();
+        return Err(Fault { span, message });
+    }
+    if list.get_ref().is_empty() || list.get_ref().len() > MAX_STAGES {
+        return Err(fault(list, "there must be from 1 to 1,000 stages"));
+    }
+    let stages = list.get_ref().iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+    let total_ns = stages::total_ns(&stages);
+    duration(&Spanned::new(list.span(), crate::config::file::Duration(total_ns)), 1)?;
+    if stages::total_arrivals(&stages) < 1.0 {
+        let length = duration_literal(total_ns);
+        return Err(fault(list, format!("the stages offer less than one request in {length}")));
+    }
+    Ok(Shape::Stages(stages))
+}
+
+fn stage(at: &Spanned<StageKeys>) -> Result<Stage, Fault> {
+    let keys = at.get_ref();
+    let rate = |key: &Spanned<Level>| {
+        let rate = key.get_ref().0;
+        let allowed = rate == 0.0 || RATES_PER_S.contains(&rate);
+        let message = || format!("`{rate}` is out of range: allowed are 0 and 0.000001 to 1G");
+        if allowed { Ok(rate) } else { Err(fault(key, message())) }
+    };
+    let (from_per_s, to_per_s) = match (&keys.rate, &keys.from, &keys.to) {
+        (Some(step), None, None) => (rate(step)?, rate(step)?),
+        (None, Some(from), Some(to)) => (rate(from)?, rate(to)?),
+        _ => {
+            let rule = "give `rate` for a step, or `from` and `to` for a ramp";
+            return Err(fault(at, format!("a stage has one line: {rule}")));
+        }
+    };
+    Ok(Stage { duration_ns: duration(&keys.duration, 1)?, from_per_s, to_per_s })
+}
+
+fn trace(file: &Plan, mix: &[RequestTemplate], base_dir: &Path) -> Result<Shape, Fault> {
+    let Some(at) = &file.trace else {
+        let span = file.arrivals.as_ref().map_or(0..0, Spanned::span);
+        let message = "needs `plan.trace`, the file to replay".into();
+        return Err(Fault { span, message });
+    };
+    let speed = match &file.trace_speed {
+        Some(at) if !SPEEDS.contains(at.get_ref()) => {
+            let message =
+                format!("`{}` is out of range: allowed are 0.0001 to 10000", at.get_ref());
+            return Err(fault(at, message));
+        }
+        speed => speed.as_ref().map_or(1.0, |at| *at.get_ref()),
+    };
+    check_mix(&file.request)?;
+    let format = file.trace_format.as_ref().map(|at| *at.get_ref());
+    let read = TraceFile::read(&base_dir.join(at.get_ref()), format, speed, mix)
+        .map_err(|message| fault(at, message))?;
+    Ok(Shape::Trace(Box::new(read)))
+}
+
+/// Under a trace an entry of the mix says how requests of its method are sent, no more.
+fn check_mix(list: &crate::config::file::List<crate::config::file::Request>) -> Result<(), Fault> {
+    let entries = list.iter().flat_map(|list| list.get_ref());
+    let mut methods: Vec<&str> = Vec::new();
+    for entry in entries {
+        let keys = entry.get_ref();
+        let own = keys.path.as_ref().map(Spanned::span);
+        if let Some(span) = own.or(keys.weight.as_ref().map(Spanned::span)) {
+            let rule = "an entry gives the headers and the body of its method";
+            let message = format!("a trace has its own paths, in its own order: {rule}");
+            return Err(Fault { span, message });
+        }
+        let method = keys.method.as_ref().map_or("GET", |at| at.get_ref().as_str());
+        if methods.contains(&method) {
+            return Err(fault(entry, format!("a second {method}: a trace takes one a method")));
+        }
+        methods.push(method);
+    }
+    Ok(())
+}
+
+impl Shape {
+    /// The extent that a shape brings or is cut to; `None` where the plan's own keys say it.
+    pub(super) fn extent(&self, file: &Plan, plan: &TrialPlan) -> Result<Option<Extent>, Fault> {
+        match self {
+            Shape::None => Ok(None),
+            Shape::Stages(stages) => Ok(Some(Extent::DurationNs(stages::total_ns(stages)))),
+            Shape::Trace(read) => {
+                let trace = &read.1;
+                let first = trace.offsets_ns.partition_point(|at| *at < plan.warmup_ns) as u64;
+                let left = trace.len() - first;
+                if left == 0 {
+                    let span = file.warmup.as_ref().map_or(0..0, Spanned::span);
+                    let message = "the whole trace falls into the warm-up".into();
+                    return Err(Fault { span, message });
+                }
+                match (&file.requests, &file.duration) {
+                    (Some(at), _) if at.get_ref().0 > left => {
+                        let left = format_count(left);
+                        Err(fault(at, format!("the trace holds {left} requests for the window")))
+                    }
+                    (None, None) => Ok(Some(Extent::Requests(left))),
+                    _ => Ok(None),
+                }
+            }
+        }
+    }
+
+    /// Puts the shape into a plan whose extent is known.
+    pub(super) fn apply(self, plan: &mut TrialPlan, key: &Key<String>) -> Result<(), Fault> {
+        match self {
+            Shape::None => {}
+            Shape::Stages(stages) => {
+                let seconds = stages::total_ns(&stages) as f64 / SECOND_NS as f64;
+                plan.offered_per_s = Some(stages::total_arrivals(&stages) / seconds);
+                plan.stages = stages;
+            }
+            Shape::Trace(read) => {
+                let (file, trace) = *read;
+                plan.trace = Some(file);
+                let offered = mean_rate(plan, trace);
+                let span = || key.as_ref().map_or(0..0, Spanned::span);
+                plan.offered_per_s = Some(offered.ok_or_else(|| Fault {
+                    span: span(),
+                    message: "no entry of the trace falls into the window".into(),
+                })?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Mean rate of what the window replays: over its length where time bounds it, else over the time
+/// from the first request to the last. One instant alone counts as a second.
+fn mean_rate(plan: &TrialPlan, trace: Trace) -> Option<f64> {
+    let window = Schedule::window_of(plan, Some(&std::sync::Arc::new(trace)));
+    let (mut count, mut first, mut last) = (0u64, None, 0);
+    for arrival in window {
+        count += 1;
+        first.get_or_insert(arrival.offset_ns);
+        last = arrival.offset_ns;
+    }
+    let first = first?;
+    let (events, length_ns) = match plan.extent {
+        Extent::DurationNs(ns) => (count, ns),
+        Extent::Requests(_) if last > first => (count - 1, last - first),
+        Extent::Requests(_) => (count, SECOND_NS),
+    };
+    Some((events as f64 * SECOND_NS as f64 / length_ns as f64).min(*RATES_PER_S.end()))
+}

@@ -1,0 +1,386 @@
+//! Traces: requests and their instants, from a file.
+//!
+//! Two forms are read, told apart by the first line:
+//!
+//! * `offsets`: `offset_ms<TAB>path` a line, as h2load's `--timing-script-file` has it; decimals of
+//!   a millisecond count, and of a whole URI only path and query are used, since load goes to
+//!   `[target]`. Every request is a GET.
+//! * an access log in Apache's `common` or `combined` form, as nginx writes it too. Its clock counts
+//!   whole seconds, so the entries of one second are spread evenly over it, in their order: sent
+//!   all at once they would make bursts that nobody saw.
+//!
+//! A log knows no bodies. GET, HEAD and OPTIONS are replayed as they stand; entries of another
+//! method are replayed where a `[[plan.request]]` of that method says with what headers and body,
+//! and skipped otherwise, as are entries that hold no request (`"-"`, or what a scanner sent).
+//! What is skipped is counted in [`TraceFile::skipped`] and shown by `duel plan`.
+//!
+//! A line that has not the form, is cut short, or lies before the one above it is an error that
+//! names it: such a file is not what its user takes it for.
+
+mod log;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{RequestTemplate, values};
+use crate::units::SECOND_NS;
+
+/// Largest file, in bytes: it is read whole.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+/// Latest offset: 30 days, the longest duration of a config.
+const MAX_OFFSET_NS: f64 = 30.0 * 24.0 * 3600.0 * 1e9;
+/// Methods that are replayed although nothing says with what body.
+const WITHOUT_BODY: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+
+/// How the lines of a trace are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceFormat {
+    /// `offset_ms<TAB>path`.
+    Offsets,
+    /// `host ident user [time] "request" status bytes`.
+    Common,
+    /// `common` and `"referer" "user agent"`.
+    Combined,
+}
+
+/// What a plan knows of its trace; the entries stay in the file, which every worker reads itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TraceFile {
+    /// The file, an absolute path. The plan hash holds the digest instead.
+    pub path: String,
+    /// SHA-256 of the file, in hexadecimal: a worker refuses another.
+    pub sha256: String,
+    /// How its lines are written.
+    pub format: TraceFormat,
+    /// Offsets are divided by this.
+    pub speed: f64,
+    /// Requests that it holds.
+    pub entries: u64,
+    /// Longest time between two of them, or before the first.
+    pub longest_gap_ns: u64,
+    /// Entries that are not replayed, by method; `-` for those that hold no request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<String, u64>,
+}
+
+/// The entries of a trace, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Intended start of each entry after the trace's beginning, at the speed of the plan.
+    pub offsets_ns: Vec<u64>,
+    /// What each entry sends: a position in `requests`.
+    pub picks: Vec<u32>,
+    /// Each different request once: method and path.
+    pub requests: Vec<(String, String)>,
+    /// See [`TraceFile::skipped`].
+    pub skipped: BTreeMap<String, u64>,
+}
+
+/// What is wrong with a trace: `line` counts from 1, and is 0 where the whole file is meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", if *line > 0 { format!("line {line}: ") } else { String::new() })]
+pub struct TraceError {
+    /// Where.
+    pub line: usize,
+    /// What was found, and what is allowed.
+    pub message: String,
+}
+
+impl TraceError {
+    fn new(line: usize, message: impl Into<String>) -> Self {
+        TraceError { line, message: message.into() }
+    }
+}
+
+impl Trace {
+    /// How many entries there are.
+    pub fn len(&self) -> u64 {
+        self.offsets_ns.len() as u64
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.offsets_ns.is_empty()
+    }
+
+    /// Longest time between two entries, or before the first.
+    pub fn longest_gap_ns(&self) -> u64 {
+        let gaps = self.offsets_ns.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.chain(self.offsets_ns.first().copied()).max().unwrap_or(0)
+    }
+
+    /// Reads the text of a trace. `format` is told by the first line where it is `None`; `mix`
+    /// says which methods can be sent.
+    ///
+    /// # Errors
+    /// The first line that is not of the form, is torn, or runs backwards; a trace without a
+    /// request.
+    pub fn parse(
+        text: &[u8],
+        format: Option<TraceFormat>,
+        speed: f64,
+        mix: &[RequestTemplate],
+    ) -> Result<(Trace, TraceFormat), TraceError> {
+        let mut lines = text
+            .split(|byte| *byte == b'\n')
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+            .enumerate()
+            .map(|(index, line)| (index + 1, line))
+            .filter(|(_, line)| !line.trim_ascii().is_empty())
+            .peekable();
+        let Some((number, first)) = lines.peek() else {
+            return Err(TraceError::new(0, "holds no line"));
+        };
+        let format = match format {
+            Some(format) => format,
+            None => tell(first).ok_or_else(|| {
+                let allowed = "`offset_ms<TAB>path`, or an access log in common or combined form";
+                TraceError::new(*number, format!("is of no known form: allowed are {allowed}"))
+            })?,
+        };
+        let mut builder = Builder::new(speed, mix);
+        for (number, line) in lines {
+            match format {
+                TraceFormat::Offsets => {
+                    let (offset_ns, path) =
+                        offset(line).map_err(|message| TraceError::new(number, message))?;
+                    builder.take(number, offset_ns, b"GET", path)?;
+                }
+                TraceFormat::Common | TraceFormat::Combined => {
+                    let entry = log::entry(line, format == TraceFormat::Combined)
+                        .map_err(|message| TraceError::new(number, message))?;
+                    builder.logged(number, &entry)?;
+                }
+            }
+        }
+        builder.finish().map(|trace| (trace, format))
+    }
+}
+
+/// The form of a line, if it is of one.
+fn tell(line: &[u8]) -> Option<TraceFormat> {
+    if line.contains(&b'\t') && !line.contains(&b'[') {
+        return Some(TraceFormat::Offsets);
+    }
+    if log::entry(line, true).is_ok() {
+        return Some(TraceFormat::Combined);
+    }
+    log::entry(line, false).ok().map(|_| TraceFormat::Common)
+}
+
+/// Splits `offset_ms<TAB>path`.
+fn offset(line: &[u8]) -> Result<(f64, &[u8]), String> {
+    let Some(tab) = line.iter().position(|byte| *byte == b'\t') else {
+        return Err("holds no TAB: write offset_ms<TAB>path".into());
+    };
+    let (number, uri) = (&line[..tab], line[tab + 1..].trim_ascii());
+    let text = String::from_utf8_lossy(number);
+    let ms: f64 = text.trim().parse().map_err(|_| {
+        format!("`{}` is not an offset: write milliseconds, such as 12.5", text.escape_debug())
+    })?;
+    if !(ms >= 0.0 && ms * 1e6 <= MAX_OFFSET_NS) {
+        return Err(format!("an offset of {ms} ms is out of range: allowed are 0 ms to 720h"));
+    }
+    if uri.is_empty() {
+        return Err("is torn: no path follows the TAB".into());
+    }
+    Ok((ms * 1e6, origin_form(uri)))
+}
+
+/// Path and query of a URI.
+fn origin_form(uri: &[u8]) -> &[u8] {
+    let scheme = [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find(|s| uri.get(..s.len()).is_some_and(|start| start.eq_ignore_ascii_case(s)));
+    let Some(scheme) = scheme else { return uri };
+    let rest = &uri[scheme.len()..];
+    rest.iter().position(|byte| *byte == b'/').map_or(b"/", |at| &rest[at..])
+}
+
+/// Puts entries together.
+struct Builder<'t> {
+    trace: Trace,
+    speed: f64,
+    /// Methods that can be sent.
+    methods: Vec<&'t str>,
+    known: HashMap<(&'t [u8], &'t [u8]), u32>,
+    /// Before scaling.
+    last_ns: f64,
+    /// Second of the log's first entry and of the last one, and where the last one's entries begin.
+    seconds: Option<(i64, i64)>,
+    second_begins: usize,
+}
+
+impl<'t> Builder<'t> {
+    fn new(speed: f64, mix: &'t [RequestTemplate]) -> Self {
+        let named = mix.iter().map(|template| template.method.as_str());
+        Builder {
+            trace: Trace::default(),
+            speed,
+            methods: WITHOUT_BODY.into_iter().chain(named).collect(),
+            known: HashMap::new(),
+            last_ns: 0.0,
+            seconds: None,
+            second_begins: 0,
+        }
+    }
+
+    /// Takes a line of `offsets`.
+    fn take(
+        &mut self,
+        number: usize,
+        offset_ns: f64,
+        method: &'t [u8],
+        path: &'t [u8],
+    ) -> Result<(), TraceError> {
+        if offset_ns < self.last_ns {
+            let (now, before) = (offset_ns / 1e6, self.last_ns / 1e6);
+            let rule = "a trace must be sorted by time";
+            let message = format!("runs backwards: {now} ms behind {before} ms; {rule}");
+            return Err(TraceError::new(number, message));
+        }
+        self.last_ns = offset_ns;
+        if !values::is_path(path) {
+            let found = String::from_utf8_lossy(path).escape_debug().to_string();
+            let rule = "begin with / and write other characters than plain ASCII as %XX";
+            return Err(TraceError::new(number, format!("`{found}` is not a path: {rule}")));
+        }
+        self.push(offset_ns, method, path);
+        Ok(())
+    }
+
+    /// Takes an entry of an access log; its place within the second is set when that is over.
+    fn logged(&mut self, number: usize, entry: &log::Entry<'t>) -> Result<(), TraceError> {
+        let (first, last) = self.seconds.unwrap_or((entry.second, entry.second));
+        if entry.second < last {
+            let rule = "sort the log by time (servers write it by the ends of requests)";
+            let message = format!("runs backwards by {} s; {rule}", last - entry.second);
+            return Err(TraceError::new(number, message));
+        }
+        if (entry.second - first) as f64 * 1e9 > MAX_OFFSET_NS {
+            return Err(TraceError::new(number, "lies more than 720h behind the first entry"));
+        }
+        if entry.second > last {
+            self.spread(last - first);
+        }
+        self.seconds = Some((first, entry.second));
+        let path = origin_form(entry.path);
+        if entry.method.is_empty() || !values::is_path(path) {
+            *self.trace.skipped.entry("-".into()).or_default() += 1;
+        } else if self.methods.iter().any(|method| method.as_bytes() == entry.method) {
+            self.push(0.0, entry.method, path);
+        } else {
+            let method = String::from_utf8_lossy(entry.method).into_owned();
+            *self.trace.skipped.entry(method).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, offset_ns: f64, method: &'t [u8], path: &'t [u8]) {
+        let requests = &mut self.trace.requests;
+        let pick = *self.known.entry((method, path)).or_insert_with(|| {
+            // Both were found to be plain ASCII.
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            requests.push((text(method), text(path)));
+            requests.len() as u32 - 1
+        });
+        self.trace.picks.push(pick);
+        self.trace.offsets_ns.push((offset_ns / self.speed) as u64);
+    }
+
+    /// Spreads the entries of a second evenly over it: the k-th of m at k ÷ m.
+    fn spread(&mut self, second: i64) {
+        let entries = &mut self.trace.offsets_ns[self.second_begins..];
+        let count = entries.len() as f64;
+        for (k, offset) in entries.iter_mut().enumerate() {
+            let at = (second as f64 + k as f64 / count) * SECOND_NS as f64;
+            *offset = (at / self.speed) as u64;
+        }
+        self.second_begins = self.trace.offsets_ns.len();
+    }
+
+    fn finish(mut self) -> Result<Trace, TraceError> {
+        if let Some((first, last)) = self.seconds {
+            self.spread(last - first);
+        }
+        if self.trace.is_empty() {
+            let skipped = skipped(&self.trace.skipped).unwrap_or_default();
+            return Err(TraceError::new(0, format!("holds no request that is replayed{skipped}")));
+        }
+        Ok(self.trace)
+    }
+}
+
+/// `: 12 entries skipped (10 POST, 2 without a request)`, where any were.
+pub fn skipped(counts: &BTreeMap<String, u64>) -> Option<String> {
+    let total: u64 = counts.values().sum();
+    let each = counts.iter().map(|(method, count)| match method.as_str() {
+        "-" => format!("{count} without a request"),
+        method => format!("{count} {method}"),
+    });
+    let list = each.collect::<Vec<_>>().join(", ");
+    (total > 0).then(|| {
+        let way = if counts.keys().any(|method| method != "-") {
+            "; a log holds no bodies: a [[plan.request]] of the method gives one"
+        } else {
+            ""
+        };
+        format!(": {total} entries skipped ({list}){way}")
+    })
+}
+
+impl TraceFile {
+    /// Reads a trace and notes what a plan must know of it.
+    ///
+    /// # Errors
+    /// One sentence that names file and line.
+    pub fn read(
+        path: &Path,
+        format: Option<TraceFormat>,
+        speed: f64,
+        mix: &[RequestTemplate],
+    ) -> Result<(TraceFile, Trace), String> {
+        let text = values::read_file(path, MAX_FILE_BYTES)?;
+        let (trace, format) =
+            Trace::parse(&text, format, speed, mix).map_err(|error| named(path, &error))?;
+        let file = TraceFile {
+            path: values::absolute(path)?,
+            sha256: values::sha256(&text),
+            format,
+            speed,
+            entries: trace.len(),
+            longest_gap_ns: trace.longest_gap_ns(),
+            skipped: trace.skipped.clone(),
+        };
+        Ok((file, trace))
+    }
+
+    /// Reads the entries again, in a worker.
+    ///
+    /// # Errors
+    /// As [`TraceFile::read`], and where the file is not the one that the plan was made from.
+    pub fn load(&self, mix: &[RequestTemplate]) -> Result<Trace, String> {
+        let path = Path::new(&self.path);
+        let text = values::read_file(path, MAX_FILE_BYTES)?;
+        if values::sha256(&text) != self.sha256 {
+            return Err(format!("`{}` has changed since the plan was made", self.path));
+        }
+        Trace::parse(&text, Some(self.format), self.speed, mix)
+            .map(|(trace, _)| trace)
+            .map_err(|error| named(path, &error))
+    }
+}
+
+/// `file:line: message`.
+fn named(path: &Path, error: &TraceError) -> String {
+    match error.line {
+        0 => format!("`{}`: {}", path.display(), error.message),
+        line => format!("{}:{line}: {}", path.display(), error.message),
+    }
+}
+
+#[cfg(test)]
+mod tests;
