@@ -71,8 +71,14 @@ fn check_run_dir(plan: &[u8], trials: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A few hundred cases in the suite; `PROPTEST_CASES=200000` draws for minutes.
+fn cases() -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    ProptestConfig { cases: wanted.unwrap_or(200), ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn a_config_is_a_sweep_or_one_line(text in mutated(CONFIG.as_bytes()), noise in ".{0,40}") {
