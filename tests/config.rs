@@ -412,6 +412,7 @@ fn shapes_bring_their_extent_and_their_mean_rate() {
     );
     assert_eq!(staged.plan.extent, Extent::DurationNs(40_000 * MS));
     assert_eq!(staged.plan.offered_per_s, Some(62.5), "500 + 0 + 2,000 in 40 s");
+    assert_eq!(staged.plan.peak_per_s(), 100.0);
     let cells = staged.cells();
     assert!(cells.iter().all(|cell| cell.offered_per_s == Some(62.5) && !cell.id.contains("-r")));
 

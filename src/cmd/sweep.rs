@@ -71,7 +71,8 @@ impl<'s> Session<'s> {
         let external = target::resolve(&sweep.target).map_err(anyhow::Error::msg)?;
         if let Some(cap) = external.as_ref().and_then(|e| e.cap.as_ref()) {
             for cell in sweep.cells() {
-                cap.check(cell.total_lanes.into(), cell.offered_per_s)
+                let offered = cell.offered_per_s.map(|_| sweep.trial_plan(&cell).peak_per_s());
+                cap.check(cell.total_lanes.into(), offered)
                     .map_err(|why| anyhow::anyhow!("{}: {why}", cell.id))?;
             }
         }

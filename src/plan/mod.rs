@@ -256,10 +256,12 @@ impl TrialPlan {
         self.arrivals == Arrivals::Closed && self.offered_per_s == Some(0.0)
     }
 
-    /// The highest rate that is ever offered, as far as the plan itself says.
+    /// The highest rate that is ever offered: of stages at one of their ends, of a trace in its
+    /// busiest second.
     pub fn peak_per_s(&self) -> f64 {
         let ends = self.stages.iter().flat_map(|stage| [stage.from_per_s, stage.to_per_s]);
-        ends.fold(self.offered_per_s.unwrap_or(0.0), f64::max)
+        let busiest = self.trace.as_ref().map(|trace| trace.peak_per_s as f64);
+        ends.chain(busiest).fold(self.offered_per_s.unwrap_or(0.0), f64::max)
     }
 
     /// The longest time between two arrivals that is still in order: in a trace the longest there

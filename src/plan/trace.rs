@@ -61,6 +61,9 @@ pub struct TraceFile {
     pub entries: u64,
     /// Longest time between two of them, or before the first.
     pub longest_gap_ns: u64,
+    /// Requests in its busiest second, at the speed of the plan.
+    #[serde(default)]
+    pub peak_per_s: u64,
     /// Entries that are not replayed, by method; `-` for those that hold no request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped: BTreeMap<String, u64>,
@@ -110,6 +113,18 @@ impl Trace {
     pub fn longest_gap_ns(&self) -> u64 {
         let gaps = self.offsets_ns.windows(2).map(|pair| pair[1] - pair[0]);
         gaps.chain(self.offsets_ns.first().copied()).max().unwrap_or(0)
+    }
+
+    /// Most entries within any one second.
+    pub fn peak_per_s(&self) -> u64 {
+        let mut first = 0;
+        let within = self.offsets_ns.iter().enumerate().map(|(last, at)| {
+            while self.offsets_ns[first] + SECOND_NS <= *at {
+                first += 1;
+            }
+            last + 1 - first
+        });
+        within.max().unwrap_or(0) as u64
     }
 
     /// Reads the text of a trace. `format` is told by the first line where it is `None`; `mix`
@@ -353,6 +368,7 @@ impl TraceFile {
             speed,
             entries: trace.len(),
             longest_gap_ns: trace.longest_gap_ns(),
+            peak_per_s: trace.peak_per_s(),
             skipped: trace.skipped.clone(),
         };
         Ok((file, trace))

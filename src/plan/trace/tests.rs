@@ -32,6 +32,9 @@ fn h2loads_timing_script_is_read_as_it_stands() {
     assert_eq!(paths(&trace), ["GET /a", "GET /b?c=d", "GET /a", "GET /"]);
     assert_eq!(trace.requests.len(), 3, "a request that comes again is kept once");
     assert_eq!(trace.longest_gap_ns(), 20 * MS - 1_500_001);
+    assert_eq!(trace.peak_per_s(), 4);
+    let (trace, _) = parse("0\t/\n999.9\t/\n1000\t/\n1001\t/\n1998\t/\n2500\t/\n").unwrap();
+    assert_eq!(trace.peak_per_s(), 4, "999.9 to 1,998 ms");
 }
 
 #[test]
@@ -143,4 +146,35 @@ fn a_file_is_named_with_its_line_and_refused_once_it_changed() {
     assert!(file.load(&[]).unwrap_err().contains("has changed since the plan was made"));
     std::fs::remove_file(&path).unwrap();
     assert!(file.load(&[]).unwrap_err().contains("cannot be read"));
+}
+
+proptest::proptest! {
+    /// Whatever a file holds, it is a trace in order or one error that names a line of it.
+    #[test]
+    fn no_bytes_make_the_reader_panic(
+        noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        at in 0usize..300,
+        cut in 0usize..40,
+        form in 0usize..3,
+    ) {
+        let line = logged(7, "GET /a?b HTTP/1.1");
+        let mut text = match form {
+            0 => format!("1\t/a\n2\t/b\n{line}").into_bytes(),
+            1 => (line.clone() + &line).into_bytes(),
+            _ => Vec::new(),
+        };
+        let at = at.min(text.len());
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, noise);
+        let lines = text.split(|byte| *byte == b'\n').count();
+        match Trace::parse(&text, None, 1.0, &[]) {
+            Ok((trace, _)) => {
+                proptest::prop_assert!(trace.offsets_ns.is_sorted());
+                proptest::prop_assert_eq!(trace.offsets_ns.len(), trace.picks.len());
+                let known = trace.requests.len() as u32;
+                proptest::prop_assert!(trace.picks.iter().all(|pick| *pick < known));
+            }
+            Err(error) => proptest::prop_assert!(error.line <= lines, "{error}"),
+        }
+    }
 }
