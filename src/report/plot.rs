@@ -81,13 +81,14 @@ pub fn engine_style(engine: Engine) -> (Colour, Marker) {
         Engine::Threads => (PALETTE[4], Marker::Square),
         Engine::Rayon => (PALETTE[0], Marker::Triangle),
         Engine::Tokio => (PALETTE[3], Marker::Circle),
-        Engine::TokioSingle => (PALETTE[1], Marker::Diamond),
+        Engine::TokioSingle => (PALETTE[2], Marker::Diamond),
     }
 }
 
-/// `#rrggbb`.
-pub fn hex((r, g, b): Colour) -> String {
-    format!("#{r:02x}{g:02x}{b:02x}")
+/// The colour as SVG and CSS take it. Blue is too dark for a dark page, which brightens it.
+pub fn paint((r, g, b): Colour) -> String {
+    let hex = format!("#{r:02x}{g:02x}{b:02x}");
+    if (r, g, b) == PALETTE[3] { format!("var(--blue,{hex})") } else { hex }
 }
 
 /// An axis.
@@ -113,6 +114,17 @@ pub struct Point {
     pub marked: bool,
 }
 
+/// How the points of a line are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stroke {
+    /// By a line.
+    Solid,
+    /// By a dashed line: a second one of the same colour.
+    Dashed,
+    /// Not at all: only marks.
+    None,
+}
+
 /// A line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
@@ -122,8 +134,8 @@ pub struct Line {
     pub colour: Colour,
     /// Its marker.
     pub marker: Marker,
-    /// Dashed: a second line of the same colour.
-    pub dashed: bool,
+    /// How its points are joined.
+    pub stroke: Stroke,
     /// Its points, from left to right.
     pub points: Vec<Point>,
 }
@@ -205,10 +217,10 @@ fn draw(
         let (a, b) = chart.backend_coord(&(x.scale.to(px), y.scale.to(py)));
         (f64::from(a) + aside, b)
     };
-    let colour = hex(line.colour);
-    let dash = if line.dashed { " stroke-dasharray=\"6 4\"" } else { "" };
+    let colour = paint(line.colour);
+    let dash = if line.stroke == Stroke::Dashed { " stroke-dasharray=\"6 4\"" } else { "" };
     let _ = write!(out, "<g stroke=\"{colour}\" fill=\"none\">");
-    if line.points.len() > 1 {
+    if line.points.len() > 1 && line.stroke != Stroke::None {
         let path: Vec<String> =
             line.finite().map(|p| at(p.x, p.y)).map(|(a, b)| format!("{a},{b}")).collect();
         let _ = write!(out, "<polyline stroke-width=\"2\"{dash} points=\"{}\"/>", path.join(" "));
@@ -303,7 +315,7 @@ pub fn bars(
                     a.1,
                     (b.0 - a.0).max(1),
                     (b.1 - a.1).max(1),
-                    hex(*colour),
+                    paint(*colour),
                     escape(&says)
                 );
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::figure::{self, drawn};
 use super::paragraph;
-use crate::report::plot::{self, Axis, Line, Point, Scale};
+use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::{AA, Group};
 use crate::report::verdict::Trials;
 use crate::results::format::TrialRecord;
@@ -157,10 +157,12 @@ fn curve(
             continue;
         }
         let (colour, marker) = plot::engine_style(crate::plan::Engine::ALL[*engine]);
-        let dashed = lines.iter().any(|l| l.colour == colour);
-        lines.push(Line { name: name.clone(), colour, marker, dashed, points });
+        let second = lines.iter().any(|l| l.colour == colour);
+        let stroke = if second { Stroke::Dashed } else { Stroke::Solid };
+        lines.push(Line { name: name.clone(), colour, marker, stroke, points });
     }
-    let xs = || lines.iter().flat_map(|l| &l.points).map(|p| p.x);
+    // Of all cells, so that plots beside each other share an axis.
+    let xs = || family.values().flatten().map(|(x, _)| *x);
     let (least, most) = (xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max));
     let scale = if most > 16.0 * least { Scale::Log2 } else { Scale::Linear };
     let title = format!("{} against {across}, {key}", measure.title);

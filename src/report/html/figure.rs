@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{escape, paragraph};
 use crate::report::layout;
-use crate::report::plot::{self, Colour, Line, Marker};
+use crate::report::plot::{self, Colour, Line, Marker, Stroke};
 use crate::report::summary::Group;
 use crate::report::verdict;
 
@@ -12,8 +12,8 @@ use crate::report::verdict;
 pub(super) struct Entry {
     name: String,
     colour: Colour,
-    /// Lines have a marker and may be dashed; areas have none.
-    line: Option<(Marker, bool)>,
+    /// How a line is joined and what marks its points; areas have neither.
+    line: Option<(Option<Marker>, Stroke)>,
 }
 
 impl Entry {
@@ -28,7 +28,7 @@ pub(super) fn legend(lines: &[Line]) -> Vec<Entry> {
     let entry = |l: &Line| Entry {
         name: l.name.clone(),
         colour: l.colour,
-        line: Some((l.marker, l.dashed)),
+        line: Some((l.points.iter().any(|p| p.marked).then_some(l.marker), l.stroke)),
     };
     lines.iter().map(entry).collect()
 }
@@ -41,14 +41,20 @@ pub(super) fn figure(title: &str, legend: &[Entry], svg: Option<String>) -> Stri
     let mut out =
         format!("<figure><figcaption>{}</figcaption>{svg}<ul class=\"legend\">", escape(title));
     for entry in legend {
-        let colour = plot::hex(entry.colour);
+        let colour = plot::paint(entry.colour);
         let key = match entry.line {
             None => format!("<i class=\"area\" style=\"background:{colour}\"></i>"),
-            Some((marker, dashed)) => format!(
-                "<i style=\"border-top:3px {} {colour}\"></i><b style=\"color:{colour}\">{}</b>",
-                if dashed { "dashed" } else { "solid" },
-                marker.glyph()
-            ),
+            Some((marker, stroke)) => {
+                let mark = marker.map_or(String::new(), |m| {
+                    format!("<b style=\"color:{colour}\">{}</b>", m.glyph())
+                });
+                let border = match stroke {
+                    Stroke::Solid => "solid",
+                    Stroke::Dashed => "dashed",
+                    Stroke::None => "none",
+                };
+                format!("<i style=\"border-top:3px {border} {colour}\"></i>{mark}")
+            }
         };
         let _ = write!(out, "<li>{key}{}</li>", escape(&entry.name));
     }

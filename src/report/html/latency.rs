@@ -2,7 +2,7 @@
 
 use super::figure::{self, drawn, titled};
 use super::paragraph;
-use crate::report::plot::{self, Axis, Line, Point, Scale};
+use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::{AA, Group, Row};
 use crate::report::verdict::Trials;
 use crate::results::format::{Distribution, TrialRecord};
@@ -19,13 +19,16 @@ const MARKED: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> String {
     let lines_of = |group: &Group| {
         let open = group.arrivals.is_open();
+        let stroke = if open { Stroke::Dashed } else { Stroke::Solid };
         let mut lines = Vec::new();
         for row in group.rows.iter().filter(|r| r.cell.label.as_deref() != Some(AA)) {
             let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
             if open {
-                lines.extend(percentiles(row, own, "response", false, |t| t.response_ns.as_ref()));
+                lines.extend(percentiles(row, own, "response", Stroke::Solid, |t| {
+                    t.response_ns.as_ref()
+                }));
             }
-            lines.extend(percentiles(row, own, "service", open, |t| t.service_ns.as_ref()));
+            lines.extend(percentiles(row, own, "service", stroke, |t| t.service_ns.as_ref()));
         }
         lines
     };
@@ -71,7 +74,7 @@ fn percentiles(
     row: &Row,
     trials: &[&TrialRecord],
     what: &str,
-    dashed: bool,
+    stroke: Stroke,
     of: fn(&TrialRecord) -> Option<&Distribution>,
 ) -> Option<Line> {
     let histogram = hdr::merge(trials.iter().copied(), of).ok()??;
@@ -95,7 +98,7 @@ fn percentiles(
         name: format!("{} {what}", row.name),
         colour,
         marker,
-        dashed,
+        stroke,
         points,
     })
 }

@@ -1,19 +1,31 @@
-//! What the lanes of closed loops allow.
+//! What the lanes of closed loops allow: the Universal Scalability Law, drawn over what was measured.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{escape, paragraph};
+use super::{escape, figure, paragraph};
+use crate::plan::Engine;
+use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::is_valid;
-use crate::report::usl::{self, Sample};
+use crate::report::usl::{self, Coefficients, Fit, Sample};
 use crate::results::format::TrialRecord;
-use crate::units::{format_bytes, format_rate};
+use crate::units::{format_bytes, format_count, format_rate};
 
-/// The Universal Scalability Law for each engine of closed loops.
-pub(super) fn scalability(records: &[TrialRecord], seed: u64) -> String {
-    let mut series: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
-    let closed = |r: &&TrialRecord| is_valid(r) && !r.cell.arrivals.is_open();
-    for r in records.iter().filter(closed).filter(|r| r.cell.label.is_none()) {
+/// Throughputs of closed loops that differ in lanes alone.
+struct Series {
+    engine: Engine,
+    samples: Vec<Sample>,
+}
+
+/// Where a fitted line is drawn: up to what was measured, and dashed up to twice that.
+const STEPS: u32 = 40;
+
+fn series(records: &[TrialRecord]) -> BTreeMap<String, Series> {
+    let mut series: BTreeMap<String, Series> = BTreeMap::new();
+    let closed = |r: &&TrialRecord| {
+        is_valid(r) && !r.cell.arrivals.is_open() && !r.cell.is_idle() && r.cell.label.is_none()
+    };
+    for r in records.iter().filter(closed) {
         let c = &r.cell;
         let stack = c.stack_size_bytes.filter(|_| c.engine.is_blocking());
         let pool = c.rayon_threads.filter(|n| *n != c.lanes).map_or("", |_| ", small pool");
@@ -27,57 +39,140 @@ pub(super) fn scalability(records: &[TrialRecord], seed: u64) -> String {
             c.body_bytes.map_or(String::new(), |b| format!(", bodies of {b} B")),
         );
         let sample = Sample { lanes: c.total_lanes, block: r.block, per_s: r.achieved_per_s };
-        series.entry(name).or_default().push(sample);
+        let new = || Series { engine: c.engine, samples: Vec::new() };
+        series.entry(name).or_insert_with(new).samples.push(sample);
     }
+    series.retain(|_, s| s.engine != Engine::Sequential);
+    series
+}
+
+/// The Universal Scalability Law for each engine of closed loops.
+pub(super) fn scalability(records: &[TrialRecord], seed: u64) -> String {
+    let series = series(records);
     if series.is_empty() {
         return paragraph(
             "The Universal Scalability Law needs closed loops; no valid trial is one.",
         );
     }
+    let mut rows = String::new();
+    let mut refused = String::new();
+    let mut figures = Vec::new();
+    for (name, series) in &series {
+        match usl::fit(&series.samples, seed) {
+            Err(why) => {
+                let (name, why) = (escape(name), escape(&why.to_string()));
+                let _ = write!(refused, "<li><b>{name}</b>: no fit: {why}.</li>");
+            }
+            Ok(fit) => {
+                rows.push_str(&row(name, &fit));
+                figures.push(drawing(name, series, &fit));
+            }
+        }
+    }
     let mut out = paragraph(
         "The Universal Scalability Law over the lanes of closed loops, X(N) = γN ÷ (1 + α(N − 1) + \
-         βN(N − 1)).",
+         βN(N − 1)): γ is what one lane completes alone, α the share of the work that lanes queue \
+         for (contention), β what they spend on one another (coherency). Nothing is predicted \
+         beyond twice the measured lanes.",
     );
-    out.push_str("<ul>");
-    for (name, samples) in series {
-        let said = match usl::fit(&samples, seed) {
-            Err(why) => format!("no fit: {why}."),
-            Ok(fit) => law(&fit),
-        };
-        let _ = write!(out, "<li><b>{}</b>: {}</li>", escape(&name), escape(&said));
+    if !rows.is_empty() {
+        let heads = [
+            "",
+            "contention α",
+            "coherency β",
+            "γ\nreq/s",
+            "peak",
+            "contention alone\nallows",
+            "largest\nresidual",
+        ];
+        let heads: String =
+            heads.iter().map(|h| format!("<th scope=\"col\">{}</th>", super::broken(h))).collect();
+        let _ = write!(
+            out,
+            "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Scalability\"><table>\
+             <thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        );
+        out.push_str(&format!(
+            "<p class=\"note\">[ ] 95 % intervals from refits of resampled blocks; ± standard \
+             errors, where fewer than {} lane values or too few blocks allow no interval.</p>",
+            usl::MIN_LANE_VALUES_FOR_INTERVAL
+        ));
+        out.push_str(&figure::drawn(&figures, ""));
     }
-    out + "</ul>"
+    if !refused.is_empty() {
+        let _ = write!(out, "<ul>{refused}</ul>");
+    }
+    out
 }
 
-fn law(fit: &usl::Fit) -> String {
-    let part = |of: fn(&usl::Coefficients) -> f64| {
-        let interval =
-            fit.intervals.map_or(format!(" ± {:.2e}", of(&fit.standard_errors)), |(l, h)| {
-                format!(" [{:.3e}, {:.3e}]", of(&l), of(&h))
-            });
-        format!("{:.3e}{interval}", of(&fit.at))
+fn row(name: &str, fit: &Fit) -> String {
+    let part = |of: fn(&Coefficients) -> f64, print: fn(f64) -> String| {
+        let spread = match &fit.intervals {
+            Some((l, h)) => format!("[{}, {}]", print(of(l)), print(of(h))),
+            None => format!("± {}", print(of(&fit.standard_errors))),
+        };
+        format!("{}\n{spread}", print(of(&fit.at)))
     };
     let peak = match fit.peak() {
-        Some(p) if p.beyond_data => {
-            "the peak lies beyond twice the measured lanes: not predicted".into()
+        Some(p) if p.beyond_data => "beyond twice the data:\nnot predicted".into(),
+        Some(p) => {
+            format!("{} req/s\nat {} lanes", format_rate(p.per_s), format_count(p.lanes as u64))
         }
-        Some(p) => format!("peak of {} req/s at {:.0} lanes", format_rate(p.per_s), p.lanes),
-        None => "no peak".into(),
+        None => "none".into(),
     };
-    let limit = fit.limit_per_s().map_or("no contention limit".into(), |l| {
-        format!("contention alone would allow {} req/s", format_rate(l))
+    let limit =
+        fit.limit_per_s().map_or("no limit".into(), |l| format!("{} req/s", format_rate(l)));
+    let share = |r: &usl::Residual| r.residual_per_s / r.measured_per_s;
+    let worst = fit.residuals.iter().max_by(|a, b| share(a).abs().total_cmp(&share(b).abs()));
+    let worst = worst.map_or("-".into(), |r| {
+        format!("{:+.1} %\nat {} lanes", 100.0 * share(r), format_count(r.lanes.into()))
     });
-    let residuals: Vec<String> = fit
-        .residuals
-        .iter()
-        .map(|r| format!("{}: {:+.1} %", r.lanes, 100.0 * r.residual_per_s / r.measured_per_s))
-        .collect();
-    let kind = if fit.intervals.is_some() { "95 % intervals" } else { "standard errors" };
-    format!(
-        "contention α {}, coherency β {}, γ {} req/s ({kind}); {peak}; {limit}; residuals by lanes {}.",
-        part(|c| c.alpha),
-        part(|c| c.beta),
-        part(|c| c.gamma),
-        residuals.join(", ")
-    )
+    let cells = [
+        part(|c| c.alpha, coefficient),
+        part(|c| c.beta, coefficient),
+        part(|c| c.gamma, format_rate),
+        peak,
+        limit,
+        worst,
+    ];
+    let cells: String =
+        cells.iter().map(|c| format!("<td class=\"n\">{}</td>", super::broken(c))).collect();
+    format!("<tr><th scope=\"row\">{}</th>{cells}</tr>", escape(name))
+}
+
+/// Three digits, without the exponents that nobody reads where none is needed.
+fn coefficient(v: f64) -> String {
+    match v {
+        0.0 => "0".into(),
+        v if v.abs() >= 1e-3 => format!("{v:.4}"),
+        v => format!("{v:.1e}"),
+    }
+}
+
+/// What was measured as marks, and the law as a line that is dashed beyond them.
+fn drawing(name: &str, series: &Series, fit: &Fit) -> String {
+    let (colour, marker) = plot::engine_style(series.engine);
+    let mark = |x: u32, y: f64| Point { x: x.into(), y, interval: None, marked: true };
+    let measured: Vec<Point> =
+        fit.residuals.iter().map(|r| mark(r.lanes, r.measured_per_s)).collect();
+    let ends = |f: fn(f64, f64) -> f64, from: f64| measured.iter().map(|p| p.x).fold(from, f);
+    let (least, most) = (ends(f64::min, f64::INFINITY), ends(f64::max, 0.0));
+    let law = |from: f64, to: f64| -> Vec<Point> {
+        let at = |i: u32| from * (to / from).powf(f64::from(i) / f64::from(STEPS));
+        let point = |x: f64| Point { x, y: fit.at.throughput(x), interval: None, marked: false };
+        (0..=STEPS).map(|i| point(at(i))).collect()
+    };
+    let line =
+        |name: &str, stroke, points| Line { name: name.into(), colour, marker, stroke, points };
+    let lines = [
+        line("measured, means", Stroke::None, measured.clone()),
+        line("the law", Stroke::Solid, law(least, most)),
+        line("beyond the data", Stroke::Dashed, law(most, 2.0 * most)),
+    ];
+    let title = format!("Throughput of closed loops, {name}");
+    let lanes = |v: f64| format_count(v.round() as u64);
+    let x = Axis { title: "lanes", scale: Scale::Log2, print: &lanes };
+    let y = Axis { title: "achieved, req/s", scale: Scale::Linear, print: &format_rate };
+    let svg = plot::lines(&title, &x, &y, &lines);
+    figure::figure(&title, &figure::legend(&lines), svg)
 }
