@@ -14,7 +14,8 @@ use duel::results::format::{Gate, Status, TrialRecord};
 use duel::results::store::{PlanJson, Versions};
 
 /// Markup that must never come alive.
-const HOSTILE: &str = "<script>document.title='owned'</script>\"'><img src=http://127.0.0.1:9/x>";
+const HOSTILE: &str = "</title></style></svg><script>document.title='owned'</script>\"' \
+                       onload=\"alert(1)\"><img src=http://127.0.0.1:9/x> {{1+1}} \u{202e}\x1b[2J";
 
 fn plan(cells: Vec<Cell>) -> PlanJson {
     PlanJson {
@@ -145,6 +146,95 @@ fn empty_and_hopeless_runs_still_render() {
     }
     let text = render(plan(vec![]), &bare);
     assert!(text.contains("has a histogram of latencies"), "missing histograms must be said");
+}
+
+/// Every name of an element in the document, closing tags left out.
+fn elements(text: &str) -> std::collections::BTreeSet<String> {
+    let name =
+        |rest: &str| rest.split(|c: char| !c.is_ascii_alphanumeric()).next().map(str::to_string);
+    text.split('<').skip(1).filter(|r| !r.starts_with(['/', '!'])).filter_map(name).collect()
+}
+
+#[test]
+fn whatever_a_config_or_a_target_says_stays_text() {
+    let mut all = records();
+    for (i, r) in all.iter_mut().enumerate() {
+        r.cell.id = format!("{HOSTILE}{}", r.cell.id);
+        r.cell.label = (i % 2 == 0).then(|| HOSTILE.into());
+        r.flags.push(HOSTILE.into());
+        r.error = Some(HOSTILE.into());
+        r.unavailable.insert(format!("memory.{HOSTILE}"), HOSTILE.into());
+        r.unavailable.insert(format!("cpu.{HOSTILE}"), HOSTILE.into());
+        let name = HOSTILE.to_string();
+        let limit = Some(f64::NAN);
+        r.gates.push(Gate { name, hard: i % 3 == 0, ok: Some(i % 5 != 0), value: limit, limit });
+        if i % 7 == 0 {
+            r.status = Status::Failed;
+        }
+    }
+    let mut hostile = plan(vec![]);
+    let json = serde_json::json!({HOSTILE: {HOSTILE: [HOSTILE]}});
+    (hostile.config, hostile.limits, hostile.machine) = (json.clone(), json.clone(), json);
+    (hostile.plan_hash, hostile.created_utc) = (HOSTILE.into(), HOSTILE.into());
+    hostile.versions.git_revision = Some(HOSTILE.into());
+    let text = render(hostile, &all);
+    let clean = render(plan(vec![]), &records());
+    // Whatever was said, the page is made of the elements that it is always made of.
+    let allowed: std::collections::BTreeSet<String> =
+        elements(&clean).into_iter().chain(["code".into(), "details".into()]).collect();
+    let found = elements(&text);
+    let strange: Vec<&String> = found.difference(&allowed).collect();
+    assert!(strange.is_empty(), "elements that no report has: {strange:?}");
+    assert!(!text.contains("onload=\"") && !text.contains("onload='"), "an attribute came alive");
+    assert!(!text.contains('\x1b'), "a control character came through");
+    assert!(!text.contains('\u{202e}'), "a character that turns the line round came through");
+}
+
+#[test]
+fn what_cannot_be_concluded_is_said_with_the_reason() {
+    let of = |keep: &dyn Fn(&TrialRecord) -> bool, change: &dyn Fn(&mut TrialRecord)| {
+        let mut all: Vec<TrialRecord> = records().into_iter().filter(|r| keep(r)).collect();
+        all.iter_mut().for_each(change);
+        render(plan(vec![]), &all)
+    };
+    let closed = |r: &TrialRecord| !r.cell.arrivals.is_open();
+
+    let one = of(&|r| closed(r) && r.cell.lanes == 64, &|_| {});
+    assert!(one.contains("One value of lanes and of rate only"), "one lane value is not said");
+    assert!(one.contains("1 lane values; the law needs at least 4"), "the law has no reason");
+    assert!(one.contains("No rate was offered"), "a sweep without rates is not said");
+
+    let alone = of(&|r| r.cell.engine == Engine::Tokio, &|_| {});
+    assert!(alone.contains("One engine only"), "one engine is not said");
+
+    let lost = of(&|r| r.cell.engine != Engine::Threads || r.block > 6, &|_| {});
+    assert!(lost.contains("nothing can be compared"), "a missing baseline is not said");
+
+    // Flat and falling: throughput and memory that do not grow, or shrink, with lanes.
+    for power in [0.0, -1.0] {
+        let text = of(&closed, &|r| {
+            let scale = f64::from(r.cell.lanes).powf(power);
+            r.achieved_per_s = 1e4 * scale;
+            r.memory.peak_rss_bytes = r.memory.baseline_rss_bytes + (1e6 * scale) as u64;
+        });
+        assert!(text.contains("Against lanes"), "power {power}: no curves");
+        assert!(
+            !text.contains("NaN") && !text.contains("inf "),
+            "power {power}: a number that is none"
+        );
+    }
+
+    // Records that measured nothing at all.
+    let bare = of(&|_| true, &|r| {
+        (r.service_ns, r.response_ns, r.measured_ns, r.achieved_per_s) = (None, None, 0, 0.0);
+        (r.cpu, r.memory, r.switches) = Default::default();
+    });
+    assert!(bare.contains("has a histogram of latencies"), "missing histograms are not said");
+    assert!(!bare.contains("NaN"), "a number that is none");
+
+    let groups = summarise(&records(), Engine::Threads);
+    let text = html::render(&plan(vec![]), &records(), &groups, None);
+    assert!(text.contains("No timeline.jsonl lies beside"), "a missing timeline is not said");
 }
 
 /// The document as Chromium holds it, and what it wrote to the console.

@@ -351,7 +351,9 @@ fn undecided(group: &Group) -> String {
     format!("? differs alone, not yet among {family} comparisons (Holm){advice}")
 }
 
-/// Text from configs and targets without what would steer a terminal.
+/// Text from configs and targets without what would steer a terminal, or turn the direction of the
+/// line round so that it reads as something else.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { ' ' } else { c }).collect()
 }

@@ -51,7 +51,10 @@ fn push_section(out: &mut String, heading: &str, columns: &[Column], notes: &[St
 
 /// What a reviewer needs to run it again.
 fn source(plan: &PlanJson, records: &[TrialRecord]) -> String {
-    let command: Vec<&str> = plan.command_line.iter().map(String::as_str).collect();
+    let mut command: Vec<&str> = plan.command_line.iter().map(String::as_str).collect();
+    if let Some(program) = command.first_mut() {
+        *program = program.rsplit('/').next().unwrap_or(program);
+    }
     let machine = plan.machine["cpu_model"].as_str().unwrap_or("unknown processor");
     let kernel = plan.machine["kernel_release"].as_str().unwrap_or("unknown kernel");
     format!(

@@ -90,7 +90,11 @@ pub(super) fn reproduce(plan: &PlanJson) -> String {
             format!("'{}'", a.replace('\'', "'\\''"))
         }
     };
-    let command: Vec<String> = plan.command_line.iter().map(quoted).collect();
+    let mut command: Vec<String> = plan.command_line.iter().map(quoted).collect();
+    if let Some(program) = command.first_mut() {
+        // Where the program lay on the machine that ran it helps nobody.
+        *program = program.rsplit('/').next().unwrap_or("duel").to_string();
+    }
     format!(
         "<pre>{}</pre>{}",
         escape(&command.join(" ")),
