@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use rayon::prelude::*;
 
 use super::summary::is_valid;
 use crate::results::format::{Distribution, Status, TrialRecord};
@@ -75,7 +76,8 @@ fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 9] {
 /// Writes the files of every cell below `dir`, over those of an earlier report.
 ///
 /// # Errors
-/// The first file that could not be written, or the first histogram that could not be read.
+/// A file that could not be written, or a histogram that could not be read; the files of other cells
+/// may be there.
 pub fn write(dir: &Path, records: &[TrialRecord]) -> Result<(), HdrFileError> {
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
     // Where memory is split, latency is not to be read.
@@ -85,16 +87,25 @@ pub fn write(dir: &Path, records: &[TrialRecord]) -> Result<(), HdrFileError> {
     let base = records.iter().filter_map(|r| r.started_unix_ns).min().unwrap_or(0);
     let dir = dir.join(DIR);
     fs::create_dir_all(&dir).map_err(|source| HdrFileError::Io { path: dir.clone(), source })?;
-    for (cell, mut trials) in cells {
-        // Readers expect intervals in the order of their times.
-        trials.sort_by_key(|r| (r.started_unix_ns, r.trial));
-        let name = file_name(cell);
-        let (log, merged) = log(cell, &trials, base)?;
-        save(dir.join(format!("{name}.hlog")), &log)?;
-        for (tag, histogram) in merged {
-            let text = percentile_distribution(&histogram);
-            save(dir.join(format!("{name}.{tag}.hgrm")), text.as_bytes())?;
-        }
+    // Each cell by itself: decoding and encoding histograms is most of what a report costs.
+    let cells: Vec<(&str, Vec<&TrialRecord>)> = cells.into_iter().collect();
+    cells.into_par_iter().try_for_each(|(cell, trials)| write_cell(&dir, cell, trials, base))
+}
+
+fn write_cell(
+    dir: &Path,
+    cell: &str,
+    mut trials: Vec<&TrialRecord>,
+    base_ns: u64,
+) -> Result<(), HdrFileError> {
+    // Readers expect intervals in the order of their times.
+    trials.sort_by_key(|r| (r.started_unix_ns, r.trial));
+    let name = file_name(cell);
+    let (log, merged) = log(cell, &trials, base_ns)?;
+    save(dir.join(format!("{name}.hlog")), &log)?;
+    for (tag, histogram) in merged {
+        let text = percentile_distribution(&histogram);
+        save(dir.join(format!("{name}.{tag}.hgrm")), text.as_bytes())?;
     }
     Ok(())
 }
