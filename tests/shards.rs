@@ -4,13 +4,16 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::{Sweep, duel, output, records, text};
+use duel::plan::sweep::Target;
 use duel::record::latency;
 use duel::results::format::{Distribution, Ledger, Status, TrialRecord};
 use duel::results::stats::hdr;
+use duel::target::TargetReport;
 use serde_json::Value;
 
 /// An open loop whose arrivals are few, so that a busy machine sends all of them.
@@ -155,6 +158,10 @@ fn two_shards_send_what_one_run_does_and_merge_without_loss() {
         let sum = |of: fn(&TrialRecord) -> u64| parts.iter().map(|p| of(p)).sum::<u64>();
         assert_eq!(row.cpu.total_ns, sum(|r| r.cpu.total_ns));
         assert_eq!(row.memory.peak_rss_bytes, sum(|r| r.memory.peak_rss_bytes));
+        let faults = |r: &TrialRecord| r.events.minor_faults.unwrap_or(0);
+        assert_eq!(faults(row), parts.iter().map(|p| faults(p)).sum::<u64>());
+        let parks = |r: &TrialRecord| r.runtime.map_or(0, |r| r.parks);
+        assert_eq!(parks(row), parts.iter().map(|p| parks(p)).sum::<u64>());
         let start = row.shard_start.as_ref().unwrap();
         assert_eq!(start.shards, Some(2));
         assert!(start.skew_ns.is_some() && start.agreed_unix_ns.is_some(), "{start:?}");
@@ -167,6 +174,87 @@ fn two_shards_send_what_one_run_does_and_merge_without_loss() {
     assert!([Some(0), Some(2)].contains(&with_itself.status.code()), "{:?}", text(&with_itself));
     let lines = std::fs::read_to_string(merged.join("shards.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 8, "every row of every shard");
+}
+
+/// A target that keeps a digest of every request, for as many runs as are sent to it.
+struct Witness {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+    address: String,
+}
+
+impl Witness {
+    fn start() -> Witness {
+        let sweep = duel::config::parse("name = \"x\"", "test", &[], Path::new(".")).unwrap();
+        let Target::Embedded(spec) = sweep.target else { panic!("no url is named") };
+        let job = serde_json::json!({
+            "listen": "127.0.0.1:0", "spec": spec, "seed": 1, "cpus": [], "digest": true,
+        });
+        let mut command = duel(&["target", "--control"]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        writeln!(child.stdin.as_mut().expect("piped"), "{job}").expect("it reads");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("it listens");
+        let said: Value = serde_json::from_str(&line).expect("one line of JSON");
+        let address = said["listening"].as_str().expect("an address").to_string();
+        Witness { child, lines, address }
+    }
+
+    /// Every request that came, by the first half of its digest, in order of arrival.
+    fn requests(mut self) -> Vec<[u8; 16]> {
+        drop(self.child.stdin.take());
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("it reports");
+        self.child.wait().expect("a child of this process");
+        let report: TargetReport = serde_json::from_str(&line).expect("a report");
+        let (_, seen) = report.digest.expect("it was asked for").decode().expect("digests");
+        seen.iter().map(|s| s.digest).collect()
+    }
+}
+
+#[test]
+fn a_target_gets_the_same_multiset_of_requests_from_shards_as_from_one_run() {
+    let witness = Witness::start();
+    let shards = Shards::new(&format!(
+        r#"
+name = "digest"
+[target]
+url = "http://{}"
+[plan]
+requests = 61
+[plan.values]
+id = {{ counter = {{ start = 100, step = 2 }} }}
+digit = {{ random = [0, 9999] }}
+[[plan.request]]
+path = "/item/{{id}}?digit={{digit}}"
+weight = 2
+[[plan.request]]
+method = "POST"
+path = "/other/{{id}}"
+body = "{{digit}}"
+[sweep]
+engines = ["tokio"]
+codecs = ["lean"]
+lanes = [5]
+processes = [2]
+trials = 1
+noise_repeats = 0
+"#,
+        witness.address
+    ));
+    let one = shards.sweep.run();
+    assert_eq!(one.records[0].ledger.completed, 61, "{}", one.stderr);
+    let ended = shards.pair("meet", &[]);
+    let mut whole = witness.requests();
+    assert_eq!(whole.len(), 2 * 61, "each request once by the run, once by the shards: {ended:?}");
+    let mut parts = whole.split_off(61);
+    let distinct: std::collections::BTreeSet<_> = whole.iter().collect();
+    assert!(distinct.len() > 55, "requests that a digest can tell apart: {}", distinct.len());
+    whole.sort_unstable();
+    parts.sort_unstable();
+    assert_eq!(whole, parts, "the same multiset of requests, byte for byte");
 }
 
 /// Shards that share a directory but nothing else; the requests are a closed loop's.

@@ -11,7 +11,8 @@ use crate::plan::shard::Shard;
 use crate::plan::sweep::Sweep;
 use crate::record::latency;
 use crate::results::format::{
-    Cpu, Gate, LargestWorker, Ledger, Memory, MinMax, ShardSpread, ShardStart, Status, TrialRecord,
+    Cpu, Events, Gate, LargestWorker, Ledger, Memory, MinMax, RuntimeUse, ShardSpread, ShardStart,
+    Status, TrialRecord,
 };
 use crate::results::stats::hdr;
 use crate::results::store::PlanJson;
@@ -47,12 +48,17 @@ struct Began {
 
 impl Sum {
     pub(super) fn new(first: &Found) -> Sum {
-        let mut total = first.record.clone();
-        for distribution in distributions(&mut total) {
-            *distribution = None;
-        }
-        // Everything that is added starts from nothing, so that the first row is added as well.
-        let blank = TrialRecord {
+        let first = &first.record;
+        // Every field stands here by name, so that a new one cannot be forgotten: what is added
+        // starts from nothing, since the first row is added as well, but for the costs, which
+        // start as that row's own.
+        let total = TrialRecord {
+            format_version: first.format_version,
+            plan_hash: first.plan_hash.clone(),
+            binary_digest: first.binary_digest.clone(),
+            block: first.block,
+            trial: first.trial,
+            cell: first.cell.clone(),
             status: Status::Ok,
             error: None,
             flags: vec![],
@@ -66,19 +72,41 @@ impl Sum {
             measured_ns: 0,
             completed_in_window: 0,
             achieved_per_s: 0.0,
+            service_ns: None,
+            response_ns: None,
+            start_delay_ns: None,
+            pacer_delay_ns: None,
+            lane_wait_ns: None,
+            failed_ns: None,
+            connect_ns: None,
+            handshake_ns: None,
+            first_byte_ns: None,
+            cpu: first.cpu.clone(),
+            switches: first.switches,
+            events: first.events,
+            runtime: first.runtime,
+            memory: first.memory.clone(),
             threads_peak: 0,
             fds_peak: 0,
             gates: vec![],
+            target: first.target,
+            largest_worker: first.largest_worker,
+            pacer: first.pacer,
+            allocator: first.allocator.clone(),
             ready_ns: 0,
             started_unix_ns: None,
+            occupancy: None,
             in_flight_peak: None,
+            shard: None,
+            shard_start: None,
+            shard_spread: None,
+            tls: first.tls.clone(),
             unavailable: BTreeMap::new(),
-            ..total
         };
         Sum {
             of: 0,
-            total: blank,
-            histograms: (0..8).map(|_| None).collect(),
+            total,
+            histograms: (0..9).map(|_| None).collect(),
             present: vec![],
             ended: 0.0,
             busy_ns: BTreeMap::new(),
@@ -195,6 +223,14 @@ impl Sum {
         total.switches.voluntary += record.switches.voluntary;
         total.switches.involuntary += record.switches.involuntary;
         both(&mut total.switches.migrations, record.switches.migrations);
+        add_events(&mut total.events, &record.events);
+        let runtimes = total.runtime.zip(record.runtime);
+        total.runtime = runtimes.map(|(a, b)| RuntimeUse {
+            workers: a.workers + b.workers,
+            parks: a.parks + b.parks,
+            busy_ns: a.busy_ns + b.busy_ns,
+            alive_tasks: a.alive_tasks + b.alive_tasks,
+        });
         add_memory(&mut total.memory, &record.memory);
         let most = total.largest_worker.zip(record.largest_worker);
         total.largest_worker = most.map(|(a, b)| LargestWorker {
@@ -256,6 +292,8 @@ impl Sum {
         let ended = self.ended;
         record.cpu.per_request_ns =
             if ended > 0.0 { record.cpu.total_ns as f64 / ended.round() } else { 0.0 };
+        record.events.syscalls_per_request =
+            record.events.syscalls.filter(|_| ended > 0.0).map(|n| n as f64 / ended.round());
         record.cpu.machine_busy_ns = self.busy_ns.values().copied().sum();
         record.occupancy = self.occupied.map(|sum| sum / self.lanes.max(1) as f64);
         let why = "shards do not look at the same instants";
@@ -342,6 +380,23 @@ fn add_cpu(sum: &mut Cpu, other: &Cpu) {
     sum.system_ns += system_ns;
     both(&mut sum.pacer_ns, *pacer_ns);
     both(&mut sum.run_queue_wait_ns, *run_queue_wait_ns);
+}
+
+/// Adds a shard's counted events; what is no sum of parts is worked out at the end.
+fn add_events(sum: &mut Events, other: &Events) {
+    let Events {
+        minor_faults,
+        major_faults,
+        syscalls,
+        syscalls_per_request: _,
+        instructions,
+        cycles,
+    } = other;
+    both(&mut sum.minor_faults, *minor_faults);
+    both(&mut sum.major_faults, *major_faults);
+    both(&mut sum.syscalls, *syscalls);
+    both(&mut sum.instructions, *instructions);
+    both(&mut sum.cycles, *cycles);
 }
 
 /// Adds a shard's memory. Every field stands here by name, so that a new one cannot be forgotten.

@@ -20,7 +20,7 @@ pub(super) struct Found {
 }
 
 /// The distributions of a record, in the order of [`Found::histograms`].
-pub(super) fn distributions(record: &mut TrialRecord) -> [&mut Option<Distribution>; 8] {
+pub(super) fn distributions(record: &mut TrialRecord) -> [&mut Option<Distribution>; 9] {
     [
         &mut record.service_ns,
         &mut record.response_ns,
@@ -29,6 +29,7 @@ pub(super) fn distributions(record: &mut TrialRecord) -> [&mut Option<Distributi
         &mut record.lane_wait_ns,
         &mut record.failed_ns,
         &mut record.connect_ns,
+        &mut record.handshake_ns,
         &mut record.first_byte_ns,
     ]
 }
