@@ -57,7 +57,7 @@ processes = [1, 3]
 fn traces_and_stages_are_sent_once_under_every_engine_and_by_every_worker() {
     let dir = tempfile::tempdir().unwrap();
     let line = |i: u32| {
-        let method = if i % 10 == 0 { "POST" } else { "GET" };
+        let method = if i.is_multiple_of(10) { "POST" } else { "GET" };
         format!(
             "h - - [10/Oct/2000:13:55:{:02} +0000] \"{method} /p{} HTTP/1.1\" 200 1\n",
             i / 100,

@@ -112,7 +112,7 @@ fn trace(file: &Plan, mix: &[RequestTemplate], base_dir: &Path) -> Result<Shape,
 
 /// Under a trace an entry of the mix says how requests of its method are sent, no more.
 fn check_mix(list: &crate::config::file::List<crate::config::file::Request>) -> Result<(), Fault> {
-    let entries = list.iter().flat_map(|list| list.get_ref());
+    let entries = list.iter().flat_map(Spanned::get_ref);
     let mut methods: Vec<&str> = Vec::new();
     for entry in entries {
         let keys = entry.get_ref();

@@ -89,7 +89,7 @@ enum Place {
 
 /// Checks every template of the plan against its values.
 pub(super) fn check(file: &Plan, resolved: &Resolved, traced: bool) -> Result<(), Fault> {
-    let entries = file.request.iter().flat_map(|list| list.get_ref());
+    let entries = file.request.iter().flat_map(Spanned::get_ref);
     for entry in entries.map(Spanned::get_ref) {
         let Request { path, headers, body, .. } = entry;
         if let Some(at) = path.as_ref().filter(|_| !traced) {
