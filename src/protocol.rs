@@ -168,7 +168,7 @@ pub struct Outcome {
     /// See `window_start_ns`.
     pub window_end_ns: u64,
     /// When the lanes were let go, on CLOCK_MONOTONIC.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub started_at_ns: u64,
     /// Requests that completed inside the window.
     pub completed_in_window: u64,
@@ -193,10 +193,10 @@ pub struct Outcome {
     /// Context switches.
     pub switches: Switches,
     /// Page faults, system calls, hardware counters.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub events: Events,
     /// Under the task engines.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeUse>,
     /// Memory.
     pub memory: Memory,
@@ -211,6 +211,11 @@ pub struct Outcome {
     /// What the allocator said; only where the job asks for memory to be split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heap: Option<HeapUse>,
+}
+
+/// Whether a later field says nothing, so that a frame of before it is written as it was.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A frame that could not be written or read.

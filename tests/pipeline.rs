@@ -64,7 +64,11 @@ fn assert_nulls_are_named(r: &TrialRecord) {
     }
     let open = r.cell.arrivals.is_open();
     let applies = |name: &str| match name {
-        "error" | "failed_ns" => false,
+        // No trial here uses TLS, so that there is no handshake to time.
+        "error" | "failed_ns" | "handshake_ns" => false,
+        // Whole runs without shards or memory trials; threads have no runtime.
+        "tls" | "shard" | "shard_start" | "shard_spread" | "memory.split" => false,
+        "runtime" => !r.cell.engine.is_blocking(),
         "response_ns" | "start_delay_ns" | "pacer_delay_ns" | "lane_wait_ns" | "pacer"
         | "cpu.pacer_ns" => open,
         "occupancy" => !open,

@@ -45,9 +45,10 @@ pub fn decode_sparse(text: &str) -> Result<Vec<(u64, u64)>, HdrError> {
     Ok(pairs.map(|v| (v.value_iterated_to(), v.count_at_value())).collect())
 }
 
-/// Cookies of the V2 encoding, <https://github.com/HdrHistogram/HdrHistogram/blob/master/src/main/java/org/HdrHistogram/AbstractHistogram.java>.
-const COMPRESSED_COOKIE: u32 = 0x1c84_9304;
-const COOKIE: u32 = 0x1c84_9303;
+/// Cookies of the V2 encoding, each or-ed with 0x10: a word of at most 64 bits a count.
+/// <https://github.com/HdrHistogram/HdrHistogram/blob/master/src/main/java/org/HdrHistogram/AbstractHistogram.java>.
+const COMPRESSED_COOKIE: u32 = 0x1c84_9314;
+const COOKIE: u32 = 0x1c84_9313;
 
 /// `None` for another layout or anything unexpected.
 fn own_layout(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
@@ -57,8 +58,8 @@ fn own_layout(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
         return None;
     }
     let mut plain = Vec::with_capacity(4096);
-    std::io::Read::read_to_end(&mut flate2::read::ZlibDecoder::new(&bytes[8..]), &mut plain)
-        .ok()?;
+    let deflated = bytes.get(8..)?;
+    std::io::Read::read_to_end(&mut flate2::read::ZlibDecoder::new(deflated), &mut plain).ok()?;
     let long = |at: usize| Some(u64::from_be_bytes(plain.get(at..at + 8)?.try_into().ok()?));
     let (length, offset, digits) = (word(&plain, 4)?, word(&plain, 8)?, word(&plain, 12)?);
     let known = word(&plain, 0)? == COOKIE
