@@ -4,11 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Package version and git revision, as `--version` prints them.
-const VERSION: &str = match option_env!("DUEL_GIT_REVISION") {
-    Some(_) => concat!(env!("CARGO_PKG_VERSION"), " (", env!("DUEL_GIT_REVISION"), ")"),
-    None => env!("CARGO_PKG_VERSION"),
-};
+/// Package version and, where it was built from a checkout, git revision; `build.rs` knows them.
+const VERSION: &str = env!("DUEL_VERSION");
 
 /// What every command has in common.
 const AFTER_HELP: &str = "\
