@@ -4,6 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use duel::plan::steps::Offload;
 use duel::plan::{Codec, Engine, Extent, RequestTemplate, TrialPlan};
 use duel::protocol::{Frame, Job, Outcome, PROTOCOL_VERSION};
 use duel::record::latency;
@@ -16,6 +17,7 @@ fn job(entries: u32) -> Frame {
         weight: i + 1,
         headers: vec![("content-type".into(), "application/json".into())],
         body: vec![b'x'; 1024],
+        ..RequestTemplate::default()
     };
     let plan = TrialPlan {
         extent: Extent::Requests(1_000),
@@ -40,6 +42,8 @@ fn job(entries: u32) -> Frame {
         count_events: false,
         memory: false,
         foreign_allocator: false,
+        files: None,
+        offload: Offload::Inline,
         plan,
     })
 }

@@ -14,6 +14,7 @@
 //! | [`driver`] | processes, limits, CPUs, gates; one trial at a time | what is inside a worker |
 //! | [`engine`] | lanes under five engines | TOML, paths, statistics |
 //! | [`codec`] | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
+//! | [`work`] | file and compute steps | which thread carries them out |
 //! | [`record`] | histograms, counters, CPU and memory of a process | what they are compared with |
 //! | [`target`] | the embedded server and its virtual queue | who calls |
 //! | [`results`] | the TrialRecord, the run directory, statistics of trials | how they are shown |
@@ -51,3 +52,4 @@ pub mod results;
 pub mod sys;
 pub mod target;
 pub mod units;
+pub mod work;

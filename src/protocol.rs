@@ -21,6 +21,7 @@ use std::io::{BufRead, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::endpoint::{Endpoint, TlsPlan};
+use crate::plan::steps::Offload;
 use crate::plan::{Codec, Engine, TrialPlan};
 use crate::record::split::HeapUse;
 use crate::results::format::{
@@ -91,6 +92,13 @@ pub struct Job {
     /// Whether another allocator than the C library's is loaded, whose count nobody knows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign_allocator: bool,
+    /// Name of the directories for the files of file steps, where there are any; each worker adds
+    /// its number. See [`crate::work::files`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+    /// Where the task engines carry out file and compute steps.
+    #[serde(default, skip_serializing_if = "Offload::is_inline")]
+    pub offload: Offload,
     /// The plan.
     pub plan: TrialPlan,
 }
@@ -274,6 +282,14 @@ impl Frame {
             Frame::Job(j) if j.targets.is_empty() => wrong("no target"),
             Frame::Job(j) if j.plan.mix.is_empty() => wrong("no request in the mix"),
             Frame::Job(j) if j.plan.mix.iter().any(|r| r.weight == 0) => wrong("a weight of zero"),
+            Frame::Job(j)
+                if j.plan.mix.iter().any(|r| {
+                    let sends = r.steps.iter().filter(|step| !step.is_local()).count();
+                    !r.steps.is_empty() && sends != 1
+                }) =>
+            {
+                wrong("steps without exactly one exchange")
+            }
             Frame::Job(j) if j.plan.timeout_ns == 0 => wrong("a timeout of zero"),
             Frame::Job(j)
                 if j.plan.arrivals.is_open()

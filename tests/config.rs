@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use duel::config::{self, ConfigError};
 use duel::plan::allocator::Allocator;
+use duel::plan::steps::{FileOp, Offload, StepPlan};
 use duel::plan::sweep::{MemoryTrials, RayonThreads, Sweep, Target};
 use duel::plan::{Arrivals, Codec, Engine, Extent, Pacer};
 use duel::target::{EmbeddedTarget, Law};
@@ -163,6 +164,15 @@ fn every_key_is_read() {
     assert_eq!(first.body, b"$PATH");
     let on_disk = include_bytes!("../rustfmt.toml");
     assert_eq!(sweep.plan.mix[1].body, on_disk, "body files are relative to the config");
+    let [StepPlan::File(file), StepPlan::Http, StepPlan::Compute { bytes: 262_144 }] =
+        &sweep.plan.mix[1].steps[..]
+    else {
+        panic!("{:?}", sweep.plan.mix[1].steps)
+    };
+    assert_eq!((file.op, file.bytes, file.files), (FileOp::Write, 8_192, 2));
+    assert!(file.direct && file.sync);
+    assert!(file.dir.as_ref().is_some_and(|d| d.is_absolute() && d.ends_with("tests")));
+    assert_eq!(sweep.axes.offload, [Offload::Inline, Offload::Rayon]);
     assert_eq!((sweep.aa, sweep.idle, sweep.noise_repeats), (true, true, 1));
     assert_eq!(sweep.memory, MemoryTrials::Also);
     assert_eq!(sweep.axes.allocators, [Allocator::Glibc, Allocator::GlibcArenas(1)]);

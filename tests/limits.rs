@@ -32,6 +32,7 @@ fn cell(engine: Engine, lanes: u32, processes: u32) -> Cell {
         rayon_threads: (engine == Engine::Rayon).then_some(lanes),
         body_bytes: None,
         allocator: None,
+        offload: None,
     }
 }
 

@@ -132,7 +132,7 @@ fn both_codecs_and_all_engines_write_the_same_bytes() {
         .stderr(Stdio::piped())
         .spawn();
     let mut server = server.expect("the target starts");
-    let address = first_address(&mut server);
+    let address = common::first_address(&mut server);
     let run = Sweep::new(&format!(
         "name = 'x'\n[target]\nurl = 'http://{address}'\n[plan]\nrequests = 60\nseed = 3\n\
          [[plan.request]]\npath = '/a?b=c'\nweight = 2\nheaders = {{ accept = '*/*' }}\n\
@@ -148,30 +148,6 @@ fn both_codecs_and_all_engines_write_the_same_bytes() {
         assert_eq!(r.bytes, rows[0].bytes, "{} against {}", r.cell.id, rows[0].cell.id);
         assert_eq!(r.target.received, None, "an external target reports nothing");
         assert_nulls_are_named(r);
-    }
-}
-
-/// The address that `duel target` prints when it listens.
-fn first_address(server: &mut std::process::Child) -> String {
-    let (send, receive) = std::sync::mpsc::channel();
-    let out = server.stdout.take().expect("piped");
-    let err = server.stderr.take().expect("piped");
-    for pipe in [Box::new(out) as Box<dyn std::io::Read + Send>, Box::new(err)] {
-        let send = send.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                let _ = send.send(line);
-            }
-        });
-    }
-    loop {
-        let line =
-            receive.recv_timeout(common::PATIENCE).expect("the target says where it listens");
-        let at = line.find("127.0.0.1:").map(|at| &line[at..]);
-        if let Some(address) = at {
-            let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
-            return address[..end.unwrap_or(address.len())].trim_end_matches(['.', ':']).into();
-        }
     }
 }
 
@@ -357,7 +333,7 @@ fn a_job_by_hand_gives_ready_armed_and_outcome() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the target starts");
-    let address = first_address(&mut server);
+    let address = common::first_address(&mut server);
     let run = Sweep::new(&format!(
         "[target]\nurl = 'http://{address}'\n[plan]\nrequests = 20\n[sweep]\nengines = ['tokio']\n\
          lanes = [2]\ntrials = 1"

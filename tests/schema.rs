@@ -5,6 +5,7 @@ mod sample;
 use std::collections::BTreeSet;
 
 use duel::plan::shard::Shard;
+use duel::plan::steps::Offload;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::schema::TRIAL_RECORD;
 use duel::results::format::{MemorySplit, RuntimeUse, ShardSpread, ShardStart, Status};
@@ -31,6 +32,11 @@ fn full() -> Value {
     record.shard_start = Some(ShardStart::default());
     record.shard_spread = Some(ShardSpread::default());
     record.handshake_ns = record.service_ns.clone();
+    record.errors.file = 1;
+    record.cell.offload = Some(Offload::Rayon);
+    record.steps.http_ns = record.service_ns.clone();
+    record.steps.file_ns = record.service_ns.clone();
+    record.steps.compute_ns = record.service_ns.clone();
     record.tls = Some("TLSv1_3 TLS13_AES_256_GCM_SHA384".into());
     record.runtime = Some(RuntimeUse::default());
     record.memory.split = Some(MemorySplit::default());

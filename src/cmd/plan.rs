@@ -162,6 +162,8 @@ fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
         count_events: cell.counts_events(),
         memory: cell.is_memory(),
         foreign_allocator: matches!(cell.allocator, Some(Allocator::Preloaded(_))),
+        files: None,
+        offload: cell.offload.unwrap_or_default(),
         plan: sweep.masked().trial_plan(cell),
     })
 }

@@ -22,9 +22,10 @@ use crate::record::counters::{Counters, Counts};
 use crate::record::events::{self, Reading as EventReading};
 use crate::record::split::{AllocatorUse, HeapUse};
 use crate::record::usage::{Edge, MachineTime, ProcessUse, Usage, reset_hwm};
-use crate::record::{Phase, Recorder, latency};
+use crate::record::{Channel, Phase, Recorder, latency};
 use crate::results::format::{Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
 use crate::sys::{now_ns, sleep_until_ns};
+use crate::work::{Work, files};
 
 /// More shards than this gain nothing: they only cost memory and time to merge.
 const MOST_SHARDS: usize = 16;
@@ -59,8 +60,14 @@ fn serve() -> anyhow::Result<()> {
 
     let Frame::Go(_) = next(&frames)? else { bail!("a job is followed by go") };
     let counted = OpenEvents::default();
-    let armed = set_up(&trial, &counted);
+    let armed = match prepared.unmade {
+        Some(why) => unarmed(why),
+        None => set_up(&trial, &counted),
+    };
     let failed = armed.error.is_some();
+    if failed {
+        remove_files(&trial);
+    }
     send(&Frame::Armed(armed))?;
     if failed {
         // Lanes may still be waiting for one another; the process ends them all.
@@ -74,6 +81,7 @@ fn serve() -> anyhow::Result<()> {
         let why = format!("an upper bound, counted from the start of the process: {why}");
         outcome.unavailable.insert("memory.peak_rss_bytes".into(), why);
     }
+    remove_files(&trial);
     send(&Frame::Outcome(outcome))?;
     // Thousands of parked threads need no farewell.
     std::process::exit(0)
@@ -121,6 +129,8 @@ struct Prepare {
     heap: Option<HeapUse>,
     /// Why the high-water mark could not be reset, where it could not.
     unreset: Option<String>,
+    /// Why the files of file steps could not be made, where they could not.
+    unmade: Option<String>,
     /// Keeps the descriptor open that the driver maps.
     _counters: OwnedFd,
 }
@@ -136,9 +146,14 @@ impl Prepare {
         let mut recorder = Recorder::new(shards, job.plan.arrivals.is_open(), counters);
         let tls = job.tls.as_ref().map(tls::Client::new).transpose().map_err(anyhow::Error::msg)?;
         if tls.is_some() {
-            recorder = recorder.with_handshakes();
+            recorder = recorder.with(&[Channel::Handshake]);
         }
-        let trial = Arc::new(Trial::new(job, tls, prepared, recorder));
+        let (work, unmade) = make_work(&job);
+        if work.is_some() {
+            let steps = [Channel::HttpStep, Channel::FileStep, Channel::ComputeStep];
+            recorder = recorder.with(&steps);
+        }
+        let trial = Arc::new(Trial::new(job, tls, prepared, recorder).with_work(work));
         let unreset = reset_hwm().err();
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
         let heap = trial.job.memory.then(|| HeapUse {
@@ -152,8 +167,35 @@ impl Prepare {
             shards: shards as u32,
             baseline_rss_bytes: baseline.rss_bytes,
         };
-        Ok(Prepare { trial, ready, baseline, heap, unreset, _counters: fd })
+        Ok(Prepare { trial, ready, baseline, heap, unreset, unmade, _counters: fd })
     }
+}
+
+/// Makes what file and compute steps need; a directory that cannot be written fails the trial, not
+/// the worker, so that its row says why.
+fn make_work(job: &Job) -> (Option<Arc<Work>>, Option<String>) {
+    if !job.plan.has_local_steps() {
+        return (None, None);
+    }
+    // A file that grows beyond a limit is a request's failure and not the worker's end.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    let name = job.files.clone().unwrap_or_else(files::new_name);
+    match Work::prepare(&job.plan, &files::worker_name(&name, job.worker)) {
+        Ok(work) => (work, None),
+        Err(why) => (None, Some(why)),
+    }
+}
+
+fn remove_files(trial: &Trial) {
+    if let Some(work) = trial.work() {
+        work.remove();
+    }
+}
+
+/// The answer where nothing can be set up.
+fn unarmed(why: String) -> Armed {
+    let rss_bytes = ProcessUse::read().map_or(0, |u| u.rss_bytes);
+    Armed { version: PROTOCOL_VERSION, setup_ns: 0, connected: 0, rss_bytes, error: Some(why) }
 }
 
 fn set_affinity(cpus: &[u32]) -> anyhow::Result<()> {

@@ -6,16 +6,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Keys and values of features that a later version brings.
-const LATER: [&str; 8] = [
-    "expect",
-    "search",
-    "metrics",
-    "heartbeat",
-    "plan.request.step",
-    "sweep.arenas",
-    "sweep.offload",
-    "sweep.heartbeat",
-];
+const LATER: [&str; 6] =
+    ["expect", "search", "metrics", "heartbeat", "sweep.arenas", "sweep.heartbeat"];
 
 /// One step of a key path.
 #[derive(Clone)]
@@ -137,6 +129,7 @@ pub(super) fn reworded(message: &str, path: &[&str]) -> String {
     let allowed = match allowed {
         "" => return message.into(),
         "a sequence" if path.ends_with(&["request"]) => "[[plan.request]]",
+        "a sequence" if path.ends_with(&["step"]) => "[[plan.request.step]]",
         "a sequence" if path.ends_with(&["expect_failed"]) => "[[sweep.expect_failed]]",
         "a sequence" => "a list in [ ]",
         "a map" => "a table",

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::explain::shown;
+use crate::plan::steps::{FileOp, Offload};
 use crate::plan::sweep::{self as plan, RayonThreads};
 use crate::plan::trace::TraceFormat;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
@@ -121,6 +122,43 @@ pub(super) struct Request {
     pub(super) headers: BTreeMap<Spanned<String>, Spanned<String>>,
     pub(super) body: Key<String>,
     pub(super) body_file: Key<String>,
+    pub(super) step: List<Step>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    pub(super) kind: Spanned<StepKind>,
+    #[serde(default)]
+    pub(super) bytes: Key<Size>,
+    #[serde(default)]
+    pub(super) op: Key<FileOp>,
+    #[serde(default)]
+    pub(super) files: Key<Count>,
+    #[serde(default)]
+    pub(super) direct: Key<bool>,
+    #[serde(default)]
+    pub(super) sync: Key<bool>,
+    #[serde(default)]
+    pub(super) dir: Key<String>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StepKind {
+    Http,
+    File,
+    Compute,
+}
+
+impl StepKind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            StepKind::Http => "http",
+            StepKind::File => "file",
+            StepKind::Compute => "compute",
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -136,6 +174,7 @@ pub(super) struct Sweep {
     pub(super) stack_sizes: List<Size>,
     pub(super) rayon_threads: List<RayonThreads>,
     pub(super) allocators: List<String>,
+    pub(super) offload: List<Offload>,
     pub(super) trials: Key<Count>,
     pub(super) baseline: Key<Engine>,
     pub(super) aa: bool,

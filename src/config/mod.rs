@@ -16,6 +16,9 @@
 //! | `plan.trace_speed`, `trace_format` | `1`, told by the first line |
 //! | `plan.renderings` | as many as requests, or 10,000 by `duration` |
 //! | `plan.request` | one `GET /`, or the path of `target.url` |
+//! | `plan.request.step` | the exchange alone |
+//! | a file step's `op`, `files`, `direct`, `sync`, `dir` | `read`, `16`, `false`, `false`, the system's for temporary files |
+//! | `sweep.offload` | `inline`, where requests have file or compute steps |
 //! | `sweep.engines`, `codecs`, `lanes`, `processes`, `cpus` | all, `hyper`, `64`, `1`, `1` |
 //! | `sweep.stack_sizes`, `rayon_threads` | `64KiB` (`128KiB` for https), `lanes` |
 //! | `sweep.memory` | `false`; `true` splits memory in trials beside the others, `"only"` in no others |
@@ -30,6 +33,13 @@
 //! and what of a log is replayed), whole or up to `requests` or `duration`; its warm-up is its
 //! first `warmup`. `stages` is a list of `{ duration, rate }` and `{ duration, from, to }` for
 //! `constant` and `poisson` arrivals, as long as the window is to be.
+//!
+//! **Steps**: `[[plan.request.step]]` of `kind = "http"`, `"file"` or `"compute"` make a request a
+//! list of them, carried out in order; exactly one is `http`, the exchange itself. A `file` step
+//! opens, reads or writes (`op`) and closes one of `files` files of `bytes` each that duel makes
+//! below `dir` before the clock starts and removes afterwards; `direct` goes past the page cache,
+//! `sync` waits for the disk. A `compute` step hashes `bytes` with SHA-256. See
+//! [`crate::plan::steps`].
 //!
 //! **Values**: with a table `[plan.values]`, `{name}` in a path, a header value, a `body` or a
 //! `body_file` that is UTF-8 stands for a value: `name = { counter = { start = 1, step = 1 } }`,

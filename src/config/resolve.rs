@@ -2,6 +2,7 @@
 
 mod request;
 mod shape;
+mod steps;
 mod target;
 mod values;
 
@@ -148,7 +149,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     values::check(&file.plan, &data, arrivals == Arrivals::Trace)?;
     let shape = shape::resolve(&file.plan, arrivals, &mix, base_dir)?;
     let plan = plan(&file.plan, arrivals, host, mix, shape, data)?;
-    let axes = axes(&file, arrivals, target.is_tls())?;
+    let axes = axes(&file, arrivals, target.is_tls(), &plan)?;
     let trials = match &file.sweep.trials {
         Some(at) => whole_u32(at, 1..=MAX_TRIALS)?,
         None => 10,
@@ -242,7 +243,7 @@ fn plan(
     Ok(plan)
 }
 
-fn axes(file: &File, arrivals: Arrivals, tls: bool) -> Result<Axes, Fault> {
+fn axes(file: &File, arrivals: Arrivals, tls: bool, plan: &TrialPlan) -> Result<Axes, Fault> {
     let sweep = &file.sweep;
     let rates_per_s = axis(&sweep.rates, Vec::new(), |at| {
         let rate = at.get_ref().0;
@@ -288,6 +289,7 @@ fn axes(file: &File, arrivals: Arrivals, tls: bool) -> Result<Axes, Fault> {
             Ok(*at.get_ref())
         })?,
         allocators: allocators(&sweep.allocators)?,
+        offload: steps::offload(&sweep.offload, plan)?,
     })
 }
 
@@ -408,6 +410,7 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
         axes.stack_sizes_bytes.len(),
         axes.rayon_threads.len(),
         axes.allocators.len().max(1),
+        axes.offload.len().max(1),
     ]
     .iter()
     .fold(u64::from(sweep.trials), |product, n| product.saturating_mul(*n as u64));

@@ -76,6 +76,9 @@ pub(super) fn add_outcomes(record: &mut TrialRecord, outcomes: &[Outcome]) -> Re
     record.handshake_ns = take("handshake_ns");
     record.tls = outcomes.iter().find_map(|o| o.tls.clone());
     record.first_byte_ns = take("first_byte_ns");
+    record.steps.http_ns = take("steps.http_ns");
+    record.steps.file_ns = take("steps.file_ns");
+    record.steps.compute_ns = take("steps.compute_ns");
     Ok(())
 }
 

@@ -391,6 +391,7 @@ impl State {
                 ("protocol", e.protocol),
                 ("status", e.status),
                 ("body", e.body),
+                ("file", e.file),
             ]
             .map(|(stage, n)| (vec![("cell", id.clone()), ("stage", stage.into())], n as f64))
         });

@@ -9,12 +9,14 @@
 //! * [`timeline`] samples the workers from outside while a trial runs.
 //! * [`metrics`] shows a running sweep to Prometheus, where asked to.
 //! * [`pipe`], [`worker`] and [`target`] are the children.
+//! * `files` removes what workers made for file steps.
 //! * [`host`] records the machine and the binary, so that a result can be placed later.
 //! * [`limits`] names every limit that a cell would hit, before it hits it.
 //! * [`cpus`] divides the CPUs between the workers and the embedded target.
 
 mod allocator;
 pub mod cpus;
+mod files;
 pub mod gates;
 pub mod host;
 pub mod limits;

@@ -8,6 +8,7 @@ use rand::Rng;
 use rand_xoshiro::SplitMix64;
 
 use super::cpus::{self, Placement};
+use super::files::StepFiles;
 use super::gates::{self, Evidence, Samples};
 use super::limits::{Limits, TargetKind};
 use super::merge::add_outcomes;
@@ -147,6 +148,7 @@ impl Context<'_> {
             connect_ns: None,
             handshake_ns: None,
             first_byte_ns: None,
+            steps: Default::default(),
             cpu: Default::default(),
             switches: Default::default(),
             events: Default::default(),
@@ -218,6 +220,8 @@ struct Running<'c> {
     /// Where shard 0's embedded target listens, on the other shards.
     shared_targets: Vec<Endpoint>,
     workers: Vec<Worker>,
+    /// Behind the workers, since it goes when they are gone.
+    files: StepFiles,
     cgroup: Result<Cgroup, String>,
     kernel_at_ready: Option<CgroupMemory>,
     kernel_at_plateau: Option<CgroupMemory>,
@@ -281,11 +285,13 @@ impl<'c> Running<'c> {
                 None
             }
         };
+        let plan = context.sweep.trial_plan(whole);
         Ok(Running {
             context,
+            files: StepFiles::of(&plan, (0..cell.processes).map(|w| context.shard().worker(w))),
             cell: cell.clone(),
-            planned: context.shard().planned(&context.sweep.trial_plan(whole)),
-            plan: context.sweep.trial_plan(whole),
+            planned: context.shard().planned(&plan),
+            plan,
             block: record.block,
             position: record.trial,
             begin: None,
@@ -380,9 +386,11 @@ impl<'c> Running<'c> {
             worker.job(self.job(number))?;
             self.workers.push(worker);
         }
-        let deadline = now_ns() + PATIENCE_NS;
+        // Files are written to the disk before a worker is ready.
+        let files = if self.plan.has_local_steps() { SETUP_LIMIT_NS } else { 0 };
+        let deadline = now_ns() + PATIENCE_NS + files;
         for worker in &mut self.workers {
-            await_frame(deadline, watch, "was not ready within 20 s", |d| worker.ready(d))?;
+            await_frame(deadline, watch, "was not ready in time", |d| worker.ready(d))?;
             record.ready_ns = record.ready_ns.max(now_ns() - worker.spawned_at());
         }
         self.kernel_at_ready = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
@@ -418,6 +426,8 @@ impl<'c> Running<'c> {
             count_events: cell.counts_events(),
             memory: cell.is_memory(),
             foreign_allocator: matches!(cell.allocator, Some(Allocator::Preloaded(_))),
+            files: self.plan.has_local_steps().then(|| self.files.name().into()),
+            offload: cell.offload.unwrap_or_default(),
             plan: self.plan.clone(),
         }
     }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::files::StepFiles;
 use super::quiet::Quiet;
 use super::target::Targets;
 use super::worker::{NoFrame, Worker};
@@ -136,10 +137,12 @@ pub fn request_line(plan: &TrialPlan, index: u64) -> Option<String> {
 pub fn run(sweep: &Sweep, cell: &Cell) -> Result<Sent, String> {
     let mut targets = Targets::start_digesting(&target(sweep, cell), sweep.plan.seed)?;
     let plan = sweep.trial_plan(cell);
+    let files = StepFiles::of(&plan, 0..cell.processes);
     let mut workers = Vec::new();
     for number in 0..cell.processes {
         let mut worker = Worker::spawn(number, cell.allocator.as_ref())?;
-        worker.job(job(cell, number, targets.endpoints().to_vec(), plan.clone()))?;
+        let targets = targets.endpoints().to_vec();
+        worker.job(job(cell, number, targets, files.name(), plan.clone()))?;
         workers.push(worker);
     }
     let frame = |error| match error {
@@ -201,7 +204,7 @@ fn target(sweep: &Sweep, cell: &Cell) -> EmbeddedTarget {
     }
 }
 
-fn job(cell: &Cell, worker: u32, targets: Vec<Endpoint>, plan: TrialPlan) -> Job {
+fn job(cell: &Cell, worker: u32, targets: Vec<Endpoint>, files: &str, plan: TrialPlan) -> Job {
     Job {
         version: PROTOCOL_VERSION,
         trial: format!("verify {}", cell.id),
@@ -219,6 +222,8 @@ fn job(cell: &Cell, worker: u32, targets: Vec<Endpoint>, plan: TrialPlan) -> Job
         count_events: false,
         memory: false,
         foreign_allocator: matches!(cell.allocator, Some(Allocator::Preloaded(_))),
+        files: Some(files.into()),
+        offload: cell.offload.unwrap_or_default(),
         plan,
     }
 }

@@ -12,11 +12,12 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::claims::Chunk;
-use super::{Shot, Trial};
+use super::{Shot, Trial, steps};
 use crate::codec::socket::Route;
 use crate::codec::{AsyncConn, BlockingConn, Connected, Failure, Reply};
 use crate::record::{ErrorKind, Instants, Phase};
 use crate::sys::now_ns;
+use crate::work::Kit;
 
 /// After a failed connect a lane waits this long, doubling to [`BACKOFF_MOST_NS`].
 const BACKOFF_FIRST_NS: u64 = 10_000_000;
@@ -202,11 +203,13 @@ impl Lane {
 pub(super) struct BlockingLane {
     lane: Lane,
     connection: Option<BlockingConn>,
+    /// Of plans with steps alone.
+    kit: Option<Box<Kit>>,
 }
 
 impl BlockingLane {
     pub(super) fn new(trial: &Trial, id: u32) -> Self {
-        BlockingLane { lane: Lane::new(trial, id), connection: None }
+        BlockingLane { lane: Lane::new(trial, id), connection: None, kit: trial.kit() }
     }
 
     /// Connects at set-up and tells the monitor; a refusal is tried again with the first request.
@@ -277,8 +280,16 @@ impl BlockingLane {
             return step;
         }
         self.lane.started(trial, shot, start);
-        let result = connection.exchange(request, start + trial.job.plan.timeout_ns);
-        if !self.lane.settle(trial, shot, (start, now_ns()), request.bytes.len(), result) {
+        let (result, usable) = match &mut self.kit {
+            Some(kit) if kit.has_steps(request) => {
+                let at = (self.lane.shard, shot, start);
+                let done = steps::blocking(trial, at, kit, connection, request);
+                (done.result, done.usable)
+            }
+            _ => (connection.exchange(request, start + trial.job.plan.timeout_ns), false),
+        };
+        let sent = request.bytes.len();
+        if !self.lane.settle(trial, shot, (start, now_ns()), sent, result) && !usable {
             self.connection = None;
         }
         Step::Served
@@ -295,11 +306,13 @@ impl BlockingLane {
 pub(super) struct AsyncLane {
     lane: Lane,
     connection: Option<AsyncConn>,
+    /// Of plans with steps alone.
+    kit: Option<Box<Kit>>,
 }
 
 impl AsyncLane {
     pub(super) fn new(trial: &Trial, id: u32) -> Self {
-        AsyncLane { lane: Lane::new(trial, id), connection: None }
+        AsyncLane { lane: Lane::new(trial, id), connection: None, kit: trial.kit() }
     }
 
     /// Connects at set-up and tells the monitor; a refusal is tried again with the first request.
@@ -374,11 +387,21 @@ impl AsyncLane {
             return step;
         }
         self.lane.started(trial, shot, start);
-        let result = {
-            let mut exchange = pin!(connection.exchange(request));
-            bound(timer, start + timeout, exchange.as_mut()).await
+        let (result, usable) = match &mut self.kit {
+            Some(kit) if kit.has_steps(request) => {
+                let at = (self.lane.shard, shot, start);
+                // Boxed, so that lanes of plans without steps do not carry it.
+                let steps = steps::asynchronous(trial, at, kit, connection, request, timer);
+                let done = Box::pin(steps).await;
+                (done.result, done.usable)
+            }
+            _ => {
+                let mut exchange = pin!(connection.exchange(request));
+                (bound(timer, start + timeout, exchange.as_mut()).await, false)
+            }
         };
-        if !self.lane.settle(trial, shot, (start, now_ns()), request.bytes.len(), result) {
+        let sent = request.bytes.len();
+        if !self.lane.settle(trial, shot, (start, now_ns()), sent, result) && !usable {
             self.connection = None;
         }
         Step::Served
@@ -417,7 +440,7 @@ pub(super) async fn arm(mut timer: Pin<&mut Timer>) {
 ///
 /// Takes the exchange by reference and is no `async fn`: one would hold the exchange twice, as an
 /// argument and pinned, in every lane (tests: `a_waiting_lane_is_small`).
-fn bound<'a, T>(
+pub(super) fn bound<'a, T>(
     mut timer: Pin<&'a mut Timer>,
     deadline: u64,
     mut exchange: Pin<&'a mut impl Future<Output = Result<T, Failure>>>,

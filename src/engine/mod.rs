@@ -13,6 +13,7 @@ mod lane;
 mod pacer;
 mod rayon;
 mod sequential;
+mod steps;
 mod threads;
 mod tokio;
 
@@ -31,6 +32,7 @@ use crate::plan::{Engine, Extent};
 use crate::protocol::Job;
 use crate::record::{Phase, Recorder};
 use crate::results::format::RuntimeUse;
+use crate::work::{Kit, Work};
 use claims::Claims;
 pub use gate::{Gate, Progress};
 
@@ -98,6 +100,7 @@ pub struct Trial {
     mix: Mix,
     rendered: Vec<Rendered>,
     trace: Option<Arc<Trace>>,
+    work: Option<Arc<Work>>,
     claims: Claims,
     phases: OnceLock<Phases>,
     cancelled: AtomicBool,
@@ -124,6 +127,7 @@ impl Trial {
             mix,
             rendered,
             trace,
+            work: None,
             phases: OnceLock::new(),
             cancelled: AtomicBool::new(false),
             pacer_cpu_ns: OnceLock::new(),
@@ -131,6 +135,22 @@ impl Trial {
             runtime: OnceLock::new(),
             job,
         }
+    }
+
+    /// Adds what requests do beside HTTP.
+    #[must_use]
+    pub fn with_work(self, work: Option<Arc<Work>>) -> Self {
+        Trial { work, ..self }
+    }
+
+    /// What requests do beside HTTP; `None` where they do nothing.
+    pub fn work(&self) -> Option<&Arc<Work>> {
+        self.work.as_ref()
+    }
+
+    /// A lane's part of that.
+    fn kit(&self) -> Option<Box<Kit>> {
+        self.work.as_ref().map(|work| Box::new(Kit::new(work)))
     }
 
     /// Sets the instants of the trial, once.

@@ -4,6 +4,7 @@
 //! * [`schedule`] gives the intended start of each request of an open loop.
 //!   [`stages`] are its steps and ramps, [`trace`] replays what was recorded.
 //! * [`shard`] is the part of it that one machine of several sends.
+//! * [`steps`] is what a request does beside HTTP.
 //! * [`endpoint`] is where load goes, resolved.
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine;
 //!   [`values`] fills in templates, [`prepare`] puts both together before the clock starts.
@@ -16,6 +17,7 @@ pub mod request;
 pub mod schedule;
 pub mod shard;
 pub mod stages;
+pub mod steps;
 pub mod sweep;
 pub mod trace;
 pub mod values;
@@ -25,6 +27,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use stages::Stage;
+use steps::StepPlan;
 use trace::TraceFile;
 use values::Value;
 
@@ -155,6 +158,9 @@ pub struct RequestTemplate {
     /// The body; a UTF-8 body `$NAME` is read from the environment as a header value is.
     #[serde(with = "body_text")]
     pub body: Vec<u8>,
+    /// What the request does beside its exchange, in order; empty for the exchange alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepPlan>,
 }
 
 impl Default for RequestTemplate {
@@ -166,6 +172,7 @@ impl Default for RequestTemplate {
             weight: 1,
             headers: Vec::new(),
             body: Vec::new(),
+            steps: Vec::new(),
         }
     }
 }
@@ -256,6 +263,11 @@ impl TrialPlan {
         self.arrivals == Arrivals::Closed && self.offered_per_s == Some(0.0)
     }
 
+    /// Whether any request has file or compute steps.
+    pub fn has_local_steps(&self) -> bool {
+        self.mix.iter().flat_map(|template| &template.steps).any(StepPlan::is_local)
+    }
+
     /// The highest rate that is ever offered: of stages at one of their ends, of a trace in its
     /// busiest second.
     pub fn peak_per_s(&self) -> f64 {
@@ -312,6 +324,10 @@ pub struct Cell {
     /// The workers' allocator; `None` unless the sweep varies it.
     #[serde(default)]
     pub allocator: Option<allocator::Allocator>,
+    /// Where file and compute steps are carried out; only under the task engines, and only where
+    /// requests have such steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offload: Option<steps::Offload>,
 }
 
 impl Cell {

@@ -204,7 +204,8 @@ impl<'p> Renderer<'p> {
         for index in 0..count {
             let (template, path) = of(index);
             let at = |fault| RenderError { position: template + 1, fault };
-            let one = self.one(index, &self.templates[template], path).map_err(at)?;
+            let mut one = self.one(index, &self.templates[template], path).map_err(at)?;
+            one.template = template as u32;
             bytes += one.bytes.len() as u64 + OVERHEAD_BYTES;
             if bytes > MAX_BYTES {
                 return Err(at(too_many(count)));

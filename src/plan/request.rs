@@ -104,7 +104,7 @@ const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The splitmix64 generator's output for one value of its counter (Steele, Lea and Flood 2014;
 /// constants of Vigna's public-domain splitmix64.c).
 #[inline]
-pub(super) fn splitmix64(counter: u64) -> u64 {
+pub(crate) fn splitmix64(counter: u64) -> u64 {
     let mut z = counter.wrapping_add(GOLDEN_GAMMA);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -125,6 +125,8 @@ pub struct Rendered {
     pub bytes: Bytes,
     /// The body alone, a part of `bytes`.
     pub body: Bytes,
+    /// Which template of the mix it was made from, whose steps it has.
+    pub template: u32,
     uri: Uri,
     /// Shared by renderings that differ in their paths alone.
     map: Arc<HeaderMap>,
@@ -230,6 +232,7 @@ fn render_with(
     let templates = plan.mix.iter().enumerate();
     let rendered = templates.map(|(index, template)| {
         render_one(plan, &Draft::of(template), &variable)
+            .map(|rendered| Rendered { template: index as u32, ..rendered })
             .map_err(|fault| RenderError { position: index + 1, fault })
     });
     rendered.collect()
@@ -313,6 +316,7 @@ pub(super) fn assemble(
         is_head: method == Method::HEAD,
         closes: map.get_all(header::CONNECTION).iter().any(has_close),
         body: bytes.slice(head_length..),
+        template: 0,
         bytes,
         uri: Uri::from(path),
         method,

@@ -138,6 +138,7 @@ mod tests {
             rayon_threads: Some(lanes),
             body_bytes: None,
             allocator: None,
+            offload: None,
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::allocator::Allocator;
+use super::steps::{Offload, StepPlan};
 use super::values::Value;
 use super::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan, variable_name};
 use crate::target::EmbeddedTarget;
@@ -136,6 +137,9 @@ pub struct Axes {
     /// Allocators of the workers; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allocators: Vec<Allocator>,
+    /// Where the task engines carry out file and compute steps; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offload: Vec<Offload>,
 }
 
 /// How many threads the pool has.
@@ -215,17 +219,18 @@ pub struct Trial {
 }
 
 impl Sweep {
-    /// Every cell, once: grouped by (cpus, processes, lanes, rate, body, stack, allocator), engines
-    /// inside.
+    /// Every cell, once: grouped by (cpus, processes, lanes, rate, body, stack, allocator, offload),
+    /// engines inside.
     ///
     /// Axes that an engine does not have make no cells: `sequential` has one lane, stacks are swept
-    /// for `threads` and `rayon` (other engines take the first), pool sizes for `rayon`. The second
-    /// copy of the baseline in an A/A sweep stands right after the first.
+    /// for `threads` and `rayon` (other engines take the first), pool sizes for `rayon`, `offload` for
+    /// the task engines. The second copy of the baseline in an A/A sweep stands right after the first.
     pub fn cells(&self) -> Vec<Cell> {
         let axes = &self.axes;
         let rates = optional(&axes.rates_per_s);
         let bodies = optional(&axes.bodies);
         let allocators = optional(&axes.allocators);
+        let offloads = optional(&axes.offload);
         let mut cells: Vec<Cell> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         for &cpus in &axes.cpus {
@@ -235,17 +240,22 @@ impl Sweep {
                         for &body_bytes in &bodies {
                             for &stack in &axes.stack_sizes_bytes {
                                 for allocator in &allocators {
-                                    let group = Group {
-                                        cpus,
-                                        processes,
-                                        lanes,
-                                        offered_per_s,
-                                        body_bytes,
-                                        stack,
-                                        allocator: allocator.as_ref(),
-                                    };
-                                    let new = self.group(&group).into_iter();
-                                    cells.extend(new.filter(|cell| seen.insert(cell.id.clone())));
+                                    for &offload in &offloads {
+                                        let group = Group {
+                                            cpus,
+                                            processes,
+                                            lanes,
+                                            offered_per_s,
+                                            body_bytes,
+                                            stack,
+                                            allocator: allocator.as_ref(),
+                                            offload,
+                                        };
+                                        let new = self.group(&group).into_iter();
+                                        cells.extend(
+                                            new.filter(|cell| seen.insert(cell.id.clone())),
+                                        );
+                                    }
                                 }
                             }
                         }
@@ -319,6 +329,10 @@ impl Sweep {
         if let Some(allocator) = group.allocator {
             id += &format!("-{}", allocator.name());
         }
+        let local = !engine.is_blocking() && self.plan.has_local_steps();
+        if let Some(offload) = group.offload.filter(|_| local) {
+            id += &format!("-{}", offload.name());
+        }
         Cell {
             id,
             label: None,
@@ -339,6 +353,7 @@ impl Sweep {
             }),
             body_bytes,
             allocator: group.allocator.cloned(),
+            offload: local.then(|| group.offload.unwrap_or_default()),
         }
     }
 
@@ -350,7 +365,7 @@ impl Sweep {
         codec: Codec,
         threads: RayonThreads,
     ) -> Cell {
-        let group = Group { offered_per_s: None, body_bytes: None, ..*group };
+        let group = Group { offered_per_s: None, body_bytes: None, offload: None, ..*group };
         let cell = self.cell(&group, engine, codec, threads);
         Cell {
             id: format!("{}-{IDLE_LABEL}", cell.id),
@@ -397,6 +412,12 @@ impl Sweep {
             allow.clear();
             if let Some(tls) = tls {
                 tls.ca_file = None;
+            }
+        }
+        // Where files lie is the machine's matter, as its CPUs are.
+        for step in sweep.plan.mix.iter_mut().flat_map(|template| &mut template.steps) {
+            if let StepPlan::File(step) = step {
+                step.dir = None;
             }
         }
         // Of files it is the content that counts, by its digest.
@@ -489,6 +510,7 @@ struct Group<'a> {
     body_bytes: Option<u64>,
     stack: u64,
     allocator: Option<&'a Allocator>,
+    offload: Option<Offload>,
 }
 
 /// An axis that may be left out: then it is `None` once.

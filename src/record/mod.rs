@@ -55,10 +55,16 @@ pub enum Channel {
     LaneWait,
     /// Time of a TLS handshake, which follows the connect.
     Handshake,
+    /// Time of the exchange of a request with steps.
+    HttpStep,
+    /// Time of a file step, with the way to where it is carried out.
+    FileStep,
+    /// Time of a compute step, likewise.
+    ComputeStep,
 }
 
 impl Channel {
-    const ALL: [Channel; 9] = [
+    const ALL: [Channel; 12] = [
         Channel::Service,
         Channel::FirstByte,
         Channel::Connect,
@@ -68,11 +74,16 @@ impl Channel {
         Channel::PacerDelay,
         Channel::LaneWait,
         Channel::Handshake,
+        Channel::HttpStep,
+        Channel::FileStep,
+        Channel::ComputeStep,
     ];
     /// Channels that a closed loop has.
     const CLOSED: usize = 4;
-    /// Channels that an open loop has; the last one is for TLS alone.
+    /// Channels that an open loop has; those behind are for plans that need them.
     const OPEN: usize = 8;
+    /// Channels that only some plans need.
+    const RARE: usize = Self::ALL.len() - Self::OPEN;
 
     /// The field of the record.
     pub fn field(self) -> &'static str {
@@ -86,6 +97,9 @@ impl Channel {
             Channel::PacerDelay => "pacer_delay_ns",
             Channel::LaneWait => "lane_wait_ns",
             Channel::Handshake => "handshake_ns",
+            Channel::HttpStep => "steps.http_ns",
+            Channel::FileStep => "steps.file_ns",
+            Channel::ComputeStep => "steps.compute_ns",
         }
     }
 }
@@ -106,10 +120,16 @@ pub enum ErrorKind {
     Status,
     /// Body ended early or too long.
     Body,
+    /// A file step.
+    File,
 }
 
+/// How many kinds of error there are.
+const ERROR_KINDS: usize = 7;
+
 impl ErrorKind {
-    const NAMES: [&'static str; 6] = ["connect", "write", "read", "protocol", "status", "body"];
+    const NAMES: [&'static str; ERROR_KINDS] =
+        ["connect", "write", "read", "protocol", "status", "body", "file"];
 }
 
 /// The four instants of a request of an open loop, or the two of a closed one; CLOCK_MONOTONIC.
@@ -129,9 +149,9 @@ pub struct Instants {
 #[repr(align(128))]
 struct Shard {
     histograms: Vec<AtomicHistogram>,
-    /// Of TLS handshakes; none for plain targets.
-    handshakes: Option<AtomicHistogram>,
-    errors: [AtomicU64; 6],
+    /// The channels behind [`Channel::OPEN`], where the plan needs them.
+    rare: [Option<AtomicHistogram>; Channel::RARE],
+    errors: [AtomicU64; ERROR_KINDS],
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
     reconnects: AtomicU64,
@@ -150,7 +170,7 @@ struct Shard {
 pub struct Recorder {
     shards: Vec<Shard>,
     counters: Counters,
-    samples: [OnceLock<String>; 6],
+    samples: [OnceLock<String>; ERROR_KINDS],
     tls: OnceLock<String>,
     fewest: AtomicU64,
     most: AtomicU64,
@@ -165,7 +185,7 @@ impl Recorder {
         let zero = || AtomicU64::new(0);
         let shard = || Shard {
             histograms: (0..channels).map(|_| AtomicHistogram::new()).collect(),
-            handshakes: None,
+            rare: [const { None }; Channel::RARE],
             errors: std::array::from_fn(|_| zero()),
             bytes_sent: zero(),
             bytes_received: zero(),
@@ -186,11 +206,15 @@ impl Recorder {
         }
     }
 
-    /// Makes room for TLS handshakes, and touches it.
+    /// Makes room for channels that only some plans need, and touches it; others have theirs.
     #[must_use]
-    pub fn with_handshakes(mut self) -> Self {
+    pub fn with(mut self, channels: &[Channel]) -> Self {
         for shard in &mut self.shards {
-            shard.handshakes = Some(AtomicHistogram::new());
+            for channel in channels {
+                if let Some(at) = (*channel as usize).checked_sub(Channel::OPEN) {
+                    shard.rare[at] = Some(AtomicHistogram::new());
+                }
+            }
         }
         self
     }
@@ -206,9 +230,9 @@ impl Recorder {
     }
 
     fn histogram(&self, shard: usize, channel: Channel) -> Option<&AtomicHistogram> {
-        match channel {
-            Channel::Handshake => self.shards[shard].handshakes.as_ref(),
-            other => self.shards[shard].histograms.get(other as usize),
+        match (channel as usize).checked_sub(Channel::OPEN) {
+            Some(rare) => self.shards[shard].rare[rare].as_ref(),
+            None => self.shards[shard].histograms.get(channel as usize),
         }
     }
 
@@ -327,11 +351,19 @@ impl Recorder {
     }
 
     /// A TLS handshake was made after a connect, and this was agreed on; see
-    /// [`Recorder::with_handshakes`].
+    /// [`Recorder::with`].
     pub fn shook_hands(&self, shard: usize, ns: u64, agreed: Option<impl std::fmt::Display>) {
         self.record(shard, Channel::Handshake, ns);
         if let Some(agreed) = agreed {
             self.tls.get_or_init(|| agreed.to_string());
+        }
+    }
+
+    /// A step of a request was carried out in `ns`; one that failed is told by its request.
+    #[inline]
+    pub fn step(&self, shard: usize, phase: Phase, channel: Channel, ns: u64) {
+        if phase == Phase::Measured {
+            self.record(shard, channel, ns);
         }
     }
 
@@ -361,6 +393,7 @@ impl Recorder {
             protocol: column(ErrorKind::Protocol),
             status: column(ErrorKind::Status),
             body: column(ErrorKind::Body),
+            file: column(ErrorKind::File),
         }
     }
 

@@ -56,6 +56,7 @@ fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
     put("rayon_threads", integer(c.rayon_threads.map(u64::from)));
     put("body_bytes", integer(c.body_bytes));
     put("allocator", c.allocator.as_ref().map(ToString::to_string).unwrap_or_default());
+    put("offload", c.offload.map_or_else(String::new, |offload| offload.name().into()));
     for (name, count) in [
         ("trials", t.blocks),
         ("trials_valid", t.valid),

@@ -174,6 +174,7 @@ fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine) -> Group {
                 c.stack_size_bytes,
                 c.rayon_threads,
                 c.allocator.clone(),
+                c.offload.map(|offload| offload as u8),
             )
         };
         key(&a[0].cell).cmp(&key(&b[0].cell))
@@ -296,6 +297,12 @@ fn name(cell: &Cell, all: &[&Cell]) -> String {
     }
     if let Some(allocator) = &cell.allocator {
         name.push_str(&format!(" {}", allocator.name()));
+    }
+    // Only inline is not worth a word where nothing else is swept.
+    if let Some(offload) = cell.offload
+        && all.iter().any(|c| c.offload.is_some_and(|other| other != offload))
+    {
+        name.push_str(&format!(" {}", offload.name()));
     }
     if all.iter().any(|c| c.processes != cell.processes) {
         name.push_str(&format!(" ×{}", cell.processes));

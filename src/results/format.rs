@@ -77,6 +77,9 @@ pub struct TrialRecord {
     pub handshake_ns: Option<Distribution>,
     /// Actual start to the first byte of the response.
     pub first_byte_ns: Option<Distribution>,
+    /// Each kind of step of requests with steps.
+    #[serde(default, skip_serializing_if = "Steps::is_none")]
+    pub steps: Steps,
     /// Processor time of the workers between the window's edges.
     pub cpu: Cpu,
     /// Context switches of the workers between the window's edges.
@@ -201,12 +204,21 @@ pub struct Errors {
     pub status: u64,
     /// The body ended early or was longer than announced.
     pub body: u64,
+    /// A file step failed: a file that is missing or too short, a disk that is full.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub file: u64,
+}
+
+/// Counts that only some plans have are left out of rows of the others.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Errors {
     /// Sum over the stages; equals `failed` of the ledger.
     pub fn total(&self) -> u64 {
-        self.connect + self.write + self.read + self.protocol + self.status + self.body
+        let http = self.connect + self.write + self.read + self.protocol + self.status + self.body;
+        http + self.file
     }
 
     /// Adds another worker's columns.
@@ -217,6 +229,29 @@ impl Errors {
         self.protocol += other.protocol;
         self.status += other.status;
         self.body += other.body;
+        self.file += other.file;
+    }
+}
+
+/// Times of the steps of requests with steps, by kind; `None` for a kind that none has.
+///
+/// A step's time is what its lane waited for it: under `offload` it begins when the step is handed
+/// over and ends when the task goes on. Every step counts that was carried out for a request of the
+/// window, and every exchange that was answered as expected or given up after `timeout`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Steps {
+    /// The exchange.
+    pub http_ns: Option<Distribution>,
+    /// Files opened, read or written, and closed.
+    pub file_ns: Option<Distribution>,
+    /// Bytes hashed.
+    pub compute_ns: Option<Distribution>,
+}
+
+impl Steps {
+    /// Whether no step was carried out.
+    pub fn is_none(&self) -> bool {
+        self.http_ns.is_none() && self.file_ns.is_none() && self.compute_ns.is_none()
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![expect(dead_code, reason = "each test binary uses its own part")]
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -209,4 +209,27 @@ pub(crate) fn role(pid: u32) -> String {
 pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process id is not zero");
     rustix::process::kill_process(pid, signal).expect("the process is there");
+}
+
+/// The address that `duel target` prints when it listens.
+pub(crate) fn first_address(server: &mut Child) -> String {
+    let (send, receive) = std::sync::mpsc::channel();
+    let out = server.stdout.take().expect("piped");
+    let err = server.stderr.take().expect("piped");
+    for pipe in [Box::new(out) as Box<dyn std::io::Read + Send>, Box::new(err)] {
+        let send = send.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let _ = send.send(line);
+            }
+        });
+    }
+    loop {
+        let line = receive.recv_timeout(PATIENCE).expect("the target says where it listens");
+        let at = line.find("127.0.0.1:").map(|at| &line[at..]);
+        if let Some(address) = at {
+            let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
+            return address[..end.unwrap_or(address.len())].trim_end_matches(['.', ':']).into();
+        }
+    }
 }

@@ -30,6 +30,7 @@ pub(crate) fn cell(engine: Engine) -> Cell {
         rayon_threads: (engine == Engine::Rayon).then_some(64),
         body_bytes: None,
         allocator: None,
+        offload: None,
     }
 }
 
@@ -80,6 +81,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         connect_ns: Some(climb(40_000, 90_000, 64)),
         handshake_ns: None,
         first_byte_ns: None,
+        steps: Default::default(),
         cpu: Cpu {
             total_ns: cpu_ns,
             user_ns: cpu_ns / 3,

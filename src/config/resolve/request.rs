@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::target::DefaultPath;
-use super::{Fault, fault, values, whole_u32};
+use super::{Fault, fault, steps, values, whole_u32};
 use crate::config::explain::shown;
 use crate::config::file::{List, Request};
 use crate::plan::{Arrivals, RequestTemplate, variable_name};
@@ -84,6 +84,7 @@ fn template(
         weight: entry.weight.as_ref().map_or(Ok(1), |at| whole_u32(at, 1..=MAX_WEIGHT))?,
         headers: headers(entry)?,
         body: body(entry, base_dir)?,
+        steps: steps::steps(&entry.step, base_dir)?,
     })
 }
 

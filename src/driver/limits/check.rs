@@ -149,6 +149,7 @@ pub(super) fn typical_cell(engine: Engine, lanes: u32) -> Cell {
         id: String::new(),
         label: None,
         allocator: None,
+        offload: None,
         engine,
         codec: Codec::Hyper,
         lanes,

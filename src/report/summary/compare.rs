@@ -58,8 +58,8 @@ fn compare_by(
     // Of several copies, the one of the reference's own configuration.
     let same = |i: usize| {
         let (a, b) = (&rows[i].cell, &rows[reference].cell);
-        (a.stack_size_bytes, a.processes, a.rayon_threads, &a.allocator)
-            == (b.stack_size_bytes, b.processes, b.rayon_threads, &b.allocator)
+        (a.stack_size_bytes, a.processes, a.rayon_threads, &a.allocator, a.offload)
+            == (b.stack_size_bytes, b.processes, b.rayon_threads, &b.allocator, b.offload)
     };
     let floor = (0..rows.len())
         .filter(|i| is_aa(*i) && same(*i))

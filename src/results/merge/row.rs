@@ -81,6 +81,7 @@ impl Sum {
             connect_ns: None,
             handshake_ns: None,
             first_byte_ns: None,
+            steps: Default::default(),
             cpu: first.cpu.clone(),
             switches: first.switches,
             events: first.events,

@@ -1,0 +1,239 @@
+//! File and compute steps: what they do. Who does them, and on which thread, is the engine's.
+//!
+//! [`Work`] is made before the baseline and shared by all lanes; a [`Kit`] is a lane's own part: the
+//! buffer that files are read into, the same under every engine, touched at set-up.
+
+pub mod files;
+
+use std::fs::{File, OpenOptions};
+use std::hint::black_box;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::plan::TrialPlan;
+use crate::plan::request::Rendered;
+use crate::plan::steps::{DIRECT_ALIGN_BYTES, FileOp, FileStep, StepPlan};
+
+/// Bytes of one read or write, and of the text that is hashed again and again: small enough to
+/// stay in a core's second-level cache.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// What the requests of a trial do beside HTTP.
+#[derive(Debug)]
+pub struct Work {
+    /// The steps of each template of the mix.
+    programs: Vec<Vec<Act>>,
+    text: Box<[u8]>,
+    buffer_bytes: usize,
+    files: files::Made,
+}
+
+/// A step made ready.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// The HTTP exchange.
+    Http,
+    /// See [`StepPlan::Compute`].
+    Compute(u64),
+    /// See [`StepPlan::File`].
+    File(FileSet),
+}
+
+/// A file step and where its files are.
+#[derive(Debug, Clone)]
+pub struct FileSet {
+    step: FileStep,
+    paths: Vec<PathBuf>,
+}
+
+impl Work {
+    /// Makes and fills the files of a plan and tries each of its steps once; `None` where no
+    /// request has steps.
+    ///
+    /// `name` is the name of the directory that holds the files, one in each directory that a step
+    /// names.
+    ///
+    /// # Errors
+    /// What cannot be made, read or written, in one sentence that names the path.
+    pub fn prepare(plan: &TrialPlan, name: &str) -> Result<Option<Arc<Work>>, String> {
+        if plan.mix.iter().all(|template| template.steps.is_empty()) {
+            return Ok(None);
+        }
+        let text = text();
+        let mut made = files::Made::default();
+        let mut programs = Vec::with_capacity(plan.mix.len());
+        let mut buffer_bytes = 0;
+        for (at, template) in plan.mix.iter().enumerate() {
+            let mut acts = Vec::with_capacity(template.steps.len());
+            for (number, step) in template.steps.iter().enumerate() {
+                acts.push(match step {
+                    StepPlan::Http => Act::Http,
+                    StepPlan::Compute { bytes } => Act::Compute(*bytes),
+                    StepPlan::File(step) => {
+                        buffer_bytes = buffer_bytes.max(step.bytes.min(CHUNK_BYTES as u64));
+                        let prefix = format!("request{at}-step{number}");
+                        let paths = made.set(step, name, &prefix, &text)?;
+                        Act::File(FileSet { step: step.clone(), paths })
+                    }
+                });
+            }
+            programs.push(acts);
+        }
+        let buffer_bytes = buffer_bytes as usize;
+        let work = Arc::new(Work { programs, text, buffer_bytes, files: made });
+        work.try_out()?;
+        Ok(Some(work))
+    }
+
+    /// What a disk or file system refuses is better known before anything is sent.
+    fn try_out(self: &Arc<Self>) -> Result<(), String> {
+        let mut kit = Kit::new(self);
+        for (template, acts) in self.programs.iter().enumerate() {
+            for number in (0..acts.len()).filter(|n| matches!(acts[*n], Act::File(_))) {
+                kit.perform(template, number, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of a template; none where it has none.
+    #[inline]
+    pub fn acts(&self, template: usize) -> &[Act] {
+        self.programs.get(template).map_or(&[], Vec::as_slice)
+    }
+
+    /// Removes the files. Steps that come later fail.
+    pub fn remove(&self) {
+        self.files.remove();
+    }
+
+    fn hash(&self, bytes: u64, index: u64) {
+        let mut hash = Sha256::new();
+        // So that no two requests compute the same.
+        hash.update(index.to_le_bytes());
+        let mut left = bytes;
+        while left > 0 {
+            let part = left.min(self.text.len() as u64);
+            hash.update(&self.text[..part as usize]);
+            left -= part;
+        }
+        black_box(hash.finalize());
+    }
+}
+
+/// A text that no disk or file system can make smaller; the same on every machine.
+fn text() -> Box<[u8]> {
+    let words = (0..CHUNK_BYTES as u64 / 8).map(crate::plan::request::splitmix64);
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
+/// A lane's part: it goes with a step to where that is carried out, and comes back.
+#[derive(Debug)]
+pub struct Kit {
+    work: Arc<Work>,
+    /// Longer than it needs to be by one alignment.
+    buffer: Vec<u8>,
+    /// Where its aligned part begins.
+    begins: usize,
+}
+
+impl Kit {
+    /// Makes a kit and touches its pages; the buffer is filled with what write steps write.
+    pub fn new(work: &Arc<Work>) -> Self {
+        let bytes = work.buffer_bytes;
+        let align = DIRECT_ALIGN_BYTES as usize;
+        let mut buffer = vec![0; if bytes > 0 { bytes + align } else { 0 }];
+        // A vector that never grows never moves, and so keeps its alignment.
+        let begins = if bytes > 0 { buffer.as_ptr().align_offset(align) } else { 0 };
+        buffer[begins..begins + bytes].copy_from_slice(&work.text[..bytes]);
+        Kit { work: work.clone(), buffer, begins }
+    }
+
+    /// The work that it is a part of.
+    pub fn work(&self) -> &Arc<Work> {
+        &self.work
+    }
+
+    /// Whether a request has steps.
+    #[inline]
+    pub fn has_steps(&self, request: &Rendered) -> bool {
+        !self.work.acts(request.template as usize).is_empty()
+    }
+
+    /// Carries out a file or compute step of request `index`; blocks until it is done. An `http`
+    /// step is none of this.
+    ///
+    /// # Errors
+    /// What went wrong with the file, and its path.
+    pub fn perform(&mut self, template: usize, number: usize, index: u64) -> Result<(), String> {
+        let Kit { work, buffer, begins } = self;
+        match &work.programs[template][number] {
+            Act::Http => Ok(()),
+            Act::Compute(bytes) => {
+                work.hash(*bytes, index);
+                Ok(())
+            }
+            Act::File(set) => {
+                let buffer = &mut buffer[*begins..*begins + work.buffer_bytes];
+                let path = &set.paths[(index % set.paths.len() as u64) as usize];
+                set.carry_out(path, buffer).map_err(|why| format!("{}: {why}", path.display()))
+            }
+        }
+    }
+}
+
+impl FileSet {
+    fn carry_out(&self, path: &Path, buffer: &mut [u8]) -> io::Result<()> {
+        let bytes = self.step.bytes;
+        let mut options = OpenOptions::new();
+        if self.step.direct {
+            options.custom_flags(rustix::fs::OFlags::DIRECT.bits() as i32);
+        }
+        match self.step.op {
+            FileOp::Read => read_whole(&options.read(true).open(path)?, bytes, buffer),
+            FileOp::Write => {
+                let file = options.write(true).create(true).truncate(true).open(path)?;
+                write_whole(&file, bytes, buffer)?;
+                if self.step.sync { file.sync_data() } else { Ok(()) }
+            }
+        }
+    }
+}
+
+fn read_whole(file: &File, bytes: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < bytes {
+        let part = (bytes - at).min(buffer.len() as u64) as usize;
+        match file.read_at(&mut buffer[..part], at) {
+            Ok(0) => {
+                let why = format!("short read: {at} of {bytes} bytes");
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            }
+            Ok(n) => at += n as u64,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn write_whole(file: &File, bytes: u64, buffer: &[u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < bytes {
+        let part = (bytes - at).min(buffer.len() as u64) as usize;
+        match file.write_at(&buffer[..part], at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => at += n as u64,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
