@@ -6,9 +6,10 @@
 use std::future::Future;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 use super::claims::Chunk;
@@ -427,10 +428,17 @@ pub(super) fn timer(timeout: Duration) -> Timer {
 pub(super) async fn arm(mut timer: Pin<&mut Timer>) {
     poll_fn(|cx| {
         // A timer that has gone off already is seen and moved by the first `bound`.
-        let _ = timer.as_mut().poll(cx);
+        let _ = poll_timer(timer.as_mut(), cx);
         Poll::Ready(())
     })
     .await;
+}
+
+/// Polls the timer whatever is left of the task's budget. A target that floods its client uses
+/// that up with each poll, and a timer without budget neither tells that it went off nor keeps
+/// the waker.
+fn poll_timer(timer: Pin<&mut Timer>, cx: &mut Context<'_>) -> Poll<()> {
+    pin!(unconstrained(timer)).poll(cx)
 }
 
 /// Bounds an exchange by `deadline` on CLOCK_MONOTONIC.
@@ -452,7 +460,7 @@ pub(super) fn bound<'a, T>(
         if !timer.is_elapsed() {
             return Poll::Pending;
         }
-        while timer.as_mut().poll(cx).is_ready() {
+        while poll_timer(timer.as_mut(), cx).is_ready() {
             let left = deadline.saturating_sub(now_ns());
             if left == 0 {
                 return Poll::Ready(Err(Failure::TimedOut));
@@ -478,5 +486,31 @@ mod tests {
             AsyncLane::run_closed,
         );
         assert!(bytes <= 448, "a lane's request loop holds {bytes} bytes while it waits");
+    }
+    /// What a flood looks like to the lane: the exchange is never without work, and each poll of
+    /// it leaves the task without budget.
+    #[test]
+    fn a_flood_does_not_outrun_the_timeout() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime without I/O");
+        let result = runtime.block_on(async {
+            let timeout = Duration::from_millis(20);
+            let mut timer = pin!(timer(timeout));
+            arm(timer.as_mut()).await;
+            let deadline = now_ns() + timeout.as_nanos() as u64;
+            let mut flood = pin!(async {
+                // Ends by itself, some hundred timeouts late, so that a lane without a bound fails.
+                for _ in 0..50_000_000_u64 {
+                    tokio::task::coop::consume_budget().await;
+                }
+                Ok(())
+            });
+            let result = bound(timer.as_mut(), deadline, flood.as_mut()).await;
+            assert!(now_ns() >= deadline, "no earlier than the timeout");
+            result
+        });
+        assert!(matches!(result, Err(Failure::TimedOut)), "the flood ended first");
     }
 }
