@@ -172,6 +172,7 @@ fn every_key_is_read() {
     assert_eq!((file.op, file.bytes, file.files), (FileOp::Write, 8_192, 2));
     assert!(file.direct && file.sync);
     assert!(file.dir.as_ref().is_some_and(|d| d.is_absolute() && d.ends_with("tests")));
+    assert!(sweep.plan.heartbeat);
     assert_eq!(sweep.axes.offload, [Offload::Inline, Offload::Rayon]);
     assert_eq!((sweep.aa, sweep.idle, sweep.noise_repeats), (true, true, 1));
     assert_eq!(sweep.memory, MemoryTrials::Also);

@@ -34,11 +34,13 @@ fn full() -> Value {
     record.handshake_ns = record.service_ns.clone();
     record.errors.file = 1;
     record.cell.offload = Some(Offload::Rayon);
+    record.heartbeat_ns = record.service_ns.clone();
     record.steps.http_ns = record.service_ns.clone();
     record.steps.file_ns = record.service_ns.clone();
     record.steps.compute_ns = record.service_ns.clone();
     record.tls = Some("TLSv1_3 TLS13_AES_256_GCM_SHA384".into());
-    record.runtime = Some(RuntimeUse::default());
+    let hidden = RuntimeUse { blocking_threads: 1, pool_threads: 1, ..RuntimeUse::default() };
+    record.runtime = Some(hidden);
     record.memory.split = Some(MemorySplit::default());
     serde_json::to_value(&record).unwrap()
 }

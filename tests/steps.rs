@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use common::{ALL, Done, Sweep, assert_books, assert_histograms, duel, output, text};
+use duel::plan::Engine;
+use duel::plan::steps::Offload;
 use duel::results::format::{Distribution, Status, TrialRecord};
 use serde_json::Value;
 
@@ -276,4 +278,47 @@ fn an_interrupted_run_leaves_no_files() {
     common::signal(child.id(), rustix::process::Signal::INT);
     common::wait(&mut child);
     assert!(is_empty(), "files are left behind");
+}
+
+#[test]
+fn offloaded_steps_are_carried_out_where_the_axis_says() {
+    let axes = "engines = ['threads', 'tokio', 'tokio-single']\ncodecs = ['lean', 'hyper']\n\
+                lanes = [4]\ntrials = 1\noffload = ['inline', 'spawn_blocking', 'rayon']";
+    let done = run(&sweep("requests = 60", STEPS, axes));
+    for r in done.all_ok(14) {
+        let id = &r.cell.id;
+        assert_steps(r, (60, 60, 60));
+        let hidden = r.runtime.map(|use_| (use_.blocking_threads, use_.pool_threads));
+        match (r.cell.engine, r.cell.offload) {
+            (Engine::Threads, offload) => assert_eq!((offload, hidden), (None, None), "{id}"),
+            (_, Some(Offload::Inline)) => assert_eq!(hidden, Some((0, 0)), "{id}"),
+            (_, Some(Offload::SpawnBlocking)) => {
+                let (blocking, pool) = hidden.expect("a task engine");
+                assert!((1..=4).contains(&blocking) && pool == 0, "{id}: {hidden:?}");
+            }
+            (_, Some(Offload::Rayon)) => assert_eq!(hidden, Some((0, 1)), "{id}"),
+            (_, None) => panic!("{id}: a task engine has the axis"),
+        }
+    }
+}
+
+#[test]
+fn the_heart_beats_under_every_engine_and_in_no_other_plan() {
+    let heart = "heartbeat = true\nduration = '300ms'\nwarmup = '50ms'";
+    for (plan, rate) in [("", ""), ("arrivals = 'constant'", "rates = [200]\n")] {
+        let axes = format!("lanes = [2]\n{rate}{ALL}");
+        let done = run(&sweep(&format!("{heart}\n{plan}"), "", &axes));
+        assert_eq!(done.records.len(), 10, "{}", done.stderr);
+        for r in &done.records {
+            assert_books(r);
+            let beats = count(&r.heartbeat_ns);
+            // One a millisecond of the window, but for those that come due behind the last request
+            // of the one lane that has no other time.
+            let alone = r.cell.engine == Engine::Sequential;
+            assert!(beats <= 300, "{}: {beats}", r.cell.id);
+            assert!(beats >= 300 || (alone && beats > 0), "{}: {beats}", r.cell.id);
+        }
+    }
+    let done = run(&sweep("requests = 10", "", "engines = ['tokio']\nlanes = [1]\ntrials = 1"));
+    assert!(done.all_ok(1).iter().all(|r| r.heartbeat_ns.is_none()));
 }

@@ -153,6 +153,9 @@ impl Prepare {
             let steps = [Channel::HttpStep, Channel::FileStep, Channel::ComputeStep];
             recorder = recorder.with(&steps);
         }
+        if job.plan.heartbeat {
+            recorder = recorder.with(&[Channel::Heartbeat]);
+        }
         let trial = Arc::new(Trial::new(job, tls, prepared, recorder).with_work(work));
         let unreset = reset_hwm().err();
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
@@ -568,5 +571,6 @@ fn runtime_use(first: &Reading, last: &Reading) -> Option<RuntimeUse> {
         parks: now.parks.saturating_sub(then.parks),
         busy_ns: now.busy_ns.saturating_sub(then.busy_ns),
         alive_tasks: now.alive_tasks.max(then.alive_tasks),
+        ..now
     })
 }

@@ -6,8 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Keys and values of features that a later version brings.
-const LATER: [&str; 6] =
-    ["expect", "search", "metrics", "heartbeat", "sweep.arenas", "sweep.heartbeat"];
+const LATER: [&str; 4] = ["expect", "search", "metrics", "sweep.arenas"];
 
 /// One step of a key path.
 #[derive(Clone)]

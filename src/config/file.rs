@@ -83,6 +83,7 @@ pub(super) struct Plan {
     pub(super) trace_format: Key<TraceFormat>,
     pub(super) values: BTreeMap<Spanned<String>, Spanned<ValueKeys>>,
     pub(super) renderings: Key<Count>,
+    pub(super) heartbeat: bool,
     pub(super) request: List<Request>,
 }
 

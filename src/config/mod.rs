@@ -13,6 +13,7 @@
 //! | `plan.pacer`, `expect_status` | `precise`, 200 to 399 |
 //! | `target.unix_socket`, `ca_file`, `insecure` | none, the system's authorities, `false` |
 //! | `plan.keep_alive` | `true` |
+//! | `plan.heartbeat` | `false`; `true` adds a lane that ticks every millisecond beside the load |
 //! | `plan.trace_speed`, `trace_format` | `1`, told by the first line |
 //! | `plan.renderings` | as many as requests, or 10,000 by `duration` |
 //! | `plan.request` | one `GET /`, or the path of `target.url` |

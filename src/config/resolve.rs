@@ -233,6 +233,7 @@ fn plan(
         host,
         mix,
         values: data.values.clone(),
+        heartbeat: file.heartbeat,
         ..TrialPlan::default()
     };
     if let Some(extent) = shape.extent(file, &plan)? {

@@ -76,6 +76,7 @@ pub(super) fn add_outcomes(record: &mut TrialRecord, outcomes: &[Outcome]) -> Re
     record.handshake_ns = take("handshake_ns");
     record.tls = outcomes.iter().find_map(|o| o.tls.clone());
     record.first_byte_ns = take("first_byte_ns");
+    record.heartbeat_ns = take("heartbeat_ns");
     record.steps.http_ns = take("steps.http_ns");
     record.steps.file_ns = take("steps.file_ns");
     record.steps.compute_ns = take("steps.compute_ns");
@@ -124,14 +125,9 @@ fn add_events(outcomes: &[Outcome]) -> Events {
 }
 
 fn add_runtime(outcomes: &[Outcome]) -> Option<RuntimeUse> {
-    outcomes.iter().try_fold(RuntimeUse::default(), |sum, outcome| {
-        let one = outcome.runtime?;
-        Some(RuntimeUse {
-            workers: sum.workers + one.workers,
-            parks: sum.parks + one.parks,
-            busy_ns: sum.busy_ns + one.busy_ns,
-            alive_tasks: sum.alive_tasks + one.alive_tasks,
-        })
+    outcomes.iter().try_fold(RuntimeUse::default(), |mut sum, outcome| {
+        sum.add(&outcome.runtime?);
+        Some(sum)
     })
 }
 

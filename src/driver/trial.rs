@@ -148,6 +148,7 @@ impl Context<'_> {
             connect_ns: None,
             handshake_ns: None,
             first_byte_ns: None,
+            heartbeat_ns: None,
             steps: Default::default(),
             cpu: Default::default(),
             switches: Default::default(),

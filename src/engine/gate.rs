@@ -71,7 +71,15 @@ struct State {
     refused: u32,
     error: Option<String>,
     lanes_ended: u32,
+    /// Lanes that tick beside the load and have not ended.
+    beating: u32,
     ended: bool,
+}
+
+impl State {
+    fn lanes_done(&self) -> bool {
+        self.expected > 0 && self.lanes_ended == self.expected
+    }
 }
 
 /// What [`Progress::wait_armed`] saw.
@@ -134,16 +142,35 @@ impl Progress {
         self.changed.notify_all();
     }
 
-    /// A lane has ended; with the last one the trial has.
+    /// A lane has ended; with the last one, and the heartbeat, the trial has.
     pub fn lane_ended(&self) {
+        self.end(|s| s.lanes_ended += 1);
+    }
+
+    fn end(&self, one: impl FnOnce(&mut State)) {
         let last = self.with(|s| {
-            s.lanes_ended += 1;
-            s.ended = s.lanes_ended == s.expected;
+            one(s);
+            s.ended = s.lanes_done() && s.beating == 0;
             s.ended
         });
         if last {
             self.changed.notify_all();
         }
+    }
+
+    /// A heartbeat will tick until the lanes have ended, or the window has.
+    pub fn expect_beat(&self) {
+        self.with(|s| s.beating += 1);
+    }
+
+    /// The heartbeat has ended.
+    pub fn beat_ended(&self) {
+        self.end(|s| s.beating -= 1);
+    }
+
+    /// Whether every lane has ended.
+    pub fn lanes_done(&self) -> bool {
+        self.with(|s| s.lanes_done())
     }
 
     /// Blocks a spawning engine while more than `most` lanes are still connecting.

@@ -282,7 +282,7 @@ impl BlockingLane {
         }
         self.lane.started(trial, shot, start);
         let (result, usable) = match &mut self.kit {
-            Some(kit) if kit.has_steps(request) => {
+            Some(kit) if kit.work().has_steps(request) => {
                 let at = (self.lane.shard, shot, start);
                 let done = steps::blocking(trial, at, kit, connection, request);
                 (done.result, done.usable)
@@ -388,9 +388,10 @@ impl AsyncLane {
             return step;
         }
         self.lane.started(trial, shot, start);
-        let (result, usable) = match &mut self.kit {
-            Some(kit) if kit.has_steps(request) => {
+        let (result, usable) = match trial.work() {
+            Some(work) if work.has_steps(request) => {
                 let at = (self.lane.shard, shot, start);
+                let kit = &mut self.kit;
                 // Boxed, so that lanes of plans without steps do not carry it.
                 let steps = steps::asynchronous(trial, at, kit, connection, request, timer);
                 let done = Box::pin(steps).await;

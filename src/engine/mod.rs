@@ -9,7 +9,9 @@
 
 mod claims;
 mod gate;
+mod heartbeat;
 mod lane;
+mod offload;
 mod pacer;
 mod rayon;
 mod sequential;
@@ -107,6 +109,9 @@ pub struct Trial {
     pacer_cpu_ns: OnceLock<u64>,
     handover: pacer::Handover,
     runtime: OnceLock<::tokio::runtime::RuntimeMetrics>,
+    /// Where offloaded steps go, under `offload = "rayon"`.
+    pool: OnceLock<::rayon::ThreadPool>,
+    hidden: offload::Hidden,
 }
 
 impl Trial {
@@ -133,6 +138,8 @@ impl Trial {
             pacer_cpu_ns: OnceLock::new(),
             handover: pacer::Handover::default(),
             runtime: OnceLock::new(),
+            pool: OnceLock::new(),
+            hidden: offload::Hidden::default(),
             job,
         }
     }
@@ -191,7 +198,17 @@ impl Trial {
             parks: workers.clone().map(|w| metrics.worker_park_count(w)).sum(),
             busy_ns: workers.map(busy).sum(),
             alive_tasks: metrics.num_alive_tasks() as u64,
+            blocking_threads: self.hidden.blocking_threads(self.started_workers()),
+            pool_threads: self.pool.get().map_or(0, |pool| pool.current_num_threads() as u64),
         })
+    }
+
+    /// Threads that tokio starts to run tasks: its current-thread runtime uses the engine's.
+    fn started_workers(&self) -> u64 {
+        match self.job.engine {
+            Engine::Tokio => self.job.cpus.len().max(1) as u64,
+            _ => 0,
+        }
     }
 
     /// Requests of this worker that the plan asks for, by phase; `None` for what only the run

@@ -10,11 +10,12 @@ use crossbeam::queue::ArrayQueue;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::lane::BlockingLane;
-use super::{MOST_CONNECTING, Shot, Trial, pacer};
+use super::{MOST_CONNECTING, Shot, Trial, heartbeat, pacer};
 
 pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
     let lanes = trial.job.lanes;
-    let threads = trial.job.rayon_threads;
+    let beats = heartbeat::wanted(trial) && trial.job.rayon_threads == lanes;
+    let threads = trial.job.rayon_threads + u32::from(beats);
     trial.progress.expect(lanes);
     let pool = ThreadPoolBuilder::new()
         .num_threads(threads as usize)
@@ -22,6 +23,8 @@ pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
         .thread_name(|i| format!("pool-{i}"))
         .build()
         .map_err(|e| format!("a pool of {threads} threads could not be started: {e}"))?;
+    let pool = Arc::new(pool);
+    heartbeat::in_pool(trial, &pool)?;
     let slots = connect_slots(trial, &pool);
     trial.start_gate.wait();
     if trial.is_open_loop() {
@@ -104,7 +107,8 @@ fn retire(trial: &Trial, slots: &ArrayQueue<Box<BlockingLane>>, open: &AtomicU64
     }
 }
 
-/// A free slot. The pool has at most as many threads as slots, so one is free or about to be.
+/// A free slot. The pool has at most as many threads as slots, and one for the heartbeat, so one is
+/// free or about to be.
 fn take(slots: &ArrayQueue<Box<BlockingLane>>) -> Box<BlockingLane> {
     loop {
         match slots.pop() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::heartbeat::{self, Ticks};
 use super::lane::{BlockingLane, Step};
 use super::{Release, Trial, pacer};
 use crate::record::Phase;
@@ -14,6 +15,11 @@ pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
     trial.start_gate.wait();
     if trial.is_open_loop() {
         run_open(trial, &mut lane);
+    } else if heartbeat::wanted(trial) && !trial.is_cancelled() {
+        let mut ticks = Ticks::new(trial);
+        while lane.step_closed(trial) {
+            ticks.catch_up(trial);
+        }
     } else {
         lane.run_closed(trial);
     }
@@ -28,11 +34,16 @@ fn run_open(trial: &Trial, lane: &mut BlockingLane) {
     if trial.is_cancelled() {
         return;
     }
+    let mut ticks = heartbeat::wanted(trial).then(|| Ticks::new(trial));
     let mut sleeper = pacer::Sleeper::new(trial);
     let mut pacing_ns = 0;
     for (intended, shot) in pacer::shots(trial) {
         if trial.is_cancelled() {
             return;
+        }
+        if let Some(ticks) = &mut ticks {
+            ticks.catch_up(trial);
+            ticks.tick_until(trial, intended);
         }
         let shot = if now_ns() < intended {
             let before = thread_cpu_ns();

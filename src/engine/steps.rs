@@ -9,7 +9,7 @@
 use std::pin::{Pin, pin};
 
 use super::lane::{Timer, bound};
-use super::{Shot, Trial};
+use super::{Shot, Trial, offload};
 use crate::codec::{AsyncConn, BlockingConn, Failure, Reply};
 use crate::plan::request::Rendered;
 use crate::record::{Channel, ErrorKind, Phase};
@@ -131,9 +131,9 @@ pub(super) fn blocking(
     request: &Rendered,
 ) -> Done {
     let mut course = Course::new(trial, shard, shot, request, start);
-    let work = kit.work().clone();
+    let Some(work) = trial.work() else { return course.done() };
     let mut number = 0;
-    while let Some(act) = course.act(&work, number) {
+    while let Some(act) = course.act(work, number) {
         if let Act::Http = act {
             if course.may_exchange() {
                 let result = connection.exchange(request, course.deadline);
@@ -152,15 +152,15 @@ pub(super) fn blocking(
 pub(super) async fn asynchronous(
     trial: &Trial,
     (shard, shot, start): (usize, &Shot, u64),
-    kit: &mut Box<Kit>,
+    kit: &mut Option<Box<Kit>>,
     connection: &mut AsyncConn,
     request: &Rendered,
     mut timer: Pin<&mut Timer>,
 ) -> Done {
     let mut course = Course::new(trial, shard, shot, request, start);
-    let work = kit.work().clone();
+    let Some(work) = trial.work() else { return course.done() };
     let mut number = 0;
-    while let Some(act) = course.act(&work, number) {
+    while let Some(act) = course.act(work, number) {
         if let Act::Http = act {
             if course.may_exchange() {
                 let deadline = course.deadline;
@@ -169,7 +169,8 @@ pub(super) async fn asynchronous(
                 course.exchanged(result);
             }
         } else {
-            let result = kit.perform(course.template, number, course.index);
+            let step = (course.template, number);
+            let result = offload::perform(trial, kit, step, course.index).await;
             course.performed(act, result);
         }
         number += 1;

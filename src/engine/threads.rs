@@ -6,11 +6,12 @@ use std::thread;
 use crossbeam::channel::{Receiver, unbounded};
 
 use super::lane::{BlockingLane, Step};
-use super::{MOST_CONNECTING, Shot, Trial, pacer};
+use super::{MOST_CONNECTING, Shot, Trial, heartbeat, pacer};
 
 pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
     let lanes = trial.job.lanes;
     trial.progress.expect(lanes);
+    heartbeat::on_thread(trial)?;
     let (releases, queue) = unbounded();
     for id in 0..lanes {
         let (trial, queue) = (trial.clone(), queue.clone());

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, Semaphore};
 
 use super::lane::{AsyncLane, Step, arm, timer};
-use super::{MOST_CONNECTING, Shot, Trial, pacer};
+use super::{MOST_CONNECTING, Shot, Trial, heartbeat, offload, pacer};
 use crate::plan::Pacer;
 use crate::record::Phase;
 use crate::sys::{now_ns, process_cpu_ns};
@@ -21,9 +21,8 @@ use crate::units::SECOND_NS;
 const PACER_STACK_BYTES: usize = 64 * 1024;
 
 pub(super) fn run_multi_thread(trial: &Arc<Trial>) -> Result<(), String> {
-    let workers = trial.job.cpus.len().max(1);
     let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(workers);
+    builder.worker_threads(trial.started_workers() as usize);
     run(trial, builder)
 }
 
@@ -32,17 +31,25 @@ pub(super) fn run_current_thread(trial: &Arc<Trial>) -> Result<(), String> {
 }
 
 fn run(trial: &Arc<Trial>, mut builder: Builder) -> Result<(), String> {
-    let runtime = builder
+    builder
         .enable_io()
         .enable_time()
         .thread_name("tokio-worker")
-        .thread_stack_size(trial.job.stack_size_bytes as usize)
-        .build()
-        .map_err(|e| format!("the tokio runtime could not be built: {e}"))?;
+        .thread_stack_size(trial.job.stack_size_bytes as usize);
+    offload::count_blocking(trial, &mut builder, trial.started_workers());
+    if let Some(pool) = offload::pool(trial)? {
+        let _ = trial.pool.set(pool);
+    }
+    let runtime =
+        builder.build().map_err(|e| format!("the tokio runtime could not be built: {e}"))?;
     let _ = trial.runtime.set(runtime.metrics());
     trial.progress.expect(trial.job.lanes);
     let releases = Arc::new(Releases::default());
     let pacer = start_pacer(trial, &runtime, &releases)?;
+    if heartbeat::wanted(trial) {
+        trial.progress.expect_beat();
+        runtime.spawn(heartbeat::in_task(trial.clone()));
+    }
     // As a task of the runtime's: spawned from outside of it, each lane would cost a wake-up of its
     // worker threads and go through the queue that they share.
     let lanes = runtime.spawn(run_lanes(trial.clone(), releases));
@@ -150,7 +157,7 @@ fn calibrate(trial: &Trial, runtime: &Runtime) -> Option<u64> {
     (paced.is_ok() && releases > 0).then(|| spent / releases)
 }
 
-async fn wait_natively(at: u64) {
+pub(super) async fn wait_natively(at: u64) {
     let left = at.saturating_sub(now_ns());
     if left > 0 {
         tokio::time::sleep(Duration::from_nanos(left)).await;

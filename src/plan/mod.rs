@@ -230,6 +230,9 @@ pub struct TrialPlan {
     /// Whether each request carries its index as a header, for `duel verify`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub numbered: bool,
+    /// Whether a lane ticks beside the load and records how late it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub heartbeat: bool,
 }
 
 impl Default for TrialPlan {
@@ -252,6 +255,7 @@ impl Default for TrialPlan {
             values: BTreeMap::new(),
             renderings: None,
             numbered: false,
+            heartbeat: false,
         }
     }
 }

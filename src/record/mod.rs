@@ -61,10 +61,12 @@ pub enum Channel {
     FileStep,
     /// Time of a compute step, likewise.
     ComputeStep,
+    /// How late the heartbeat is.
+    Heartbeat,
 }
 
 impl Channel {
-    const ALL: [Channel; 12] = [
+    const ALL: [Channel; 13] = [
         Channel::Service,
         Channel::FirstByte,
         Channel::Connect,
@@ -77,6 +79,7 @@ impl Channel {
         Channel::HttpStep,
         Channel::FileStep,
         Channel::ComputeStep,
+        Channel::Heartbeat,
     ];
     /// Channels that a closed loop has.
     const CLOSED: usize = 4;
@@ -100,6 +103,7 @@ impl Channel {
             Channel::HttpStep => "steps.http_ns",
             Channel::FileStep => "steps.file_ns",
             Channel::ComputeStep => "steps.compute_ns",
+            Channel::Heartbeat => "heartbeat_ns",
         }
     }
 }
@@ -365,6 +369,11 @@ impl Recorder {
         if phase == Phase::Measured {
             self.record(shard, channel, ns);
         }
+    }
+
+    /// The heartbeat ticked, `ns` late.
+    pub fn beat(&self, ns: u64) {
+        self.record(0, Channel::Heartbeat, ns);
     }
 
     /// What the first TLS handshake agreed on.

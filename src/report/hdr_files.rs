@@ -59,7 +59,7 @@ pub enum HdrFileError {
 }
 
 /// Every distribution of a record by the tag that it gets.
-fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 12] {
+fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 13] {
     [
         ("service", record.service_ns.as_ref()),
         ("response", record.response_ns.as_ref()),
@@ -69,6 +69,7 @@ fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 12] {
         ("failed", record.failed_ns.as_ref()),
         ("connect", record.connect_ns.as_ref()),
         ("handshake", record.handshake_ns.as_ref()),
+        ("heartbeat", record.heartbeat_ns.as_ref()),
         ("http-step", record.steps.http_ns.as_ref()),
         ("file-step", record.steps.file_ns.as_ref()),
         ("compute-step", record.steps.compute_ns.as_ref()),

@@ -77,6 +77,10 @@ pub struct TrialRecord {
     pub handshake_ns: Option<Distribution>,
     /// Actual start to the first byte of the response.
     pub first_byte_ns: Option<Distribution>,
+    /// How late a lane was that ticks every millisecond beside the load; see
+    /// [`crate::engine`]. `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ns: Option<Distribution>,
     /// Each kind of step of requests with steps.
     #[serde(default, skip_serializing_if = "Steps::is_none")]
     pub steps: Steps,
@@ -358,6 +362,25 @@ pub struct RuntimeUse {
     pub busy_ns: u64,
     /// Tasks alive at an edge of the window, the more of the two.
     pub alive_tasks: u64,
+    /// Most threads of tokio's blocking pool at once, named `tokio-blocking`; counted where steps go
+    /// there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub blocking_threads: u64,
+    /// Threads of the rayon pool that steps go to, named `offload-N`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pool_threads: u64,
+}
+
+impl RuntimeUse {
+    /// Adds another worker's or shard's.
+    pub fn add(&mut self, other: &RuntimeUse) {
+        self.workers += other.workers;
+        self.parks += other.parks;
+        self.busy_ns += other.busy_ns;
+        self.alive_tasks += other.alive_tasks;
+        self.blocking_threads += other.blocking_threads;
+        self.pool_threads += other.pool_threads;
+    }
 }
 
 /// Memory of the workers, in bytes; sums over the workers of a trial.

@@ -106,6 +106,12 @@ impl Work {
         self.programs.get(template).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a request has steps.
+    #[inline]
+    pub fn has_steps(&self, request: &Rendered) -> bool {
+        !self.acts(request.template as usize).is_empty()
+    }
+
     /// Removes the files. Steps that come later fail.
     pub fn remove(&self) {
         self.files.remove();
@@ -156,12 +162,6 @@ impl Kit {
     /// The work that it is a part of.
     pub fn work(&self) -> &Arc<Work> {
         &self.work
-    }
-
-    /// Whether a request has steps.
-    #[inline]
-    pub fn has_steps(&self, request: &Rendered) -> bool {
-        !self.work.acts(request.template as usize).is_empty()
     }
 
     /// Carries out a file or compute step of request `index`; blocks until it is done. An `http`

@@ -81,6 +81,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         connect_ns: Some(climb(40_000, 90_000, 64)),
         handshake_ns: None,
         first_byte_ns: None,
+        heartbeat_ns: None,
         steps: Default::default(),
         cpu: Cpu {
             total_ns: cpu_ns,

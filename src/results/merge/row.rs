@@ -11,8 +11,8 @@ use crate::plan::shard::Shard;
 use crate::plan::sweep::Sweep;
 use crate::record::latency;
 use crate::results::format::{
-    Cpu, Events, Gate, LargestWorker, Ledger, Memory, MinMax, RuntimeUse, ShardSpread, ShardStart,
-    Status, TrialRecord,
+    Cpu, Events, Gate, LargestWorker, Ledger, Memory, MinMax, ShardSpread, ShardStart, Status,
+    TrialRecord,
 };
 use crate::results::stats::hdr;
 use crate::results::store::PlanJson;
@@ -81,6 +81,7 @@ impl Sum {
             connect_ns: None,
             handshake_ns: None,
             first_byte_ns: None,
+            heartbeat_ns: None,
             steps: Default::default(),
             cpu: first.cpu.clone(),
             switches: first.switches,
@@ -225,12 +226,9 @@ impl Sum {
         total.switches.involuntary += record.switches.involuntary;
         both(&mut total.switches.migrations, record.switches.migrations);
         add_events(&mut total.events, &record.events);
-        let runtimes = total.runtime.zip(record.runtime);
-        total.runtime = runtimes.map(|(a, b)| RuntimeUse {
-            workers: a.workers + b.workers,
-            parks: a.parks + b.parks,
-            busy_ns: a.busy_ns + b.busy_ns,
-            alive_tasks: a.alive_tasks + b.alive_tasks,
+        total.runtime = total.runtime.zip(record.runtime).map(|(mut sum, other)| {
+            sum.add(&other);
+            sum
         });
         add_memory(&mut total.memory, &record.memory);
         let most = total.largest_worker.zip(record.largest_worker);

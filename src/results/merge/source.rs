@@ -20,7 +20,7 @@ pub(super) struct Found {
 }
 
 /// The distributions of a record, in the order of [`Found::histograms`].
-pub(super) fn distributions(record: &mut TrialRecord) -> [&mut Option<Distribution>; 12] {
+pub(super) fn distributions(record: &mut TrialRecord) -> [&mut Option<Distribution>; 13] {
     [
         &mut record.service_ns,
         &mut record.response_ns,
@@ -31,6 +31,7 @@ pub(super) fn distributions(record: &mut TrialRecord) -> [&mut Option<Distributi
         &mut record.connect_ns,
         &mut record.handshake_ns,
         &mut record.first_byte_ns,
+        &mut record.heartbeat_ns,
         &mut record.steps.http_ns,
         &mut record.steps.file_ns,
         &mut record.steps.compute_ns,
