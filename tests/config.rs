@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use duel::config::{self, ConfigError};
 use duel::plan::allocator::Allocator;
+use duel::plan::expect::Measure;
 use duel::plan::steps::{FileOp, Offload, StepPlan};
 use duel::plan::sweep::{MemoryTrials, RayonThreads, Sweep, Target};
 use duel::plan::{Arrivals, Codec, Engine, Extent, Pacer};
@@ -173,6 +174,12 @@ fn every_key_is_read() {
     assert!(file.direct && file.sync);
     assert!(file.dir.as_ref().is_some_and(|d| d.is_absolute() && d.ends_with("tests")));
     assert!(sweep.plan.heartbeat);
+    let expect = &sweep.expect[0];
+    assert_eq!((expect.winner.engine, expect.over.engine), (Engine::Tokio, Engine::Rayon));
+    assert_eq!((expect.winner.offload, expect.over.offload), (Some(Offload::Rayon), None));
+    assert_eq!((expect.measure, expect.by), (Measure::HeartbeatP99, 1.5));
+    assert_eq!((expect.lanes, expect.processes, expect.cpus), (Some(1_000), Some(2), Some(2)));
+    assert_eq!((expect.codec, expect.rate), (Some(Codec::Lean), Some(0.5)));
     assert_eq!(sweep.axes.offload, [Offload::Inline, Offload::Rayon]);
     assert_eq!((sweep.aa, sweep.idle, sweep.noise_repeats), (true, true, 1));
     assert_eq!(sweep.memory, MemoryTrials::Also);

@@ -10,9 +10,13 @@ use anyhow::Context as _;
 
 use crate::cli::Report;
 use crate::driver::timeline;
-use crate::plan::Engine;
+use crate::plan::expect::Expect;
+use crate::plan::{Cell, Engine};
 use crate::report::summary::{Group, summarise};
-use crate::report::{self, csv, hdr_files, html, markdown, memory, schema, shards, table};
+use crate::report::{
+    self, csv, expect, hdr_files, html, markdown, memory, schema, shards, steps, table,
+};
+use crate::results::format::TrialRecord;
 use crate::results::store::{self, Run, RunDir};
 
 /// Prints a run's table, its records, or the schema of a record.
@@ -43,7 +47,7 @@ pub fn run(args: &Report) -> ExitCode {
             super::print(&table::render(
                 &run.plan.name,
                 &groups,
-                &memory::sections(&run.records),
+                &sections(&expect::of_plan(&run.plan), &run.plan.cells, &run.records),
                 width(),
                 colour,
             ));
@@ -65,6 +69,17 @@ pub fn run(args: &Report) -> ExitCode {
         eprintln!("duel: {error}");
     }
     if damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::exit::USAGE) }
+}
+
+/// What stands below the table of a run: expectations, steps, and where memory went.
+pub(super) fn sections(
+    expects: &[Expect],
+    cells: &[Cell],
+    records: &[TrialRecord],
+) -> Vec<memory::Section> {
+    let expected = expect::section(expects, cells, records);
+    let more = expected.into_iter().chain(steps::section(records));
+    more.chain(memory::sections(records)).collect()
 }
 
 /// Writes the files that are made from the records.

@@ -247,7 +247,7 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     let terminal = std::io::stdout().is_terminal();
     let colour = crate::report::colour_wanted(terminal);
     let groups = summarise(records, sweep.baseline);
-    let sections = crate::report::memory::sections(records);
+    let sections = super::report::sections(&sweep.expect, &sweep.cells(), records);
     crate::report::table::render(name, &groups, &sections, super::report::width(), colour)
 }
 

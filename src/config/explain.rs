@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Keys and values of features that a later version brings.
-const LATER: [&str; 4] = ["expect", "search", "metrics", "sweep.arenas"];
+const LATER: [&str; 3] = ["search", "metrics", "sweep.arenas"];
 
 /// One step of a key path.
 #[derive(Clone)]
@@ -128,6 +128,7 @@ pub(super) fn reworded(message: &str, path: &[&str]) -> String {
     let allowed = match allowed {
         "" => return message.into(),
         "a sequence" if path.ends_with(&["request"]) => "[[plan.request]]",
+        "a sequence" if path == ["expect"] => "[[expect]]",
         "a sequence" if path.ends_with(&["step"]) => "[[plan.request.step]]",
         "a sequence" if path.ends_with(&["expect_failed"]) => "[[sweep.expect_failed]]",
         "a sequence" => "a list in [ ]",

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::explain::shown;
+use crate::plan::expect::Measure;
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::sweep::{self as plan, RayonThreads};
 use crate::plan::trace::TraceFormat;
@@ -33,6 +34,33 @@ pub(super) struct File {
     pub(super) sweep: Sweep,
     pub(super) machine: Machine,
     pub(super) slo: Slo,
+    pub(super) expect: Vec<Spanned<Expect>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Expect {
+    pub(super) winner: Spanned<Engine>,
+    pub(super) over: Spanned<Engine>,
+    pub(super) measure: Spanned<Measure>,
+    #[serde(default)]
+    pub(super) by: Key<f64>,
+    #[serde(default)]
+    pub(super) lanes: Key<Count>,
+    #[serde(default)]
+    pub(super) processes: Key<Count>,
+    #[serde(default)]
+    pub(super) cpus: Key<Count>,
+    #[serde(default)]
+    pub(super) codec: Key<Codec>,
+    #[serde(default)]
+    pub(super) rate: Key<Rate>,
+    #[serde(default)]
+    pub(super) offload: Key<Offload>,
+    #[serde(default)]
+    pub(super) winner_offload: Key<Offload>,
+    #[serde(default)]
+    pub(super) over_offload: Key<Offload>,
 }
 
 #[derive(Deserialize, Default)]

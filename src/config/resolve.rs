@@ -1,5 +1,6 @@
 //! The mirror → a [`Sweep`]: bounds, what goes with what, and defaults.
 
+mod expect;
 mod request;
 mod shape;
 mod steps;
@@ -161,7 +162,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     let baseline = baseline(&file.sweep.baseline, &axes.engines)?;
     let expect_failed = expect_failed(&file)?;
     let machine = machine(&file, &target)?;
-    let sweep = Sweep {
+    let mut sweep = Sweep {
         name,
         target,
         plan,
@@ -174,10 +175,12 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         memory: file.sweep.memory.as_ref().map_or(MemoryTrials::None, |at| at.get_ref().0),
         noise_repeats,
         expect_failed,
+        expect: Vec::new(),
         machine,
         slo: slo(&file)?,
     };
     bounded(&file, &sweep)?;
+    sweep.expect = expect::expectations(&file.expect, &sweep)?;
     Ok(sweep)
 }
 

@@ -46,14 +46,22 @@ fn run(trial: &Arc<Trial>, mut builder: Builder) -> Result<(), String> {
     trial.progress.expect(trial.job.lanes);
     let releases = Arc::new(Releases::default());
     let pacer = start_pacer(trial, &runtime, &releases)?;
-    if heartbeat::wanted(trial) {
+    let heart = heartbeat::wanted(trial).then(|| {
         trial.progress.expect_beat();
-        runtime.spawn(heartbeat::in_task(trial.clone()));
-    }
+        runtime.spawn(heartbeat::in_task(trial.clone()))
+    });
     // As a task of the runtime's: spawned from outside of it, each lane would cost a wake-up of its
     // worker threads and go through the queue that they share.
     let lanes = runtime.spawn(run_lanes(trial.clone(), releases));
-    runtime.block_on(lanes).map_err(|e| format!("the task that starts the lanes ended: {e}"))?;
+    let ended = runtime.block_on(async {
+        let lanes = lanes.await;
+        if let Some(heart) = heart {
+            // The current-thread runtime runs nothing once this returns.
+            let _ = heart.await;
+        }
+        lanes
+    });
+    ended.map_err(|e| format!("the task that starts the lanes ended: {e}"))?;
     if let Some(pacer) = pacer
         && !trial.is_cancelled()
     {

@@ -6,11 +6,13 @@
 //! * [`shard`] is the part of it that one machine of several sends.
 //! * [`steps`] is what a request does beside HTTP.
 //! * [`endpoint`] is where load goes, resolved.
+//! * [`expect`] is what is thought of the results beforehand.
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine;
 //!   [`values`] fills in templates, [`prepare`] puts both together before the clock starts.
 
 pub mod allocator;
 pub mod endpoint;
+pub mod expect;
 pub mod guard;
 pub mod prepare;
 pub mod request;

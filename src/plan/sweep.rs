@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::allocator::Allocator;
+use super::expect::Expect;
 use super::steps::{Offload, StepPlan};
 use super::values::Value;
 use super::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan, variable_name};
@@ -67,6 +68,9 @@ pub struct Sweep {
     pub noise_repeats: u32,
     /// Cells that are expected to fail.
     pub expect_failed: Vec<ExpectFailed>,
+    /// What is expected before the run; decides nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<Expect>,
     /// CPUs by hand.
     pub machine: Machine,
     /// What must hold of the results.

@@ -5,6 +5,7 @@
 
 mod costs;
 mod curves;
+mod expect;
 mod figure;
 mod gates;
 mod latency;
@@ -41,9 +42,10 @@ pub fn render(
     for remark in verdict::remarks(groups) {
         let _ = write!(main, "<p class=\"note\">{}</p>", escape(&remark));
     }
-    let sections: [(&str, String); 10] = [
+    let sections: [(&str, String); 11] = [
         ("Gates that failed", gates::gates(groups)),
         ("Head to head", tables::tables(groups)),
+        ("Expected before the run", expect::expectations(plan, records)),
         ("Where the bytes go", costs::memory(groups, &trials)),
         ("Where the CPU goes", costs::cpu(groups, &trials)),
         ("Latency by percentile", latency::latency(groups, &trials)),

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use super::expect;
 use super::layout::{self, Column};
 use super::memory::{self, Section};
+use super::steps;
 use super::summary::Group;
 use super::verdict::{self, by_cell};
 use crate::results::format::TrialRecord;
@@ -26,7 +28,9 @@ pub fn render(plan: &PlanJson, records: &[TrialRecord], groups: &[Group]) -> Str
         let columns = layout::columns(group);
         push_section(&mut out, &layout::heading(group), &columns, &layout::notes(group));
     }
-    for Section { heading, columns, notes } in memory::sections(records) {
+    let expected = expect::section(&expect::of_plan(plan), &plan.cells, records);
+    let more = expected.into_iter().chain(steps::section(records));
+    for Section { heading, columns, notes } in more.chain(memory::sections(records)) {
         push_section(&mut out, &heading, &columns, &notes);
     }
     out.push_str(&source(plan, records));

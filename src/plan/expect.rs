@@ -1,0 +1,127 @@
+//! What is expected of a sweep before it runs: which engine wins which cells by which measure.
+//!
+//! An expectation decides nothing: reports say of each whether it held, and no exit code does.
+
+use serde::{Deserialize, Serialize};
+
+use super::steps::Offload;
+use super::{Cell, Codec, Engine};
+
+/// One `[[expect]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Expect {
+    /// The engine that wins.
+    pub winner: Side,
+    /// The one that it wins over.
+    pub over: Side,
+    /// By which measure.
+    pub measure: Measure,
+    /// By which factor at least: above 1 is better by so much, below 1 is no worse than so much.
+    pub by: f64,
+    /// Lanes of each worker; `None` for all that the sweep holds, as with the selectors below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<u32>,
+    /// Workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
+    /// CPUs of the workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Who speaks HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<Codec>,
+    /// Offered load in requests per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+}
+
+/// An engine, and where its steps go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Side {
+    /// The engine.
+    pub engine: Engine,
+    /// Only under the task engines; `None` for every place that the sweep holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offload: Option<Offload>,
+}
+
+/// What is compared; see [`crate::report::expect`] for where each is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// CPU time of the workers per request: less wins.
+    CpuPerRequest,
+    /// 99th percentile of response times, of service times in a closed loop: less wins.
+    P99,
+    /// Requests completed per second: more wins.
+    Throughput,
+    /// Resident memory over the baseline, page tables and kernel stacks, per connection: less wins.
+    MemoryPerLane,
+    /// 99th percentile of the heartbeat's lateness: less wins.
+    HeartbeatP99,
+    /// Trials run to their end where the other's cannot, as beyond a limit.
+    Runs,
+}
+
+impl Measure {
+    /// The name in configs and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Measure::CpuPerRequest => "cpu_per_request",
+            Measure::P99 => "p99",
+            Measure::Throughput => "throughput",
+            Measure::MemoryPerLane => "memory_per_lane",
+            Measure::HeartbeatP99 => "heartbeat_p99",
+            Measure::Runs => "runs",
+        }
+    }
+}
+
+impl Side {
+    fn is(&self, cell: &Cell) -> bool {
+        let place = self.offload.is_none_or(|offload| cell.offload == Some(offload));
+        self.engine == cell.engine && place
+    }
+
+    /// `tokio`, or `tokio (rayon)` where its place is named.
+    pub fn name(&self) -> String {
+        match self.offload {
+            Some(offload) => format!("{} ({})", self.engine.name(), offload.name()),
+            None => self.engine.name().into(),
+        }
+    }
+}
+
+impl Expect {
+    /// The pairs of cells that it speaks of, the winner first: alike but for the engine and its own
+    /// axes. The lanes of `sequential` are one whatever the other's are.
+    pub fn pairs<'c>(&self, cells: &'c [Cell]) -> Vec<(&'c Cell, &'c Cell)> {
+        let of = |side: Side| {
+            let selected = cells.iter().filter(|cell| self.selects(cell));
+            selected.filter(move |cell| side.is(cell))
+        };
+        let winners = of(self.winner);
+        winners.flat_map(|w| of(self.over).filter(|o| alike(w, o)).map(move |o| (w, o))).collect()
+    }
+
+    fn selects(&self, cell: &Cell) -> bool {
+        let alone = cell.engine == Engine::Sequential;
+        cell.label.is_none()
+            && self.lanes.is_none_or(|lanes| alone || cell.lanes == lanes)
+            && self.processes.is_none_or(|processes| cell.processes == processes)
+            && self.cpus.is_none_or(|cpus| cell.cpus == cpus)
+            && self.codec.is_none_or(|codec| cell.codec == codec)
+            && self.rate.is_none_or(|rate| cell.offered_per_s == Some(rate))
+    }
+}
+
+fn alike(a: &Cell, b: &Cell) -> bool {
+    let alone = a.engine == Engine::Sequential || b.engine == Engine::Sequential;
+    let threads = a.engine.is_blocking() && b.engine.is_blocking();
+    a.id != b.id
+        && (alone || a.lanes == b.lanes)
+        && (a.processes, a.cpus, a.codec) == (b.processes, b.cpus, b.codec)
+        && (a.offered_per_s, a.body_bytes, &a.allocator)
+            == (b.offered_per_s, b.body_bytes, &b.allocator)
+        && (alone || !threads || a.stack_size_bytes == b.stack_size_bytes)
+}

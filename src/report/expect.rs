@@ -1,0 +1,238 @@
+//! What was expected of a run and what became of it: pairs of trials of the same block, the
+//! interval of their ratio, one word.
+//!
+//! | measure | read from |
+//! |---|---|
+//! | `cpu_per_request` | `cpu.per_request_ns` |
+//! | `p99` | `response_ns`, in a closed loop `service_ns`, of trials with 1,000 samples or more in which at most a hundredth did not complete |
+//! | `throughput` | `achieved_per_s` |
+//! | `memory_per_lane` | (`plateau_user_bytes` − `baseline_rss_bytes` + `page_table_bytes` + `kernel_stack_bytes`) ÷ `total_lanes` |
+//! | `heartbeat_p99` | `heartbeat_ns` with 1,000 samples or more |
+//! | `runs` | whether trials ran to their end |
+//!
+//! An expectation *held* where the whole interval of the ratio is at or above `by`, *did not hold*
+//! where it is below, and is undecided in between and where too few blocks hold valid trials of both.
+//! Each is judged by itself, at 95 %: of twenty that are true by a hair, one may seem not to be.
+
+use std::collections::BTreeMap;
+
+use super::layout::Column;
+use super::memory::Section;
+use super::summary::is_valid;
+use crate::plan::expect::{Expect, Measure};
+use crate::plan::{Arrivals, Cell};
+use crate::results::format::{Distribution, Status, TrialRecord};
+use crate::results::stats::{CONFIDENCE, MIN_FOR_INTERVAL, hdr, paired_ratio};
+use crate::results::store::PlanJson;
+use crate::units::{Ratio, format_count, format_rate};
+
+/// What became of one expectation in one pair of cells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// What was expected, in words.
+    pub expected: String,
+    /// Where.
+    pub place: String,
+    /// What was measured.
+    pub measured: String,
+    /// What may be said.
+    pub held: Held,
+}
+
+/// What may be said of an expectation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// It held.
+    Yes,
+    /// It did not hold.
+    No,
+    /// Neither can be said, and why.
+    Undecided(String),
+}
+
+impl Held {
+    /// In a table.
+    pub fn text(&self) -> String {
+        match self {
+            Held::Yes => "held".into(),
+            Held::No => "did not hold".into(),
+            Held::Undecided(why) => format!("undecided: {why}"),
+        }
+    }
+}
+
+/// The expectations of a run directory's plan.
+pub fn of_plan(plan: &PlanJson) -> Vec<Expect> {
+    // A plan of an older version has none.
+    serde_json::from_value(plan.config["expect"].clone()).unwrap_or_default()
+}
+
+/// Judges every expectation in every pair of cells that it speaks of.
+pub fn outcomes(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> Vec<Outcome> {
+    let mut trials: Trials<'_> = BTreeMap::new();
+    if !expects.is_empty() {
+        for record in records {
+            // The last of a block: a noisy trial may have been repeated.
+            trials.entry(&record.cell.id).or_default().insert(record.block, record);
+        }
+    }
+    let judged = |expect: &Expect| -> Vec<Outcome> {
+        let pairs = expect.pairs(cells);
+        pairs.into_iter().map(|(winner, over)| judge(expect, winner, over, &trials)).collect()
+    };
+    expects.iter().flat_map(judged).collect()
+}
+
+type Trials<'r> = BTreeMap<&'r str, BTreeMap<u32, &'r TrialRecord>>;
+
+fn judge(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> Outcome {
+    let (measured, held) = match expect.measure {
+        Measure::Runs => runs(winner, over, trials),
+        _ => ratio(expect, winner, over, trials),
+    };
+    let by = match expect.measure {
+        Measure::Runs => String::new(),
+        _ if expect.by == 1.0 => String::new(),
+        _ => format!(" by {} or more", Ratio(expect.by)),
+    };
+    let (a, b, measure) = (expect.winner.name(), expect.over.name(), expect.measure.name());
+    Outcome {
+        expected: format!("{a} over {b} in {measure}{by}"),
+        place: place(winner, over),
+        measured,
+        held,
+    }
+}
+
+/// What tells the pair from others, in few words.
+fn place(winner: &Cell, over: &Cell) -> String {
+    let plural = |n: u32, word: &str| {
+        format!("{} {word}{}", format_count(n.into()), if n == 1 { "" } else { "s" })
+    };
+    let lanes = winner.total_lanes.max(over.total_lanes);
+    let load = match winner.offered_per_s {
+        Some(rate) => format!("{} req/s", format_rate(rate)),
+        None => "closed loop".into(),
+    };
+    let place = format!(
+        "{} · {} · {} · {load}",
+        plural(lanes, "lane"),
+        plural(winner.cpus, "CPU"),
+        winner.codec.name()
+    );
+    // Pools and stacks are swept for some engines alone.
+    let pool = [winner, over].into_iter().find_map(|cell| {
+        let threads = cell.rayon_threads.filter(|threads| *threads != cell.lanes)?;
+        Some(format!(" · pool {threads}"))
+    });
+    place + &pool.unwrap_or_default()
+}
+
+fn runs(winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (String, Held) {
+    let ran = |cell: &Cell| {
+        let all = trials.get(cell.id.as_str());
+        let ended = all.into_iter().flat_map(|blocks| blocks.values());
+        let ended = ended.filter(|record| record.status != Status::Interrupted);
+        let whole = |record: &&&TrialRecord| record.status != Status::Failed;
+        (ended.clone().filter(whole).count(), ended.count())
+    };
+    let (own, other) = (ran(winner), ran(over));
+    let said = |cell: &Cell, (whole, all): (usize, usize)| {
+        format!("{} ran {whole} of {all}", cell.engine.name())
+    };
+    let measured = format!("{}, {}", said(winner, own), said(over, other));
+    let held = match (own, other) {
+        ((_, 0), _) | (_, (_, 0)) => Held::Undecided("no trial".into()),
+        ((a, all), (0, _)) if a == all => Held::Yes,
+        _ => Held::No,
+    };
+    (measured, held)
+}
+
+fn ratio(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (String, Held) {
+    let blocks = |cell: &Cell| trials.get(cell.id.as_str());
+    let more_wins = expect.measure == Measure::Throughput;
+    let mut pairs = Vec::new();
+    if let (Some(own), Some(others)) = (blocks(winner), blocks(over)) {
+        for (block, record) in own {
+            let Some(other) = others.get(block) else { continue };
+            let Some(pair) = value(expect.measure, record).zip(value(expect.measure, other)) else {
+                continue;
+            };
+            pairs.push(if more_wins { pair } else { (pair.1, pair.0) });
+        }
+    }
+    let few = |n: usize| {
+        let what = format!("{n} blocks hold valid trials of both, {MIN_FOR_INTERVAL} are needed");
+        Held::Undecided(what)
+    };
+    let Some(estimate) = paired_ratio(&pairs, CONFIDENCE) else { return ("-".into(), few(0)) };
+    let Some((low, high)) = estimate.interval() else {
+        return (format!("{}", Ratio(estimate.ratio)), few(estimate.n));
+    };
+    let measured = format!("{} ({} to {})", Ratio(estimate.ratio), Ratio(low), Ratio(high));
+    let held = match expect.by {
+        by if low >= by && low > 1.0_f64.min(by) => Held::Yes,
+        by if high < by || (by == 1.0 && high <= 1.0) => Held::No,
+        by => Held::Undecided(format!("the interval holds {}", Ratio(by))),
+    };
+    (measured, held)
+}
+
+fn value(measure: Measure, record: &TrialRecord) -> Option<f64> {
+    // Noise moves times, not bytes.
+    let counts = match measure {
+        Measure::MemoryPerLane => record.status == Status::Ok,
+        _ => is_valid(record),
+    };
+    if !counts {
+        return None;
+    }
+    match measure {
+        Measure::CpuPerRequest => Some(record.cpu.per_request_ns),
+        Measure::P99 => {
+            let ledger = &record.ledger;
+            let open = record.cell.arrivals != Arrivals::Closed;
+            let times = if open { &record.response_ns } else { &record.service_ns };
+            let lost = ledger.planned - ledger.completed;
+            p99(times).filter(|_| lost * 100 <= ledger.planned)
+        }
+        Measure::Throughput => Some(record.achieved_per_s),
+        Measure::MemoryPerLane => {
+            let memory = &record.memory;
+            let user = memory.plateau_user_bytes?.checked_sub(memory.baseline_rss_bytes)?;
+            let kernel = memory.page_table_bytes? + memory.kernel_stack_bytes?;
+            Some((user + kernel) as f64 / f64::from(record.cell.total_lanes.max(1)))
+        }
+        Measure::HeartbeatP99 => p99(&record.heartbeat_ns),
+        Measure::Runs => None,
+    }
+}
+
+fn p99(times: &Option<Distribution>) -> Option<f64> {
+    let times = times.as_ref().filter(|d| d.count >= hdr::samples_needed(0.99))?;
+    Some(times.p99 as f64)
+}
+
+/// The outcomes as a table; `None` where nothing was expected.
+pub fn section(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> Option<Section> {
+    let outcomes = outcomes(expects, cells, records);
+    if outcomes.is_empty() {
+        return None;
+    }
+    let column = |title: &str, of: &dyn Fn(&Outcome) -> String| Column {
+        title: title.into(),
+        number: false,
+        cells: outcomes.iter().map(of).collect(),
+    };
+    Some(Section {
+        heading: "Expected before the run".into(),
+        columns: vec![
+            column("expected", &|o| o.expected.clone()),
+            column("where", &|o| o.place.clone()),
+            column("times better (95 % interval)", &|o| o.measured.clone()),
+            column("verdict", &|o| o.held.text()),
+        ],
+        notes: Vec::new(),
+    })
+}

@@ -1,0 +1,77 @@
+//! Steps and the heartbeat of cells that have them, as a table of their own.
+
+use std::collections::BTreeMap;
+
+use super::layout::{Column, percentile};
+use super::memory::Section;
+use super::summary::is_valid;
+use crate::results::format::{Distribution, TrialRecord};
+use crate::results::stats::hdr;
+
+type Field = fn(&TrialRecord) -> Option<&Distribution>;
+
+/// What may stand in a column.
+const FIELDS: [(&str, Field); 4] = [
+    ("http", |r| r.steps.http_ns.as_ref()),
+    ("file", |r| r.steps.file_ns.as_ref()),
+    ("compute", |r| r.steps.compute_ns.as_ref()),
+    ("heartbeat late", |r| r.heartbeat_ns.as_ref()),
+];
+
+/// One row a cell; `None` where no cell has steps or a heartbeat.
+pub fn section(records: &[TrialRecord]) -> Option<Section> {
+    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
+    for record in records.iter().filter(|r| !r.cell.is_memory()) {
+        if FIELDS.iter().any(|(_, of)| of(record).is_some()) {
+            cells.entry(&record.cell.id).or_default().push(record);
+        }
+    }
+    if cells.is_empty() {
+        return None;
+    }
+    // As in the tables above: valid trials, or else what there is, in brackets.
+    let mut ranked = Vec::new();
+    for trials in cells.values_mut() {
+        let valid = trials.iter().any(|r| is_valid(r));
+        trials.retain(|r| !valid || is_valid(r));
+        ranked.push(valid);
+    }
+    let names = cells.keys().zip(&ranked);
+    let mark = |ranked: bool, text: String| if ranked { text } else { format!("({text})") };
+    let mut columns = vec![Column {
+        title: "cell".into(),
+        number: false,
+        cells: names.map(|(name, _)| (*name).to_string()).collect(),
+    }];
+    for (title, of) in FIELDS {
+        if cells.values().flatten().all(|r| of(r).is_none()) {
+            continue;
+        }
+        let one = |trials: &[&TrialRecord], q: f64| match hdr::merge(trials.iter().copied(), of) {
+            Ok(Some(times)) => percentile(hdr::percentile(&times, q, None)),
+            _ => "-".into(),
+        };
+        for (name, q) in [("p50", 0.5), ("p99", 0.99)] {
+            let rows = cells.values().zip(&ranked);
+            columns.push(Column {
+                title: format!("{title} {name}"),
+                number: true,
+                cells: rows.map(|(trials, ranked)| mark(*ranked, one(trials, q))).collect(),
+            });
+        }
+    }
+    let hidden = |trials: &[&TrialRecord]| {
+        let of = |r: &&TrialRecord| r.runtime.map_or(0, |u| u.blocking_threads + u.pool_threads);
+        trials.iter().map(of).max().unwrap_or(0)
+    };
+    if cells.values().any(|trials| hidden(trials) > 0) {
+        columns.push(Column {
+            title: "hidden threads".into(),
+            number: true,
+            cells: cells.values().map(|trials| hidden(trials).to_string()).collect(),
+        });
+    }
+    let note = "a step's time is what its request waited for it; hidden threads are those that \
+                steps were offloaded to";
+    Some(Section { heading: "Steps and heartbeat".into(), columns, notes: vec![note.into()] })
+}
