@@ -88,14 +88,14 @@ pub fn numbered(sweep: &Sweep, most: Option<u64>) -> Result<Sweep, String> {
     Ok(sweep)
 }
 
-/// The cells to run: each engine, codec and number of workers once, at the first number of lanes
-/// and the highest rate.
+/// The cells to run: each engine, codec, number of workers and place of steps once, at the first
+/// number of lanes and the highest rate.
 pub fn cells(sweep: &Sweep) -> Vec<Cell> {
     let mut cells: Vec<Cell> = Vec::new();
     for cell in sweep.cells().into_iter().filter(|cell| cell.label.is_none()) {
         let alike = cells.iter_mut().find(|known| {
-            (known.engine, known.codec, known.processes)
-                == (cell.engine, cell.codec, cell.processes)
+            (known.engine, known.codec, known.processes, known.offload)
+                == (cell.engine, cell.codec, cell.processes, cell.offload)
         });
         match alike {
             None => cells.push(cell),
