@@ -1,6 +1,5 @@
 //! Expectations against trials whose numbers are known.
 
-#[expect(dead_code, reason = "each test binary uses its own part")]
 mod sample;
 
 use duel::plan::expect::{Expect, Measure, Side};

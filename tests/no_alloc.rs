@@ -6,9 +6,11 @@ use std::cell::Cell;
 
 use duel::plan::request::{Mix, render};
 use duel::plan::schedule::Schedule;
+use duel::plan::steps::{FileOp, FileStep, StepPlan};
 use duel::plan::{Arrivals, Extent, RequestTemplate, TrialPlan};
 use duel::record::counters::Counters;
-use duel::record::{ErrorKind, Instants, Phase, Recorder};
+use duel::record::{Channel, ErrorKind, Instants, Phase, Recorder};
+use duel::work::{Kit, Work};
 
 /// The system's allocator, counting what the calling thread asks of it.
 struct Counting;
@@ -62,7 +64,7 @@ fn allocations(work: impl FnOnce()) -> u64 {
 
 fn recorder(open_loop: bool) -> Recorder {
     let (counters, _fd) = Counters::create(2).expect("a memfd");
-    Recorder::new(2, open_loop, counters)
+    Recorder::new(2, open_loop, counters).with(&[Channel::FileStep, Channel::Heartbeat])
 }
 
 fn plan(arrivals: Arrivals) -> TrialPlan {
@@ -98,6 +100,8 @@ fn record(recorder: &Recorder, intended: Option<u64>) {
         }
     }
     recorder.connected(0, 50_000, true);
+    recorder.step(1, Phase::Measured, Channel::FileStep, 30_000);
+    recorder.beat(1_000);
     recorder.lane_ended(3_000, 2_000);
 }
 
@@ -129,6 +133,29 @@ fn picking_and_releasing_requests_allocates_nothing() {
         assert!(bytes > 0, "the schedule was empty");
         assert_eq!(made, 0, "{arrivals:?}");
     }
+}
+
+#[test]
+fn carrying_steps_out_allocates_nothing() {
+    let file =
+        |op| FileStep { op, bytes: 100_000, files: 2, direct: false, sync: false, dir: None };
+    let steps = vec![
+        StepPlan::File(file(FileOp::Read)),
+        StepPlan::Http,
+        StepPlan::File(file(FileOp::Write)),
+        StepPlan::Compute { bytes: 100_000 },
+    ];
+    let mut plan = plan(Arrivals::Closed);
+    plan.mix = vec![RequestTemplate { steps, ..RequestTemplate::default() }];
+    let name = duel::work::files::new_name();
+    let work = Work::prepare(&plan, &name).expect("files can be made").expect("there are steps");
+    let mut kit = Kit::new(&work);
+    let made = allocations(|| {
+        for (index, step) in [0, 2, 3, 0, 2, 3].into_iter().enumerate() {
+            assert_eq!(kit.perform(0, step, index as u64), Ok(()));
+        }
+    });
+    assert_eq!(made, 0);
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! | `heartbeat_p99` | `heartbeat_ns` with 1,000 samples or more |
 //! | `runs` | whether trials ran to their end |
 //!
-//! An expectation *held* where the whole interval of the ratio is at or above `by`, *did not hold*
+//! An expectation *held* where the whole interval of the ratio is above `by`, *did not hold*
 //! where it is below, and is undecided in between and where too few blocks hold valid trials of both.
 //! Each is judged by itself, at 95 %: of twenty that are true by a hair, one may seem not to be.
 
@@ -172,8 +172,8 @@ fn ratio(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (S
     };
     let measured = format!("{} ({} to {})", Ratio(estimate.ratio), Ratio(low), Ratio(high));
     let held = match expect.by {
-        by if low >= by && low > 1.0_f64.min(by) => Held::Yes,
-        by if high < by || (by == 1.0 && high <= 1.0) => Held::No,
+        by if low > by => Held::Yes,
+        by if high < by => Held::No,
         by => Held::Undecided(format!("the interval holds {}", Ratio(by))),
     };
     (measured, held)
