@@ -186,29 +186,44 @@ fn heads_on(stream: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// User memory that each cell's lanes took over the baseline, by cell id, with 64 lanes.
+/// Chunks without an end.
+fn chunks_on(stream: &mut TcpStream) -> std::io::Result<()> {
+    request(stream)?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    let chunks = b"400\r\n".iter().copied().chain([b'x'; 1024]).chain(*b"\r\n");
+    let chunks: Vec<u8> = chunks.collect::<Vec<u8>>().repeat(16);
+    loop {
+        stream.write_all(&chunks)?;
+    }
+}
+
+/// Lanes, and user memory that they took over the baseline, by cell id.
 fn memory_under(
     play: impl Fn(&mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
-) -> std::collections::BTreeMap<String, u64> {
+) -> std::collections::BTreeMap<String, (u64, u64)> {
     let done = Sweep::new(&format!(
-        "[target]\nurl = 'http://{}'\n[plan]\nrequests = 256\ntimeout = '300ms'\n[sweep]\n\
-         lanes = [64]\nengines = ['threads', 'tokio']\ncodecs = ['hyper', 'lean']\ntrials = 1",
+        "[target]\nurl = 'http://{}'\n[plan]\nrequests = 64\ntimeout = '100ms'\n[sweep]\n\
+         lanes = [32]{ALL}",
         serve(play)
     ))
     .run();
-    assert_eq!(done.records.len(), 4, "{}", done.stderr);
+    assert_eq!(done.records.len(), 10, "{}", done.stderr);
     done.records.iter().for_each(assert_books);
     let over = |r: &TrialRecord| r.memory.peak_rss_bytes - r.memory.baseline_rss_bytes;
-    done.records.iter().map(|r| (r.cell.id.clone(), over(r))).collect()
+    let lanes = |r: &TrialRecord| u64::from(r.cell.total_lanes);
+    done.records.iter().map(|r| (r.cell.id.clone(), (lanes(r), over(r)))).collect()
 }
 
 #[test]
 fn no_target_makes_a_lane_grow() {
     let healthy = memory_under(answers(OK));
-    for (name, hostile) in [("headers", memory_under(heads_on)), ("a flood", memory_under(floods))]
-    {
-        for (cell, bytes) in hostile {
-            let bound = healthy[&cell] + 64 * (64 << 10);
+    for (name, hostile) in [
+        ("headers", memory_under(heads_on)),
+        ("chunks", memory_under(chunks_on)),
+        ("a flood", memory_under(floods)),
+    ] {
+        for (cell, (lanes, bytes)) in hostile {
+            let bound = healthy[&cell].1 + lanes * (64 << 10);
             assert!(bytes <= bound, "{cell} under {name}: {bytes} bytes, at most {bound}");
         }
     }
@@ -269,6 +284,43 @@ fn resets_after_the_request() {
 }
 
 #[test]
+fn resets_before_reading_the_request() {
+    let done = run(serve(|stream| reset(stream)), "5s");
+    for r in balanced(&done) {
+        // The reset comes before, while or after the request is written.
+        let Errors { connect, write, read, .. } = r.errors;
+        assert_eq!(connect + write + read, REQUESTS, "{}: {:?}", r.cell.id, r.errors);
+    }
+    assert_eq!(done.code, 1, "{}", done.stderr);
+}
+
+#[test]
+fn resets_amid_the_head() {
+    let address = serve(|stream| {
+        request(stream)?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le")?;
+        reset(stream)
+    });
+    all_fail(&run(address, "5s"), |e| e.read, "read");
+}
+
+#[test]
+fn resets_after_the_body() {
+    let address = serve(|stream| {
+        request(stream)?;
+        stream.write_all(OK)?;
+        reset(stream)
+    });
+    for r in balanced(&run(address, "5s")) {
+        let id = &r.cell.id;
+        // Each connection serves one request; the next one on it may fail before it is noticed.
+        assert_eq!(r.errors.read + r.errors.write, r.ledger.failed, "{id}: {:?}", r.errors);
+        assert_eq!(r.ledger.timed_out, 0, "{id}");
+        assert!(r.ledger.completed >= r.ledger.failed, "{id}: {:?} {:?}", r.ledger, r.errors);
+    }
+}
+
+#[test]
 fn resets_amid_the_body() {
     let address = serve(|stream| {
         request(stream)?;
@@ -311,6 +363,22 @@ fn answers_with_nul_bytes_in_a_header() {
 }
 
 #[test]
+fn answers_with_nul_bytes_alone() {
+    all_fail(&run(serve(answers(&[0; 64])), "5s"), |e| e.protocol, "protocol");
+}
+
+#[test]
+fn announces_a_length_that_is_none() {
+    for bytes in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 2x\r\n\r\nok"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\nok",
+    ] {
+        all_fail(&run(serve(answers(bytes)), "5s"), |e| e.protocol, "protocol");
+    }
+}
+
+#[test]
 fn contradicts_itself_about_the_length() {
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok";
     all_fail(&run(serve(answers(bytes)), "5s"), |e| e.protocol, "protocol");
@@ -330,15 +398,19 @@ fn sends_headers_without_end() {
 
 #[test]
 fn sends_chunks_without_end() {
+    all_time_out(&run(serve(chunks_on), "200ms"), Duration::from_millis(200));
+}
+
+#[test]
+fn answers_too_late() {
     let address = serve(|stream| {
-        request(stream)?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-        let chunks = b"400\r\n".iter().copied().chain([b'x'; 1024]).chain(*b"\r\n");
-        let chunks: Vec<u8> = chunks.collect::<Vec<u8>>().repeat(16);
         loop {
-            stream.write_all(&chunks)?;
+            request(stream)?;
+            std::thread::sleep(Duration::from_millis(600));
+            stream.write_all(OK)?;
         }
     });
+    // A late answer to one request must not be taken for the answer to the next.
     all_time_out(&run(address, "200ms"), Duration::from_millis(200));
 }
 

@@ -183,3 +183,47 @@ fn a_full_disk_and_a_read_only_directory_are_known_before_the_first_trial() {
         assert!(stderr.contains(told), "{prepare}: {stderr}");
     }
 }
+
+#[test]
+fn a_disk_that_fills_up_ends_the_run_and_loses_no_row() {
+    if !root() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("x.toml"), CONFIG).unwrap();
+    // Filled once the first row stands there; with room again, the run goes on from there.
+    let script = "mkdir d && mount -t tmpfs -o size=8m none d || { echo duel-wrapper: mount >&2; exit; }\n\
+        run='run x.toml --out d/out --set sweep.trials=30'\n\
+        \"$0\" $run & until [ -s d/out/trials.jsonl ]; do kill -0 $! || exit 9; sleep 0.01; done\n\
+        cat /dev/zero > d/fill 2>/dev/null; wait $!; echo first ended with $?\n\
+        cp d/out/trials.jsonl kept; rm d/fill\n\
+        \"$0\" $run --resume >&2; echo second ended with $?; cp d/out/trials.jsonl all";
+    let Ok(_) = Command::new("unshare").arg("--version").output() else {
+        let _ = skip("unshare is not installed");
+        return;
+    };
+    let out = output(
+        Command::new("unshare").args(["-m", "sh", "-c", script, DUEL]).current_dir(home.path()),
+    );
+    let (stdout, stderr) = text(&out);
+    if stderr.contains("duel-wrapper:") {
+        let _ = skip(&stderr);
+        return;
+    }
+    assert!(stdout.contains("first ended with 2"), "{stdout}{stderr}");
+    let told = "trials.jsonl: cannot append a trial: No space left on device (os error 28)\n";
+    assert!(stderr.contains(told), "told once: {stderr}");
+    assert!(stderr.contains("--resume goes on"), "{stderr}");
+    let second = stdout.contains("second ended with 0") || stdout.contains("second ended with 4");
+    assert!(second, "{stdout}{stderr}");
+    let rows = |name: &str| {
+        let text = std::fs::read_to_string(home.path().join(name)).unwrap();
+        let lines = text.lines().map(|l| serde_json::from_str::<TrialRecord>(l).expect("a row"));
+        lines.map(|r| (r.cell.id, r.block)).collect::<Vec<_>>()
+    };
+    let (kept, mut all) = (rows("kept"), rows("all"));
+    assert!(!kept.is_empty() && all.starts_with(&kept), "rows that stood there stay");
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 2 * 2 * 30, "each trial once: {}", all.len());
+}

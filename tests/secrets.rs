@@ -185,3 +185,120 @@ fn arguments_tell_no_secret() {
     assert_eq!(assert_quiet(sweep.command().args(["--set", &set])).0, Some(0));
     assert_directory_clean(&sweep.dir());
 }
+
+/// Values beside secrets, in an open loop.
+fn templates(target: &str) -> String {
+    format!(
+        "name = 'x'\n{target}\n[plan]\nrequests = 12\ntimeout = '2s'\narrivals = 'constant'\n\
+         [plan.values]\nid = {{ counter = {{}} }}\n[[plan.request]]\nmethod = 'POST'\n\
+         path = '/items/{{id}}'\nheaders = {{ x-token = '$DUEL_TEST_SECRET', \
+         authorization = 'Bearer {LITERAL}{{id}}', x-id = '{{id}}' }}\nbody = '$DUEL_TEST_BODY'\n\
+         [sweep]\nengines = ['threads', 'tokio']\ncodecs = ['hyper', 'lean']\nlanes = [2]\n\
+         rates = [200]\ntrials = 1\n"
+    )
+}
+
+#[test]
+fn templates_and_their_proof_tell_no_secret() {
+    let (address, heard) = listening();
+    let sweep = Sweep::new(&templates(&format!("[target]\nurl = 'http://{address}'")));
+    let (code, _, stderr) = assert_quiet(&mut sweep.command());
+    assert_eq!(code, Some(0), "{stderr}");
+    let heard = heard.lock().unwrap().clone();
+    for secret in [HEADER.to_string(), BODY.to_string(), format!("{LITERAL}7")] {
+        assert!(heard.windows(secret.len()).any(|w| w == secret.as_bytes()), "{secret} is sent");
+    }
+    assert_directory_clean(&sweep.dir());
+    let embedded = Sweep::new(&templates("[target]"));
+    let (code, stdout, stderr) = assert_quiet(duel(&["verify"]).arg(embedded.config()));
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert_quiet(duel(&["plan"]).arg(embedded.config()));
+    // A value that is not there, beside the secret.
+    let unknown =
+        templates("[target]").replace(&format!("{LITERAL}{{id}}"), &format!("{LITERAL}{{no}}"));
+    let (code, _, stderr) = assert_quiet(&mut Sweep::new(&unknown).command());
+    assert_eq!(code, Some(2), "{stderr}");
+}
+
+#[test]
+fn shards_and_what_they_merge_to_tell_no_secret() {
+    let sweep = Sweep::new(&templates("[target]"));
+    let path = |name: &str| sweep.home.path().join(name);
+    std::thread::scope(|scope| {
+        for (shard, out) in [("0/2", "a"), ("1/2", "b")] {
+            let mut command = duel(&["run", "--shard", shard, "--rendezvous-wait", "60s"]);
+            command.arg("--rendezvous").arg(path("meet")).arg("--out").arg(path(out));
+            command.arg(sweep.config());
+            scope.spawn(move || {
+                let (code, _, stderr) = assert_quiet(&mut command);
+                // A busy machine is not believed, which is no matter here.
+                assert!(matches!(code, Some(0 | 4)), "{stderr}");
+            });
+        }
+    });
+    let mut merge = duel(&["merge"]);
+    let (code, _, stderr) =
+        assert_quiet(merge.arg(path("a")).arg(path("b")).arg("--out").arg(path("merged")));
+    assert!(matches!(code, Some(0 | 4)), "{stderr}");
+    for name in ["a", "b", "merged"] {
+        assert!(assert_directory_clean(&path(name)) >= 3, "plan, rows, report");
+    }
+    // What the shards left where they met.
+    assert_directory_clean(&path("meet"));
+}
+
+#[test]
+fn sockets_that_fail_and_urls_with_a_password_tell_no_secret() {
+    let (address, _) = listening();
+    for target in [
+        // No TLS is spoken there.
+        format!("[target]\nurl = 'https://{address}'\ninsecure = true"),
+        "[target]\nurl = 'unix:/nonexistent/socket'".to_string(),
+    ] {
+        let sweep = Sweep::new(&config(&target));
+        let (code, _, stderr) = assert_quiet(&mut sweep.command());
+        assert_eq!(code, Some(1), "{target}: {stderr}");
+        assert_directory_clean(&sweep.dir());
+    }
+    let (code, _, stderr) =
+        assert_quiet(&mut duel(&["try", &format!("http://user:{LITERAL}@{address}/"), "-n", "1"]));
+    assert_eq!(code, Some(2), "{stderr}");
+    let url = format!("[target]\nurl = 'http://user:{LITERAL}@{address}/'");
+    let (code, _, stderr) = assert_quiet(&mut Sweep::new(&url).command());
+    assert_eq!(code, Some(2), "{stderr}");
+}
+
+#[test]
+fn a_run_that_is_watched_tells_no_secret() {
+    let (address, heard) = listening();
+    let sweep = Sweep::new(&config(&format!("[target]\nurl = 'http://{address}'")));
+    let mut command = sweep.command();
+    command.args(["--metrics", ":0", "--set", "plan.requests=2000000"]);
+    let mut child = with_secrets(&mut command)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("duel starts");
+    let mut said = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    let at = loop {
+        line.clear();
+        assert!(said.read_line(&mut line).expect("a line") > 0, "the run ended first");
+        if let Some(url) = line.trim().strip_prefix("duel: metrics on http://") {
+            break url.trim_end_matches("/metrics").to_string();
+        }
+    };
+    common::eventually("secrets are under way", || !heard.lock().unwrap().is_empty());
+    let mut stream = std::net::TcpStream::connect(at).expect("it listens");
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = vec![];
+    stream.read_to_end(&mut page).expect("an answer");
+    assert_clean("the metrics", &page);
+    assert!(page.windows(5).any(|w| w == b"duel_"), "a page of metrics");
+    common::signal(child.id(), rustix::process::Signal::INT);
+    let mut rest = vec![];
+    said.read_to_end(&mut rest).expect("what it said");
+    assert_clean("standard error", &rest);
+    assert_eq!(common::wait(&mut child).code(), Some(130));
+    assert_directory_clean(&sweep.dir());
+}

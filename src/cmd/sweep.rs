@@ -157,7 +157,9 @@ impl<'s> Session<'s> {
             progress.begin(&cell.id);
             let record = self.context.run(cell, trial, progress);
             if let Some(dir) = &mut self.dir {
-                dir.append(&record)?;
+                dir.append(&record).context(
+                    "stopped: what stands in the run directory is whole, and --resume goes on with it",
+                )?;
             }
             progress.end(&record);
             if self.output.json {

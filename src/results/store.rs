@@ -106,14 +106,14 @@ pub struct Versions {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The system refused.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {error}", path.display())]
     Io {
         /// File or directory.
         path: PathBuf,
         /// What was tried.
         action: &'static str,
-        /// Why it failed.
-        source: io::Error,
+        /// Why it failed. No `source`, since the text holds it and a chain would tell it twice.
+        error: io::Error,
     },
     /// There is something in it already.
     #[error(
@@ -187,7 +187,7 @@ pub enum StoreError {
 
 /// Attaches the path and what was tried to an error of the system.
 fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| StoreError::Io { path: path.into(), action, source }
+    move |error| StoreError::Io { path: path.into(), action, error }
 }
 
 /// What a run directory holds.
@@ -330,10 +330,10 @@ impl RunDir {
         let file = self.path.join(TRIALS_FILE);
         let before = self.trials.metadata().map_err(io_error(&file, "read the length"))?.len();
         let written = self.trials.write_all(&line).and_then(|()| self.trials.sync_data());
-        written.map_err(|source| {
+        written.map_err(|error| {
             // The first error is the one to report; a reader copes with a torn end as well.
             let _ = self.trials.set_len(before);
-            StoreError::Io { path: file, action: "append a trial", source }
+            StoreError::Io { path: file, action: "append a trial", error }
         })
     }
 }
@@ -376,10 +376,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().map_err(|source| {
+    write().map_err(|error| {
         // What is half written must not keep the directory from being taken as fresh.
         let _ = fs::remove_file(&temporary);
-        StoreError::Io { path: path.into(), action: "write", source }
+        StoreError::Io { path: path.into(), action: "write", error }
     })?;
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }

@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""A thousand seeded fault scenarios: does every ledger balance, whatever a target does?
+
+    scripts/scenarios.py [--scenarios 1000] [--seed 1] [--first 0] [--jobs 2] [--all] [--duel target/release/duel]
+
+Each scenario draws a mix of hostile behaviours, restarts of the server, a load and a timeout, and
+plays them through one engine and codec (every pair in turn; `--all`: through all ten). One in five
+uses the embedded target with errors, resets and stalls instead. A scenario that fails is played
+again with `--first N --scenarios 1`. Looked at: the ledgers, the histograms beside them, that each
+trial ends by itself, and by how much requests were given up too late.
+"""
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+
+ENGINES = ["sequential", "threads", "rayon", "tokio", "tokio-single"]
+CODECS = ["hyper", "lean"]
+LINE = b"HTTP/1.1 200 OK\r\n"
+OK = LINE + b"Content-Length: 2\r\n\r\nok"
+# What is sent as it stands, with the connection kept.
+ANSWERS = {
+    "ok": OK,
+    "error": b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno",
+    "chunked": LINE + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "bare_lf": OK.replace(b"\r\n", b"\n"),
+    "nul": LINE + b"X: a\0b\r\nContent-Length: 2\r\n\r\nok",
+    "two_lengths": LINE + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nok",
+    "bad_length": LINE + b"Content-Length: 1x\r\n\r\nok",
+    "bad_chunk": LINE + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "garbage": b"\x16\x03\x01 this is no HTTP\r\n\r\n",
+    "too_much": OK + b" and more",
+    "twice": OK + OK,
+    "interim": b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
+}
+# What is sent before the connection ends, by a close or a reset.
+CUTS = {
+    "nothing": b"",
+    "amid_head": LINE + b"Content-Le",
+    "amid_body": LINE + b"Content-Length: 100\r\n\r\nhalf",
+    "amid_chunk": LINE + b"Transfer-Encoding: chunked\r\n\r\n10\r\nhalf",
+    "after_body": OK,
+    "announced": LINE + b"Content-Length: 2\r\nConnection: close\r\n\r\nok",
+}
+# What has no end, until the client leaves.
+FLOODS = {
+    "headers": (LINE, b"x-more: and more and more\r\n" * 100),
+    "chunks": (LINE + b"Transfer-Encoding: chunked\r\n\r\n", (b"400\r\n" + b"x" * 1024 + b"\r\n") * 16),
+    "body": (LINE + b"Content-Length: 1024\r\n\r\n", b"x" * 65536),
+}
+OTHERS = ["late", "never", "drip", "half_close", "reset_unread", "early"]
+HOSTILE = (list(ANSWERS)[1:] + [f"close_{c}" for c in CUTS] + [f"reset_{c}" for c in CUTS]
+           + [f"flood_{f}" for f in FLOODS] + OTHERS)
+
+
+def end(conn, reset):
+    if reset:
+        conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    conn.close()
+
+
+def hold(conn):
+    """Until the client has left."""
+    while conn.recv(4096):
+        pass
+    conn.close()
+
+
+def play(conn, part, timeout_s, draw):
+    """Plays one part after a request was read; False when the connection is over."""
+    if part in ANSWERS:
+        conn.sendall(ANSWERS[part])
+        return True
+    kind, _, what = part.partition("_")
+    if kind in ("close", "reset") and what in CUTS:
+        conn.sendall(CUTS[what])
+        if draw.random() < 0.5:
+            time.sleep(0.002)  # so that the client may have read it before the end
+        end(conn, kind == "reset")
+    elif kind == "flood":
+        begin, more = FLOODS[what]
+        conn.sendall(begin)
+        while True:
+            conn.sendall(more)
+    elif part == "late":
+        time.sleep(draw.uniform(0, 2) * timeout_s)
+        conn.sendall(OK)
+        return True
+    elif part == "drip":
+        for byte in LINE + b"Content-Length: 1000\r\n\r\n" + b"x" * 1000:
+            conn.sendall(bytes([byte]))
+            time.sleep(0.01)
+    elif part == "half_close":
+        conn.shutdown(socket.SHUT_WR)
+        hold(conn)
+    else:
+        hold(conn)
+    return False
+
+
+def converse(conn, parts, weights, timeout_s, draw):
+    try:
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        unread = b""
+        while True:
+            part = draw.choices(parts, weights)[0]
+            if part == "early":
+                conn.sendall(OK)
+            elif part == "reset_unread":
+                return end(conn, True)
+            while b"\r\n\r\n" not in unread:
+                more = conn.recv(4096)
+                if not more:
+                    return conn.close()
+                unread += more
+            unread = unread.split(b"\r\n\r\n", 1)[1]
+            if part != "early" and not play(conn, part, timeout_s, draw):
+                return
+    except OSError:
+        conn.close()
+
+
+class Server:
+    """A hostile server on threads; it goes away now and then where `restart_s` is not None."""
+
+    def __init__(self, parts, weights, timeout_s, restart_s, draw):
+        self.over, self.conns = threading.Event(), []
+        self.parts, self.weights, self.timeout_s = parts, weights, timeout_s
+        self.restart_s, self.draw = restart_s, draw
+        listener = self.listen(0)
+        self.port = listener.getsockname()[1]
+        self.thread = threading.Thread(target=self.serve, args=(listener,), daemon=True)
+        self.thread.start()
+
+    def listen(self, port):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+        listener.settimeout(0.01)
+        return listener
+
+    def serve(self, listener):
+        until = time.monotonic() + (self.restart_s or 1e9)
+        while not self.over.is_set():
+            try:
+                conn, _ = listener.accept()
+                conn.settimeout(5)
+                self.conns.append(conn)
+                rest = (conn, self.parts, self.weights, self.timeout_s, random.Random(self.draw.random()))
+                threading.Thread(target=converse, args=rest, daemon=True).start()
+            except OSError:
+                pass
+            if time.monotonic() > until:
+                listener.close()
+                self.leave()
+                time.sleep(0.03)
+                until = time.monotonic() + self.restart_s
+                try:
+                    listener = self.listen(self.port)
+                except OSError:
+                    return  # somebody else took the port: refused from here on, which is a fault too
+        listener.close()
+        self.leave()
+
+    def leave(self):
+        for conn in self.conns:
+            try:
+                conn.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.conns = []
+
+    def close(self):
+        self.over.set()
+        self.thread.join()
+
+
+def scenario(seed, number, every_pair):
+    """A config and, unless it uses the embedded target, what its server does."""
+    draw = random.Random(f"{seed} {number}")
+    timeout_ms = draw.choice([30, 50, 80])
+    lanes = draw.choice([1, 2, 4, 8, 16])
+    arrivals = draw.choice(["closed", "constant", "poisson"])
+    rate = "" if arrivals == "closed" else f"rates = [{draw.choice([100, 300, 1000])}]\n"
+    amount = draw.choice(['duration = "150ms"', f"requests = {draw.randint(1, 60)}"])
+    warmup = draw.choice(["", 'warmup = "20ms"\n'])
+    keep = draw.choice(["", "", "", "keep_alive = false\n"])
+    engines = ENGINES if every_pair else [ENGINES[number % 5]]
+    codecs = CODECS if every_pair else [CODECS[number // 5 % 2]]
+    config = (f'name = "scenario-{number}"\n[plan]\narrivals = "{arrivals}"\n{amount}\n{warmup}{keep}'
+              f'timeout = "{timeout_ms}ms"\nseed = {number}\n[sweep]\nengines = {json.dumps(engines)}\n'
+              f"codecs = {json.dumps(codecs)}\nlanes = [{lanes}]\n{rate}trials = 1\nnoise_repeats = 0\n")
+    if draw.random() < 0.2:
+        faults = (f"error_rate = {draw.uniform(0, 0.5):.3f}, reset_rate = {draw.uniform(0, 0.5):.3f}, "
+                  f'stall = {{ every = "{draw.randint(30, 90)}ms", for = "{draw.randint(5, 29)}ms" }}')
+        target = f'[target]\nservice_time = "{draw.choice(["0ms", "1ms", "20ms"])}"\nfaults = {{ {faults} }}\n'
+        return config + target, None, timeout_ms
+    parts = ["ok"] + draw.sample(HOSTILE, draw.randint(1, 8))
+    share = draw.choice([0.05, 0.3, 0.7, 1.0])
+    weights = [1 - share] + [share / (len(parts) - 1)] * (len(parts) - 1)
+    restart_s = draw.choice([None, None, draw.uniform(0.02, 0.1)])
+    return config, (parts, weights, timeout_ms / 1e3, restart_s, draw), timeout_ms
+
+
+def judge(row, timeout_ms):
+    """What is wrong with a row."""
+    wrong = []
+    for name in ("ledger", "warmup"):
+        ledger = dict(row[name])
+        if ledger.pop("planned") != sum(ledger.values()):
+            wrong.append(f"{name} does not balance: {row[name]}")
+    count = lambda name: (row[name] or {"count": 0})["count"]
+    ledger = row["ledger"]
+    if sum(row["errors"].values()) != ledger["failed"] or count("failed_ns") != ledger["failed"]:
+        wrong.append(f"failed {ledger['failed']}, errors {row['errors']}, in histogram {count('failed_ns')}")
+    if count("service_ns") != ledger["completed"] + ledger["timed_out"]:
+        wrong.append(f"{count('service_ns')} service times of {ledger}")
+    if row["status"] in ("failed", "interrupted") and not (row["error"] or "").startswith("nothing completed"):
+        wrong.append(f"{row['status']}: {row['error']}")
+    late_ms = 0.0
+    if ledger["timed_out"]:
+        # The histogram keeps three digits.
+        late_ms = row["service_ns"]["max"] / 1e6 * 0.999 - (1.1 * timeout_ms + 10)
+    return wrong, late_ms
+
+
+def run(task):
+    """Plays one scenario: what was wrong, rows, requests by column, lateness of each row."""
+    number, args = task
+    config, server, timeout_ms = scenario(args.seed, number, args.all)
+    rows_wanted = 10 if args.all else 1
+    with tempfile.TemporaryDirectory() as home:
+        hostile = Server(*server) if server else None
+        if hostile:
+            config += f'[target]\nurl = "http://127.0.0.1:{hostile.port}"\n'
+        with open(f"{home}/x.toml", "w") as f:
+            f.write(config)
+        try:
+            command = [args.duel, "run", f"{home}/x.toml", "--out", f"{home}/out"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60 * rows_wanted)
+        except subprocess.TimeoutExpired:
+            return number, ["it did not end"], 0, Counter(), []
+        finally:
+            if hostile:
+                hostile.close()
+        wrong, rows, columns, late = [], [], Counter(), []
+        if done.returncode not in (0, 1, 4):
+            wrong.append(f"exit code {done.returncode}: {done.stderr[-300:]}")
+        if os.path.exists(f"{home}/out/trials.jsonl"):
+            with open(f"{home}/out/trials.jsonl") as f:
+                rows = [json.loads(line) for line in f]
+        if len(rows) != rows_wanted:
+            wrong.append(f"{len(rows)} rows of {rows_wanted}")
+        for row in rows:
+            bad, late_ms = judge(row, timeout_ms)
+            wrong += [f"{row['cell']['id']}: {what}" for what in bad]
+            columns.update(row["ledger"])
+            late.append(late_ms)
+        return number, wrong, len(rows), columns, late
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--scenarios", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first scenario")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2, help="scenarios at once")
+    parser.add_argument("--all", action="store_true", help="each through every engine and codec")
+    parser.add_argument("--duel", default="target/release/duel")
+    args = parser.parse_args()
+    begun, rows, balanced, columns, late = time.monotonic(), 0, 0, Counter(), []
+    tasks = [(n, args) for n in range(args.first, args.first + args.scenarios)]
+    with multiprocessing.Pool(args.jobs) as pool:
+        for number, wrong, found, more, lateness in pool.imap_unordered(run, tasks):
+            rows, balanced = rows + found, balanced + (not wrong)
+            columns.update(more)
+            late += lateness
+            for what in wrong:
+                print(f"  scenario {number}: {what}", flush=True)
+    after = sorted(ms for ms in late if ms > 0)
+    print(f"{balanced} of {args.scenarios} scenarios balance: {rows} trials, {dict(columns)}, "
+          f"{time.monotonic() - begun:.0f} s")
+    print(f"{len(after)} trials gave a request up later than 1.1 x timeout + 10 ms"
+          + (f", by at most {after[-1]:.1f} ms" if after else ""))
+    sys.exit(0 if balanced == args.scenarios else 1)
+
+
+if __name__ == "__main__":
+    main()
