@@ -203,7 +203,8 @@ fn templates_and_their_proof_tell_no_secret() {
     let (address, heard) = listening();
     let sweep = Sweep::new(&templates(&format!("[target]\nurl = 'http://{address}'")));
     let (code, _, stderr) = assert_quiet(&mut sweep.command());
-    assert_eq!(code, Some(0), "{stderr}");
+    // A busy machine is not believed, which is no matter here.
+    assert!(matches!(code, Some(0 | 4)), "{stderr}");
     let heard = heard.lock().unwrap().clone();
     for secret in [HEADER.to_string(), BODY.to_string(), format!("{LITERAL}7")] {
         assert!(heard.windows(secret.len()).any(|w| w == secret.as_bytes()), "{secret} is sent");
