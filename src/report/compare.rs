@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::layout::clean;
 use super::summary::is_valid;
+use crate::plan::Cell;
 use crate::results::format::{Distribution, TrialRecord};
 use crate::results::stats::hdr::samples_needed;
 use crate::results::stats::{
@@ -137,7 +138,7 @@ pub fn compare(a: &Run, b: &Run) -> Result<Comparison, NotComparable> {
     let (trials_a, trials_b) = (valid_by_cell(a), valid_by_cell(b));
     let mut notes = Vec::new();
     let mut lines = Vec::new();
-    for cell in a.plan.cells.iter().filter(|c| !c.is_memory()) {
+    for cell in a.plan.cells.iter().filter(|c| is_timed(c)) {
         match (trials_a.get(cell.id.as_str()), trials_b.get(cell.id.as_str())) {
             (Some(x), Some(y)) => {
                 lines.extend(Measure::ALL.iter().filter_map(|m| line(&cell.id, *m, x, y)));
@@ -151,7 +152,7 @@ pub fn compare(a: &Run, b: &Run) -> Result<Comparison, NotComparable> {
             }
         }
     }
-    for cell in &b.plan.cells {
+    for cell in b.plan.cells.iter().filter(|c| is_timed(c)) {
         if !a.plan.cells.iter().any(|c| c.id == cell.id) {
             notes.push(format!("{}: only in B", cell.id));
         }
@@ -180,9 +181,14 @@ fn differences(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
     }
 }
 
+/// Whether a cell's times may be ranked: splitting memory and counting events cost time themselves.
+fn is_timed(cell: &Cell) -> bool {
+    !cell.is_memory() && !cell.counts_events()
+}
+
 fn valid_by_cell(run: &Run) -> BTreeMap<&str, Vec<&TrialRecord>> {
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-    for record in run.records.iter().filter(|r| is_valid(r) && !r.cell.is_memory()) {
+    for record in run.records.iter().filter(|r| is_valid(r) && is_timed(&r.cell)) {
         cells.entry(&record.cell.id).or_default().push(record);
     }
     cells

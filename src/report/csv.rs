@@ -67,7 +67,7 @@ fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
     ] {
         put(name, count.to_string());
     }
-    put("ranked", row.ranked.to_string());
+    put("ranked", (row.ranked && !c.counts_events()).to_string());
     put("flags", row.flags.iter().cloned().collect::<Vec<_>>().join(" "));
     put("error", row.errors.keys().cloned().collect::<Vec<_>>().join("; "));
     figures(&mut out, row.figures.as_ref());

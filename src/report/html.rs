@@ -3,6 +3,7 @@
 //! The policy in its head forbids every request, so that even a fault could not make one. All text
 //! from configs, targets and records goes through [`escape`].
 
+mod bytes;
 mod costs;
 mod curves;
 mod expect;
@@ -35,7 +36,7 @@ pub fn render(
     let mut main = String::new();
     let name = escape(&plan.name);
     let _ = write!(main, "<header><h1>{name}</h1><p class=\"lead\">");
-    for sentence in verdict::sentences(groups, &trials) {
+    for sentence in verdict::sentences(records, groups, &trials) {
         let _ = write!(main, "{} ", escape(&sentence));
     }
     main.push_str("</p>");
@@ -43,10 +44,10 @@ pub fn render(
         let _ = write!(main, "<p class=\"note\">{}</p>", escape(&remark));
     }
     let sections: [(&str, String); 11] = [
-        ("Gates that failed", gates::gates(groups)),
+        ("Gates that failed", gates::gates(records, groups)),
         ("Head to head", tables::tables(groups)),
         ("Expected before the run", expect::expectations(plan, records)),
-        ("Where the bytes go", costs::memory(groups, &trials)),
+        ("Where the bytes go", bytes::bytes(records, groups, &trials)),
         ("Where the CPU goes", costs::cpu(groups, &trials)),
         ("Latency by percentile", latency::latency(groups, &trials)),
         ("Against lanes and rate", curves::curves(groups, &trials)),

@@ -17,8 +17,8 @@ pub fn render(plan: &PlanJson, records: &[TrialRecord], groups: &[Group]) -> Str
     let mut out = format!("# {}\n\n", escape(&plan.name));
     if records.is_empty() {
         out.push_str("No trials yet.\n");
-    } else if !groups.is_empty() {
-        let said = verdict::sentences(groups, &by_cell(records));
+    } else {
+        let said = verdict::sentences(records, groups, &by_cell(records));
         let _ = writeln!(out, "{}", escape(&said.join(" ")));
         for remark in verdict::remarks(groups) {
             let _ = writeln!(out, "\n{}", escape(&remark));

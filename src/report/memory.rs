@@ -4,9 +4,13 @@
 //! medians over its trials. Cells that differ in their lanes alone are a *ladder*: each part is
 //! fitted over lanes by least squares, one point a trial, with Student-t intervals of 95 %.
 
+mod files;
+mod words;
+
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+pub use files::json;
+pub use words::{bytes_and_interval, sentences};
 
 use super::layout::Column;
 use crate::plan::allocator::Allocator;
@@ -50,6 +54,10 @@ pub const PARTS: [Part; 12] = [
     Part { name: "unattributed", title: "unattributed", bytes: |s| s.unattributed_bytes },
 ];
 
+/// The sum of the parts that were measured: what stands for the total where no cgroup counted one.
+pub const KNOWN: Part =
+    Part { name: "known", title: "known parts", bytes: |s| Some(s.parts_bytes()) };
+
 /// The sum; apart from the parts, since nobody may add it to them.
 pub const TOTAL: Part = Part { name: "total", title: "total", bytes: |s| s.total_bytes };
 
@@ -71,7 +79,8 @@ impl CellSplit<'_> {
         median(&bytes.collect::<Vec<f64>>())
     }
 
-    fn lanes(&self) -> f64 {
+    /// Lanes over all workers, at least one.
+    pub fn lanes(&self) -> f64 {
         f64::from(self.cell.total_lanes.max(1))
     }
 }
@@ -163,17 +172,39 @@ impl Key {
     }
 }
 
+/// Names of the cells, each with what tells it from the others.
+pub fn names(cells: &[CellSplit<'_>]) -> Vec<String> {
+    let all: Vec<Key> = cells.iter().map(|c| Key::of(c.cell)).collect();
+    let keys: Vec<&Key> = all.iter().collect();
+    keys.iter().map(|k| k.name(&keys)).collect()
+}
+
 /// What a lane adds to each part.
 #[derive(Debug)]
 pub struct Ladder {
+    /// How its lanes are run.
+    pub engine: Engine,
     /// Engine, and whatever tells it from the others.
     pub name: String,
     /// Lanes of the lowest and the highest step.
     pub lanes: (u32, u32),
-    /// One a part that was measured on enough steps, the total last.
+    /// One a part that was measured on enough steps, the known parts and the total last.
     pub fits: Vec<(&'static str, &'static str, LinearFit)>,
     /// Largest |unattributed| ÷ total of a step of 1,000 lanes or more.
     pub most_unattributed: Option<f64>,
+}
+
+impl Ladder {
+    /// The fit of a part, by its name.
+    pub fn fit(&self, name: &str) -> Option<&LinearFit> {
+        self.fits.iter().find(|(n, ..)| *n == name).map(|(.., fit)| fit)
+    }
+
+    /// What a lane adds in all, and whether a cgroup counted it rather than the known parts alone.
+    pub fn whole(&self) -> Option<(&LinearFit, bool)> {
+        let counted = self.fit(TOTAL.name).map(|fit| (fit, true));
+        counted.or_else(|| Some((self.fit(KNOWN.name)?, false)))
+    }
 }
 
 /// Fits every ladder of three steps or more.
@@ -190,9 +221,10 @@ pub fn ladders(cells: &[CellSplit<'_>]) -> Vec<Ladder> {
             let all = || steps.iter().map(|s| s.cell.total_lanes);
             let shares = steps.iter().filter(|s| s.cell.total_lanes >= 1_000);
             Ladder {
+                engine: key.engine,
                 name: key.name(&keys),
                 lanes: (all().min().unwrap_or(0), all().max().unwrap_or(0)),
-                fits: PARTS.iter().chain([&TOTAL]).filter_map(|p| fit(steps, p)).collect(),
+                fits: PARTS.iter().chain([&KNOWN, &TOTAL]).filter_map(|p| fit(steps, p)).collect(),
                 most_unattributed: shares
                     .filter_map(|s| {
                         let rest = s.bytes(&PARTS[PARTS.len() - 1])?;
@@ -285,6 +317,12 @@ fn splits(cells: &[CellSplit<'_>]) -> Section {
     Section { heading: "where the bytes go".into(), columns, notes }
 }
 
+fn bytes_and_half_width(f: &LinearFit) -> String {
+    let half = f.slope_interval.map(|(low, high)| (high - low) / 2.0);
+    let half = half.map_or(String::new(), |h| format!(" ± {}", format_bytes(h)));
+    format!("{}{half}", format_bytes(f.slope))
+}
+
 /// Parts down, ladders across: slope with the half-width of its interval, then the fixed cost.
 fn slopes(ladders: &[Ladder]) -> Section {
     let parts: Vec<(&str, &str)> =
@@ -300,17 +338,12 @@ fn slopes(ladders: &[Ladder]) -> Section {
         cells: parts
             .iter()
             .map(|(name, _)| {
-                let fit = ladder.fits.iter().find(|(n, ..)| n == name);
-                fit.map_or("-".into(), |(.., fit)| text(fit))
+                ladder.fit(name).map_or("-".into(), text)
             })
             .collect(),
     };
     for ladder in ladders {
-        columns.push(column(ladder.name.clone(), ladder, &|f| {
-            let half = f.slope_interval.map(|(low, high)| (high - low) / 2.0);
-            let half = half.map_or(String::new(), |h| format!(" ± {}", format_bytes(h)));
-            format!("{}{half}", format_bytes(f.slope))
-        }));
+        columns.push(column(ladder.name.clone(), ladder, &bytes_and_half_width));
         columns.push(column("fixed".into(), ladder, &|f| format_bytes(f.intercept)));
     }
     let mut notes = vec![
@@ -330,53 +363,4 @@ fn slopes(ladders: &[Ladder]) -> Section {
         }
     }
     Section { heading: "cost of a lane".into(), columns, notes }
-}
-
-/// The same for programs: `memory.json`; `None` where there are no trials of the kind.
-pub fn json(records: &[TrialRecord]) -> Option<String> {
-    let cells = cells(records);
-    if cells.is_empty() {
-        return None;
-    }
-    let bytes = |c: &CellSplit<'_>| -> Value {
-        let of = |p: &Part| (format!("{}_bytes", p.name), json!(c.bytes(p)));
-        PARTS.iter().chain([&TOTAL]).map(of).collect::<serde_json::Map<_, _>>().into()
-    };
-    let fit = |f: &LinearFit| {
-        json!({
-            "slope_bytes_per_lane": f.slope,
-            "slope_interval": f.slope_interval,
-            "intercept_bytes": f.intercept,
-            "intercept_interval": f.intercept_interval,
-            "points": f.n,
-            "r_squared": f.r_squared,
-        })
-    };
-    let cell = |c: &CellSplit<'_>| {
-        json!({
-            "cell": c.cell,
-            "trials": c.splits.len(),
-            "errors": c.errors,
-            "median": bytes(c),
-        })
-    };
-    let ladder = |l: &Ladder| {
-        let fits: serde_json::Map<String, Value> =
-            l.fits.iter().map(|(name, _, f)| (name.to_string(), fit(f))).collect();
-        json!({
-            "name": l.name,
-            "lanes": l.lanes,
-            "confidence": CONFIDENCE,
-            "most_unattributed_share": l.most_unattributed,
-            "parts": fits,
-        })
-    };
-    let ladders = ladders(&cells);
-    let text = serde_json::to_string_pretty(&json!({
-        "format_version": 1,
-        "cells": cells.iter().map(cell).collect::<Vec<_>>(),
-        "ladders": ladders.iter().map(ladder).collect::<Vec<_>>(),
-    }));
-    // Plain numbers and texts always serialise.
-    text.ok().map(|t| t + "\n")
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::percentile;
+use super::memory;
 use super::summary::{AA, Comparison, Group, Row, is_valid};
 use crate::results::format::TrialRecord;
 use crate::results::stats::{CONFIDENCE, Verdict, hdr, paired_ratio};
@@ -23,14 +24,38 @@ pub(super) fn by_cell(records: &[TrialRecord]) -> Trials<'_> {
     cells.into_iter().map(|(id, blocks)| (id, blocks.into_values().collect())).collect()
 }
 
-/// One sentence at the same offered rate, if there is one, and one as fast as lanes could.
-pub(super) fn sentences(groups: &[Group], trials: &Trials<'_>) -> Vec<String> {
+/// One sentence at the same offered rate, if there is one, one as fast as lanes could, and what one
+/// more lane costs where memory trials climb a ladder.
+pub(super) fn sentences(
+    records: &[TrialRecord],
+    groups: &[Group],
+    trials: &Trials<'_>,
+) -> Vec<String> {
     let mut said: Vec<String> =
         spoken_of(groups).into_iter().filter_map(|g| sentence(g, trials)).collect();
-    if said.is_empty() {
-        said.push(nothing(groups));
+    let cells = memory::cells(records);
+    let ladders = memory::sentences(&memory::ladders(&cells));
+    // A run of memory trials alone has no groups, and nothing to be ranked.
+    if said.is_empty() && !(groups.is_empty() && !ladders.is_empty()) {
+        said.push(match groups.is_empty() && !cells.is_empty() {
+            true => memory_only(&cells),
+            false => nothing(groups),
+        });
     }
+    said.extend(ladders);
     said
+}
+
+/// Why memory trials alone come to no sentence.
+fn memory_only(cells: &[memory::CellSplit<'_>]) -> String {
+    if cells.iter().all(|c| c.splits.is_empty()) {
+        "No memory trial ran to its end, so that nothing can be concluded: see the errors below."
+            .into()
+    } else {
+        "Memory trials at fewer than three numbers of lanes: what one more lane costs cannot be \
+         told; the split of each cell stands below."
+            .into()
+    }
 }
 
 /// What the sentences leave open: how far they hold, and what was not measured.

@@ -14,6 +14,8 @@ use crate::units::{format_bytes, format_ns};
 
 /// Most groups that get bars.
 const MOST_BARS: usize = 24;
+/// Most rows of the table of causes that are shown unasked.
+const MOST_OPEN: usize = 30;
 
 /// What each part of a bar is, and its length in one trial.
 type Parts<'a> = (&'a [(&'a str, Colour)], &'a dyn Fn(&TrialRecord) -> Vec<Option<f64>>);
@@ -120,18 +122,24 @@ pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> String {
     let axis = Axis { title: "CPU a request", scale: Scale::Linear, print: &format_ns };
     let note = "Medians. The total is exact; the kernel samples the split between user and system.";
     let busy: Vec<Group> = groups.iter().filter(|g| !g.is_idle()).cloned().collect();
+    // What counting costs is in the time of those trials: they have rows, and no bars.
+    let timed: Vec<Group> = busy.iter().filter(|g| !g.counts_events()).cloned().collect();
     paragraph(note)
-        + &stacked(&busy, trials, "CPU a request", &axis, (&parts, &lengths))
+        + &stacked(&timed, trials, "CPU a request", &axis, (&parts, &lengths))
         + &causes(&busy, trials)
 }
 
 /// A column of the table of causes: its title, and its value in one trial for each request.
 type Cause = (&'static str, fn(f64) -> String, fn(&TrialRecord, f64) -> Option<f64>);
 
-const CAUSES: [Cause; 9] = [
+const CAUSES: [Cause; 12] = [
     ("CPU\na request", format_ns, |t, _| Some(t.cpu.per_request_ns)),
     ("whole machine\nbusy a request", format_ns, |t, n| {
         t.cpu.machine_busy_ns.map(|ns| ns as f64 / n)
+    }),
+    ("user, of\nuser + system", percent, |t, _| {
+        let sampled = t.cpu.user_ns + t.cpu.system_ns;
+        (sampled > 0).then(|| t.cpu.user_ns as f64 / sampled as f64)
     }),
     ("waiting for a CPU\na request", format_ns, |t, n| {
         t.cpu.run_queue_wait_ns.map(|ns| ns as f64 / n)
@@ -147,7 +155,13 @@ const CAUSES: [Cause; 9] = [
         Some((t.events.minor_faults? + t.events.major_faults?) as f64 / n)
     }),
     ("system calls\na request", decimals, |t, _| t.events.syscalls_per_request),
+    ("tokio: parks\na request", decimals, |t, n| t.runtime.map(|r| r.parks as f64 / n)),
+    ("tokio: workers busy\na request", format_ns, |t, n| t.runtime.map(|r| r.busy_ns as f64 / n)),
 ];
+
+fn percent(v: f64) -> String {
+    format!("{:.0} %", 100.0 * v)
+}
 
 fn decimals(v: f64) -> String {
     if v > 0.0 && v < 0.01 { format!("{v:.4}") } else { format!("{v:.2}") }
@@ -180,13 +194,15 @@ fn causes(groups: &[Group], trials: &Trials<'_>) -> String {
                 }
             }
             let load = super::short_heading(group);
-            lines.push((format!("{} · {load}", row.name), values.to_vec()));
+            let counted = if group.counts_events() { " · events counted" } else { "" };
+            lines.push((format!("{} · {load}{counted}", row.name), values.to_vec()));
         }
     }
     if lines.is_empty() {
         return String::new();
     }
     let columns: Vec<usize> = (0..CAUSES.len()).filter(|i| shown[*i]).collect();
+    let lines_shown = lines.len();
     for (name, values) in lines {
         let _ = write!(body, "<tr><th scope=\"row\">{}</th>", escape(&name));
         for i in &columns {
@@ -199,8 +215,9 @@ fn causes(groups: &[Group], trials: &Trials<'_>) -> String {
         .iter()
         .map(|i| format!("<th scope=\"col\">{}</th>", super::broken(CAUSES[*i].0)))
         .collect();
+    let open = if lines_shown <= MOST_OPEN { " open" } else { "" };
     let mut out = format!(
-        "<details><summary>What lies behind it: switches, waits, the rest of the machine</summary>\
+        "<details{open}><summary>What lies behind it: switches, waits, the rest of the machine</summary>\
          <div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"What lies behind the \
          processor time\"><table><thead><tr><th scope=\"col\">cell</th>{heads}</tr></thead><tbody>\
          {body}</tbody></table></div></details>"

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{escape, paragraph};
-use crate::report::layout;
 use crate::report::summary::Group;
+use crate::report::{layout, memory};
+use crate::results::format::TrialRecord;
 
 /// Most cells that are named for each gate.
 const MOST_CELLS: usize = 40;
@@ -38,8 +39,8 @@ struct Failed {
 }
 
 /// Gates that failed, each with its cells; then cells that have no valid trial, and the errors.
-pub(super) fn gates(groups: &[Group]) -> String {
-    if groups.is_empty() {
+pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> String {
+    if records.is_empty() {
         return paragraph("No trials yet.");
     }
     let mut failed: BTreeMap<(bool, &str), Failed> = BTreeMap::new();
@@ -68,8 +69,16 @@ pub(super) fn gates(groups: &[Group]) -> String {
             }
         }
     }
-    let mut out = if failed.is_empty() {
+    for cell in memory::cells(records) {
+        for error in &cell.errors {
+            let (id, error) = (escape(&cell.cell.id), escape(error));
+            let _ = write!(errors, "<li><code>{id}</code>: {error}</li>");
+        }
+    }
+    let mut out = if failed.is_empty() && errors.is_empty() {
         paragraph("None: every gate of every trial held.")
+    } else if failed.is_empty() {
+        paragraph("No gate failed in a trial that ran to its end.")
     } else {
         failed.iter().map(|((_, name), gate)| one(name, gate)).collect()
     };

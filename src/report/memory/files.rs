@@ -1,0 +1,56 @@
+//! `memory.json`: the splits and the fits for programs.
+
+use serde_json::{Value, json};
+
+use super::{CellSplit, Ladder, PARTS, Part, TOTAL, cells, ladders};
+use crate::results::format::TrialRecord;
+use crate::results::stats::{CONFIDENCE, LinearFit};
+
+/// What is shown of the trials of the kind `memory`; `None` where there are no trials of the kind.
+pub fn json(records: &[TrialRecord]) -> Option<String> {
+    let cells = cells(records);
+    if cells.is_empty() {
+        return None;
+    }
+    let bytes = |c: &CellSplit<'_>| -> Value {
+        let of = |p: &Part| (format!("{}_bytes", p.name), json!(c.bytes(p)));
+        PARTS.iter().chain([&TOTAL]).map(of).collect::<serde_json::Map<_, _>>().into()
+    };
+    let fit = |f: &LinearFit| {
+        json!({
+            "slope_bytes_per_lane": f.slope,
+            "slope_interval": f.slope_interval,
+            "intercept_bytes": f.intercept,
+            "intercept_interval": f.intercept_interval,
+            "points": f.n,
+            "r_squared": f.r_squared,
+        })
+    };
+    let cell = |c: &CellSplit<'_>| {
+        json!({
+            "cell": c.cell,
+            "trials": c.splits.len(),
+            "errors": c.errors,
+            "median": bytes(c),
+        })
+    };
+    let ladder = |l: &Ladder| {
+        let fits: serde_json::Map<String, Value> =
+            l.fits.iter().map(|(name, _, f)| (name.to_string(), fit(f))).collect();
+        json!({
+            "name": l.name,
+            "lanes": l.lanes,
+            "confidence": CONFIDENCE,
+            "most_unattributed_share": l.most_unattributed,
+            "parts": fits,
+        })
+    };
+    let ladders = ladders(&cells);
+    let text = serde_json::to_string_pretty(&json!({
+        "format_version": 1,
+        "cells": cells.iter().map(cell).collect::<Vec<_>>(),
+        "ladders": ladders.iter().map(ladder).collect::<Vec<_>>(),
+    }));
+    // Plain numbers and texts always serialise.
+    text.ok().map(|t| t + "\n")
+}
