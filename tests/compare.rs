@@ -93,9 +93,31 @@ fn other_plans_and_machines_are_refused_with_the_reason() {
     let plan = run(&temp.path().join("p"), 6, 0.5, |p| p.config["plan"]["seed"] = 2.into());
     let text = compare(&a, &plan).unwrap_err().to_string();
     assert!(text.contains("plan.seed is 1 in A and 2 in B"), "{text}");
+    let target = run(&temp.path().join("t"), 6, 0.5, |p| p.config["target"] = "other".into());
+    let text = compare(&a, &target).unwrap_err().to_string();
+    assert!(text.contains("target is \"embedded\" in A and \"other\" in B"), "{text}");
     let machine = run(&temp.path().join("m"), 6, 0.5, |p| p.machine["kernel"] = "7.0".into());
     let text = compare(&a, &machine).unwrap_err().to_string();
     assert!(text.contains("machine.kernel is \"6.18\" in A and \"7.0\" in B"), "{text}");
+}
+
+#[test]
+fn trials_that_count_events_or_split_memory_are_no_ones_equal() {
+    for label in ["syscalls", "memory"] {
+        let (mut a, mut b) = runs(10, 1.0);
+        for run in [&mut a, &mut b] {
+            for cell in run.plan.cells.iter_mut().chain(run.records.iter_mut().map(|r| &mut r.cell))
+            {
+                if cell.engine == Engine::Tokio {
+                    cell.label = Some(label.into());
+                }
+            }
+        }
+        let found = compare(&a, &b).unwrap();
+        assert!(found.lines.iter().all(|l| l.cell.starts_with("threads")), "{}", found.text());
+        assert_eq!(found.regressions().count(), 0, "{label}: {}", found.text());
+        assert!(found.notes.is_empty(), "{label}: {:?}", found.notes);
+    }
 }
 
 #[test]

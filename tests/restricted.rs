@@ -126,6 +126,8 @@ fn with_proc_read_only_the_peak_is_called_a_bound() {
     let Some(rows) = in_namespace("mount -o remount,bind,ro /proc") else { return };
     let why = missing(&rows, "memory.peak_rss_bytes");
     assert!(why.contains("clear_refs") && why.contains("bound"), "{why}");
+    let flagged = |r: &TrialRecord| r.flags.iter().any(|f| f == "peak_from_start");
+    assert!(rows.iter().all(|r| flagged(r) && r.peak_over_baseline().is_none()), "{rows:?}");
     assert!(rows.iter().all(|r| r.memory.peak_rss_bytes >= r.memory.baseline_rss_bytes));
 }
 

@@ -577,6 +577,9 @@ impl<'c> Running<'c> {
         if gates::is_noisy(&record.gates) && !self.cell.is_memory() {
             record.flags.push("noisy".into());
         }
+        if record.peak_is_bound() {
+            record.flags.push("peak_from_start".into());
+        }
         record.status = if outcomes.iter().any(|o| o.interrupted) {
             Status::Interrupted
         } else if report.as_ref().is_some_and(|r| r.trouble.is_some()) {

@@ -113,7 +113,7 @@ impl Usage {
 
     fn with_waits(edge: Edge, most_threads: u64) -> Usage {
         let first = (edge == Edge::End).then(Clocks::read);
-        let waits = read_waits(most_threads);
+        let waits = read_waits("/proc/self/task", most_threads);
         let machine = MachineTime::read();
         Usage { clocks: first.unwrap_or_else(Clocks::read), waits, machine }
     }
@@ -194,20 +194,21 @@ impl Clocks {
 }
 
 /// Reads each thread's wait; `/proc/self/schedstat` alone would be the main thread's.
-fn read_waits(most_threads: u64) -> Result<Vec<ThreadWait>, String> {
-    let unreadable = |e: io::Error| format!("cannot read /proc/self/task/*/schedstat: {e}");
+fn read_waits(dir: &str, most_threads: u64) -> Result<Vec<ThreadWait>, String> {
+    let unreadable = |e: io::Error| format!("cannot read {dir}/*/schedstat: {e}");
     // The link count of the directory is the number of threads and two; counting entries is slow.
-    let threads = fs::metadata("/proc/self/task").map_err(unreadable)?.nlink().saturating_sub(2);
+    let threads = fs::metadata(dir).map_err(unreadable)?.nlink().saturating_sub(2);
     if threads > most_threads {
         return Err(format!(
             "reading {threads} threads at a window's edge would disturb it; trials labelled \
              `syscalls` do"
         ));
     }
-    let tasks = openat(CWD, "/proc/self/task", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    let tasks = openat(CWD, dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| unreadable(e.into()))?;
     let mut waits = Vec::with_capacity(threads as usize);
     let mut buffer = [0u8; 96];
+    let (mut any_ran, mut absent) = (false, false);
     for entry in Dir::read_from(&tasks).map_err(|e| unreadable(e.into()))? {
         let entry = entry.map_err(|e| unreadable(e.into()))?;
         let Some(tid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else {
@@ -218,19 +219,30 @@ fn read_waits(most_threads: u64) -> Result<Vec<ThreadWait>, String> {
             .and_then(|file| rustix::io::read(&file, &mut buffer));
         match read {
             Ok(n) => {
-                let ns = second_number(&buffer[..n]).ok_or("schedstat is not as expected")?;
+                let (ran, ns) = ran_and_waited(&buffer[..n])
+                    .ok_or_else(|| format!("{dir}/{tid}/schedstat is not as expected"))?;
+                any_ran |= ran > 0;
                 waits.push(ThreadWait { tid, ns });
             }
             // A thread may end between the listing and the reading.
-            Err(Errno::NOENT | Errno::SRCH) if threads > 1 => {}
+            Err(Errno::NOENT | Errno::SRCH) => absent = true,
             Err(e) => return Err(unreadable(e.into())),
         }
+    }
+    // The thread that reads is there and runs: without a wait of its own, nobody's is told.
+    if waits.is_empty() && absent {
+        return Err(unreadable(Errno::NOENT.into()));
+    }
+    if !any_ran {
+        return Err(format!("this kernel does not account for waits: {dir}/*/schedstat is zero"));
     }
     Ok(waits)
 }
 
-fn second_number(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+/// The first two numbers: time on a CPU, time waiting for one.
+fn ran_and_waited(text: &[u8]) -> Option<(u64, u64)> {
+    let mut numbers = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Sums over the threads of the later reading; one that began in between counts from zero.

@@ -58,11 +58,7 @@ impl Measure {
         };
         match self {
             Measure::CpuPerRequest => Some(record.cpu.per_request_ns).filter(|v| *v > 0.0),
-            Measure::Memory => {
-                let memory = &record.memory;
-                let over = memory.peak_rss_bytes.saturating_sub(memory.baseline_rss_bytes);
-                (over > 0).then_some(over as f64)
-            }
+            Measure::Memory => record.peak_over_baseline().filter(|b| *b > 0).map(|b| b as f64),
             // The schedule, not the engine, decides what an open loop achieves.
             Measure::Achieved => (!open).then_some(record.achieved_per_s).filter(|v| *v > 0.0),
             Measure::P50 => at(0.5, |d| d.p50),

@@ -105,8 +105,10 @@ fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
     put("cpu_per_request_ns", maybe(|f| f.cpu_per_request_ns));
     put("cpu_per_second_ns", of(|f| f.cpu_per_second_ns));
     put("occupancy", maybe(|f| f.occupancy));
-    put("memory_over_baseline_bytes", of(|f| f.memory_bytes));
-    put("memory_per_lane_bytes", of(|f| f.memory_per_lane_bytes));
+    // A bound among values would be read as one of them; `flags` says why it is not there.
+    let peak = |f: &Figures, bytes: f64| (!f.peak_is_bound).then_some(bytes);
+    put("memory_over_baseline_bytes", number(figures.and_then(|f| peak(f, f.memory_bytes))));
+    put("memory_per_lane_bytes", number(figures.and_then(|f| peak(f, f.memory_per_lane_bytes))));
     put("kernel_bytes", maybe(|f| f.kernel_bytes));
     put("voluntary_switches_per_request", maybe(|f| f.voluntary_per_request));
     put("involuntary_switches_per_request", maybe(|f| f.involuntary_per_request));

@@ -86,8 +86,11 @@ pub fn columns(group: &Group) -> Vec<Column> {
     } else {
         add("CPU\na request", &|f| f.cpu_per_request_ns.map_or_else(dash, format_ns));
     }
-    add("peak\nmemory", &|f| format_bytes(f.memory_bytes));
-    add("memory\na lane", &|f| format_bytes(f.memory_per_lane_bytes));
+    let peak = |f: &Figures, bytes: f64| {
+        format!("{}{}", if f.peak_is_bound { "≤ " } else { "" }, format_bytes(bytes))
+    };
+    add("peak\nmemory", &|f| peak(f, f.memory_bytes));
+    add("memory\na lane", &|f| peak(f, f.memory_per_lane_bytes));
     if any(|f| f.kernel_bytes.is_some()) {
         add("+ kernel\na lane", &|f| f.kernel_per_lane_bytes.map_or_else(dash, format_bytes));
     }
@@ -225,6 +228,13 @@ pub fn notes(group: &Group) -> Vec<String> {
     if group.counts_events() {
         notes.push(
             "the kernel counted events: CPU and times hold what that costs, and are not compared"
+                .into(),
+        );
+    }
+    if group.rows.iter().flat_map(|r| &r.figures).any(|f| f.peak_is_bound) {
+        notes.push(
+            "≤ the peak could not be reset before the lanes were there and counts from the start of \
+             the process: an upper bound, in no ratio"
                 .into(),
         );
     }

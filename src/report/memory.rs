@@ -335,12 +335,7 @@ fn slopes(ladders: &[Ladder]) -> Section {
     let column = |title: String, ladder: &Ladder, text: &dyn Fn(&LinearFit) -> String| Column {
         title,
         number: true,
-        cells: parts
-            .iter()
-            .map(|(name, _)| {
-                ladder.fit(name).map_or("-".into(), text)
-            })
-            .collect(),
+        cells: parts.iter().map(|(name, _)| ladder.fit(name).map_or("-".into(), text)).collect(),
     };
     for ladder in ladders {
         columns.push(column(ladder.name.clone(), ladder, &bytes_and_half_width));

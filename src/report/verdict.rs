@@ -259,8 +259,7 @@ impl<'a> Pairs<'a> {
     /// User memory over the baseline and the kernel's; user memory alone where that is unknown.
     fn bytes_a_lane(&self, row: &Row) -> String {
         let whole = |t: &TrialRecord| {
-            let user = t.memory.peak_rss_bytes.saturating_sub(t.memory.baseline_rss_bytes);
-            Some((user + t.memory.kernel_bytes?) as f64).filter(|b| *b > 0.0)
+            Some((t.peak_over_baseline()? + t.memory.kernel_bytes?) as f64).filter(|b| *b > 0.0)
         };
         let pairs = self.values(whole);
         let known = !self.0.is_empty() && pairs.len() == self.0.len();

@@ -34,7 +34,8 @@ pub struct TrialRecord {
     /// or what else a reader should know.
     pub error: Option<String>,
     /// Remarks that bar nothing by themselves: `noisy`, `shared_cpu`, `external_target`,
-    /// `insecure_tls` (any certificate was accepted).
+    /// `insecure_tls` (any certificate was accepted), `peak_from_start` (the peak of memory is an
+    /// upper bound).
     pub flags: Vec<String>,
     /// Where every planned request of the window ended.
     pub ledger: Ledger,
@@ -143,6 +144,20 @@ pub struct TrialRecord {
     pub tls: Option<String>,
     /// Fields that are `None`, and why; also one that is a bound where it should be a value.
     pub unavailable: BTreeMap<String, String>,
+}
+
+impl TrialRecord {
+    /// Whether the peak of the resident set counts from the start of the process, because it could
+    /// not be reset: an upper bound, which holds whatever the worker did before any lane was there.
+    pub fn peak_is_bound(&self) -> bool {
+        self.unavailable.contains_key("memory.peak_rss_bytes")
+    }
+
+    /// Peak user memory over the baseline, in bytes; `None` where the peak is a bound only.
+    pub fn peak_over_baseline(&self) -> Option<u64> {
+        let over = self.memory.peak_rss_bytes.saturating_sub(self.memory.baseline_rss_bytes);
+        (!self.peak_is_bound()).then_some(over)
+    }
 }
 
 /// How a trial ended.

@@ -51,3 +51,30 @@ fn a_counter_that_steps_back_is_no_huge_number() {
     assert_eq!((spent.busy_ns, spent.steal_ns), (0, 0));
     assert_eq!(spent.cpu_busy_ns, [Some(0)]);
 }
+
+#[test]
+fn a_kernel_without_schedstat_has_no_wait_rather_than_a_wait_of_zero() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let write = |text: Option<&str>| {
+        for tid in ["11", "12", "13"] {
+            let thread = dir.path().join(tid);
+            std::fs::create_dir_all(&thread).unwrap();
+            let file = thread.join("schedstat");
+            let _ = std::fs::remove_file(&file);
+            text.into_iter().for_each(|text| std::fs::write(&file, text).unwrap());
+        }
+    };
+    write(Some("5000 70 3\n"));
+    let all: u64 = read_waits(path, u64::MAX).unwrap().iter().map(|t| t.ns).sum();
+    assert_eq!(all, 210);
+    write(None);
+    let why = read_waits(path, u64::MAX).unwrap_err();
+    assert!(why.contains("schedstat") && why.contains("No such file"), "{why}");
+    write(Some("0 0 0\n"));
+    let why = read_waits(path, u64::MAX).unwrap_err();
+    assert!(why.contains("does not account"), "{why}");
+    write(Some("nonsense\n"));
+    let why = read_waits(path, u64::MAX).unwrap_err();
+    assert!(why.contains("not as expected"), "{why}");
+}

@@ -73,12 +73,12 @@ pub(super) fn memory(groups: &[Group], trials: &Trials<'_>) -> String {
     let lengths = |t: &TrialRecord| {
         let lanes = f64::from(t.cell.total_lanes.max(1));
         let m = &t.memory;
-        let user = m.plateau_user_bytes.unwrap_or(m.peak_rss_bytes);
-        let user = user.saturating_sub(m.baseline_rss_bytes);
+        let plateau = m.plateau_user_bytes.map(|b| b.saturating_sub(m.baseline_rss_bytes));
+        let user = plateau.or_else(|| t.peak_over_baseline());
         // The cgroup's kernel memory holds page tables and stacks too.
         let known = m.page_table_bytes.unwrap_or(0) + m.kernel_stack_bytes.unwrap_or(0);
         let other = m.kernel_bytes.map(|k| k.saturating_sub(known));
-        [Some(user), m.kernel_stack_bytes, m.page_table_bytes, other, m.socket_bytes]
+        [user, m.kernel_stack_bytes, m.page_table_bytes, other, m.socket_bytes]
             .map(|bytes| bytes.map(|b| b as f64 / lanes))
             .to_vec()
     };

@@ -46,7 +46,7 @@ const MEASURES: [Measure; 5] = [
         unit: "peak user memory",
         scale: Scale::Binary,
         print: format_bytes,
-        of: |t| Some(t.memory.peak_rss_bytes.saturating_sub(t.memory.baseline_rss_bytes) as f64),
+        of: |t| t.peak_over_baseline().map(|b| b as f64),
     },
     Measure {
         title: "CPU a request",

@@ -133,8 +133,10 @@ mod tests {
         let said = sentences(&all(0.0));
         assert_eq!(
             said,
-            ["One more lane took 40 KiB [40 KiB, 40 KiB] as threads, 5 KiB [5 KiB, 5 KiB] as tokio: \
-              8.00× [8.00, 8.00] as much (user space and kernel, 100 to 10,000 lanes)."]
+            [
+                "One more lane took 40 KiB [40 KiB, 40 KiB] as threads, 5 KiB [5 KiB, 5 KiB] as tokio: \
+              8.00× [8.00, 8.00] as much (user space and kernel, 100 to 10,000 lanes)."
+            ]
         );
         let noisy = all(1e6);
         let (a, b) = (noisy[0].whole().unwrap().0, noisy[2].whole().unwrap().0);

@@ -25,7 +25,7 @@ type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
 pub(super) fn compare(group: &mut Group, blocks: &[Blocks<'_>]) {
     let Some(reference) = group.reference else { return };
     let cpu: &dyn Fn(&TrialRecord) -> Option<f64> = &figures::cpu_per_request_ns;
-    let memory = &|t: &TrialRecord| Some(figures::memory_bytes(t));
+    let memory = &|t: &TrialRecord| t.peak_over_baseline().map(|b| b as f64);
     let (ratios, floor) = compare_by(&group.rows, blocks, reference, cpu);
     group.cpu_floor = floor;
     for (row, ratio) in group.rows.iter_mut().zip(ratios) {

@@ -51,6 +51,8 @@ pub struct Figures {
     pub memory_bytes: f64,
     /// The same for each connection.
     pub memory_per_lane_bytes: f64,
+    /// Whether a peak counts from the start of the process, so that both are upper bounds.
+    pub peak_is_bound: bool,
     /// Median of the kernel memory at the plateau, in bytes, where it could be measured.
     pub kernel_bytes: Option<f64>,
     /// The same for each connection.
@@ -179,6 +181,7 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
         occupancy: middle(&|t| t.occupancy),
         memory_bytes: memory,
         memory_per_lane_bytes: memory / lanes,
+        peak_is_bound: trials.iter().any(|t| t.peak_is_bound()),
         kernel_bytes,
         kernel_per_lane_bytes: kernel_bytes.map(|b| b / lanes),
         voluntary_per_request: a_request(|t| t.switches.voluntary),
