@@ -249,6 +249,9 @@ fn of(trials: usize, blocks: usize) -> String {
 /// Which gate failed, how often, what was seen and what is allowed.
 pub(super) fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
     let number = |v: f64| {
+        if name.ends_with("_ns") {
+            return format_ns(v);
+        }
         let text = format!("{v:.4}");
         text.trim_end_matches('0').trim_end_matches('.').to_string()
     };

@@ -36,11 +36,11 @@ pub(super) fn sentences(
     let cells = memory::cells(records);
     let ladders = memory::sentences(&memory::ladders(&cells));
     // A run of memory trials alone has no groups, and nothing to be ranked.
-    if said.is_empty() && !(groups.is_empty() && !ladders.is_empty()) {
-        said.push(match groups.is_empty() && !cells.is_empty() {
-            true => memory_only(&cells),
-            false => nothing(groups),
-        });
+    let memory_alone = groups.is_empty() && !cells.is_empty();
+    if memory_alone && ladders.is_empty() {
+        said.push(memory_only(&cells));
+    } else if said.is_empty() && !memory_alone {
+        said.push(nothing(groups));
     }
     said.extend(ladders);
     said

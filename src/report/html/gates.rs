@@ -18,7 +18,7 @@ fn meaning(gate: &str) -> &'static str {
         "connected_lanes" => "not every lane had a connection when the trial began",
         "delivered_rate" => "the generator sent fewer requests than the plan asks",
         "target_received" => "the target counted other requests than were sent",
-        "pacer_delay_p99_ns" => "requests were released late, by nanoseconds as shown",
+        "pacer_delay_p99_ns" => "requests were released late",
         "worker_cpu_share" => {
             "the worker's CPUs were nearly all in use: what limits is the generator"
         }
