@@ -64,23 +64,33 @@ fn every_engine_meets_the_queue_recursion() {
     }
 }
 
-/// A periodic stall: S long, every T, at constant arrivals. A request whose intended start lies φ
-/// into a stall is answered at the stall's end and so takes S − φ, φ uniform on [0, S); all others
-/// take next to nothing. Hence P(response > x) = (S − x) ÷ T, and the percentile q lies at
+/// A periodic stall: S long, every T, at constant arrivals of rate λ. A request whose intended start
+/// lies φ into a stall is answered at the stall's end and so takes S − φ, φ uniform on [0, S); all
+/// others take next to nothing. Hence P(response > x) = (S − x) ÷ T, and the percentile q lies at
 /// S − (1 − q)·T. For S = 200 ms and T = 5 s: p98 100 ms, p99 150 ms, p99.9 195 ms, max 200 ms.
 ///
-/// Sixteen lanes then work off what has gathered, up to 200 requests; the lean codec keeps that
-/// short of the 2 % that are allowed.
+/// What has gathered is then worked off in order at the rate μ of a closed loop of the same lanes,
+/// so that λφ requests before it cost a request λφ ÷ μ more: it takes S − φ·(1 − ρ), ρ = λ ÷ μ (the
+/// fluid limit of a queue whose server stands still), and q lies at S − (1 − q)·T·(1 − ρ). μ is
+/// measured beside it and must be far above λ, or the law would say little.
 ///
 /// The warm-up shifts the window by half of a period, so that it holds whole stalls only. Service
 /// times hide the stall (coordinated omission): it stops each lane once, whatever the rate.
 fn stall(engine: &str, stall_ms: u64, every_ms: u64, window_ms: u64) -> Attempt {
+    let rate = 1000.0;
+    let cell = format!(
+        "[sweep]\nengines = ['{engine}']\ncodecs = ['lean']\nlanes = [16]\ntrials = 1\n\
+         noise_repeats = 0\n"
+    );
+    let drain = run(&format!(
+        "[target]\nservice_time = '0ms'\n[plan]\nduration = '300ms'\nwarmup = '100ms'\n{cell}"
+    ));
+    let busy = rate / drain.only().achieved_per_s;
     let done = run(&format!(
         "[target]\nservice_time = '0ms'\n\
          faults = {{ stall = {{ every = '{every_ms}ms', for = '{stall_ms}ms' }} }}\n\
          [plan]\narrivals = 'constant'\nduration = '{window_ms}ms'\nwarmup = '{}ms'\n\
-         [sweep]\nengines = ['{engine}']\ncodecs = ['lean']\nlanes = [16]\nrates = [1000]\n\
-         trials = 1\nnoise_repeats = 0",
+         {cell}rates = [{rate}]\n",
         every_ms / 2
     ));
     let record = done.only();
@@ -89,11 +99,11 @@ fn stall(engine: &str, stall_ms: u64, every_ms: u64, window_ms: u64) -> Attempt 
     };
     let histogram = latency::decode(&response.hdr).expect("a histogram");
     let (s, t) = (stall_ms as f64 * 1e6, every_ms as f64 * 1e6);
-    let mut text = String::new();
-    let mut sound = true;
-    // Half, three quarters, 39 fortieths of the stall, and all of it.
-    for law in [s / 2.0, s * 0.75, s * 0.975, s] {
-        let q = 1.0 - (s - law) / t;
+    let mut text = format!("busy {:.1} %, ", busy * 100.0);
+    let mut sound = busy < 0.1;
+    // Where half, three quarters, 39 fortieths of the stall, and all of it had passed.
+    for passed in [s / 2.0, s * 0.75, s * 0.975, s] {
+        let (q, law) = (1.0 - (s - passed) / t, s - (s - passed) * (1.0 - busy));
         let seen = histogram.value_at_quantile(q) as f64;
         sound &= (seen / law - 1.0).abs() <= 0.02;
         text += &format!("p{:.2}: {:.1} ms for {:.1} ms, ", q * 100.0, seen / 1e6, law / 1e6);
