@@ -237,6 +237,13 @@ pub struct Report {
     /// Print the JSON Schema of a TrialRecord
     #[arg(long)]
     pub schema: bool,
+    /// Requests per second that the report's section on capacity plans for [default: the highest
+    /// that was measured]
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
+    /// What else is asked of the hosts.
+    #[command(flatten)]
+    pub hosts: Hosts,
     /// Write the files only (for the driver)
     #[arg(long, hide = true)]
     pub quiet: bool,
@@ -250,6 +257,17 @@ pub struct Capacity {
     /// Requests per second to plan for, in total
     #[arg(long, value_name = "RATE")]
     pub rate: String,
+    /// What else is asked of the hosts.
+    #[command(flatten)]
+    pub hosts: Hosts,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What hosts are like, and what is asked of them.
+#[derive(Debug, Clone, Args)]
+pub struct Hosts {
     /// Count only measured cells whose 99th percentile is at most this
     #[arg(long, value_name = "TIME")]
     pub p99: Option<String>,
@@ -271,9 +289,17 @@ pub struct Capacity {
     /// Hosts that may fail
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub spare: u32,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+}
+
+impl Hosts {
+    /// Whether anything but a default was asked.
+    pub fn is_asked(&self) -> bool {
+        let texts = [&self.p99, &self.latency, &self.memory, &self.cpus];
+        texts.iter().any(|text| text.is_some())
+            || self.growth != "0%"
+            || self.months != 12.0
+            || self.spare != 0
+    }
 }
 
 /// `duel compare`.

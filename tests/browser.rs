@@ -78,7 +78,7 @@ fn report() -> (String, Vec<String>) {
 fn render(plan: PlanJson, records: &[TrialRecord]) -> String {
     let groups = summarise(records, Engine::Threads);
     let timeline = timeline(records);
-    html::render(&plan, records, &groups, Some(&mut timeline.as_bytes()))
+    html::render(&plan, records, &groups, Some(&mut timeline.as_bytes()), None)
 }
 
 /// Ten looks at each trial, with one line that a killed driver cut off.
@@ -233,7 +233,7 @@ fn what_cannot_be_concluded_is_said_with_the_reason() {
     assert!(!bare.contains("NaN"), "a number that is none");
 
     let groups = summarise(&records(), Engine::Threads);
-    let text = html::render(&plan(vec![]), &records(), &groups, None);
+    let text = html::render(&plan(vec![]), &records(), &groups, None, None);
     assert!(text.contains("No timeline.jsonl lies beside"), "a missing timeline is not said");
 }
 

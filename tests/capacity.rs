@@ -4,7 +4,7 @@ mod sample;
 
 use duel::driver::limits::Ceiling;
 use duel::plan::{Cell, Engine};
-use duel::report::capacity::{Plan, Question, plan};
+use duel::report::capacity::{Plan, Question, measured_rate, plan};
 use duel::results::format::TrialRecord;
 
 const MIB: f64 = 1_048_576.0;
@@ -164,4 +164,28 @@ fn every_assumption_is_listed_and_no_records_are_no_panic() {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
     assert!(ask(&[], &question()).engines.is_empty());
+}
+
+#[test]
+fn the_p99_of_a_closed_loop_is_said_to_be_one_and_the_section_holds_the_answer() {
+    let slo = Question { p99_ns: Some(7_000_000), growth_per_year: 0.3, spare: 1, ..question() };
+    let answer = ask(&records(), &slo);
+    assert!(answer.text().contains("where the cell that counts is a closed loop"));
+    let without = ask(&records(), &question());
+    assert!(!without.text().contains("where the cell that counts is a closed loop"));
+
+    let section = answer.section();
+    let row: Vec<(&str, &str)> =
+        section.columns.iter().map(|c| (c.title.as_str(), c.cells[0].as_str())).collect();
+    for (title, cell) in [("lanes", "125"), ("in flight", "100.0"), ("with\nspare", "2")] {
+        assert!(row.contains(&(title, cell)), "{title} is not {cell} in {row:?}");
+    }
+    assert_eq!(section.notes.len(), answer.assumptions.len());
+    let refused = ask(&cell(Engine::Threads, 64, 12_800.0), &question()).section();
+    assert!(refused.columns.is_empty(), "no row without an answer");
+    assert!(refused.notes[0].contains("measure next: sweep lanes = ["), "{:?}", refused.notes);
+
+    assert_eq!(measured_rate(&records(), None), Some(51_200.0));
+    assert_eq!(measured_rate(&records(), Some(1)), None, "no cell met 1 ns");
+    assert_eq!(measured_rate(&[], None), None);
 }

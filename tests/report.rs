@@ -43,7 +43,7 @@ fn markdown_of(name: &str, records: &[TrialRecord]) -> String {
         shard: None,
         merged: None,
     };
-    markdown::render(&plan, records, &groups_of(records))
+    markdown::render(&plan, records, &groups_of(records), None)
 }
 
 fn open_cell(engine: Engine) -> Cell {

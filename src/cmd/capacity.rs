@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use crate::cli::Capacity as Arguments;
+use crate::cli::{Capacity as Arguments, Hosts};
 use crate::driver::host::Machine;
 use crate::driver::limits::{Limits, TargetKind};
-use crate::report::capacity::{Question, plan};
+use crate::report::capacity::{Plan, Question, measured_rate, plan};
 use crate::results::store::{Run, RunDir};
 use crate::units::{parse_count, parse_duration_ns, parse_rate, parse_size};
 
@@ -18,16 +18,12 @@ pub fn run(args: &Arguments) -> ExitCode {
     for warning in &run.warnings {
         eprintln!("duel: {warning}");
     }
-    let question = match question(args, &run) {
-        Ok(question) => question,
+    let asked = question(Some(&args.rate), &args.hosts, &run)
+        .and_then(|q| answer(&run, &q.ok_or("no rate")?));
+    let answer = match asked {
+        Ok(answer) => answer,
         Err(error) => return super::usage(error),
     };
-    let limits: Limits = match serde_json::from_value(run.plan.limits.clone()) {
-        Ok(limits) => limits,
-        Err(error) => return super::usage(format!("{}: limits: {error}", args.dir.display())),
-    };
-    let away = TargetKind::External { loopback: false };
-    let answer = plan(&run.records, &question, &|engine| limits.predict(engine, away));
     if args.json {
         let json = serde_json::to_string_pretty(&answer).expect("a plan is plain data");
         super::print(&(json + "\n"));
@@ -39,7 +35,21 @@ pub fn run(args: &Arguments) -> ExitCode {
     if answered { ExitCode::SUCCESS } else { ExitCode::from(super::exit::FAILED) }
 }
 
-fn question(args: &Arguments, run: &Run) -> Result<Question, String> {
+/// Answers a question by a run's records and the limits of its machine.
+pub(super) fn answer(run: &Run, question: &Question) -> Result<Plan, String> {
+    let limits: Limits = serde_json::from_value(run.plan.limits.clone())
+        .map_err(|error| format!("{}: limits: {error}", run.path.display()))?;
+    let away = TargetKind::External { loopback: false };
+    Ok(plan(&run.records, question, &|engine| limits.predict(engine, away)))
+}
+
+/// The question of the flags. Without a rate it is the highest that the run measured within the
+/// bound; `None` where there is none.
+pub(super) fn question(
+    rate: Option<&String>,
+    hosts: &Hosts,
+    run: &Run,
+) -> Result<Option<Question>, String> {
     fn read<T, E: std::fmt::Display>(
         flag: &str,
         text: Option<&String>,
@@ -56,27 +66,33 @@ fn question(args: &Arguments, run: &Run) -> Result<Question, String> {
         Ok(_) => Err("a host has from 1 to 4,294,967,295 CPUs".to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let memory = read("memory", args.memory.as_ref(), size)?.or(machine.memory_bytes);
+    let given = read("rate", rate, parse_rate)?;
+    let p99_ns = read("p99", hosts.p99.as_ref(), time)?;
+    let latency_ns = read("latency", hosts.latency.as_ref(), time)?;
+    let memory = read("memory", hosts.memory.as_ref(), size)?;
+    let named = read("cpus", hosts.cpus.as_ref(), cpus)?;
+    let growth_per_year = growth(&hosts.growth)?;
+    if !(0.0..=600.0).contains(&hosts.months) {
+        return Err(format!("--months: {} is not from 0 to 600", hosts.months));
+    }
+    let Some(rate_per_s) = given.or_else(|| measured_rate(&run.records, p99_ns)) else {
+        return Ok(None);
+    };
     let here = machine.cpus_online.len() as u32;
-    Ok(Question {
-        rate_per_s: parse_rate(&args.rate).map_err(|e| format!("--rate: {e}"))?,
-        p99_ns: read("p99", args.p99.as_ref(), time)?,
-        latency_ns: read("latency", args.latency.as_ref(), time)?,
-        memory_bytes: memory.ok_or("--memory: the run does not say; name a host's memory")?,
-        cpus: read("cpus", args.cpus.as_ref(), cpus)?
+    Ok(Some(Question {
+        rate_per_s,
+        p99_ns,
+        latency_ns,
+        memory_bytes: memory
+            .or(machine.memory_bytes)
+            .ok_or("--memory: the run does not say; name a host's memory")?,
+        cpus: named
             .or((here > 0).then_some(here))
             .ok_or("--cpus: the run does not say; name a host's CPUs")?,
-        growth_per_year: growth(&args.growth)?,
-        months: args.months,
-        spare: args.spare,
-    })
-    .and_then(|q| {
-        if (0.0..=600.0).contains(&q.months) {
-            Ok(q)
-        } else {
-            Err(format!("--months: {} is not from 0 to 600", q.months))
-        }
-    })
+        growth_per_year,
+        months: hosts.months,
+        spare: hosts.spare,
+    }))
 }
 
 /// `30%` or `0.3`.

@@ -38,16 +38,29 @@ pub fn run(args: &Plan) -> ExitCode {
 
 fn describe(sweep: &Sweep) -> String {
     let cells = sweep.cells();
-    let trials = cells.len() as u64 * u64::from(sweep.trials);
+    let trials = sweep.most_trials();
     let limits = Limits::read();
     let allowed = cpus::allowed().unwrap_or_default();
     let mut text = String::new();
     let mut line = |s: String| {
         let _ = writeln!(text, "{s}");
     };
-    line(format!("{}: {} cells × {} = {trials} trials", sweep.name, cells.len(), sweep.trials));
+    line(match &sweep.search {
+        Some(search) => format!(
+            "{}: a search of {} cell{}, at most {trials} trials: {search}",
+            sweep.name,
+            cells.len(),
+            if cells.len() == 1 { "" } else { "s" }
+        ),
+        None => {
+            format!("{}: {} cells × {} = {trials} trials", sweep.name, cells.len(), sweep.trials)
+        }
+    });
     line(format!("plan hash {}", sweep.plan_hash()));
     line(match time_ns(sweep) {
+        Some(ns) if sweep.search.is_some() => {
+            format!("at most {} of load, and drains", format_ns((ns * trials) as f64))
+        }
         Some(ns) => format!("about {} of load", format_ns((ns * trials) as f64)),
         None => "time depends on the target: a closed loop by requests".into(),
     });
@@ -83,6 +96,10 @@ fn describe(sweep: &Sweep) -> String {
         };
         line(format!("  {}  {} connections  {verdict}", cell.id, format_count(connections(cell))));
     }
+    if sweep.search.is_some() {
+        line("order: decided as it goes, one trial of each cell in turn".into());
+        return text;
+    }
     line("order:".into());
     let order = sweep.order(cells.len());
     for block in 0..sweep.trials {
@@ -115,7 +132,8 @@ fn time_ns(sweep: &Sweep) -> Option<u64> {
         Extent::DurationNs(ns) => ns,
         Extent::Requests(n) => {
             let slowest = sweep.axes.rates_per_s.iter().copied().reduce(f64::min);
-            let slowest = slowest.or(plan.offered_per_s)?;
+            let least = sweep.search.map(|search| search.min_per_s);
+            let slowest = slowest.or(plan.offered_per_s).or(least)?;
             (n as f64 / slowest * SECOND_NS as f64) as u64
         }
     };
@@ -124,6 +142,9 @@ fn time_ns(sweep: &Sweep) -> Option<u64> {
 
 /// The Job of the trial at `position` for its first worker. Secrets stay `$NAME` or masked.
 fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
+    if sweep.search.is_some() {
+        return Err("--job: a search decides its trials as it goes; set sweep.rates instead".into());
+    }
     let cells = sweep.cells();
     let order = sweep.order(cells.len());
     let trial = order.iter().find(|t| t.position == position).ok_or_else(|| {

@@ -12,9 +12,10 @@ use crate::cli::Report;
 use crate::driver::timeline;
 use crate::plan::expect::Expect;
 use crate::plan::{Cell, Engine};
+use crate::report::capacity::Plan;
 use crate::report::summary::{Group, summarise};
 use crate::report::{
-    self, csv, expect, hdr_files, html, markdown, memory, schema, shards, steps, table,
+    self, csv, expect, hdr_files, html, markdown, memory, schema, search, shards, steps, table,
 };
 use crate::results::format::TrialRecord;
 use crate::results::store::{self, Run, RunDir};
@@ -34,6 +35,14 @@ pub fn run(args: &Report) -> ExitCode {
     for warning in run.warnings.iter().filter(|_| !args.quiet) {
         eprintln!("duel: {warning}");
     }
+    // Without a machine or limits in the run there is no plan, unless one was asked for.
+    let capacity = super::capacity::question(args.rate.as_ref(), &args.hosts, &run)
+        .and_then(|q| q.map(|q| super::capacity::answer(&run, &q)).transpose());
+    let capacity = match capacity {
+        Ok(capacity) => capacity,
+        Err(error) if args.rate.is_some() || args.hosts.is_asked() => return super::usage(error),
+        Err(_) => None,
+    };
     let baseline = run.plan.config["baseline"].clone();
     let baseline: Engine = serde_json::from_value(baseline).unwrap_or(Engine::Threads);
     if args.json {
@@ -44,20 +53,22 @@ pub fn run(args: &Report) -> ExitCode {
         let groups = summarise(&run.records, baseline);
         let colour = report::colour_wanted(std::io::stdout().is_terminal());
         if !args.quiet {
-            super::print(&table::render(
-                &run.plan.name,
-                &groups,
-                &sections(&expect::of_plan(&run.plan), &run.plan.cells, &run.records),
-                width(),
-                colour,
-            ));
+            let name = &run.plan.name;
+            super::print(&match search::of_plan(&run.plan, &run.records) {
+                Some(searched) => searched.text(name, &groups, width(), colour),
+                None => {
+                    let expects = expect::of_plan(&run.plan);
+                    let below = sections(&expects, &run.plan.cells, &run.records);
+                    table::render(name, &groups, &below, width(), colour)
+                }
+            });
         }
         match shards::read(dir) {
             Ok(Some(all)) if !args.quiet => super::print(&shards::text(&all)),
             Ok(_) => {}
             Err(error) => eprintln!("duel: {error:#}"),
         }
-        if let Err(error) = write_files(dir, &run, &groups) {
+        if let Err(error) = write_files(dir, &run, &groups, capacity.as_ref()) {
             eprintln!("duel: {error:#}");
             if args.quiet {
                 return ExitCode::from(super::exit::FAILED);
@@ -83,10 +94,15 @@ pub(super) fn sections(
 }
 
 /// Writes the files that are made from the records.
-fn write_files(dir: &Path, run: &Run, groups: &[Group]) -> anyhow::Result<()> {
+fn write_files(
+    dir: &Path,
+    run: &Run,
+    groups: &[Group],
+    capacity: Option<&Plan>,
+) -> anyhow::Result<()> {
     let records = &run.records;
     let write = |file: &str, text: String| store::write_atomic(&dir.join(file), text.as_bytes());
-    let mut text = markdown::render(&run.plan, records, groups);
+    let mut text = markdown::render(&run.plan, records, groups, capacity);
     if let Some(all) = shards::read(dir)? {
         write("shards.csv", shards::csv(&all))?;
         text += &format!("\n## Shards\n\n```text{}```\n", shards::text(&all));
@@ -96,10 +112,13 @@ fn write_files(dir: &Path, run: &Run, groups: &[Group]) -> anyhow::Result<()> {
     if let Some(text) = memory::json(records) {
         write("memory.json", text)?;
     }
+    if let Some(searched) = search::of_plan(&run.plan, records) {
+        write("search.json", serde_json::to_string_pretty(&searched.json())? + "\n")?;
+    }
     // A run whose driver was killed before its first look has none.
     let mut timeline = File::open(dir.join(timeline::FILE)).map(BufReader::new).ok();
     let timeline = timeline.as_mut().map(|t| t as &mut dyn BufRead);
-    write("report.html", html::render(&run.plan, records, groups, timeline))?;
+    write("report.html", html::render(&run.plan, records, groups, timeline, capacity))?;
     hdr_files::write(dir, records)?;
     Ok(())
 }

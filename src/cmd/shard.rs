@@ -44,6 +44,12 @@ pub(super) struct Part {
 /// Reads flags and environment, and refuses what cannot be divided.
 pub(super) fn part(args: &Run, sweep: &mut Sweep) -> Result<Part, String> {
     let shard = shard(args.shard.as_deref(), |name| std::env::var(name).ok())?;
+    let divided = shard.is_some_and(|s| s.count > 1);
+    if sweep.search.is_some() && (divided || args.rendezvous.is_some() || args.start_at.is_some()) {
+        return Err("a [search] decides each trial by the ones before, which shards and fixed \
+                    starts do not share: run it on one machine, or give sweep.rates"
+            .into());
+    }
     let time = |flag: &str, text: &Option<String>, default: u64| match text {
         Some(text) => parse_duration_ns(text).map_err(|e| format!("{flag}: {e}")),
         None => Ok(default),

@@ -1,5 +1,7 @@
 //! Runs the trials of a sweep in their order and says how it went; `run` and `try` share it.
 
+mod search;
+
 use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -72,6 +74,7 @@ impl<'s> Session<'s> {
         if let Some(cap) = external.as_ref().and_then(|e| e.cap.as_ref()) {
             for cell in sweep.cells() {
                 let offered = cell.offered_per_s.map(|_| sweep.trial_plan(&cell).peak_per_s());
+                let offered = offered.or(sweep.search.map(|search| search.max_per_s));
                 cap.check(cell.total_lanes.into(), offered)
                     .map_err(|why| anyhow::anyhow!("{}: {why}", cell.id))?;
             }
@@ -114,6 +117,10 @@ impl<'s> Session<'s> {
         let ports = |cell: &Cell| limits.ports(&sweep.trial_plan(cell), cell, to);
         if let Some(ports) = cells.iter().filter_map(ports).find(Ports::may_run_out) {
             eprintln!("duel: keep_alive = false may run out of ports: {ports}");
+        }
+        if let Some((search, slo)) = sweep.search.zip(sweep.slo.as_ref()) {
+            self.search(&cells, search, slo)?;
+            return self.conclude();
         }
         let done: HashSet<_> = self.records.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
         let order: Vec<_> = sweep
@@ -193,11 +200,16 @@ impl<'s> Session<'s> {
             );
         }
         let nothing_else = if unwritten { exit::USAGE } else { 0 };
-        let misses = sweep.slo.as_ref().map_or(vec![], |slo| missed(slo, &self.records));
+        // A search misses its SLO on purpose, and says itself what came of that.
+        let slo = sweep.slo.as_ref().filter(|_| sweep.search.is_none());
+        let misses = slo.map_or(vec![], |slo| missed(slo, &self.records));
         for miss in &misses {
             eprintln!("duel: SLO missed: {miss}");
         }
-        let code = self.signals.exit_code().or_else(|| verdict(sweep, &self.records));
+        let code = self.signals.exit_code().or_else(|| match sweep.search {
+            Some(_) => search::verdict(sweep, &self.records),
+            None => verdict(sweep, &self.records),
+        });
         Ok(code.unwrap_or(if misses.is_empty() { nothing_else } else { exit::MISSED }))
     }
 }
@@ -249,6 +261,9 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     let terminal = std::io::stdout().is_terminal();
     let colour = crate::report::colour_wanted(terminal);
     let groups = summarise(records, sweep.baseline);
+    if let Some(searched) = crate::report::search::of_sweep(sweep, records) {
+        return searched.text(name, &groups, super::report::width(), colour);
+    }
     let sections = super::report::sections(&sweep.expect, &sweep.cells(), records);
     crate::report::table::render(name, &groups, &sections, super::report::width(), colour)
 }
@@ -260,7 +275,7 @@ fn metrics(address: SocketAddr, context: &Context) -> anyhow::Result<Metrics> {
         name: sweep.name.clone(),
         plan_hash: context.plan_hash.clone(),
         shard: context.shard.map_or(String::new(), |s| s.to_string()),
-        trials: sweep.cells().len() as u64 * u64::from(sweep.trials),
+        trials: sweep.most_trials(),
     };
     let metrics = Metrics::serve(address, facts)
         .with_context(|| format!("--metrics: cannot listen on {address}"))?;
@@ -359,7 +374,7 @@ fn plan_json(context: &Context) -> anyhow::Result<PlanJson> {
         seed: sweep.plan.seed,
         created_utc: store::utc_stamp(jiff::Timestamp::now()),
         config: serde_json::to_value(sweep.masked())?,
-        trials_planned: cells.len() as u64 * u64::from(sweep.trials),
+        trials_planned: sweep.most_trials(),
         cells,
         machine: serde_json::to_value(host::Machine::read())?,
         limits: serde_json::to_value(&context.limits)?,

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Keys and values of features that a later version brings.
-const LATER: [&str; 3] = ["search", "metrics", "sweep.arenas"];
+const LATER: [&str; 2] = ["metrics", "sweep.arenas"];
 
 /// One step of a key path.
 #[derive(Clone)]

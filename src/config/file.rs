@@ -35,6 +35,7 @@ pub(super) struct File {
     pub(super) machine: Machine,
     pub(super) slo: Slo,
     pub(super) expect: Vec<Spanned<Expect>>,
+    pub(super) search: Key<Search>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +62,17 @@ pub(super) struct Expect {
     pub(super) winner_offload: Key<Offload>,
     #[serde(default)]
     pub(super) over_offload: Key<Offload>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Search {
+    pub(super) tolerance: Key<f64>,
+    pub(super) probes: Key<Count>,
+    pub(super) trials: Key<Count>,
+    pub(super) max_trials: Key<Count>,
+    pub(super) min_rate: Key<Rate>,
+    pub(super) max_rate: Key<Rate>,
 }
 
 #[derive(Deserialize, Default)]

@@ -24,6 +24,8 @@
 //! | `sweep.stack_sizes`, `rayon_threads` | `64KiB` (`128KiB` for https), `lanes` |
 //! | `sweep.memory` | `false`; `true` splits memory in trials beside the others, `"only"` in no others |
 //! | `sweep.allocators` | the C library's as the environment sets it; or `"glibc"`, `"glibc-arenas-N"`, the path of a library to preload |
+//! | `search.tolerance`, `probes`, `trials`, `max_trials` | `0.05`, `15`, `3`, `10` |
+//! | `search.min_rate`, `max_rate` | the least that `max_trials` windows can judge, `1M` |
 //! | `sweep.trials`, `baseline` | `10`, `threads` or else the first engine |
 //!
 //! Ten seconds of window is also wrk's default; a timeout of five is far above what a loopback
@@ -34,6 +36,9 @@
 //! and what of a log is replayed), whole or up to `requests` or `duration`; its warm-up is its
 //! first `warmup`. `stages` is a list of `{ duration, rate }` and `{ duration, from, to }` for
 //! `constant` and `poisson` arrivals, as long as the window is to be.
+//!
+//! **Search**: with a table `[search]`, each cell (without a rate) is searched for the highest rate
+//! that meets `[slo]`, in place of `sweep.rates` and `sweep.trials`; see [`crate::plan::search`].
 //!
 //! **Steps**: `[[plan.request.step]]` of `kind = "http"`, `"file"` or `"compute"` make a request a
 //! list of them, carried out in order; exactly one is `http`, the exchange itself. A `file` step

@@ -2,6 +2,7 @@
 
 mod expect;
 mod request;
+mod search;
 mod shape;
 mod steps;
 mod target;
@@ -159,6 +160,9 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         Some(at) => whole_u32(at, 0..=MAX_NOISE_REPEATS)?,
         None => 2,
     };
+    let slo = slo(&file)?;
+    let search = search::resolve(&file, &plan, slo.as_ref())?;
+    let trials = search.map_or(trials, |search| search.max_trials);
     let baseline = baseline(&file.sweep.baseline, &axes.engines)?;
     let expect_failed = expect_failed(&file)?;
     let machine = machine(&file, &target)?;
@@ -177,7 +181,8 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         expect_failed,
         expect: Vec::new(),
         machine,
-        slo: slo(&file)?,
+        slo,
+        search,
     };
     bounded(&file, &sweep)?;
     sweep.expect = expect::expectations(&file.expect, &sweep)?;
@@ -265,7 +270,7 @@ fn axes(file: &File, arrivals: Arrivals, tls: bool, plan: &TrialPlan) -> Result<
             let rule = "set plan.arrivals to \"constant\" or \"poisson\", or remove the rates";
             return Err(fault(at, format!("a closed loop has no rates: {rule}")));
         }
-        (None, Some(at)) if arrivals.is_open() && !shaped => {
+        (None, Some(at)) if arrivals.is_open() && !shaped && file.search.is_none() => {
             let rule = "such as rates = [500, 1000] under [sweep]";
             return Err(fault(at, format!("an open loop needs `sweep.rates`, {rule}")));
         }

@@ -255,7 +255,8 @@ impl<'c> Running<'c> {
         if placement.shared {
             record.flags.push("shared_cpu".into());
         }
-        let seed = context.sweep.plan.seed;
+        let plan = context.sweep.block_plan(whole, record.block);
+        let seed = plan.seed;
         // Before any child: under v2 the driver may first have to move into a leaf, alone.
         let cgroup = Cgroup::create(&format!("trial-{}", record.trial));
         let mut shared_targets = vec![];
@@ -286,7 +287,6 @@ impl<'c> Running<'c> {
                 None
             }
         };
-        let plan = context.sweep.trial_plan(whole);
         Ok(Running {
             context,
             files: StepFiles::of(&plan, (0..cell.processes).map(|w| context.shard().worker(w))),

@@ -3,6 +3,7 @@
 //! * [`sweep`] turns axes into cells, ids and an interleaved order of trials.
 //! * [`schedule`] gives the intended start of each request of an open loop.
 //!   [`stages`] are its steps and ramps, [`trace`] replays what was recorded.
+//! * [`search`] says which rate is tried next for the highest that meets an SLO.
 //! * [`shard`] is the part of it that one machine of several sends.
 //! * [`steps`] is what a request does beside HTTP.
 //! * [`endpoint`] is where load goes, resolved.
@@ -17,6 +18,7 @@ pub mod guard;
 pub mod prepare;
 pub mod request;
 pub mod schedule;
+pub mod search;
 pub mod shard;
 pub mod stages;
 pub mod steps;

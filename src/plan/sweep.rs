@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::allocator::Allocator;
 use super::expect::Expect;
+use super::search::Search;
 use super::steps::{Offload, StepPlan};
 use super::values::Value;
 use super::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan, variable_name};
@@ -75,6 +76,9 @@ pub struct Sweep {
     pub machine: Machine,
     /// What must hold of the results.
     pub slo: Option<Slo>,
+    /// How the highest rate that meets the SLO is searched; `None` runs the grid as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
 }
 
 /// Where the load goes.
@@ -451,8 +455,18 @@ impl Sweep {
         if self.memory != MemoryTrials::None {
             canonical["memory"] = serde_json::json!(self.memory);
         }
+        // What a search runs depends on the bounds as well.
+        if let Some(search) = &self.search {
+            canonical["search"] = serde_json::json!({ "how": search, "slo": self.slo });
+        }
         let digest = Sha256::digest(canonical.to_string());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Trials of the grid; of a search the most there may be.
+    pub fn most_trials(&self) -> u64 {
+        let each = self.search.map_or(u64::from(self.trials), |search| search.most_trials());
+        self.cells().len() as u64 * each
     }
 
     /// The plan of a cell's trials: this plan at the cell's rate.
@@ -470,6 +484,18 @@ impl Sweep {
             Extent::Requests(_) => Extent::DurationNs(IDLE_NS),
         };
         TrialPlan { extent, warmup_ns: 0, stages: Vec::new(), trace: None, ..plan }
+    }
+
+    /// As [`Sweep::trial_plan`], for one repetition.
+    ///
+    /// In a search each repetition draws arrivals and service times anew, the same ones for every
+    /// engine and rate: repetitions of one draw would agree with one another however far that draw
+    /// lies from the others, and an interval over them would be of no use. A grid compares engines
+    /// on one draw.
+    pub fn block_plan(&self, cell: &Cell, block: u32) -> TrialPlan {
+        let plan = self.trial_plan(cell);
+        let shift = if self.search.is_some() { u64::from(block) } else { 0 };
+        TrialPlan { seed: plan.seed.wrapping_add(shift), ..plan }
     }
 
     /// The embedded target of a cell's trials: this target with the cell's body; `None` where the

@@ -9,6 +9,7 @@
 //! measure next.
 
 mod fits;
+mod section;
 mod text;
 
 use serde::Serialize;
@@ -142,15 +143,31 @@ pub fn plan(
     question: &Question,
     ceilings: &dyn Fn(Engine) -> Vec<Ceiling>,
 ) -> Plan {
-    let engines = fits::series(records)
-        .into_iter()
+    let series = fits::series(records);
+    let engines = series
+        .iter()
         .map(|series| EnginePlan {
             name: series.name.clone(),
             engine: series.engine,
-            answer: answer(&series, question, &ceilings(series.engine)),
+            answer: answer(series, question, &ceilings(series.engine)),
         })
         .collect();
-    Plan { question: question.clone(), engines, assumptions: assumptions(question) }
+    let mut assumptions = assumptions(question);
+    let closed = |s: &Series| s.best(question.p99_ns).is_ok_and(|best| !best.open);
+    if question.p99_ns.is_some() && series.iter().any(closed) {
+        assumptions.push(
+            "where the cell that counts is a closed loop, its p99 is that of service time: what \
+             requests wait for a lane comes on top; offer the rate in an open loop to measure it"
+                .into(),
+        );
+    }
+    Plan { question: question.clone(), engines, assumptions }
+}
+
+/// The highest rate of any engine's valid cells, in requests per second, within a bound on p99.
+pub fn measured_rate(records: &[TrialRecord], p99_ns: Option<u64>) -> Option<f64> {
+    let best = |series: &Series| series.best(p99_ns).ok().map(|best| best.rate_per_s);
+    fits::series(records).iter().filter_map(best).reduce(f64::max)
 }
 
 fn refuse<T>(why: impl Into<String>, next: impl Into<String>) -> Result<T, Refusal> {

@@ -12,12 +12,15 @@ mod gates;
 mod latency;
 mod page;
 mod scalability;
+mod search;
+mod sections;
 mod tables;
 mod timelines;
 
 use std::fmt::Write;
 use std::io::BufRead;
 
+use super::capacity;
 use super::summary::Group;
 use super::verdict::{self, by_cell};
 use crate::results::format::TrialRecord;
@@ -31,19 +34,25 @@ pub fn render(
     records: &[TrialRecord],
     groups: &[Group],
     timeline: Option<&mut dyn BufRead>,
+    capacity: Option<&capacity::Plan>,
 ) -> String {
     let trials = by_cell(records);
     let mut main = String::new();
     let name = escape(&plan.name);
     let _ = write!(main, "<header><h1>{name}</h1><p class=\"lead\">");
-    for sentence in verdict::sentences(records, groups, &trials) {
+    let searched = super::search::of_plan(plan, records);
+    let said = match &searched {
+        Some(searched) => searched.sentences(),
+        None => verdict::sentences(records, groups, &trials),
+    };
+    for sentence in said {
         let _ = write!(main, "{} ", escape(&sentence));
     }
     main.push_str("</p>");
-    for remark in verdict::remarks(groups) {
-        let _ = write!(main, "<p class=\"note\">{}</p>", escape(&remark));
+    for remark in verdict::remarks(groups).iter().filter(|_| searched.is_none()) {
+        let _ = write!(main, "<p class=\"note\">{}</p>", escape(remark));
     }
-    let sections: [(&str, String); 11] = [
+    let mut sections_of_page: Vec<(&str, String)> = vec![
         ("Gates that failed", gates::gates(records, groups)),
         ("Head to head", tables::tables(groups)),
         ("Expected before the run", expect::expectations(plan, records)),
@@ -56,12 +65,21 @@ pub fn render(
         ("Method and machine", page::method(plan, records)),
         ("How to reproduce", page::reproduce(plan)),
     ];
+    if let Some(searched) = &searched {
+        sections_of_page
+            .insert(0, ("Highest rate within the SLO", search::search(searched, groups)));
+    }
+    if let Some(plan) = capacity.map(capacity::Plan::section) {
+        let body = format!("<h3>{}</h3>{}", escape(&plan.heading), sections::section(&plan));
+        // Before how it was measured and how to do so again.
+        sections_of_page.insert(sections_of_page.len() - 2, ("Capacity", body));
+    }
     main.push_str("<nav aria-label=\"Sections\"><ul>");
-    for (i, (title, _)) in sections.iter().enumerate() {
+    for (i, (title, _)) in sections_of_page.iter().enumerate() {
         let _ = write!(main, "<li><a href=\"#s{i}\">{title}</a></li>");
     }
     main.push_str("</ul></nav></header>");
-    for (i, (title, body)) in sections.iter().enumerate() {
+    for (i, (title, body)) in sections_of_page.iter().enumerate() {
         let _ = write!(main, "<section id=\"s{i}\"><h2>{title}</h2>{body}</section>");
     }
     page::document(&name, &main)

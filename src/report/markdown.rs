@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::capacity;
 use super::expect;
 use super::layout::{self, Column};
 use super::memory::{self, Section};
@@ -13,10 +14,22 @@ use crate::results::store::PlanJson;
 
 /// Renders a run as Markdown: the verdict, the tables, and where they come from; `groups` are
 /// [`super::summary::summarise`]'s of `records`.
-pub fn render(plan: &PlanJson, records: &[TrialRecord], groups: &[Group]) -> String {
+pub fn render(
+    plan: &PlanJson,
+    records: &[TrialRecord],
+    groups: &[Group],
+    capacity: Option<&capacity::Plan>,
+) -> String {
     let mut out = format!("# {}\n\n", escape(&plan.name));
     if records.is_empty() {
         out.push_str("No trials yet.\n");
+    } else if let Some(searched) = super::search::of_plan(plan, records) {
+        let _ = writeln!(out, "{}", escape(&searched.sentences().join(" ")));
+        for Section { heading, columns, notes } in
+            std::iter::once(searched.summary(groups)).chain(searched.probes())
+        {
+            push_section(&mut out, &heading, &columns, &notes);
+        }
     } else {
         let said = verdict::sentences(records, groups, &by_cell(records));
         let _ = writeln!(out, "{}", escape(&said.join(" ")));
@@ -33,6 +46,9 @@ pub fn render(plan: &PlanJson, records: &[TrialRecord], groups: &[Group]) -> Str
     for Section { heading, columns, notes } in more.chain(memory::sections(records)) {
         push_section(&mut out, &heading, &columns, &notes);
     }
+    if let Some(Section { heading, columns, notes }) = capacity.map(capacity::Plan::section) {
+        push_section(&mut out, &format!("Capacity: {heading}"), &columns, &notes);
+    }
     out.push_str(&source(plan, records));
     out
 }
@@ -40,6 +56,9 @@ pub fn render(plan: &PlanJson, records: &[TrialRecord], groups: &[Group]) -> Str
 /// A heading, a table and a list of notes.
 fn push_section(out: &mut String, heading: &str, columns: &[Column], notes: &[String]) {
     let _ = write!(out, "\n## {}\n\n", escape(heading));
+    if columns.is_empty() {
+        return push_notes(out, notes);
+    }
     out.push_str(&line(columns.iter().map(|c| escape(&c.title))));
     out.push_str(&line(columns.iter().map(|c| if c.number { "--:" } else { "---" }.into())));
     for row in 0..columns.first().map_or(0, |c| c.cells.len()) {
@@ -48,6 +67,10 @@ fn push_section(out: &mut String, heading: &str, columns: &[Column], notes: &[St
     if !notes.is_empty() {
         out.push('\n');
     }
+    push_notes(out, notes);
+}
+
+fn push_notes(out: &mut String, notes: &[String]) {
     for note in notes {
         let _ = writeln!(out, "- {}", escape(note));
     }

@@ -15,6 +15,7 @@ pub mod markdown;
 pub mod memory;
 pub mod plot;
 pub mod schema;
+pub mod search;
 pub mod shards;
 pub mod steps;
 pub mod summary;

@@ -2,5 +2,6 @@
 
 pub mod format;
 pub mod merge;
+pub mod search;
 pub mod stats;
 pub mod store;

@@ -32,6 +32,8 @@ struct Point<'a> {
 pub(super) struct Best {
     pub(super) rate_per_s: f64,
     pub(super) latency_ns: f64,
+    /// Whether a schedule offered the rate.
+    pub(super) open: bool,
 }
 
 /// A straight line over the lanes of one worker.
@@ -185,7 +187,8 @@ impl<'a> Series<'a> {
                 }
             }
             if best.is_none_or(|b| p.rate_per_s > b.rate_per_s) {
-                best = Some(Best { rate_per_s: p.rate_per_s, latency_ns: mean });
+                let open = p.cell.arrivals.is_open();
+                best = Some(Best { rate_per_s: p.rate_per_s, latency_ns: mean, open });
             }
         }
         best.map_or_else(

@@ -1,0 +1,216 @@
+//! The search for the highest offered rate that meets an SLO: which rate is tried next, and when it
+//! is over. Pure, the same for every engine.
+//!
+//! Rates are rungs of one ladder, rung k at (1 + tolerance ÷ 2)^k requests per second, so that
+//! engines whose knees are close are tried at the same rates; the other half of the tolerance is for
+//! what the intervals of a probe near the knee leave undecided. From the throughput of a closed loop the
+//! search goes up or down in growing steps until one rung met the SLO and a higher one did not, and
+//! then halves what is between them until they are neighbours.
+
+use serde::{Deserialize, Serialize};
+
+use super::sweep::Slo;
+use super::{Arrivals, Cell, Extent};
+use crate::units::{SECOND_NS, format_ns, format_rate};
+
+/// Of the throughput of a closed loop, the share that is offered first: lanes that never rest show
+/// what the target completes at most, and the tail grows before that.
+const FIRST_SHARE: f64 = 0.8;
+
+/// The first step up or down, as a ratio of rates; it doubles (on a log scale) with each further one.
+const FIRST_STEP: f64 = 1.25;
+
+/// Longest step, likewise.
+const LONGEST_STEP: f64 = 16.0;
+
+/// How the knee is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Search {
+    /// How far from the knee the result may lie, as a share of the rate.
+    pub tolerance: f64,
+    /// Most probes for each engine, the closed loop included.
+    pub probes: u32,
+    /// Trials of a probe before it is judged.
+    pub trials: u32,
+    /// Most trials of a probe; undecided after them, it did not meet the SLO.
+    pub max_trials: u32,
+    /// No lower rate is tried, requests per second: below it `max_trials` windows hold too few
+    /// requests to judge.
+    pub min_per_s: f64,
+    /// No higher rate is tried, requests per second.
+    pub max_per_s: f64,
+}
+
+/// One bound of an SLO as a share of requests.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Bound {
+    /// As the config says it, such as `p99 ≤ 40 ms`.
+    pub name: String,
+    /// Longest time that is allowed, in nanoseconds; `None` for lost requests.
+    pub most_ns: Option<u64>,
+    /// Share of the planned requests that may be beyond it.
+    pub allowed: f64,
+}
+
+/// The bounds of an SLO.
+pub fn bounds(slo: &Slo) -> Vec<Bound> {
+    let times = [
+        ("p50", 0.5, slo.p50_ns),
+        ("p90", 0.1, slo.p90_ns),
+        ("p99", 0.01, slo.p99_ns),
+        ("p99.9", 0.001, slo.p99_9_ns),
+    ];
+    let mut all: Vec<Bound> = times
+        .into_iter()
+        .filter_map(|(name, allowed, ns)| {
+            let name = format!("{name} ≤ {}", format_ns(ns? as f64));
+            Some(Bound { name, most_ns: ns, allowed })
+        })
+        .collect();
+    all.extend(slo.error_rate.map(|allowed| Bound {
+        name: format!("lost requests ≤ {} %", allowed * 100.0),
+        most_ns: None,
+        allowed,
+    }));
+    all
+}
+
+/// A rate of the ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rung(i32);
+
+/// What is to be done after the probes so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Try this rate.
+    Probe(Rung),
+    /// Highest met and lowest missed are neighbours.
+    Found {
+        /// The highest rung that met the SLO.
+        met: Rung,
+        /// The lowest that did not.
+        missed: Rung,
+    },
+    /// The lowest rate that may be tried missed.
+    NeverMet(Rung),
+    /// The highest rate that may be tried met.
+    NeverMissed(Rung),
+    /// No probe is left.
+    OutOfProbes {
+        /// The highest rung that met, if any.
+        met: Option<Rung>,
+        /// The lowest that did not, if any.
+        missed: Option<Rung>,
+    },
+}
+
+impl Search {
+    /// The rate of a rung in requests per second, to four digits so that it reads well.
+    pub fn rate_per_s(&self, rung: Rung) -> f64 {
+        let exact = (self.step_ln() * f64::from(rung.0)).exp();
+        let unit = 10f64.powi(exact.log10().floor() as i32 - 3);
+        // A unit below one is no binary fraction: dividing by its inverse rounds once, not twice.
+        let rounded = (exact / unit).round();
+        let rate = if unit < 1.0 { rounded / (1.0 / unit).round() } else { rounded * unit };
+        rate.clamp(self.min_per_s, self.max_per_s)
+    }
+
+    /// The rung nearest to a rate.
+    pub fn rung(&self, rate_per_s: f64) -> Rung {
+        Rung((rate_per_s.ln() / self.step_ln()).round() as i32)
+    }
+
+    fn step_ln(&self) -> f64 {
+        (self.tolerance / 2.0).ln_1p()
+    }
+
+    fn lowest(&self) -> Rung {
+        Rung((self.min_per_s.ln() / self.step_ln() - 1e-6).ceil() as i32)
+    }
+
+    fn highest(&self) -> Rung {
+        let rung = (self.max_per_s.ln() / self.step_ln() + 1e-6).floor() as i32;
+        Rung(rung.max(self.lowest().0))
+    }
+
+    /// What follows `done`, the rungs that were tried and whether each met the SLO, after a closed
+    /// loop that completed `closed_per_s`.
+    pub fn next(&self, closed_per_s: f64, done: &[(Rung, bool)]) -> Next {
+        let met = done.iter().filter(|(_, met)| *met).map(|(rung, _)| *rung).max();
+        let missed = done.iter().filter(|(_, met)| !*met).map(|(rung, _)| *rung).min();
+        match (met, missed) {
+            (Some(met), Some(missed)) if missed.0 - met.0 <= 1 => {
+                return Next::Found { met, missed };
+            }
+            (None, Some(rung)) if rung <= self.lowest() => return Next::NeverMet(rung),
+            (Some(rung), None) if rung >= self.highest() => return Next::NeverMissed(rung),
+            _ if done.len() as u64 + 1 >= u64::from(self.probes) => {
+                return Next::OutOfProbes { met, missed };
+            }
+            _ => {}
+        }
+        let wanted = match (met, missed) {
+            (Some(met), Some(missed)) => met.0 + (missed.0 - met.0) / 2,
+            (Some(met), None) => met.0 + self.stride(done.len()),
+            (None, Some(missed)) => missed.0 - self.stride(done.len()),
+            (None, None) => self.rung((closed_per_s * FIRST_SHARE).max(self.min_per_s)).0,
+        };
+        Next::Probe(Rung(wanted.clamp(self.lowest().0, self.highest().0)))
+    }
+
+    /// Rungs of the step after `tried` probes that all went the same way.
+    fn stride(&self, tried: usize) -> i32 {
+        let doubled = FIRST_STEP.ln() * 2f64.powi(tried.saturating_sub(1).min(8) as i32);
+        (doubled.min(LONGEST_STEP.ln()) / self.step_ln()).round().max(1.0) as i32
+    }
+
+    /// Most trials of one engine: the closed loop once, each other probe as often as it may.
+    pub fn most_trials(&self) -> u64 {
+        1 + u64::from(self.probes - 1) * u64::from(self.max_trials)
+    }
+
+    /// The lowest rate at which `max_trials` trials hold `requests`; 1 where the plan itself says
+    /// how many there are.
+    pub fn least_rate(extent: Extent, max_trials: u32, requests: f64) -> f64 {
+        match extent {
+            Extent::Requests(_) => 1.0,
+            Extent::DurationNs(ns) => {
+                let seconds = ns as f64 / SECOND_NS as f64 * f64::from(max_trials);
+                (requests / seconds).max(1e-6)
+            }
+        }
+    }
+}
+
+/// What all probes of one search share, by which a row finds the search that it belongs to.
+pub fn base(cell: &Cell) -> Cell {
+    Cell { id: String::new(), arrivals: Arrivals::Constant, offered_per_s: None, ..cell.clone() }
+}
+
+/// The cell of the closed loop that a search starts from.
+pub fn closed(cell: &Cell) -> Cell {
+    let id = format!("{}-closed", cell.id);
+    Cell { id, arrivals: Arrivals::Closed, offered_per_s: None, ..cell.clone() }
+}
+
+/// The cell of a probe at a rate.
+pub fn probe(cell: &Cell, rate_per_s: f64) -> Cell {
+    let id = format!("{}-r{rate_per_s}", cell.id);
+    Cell { id, offered_per_s: Some(rate_per_s), ..cell.clone() }
+}
+
+impl std::fmt::Display for Search {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "at most {} probes of {} to {} trials for each engine, from {} to {} req/s, until the \
+             knee is known within {} %",
+            self.probes,
+            self.trials,
+            self.max_trials,
+            format_rate(self.min_per_s),
+            format_rate(self.max_per_s),
+            self.tolerance * 100.0
+        )
+    }
+}

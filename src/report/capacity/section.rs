@@ -1,0 +1,72 @@
+//! A plan as a table, for the reports.
+
+use super::{EnginePlan, Need, Plan, req_s};
+use crate::report::layout::Column;
+use crate::report::memory::Section;
+use crate::units::{format_bytes, format_count, format_ns};
+
+impl Plan {
+    /// One row an engine, with every refusal and assumption below.
+    pub fn section(&self) -> Section {
+        let q = &self.question;
+        let mut heading = format!(
+            "{} on hosts of {} CPU{} and {}",
+            req_s(q.rate_per_s),
+            q.cpus,
+            if q.cpus == 1 { "" } else { "s" },
+            format_bytes(q.memory_bytes as f64)
+        );
+        if let Some(p99) = q.p99_ns {
+            heading.push_str(&format!(", p99 ≤ {}", format_ns(p99 as f64)));
+        }
+        let answered: Vec<(&EnginePlan, &Need)> =
+            self.engines.iter().filter_map(|e| Some((e, e.answer.as_ref().ok()?))).collect();
+        let columns = if answered.is_empty() { vec![] } else { self.columns(&answered) };
+        let mut notes: Vec<String> = self
+            .engines
+            .iter()
+            .filter_map(|e| {
+                let refusal = e.answer.as_ref().err()?;
+                let (why, next) = (&refusal.why, &refusal.measure_next);
+                Some(format!("{}: not answered: {why}; measure next: {next}", e.name))
+            })
+            .collect();
+        notes.extend(self.assumptions.iter().map(|a| format!("Assumed: {a}.")));
+        Section { heading, columns, notes }
+    }
+
+    fn columns(&self, answered: &[(&EnginePlan, &Need)]) -> Vec<Column> {
+        let q = &self.question;
+        let column = |title: &str, number, of: &dyn Fn(&EnginePlan, &Need) -> String| Column {
+            title: title.into(),
+            number,
+            cells: answered.iter().map(|(e, n)| of(e, n)).collect(),
+        };
+        let count = |n: u64| format_count(n);
+        let mut columns = vec![
+            column("engine", false, &|e, _| e.name.clone()),
+            column("in flight", true, &|_, n| format!("{:.1}", n.in_flight)),
+            column("lanes", true, &|_, n| count(n.lanes.into())),
+            column("memory\nuser", true, &|_, n| format_bytes(n.user_bytes)),
+            column("memory\nkernel", true, &|_, n| {
+                n.kernel_bytes.map_or_else(|| "unknown".into(), format_bytes)
+            }),
+            column("CPUs\nbusy", true, &|_, n| format!("{:.2}", n.cpus_busy)),
+            column("descriptors", true, &|_, n| count(n.descriptors)),
+            column("ports", true, &|_, n| count(n.ports)),
+            column("threads", true, &|_, n| count(n.threads)),
+            column("binds first", false, &|_, n| {
+                format!("{} at {} a host", n.resources[0].name, req_s(n.resources[0].allows_per_s))
+            }),
+            column("hosts\ntoday", true, &|_, n| count(n.hosts_today)),
+            column("left of what\nbinds", true, &|_, n| format!("{:.0} %", 100.0 * n.left)),
+        ];
+        if q.growth_per_year != 0.0 {
+            columns.push(column("hosts\ngrown", true, &|_, n| count(n.hosts_grown)));
+        }
+        if q.spare > 0 {
+            columns.push(column("with\nspare", true, &|_, n| count(n.hosts_with_spare)));
+        }
+        columns
+    }
+}

@@ -1,0 +1,301 @@
+//! What a search found: sentences, tables and JSON, all from the rows of the run.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::layout::{Column, percentile};
+use super::memory::Section;
+use super::summary::{Figures, Group};
+use super::table;
+use crate::plan::Cell;
+use crate::plan::allocator::Allocator;
+use crate::plan::search::{Search, probe};
+use crate::plan::sweep::Sweep;
+use crate::results::format::TrialRecord;
+use crate::results::search::{Answer, Judged, Outcome, Probe, Progress, replay};
+use crate::results::store::PlanJson;
+use crate::units::{format_bytes, format_count, format_ns, format_rate, size_literal};
+
+/// The searches of a run, each with what tells it from the others.
+pub struct Searched {
+    search: Search,
+    all: Vec<(String, Progress)>,
+}
+
+/// The searches of a run directory; `None` where its config holds none.
+pub fn of_plan(plan: &PlanJson, records: &[TrialRecord]) -> Option<Searched> {
+    plan.config.get("search")?;
+    let sweep: Sweep = serde_json::from_value(plan.config.clone()).ok()?;
+    of_sweep(&sweep, records)
+}
+
+/// The searches of a sweep; `None` where it is none.
+pub fn of_sweep(sweep: &Sweep, records: &[TrialRecord]) -> Option<Searched> {
+    let (search, slo) = sweep.search.zip(sweep.slo.as_ref())?;
+    let cells = sweep.cells();
+    let all = replay(&cells, search, slo, records);
+    let all = all.into_iter().map(|p| (name(&p.cell, &cells), p)).collect();
+    Some(Searched { search, all })
+}
+
+/// The engine, and each axis in which the cells differ.
+fn name(cell: &Cell, all: &[Cell]) -> String {
+    let mut name = cell.engine.name().to_string();
+    let mut add = |of: &dyn Fn(&Cell) -> Option<String>| {
+        let same = |c: &&Cell| c.engine == cell.engine;
+        let differ = all.iter().filter(same).map(of).collect::<BTreeSet<_>>().len() > 1;
+        if let Some(text) = of(cell).filter(|_| differ) {
+            name.push_str(" · ");
+            name.push_str(&text);
+        }
+    };
+    add(&|c| Some(c.codec.name().into()));
+    add(&|c| Some(format!("{} lanes", format_count(c.lanes.into()))));
+    add(&|c| Some(format!("{} processes", c.processes)));
+    add(&|c| Some(format!("{} CPUs", c.cpus)));
+    add(&|c| c.stack_size_bytes.map(|b| format!("stacks of {}", size_literal(b))));
+    add(&|c| c.rayon_threads.map(|n| format!("pool of {n}")));
+    add(&|c| c.body_bytes.map(|b| format!("bodies of {}", size_literal(b))));
+    add(&|c| c.allocator.as_ref().map(Allocator::name));
+    add(&|c| c.offload.map(|o| format!("steps {}", o.name())));
+    name
+}
+
+/// Why a rate did not meet the SLO.
+fn because(answer: &Answer) -> String {
+    match answer {
+        Answer::Met => "it met the SLO".into(),
+        Answer::Missed { bound } => format!("{bound} missed"),
+        Answer::Undecided => "undecided after the most trials, which counts as not met".into(),
+        Answer::Generator { why } => {
+            format!("generator-bound: {why}; the target's own limit is not known")
+        }
+        Answer::Unknown { why } => why.clone(),
+    }
+}
+
+/// One search in a sentence.
+fn sentence(name: &str, slo: &str, outcome: &Outcome) -> String {
+    let rate = |r: &f64| format!("{} req/s", format_rate(*r));
+    match outcome {
+        Outcome::Found { met_per_s, missed_per_s, because: why } => format!(
+            "{name} meets {slo} up to {}, and not at {} ({}).",
+            rate(met_per_s),
+            rate(missed_per_s),
+            because(why)
+        ),
+        Outcome::NeverMet { lowest_per_s, because: why } => format!(
+            "{name} does not meet {slo} even at the lowest rate, {} ({}).",
+            rate(lowest_per_s),
+            because(why)
+        ),
+        Outcome::NeverMissed { highest_per_s } => format!(
+            "{name} meets {slo} at the highest rate that may be tried, {}: where it ends cannot be \
+             concluded; raise search.max_rate.",
+            rate(highest_per_s)
+        ),
+        Outcome::OutOfProbes { met_per_s, missed_per_s, because: why } => {
+            let met = met_per_s.as_ref().map_or("no rate".into(), rate);
+            let missed = missed_per_s.as_ref().map_or("none is known to miss it".into(), |r| {
+                let why = why.as_ref().map_or(String::new(), because);
+                format!("not at {} ({why})", rate(r))
+            });
+            format!(
+                "{name} met {slo} at {met}, and {missed}; the probes ran out before the knee was \
+                 found: raise search.probes."
+            )
+        }
+        Outcome::Nothing { why, met_per_s, missed_per_s } => {
+            let mut known = String::new();
+            if let Some(met) = met_per_s {
+                known.push_str(&format!(" It met {slo} at {}.", rate(met)));
+            }
+            if let Some(missed) = missed_per_s {
+                known.push_str(&format!(" It did not meet {slo} at {}.", rate(missed)));
+            }
+            format!("{name}: the highest rate cannot be concluded, because {why}.{known}")
+        }
+    }
+}
+
+impl Searched {
+    /// The SLO in words.
+    fn slo(&self) -> String {
+        let first = self.all.first().map(|(_, p)| p.bounds()).unwrap_or_default();
+        first.iter().map(|b| b.name.clone()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What came of each search.
+    pub fn sentences(&self) -> Vec<String> {
+        let slo = self.slo();
+        self.all.iter().map(|(name, p)| sentence(name, &slo, &p.outcome())).collect()
+    }
+
+    /// One row a search; figures come from `groups` at the highest rate that met the SLO.
+    pub fn summary(&self, groups: &[Group]) -> Section {
+        let at_met: Vec<Option<&Figures>> = self
+            .all
+            .iter()
+            .map(|(_, p)| {
+                let id = probe(&p.cell, p.outcome().met_per_s()?).id;
+                let mut rows = groups.iter().flat_map(|g| &g.rows);
+                rows.find(|r| r.cell.id == id)?.figures.as_ref()
+            })
+            .collect();
+        let outcomes: Vec<Outcome> = self.all.iter().map(|(_, p)| p.outcome()).collect();
+        let text = |title: &str, number, cells| Column { title: title.into(), number, cells };
+        let each = |of: &dyn Fn(&(String, Progress)) -> String| self.all.iter().map(of).collect();
+        let rates = |of: fn(&Outcome) -> Option<f64>| -> Vec<String> {
+            outcomes.iter().map(|o| of(o).map_or_else(dash, format_rate)).collect()
+        };
+        let figures = |of: &dyn Fn(&Figures) -> String| -> Vec<String> {
+            at_met.iter().map(|f| f.map_or_else(dash, of)).collect()
+        };
+        let columns = vec![
+            text("engine", false, each(&|(name, _)| name.clone())),
+            text("highest met\nreq/s", true, rates(Outcome::met_per_s)),
+            text("lowest missed\nreq/s", true, rates(missed_per_s)),
+            text("limited by", false, outcomes.iter().map(limit).collect()),
+            text(
+                "closed loop\nreq/s",
+                true,
+                each(&|(_, p)| p.closed_per_s().map_or_else(dash, format_rate)),
+            ),
+            text("probes", true, each(&|(_, p)| (p.probes.len() + 1).to_string())),
+            text("trials", true, each(&|(_, p)| p.trials().to_string())),
+            text("response p99\nat that rate", true, figures(&|f| percentile(f.response.p99))),
+            text(
+                "CPU\na request",
+                true,
+                figures(&|f| f.cpu_per_request_ns.map_or_else(dash, format_ns)),
+            ),
+            text("memory\na lane", true, figures(&|f| format_bytes(f.memory_per_lane_bytes))),
+        ];
+        let mut notes = self.sentences();
+        notes.push(format!("Searched: {}.", self.search));
+        Section { heading: format!("Highest rate that meets {}", self.slo()), columns, notes }
+    }
+
+    /// One table a search, a row a probe, by rate.
+    pub fn probes(&self) -> Vec<Section> {
+        self.all.iter().map(|(name, p)| probes(name, p)).filter(|s| !s.columns.is_empty()).collect()
+    }
+
+    /// The summary for a terminal.
+    pub fn text(&self, name: &str, groups: &[Group], width: Option<u16>, colour: bool) -> String {
+        table::render(name, &[], &[self.summary(groups)], width, colour)
+    }
+
+    /// As `search.json` holds it.
+    pub fn json(&self) -> Value {
+        let probe = |p: &Probe, of: &Progress| {
+            let bounds = of.bounds().iter().enumerate();
+            json!({
+                "rate_per_s": p.rate_per_s,
+                "trials": p.trials.len(),
+                "trials_counted": counted(p),
+                "result": p.answer,
+                "beyond": bounds.map(|(i, b)| json!({
+                    "bound": b.name, "allowed": b.allowed, "share": share(p, i),
+                })).collect::<Vec<_>>(),
+            })
+        };
+        let one = |(name, p): &(String, Progress)| {
+            json!({
+                "name": name,
+                "cell": p.cell,
+                "closed_loop_per_s": p.closed_per_s(),
+                "result": p.outcome(),
+                "probes": p.probes.iter().map(|q| probe(q, p)).collect::<Vec<_>>(),
+            })
+        };
+        json!({
+            "format_version": 1,
+            "slo": self.all.first().map(|(_, p)| p.bounds()),
+            "search": self.search,
+            "engines": self.all.iter().map(one).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn dash() -> String {
+    "-".into()
+}
+
+fn missed_per_s(outcome: &Outcome) -> Option<f64> {
+    match outcome {
+        Outcome::Found { missed_per_s, .. } => Some(*missed_per_s),
+        Outcome::NeverMet { lowest_per_s, .. } => Some(*lowest_per_s),
+        Outcome::OutOfProbes { missed_per_s, .. } | Outcome::Nothing { missed_per_s, .. } => {
+            *missed_per_s
+        }
+        Outcome::NeverMissed { .. } => None,
+    }
+}
+
+/// What keeps the rate from being higher, in a few words.
+fn limit(outcome: &Outcome) -> String {
+    let why = match outcome {
+        Outcome::Found { because, .. } | Outcome::NeverMet { because, .. } => Some(because),
+        Outcome::OutOfProbes { because, .. } => because.as_ref(),
+        Outcome::NeverMissed { .. } => return "search.max_rate".into(),
+        Outcome::Nothing { .. } => return "cannot be concluded".into(),
+    };
+    match why {
+        Some(Answer::Missed { bound }) => bound.clone(),
+        Some(Answer::Undecided) => "undecided".into(),
+        Some(Answer::Generator { why }) => format!("generator: {why}"),
+        Some(Answer::Met | Answer::Unknown { .. }) | None => dash(),
+    }
+}
+
+fn counted(probe: &Probe) -> usize {
+    probe.trials.iter().filter(|t| matches!(t, Judged::Counts { .. })).count()
+}
+
+/// Share of the planned requests beyond a bound over the trials that count; `None` without any.
+fn share(probe: &Probe, bound: usize) -> Option<f64> {
+    let (beyond, all) = probe.trials.iter().fold((0, 0), |sum, t| match t {
+        Judged::Counts { planned, shares, .. } => (sum.0 + shares[bound].beyond, sum.1 + planned),
+        _ => sum,
+    });
+    (all > 0).then(|| beyond as f64 / all as f64)
+}
+
+fn probes(name: &str, progress: &Progress) -> Section {
+    let mut probes: Vec<&Probe> = progress.probes.iter().collect();
+    probes.sort_by(|a, b| a.rate_per_s.total_cmp(&b.rate_per_s));
+    let column = |title: String, number, of: &dyn Fn(&Probe) -> String| Column {
+        title,
+        number,
+        cells: probes.iter().map(|p| of(p)).collect(),
+    };
+    let mut columns = vec![];
+    if !probes.is_empty() {
+        columns.push(column("rate\nreq/s".into(), true, &|p| format_rate(p.rate_per_s)));
+        columns.push(column("trials".into(), true, &|p| match (counted(p), p.trials.len()) {
+            (counted, all) if counted == all => all.to_string(),
+            (counted, all) => format!("{counted} of {all} count"),
+        }));
+        for (i, bound) in progress.bounds().iter().enumerate() {
+            let title = format!("not {}\nof {} % allowed", bound.name, bound.allowed * 100.0);
+            columns.push(column(title, true, &|p| {
+                share(p, i).map_or_else(dash, |s| format!("{:.2} %", s * 100.0))
+            }));
+        }
+        columns.push(column("result".into(), false, &|p| match &p.answer {
+            None => "not finished".into(),
+            Some(Answer::Met) => "met".into(),
+            Some(other) => because(other),
+        }));
+    }
+    Section { heading: format!("Probes of {name}"), columns, notes: vec![] }
+}
+
+impl Progress {
+    /// Trials so far.
+    fn trials(&self) -> usize {
+        self.starts() + self.probes.iter().map(|p| p.trials.len()).sum::<usize>()
+    }
+}

@@ -1,0 +1,287 @@
+//! From rows to the highest rate that meets an SLO: what each probe says, what comes next, and what
+//! may be concluded. Pure: a search is its rows, in their order, so that resuming and reporting
+//! replay what running did.
+//!
+//! Whether a probe meets a bound is decided on *shares*: p99 ≤ 40 ms means that at most 1 % of the
+//! planned requests took longer, lost ones included. The share over all trials of the probe stands
+//! in an interval of Student's t over the trials' own shares, since requests of one trial wait in
+//! one queue and are not independent. The interval is no narrower than independent requests at the
+//! bound itself would make it, so that three calm trials prove nothing by their likeness.
+
+mod judge;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use judge::{Answer, Judged, Share, judge, trial};
+
+use super::format::{Status, TrialRecord};
+use crate::plan::search::{Bound, Next, Rung, Search, base, bounds, closed, probe};
+use crate::plan::sweep::Slo;
+use crate::plan::{Arrivals, Cell};
+
+/// Closed loops that are tried before a search is given up.
+const MOST_STARTS: usize = 3;
+
+/// The flag of every row of a search.
+pub const FLAG: &str = "search";
+
+/// One rate and what its trials said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Probe {
+    /// The rate.
+    pub rung: Rung,
+    /// The same in requests per second.
+    pub rate_per_s: f64,
+    /// Its trials, in their order.
+    pub trials: Vec<Judged>,
+    /// What follows from them; `None` while more are needed.
+    pub answer: Option<Answer>,
+}
+
+/// The search of one cell, as far as its rows go.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// The cell of the grid.
+    pub cell: Cell,
+    search: Search,
+    bounds: Vec<Bound>,
+    starts: Vec<Start>,
+    /// The probes, in their order.
+    pub probes: Vec<Probe>,
+    /// Why nothing more can be learnt.
+    stopped: Option<String>,
+}
+
+/// A closed loop.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    per_s: Option<f64>,
+}
+
+/// What a search does next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Run a trial of this cell, in this block.
+    Run(Cell, u32),
+    /// Nothing: it is over.
+    Over(Outcome),
+}
+
+/// How a search ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "conclusion")]
+pub enum Outcome {
+    /// The knee lies between two rates.
+    Found {
+        /// The highest rate that met the SLO, requests per second.
+        met_per_s: f64,
+        /// The lowest that did not.
+        missed_per_s: f64,
+        /// Why it did not.
+        because: Answer,
+    },
+    /// Not even the lowest rate met it.
+    NeverMet {
+        /// The lowest rate, requests per second.
+        lowest_per_s: f64,
+        /// Why it did not.
+        because: Answer,
+    },
+    /// The highest rate that may be tried met it.
+    NeverMissed {
+        /// That rate, requests per second.
+        highest_per_s: f64,
+    },
+    /// The probes ran out first.
+    OutOfProbes {
+        /// The highest rate that met the SLO, if any.
+        met_per_s: Option<f64>,
+        /// The lowest that did not, if any.
+        missed_per_s: Option<f64>,
+        /// Why it did not.
+        because: Option<Answer>,
+    },
+    /// The knee cannot be concluded.
+    Nothing {
+        /// Why.
+        why: String,
+        /// The highest rate that met the SLO before, if any.
+        met_per_s: Option<f64>,
+        /// The lowest that did not, if any.
+        missed_per_s: Option<f64>,
+    },
+}
+
+impl Outcome {
+    /// The highest rate that met the SLO, requests per second.
+    pub fn met_per_s(&self) -> Option<f64> {
+        match self {
+            Outcome::Found { met_per_s, .. } => Some(*met_per_s),
+            Outcome::NeverMissed { highest_per_s } => Some(*highest_per_s),
+            Outcome::OutOfProbes { met_per_s, .. } | Outcome::Nothing { met_per_s, .. } => {
+                *met_per_s
+            }
+            Outcome::NeverMet { .. } => None,
+        }
+    }
+}
+
+impl Progress {
+    /// A search of `cell` that has not begun.
+    pub fn new(cell: &Cell, search: Search, slo: &Slo) -> Progress {
+        Progress {
+            cell: cell.clone(),
+            search,
+            bounds: bounds(slo),
+            starts: vec![],
+            probes: vec![],
+            stopped: None,
+        }
+    }
+
+    /// The bounds of the SLO, in the order of each [`Judged`]'s shares.
+    pub fn bounds(&self) -> &[Bound] {
+        &self.bounds
+    }
+
+    /// What the closed loop completed, requests per second.
+    pub fn closed_per_s(&self) -> Option<f64> {
+        self.starts.iter().find_map(|s| s.per_s)
+    }
+
+    /// How many closed loops were run.
+    pub fn starts(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Takes a row of this search; interrupted ones count for nothing.
+    pub fn add(&mut self, record: &TrialRecord) {
+        if record.status == Status::Interrupted {
+            return;
+        }
+        if record.status == Status::Failed {
+            let why = record.error.as_deref().unwrap_or("no reason was recorded");
+            self.stopped.get_or_insert(format!("a trial of {} failed: {why}", record.cell.id));
+        }
+        match record.cell.offered_per_s {
+            Some(rate) if record.cell.arrivals != Arrivals::Closed => self.add_probe(rate, record),
+            _ => self.add_start(record),
+        }
+    }
+
+    fn add_start(&mut self, record: &TrialRecord) {
+        // A noisy one shows where to begin all the same.
+        let sound = record.status == Status::Ok && record.achieved_per_s > 0.0;
+        self.starts.push(Start { per_s: sound.then_some(record.achieved_per_s) });
+        if self.closed_per_s().is_none() && self.starts.len() >= MOST_STARTS {
+            let why = record.error.clone().unwrap_or_else(|| gates_of(record));
+            self.stopped.get_or_insert(format!(
+                "no closed loop of {MOST_STARTS} was valid, so that no rate is known to begin at: {why}"
+            ));
+        }
+    }
+
+    fn add_probe(&mut self, rate_per_s: f64, record: &TrialRecord) {
+        let rung = self.search.rung(rate_per_s);
+        if self.probes.last().is_none_or(|p| p.rung != rung) {
+            self.probes.push(Probe { rung, rate_per_s, trials: vec![], answer: None });
+        }
+        let Some(probe) = self.probes.last_mut() else { return };
+        probe.trials.push(trial(record, &self.bounds));
+        probe.answer =
+            judge(&probe.trials, &self.bounds, self.search.trials, self.search.max_trials);
+        if let Some(Answer::Unknown { why }) = &probe.answer {
+            let rate = crate::units::format_rate(rate_per_s);
+            self.stopped.get_or_insert(format!("at {rate} req/s {why}"));
+        }
+    }
+
+    /// What comes next.
+    pub fn step(&self) -> Step {
+        if let Some(why) = &self.stopped {
+            return Step::Over(self.nothing(why.clone()));
+        }
+        let Some(start) = self.closed_per_s() else {
+            return Step::Run(closed(&self.cell), self.starts.len() as u32);
+        };
+        if let Some(open) = self.probes.last().filter(|p| p.answer.is_none()) {
+            return Step::Run(probe(&self.cell, open.rate_per_s), open.trials.len() as u32);
+        }
+        let done: Vec<(Rung, bool)> =
+            self.probes.iter().map(|p| (p.rung, p.answer == Some(Answer::Met))).collect();
+        let rate = |rung| self.search.rate_per_s(rung);
+        Step::Over(match self.search.next(start, &done) {
+            Next::Probe(rung) => return Step::Run(probe(&self.cell, rate(rung)), 0),
+            Next::Found { met, missed } => Outcome::Found {
+                met_per_s: rate(met),
+                missed_per_s: rate(missed),
+                because: self.why(missed),
+            },
+            Next::NeverMet(rung) => {
+                Outcome::NeverMet { lowest_per_s: rate(rung), because: self.why(rung) }
+            }
+            Next::NeverMissed(rung) => Outcome::NeverMissed { highest_per_s: rate(rung) },
+            Next::OutOfProbes { met, missed } => Outcome::OutOfProbes {
+                met_per_s: met.map(rate),
+                missed_per_s: missed.map(rate),
+                because: missed.map(|rung| self.why(rung)),
+            },
+        })
+    }
+
+    /// Nothing more than the probes before say.
+    fn nothing(&self, why: String) -> Outcome {
+        let known = |met: bool| {
+            let judged = self.probes.iter().filter(move |p| match &p.answer {
+                Some(Answer::Unknown { .. }) | None => false,
+                Some(answer) => (*answer == Answer::Met) == met,
+            });
+            judged.map(|p| p.rate_per_s)
+        };
+        Outcome::Nothing {
+            why,
+            met_per_s: known(true).reduce(f64::max),
+            missed_per_s: known(false).reduce(f64::min),
+        }
+    }
+
+    fn why(&self, rung: Rung) -> Answer {
+        let answer = self.probes.iter().find(|p| p.rung == rung).and_then(|p| p.answer.clone());
+        answer.unwrap_or(Answer::Undecided)
+    }
+
+    /// The outcome; where rows are missing, that they are.
+    pub fn outcome(&self) -> Outcome {
+        match self.step() {
+            Step::Over(outcome) => outcome,
+            Step::Run(cell, _) => {
+                self.nothing(format!("the search was stopped before {} was judged", cell.id))
+            }
+        }
+    }
+}
+
+/// Every search of a sweep, replayed from its rows.
+pub fn replay(cells: &[Cell], search: Search, slo: &Slo, records: &[TrialRecord]) -> Vec<Progress> {
+    let mut all: Vec<Progress> = cells.iter().map(|c| Progress::new(c, search, slo)).collect();
+    let at: BTreeMap<String, usize> = cells.iter().enumerate().map(|(i, c)| (key(c), i)).collect();
+    for record in records.iter().filter(|r| r.flags.iter().any(|f| f == FLAG)) {
+        if let Some(i) = at.get(&key(&record.cell)) {
+            all[*i].add(record);
+        }
+    }
+    all
+}
+
+/// What tells the rows of one search from those of another.
+fn key(cell: &Cell) -> String {
+    serde_json::to_string(&base(cell)).unwrap_or_default()
+}
+
+fn gates_of(record: &TrialRecord) -> String {
+    let failed: Vec<&str> =
+        record.gates.iter().filter(|g| g.ok == Some(false)).map(|g| g.name.as_str()).collect();
+    if failed.is_empty() { "nothing completed".into() } else { failed.join(", ") }
+}

@@ -1,0 +1,211 @@
+//! Whether a rate meets an SLO, by the shares of requests that were beyond each bound.
+
+use serde::Serialize;
+
+use crate::plan::search::Bound;
+use crate::results::format::{Distribution, Status, TrialRecord};
+use crate::results::stats::{CONFIDENCE, hdr, student_t_quantile};
+
+/// Gates that say what the generator could not do, and of no defect.
+const GENERATOR: [(&str, &str); 2] = [
+    ("worker_cpu_share", "the worker's CPUs were saturated"),
+    ("pacer_delay_p99_ns", "requests were released late"),
+];
+
+/// The gate that fails where lanes are busy when requests are due, whoever keeps them busy.
+const DELIVERED: &str = "delivered_rate";
+
+/// Requests beyond one bound in one trial.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// By response time, lost ones included.
+    pub beyond: u64,
+    /// The same by service time, of the requests that a lane sent.
+    pub beyond_in_service: u64,
+}
+
+/// What one trial says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Judged {
+    /// It counts.
+    Counts {
+        /// Requests of the window.
+        planned: u64,
+        /// Those that no lane took.
+        unsent: u64,
+        /// One a bound.
+        shares: Vec<Share>,
+    },
+    /// The generator could not do what was asked, and why.
+    Generator(String),
+    /// Its numbers may not be believed, and why.
+    Void(String),
+}
+
+/// What the trials of a probe say together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum Answer {
+    /// Every bound, with its whole interval.
+    Met,
+    /// Some bound not, with its whole interval.
+    Missed {
+        /// That bound.
+        bound: String,
+    },
+    /// The interval of some bound holds the bound itself even after the most trials.
+    Undecided,
+    /// The generator could not offer the rate, which says nothing of the target.
+    Generator {
+        /// What it lacked.
+        why: String,
+    },
+    /// Too few trials may be believed.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Reads a row.
+pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
+    if record.status == Status::Failed {
+        let why = record.error.as_deref().unwrap_or("no reason was recorded");
+        return Judged::Void(format!("failed: {why}"));
+    }
+    let failed = |name: &str| record.gates.iter().any(|g| g.name == name && g.ok == Some(false));
+    if let Some((_, why)) = GENERATOR.iter().find(|(gate, _)| failed(gate)) {
+        return Judged::Generator((*why).into());
+    }
+    let distrusted = record.gates.iter().find(|g| g.ok == Some(false) && g.name != DELIVERED);
+    if let Some(gate) = distrusted {
+        return Judged::Void(format!("the gate {} failed", gate.name));
+    }
+    let ledger = &record.ledger;
+    if ledger.planned == 0 {
+        return Judged::Void("no request fell inside the window".into());
+    }
+    let within = |times: &Option<Distribution>, most: u64| -> Result<u64, hdr::HdrError> {
+        let Some(times) = times else { return Ok(0) };
+        // Requests that were given up stand above every bound that a config may name.
+        Ok(hdr::decode(&times.hdr)?.count_between(0, most))
+    };
+    let share = |bound: &Bound| -> Result<Share, hdr::HdrError> {
+        let sent = ledger.planned - ledger.unsent;
+        Ok(match bound.most_ns {
+            None => Share {
+                beyond: ledger.planned - ledger.completed,
+                beyond_in_service: sent - ledger.completed,
+            },
+            Some(most) => Share {
+                beyond: ledger.planned.saturating_sub(within(&record.response_ns, most)?),
+                beyond_in_service: sent.saturating_sub(within(&record.service_ns, most)?),
+            },
+        })
+    };
+    match bounds.iter().map(share).collect() {
+        Ok(shares) => Judged::Counts { planned: ledger.planned, unsent: ledger.unsent, shares },
+        Err(error) => Judged::Void(error.to_string()),
+    }
+}
+
+/// What an interval of a share says about what is allowed.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Below,
+    Astride,
+    Above,
+}
+
+/// Judges the trials of a probe; `None` while more are needed to decide.
+pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Option<Answer> {
+    let counted: Vec<&Judged> =
+        trials.iter().filter(|t| matches!(t, Judged::Counts { .. })).collect();
+    let generator = trials.iter().filter(|t| matches!(t, Judged::Generator(_))).count();
+    let last = trials.len() >= most as usize;
+    if generator >= least as usize && generator > counted.len() {
+        return Some(Answer::Generator { why: reason(trials) });
+    }
+    if counted.len() < least as usize {
+        return match (last, generator > 0) {
+            (false, _) => None,
+            (true, true) => Some(Answer::Generator { why: reason(trials) }),
+            (true, false) => Some(Answer::Unknown {
+                why: format!(
+                    "only {} of {} trials may be believed: {}",
+                    counted.len(),
+                    trials.len(),
+                    reason(trials)
+                ),
+            }),
+        };
+    }
+    let by = |share: fn(&Share) -> u64, sent: bool| -> Vec<Side> {
+        let side = |(i, bound): (usize, &Bound)| {
+            let pairs: Vec<(f64, f64)> = counted
+                .iter()
+                .filter_map(|t| match t {
+                    Judged::Counts { planned, unsent, shares } => {
+                        let of = if sent { planned - unsent } else { *planned };
+                        Some((share(&shares[i]) as f64, of as f64))
+                    }
+                    _ => None,
+                })
+                .collect();
+            side(&pairs, bound.allowed)
+        };
+        bounds.iter().enumerate().map(side).collect()
+    };
+    let sides = by(|s| s.beyond, false);
+    if sides.iter().all(|s| *s == Side::Below) {
+        return Some(Answer::Met);
+    }
+    let above = sides.iter().position(|s| *s == Side::Above);
+    if above.is_none() && !last {
+        return None;
+    }
+    // What a lane sent came back in time: the requests had waited for a lane, not for the target.
+    if by(|s| s.beyond_in_service, true).iter().all(|s| *s == Side::Below) {
+        return Some(Answer::Generator { why: "lanes ran out".into() });
+    }
+    Some(match above {
+        Some(i) => Answer::Missed { bound: bounds[i].name.clone() },
+        None => Answer::Undecided,
+    })
+}
+
+/// The last reason why a trial does not count.
+fn reason(trials: &[Judged]) -> String {
+    let why = trials.iter().rev().find_map(|t| match t {
+        Judged::Generator(why) => Some(why.clone()),
+        _ => None,
+    });
+    let void = trials.iter().rev().find_map(|t| match t {
+        Judged::Void(why) => Some(why.clone()),
+        _ => None,
+    });
+    why.or(void).unwrap_or_default()
+}
+
+/// Where the interval of a share stands; `pairs` hold the requests beyond the bound and all, by
+/// trial.
+fn side(pairs: &[(f64, f64)], allowed: f64) -> Side {
+    let (beyond, all) = pairs.iter().fold((0.0, 0.0), |s, p| (s.0 + p.0, s.1 + p.1));
+    if all <= 0.0 {
+        return Side::Astride;
+    }
+    let n = pairs.len() as f64;
+    let share = beyond / all;
+    // Of a ratio of sums, so that a trial counts by its requests (Cochran 1977, section 6.3).
+    let squares: f64 = pairs.iter().map(|(b, a)| (b - share * a).powi(2)).sum();
+    let seen = (squares / (n - 1.0) * n).sqrt() / all;
+    let least = (allowed * (1.0 - allowed) / all).sqrt();
+    let reach = student_t_quantile(0.5 + CONFIDENCE / 2.0, pairs.len() - 1) * seen.max(least);
+    if share + reach <= allowed {
+        Side::Below
+    } else if share - reach > allowed {
+        Side::Above
+    } else {
+        Side::Astride
+    }
+}

@@ -1,0 +1,74 @@
+//! `duel capacity` and the report's section on capacity, by the binary: flags and what they refuse.
+
+mod common;
+
+use std::path::Path;
+
+use common::{duel, output, text};
+
+const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/run-format-1");
+
+#[test]
+fn a_value_that_is_none_is_one_error_that_names_its_flag() {
+    let bad = [
+        ("--rate", &["0", "-5", "fast", "nan", "inf", "", "5/min"][..]),
+        ("--p99", &["0s", "5", "soon", "-1ms", ""]),
+        ("--latency", &["0ms", "5", "nan"]),
+        ("--memory", &["0", "much", "-1GiB", "1.5.5MiB"]),
+        ("--cpus", &["0", "1.5", "-2", "5000M", "two"]),
+        ("--growth", &["-100%", "fast", "101", "nan", "%", "1e400"]),
+        ("--months", &["-1", "601", "nan", "inf", "soon"]),
+        ("--spare", &["-1", "1.5", "5000000000"]),
+    ];
+    for (flag, values) in bad {
+        for value in values {
+            let mut arguments = vec!["capacity".to_string(), RUN.into(), format!("{flag}={value}")];
+            if flag != "--rate" {
+                arguments.push("--rate=100".into());
+            }
+            let out = output(&mut duel(&arguments));
+            let (stdout, stderr) = text(&out);
+            assert_eq!(out.status.code(), Some(2), "{flag}={value}: {stderr}");
+            assert!(stderr.contains(flag), "{flag}={value}: {stderr}");
+            assert!(stdout.is_empty() && !stderr.contains("panicked"), "{flag}={value}: {stderr}");
+        }
+    }
+    for (what, arguments) in [
+        ("--rate", vec!["capacity", RUN]),
+        ("it does not exist", vec!["capacity", "/nonexistent", "--rate", "5"]),
+    ] {
+        let out = output(&mut duel(&arguments));
+        let (_, stderr) = text(&out);
+        assert_eq!(out.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(what), "{stderr}");
+    }
+}
+
+#[test]
+fn the_report_plans_for_the_rate_that_is_asked_or_for_the_highest_measured() {
+    let home = tempfile::tempdir().unwrap();
+    for file in ["plan.json", "trials.jsonl"] {
+        // Trials on a machine that was busy, which no plan rests on: here they stand for calm ones.
+        let text = std::fs::read_to_string(Path::new(RUN).join(file)).unwrap();
+        std::fs::write(home.path().join(file), text.replace("\"noisy\"", "\"calm\"")).unwrap();
+    }
+    let read = |file: &str| std::fs::read_to_string(home.path().join(file)).unwrap();
+    let report = |more: &[&str]| {
+        let mut command = duel(&["report"]);
+        let out = output(command.arg(home.path()).args(more));
+        (out.status.code(), text(&out).1)
+    };
+    let (code, stderr) = report(&["--rate", "12345", "--growth", "30%", "--months", "6"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    for file in ["report.md", "report.html"] {
+        let text = read(file);
+        assert!(text.contains("12,345 req/s on hosts of"), "{file}: {text}");
+        assert!(text.contains("growth of 30 % a year"), "{file}: {text}");
+    }
+    assert_eq!(report(&[]).0, Some(0));
+    let text = read("report.md");
+    assert!(text.contains("## Capacity: ") && !text.contains("12,345"), "{text}");
+    let (code, stderr) = report(&["--growth", "fast"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("--growth"), "{stderr}");
+}

@@ -1,0 +1,115 @@
+//! Real cells on both sides of a predicted limit: the descriptors of task engines, under a lowered
+//! `RLIMIT_NOFILE`, so that few lanes reach it.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use common::{DUEL, Sweep, duel, output, text};
+use duel::driver::limits::Report;
+use duel::plan::Engine;
+use duel::results::format::Status;
+use serde_json::Value;
+
+/// Descriptors that each process may have here.
+const DESCRIPTORS: u64 = 300;
+
+/// What the prediction keeps for everything that is no lane.
+const RESERVED: u64 = 64;
+
+/// duel in a shell that lowers the limit, soft and hard, for good.
+fn limited(arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\""), DUEL]);
+    command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
+    command
+}
+
+/// The lanes that `duel limits` allows an engine before descriptors run out.
+fn predicted(engine: Engine) -> u64 {
+    let (json, stderr) = text(&output(&mut limited(&["limits", "--json"])));
+    let report: Report = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+    let own = report.engines.iter().find(|e| e.engine == engine).expect("every engine is there");
+    let first = &own.ceilings[0];
+    assert!(first.limit.starts_with("RLIMIT_NOFILE"), "the lowered limit binds first: {first:?}");
+    first.most_lanes
+}
+
+#[test]
+fn descriptors_end_where_they_were_predicted_to_end() {
+    let most = predicted(Engine::Tokio);
+    assert_eq!(most, predicted(Engine::TokioSingle), "a lane is a descriptor under both");
+    let sweep = Sweep::new(&format!(
+        "[plan]\nrequests = 1000\n[sweep]\nengines = ['tokio', 'tokio-single']\ncodecs = ['lean']\n\
+         lanes = [{most}, {}]\ntrials = 1\n[[sweep.expect_failed]]\nengine = 'tokio'\nlanes = {}\n\
+         limit = 'RLIMIT_NOFILE'\n[[sweep.expect_failed]]\nengine = 'tokio-single'\nlanes = {}\n\
+         limit = 'RLIMIT_NOFILE'\n",
+        most + 1,
+        most + 1,
+        most + 1
+    ));
+    let (config, dir) = (sweep.config(), sweep.dir());
+    let (config, dir) = (config.to_str().unwrap(), dir.to_str().unwrap());
+    let out =
+        output(&mut limited(&["run", config, "--out", dir, "--set", "sweep.noise_repeats=0"]));
+    let (_, stderr) = text(&out);
+    let rows = common::records(&sweep.dir());
+    assert_eq!(rows.len(), 4, "{stderr}");
+    for row in &rows {
+        let id = &row.cell.id;
+        if u64::from(row.cell.lanes) == most {
+            assert_ne!(row.status, Status::Failed, "{id}: {:?}", row.error);
+            assert_eq!(row.ledger.completed, 1_000, "{id}: {:?}", row.ledger);
+            // Met: the same worker needs as many more lanes as it has descriptors left.
+            assert!(row.fds_peak > most && row.fds_peak <= DESCRIPTORS, "{id}: {}", row.fds_peak);
+            let met = most + DESCRIPTORS - row.fds_peak;
+            println!("{id}: {most} predicted, {met} by the descriptors that were left");
+            assert!(met - most <= RESERVED, "{id}: {met} met, {most} predicted");
+        } else {
+            assert_eq!(row.status, Status::Failed, "{id}");
+            let error = row.error.as_deref().unwrap_or_default();
+            assert!(error.contains("RLIMIT_NOFILE"), "{id}: {error}");
+            assert_eq!(row.ledger.planned, 0, "{id}: nothing is sent beyond the limit");
+        }
+    }
+}
+
+#[test]
+fn with_no_descriptor_left_the_kernel_itself_refuses() {
+    let mut server = duel(&["target", "--listen", "127.0.0.1:0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the target starts");
+    let address = common::first_address(&mut server);
+    // A worker by hand has no driver that asks beforehand.
+    let armed = |lanes: u64| -> Value {
+        let sweep = Sweep::new(&format!(
+            "[target]\nurl = 'http://{address}'\n[plan]\nrequests = 20\n[sweep]\n\
+             engines = ['tokio']\ncodecs = ['lean']\nlanes = [{lanes}]\ntrials = 1"
+        ));
+        let job = text(&output(duel(&["plan", "--job", "0"]).arg(sweep.config()))).0;
+        let mut worker = limited(&["worker"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the worker starts");
+        let mut stdin = worker.stdin.take().expect("piped");
+        writeln!(stdin, "{job}{{\"frame\":\"go\",\"version\":1}}").expect("the worker reads");
+        let mut lines = BufReader::new(worker.stdout.take().expect("piped")).lines();
+        let frame = lines.nth(1).expect("Ready, then Armed").expect("text");
+        drop(stdin);
+        common::wait(&mut worker);
+        serde_json::from_str(&frame).expect("a frame is JSON")
+    };
+    let most = predicted(Engine::Tokio);
+    let (below, beyond) = (armed(most), armed(DESCRIPTORS));
+    let _ = server.kill();
+    let _ = server.wait();
+    assert_eq!(below["connected"], most, "{below}");
+    assert!(below["error"].is_null(), "{below}");
+    let error = beyond["error"].as_str().unwrap_or_default();
+    assert!(error.contains("Too many open files"), "{beyond}");
+}

@@ -1,0 +1,352 @@
+//! The search for the knee, run against a pure discrete-event M/M/c and against what may go wrong.
+
+mod sample;
+
+use duel::plan::search::{Next, Search};
+use duel::plan::sweep::Slo;
+use duel::plan::{Arrivals, Cell, Engine};
+use duel::report::erlang;
+use duel::results::format::{Gate, Ledger, Status, TrialRecord};
+use duel::results::search::{Answer, FLAG, Outcome, Progress, Step, replay};
+use duel::results::stats::hdr;
+use hdrhistogram::Histogram;
+use rand::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+const MEAN_NS: f64 = 5e6;
+
+fn search() -> Search {
+    Search {
+        tolerance: 0.05,
+        probes: 15,
+        trials: 3,
+        max_trials: 10,
+        min_per_s: 1.0,
+        max_per_s: 1e6,
+    }
+}
+
+fn slo(p99_ms: u64) -> Slo {
+    Slo { p99_ns: Some(p99_ms * 1_000_000), ..Slo::default() }
+}
+
+fn cell() -> Cell {
+    Cell { arrivals: Arrivals::Poisson, ..sample::cell(Engine::Tokio) }
+}
+
+/// Share of the responses of an M/M/c that take longer than `ns`.
+fn tail(servers: u32, per_s: f64, ns: f64) -> f64 {
+    let load = per_s * MEAN_NS / 1e9;
+    if load >= f64::from(servers) {
+        return 1.0;
+    }
+    let (t, spare) = (ns / MEAN_NS, f64::from(servers) - load - 1.0);
+    // The wait is zero or exponential at rate c − a, the service exponential at 1.
+    let both = if spare.abs() < 1e-9 { t } else { (1.0 - (-t * spare).exp()) / spare };
+    (-t).exp() * (1.0 + erlang::waiting(servers, load) * both)
+}
+
+/// The rate at which 1 % of the responses take longer than `ns`.
+fn knee(servers: u32, ns: f64) -> f64 {
+    let (mut low, mut high) = (0.0, f64::from(servers) * 1e9 / MEAN_NS);
+    for _ in 0..100 {
+        let middle = (low + high) / 2.0;
+        if tail(servers, middle, ns) <= 0.01 { low = middle } else { high = middle }
+    }
+    low
+}
+
+/// A c-server queue that is fed by the clock of a test, one trial after another.
+struct Queue {
+    servers: u32,
+    rng: Xoshiro256PlusPlus,
+    window_ns: f64,
+}
+
+impl Queue {
+    fn exponential(&mut self, mean: f64) -> f64 {
+        let uniform = ((self.rng.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        -mean * uniform.ln()
+    }
+
+    /// A trial: half a second of warm-up into an empty queue, then the window.
+    fn trial(&mut self, cell: Cell, block: u32) -> TrialRecord {
+        let Some(rate) = cell.offered_per_s else {
+            let mut record = sample::record(cell, block, 1.0);
+            record.achieved_per_s = 0.98 * f64::from(self.servers) * 1e9 / MEAN_NS;
+            record.flags.push(FLAG.into());
+            return record;
+        };
+        let mut free = vec![0.0f64; self.servers as usize];
+        let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+        let (warmup, mut now) = (5e8, 0.0);
+        loop {
+            now += self.exponential(1e9 / rate);
+            if now > warmup + self.window_ns {
+                break;
+            }
+            let first = (0..free.len()).min_by(|a, b| free[*a].total_cmp(&free[*b])).unwrap();
+            free[first] = free[first].max(now) + self.exponential(MEAN_NS);
+            if now > warmup {
+                times.record((free[first] - now) as u64).unwrap();
+            }
+        }
+        let mut record = sample::record(cell, block, 1.0);
+        let planned = times.len();
+        record.ledger = Ledger { planned, completed: planned, ..Ledger::default() };
+        record.response_ns = Some(hdr::summarize(&times).unwrap());
+        record.service_ns.clone_from(&record.response_ns);
+        record.flags.push(FLAG.into());
+        record
+    }
+}
+
+/// Runs a search to its end.
+fn run(
+    search: Search,
+    slo: &Slo,
+    mut trial: impl FnMut(Cell, u32) -> TrialRecord,
+) -> (Progress, Vec<TrialRecord>) {
+    let mut progress = Progress::new(&cell(), search, slo);
+    let mut rows = vec![];
+    while let Step::Run(cell, block) = progress.step() {
+        let row = trial(cell, block);
+        progress.add(&row);
+        rows.push(row);
+        assert!(rows.len() as u64 <= search.most_trials() + 2, "it does not end");
+    }
+    (progress, rows)
+}
+
+#[test]
+fn the_knee_of_a_pure_m_m_c_is_found_within_five_percent_in_fifteen_probes() {
+    let middle = knee(8, 40e6);
+    assert!((middle - 1_465.0).abs() < 1.0, "theory itself: {middle}");
+    let mut worst: f64 = 0.0;
+    for (servers, p99_ms) in [(1, 60), (2, 50), (8, 40), (32, 30), (64, 27)] {
+        let truth = knee(servers, p99_ms as f64 * 1e6);
+        for seed in 0..10 {
+            let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+            // About 30,000 requests a trial: what is in doubt here is the search, not the sample.
+            let mut queue = Queue { servers, rng, window_ns: 3e13 / truth };
+            let (found, _) = run(search(), &slo(p99_ms), |c, b| queue.trial(c, b));
+            let place = format!("{servers} servers, seed {seed}, knee {truth:.1}");
+            let Outcome::Found { met_per_s, missed_per_s, .. } = found.outcome() else {
+                panic!("{place}: {:?}", found.outcome());
+            };
+            assert!(found.probes.len() < 15, "{place}: {} probes", found.probes.len() + 1);
+            for rate in [met_per_s, missed_per_s] {
+                worst = worst.max((rate / truth - 1.0).abs());
+                assert!((rate / truth - 1.0).abs() <= 0.05, "{place}: {met_per_s}, {missed_per_s}");
+            }
+        }
+    }
+    println!("farthest from the knee: {:.1} %", 100.0 * worst);
+}
+
+/// A trial in which the target answers in `ns`, and lanes are free at once.
+fn steady(cell: Cell, block: u32, ns: u64) -> TrialRecord {
+    let mut record = sample::record(cell, block, 1.0);
+    record.flags.push(FLAG.into());
+    record.achieved_per_s = record.cell.offered_per_s.unwrap_or(1_000.0);
+    let times = sample::climb(ns, ns + ns / 100, 2_000);
+    if record.cell.arrivals.is_open() {
+        record.response_ns = Some(times.clone());
+    }
+    record.service_ns = Some(times);
+    record
+}
+
+fn gate(name: &str) -> Gate {
+    Gate { name: name.into(), hard: true, ok: Some(false), value: Some(0.5), limit: Some(0.9) }
+}
+
+/// A target that answers in time up to `most` requests per second.
+fn cliff(most: f64) -> impl FnMut(Cell, u32) -> TrialRecord {
+    move |cell, block| {
+        let late = cell.offered_per_s.is_some_and(|rate| rate > most);
+        steady(cell, block, if late { 80_000_000 } else { 5_000_000 })
+    }
+}
+
+#[test]
+fn a_cliff_is_bracketed_by_neighbours_and_rows_alone_say_it_again() {
+    for knee in [3.0, 47.0, 799.0, 801.0, 5_000.0, 333_333.0] {
+        let (found, rows) = run(search(), &slo(40), cliff(knee));
+        let Outcome::Found { met_per_s, missed_per_s, because } = found.outcome() else {
+            panic!("{knee}: {:?}", found.outcome());
+        };
+        assert!(met_per_s <= knee && knee < missed_per_s, "{knee}: {met_per_s}, {missed_per_s}");
+        assert!(missed_per_s / met_per_s <= 1.0265, "{met_per_s} to {missed_per_s}");
+        assert_eq!(because, Answer::Missed { bound: "p99 ≤ 40 ms".into() });
+        assert!(rows.len() <= 1 + 14 * 3, "clear answers need three trials: {}", rows.len());
+        let mut keys: Vec<_> = rows.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), rows.len(), "each row is one (cell id, block)");
+
+        // Cut off anywhere, it goes on with the row that followed.
+        for (i, next) in rows.iter().enumerate() {
+            let again = replay(&[cell()], search(), &slo(40), &rows[..i]);
+            let Step::Run(cell, block) = again[0].step() else { panic!("over after {i} rows") };
+            assert_eq!((cell, block), (next.cell.clone(), next.block));
+        }
+        let again = replay(&[cell()], search(), &slo(40), &rows);
+        assert_eq!(again[0].outcome(), found.outcome());
+    }
+}
+
+#[test]
+fn a_knee_that_is_not_there_is_said_to_be_not_there() {
+    let limits = Search { min_per_s: 50.0, max_per_s: 20_000.0, ..search() };
+    let (never, _) = run(limits, &slo(40), cliff(0.0));
+    let Outcome::NeverMet { lowest_per_s, .. } = never.outcome() else { panic!("{never:?}") };
+    assert!((50.0..=51.3).contains(&lowest_per_s), "{lowest_per_s}");
+    let (always, _) = run(limits, &slo(40), cliff(f64::INFINITY));
+    let Outcome::NeverMissed { highest_per_s } = always.outcome() else { panic!("{always:?}") };
+    assert!((19_500.0..=20_000.0).contains(&highest_per_s), "{highest_per_s}");
+    let (few, _) = run(Search { probes: 3, ..limits }, &slo(40), cliff(100.0));
+    let Outcome::OutOfProbes { met_per_s: None, missed_per_s: Some(_), .. } = few.outcome() else {
+        panic!("{:?}", few.outcome())
+    };
+}
+
+#[test]
+fn a_stop_of_the_generator_is_not_the_targets() {
+    let why = |mut change: Box<dyn FnMut(&mut TrialRecord)>| {
+        let trial = move |cell: Cell, block| {
+            let mut record = steady(cell, block, 5_000_000);
+            if record.cell.offered_per_s.is_some_and(|rate| rate > 5_000.0) {
+                change(&mut record);
+            }
+            record
+        };
+        let (found, _) = run(search(), &slo(40), trial);
+        let Outcome::Found { met_per_s, missed_per_s, because } = found.outcome() else {
+            panic!("{:?}", found.outcome())
+        };
+        assert!(met_per_s <= 5_000.0 && 5_000.0 < missed_per_s);
+        because
+    };
+    let generator = |why: &str| Answer::Generator { why: why.into() };
+    let cpu = why(Box::new(|r| {
+        r.status = Status::Invalid;
+        r.gates = vec![gate("delivered_rate"), gate("worker_cpu_share")];
+    }));
+    assert_eq!(cpu, generator("the worker's CPUs were saturated"));
+    let late = why(Box::new(|r| {
+        r.status = Status::Invalid;
+        r.gates = vec![gate("pacer_delay_p99_ns")];
+    }));
+    assert_eq!(late, generator("requests were released late"));
+    // Every request that a lane sent came back at once; the others had waited for a lane.
+    let lanes = why(Box::new(|r| {
+        r.status = Status::Invalid;
+        r.gates = vec![gate("delivered_rate")];
+        r.response_ns = Some(sample::climb(5_000_000, 900_000_000, 2_000));
+    }));
+    assert_eq!(lanes, generator("lanes ran out"));
+    // Busy lanes of a slow target are the target's miss, whether or not they ran out as well.
+    let target = why(Box::new(|r| {
+        r.status = Status::Invalid;
+        r.gates = vec![gate("delivered_rate")];
+        r.response_ns = Some(sample::climb(5_000_000, 900_000_000, 2_000));
+        r.service_ns = Some(sample::climb(5_000_000, 200_000_000, 2_000));
+        r.ledger = Ledger { planned: 2_000, completed: 1_900, unsent: 100, ..Ledger::default() };
+    }));
+    assert_eq!(target, Answer::Missed { bound: "p99 ≤ 40 ms".into() });
+}
+
+#[test]
+fn undecided_counts_as_not_met_and_lost_requests_as_late() {
+    // One percent of late requests, give or take: on the bound itself.
+    let astride = |cell: Cell, block: u32| {
+        let mut record = steady(cell, block, 5_000_000);
+        if record.cell.offered_per_s.is_some_and(|rate| rate > 5_000.0) {
+            let late = if block.is_multiple_of(2) { 15 } else { 25 };
+            let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+            times.record_n(5_000_000, 2_000 - late).unwrap();
+            times.record_n(90_000_000, late).unwrap();
+            record.response_ns = Some(hdr::summarize(&times).unwrap());
+            record.service_ns.clone_from(&record.response_ns);
+        }
+        record
+    };
+    let (found, _) = run(search(), &slo(40), astride);
+    let Outcome::Found { because, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
+    assert_eq!(because, Answer::Undecided);
+    let most = found.probes.iter().map(|p| p.trials.len()).max();
+    assert_eq!(most, Some(10), "it was tried as often as allowed");
+
+    let losing = |cell: Cell, block: u32| {
+        let mut record = steady(cell, block, 5_000_000);
+        if record.cell.offered_per_s.is_some_and(|rate| rate > 5_000.0) {
+            record.ledger =
+                Ledger { planned: 2_100, completed: 2_000, failed: 100, ..Ledger::default() };
+        }
+        record
+    };
+    let (found, _) = run(search(), &slo(40), losing);
+    let Outcome::Found { because, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
+    assert_eq!(because, Answer::Missed { bound: "p99 ≤ 40 ms".into() }, "refused at once is late");
+    let errors = Slo { error_rate: Some(0.001), ..Slo::default() };
+    let (found, _) = run(search(), &errors, losing);
+    let Outcome::Found { because, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
+    assert_eq!(because, Answer::Missed { bound: "lost requests ≤ 0.1 %".into() });
+}
+
+#[test]
+fn without_a_trial_to_believe_nothing_is_concluded() {
+    let nothing = |trial: &mut dyn FnMut(Cell, u32) -> TrialRecord| {
+        let (found, rows) = run(search(), &slo(40), trial);
+        let Outcome::Nothing { why, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
+        (why, rows.len())
+    };
+    let noisy = |cell: Cell, block| {
+        let mut record = steady(cell, block, 5_000_000);
+        if record.cell.arrivals.is_open() {
+            record.flags.push("noisy".into());
+            record.gates = vec![Gate { hard: false, ..gate("steal_share") }];
+        }
+        record
+    };
+    let (why, rows) = nothing(&mut { noisy });
+    assert_eq!(
+        why,
+        "at 806 req/s only 0 of 10 trials may be believed: the gate steal_share failed"
+    );
+    assert_eq!(rows, 11, "each trial is a new attempt, and there are ten");
+    let dead = |cell: Cell, block| {
+        let mut record = steady(cell, block, 5_000_000);
+        (record.status, record.error) = (Status::Failed, Some("no target".into()));
+        record
+    };
+    let (why, rows) = nothing(&mut { dead });
+    assert!(why.contains("failed: no target"), "{why}");
+    assert_eq!(rows, 1, "what failed once is not tried for an hour");
+    let lame = |cell: Cell, block| {
+        let mut record = steady(cell, block, 5_000_000);
+        (record.status, record.gates) = (Status::Invalid, vec![gate("littles_law")]);
+        record
+    };
+    let (why, rows) = nothing(&mut { lame });
+    assert!(why.contains("no closed loop of 3 was valid"), "{why}");
+    assert_eq!(rows, 3);
+}
+
+#[test]
+fn every_rung_is_found_again_from_its_rate() {
+    for tolerance in [0.005, 0.05, 1.0] {
+        let search = Search { tolerance, min_per_s: 1e-3, max_per_s: 1e9, ..search() };
+        for exponent in -20..=80 {
+            let rate = 10f64.powf(f64::from(exponent) / 10.0);
+            let rung = search.rung(rate);
+            assert_eq!(search.rung(search.rate_per_s(rung)), rung, "{rate} within {tolerance}");
+            let text = search.rate_per_s(rung).to_string();
+            let digits = text.trim_start_matches(['0', '.']).replace('.', "");
+            assert!(digits.trim_end_matches('0').len() <= 4, "{text}");
+        }
+    }
+    let first = search().next(1_000.0, &[]);
+    assert_eq!(first, Next::Probe(search().rung(800.0)), "below what a closed loop completes");
+}
