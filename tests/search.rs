@@ -316,6 +316,15 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
         "at 806 req/s only 0 of 10 trials may be believed: the gate steal_share failed"
     );
     assert_eq!(rows, 11, "each trial is a new attempt, and there are ten");
+    let late_once = |cell: Cell, block| {
+        let mut record = noisy(cell, block);
+        if record.cell.arrivals.is_open() && block == 2 {
+            (record.status, record.gates) = (Status::Invalid, vec![gate("pacer_delay_p99_ns")]);
+        }
+        record
+    };
+    let (why, _) = nothing(&mut { late_once });
+    assert!(why.contains("0 of 10 trials may be believed"), "one late trial of ten: {why}");
     let dead = |cell: Cell, block| {
         let mut record = steady(cell, block, 5_000_000);
         (record.status, record.error) = (Status::Failed, Some("no target".into()));

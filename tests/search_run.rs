@@ -26,8 +26,8 @@ fn rows_alone_give_the_knee_again_and_a_cut_search_goes_on() {
         (out.status.code(), text(&out))
     };
     let (code, (stdout, stderr)) = run(&[]);
-    // A machine that is never quiet gives too few trials to believe, and says so.
-    assert!(matches!(code, Some(0 | 4)), "{code:?} {stderr}");
+    // A machine that is never quiet gives too few trials to believe, or none in time, and says so.
+    assert!(matches!(code, Some(0 | 3 | 4)), "{code:?} {stderr}");
     assert!(stdout.contains("Highest rate that meets p90 ≤ 60 ms"), "{stdout}");
     let rows = records(&sweep.dir());
     assert!(rows.iter().all(|r| r.flags.iter().any(|f| f == "search")), "every row is marked");
@@ -42,7 +42,8 @@ fn rows_alone_give_the_knee_again_and_a_cut_search_goes_on() {
         assert!(met < missed && missed < 1.6 * met, "{met} to {missed}");
         assert!(met < 450.0, "two servers of 5 ms do not serve {met} req/s");
     } else {
-        assert_eq!(result["conclusion"], "nothing", "{result}");
+        let expected = if code == Some(3) { "never_met" } else { "nothing" };
+        assert_eq!(result["conclusion"], expected, "{result}");
     }
 
     let out = output(duel(&["report"]).arg(sweep.dir()));
@@ -59,7 +60,7 @@ fn rows_alone_give_the_knee_again_and_a_cut_search_goes_on() {
     let kept: usize = whole.split_inclusive('\n').take(3).map(str::len).sum();
     std::fs::write(&file, &whole[..kept + 100]).unwrap();
     let (code, (_, stderr)) = run(&["--resume"]);
-    assert!(matches!(code, Some(0 | 4)), "{code:?} {stderr}");
+    assert!(matches!(code, Some(0 | 3 | 4)), "{code:?} {stderr}");
     let again = records(&sweep.dir());
     assert_eq!(again[..3], rows[..3], "what was there stays");
     let mut keys: Vec<_> = again.iter().map(|r| (r.cell.id.clone(), r.block)).collect();

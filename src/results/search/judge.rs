@@ -124,18 +124,21 @@ pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Opti
     let generator = trials.iter().filter(|t| matches!(t, Judged::Generator(_))).count();
     let last = trials.len() >= most as usize;
     if generator >= least as usize && generator > counted.len() {
-        return Some(Answer::Generator { why: reason(trials) });
+        return Some(Answer::Generator { why: reason(trials, true) });
     }
     if counted.len() < least as usize {
-        return match (last, generator > 0) {
+        // A trial that was void said nothing; only where most of the others were the generator's
+        // stops is that what can be said.
+        let void = trials.len() - counted.len() - generator;
+        return match (last, generator > void) {
             (false, _) => None,
-            (true, true) => Some(Answer::Generator { why: reason(trials) }),
+            (true, true) => Some(Answer::Generator { why: reason(trials, true) }),
             (true, false) => Some(Answer::Unknown {
                 why: format!(
                     "only {} of {} trials may be believed: {}",
                     counted.len(),
                     trials.len(),
-                    reason(trials)
+                    reason(trials, false)
                 ),
             }),
         };
@@ -174,17 +177,14 @@ pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Opti
     })
 }
 
-/// The last reason why a trial does not count.
-fn reason(trials: &[Judged]) -> String {
+/// The last reason why a trial does not count, of the generator's or of the others.
+fn reason(trials: &[Judged], of_generator: bool) -> String {
     let why = trials.iter().rev().find_map(|t| match t {
-        Judged::Generator(why) => Some(why.clone()),
+        Judged::Generator(why) if of_generator => Some(why.clone()),
+        Judged::Void(why) if !of_generator => Some(why.clone()),
         _ => None,
     });
-    let void = trials.iter().rev().find_map(|t| match t {
-        Judged::Void(why) => Some(why.clone()),
-        _ => None,
-    });
-    why.or(void).unwrap_or_default()
+    why.unwrap_or_else(|| "nothing was measured".into())
 }
 
 /// Where the interval of a share stands; `pairs` hold the requests beyond the bound and all, by
