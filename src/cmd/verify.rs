@@ -67,9 +67,14 @@ fn heading(sweep: &Sweep, plan: &Sent, cells: &[Cell]) -> String {
          target{instead}\n\n{}{}",
         sweep.name,
         cells.len(),
-        line(["engine", "codec", "processes", "lanes", "requests", "digest"], ""),
-        line(["the plan", "", "", "", &requests, &plan.sum.hex()[..SHORT]], ""),
+        line([&first(sweep, "engine"), "codec", "processes", "lanes", "requests", "digest"], ""),
+        line([&first(sweep, "the plan"), "", "", "", &requests, &plan.sum.hex()[..SHORT]], ""),
     )
+}
+
+/// The first column, which holds where steps go where that is swept.
+fn first(sweep: &Sweep, text: &str) -> String {
+    if sweep.axes.offload.is_empty() { text.into() } else { format!("{text:<27}") }
 }
 
 fn line(columns: [&str; 6], verdict: &str) -> String {
@@ -83,8 +88,13 @@ fn line(columns: [&str; 6], verdict: &str) -> String {
 /// One run as a row, and whether it is the plan.
 fn row(sweep: &Sweep, cell: &Cell, plan: &Sent) -> (String, bool) {
     let (processes, lanes) = (cell.processes.to_string(), format_count(cell.lanes.into()));
+    let engine = match cell.offload.filter(|_| !sweep.axes.offload.is_empty()) {
+        Some(offload) => format!("{} {}", cell.engine.name(), offload.name()),
+        None => cell.engine.name().into(),
+    };
+    let engine = first(sweep, &engine);
     let columns = |requests, digest| {
-        [cell.engine.name(), cell.codec.name(), &processes, &lanes, requests, digest]
+        [engine.as_str(), cell.codec.name(), &processes, &lanes, requests, digest]
     };
     let came = match run(sweep, cell) {
         Ok(came) => came,

@@ -56,7 +56,9 @@ pub enum FileOp {
 pub const DIRECT_ALIGN_BYTES: u64 = 4096;
 
 /// Where the task engines carry out file and compute steps; other engines do so in place.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Offload {
     /// In the task itself, whose worker thread serves nobody else meanwhile.

@@ -14,6 +14,7 @@ pub use words::{bytes_and_interval, sentences};
 
 use super::layout::Column;
 use crate::plan::allocator::Allocator;
+use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec, Engine};
 use crate::results::format::{MemorySplit, SplitSource, Status, TrialRecord};
 use crate::results::stats::{CONFIDENCE, LinearFit, linear_fit, median};
@@ -121,6 +122,7 @@ struct Key {
     stack_size_bytes: Option<u64>,
     pool_of_cores: bool,
     allocator: Option<Allocator>,
+    offload: Option<Offload>,
 }
 
 impl Key {
@@ -136,6 +138,7 @@ impl Key {
             stack_size_bytes: cell.stack_size_bytes.filter(|_| cell.engine.is_blocking()),
             pool_of_cores: cell.rayon_threads.is_some_and(|threads| threads != cell.lanes),
             allocator: cell.allocator.clone(),
+            offload: cell.offload,
         }
     }
 
@@ -152,6 +155,11 @@ impl Key {
         }
         if let Some(allocator) = &self.allocator {
             add(allocator.name());
+        }
+        if let Some(offload) = self.offload
+            && all.iter().any(|k| k.offload.is_some_and(|other| other != offload))
+        {
+            add(offload.name().into());
         }
         if differs(|k| k.codec.name().into()) {
             add(self.codec.name().into());

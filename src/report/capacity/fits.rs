@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{REACH, Refusal, count, next_lanes, refuse, req_s};
+use crate::plan::steps::Offload;
 use crate::plan::{Cell, Engine};
 use crate::report::summary::is_valid;
 use crate::results::format::{Memory, TrialRecord};
@@ -70,13 +71,14 @@ impl Lines {
 /// Splits records into series; trials that are not to be believed are left out, but an engine
 /// without a valid one keeps an empty series, so that it is refused rather than missing.
 pub(super) fn series(records: &[TrialRecord]) -> Vec<Series<'_>> {
-    type Key<'a> = (Engine, &'a str, u32, u32, Option<u64>, bool, Option<u64>);
+    type Key<'a> = (Engine, &'a str, u32, u32, Option<u64>, bool, Option<u64>, Option<Offload>);
     let mut found: BTreeMap<Key<'_>, BTreeMap<&str, Vec<&TrialRecord>>> = BTreeMap::new();
     for r in records.iter().filter(|r| r.cell.label.is_none()) {
         let c = &r.cell;
         let pool = c.rayon_threads.is_some_and(|n| n != c.lanes);
-        let key =
-            (c.engine, c.codec.name(), c.cpus, c.processes, c.stack_size_bytes, pool, c.body_bytes);
+        let stack = c.stack_size_bytes;
+        let codec = c.codec.name();
+        let key = (c.engine, codec, c.cpus, c.processes, stack, pool, c.body_bytes, c.offload);
         let trials = found.entry(key).or_default().entry(&c.id).or_default();
         if is_valid(r) {
             trials.push(r);
@@ -92,7 +94,7 @@ pub(super) fn series(records: &[TrialRecord]) -> Vec<Series<'_>> {
     let body = several(&|c| format!("{:?}", c.body_bytes));
     found
         .into_iter()
-        .map(|((engine, codec, cpus, workers, stack, pool, bytes), cells)| {
+        .map(|((engine, codec, cpus, workers, stack, pool, bytes, offload), cells)| {
             let mut name = format!("{} · {codec} · {cpus} CPU", engine.name());
             if cpus != 1 {
                 name.push('s');
@@ -102,6 +104,9 @@ pub(super) fn series(records: &[TrialRecord]) -> Vec<Series<'_>> {
             }
             if pool {
                 name.push_str(" · pool of its CPUs");
+            }
+            if let Some(offload) = offload {
+                name.push_str(&format!(" · steps {}", offload.name()));
             }
             if processes {
                 name.push_str(&format!(" · {workers} processes"));

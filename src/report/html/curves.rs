@@ -96,7 +96,8 @@ pub(super) fn curves(groups: &[Group], trials: &Trials<'_>) -> String {
                 let pool = pool.map_or(String::new(), |_| " small pool".into());
                 let stack = row.cell.stack_size_bytes.filter(|_| row.name.contains("iB"));
                 let stack = stack.map_or(String::new(), |s| format!(" {}", format_bytes(s as f64)));
-                let name = format!("{}{stack}{pool}", row.cell.engine.name());
+                let steps = row.cell.offload.map_or(String::new(), |o| format!(" {}", o.name()));
+                let name = format!("{}{stack}{pool}{steps}", row.cell.engine.name());
                 let line = family.entry((engine.unwrap_or(0), name)).or_default();
                 line.push((value, row.cell.id.clone()));
             }

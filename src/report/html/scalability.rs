@@ -29,8 +29,9 @@ fn series(records: &[TrialRecord]) -> BTreeMap<String, Series> {
         let c = &r.cell;
         let stack = c.stack_size_bytes.filter(|_| c.engine.is_blocking());
         let pool = c.rayon_threads.filter(|n| *n != c.lanes).map_or("", |_| ", small pool");
+        let steps = c.offload.map_or(String::new(), |o| format!(", steps {}", o.name()));
         let name = format!(
-            "{}, {}, {} CPU{}{}{pool}{}",
+            "{}, {}, {} CPU{}{}{pool}{steps}{}",
             c.engine.name(),
             c.codec.name(),
             c.cpus,
