@@ -44,7 +44,6 @@ pub(super) fn bytes(records: &[TrialRecord], groups: &[Group], trials: &Trials<'
     let mut out = String::new();
     if !cells.is_empty() {
         out += &splits(&cells);
-        out += &ladder(&cells);
         let section = |s: Section| tables::section(&s);
         out += &memory::sections(records).into_iter().map(section).collect::<String>();
     }
@@ -101,6 +100,7 @@ fn splits(cells: &[CellSplit<'_>]) -> String {
                 user space and kernel, for each lane; medians. Each part is measured by itself, and \
                 what none of them accounts for is the unattributed rest (a part that comes out below \
                 zero has no length: see the table). Latency of these trials is not ranked.";
+    figures.extend(ladder(cells));
     let mut out = paragraph(note) + &drawn(&figures, "No memory trial ran to its end.");
     if left_out > 0 {
         out += &paragraph(&format!(
@@ -123,7 +123,7 @@ fn parts(cell: &CellSplit<'_>) -> Vec<Option<f64>> {
 }
 
 /// The total against lanes, a line a ladder.
-fn ladder(cells: &[CellSplit<'_>]) -> String {
+fn ladder(cells: &[CellSplit<'_>]) -> Option<String> {
     let mut lines: Vec<Line> = Vec::new();
     for (name, cell) in memory::names(cells).into_iter().zip(cells) {
         let whole = cell.bytes(&memory::TOTAL).or_else(|| cell.bytes(&memory::KNOWN));
@@ -140,12 +140,12 @@ fn ladder(cells: &[CellSplit<'_>]) -> String {
         }
     }
     if lines.iter().all(|l| l.points.len() < 2) {
-        return String::new();
+        return None;
     }
     let title = "Memory in all against lanes, memory trials";
     let count = |v: f64| format_count(v.round().max(0.0) as u64);
     let x = Axis { title: "lanes", scale: Scale::Log10, print: &count };
-    let y = Axis { title: "user and kernel memory", scale: Scale::Log10, print: &format_bytes };
+    let y = Axis { title: "user and kernel memory", scale: Scale::Log2, print: &format_bytes };
     let svg = plot::lines(title, &x, &y, &lines);
-    drawn(&[figure::figure(title, &figure::legend(&lines), svg)], "")
+    Some(figure::figure(title, &figure::legend(&lines), svg))
 }

@@ -2,13 +2,16 @@
 
 use std::fmt::Write;
 
-use super::{broken, escape};
+use super::{broken, escape, paragraph};
 use crate::report::layout::{self, Column};
 use crate::report::memory::Section;
 use crate::report::summary::Group;
 
 /// The tables of the terminal, one a group.
 pub(super) fn tables(groups: &[Group]) -> String {
+    if groups.is_empty() {
+        return paragraph("No trial whose times are ranked.");
+    }
     let mut out = String::new();
     for group in groups {
         let rows = |i: usize| {
