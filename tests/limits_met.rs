@@ -110,6 +110,8 @@ fn with_no_descriptor_left_the_kernel_itself_refuses() {
     let _ = server.wait();
     assert_eq!(below["connected"], most, "{below}");
     assert!(below["error"].is_null(), "{below}");
-    let error = beyond["error"].as_str().unwrap_or_default();
-    assert!(error.contains("Too many open files"), "{beyond}");
+    // Lanes that found no descriptor are not connected; the gate of connected lanes then says so.
+    let met = beyond["connected"].as_u64().expect("a count");
+    assert!(met >= most && met < DESCRIPTORS, "{most} predicted: {beyond}");
+    assert!(met - most <= RESERVED, "{met} met, {most} predicted");
 }
