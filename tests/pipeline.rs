@@ -166,6 +166,9 @@ fn open_loops_start_every_request_and_know_their_response_time() {
             let (response, service) = (response.expect("open"), service.expect("completed"));
             assert!(response.max >= service.max, "{}: response < service", r.cell.id);
             assert_eq!(r.cell.offered_per_s, Some(400.0), "{}", r.cell.id);
+            // The pacer's thread of a task engine ends with the schedule, inside the window.
+            let why = r.unavailable.get("cpu.run_queue_wait_ns");
+            assert!(r.cpu.run_queue_wait_ns.is_some(), "{}: {why:?}", r.cell.id);
         }
     }
 }

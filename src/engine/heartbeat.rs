@@ -22,6 +22,7 @@ use std::thread;
 use rayon::ThreadPool;
 
 use super::Trial;
+use crate::record::usage;
 use crate::sys::{now_ns, sleep_until_ns};
 
 /// Time between two ticks: what the timers of task engines can tell apart.
@@ -84,6 +85,7 @@ fn spawn(
             let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
             beat(&trial);
         }
+        usage::thread_ends();
         trial.progress.beat_ended();
     };
     let builder = thread::Builder::new().name("heartbeat".into()).stack_size(STACK_BYTES);

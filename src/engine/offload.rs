@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Trial;
 use crate::plan::steps::Offload;
+use crate::record::usage;
 use crate::work::Kit;
 
 /// Threads beside the runtime's workers that steps are carried out on.
@@ -55,7 +56,10 @@ pub(super) fn count_blocking(trial: &Arc<Trial>, builder: &mut Builder, workers:
             if worker { "tokio-worker" } else { "tokio-blocking" }.into()
         })
         .on_thread_start(move || start.hidden.started())
-        .on_thread_stop(move || stop.hidden.stopped());
+        .on_thread_stop(move || {
+            stop.hidden.stopped();
+            usage::thread_ends();
+        });
 }
 
 /// The rayon pool, where steps go to one: a thread a CPU of the worker.

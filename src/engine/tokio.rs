@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::lane::{AsyncLane, Step, arm, timer};
 use super::{MOST_CONNECTING, Shot, Trial, heartbeat, offload, pacer};
 use crate::plan::Pacer;
-use crate::record::Phase;
+use crate::record::{Phase, usage};
 use crate::sys::{now_ns, process_cpu_ns};
 use crate::units::SECOND_NS;
 
@@ -35,7 +35,8 @@ fn run(trial: &Arc<Trial>, mut builder: Builder) -> Result<(), String> {
         .enable_io()
         .enable_time()
         .thread_name("tokio-worker")
-        .thread_stack_size(trial.job.stack_size_bytes as usize);
+        .thread_stack_size(trial.job.stack_size_bytes as usize)
+        .on_thread_stop(usage::thread_ends);
     offload::count_blocking(trial, &mut builder, trial.started_workers());
     if let Some(pool) = offload::pool(trial)? {
         let _ = trial.pool.set(pool);
@@ -134,6 +135,7 @@ fn start_pacer(
             if !trial.is_cancelled() {
                 pacer::pace(&trial, |shot| releases.send(shot));
             }
+            usage::thread_ends();
             releases.close();
         })
         .map(Some)

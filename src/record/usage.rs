@@ -16,21 +16,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::MetadataExt;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use procfs::FromRead;
-use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+mod waits;
+
+pub use waits::{MOST_WAITING_THREADS, thread_ends};
+
+use waits::Waits;
 
 use crate::results::format::{Cpu, Events, Switches};
 use crate::units::SECOND_NS;
-
-/// Most threads whose run-queue waits are read: one small file each, at a window's edge.
-pub const MOST_WAITING_THREADS: u64 = 512;
 
 /// Kernel stack of a thread: 16 KiB on x86-64 (since Linux 3.15), arm64 and riscv64.
 pub const KERNEL_STACK_BYTES: u64 = 16 << 10;
@@ -48,7 +47,7 @@ pub enum Edge {
 #[derive(Debug, Clone)]
 pub struct Usage {
     clocks: Clocks,
-    waits: Result<Vec<ThreadWait>, String>,
+    waits: Result<Waits, String>,
     machine: Result<MachineTime, String>,
 }
 
@@ -61,13 +60,6 @@ struct Clocks {
     involuntary: u64,
     minor_faults: u64,
     major_faults: u64,
-}
-
-/// Time that one thread was runnable and without a CPU, since it began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ThreadWait {
-    tid: u32,
-    ns: u64,
 }
 
 /// Time of the whole machine since boot, in ticks of the kernel (10 ms) turned into nanoseconds.
@@ -113,7 +105,7 @@ impl Usage {
 
     fn with_waits(edge: Edge, most_threads: u64) -> Usage {
         let first = (edge == Edge::End).then(Clocks::read);
-        let waits = read_waits("/proc/self/task", most_threads);
+        let waits = waits::read(most_threads);
         let machine = MachineTime::read();
         Usage { clocks: first.unwrap_or_else(Clocks::read), waits, machine }
     }
@@ -160,7 +152,7 @@ impl Usage {
         let mut missing = |field: &str, why: String| {
             spent.unavailable.insert(field.to_string(), why);
         };
-        match waited_since(&self.waits, &earlier.waits) {
+        match waits::waited_since(&self.waits, &earlier.waits) {
             Ok(ns) => spent.cpu.run_queue_wait_ns = Some(ns),
             Err(why) => missing("cpu.run_queue_wait_ns", why),
         }
@@ -191,74 +183,6 @@ impl Clocks {
             major_faults: usage.map_or(0, |u| u.major_page_faults() as u64),
         }
     }
-}
-
-/// Reads each thread's wait; `/proc/self/schedstat` alone would be the main thread's.
-fn read_waits(dir: &str, most_threads: u64) -> Result<Vec<ThreadWait>, String> {
-    let unreadable = |e: io::Error| format!("cannot read {dir}/*/schedstat: {e}");
-    // The link count of the directory is the number of threads and two; counting entries is slow.
-    let threads = fs::metadata(dir).map_err(unreadable)?.nlink().saturating_sub(2);
-    if threads > most_threads {
-        return Err(format!(
-            "reading {threads} threads at a window's edge would disturb it; trials labelled \
-             `syscalls` do"
-        ));
-    }
-    let tasks = openat(CWD, dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| unreadable(e.into()))?;
-    let mut waits = Vec::with_capacity(threads as usize);
-    let mut buffer = [0u8; 96];
-    let (mut any_ran, mut absent) = (false, false);
-    for entry in Dir::read_from(&tasks).map_err(|e| unreadable(e.into()))? {
-        let entry = entry.map_err(|e| unreadable(e.into()))?;
-        let Some(tid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else {
-            continue; // `.` and `..`
-        };
-        let path = format!("{tid}/schedstat");
-        let read = openat(&tasks, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|file| rustix::io::read(&file, &mut buffer));
-        match read {
-            Ok(n) => {
-                let (ran, ns) = ran_and_waited(&buffer[..n])
-                    .ok_or_else(|| format!("{dir}/{tid}/schedstat is not as expected"))?;
-                any_ran |= ran > 0;
-                waits.push(ThreadWait { tid, ns });
-            }
-            // A thread may end between the listing and the reading.
-            Err(Errno::NOENT | Errno::SRCH) => absent = true,
-            Err(e) => return Err(unreadable(e.into())),
-        }
-    }
-    // The thread that reads is there and runs: without a wait of its own, nobody's is told.
-    if waits.is_empty() && absent {
-        return Err(unreadable(Errno::NOENT.into()));
-    }
-    if !any_ran {
-        return Err(format!("this kernel does not account for waits: {dir}/*/schedstat is zero"));
-    }
-    Ok(waits)
-}
-
-/// The first two numbers: time on a CPU, time waiting for one.
-fn ran_and_waited(text: &[u8]) -> Option<(u64, u64)> {
-    let mut numbers = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// Sums over the threads of the later reading; one that began in between counts from zero.
-fn waited_since(
-    now: &Result<Vec<ThreadWait>, String>,
-    then: &Result<Vec<ThreadWait>, String>,
-) -> Result<u64, String> {
-    let (now, then) = (now.as_ref().map_err(Clone::clone)?, then.as_ref().map_err(Clone::clone)?);
-    let before: BTreeMap<u32, u64> = then.iter().map(|t| (t.tid, t.ns)).collect();
-    let gone = then.iter().filter(|t| now.iter().all(|n| n.tid != t.tid)).count();
-    if gone > 0 {
-        return Err(format!(
-            "threads that ended inside the window ({gone}) took their waits along"
-        ));
-    }
-    Ok(now.iter().map(|t| t.ns.saturating_sub(before.get(&t.tid).copied().unwrap_or(0))).sum())
 }
 
 impl MachineTime {
