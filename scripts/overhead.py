@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Does looking change what is looked at? CPU a request with and without duel's own measuring.
 
-Two questions, each answered by pairs of trials that follow one another at once, in an order that
+Three questions, each answered by pairs of trials that follow one another at once, in an order that
 alternates, with a Hodges-Lehmann ratio and its signed-rank interval of 95 %:
 
   sampling     the driver's looks every 100 ms: `duel try` with --out, which keeps a timeline,
                against `duel try` without it, which samples nothing
+  scraping     `--metrics`, scraped every 100 ms, against a run that serves none
   attribution  splitting memory half-way through the window: the trials of the kind `memory`
                against the ranked ones of the same block (`[sweep] memory = true`)
 
@@ -13,7 +14,7 @@ alternates, with a Hodges-Lehmann ratio and its signed-rank interval of 95 %:
 
 A quiet machine with two CPUs or more is needed for narrow intervals; more pairs narrow them too.
 """
-import argparse, json, math, os, re, subprocess, sys, tempfile
+import argparse, json, math, os, re, subprocess, sys, tempfile, time, urllib.request
 
 here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -22,7 +23,7 @@ parser.add_argument("--pairs", type=int, default=40)
 parser.add_argument("--engines", nargs="+", default=["threads", "tokio"])
 parser.add_argument("-c", "--lanes", type=int, default=64)
 parser.add_argument("-d", "--duration", default="500ms", help="length of a trial's window")
-parser.add_argument("--only", choices=["sampling", "attribution"])
+parser.add_argument("--only", choices=["sampling", "scraping", "attribution"])
 args = parser.parse_args()
 
 
@@ -54,29 +55,50 @@ def cost(record):
     return record["cpu"]["per_request_ns"] if good else None
 
 
-def run(*command):
-    out = subprocess.run([args.duel, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    # 1, 3 and 4 say what became of trials, whose rows say it too.
-    if out.returncode not in (0, 1, 3, 4):
-        sys.exit(f"duel {' '.join(command)}: {out.returncode}: {out.stderr}")
-    return out.stdout
+# 1, 3 and 4 say what became of trials, whose rows say it too.
+ENDED = (0, 1, 3, 4)
 
 
-def sampling(url, home):
+def tried(url, engine, *more, scraped=False):
+    """CPU a request of one trial of `duel try`, or None where it is not to be believed."""
+    command = [args.duel, "try", url, "-c", str(args.lanes), "-d", args.duration, "--warmup", "100ms",
+               "--engines", engine, "--codecs", "lean", "--trials", "1", "--json", *more]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if scraped:
+        scrape_until_it_ends(child)
+    text, said = child.communicate()
+    if child.returncode not in ENDED:
+        sys.exit(f"{' '.join(command)}: {child.returncode}: {said}")
+    rows = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return cost(rows[-1]) if rows else None
+
+
+def scrape_until_it_ends(child):
+    line = child.stderr.readline()
+    found = re.search(r"metrics on (http://\S+)", line)
+    if not found:
+        sys.exit(f"no address of the metrics: {line!r}")
+    while child.poll() is None:
+        try:
+            with urllib.request.urlopen(found.group(1), timeout=1) as page:
+                page.read()
+        except OSError:
+            return
+        time.sleep(0.1)
+
+
+def pairs(question, url, looked_at):
+    """Pairs of trials, with what `looked_at(engine, i)` adds and without, in alternating order."""
     for engine in args.engines:
         ratios = []
         for i in range(args.pairs):
             seen = {}
-            order = [True, False] if i % 2 else [False, True]
-            for sampled in order:
-                keep = ["--out", os.path.join(home, f"{engine}-{i}")] if sampled else []
-                text = run("try", url, "-c", str(args.lanes), "-d", args.duration, "--warmup", "100ms",
-                           "--engines", engine, "--codecs", "lean", "--trials", "1", "--json", *keep)
-                rows = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-                seen[sampled] = cost(rows[-1]) if rows else None
+            for looked in [True, False] if i % 2 else [False, True]:
+                more, scraped = looked_at(engine, i) if looked else ([], False)
+                seen[looked] = tried(url, engine, *more, scraped=scraped)
             if seen[True] and seen[False]:
                 ratios.append(seen[True] / seen[False])
-        say("sampling", engine, ratios)
+        say(question, engine, ratios)
 
 
 def attribution(home):
@@ -97,7 +119,10 @@ noise_repeats = 0
 trials = {args.pairs}
 """)
     directory = os.path.join(home, "attribution")
-    run("run", config, "--out", directory)
+    out = subprocess.run([args.duel, "run", config, "--out", directory], stdout=subprocess.DEVNULL,
+                         stderr=subprocess.PIPE, text=True)
+    if out.returncode not in ENDED:
+        sys.exit(f"duel run: {out.returncode}: {out.stderr}")
     blocks = {}
     for line in open(os.path.join(directory, "trials.jsonl")):
         record = json.loads(line)
@@ -120,9 +145,13 @@ with tempfile.TemporaryDirectory() as home:
             found = re.search(r"127\.0\.0\.1:\d+", line)
             if not found:
                 sys.exit(f"the target says no address: {line!r}")
-            sampling(f"http://{found.group(0)}/", home)
+            url = f"http://{found.group(0)}/"
+            if args.only in (None, "sampling"):
+                pairs("sampling", url, lambda e, i: (["--out", os.path.join(home, f"{e}-{i}")], False))
+            if args.only in (None, "scraping"):
+                pairs("scraping", url, lambda e, i: (["--metrics", ":0"], True))
         finally:
             target.kill()
             target.wait()
-    if args.only != "sampling":
+    if args.only in (None, "attribution"):
         attribution(home)

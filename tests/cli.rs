@@ -158,6 +158,13 @@ fn a_missed_objective_is_code_3() {
     assert!(done.stderr.contains("SLO missed"), "{}", done.stderr);
     let done = Sweep::new(&config("p50 = '1h'\nerror_rate = 0.5")).run();
     assert_eq!(done.code, 0, "{}", done.stderr);
+    // Trials that count events or split memory carry what looking costs: nothing judges them.
+    let looking =
+        config("p50 = '1ms'").replace("trials = 1", "trials = 1\nsyscalls = true\nmemory = true");
+    let done = Sweep::new(&looking).run();
+    assert_eq!((done.code, done.records.len()), (3, 3), "{}", done.stderr);
+    let missed = done.stderr.lines().filter(|line| line.contains(" block 0: ")).count();
+    assert_eq!(missed, 1, "the ranked trial alone: {}", done.stderr);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use duel::driver::limits::{
     CgroupLimit, LimitHit, Limits, MAPS_PER_THREAD, Report, TargetKind, Use, raise_nofile,
 };
 use duel::plan::endpoint::Endpoint;
+use duel::plan::steps::Offload;
 use duel::plan::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan};
 
 const EMBEDDED: TargetKind = TargetKind::Embedded { processes: 1 };
@@ -159,6 +160,19 @@ fn a_pool_of_fixed_size_needs_its_slots_only() {
     assert_eq!(limits.check(&pool, EMBEDDED), Ok(()));
     pool.rayon_threads = Some(20_000);
     assert_eq!(hit(&limits, &pool, EMBEDDED).most_lanes, 0, "no number of lanes helps");
+}
+
+#[test]
+fn threads_that_steps_are_offloaded_to_are_counted() {
+    let machine = |ids| Limits { pid_max: Some(Use { max: ids, used: 0 }), ..boundless() };
+    let placed = |offload, lanes| Cell { offload, ..cell(Engine::TokioSingle, lanes, 1) };
+    let need = |offload, lanes| hit(&machine(1), &placed(offload, lanes), REMOTE).need;
+    let inline = need(Some(Offload::Inline), 1_000);
+    assert_eq!(inline, need(None, 1_000));
+    assert_eq!(need(Some(Offload::Rayon), 1_000), inline + 1, "a thread a CPU");
+    // tokio starts at most 512 threads for blocking work, and never more than there are jobs.
+    assert_eq!(need(Some(Offload::SpawnBlocking), 1_000), inline + 512);
+    assert_eq!(need(Some(Offload::SpawnBlocking), 64), inline + 64);
 }
 
 /// A plan that closes every connection, at a rate or as fast as it can.

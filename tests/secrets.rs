@@ -270,6 +270,21 @@ fn sockets_that_fail_and_urls_with_a_password_tell_no_secret() {
 }
 
 #[test]
+fn a_search_tells_no_secret() {
+    let plain = config("[target]\nservice_time = '1ms'\nservers = 1")
+        .replace("requests = 10", "duration = '100ms'\narrivals = 'constant'")
+        .replace("trials = 1\n", "[slo]\np90 = '20ms'\n[search]\ntolerance = 1.0\n")
+        .replace("'threads', 'tokio'", "'tokio'")
+        .replace("'hyper', 'lean'", "'lean'");
+    let sweep = Sweep::new(&plain);
+    let (code, stdout, stderr) = assert_quiet(&mut sweep.command());
+    assert!(matches!(code, Some(0 | 3 | 4)), "{code:?} {stderr}");
+    assert!(stdout.contains("Highest rate that meets"), "{stdout}");
+    assert!(sweep.dir().join("search.json").exists());
+    assert!(assert_directory_clean(&sweep.dir()) >= 5, "plan, rows, report, cells, search");
+}
+
+#[test]
 fn a_run_that_is_watched_tells_no_secret() {
     let (address, heard) = listening();
     let sweep = Sweep::new(&config(&format!("[target]\nurl = 'http://{address}'")));

@@ -101,6 +101,28 @@ fn tls_goes_over_a_unix_socket_too() {
 }
 
 #[test]
+fn a_secret_that_goes_over_tls_stays_there() {
+    const SECRET: &str = "planted-behind-tls-41e7";
+    let certificate = Certificate::good();
+    let server = Server::start(&certificate, answer(OK));
+    let plan =
+        "requests = 4\n[[plan.request]]\nheaders = { authorization = '$DUEL_TEST_TLS_SECRET' }";
+    let sweep = sweep(server.address, &certificate, plan, "lanes = [2]");
+    let out = output(sweep.command().env("DUEL_TEST_TLS_SECRET", SECRET));
+    let (stdout, stderr) = text(&out);
+    assert_eq!(out.status.code(), Some(0), "{stderr}");
+    assert!(!stdout.contains(SECRET) && !stderr.contains(SECRET), "{stdout}{stderr}");
+    let mut files = 0;
+    for entry in std::fs::read_dir(sweep.dir()).unwrap().flatten().filter(|e| e.path().is_file()) {
+        let bytes = std::fs::read(entry.path()).unwrap();
+        let found = bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes());
+        assert!(!found, "{} holds the secret", entry.path().display());
+        files += 1;
+    }
+    assert!(files >= 4, "plan, rows, report, cells");
+}
+
+#[test]
 fn a_bad_certificate_is_named_before_anything_is_sent() {
     let good = Certificate::good();
     let cases = [

@@ -2,6 +2,7 @@
 
 use super::check::TargetKind;
 use super::{Limits, Use};
+use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec, Engine};
 use crate::record::usage::KERNEL_STACK_BYTES;
 
@@ -15,8 +16,10 @@ const THREAD_EXTRA_BYTES: u64 = 16 << 10;
 const RESERVED_FDS: u64 = 64;
 /// Maps beside the lanes and those that the process begins with: recorder, large allocations.
 const RESERVED_MAPS: u64 = 64;
-/// Threads of a worker beside the lanes: main, pacer, watcher, and some to spare.
+/// Threads of a worker beside the lanes: main, pacer, watcher, the heartbeat's two, and some to spare.
 const RESERVED_THREADS: u64 = 8;
+/// Most threads that tokio starts for blocking work unless told otherwise.
+const MOST_BLOCKING_THREADS: u64 = 512;
 /// Most process ids that Linux can be told to hand out; products of it do not overflow.
 const MOST_IDS: u32 = 1 << 22;
 /// Largest stack that is told apart from no room at all.
@@ -99,11 +102,17 @@ impl Shape {
             Engine::Tokio => (0, u64::from(cell.cpus), 1, 0),
             Engine::TokioSingle => (0, 0, 1, 0),
         };
+        // One job at a time for each lane, up to what tokio allows; a pool has a thread a CPU.
+        let hidden_threads = match cell.offload {
+            Some(Offload::SpawnBlocking) => u64::from(cell.lanes).min(MOST_BLOCKING_THREADS),
+            Some(Offload::Rayon) => u64::from(cell.cpus.max(1)),
+            Some(Offload::Inline) | None => 0,
+        };
         Shape {
             engine: cell.engine,
             processes: u64::from(cell.processes.clamp(1, MOST_IDS)),
             threads_per_lane,
-            other_threads: other_threads + RESERVED_THREADS,
+            other_threads: other_threads + hidden_threads + RESERVED_THREADS,
             fds_per_lane,
             other_fds: other_fds + RESERVED_FDS,
             stack_bytes: cell.stack_size_bytes.unwrap_or(2 << 20).min(MOST_STACK_BYTES),

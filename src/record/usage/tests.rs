@@ -32,4 +32,3 @@ fn a_counter_that_steps_back_is_no_huge_number() {
     assert_eq!((spent.busy_ns, spent.steal_ns), (0, 0));
     assert_eq!(spent.cpu_busy_ns, [Some(0)]);
 }
-
