@@ -277,7 +277,9 @@ fn a_search_tells_no_secret() {
         .replace("'threads', 'tokio'", "'tokio'")
         .replace("'hyper', 'lean'", "'lean'");
     let sweep = Sweep::new(&plain);
-    let (code, stdout, stderr) = assert_quiet(&mut sweep.command());
+    let mut run = duel(&["run"]);
+    let (code, stdout, stderr) =
+        assert_quiet(run.arg(sweep.config()).arg("--out").arg(sweep.dir()));
     assert!(matches!(code, Some(0 | 3 | 4)), "{code:?} {stderr}");
     assert!(stdout.contains("Highest rate that meets"), "{stdout}");
     assert!(sweep.dir().join("search.json").exists());
