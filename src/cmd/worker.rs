@@ -4,7 +4,6 @@
 //! driver. A second thread reads standard input, whose end means *cancel*. Both exist before the
 //! baseline is read.
 
-use std::collections::BTreeMap;
 use std::io::{BufReader, stdin, stdout};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitCode;
@@ -15,26 +14,24 @@ use anyhow::{Context, bail};
 
 use crate::codec::tls;
 use crate::engine::{self, Trial};
-use crate::plan::Extent;
 use crate::plan::prepare::prepare;
-use crate::protocol::{Armed, Frame, FrameError, Job, Outcome, PROTOCOL_VERSION, Ready};
-use crate::record::counters::{Counters, Counts};
-use crate::record::events::{self, Reading as EventReading};
+use crate::protocol::{Armed, Frame, FrameError, Job, PROTOCOL_VERSION, Ready};
+use crate::record::counters::Counters;
+use crate::record::events;
 use crate::record::split::{AllocatorUse, HeapUse};
-use crate::record::usage::{Edge, MachineTime, ProcessUse, Usage, reset_hwm};
-use crate::record::{Channel, Phase, Recorder, latency};
-use crate::results::format::{Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
-use crate::sys::{now_ns, sleep_until_ns};
+use crate::record::usage::{ProcessUse, reset_hwm};
+use crate::record::{Channel, Recorder};
+use crate::sys::now_ns;
 use crate::work::{Work, files};
+
+mod monitor;
+
+use monitor::{Monitor, OpenEvents};
 
 /// More shards than this gain nothing: they only cost memory and time to merge.
 const MOST_SHARDS: usize = 16;
 /// From a Start without an instant, as people send it by hand, to the start.
 const BY_HAND_LEAD_NS: u64 = 5_000_000;
-/// How often the monitor looks whether half of the requests have ended.
-const LOOK_NS: u64 = 20_000_000;
-/// How long lanes may take to end after a cancel before what they do is counted as timed out.
-const CANCEL_GRACE_NS: u64 = 100_000_000;
 
 /// Runs one trial by the frames on standard input and output.
 pub fn run() -> ExitCode {
@@ -213,9 +210,6 @@ fn set_affinity(cpus: &[u32]) -> anyhow::Result<()> {
         .with_context(|| format!("cannot run on CPUs {cpus:?}"))
 }
 
-/// The counters that the engine's thread opened, where the job asks for them.
-type OpenEvents = Arc<OnceLock<Mutex<events::Counters>>>;
-
 /// Go → Armed: starts the engine on a thread of its own and waits for its lanes.
 fn set_up(trial: &Arc<Trial>, counted: &OpenEvents) -> Armed {
     let begun = now_ns();
@@ -255,322 +249,4 @@ fn set_up(trial: &Arc<Trial>, counted: &OpenEvents) -> Armed {
         rss_bytes: ProcessUse::read().map_or(0, |u| u.rss_bytes),
         error,
     }
-}
-
-/// Watches a trial from Start to its last request.
-struct Monitor<'t> {
-    trial: &'t Trial,
-    baseline: ProcessUse,
-    seen: Vec<ProcessUse>,
-    plateau: Option<ProcessUse>,
-    started_at: u64,
-    counted: OpenEvents,
-    /// Only where the job asks for memory to be split.
-    heap: Option<HeapUse>,
-}
-
-/// One edge of the window.
-struct Reading {
-    usage: Usage,
-    ended: u64,
-    at: u64,
-    /// The monitor's own switches and faults, which no lane caused.
-    own: (Switches, Events),
-    /// What the kernel counted for the lanes.
-    events: EventReading,
-    runtime: Option<RuntimeUse>,
-}
-
-impl<'t> Monitor<'t> {
-    fn new(
-        trial: &'t Trial,
-        baseline: ProcessUse,
-        heap: Option<HeapUse>,
-        counted: OpenEvents,
-    ) -> Self {
-        let seen = ProcessUse::read().into_iter().collect();
-        Monitor { trial, baseline, seen, plateau: None, started_at: 0, counted, heap }
-    }
-
-    fn read_events(&self) -> EventReading {
-        match self.counted.get() {
-            // A thread that panicked while it read has left the counters as they were.
-            Some(open) => open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).read(),
-            None => EventReading::none(
-                "counting costs a thread a part of its CPU: see the trials labelled `syscalls` \
-                 ([sweep] syscalls = true)",
-            ),
-        }
-    }
-
-    fn read(&self, edge: Edge) -> Reading {
-        let counters = self.trial.recorder.counters();
-        let ended =
-            || counters.read(Phase::Warmup).ended() + counters.read(Phase::Measured).ended();
-        let usage = || match self.trial.job.count_events {
-            true => Usage::read_every_wait(edge),
-            false => Usage::read(edge),
-        };
-        let runtime = self.trial.runtime_use();
-        // What is divided by `ended` is read next to it.
-        match edge {
-            Edge::Start => {
-                let usage = usage();
-                let events = self.read_events();
-                Reading { usage, events, ended: ended(), at: now_ns(), own: Usage::own(), runtime }
-            }
-            Edge::End => {
-                let (ended, at) = (ended(), now_ns());
-                // Nothing is read, and no time passes, in a trial that counts no events.
-                let events = self.read_events();
-                Reading { usage: usage(), events, ended, at, own: Usage::own(), runtime }
-            }
-        }
-    }
-
-    fn watch(mut self, start: u64) -> Outcome {
-        let trial = self.trial;
-        trial.set_start(start);
-        let phases = *trial.phases();
-        let stop = || trial.is_cancelled();
-        // Without a warm-up the edge is read while lanes are still parked and cost nothing.
-        let early = (phases.window_start == start).then(|| self.read(Edge::Start));
-        sleep_until_ns(start);
-        self.started_at = now_ns();
-        // Without requests to send the lanes stay parked, as they were at Armed.
-        let idle = trial.job.plan.is_idle();
-        if !idle {
-            trial.start_gate.open();
-        }
-        let first = early.unwrap_or_else(|| {
-            trial.progress.wait_until(phases.window_start, stop);
-            self.read(Edge::Start)
-        });
-        let window_end = match trial.job.plan.extent {
-            Extent::DurationNs(ns) => {
-                trial.progress.wait_until(phases.window_start + ns / 2, stop);
-                self.see_plateau();
-                trial.progress.wait_until(phases.window_end, stop);
-                phases.window_end
-            }
-            Extent::Requests(_) => {
-                self.wait_for_requests();
-                trial.recorder.last_end().max(phases.window_start)
-            }
-        };
-        let last = self.read(Edge::End);
-        if idle {
-            // Lanes find the window over and end without a request.
-            trial.start_gate.open();
-        }
-        if !trial.is_cancelled() {
-            trial.progress.wait_end(u64::MAX, stop);
-        }
-        if trial.is_cancelled() {
-            trial.progress.wait_end(now_ns() + CANCEL_GRACE_NS, || false);
-        }
-        self.see();
-        let window = (phases.window_start, window_end.min(now_ns()));
-        self.outcome(window, &first, &last)
-    }
-
-    /// Waits for the last request; reads the plateau when half of the requests have ended.
-    fn wait_for_requests(&mut self) {
-        let trial = self.trial;
-        let half = trial.planned(Phase::Measured).unwrap_or(0) / 2;
-        while !trial.is_cancelled() {
-            let ended = trial.progress.wait_end(now_ns() + LOOK_NS, || trial.is_cancelled());
-            if self.plateau.is_none()
-                && trial.recorder.counters().read(Phase::Measured).ended() >= half
-            {
-                self.see_plateau();
-            }
-            if ended {
-                return;
-            }
-            if self.plateau.is_some() {
-                trial.progress.wait_end(u64::MAX, || trial.is_cancelled());
-                return;
-            }
-        }
-    }
-
-    fn see(&mut self) {
-        self.seen.extend(ProcessUse::read());
-    }
-
-    fn see_plateau(&mut self) {
-        if let Some(heap) = &mut self.heap {
-            heap.plateau = Some(AllocatorUse::read(self.trial.job.foreign_allocator));
-        }
-        self.plateau = ProcessUse::read().ok();
-        self.seen.extend(self.plateau);
-    }
-
-    fn ledger(&self, phase: Phase, counts: Counts) -> Ledger {
-        counts.ledger(self.trial.planned(phase).unwrap_or(counts.started).max(counts.started))
-    }
-
-    fn outcome(&self, window: (u64, u64), first: &Reading, last: &Reading) -> Outcome {
-        let trial = self.trial;
-        let recorder = &trial.recorder;
-        let counters = recorder.counters();
-        // One reading of the errors, before the counters, decides the ledger: it balances even
-        // while lanes of an interrupted trial still run.
-        let errors = recorder.errors();
-        let counts = Counts { failed: errors.total(), ..counters.read(Phase::Measured) };
-        let (min, max) = recorder.served_range();
-        let spent = last.usage.since(&first.usage);
-        let mut unavailable = spent.unavailable;
-        let ended = last.ended.saturating_sub(first.ended);
-        let mut cpu = spent.cpu;
-        cpu.per_request_ns = if ended > 0 { cpu.total_ns as f64 / ended as f64 } else { 0.0 };
-        cpu.pacer_ns = trial.pacer_cpu_ns();
-        if trial.job.plan.arrivals.is_open() && cpu.pacer_ns.is_none() {
-            let why = "the engine's own timer paced, too rarely to be calibrated at set-up";
-            unavailable.insert("cpu.pacer_ns".into(), why.into());
-        }
-        Outcome {
-            version: PROTOCOL_VERSION,
-            interrupted: trial.is_cancelled(),
-            ledger: self.ledger(Phase::Measured, counts),
-            warmup: self.ledger(Phase::Warmup, counters.read(Phase::Warmup)),
-            errors,
-            bytes: recorder.bytes(),
-            reconnects: recorder.reconnects(),
-            tls: recorder.tls().map(str::to_string),
-            requests_per_lane: MinMax { min, max },
-            window_start_ns: window.0,
-            window_end_ns: window.1,
-            started_at_ns: self.started_at,
-            completed_in_window: counts.completed - recorder.completed_late().min(counts.completed),
-            started_in_window: counts.started - recorder.started_late().min(counts.started),
-            ended_between_edges: ended,
-            edges_ns: last.at.saturating_sub(first.at),
-            cpus_idle_ns: spent.machine.as_ref().and_then(|m| self.idle_ns(m)),
-            steal_ns: spent.machine.as_ref().map(|m| m.steal_ns),
-            machine_cpus: spent
-                .machine
-                .as_ref()
-                .map_or(0, |m| m.cpu_idle_ns.iter().flatten().count() as u32),
-            in_service_ns: recorder.in_service_ns(),
-            histograms: recorder
-                .histograms()
-                .iter()
-                .map(|(name, histogram)| (name.clone(), latency::encode(histogram)))
-                .collect(),
-            cpu,
-            switches: Switches {
-                voluntary: without(first, last, spent.switches.voluntary, |r| r.own.0.voluntary),
-                involuntary: without(first, last, spent.switches.involuntary, |r| {
-                    r.own.0.involuntary
-                }),
-                migrations: self.migrations(first, last, &mut unavailable),
-            },
-            events: counted_events(first, last, spent.events, ended, &mut unavailable),
-            runtime: runtime_use(first, last),
-            memory: self.memory(&mut unavailable),
-            threads_peak: self.seen.iter().map(|u| u.threads).max().unwrap_or(0),
-            fds_peak: self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0),
-            unavailable,
-            error_samples: recorder.error_samples(),
-            heap: self.heap,
-        }
-    }
-
-    /// Moves between CPUs: none where there is one CPU to be on; else as counted.
-    fn migrations(
-        &self,
-        first: &Reading,
-        last: &Reading,
-        unavailable: &mut BTreeMap<String, String>,
-    ) -> Option<u64> {
-        if self.trial.job.cpus.len() == 1 {
-            return Some(0);
-        }
-        let counted = last.events.since(&first.events).migrations;
-        counted.map_err(|why| unavailable.insert("switches.migrations".into(), why)).ok()
-    }
-
-    /// Idle time of this worker's CPUs.
-    fn idle_ns(&self, machine: &MachineTime) -> Option<u64> {
-        let idle = |cpu: &u32| machine.cpu_idle_ns.get(*cpu as usize).copied().flatten();
-        self.trial.job.cpus.iter().map(idle).sum()
-    }
-
-    fn memory(&self, unavailable: &mut BTreeMap<String, String>) -> Memory {
-        let mut missing = |field: &str, why: &str| {
-            unavailable.insert(format!("memory.{field}"), why.to_string());
-        };
-        if self.heap.is_none() {
-            for field in ["heap_bytes", "stack_bytes", "unattributed_bytes"] {
-                missing(
-                    field,
-                    "split only in trials of their own: set `memory = true` under [sweep]",
-                );
-            }
-        }
-        if self.plateau.is_none() {
-            for field in ["plateau_user_bytes", "page_table_bytes", "kernel_stack_bytes"] {
-                missing(field, "the trial ended before half-way through its window");
-            }
-        }
-        Memory {
-            baseline_rss_bytes: self.baseline.rss_bytes,
-            peak_rss_bytes: self.seen.iter().map(|u| u.peak_rss_bytes).max().unwrap_or(0),
-            plateau_user_bytes: self.plateau.map(|u| u.rss_bytes),
-            page_table_bytes: self.plateau.map(|u| u.page_table_bytes),
-            kernel_stack_bytes: self.plateau.map(|u| u.kernel_stack_bytes()),
-            ..Memory::default()
-        }
-    }
-}
-
-/// A count of the process less the monitor's own between the same edges.
-fn without(first: &Reading, last: &Reading, all: u64, own: impl Fn(&Reading) -> u64) -> u64 {
-    all.saturating_sub(own(last).saturating_sub(own(first)))
-}
-
-/// The record's events: page faults by the process's own count in every trial, the rest by the
-/// kernel's counters where they were opened.
-fn counted_events(
-    first: &Reading,
-    last: &Reading,
-    faults: Events,
-    ended: u64,
-    unavailable: &mut BTreeMap<String, String>,
-) -> Events {
-    let counted = last.events.since(&first.events);
-    let mut known = |field: &str, count: Result<u64, String>| {
-        count.map_err(|why| unavailable.insert(format!("events.{field}"), why)).ok()
-    };
-    let less = |all: Option<u64>, own: fn(&Events) -> Option<u64>| {
-        all.map(|all| without(first, last, all, |r| own(&r.own.1).unwrap_or(0)))
-    };
-    let syscalls = known("syscalls", counted.syscalls);
-    let events = Events {
-        minor_faults: less(faults.minor_faults, |e| e.minor_faults),
-        major_faults: less(faults.major_faults, |e| e.major_faults),
-        syscalls,
-        syscalls_per_request: syscalls.filter(|_| ended > 0).map(|n| n as f64 / ended as f64),
-        instructions: known("instructions", counted.instructions),
-        cycles: known("cycles", counted.cycles),
-    };
-    if events.syscalls_per_request.is_none() {
-        let why = unavailable.get("events.syscalls").cloned();
-        let why = why.unwrap_or_else(|| "no request ended between the window's edges".into());
-        unavailable.insert("events.syscalls_per_request".into(), why);
-    }
-    events
-}
-
-fn runtime_use(first: &Reading, last: &Reading) -> Option<RuntimeUse> {
-    let (then, now) = (first.runtime?, last.runtime?);
-    Some(RuntimeUse {
-        workers: now.workers,
-        parks: now.parks.saturating_sub(then.parks),
-        busy_ns: now.busy_ns.saturating_sub(then.busy_ns),
-        alive_tasks: now.alive_tasks.max(then.alive_tasks),
-        ..now
-    })
 }

@@ -9,22 +9,21 @@ use rand_xoshiro::SplitMix64;
 
 use super::cpus::{self, Placement};
 use super::files::StepFiles;
-use super::gates::{self, Evidence, Samples};
+use super::gates::{self, Samples};
 use super::limits::{Limits, TargetKind};
-use super::merge::add_outcomes;
 use super::metrics::Metrics;
 use super::quiet::Quiet;
 use super::rendezvous::Apart;
 use super::split::Splitter;
 use super::start::{self, Begin, NotStarted, Start};
-use super::target::{External, Report, Targets};
+use super::target::{External, Targets};
 use super::timeline::{Sampler, Timeline};
 use super::worker::{NoFrame, Worker};
 use crate::plan::allocator::Allocator;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{Sweep, Trial};
-use crate::plan::{Cell, Engine, Extent, TrialPlan};
+use crate::plan::{Cell, Extent, TrialPlan};
 use crate::protocol::{Armed, Job, Outcome, PROTOCOL_VERSION};
 use crate::record::Phase;
 use crate::record::cgroup::{Cgroup, CgroupMemory};
@@ -32,6 +31,8 @@ use crate::record::counters::Counts;
 use crate::results::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::sys::now_ns;
 use crate::units::{SECOND_NS, format_ns};
+
+mod judge;
 
 /// Most time that Go to Armed may take.
 const SETUP_LIMIT_NS: u64 = 60 * SECOND_NS;
@@ -534,222 +535,6 @@ impl<'c> Running<'c> {
         }
         sum
     }
-
-    /// Ends every process, judges the trial and completes the record.
-    fn finish(
-        mut self,
-        record: &mut TrialRecord,
-        result: Result<Vec<Outcome>, String>,
-        watch: &dyn Watch,
-    ) -> Result<(), String> {
-        self.workers.clear();
-        // The others may still be sending to this shard's target.
-        let apart = self.part(&result, watch);
-        let report = self.targets.take().map(Targets::finish);
-        record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
-        if record.target.received.is_none() {
-            let why = match &report {
-                Some(report) => report.trouble.clone().unwrap_or_default(),
-                None if self.context.shares_target() => "the target is shard 0's".into(),
-                None => "the target is not duel's own".into(),
-            };
-            for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
-                record.unavailable.insert(format!("target.{field}"), why.clone());
-            }
-        }
-        let outcomes = result?;
-        add_outcomes(record, &outcomes)?;
-        record.in_flight_peak = self.in_flight_peak;
-        if record.in_flight_peak.is_none() {
-            let why = "the window held no sample of the driver";
-            record.unavailable.insert("in_flight_peak".into(), why.into());
-        }
-        self.note_kernel_memory(record);
-        if let Some(splitter) = self.splitter.take() {
-            splitter.note(record, &outcomes, self.cgroup.as_ref().ok().map(Cgroup::version));
-        }
-        let evidence = self.evidence(record, &outcomes, report.as_ref());
-        let closed = !self.cell.arrivals.is_open() && !self.cell.is_idle();
-        record.occupancy = closed.then(|| evidence.in_service_mean / self.lanes().max(1) as f64);
-        record.gates = gates::judge(&evidence);
-        self.judge_start(record, &outcomes, apart.as_ref());
-        // Noise moves times, and a memory trial's bytes are all that is read of it.
-        if gates::is_noisy(&record.gates) && !self.cell.is_memory() {
-            record.flags.push("noisy".into());
-        }
-        if record.peak_is_bound() {
-            record.flags.push("peak_from_start".into());
-        }
-        record.status = if outcomes.iter().any(|o| o.interrupted) {
-            Status::Interrupted
-        } else if report.as_ref().is_some_and(|r| r.trouble.is_some()) {
-            // What the workers saw of half a target is kept, and is no measurement.
-            Status::Failed
-        } else if gates::is_invalid(&record.gates) {
-            Status::Invalid
-        } else {
-            Status::Ok
-        };
-        record.error = self.complaint(record, &outcomes, report);
-        Ok(())
-    }
-
-    /// Takes leave of the other shards: this one's part is over, well or not.
-    fn part(&self, result: &Result<Vec<Outcome>, String>, watch: &dyn Watch) -> Option<Apart> {
-        let rendezvous = self.context.start.rendezvous()?;
-        let stop = || watch.stop();
-        if let Err(error) = result {
-            rendezvous.failed(self.position, error, &stop);
-        }
-        rendezvous.ended(self.position, &stop).err()
-    }
-
-    /// The gates of a trial that was to start at a given instant.
-    fn judge_start(&self, record: &mut TrialRecord, outcomes: &[Outcome], apart: Option<&Apart>) {
-        let started = outcomes.iter().map(|o| o.started_at_ns).max();
-        self.context.note_shard(record, self.begin, started);
-        let Some(seen) = &record.shard_start else { return };
-        if matches!(self.context.start, Start::WhenReady) {
-            return;
-        }
-        let most_late = self.most_late_ns();
-        let most_off = match self.context.start {
-            // Files may lie on different servers: only what no server's clock explains counts.
-            Start::At { .. } => SECOND_NS,
-            _ => most_late,
-        };
-        let late = start::gate_ns("start_late_ns", seen.late_ns, most_late);
-        let clock = start::gate_ns("clock_offset_ns", start::sure_offset_ns(seen), most_off);
-        record.gates.extend([late, clock]);
-        if self.context.start.rendezvous().is_some() {
-            let count = self.context.shard().count;
-            record.gates.push(start::gate_shards(apart.map_or(count, |a| a.present), count));
-        }
-    }
-
-    /// What a reader should know although the trial ran: nothing completed, or the target died.
-    fn complaint(
-        &self,
-        record: &TrialRecord,
-        outcomes: &[Outcome],
-        report: Option<Report>,
-    ) -> Option<String> {
-        let trouble = report.and_then(|r| r.trouble).or_else(|| self.context.start.over());
-        let first = outcomes.iter().flat_map(|o| &o.error_samples).next();
-        let nothing = record.ledger.completed == 0 && record.ledger.planned > 0;
-        match (trouble, first) {
-            (Some(trouble), _) => Some(trouble),
-            (None, Some((kind, sample))) if nothing => {
-                Some(format!("nothing completed; first {kind} error: {sample}"))
-            }
-            (None, None) if nothing => Some("nothing completed".into()),
-            (None, Some((kind, sample))) => Some(format!("first {kind} error: {sample}")),
-            (None, None) if record.ledger.planned == 0 && !self.cell.is_idle() => {
-                Some("no request fell inside the window".into())
-            }
-            (None, None) => None,
-        }
-    }
-
-    fn note_kernel_memory(&self, record: &mut TrialRecord) {
-        let memory = &mut record.memory;
-        let mut missing = |why: &str| {
-            for field in ["kernel_bytes", "socket_bytes"] {
-                record.unavailable.insert(format!("memory.{field}"), why.into());
-            }
-        };
-        match (&self.cgroup, &self.kernel_at_ready, &self.kernel_at_plateau) {
-            (Err(why), _, _) => missing(why),
-            (Ok(_), Some(ready), Some(plateau)) => {
-                memory.kernel_bytes = plateau
-                    .kernel_bytes
-                    .zip(ready.kernel_bytes)
-                    .map(|(plateau, ready)| plateau.saturating_sub(ready));
-                if memory.kernel_bytes.is_none() {
-                    let why = "the cgroup does not count kernel memory";
-                    record.unavailable.insert("memory.kernel_bytes".into(), why.into());
-                }
-                memory.socket_bytes = plateau.socket_bytes;
-                if memory.socket_bytes.is_none() {
-                    let why = "the cgroup counts no TCP buffers";
-                    record.unavailable.insert("memory.socket_bytes".into(), why.into());
-                }
-            }
-            _ => missing("the cgroup was not read half-way through the window"),
-        }
-    }
-
-    fn evidence(
-        &self,
-        record: &TrialRecord,
-        outcomes: &[Outcome],
-        report: Option<&Report>,
-    ) -> Evidence {
-        let open = self.cell.arrivals.is_open();
-        let interrupted = outcomes.iter().any(|o| o.interrupted);
-        let edges_ns = outcomes.iter().map(|o| o.edges_ns).max().unwrap_or(0);
-        let cpus = self.placement.worker.len() as u64;
-        let on_cpus = edges_ns * cpus;
-        let idle = outcomes.iter().filter_map(|o| o.cpus_idle_ns).max();
-        let steal = outcomes.iter().filter_map(|o| o.steal_ns).max();
-        let machine_cpus = outcomes.iter().map(|o| u64::from(o.machine_cpus)).max().unwrap_or(1);
-        let foreign = idle.map(|idle| {
-            let known = idle + record.cpu.total_ns + steal.unwrap_or(0) + TICK_NS * cpus;
-            (on_cpus.saturating_sub(known), on_cpus)
-        });
-        let started: u64 = outcomes.iter().map(|o| o.started_in_window).sum();
-        let p99 = |d: &Option<crate::results::format::Distribution>| d.as_ref().map(|d| d.p99);
-        let in_service: u64 = outcomes.iter().map(|o| o.in_service_ns).sum();
-        Evidence {
-            ledger: record.ledger,
-            connected: (self.connected, self.lanes()),
-            delivered: (open && !interrupted).then_some((started, record.ledger.planned)),
-            // A target that other shards send to as well is judged when they are merged.
-            received: report
-                .filter(|_| !interrupted && !self.context.shares_target())
-                .and_then(|r| received(record, r)),
-            pacing: p99(&record.pacer_delay_ns)
-                .zip(p99(&record.response_ns))
-                .map(|(delay, response)| (delay, response, self.context.sweep.plan.pacer)),
-            cpu: open.then_some((record.cpu.total_ns, on_cpus)),
-            // A driver that must share the workers' CPUs runs when they do not: its samples would
-            // be no random instants, and decide nothing.
-            // Nor does one that looked at the workers' mappings instead.
-            in_flight: if self.driver_has_own_cpu() && !self.cell.is_memory() {
-                self.in_flight
-            } else {
-                Samples::default()
-            },
-            in_service_mean: in_service as f64 / record.measured_ns.max(1) as f64,
-            steal: steal.map(|s| (s.saturating_sub(TICK_NS), edges_ns * machine_cpus)),
-            // On shared CPUs the target's own work is no noise, and is no stranger's.
-            foreign: foreign.filter(|_| !self.placement.shared),
-        }
-    }
-
-    fn driver_has_own_cpu(&self) -> bool {
-        self.context.allowed_cpus.iter().any(|cpu| !self.placement.worker.contains(cpu))
-    }
-
-    fn lanes(&self) -> u64 {
-        match self.cell.engine {
-            Engine::Sequential => u64::from(self.cell.processes),
-            _ => u64::from(self.cell.total_lanes),
-        }
-    }
-}
-
-/// The target counts whole requests, warm-up included: everything answered reached it, and no
-/// more can have reached it than was started.
-fn received(record: &TrialRecord, report: &Report) -> Option<(u64, u64, u64)> {
-    let answered = record.ledger.completed
-        + record.errors.status
-        + record.errors.body
-        + record.warmup.completed;
-    let sent = |l: &crate::results::format::Ledger| l.completed + l.failed + l.timed_out;
-    // A request whose connect failed was never written.
-    let most = (sent(&record.ledger) + sent(&record.warmup)).saturating_sub(record.errors.connect);
-    Some((report.used.received?, answered, most))
 }
 
 /// Marks a trial that its shards did not run together, and says why.
