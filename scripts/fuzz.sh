@@ -15,7 +15,7 @@ if [ ${#targets[@]} -eq 0 ]; then
 fi
 # The sanitizer and the coverage are nightly's flags, which stable has too when it is told so.
 export RUSTC_BOOTSTRAP=1
-cargo fuzz build
+cargo fuzz build 2>&1 | tail -n 1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 binary() { echo "fuzz/target/x86_64-unknown-linux-gnu/release/$1"; }

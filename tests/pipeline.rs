@@ -181,7 +181,11 @@ fn what_pacing_costs_is_told_apart_under_every_engine_and_pacer() {
         assert_eq!(done.records.len(), 10, "{}", done.stderr);
         for r in &done.records {
             let pacing = r.cpu.pacer_ns.unwrap_or_else(|| panic!("{} {pacer}", r.cell.id));
-            assert!(pacing > 0 && pacing <= r.cpu.total_ns, "{} {pacer}: {:?}", r.cell.id, r.cpu);
+            // The one lane of `sequential` paces itself; behind all along, it never has to wait.
+            let delay = r.start_delay_ns.as_ref().expect("an open loop");
+            let behind = r.cell.engine == Engine::Sequential && delay.p50 > 1_000_000;
+            assert!(pacing > 0 || behind, "{} {pacer}: {:?}", r.cell.id, r.cpu);
+            assert!(pacing <= r.cpu.total_ns, "{} {pacer}: {:?}", r.cell.id, r.cpu);
         }
     }
 }
