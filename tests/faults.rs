@@ -227,6 +227,8 @@ fn no_target_makes_a_lane_grow() {
     ] {
         for ((cell, lanes, bytes), (_, _, usual)) in hostile.iter().zip(&healthy) {
             // Code that only a fault runs is mapped in once a process: a lane alone cannot carry it.
+            // Code that only a fault runs is mapped in once a process, some 400 KiB of a debug build:
+            // a lane alone cannot carry it.
             let code = if *lanes == 1 { 512 << 10 } else { 0 };
             let bound = usual + lanes * (64 << 10) + code;
             assert!(*bytes <= bound, "{cell} under {name}: {bytes} bytes, at most {bound}");
