@@ -18,7 +18,8 @@ export RUSTC_BOOTSTRAP=1
 cargo fuzz build 2>&1 | tail -n 1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-binary() { echo "fuzz/target/x86_64-unknown-linux-gnu/release/$1"; }
+host=$(rustc -vV | sed -n 's/^host: //p')
+binary() { echo "fuzz/target/$host/release/$1"; }
 
 one() {
     local name=$1 code=0
@@ -35,7 +36,8 @@ one() {
         echo "$name: ${runs}s, clean"
     else
         echo "$name: exit code $code" && tail -n 30 "$work/$name/log"
-        for input in "$work/$name"/crash-* "$work/$name"/timeout-* "$work/$name"/oom-*; do
+        for input in "$work/$name"/crash-* "$work/$name"/timeout-* "$work/$name"/oom-* \
+            "$work/$name"/leak-*; do
             [ ! -f "$input" ] || cp "$input" "fuzz/$name-$(basename "$input")"
         done
         return 1

@@ -78,13 +78,22 @@ def scrape_until_it_ends(child):
     found = re.search(r"metrics on (http://\S+)", line)
     if not found:
         sys.exit(f"no address of the metrics: {line!r}")
+    # A proxy of the environment's has no business on the loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    scraped = 0
     while child.poll() is None:
         try:
-            with urllib.request.urlopen(found.group(1), timeout=1) as page:
+            with opener.open(found.group(1), timeout=5) as page:
                 page.read()
-        except OSError:
-            return
+            scraped += 1
+        except OSError as error:
+            # The run may end amid a scrape.
+            if child.wait(timeout=60) not in ENDED:
+                sys.exit(f"a scrape failed: {error}")
+            break
         time.sleep(0.1)
+    if scraped < 3:
+        sys.exit(f"only {scraped} scrapes of a trial: give it a longer --duration")
 
 
 def pairs(question, url, looked_at):

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The unit tests and the differential corpus under AddressSanitizer: does the one module with unsafe
+# The unit tests, the differential corpus, frames and the tests of allocation under
+# AddressSanitizer: does the one module with unsafe
 # code, or anything that it carries, touch memory that is not its own?
 #
 #     scripts/sanitize.sh

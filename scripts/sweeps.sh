@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The sweeps a capacity planner runs on a new machine, one after another, and where each result is.
 #     cargo build --release && scripts/sweeps.sh [rate] [lanes] [memory] [cpus] [stacks]
-# Without a name: all of them, about twelve minutes on an otherwise idle machine. Run directories go
+# Without a name: all of them, about twenty minutes on an otherwise idle machine. Run directories go
 # to ${OUT:-runs/planner-<UTC stamp>}/<sweep>; each holds report.html. SET adds overrides to every
 # sweep, such as SET='sweep.trials=2' for a first look.
 set -euo pipefail

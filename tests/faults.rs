@@ -226,7 +226,6 @@ fn no_target_makes_a_lane_grow() {
         ("a flood", memory_under(floods)),
     ] {
         for ((cell, lanes, bytes), (_, _, usual)) in hostile.iter().zip(&healthy) {
-            // Code that only a fault runs is mapped in once a process: a lane alone cannot carry it.
             // Code that only a fault runs is mapped in once a process, some 400 KiB of a debug build:
             // a lane alone cannot carry it.
             let code = if *lanes == 1 { 512 << 10 } else { 0 };

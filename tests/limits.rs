@@ -170,8 +170,9 @@ fn threads_that_steps_are_offloaded_to_are_counted() {
     let inline = need(Some(Offload::Inline), 1_000);
     assert_eq!(inline, need(None, 1_000));
     assert_eq!(need(Some(Offload::Rayon), 1_000), inline + 1, "a thread a CPU");
-    // tokio starts at most 512 threads for blocking work.
-    assert_eq!(need(Some(Offload::SpawnBlocking), 64), inline + 512);
+    // One for each lane's job; tokio starts at most 512 for blocking work.
+    assert_eq!(need(Some(Offload::SpawnBlocking), 64), inline + 64);
+    assert_eq!(need(Some(Offload::SpawnBlocking), 1_000), inline + 512);
 }
 
 /// A plan that closes every connection, at a rate or as fast as it can.

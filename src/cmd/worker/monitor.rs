@@ -14,6 +14,7 @@ use crate::record::usage::{Edge, MachineTime, ProcessUse, Usage};
 use crate::record::{Phase, latency};
 use crate::results::format::{Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
 use crate::sys::{now_ns, sleep_until_ns};
+
 /// How often the monitor looks whether half of the requests have ended.
 const LOOK_NS: u64 = 20_000_000;
 /// How long lanes may take to end after a cancel before what they do is counted as timed out.

@@ -102,10 +102,11 @@ impl Shape {
             Engine::Tokio => (0, u64::from(cell.cpus), 1, 0),
             Engine::TokioSingle => (0, 0, 1, 0),
         };
-        // tokio starts a thread for a job whenever none has said yet that it is idle, so that a few
-        // lanes can make all that it allows (358 were seen for 64 lanes). A pool has one a CPU.
+        // A thread for the job of each lane. tokio may start more, one whenever none has said yet that
+        // it is idle (358 were seen for 64 lanes), but lets jobs wait where it gets none, so that
+        // those are no need. A pool has a thread a CPU.
         let hidden_threads = match cell.offload {
-            Some(Offload::SpawnBlocking) => MOST_BLOCKING_THREADS,
+            Some(Offload::SpawnBlocking) => u64::from(cell.lanes).min(MOST_BLOCKING_THREADS),
             Some(Offload::Rayon) => u64::from(cell.cpus.max(1)),
             Some(Offload::Inline) | None => 0,
         };

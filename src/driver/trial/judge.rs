@@ -11,6 +11,7 @@ use crate::protocol::Outcome;
 use crate::record::cgroup::Cgroup;
 use crate::results::format::{Status, TrialRecord};
 use crate::units::SECOND_NS;
+
 impl Running<'_> {
     /// Ends every process, judges the trial and completes the record.
     pub(super) fn finish(

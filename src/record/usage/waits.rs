@@ -18,13 +18,14 @@ pub const MOST_WAITING_THREADS: u64 = 512;
 /// What each thread of this process waited since it began, by thread id.
 pub(super) type Waits = BTreeMap<u32, u64>;
 
-/// What threads that have ended, or are about to, waited in their lives. An id that the kernel
-/// gives out again adds to what its former thread waited.
+/// What threads that have ended, or are about to, waited in their lives. Should the kernel give an id
+/// out again while the process lives, what its new thread waits is missed until that one ends too.
 static ENDED: Mutex<Waits> = Mutex::new(Waits::new());
 
 /// Keeps the wait of the calling thread, which is about to end. It costs some 10 µs.
 ///
-/// A thread that cannot read its own wait is missed by the next reading, which then has no sum.
+/// Where a thread cannot read its own wait, or ends without this call, a window that began with it has
+/// no sum, and one in which it also began misses what it waited.
 pub fn thread_ends() {
     let mut buffer = [0u8; 96];
     let read = File::open("/proc/thread-self/schedstat").and_then(|mut f| f.read(&mut buffer));
@@ -38,8 +39,8 @@ pub fn thread_ends() {
 /// Reads the wait of every thread of this process, of those that have ended too.
 pub(super) fn read(most_threads: u64) -> Result<Waits, String> {
     let mut waits = read_living("/proc/self/task", most_threads)?;
-    // After the living: who ended in the meantime is here, and who is on the way out is in both,
-    // with the later reading here.
+    // After the living, so that who ended in the meantime is here. Who is on the way out is in both,
+    // and counts once.
     let ended = ENDED.lock().unwrap_or_else(PoisonError::into_inner);
     waits.extend(ended.iter());
     Ok(waits)

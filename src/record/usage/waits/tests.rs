@@ -19,7 +19,6 @@ fn a_thread_that_ended_makes_the_wait_unavailable_not_smaller() {
     assert_eq!(error, "too many", "the reason of the reading must survive");
 }
 
-/// A thread that begins and ends between two readings, on a CPU that another one keeps busy.
 #[test]
 fn a_thread_that_begins_and_ends_in_between_leaves_its_wait_behind() {
     let before = read(u64::MAX).unwrap();
@@ -37,17 +36,24 @@ fn a_thread_that_begins_and_ends_in_between_leaves_its_wait_behind() {
 #[test]
 fn a_thread_that_was_there_before_and_said_its_wait_spoils_no_sum() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
+        tell.send(rustix::thread::gettid().as_raw_nonzero().get() as u32).unwrap();
         let _ = wait.recv();
         thread_ends();
     });
-    let before = read(u64::MAX);
+    let tid = told.recv().unwrap();
+    // Other tests' threads come and go in this process, so only this one's is looked at.
+    let only = |mut waits: Waits| {
+        waits.retain(|id, _| *id == tid);
+        Ok(waits)
+    };
+    let before = only(read(u64::MAX).unwrap());
     drop(go);
     thread.join().unwrap();
-    // Other tests' threads come and go in this process, so only this one's is looked at.
-    let (before, after) = (before.unwrap(), read(u64::MAX).unwrap());
-    let ended = ENDED.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    assert!(ended.keys().any(|tid| before.contains_key(tid) && after.contains_key(tid)));
+    let after = only(read(u64::MAX).unwrap());
+    assert_eq!(before.as_ref().map(Waits::len), Ok(1), "thread {tid} was there");
+    assert!(waited_since(&after, &before).is_ok(), "thread {tid} took its wait along");
 }
 
 #[test]
