@@ -75,9 +75,9 @@ impl Samples {
 /// Fewest samples that decide Little's law.
 const FEWEST_SAMPLES: u64 = 50;
 
-/// What the driver's looks may be off by, in requests. One that has to wait for the target's turn on
-/// a CPU comes just after an answer, and where requests follow one another like clockwork no scatter
-/// tells of it: up to 0.075 was seen in 3 of 20 sound trials with two in flight.
+/// What the driver's looks may be off by, in requests. Where requests follow one another like clockwork
+/// their scatter is next to nothing and tells of no bias; up to 0.075 was seen in 3 of 20 trials with
+/// two in flight that nothing else was wrong with, on a machine where drivers and target share a CPU.
 const LOOKS_OFF_BY: f64 = 0.1;
 
 /// Every gate, in the order in which they are shown.

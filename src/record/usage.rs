@@ -14,6 +14,8 @@
 //! The 2.8 ms are the run-queue waits, 5.4 µs a thread, and the reason for [`MOST_WAITING_THREADS`];
 //! the 0.95 ms are the kernel's own walk over the threads for the clocks.
 
+mod waits;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 
@@ -22,14 +24,11 @@ use nix::sys::time::TimeVal;
 use procfs::FromRead;
 use serde::{Deserialize, Serialize};
 
-mod waits;
-
-pub use waits::{MOST_WAITING_THREADS, thread_ends};
-
-use waits::Waits;
-
 use crate::results::format::{Cpu, Events, Switches};
 use crate::units::SECOND_NS;
+
+use waits::Waits;
+pub use waits::{MOST_WAITING_THREADS, thread_ends};
 
 /// Kernel stack of a thread: 16 KiB on x86-64 (since Linux 3.15), arm64 and riscv64.
 pub const KERNEL_STACK_BYTES: u64 = 16 << 10;
