@@ -17,7 +17,8 @@
 //! | [`work`] | file and compute steps | which thread carries them out |
 //! | [`record`] | histograms, counters, CPU and memory of a process | what they are compared with |
 //! | [`target`] | the embedded server and its virtual queue | who calls |
-//! | [`results`] | the TrialRecord, the run directory, statistics of trials | how they are shown |
+//! | [`results`] | the TrialRecord, the run directory | how they are shown |
+//! | [`stats`] | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |
 //! | [`report`] | tables, files, pages, made from records | processes, measuring |
 //! | [`sys`] | the few system calls that have no safe form | everything else |
 //!
@@ -49,6 +50,7 @@ pub mod protocol;
 pub mod record;
 pub mod report;
 pub mod results;
+pub mod stats;
 pub mod sys;
 pub mod target;
 pub mod units;

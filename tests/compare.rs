@@ -7,8 +7,8 @@ use std::path::Path;
 use duel::plan::Engine;
 use duel::report::compare::{Measure, compare};
 use duel::results::format::{FORMAT_VERSION, Status, TrialRecord};
-use duel::results::stats::Verdict;
 use duel::results::store::{PlanJson, Run, RunDir, Versions};
+use duel::stats::Verdict;
 
 /// A run of threads and tokio; `cost` scales what tokio used.
 fn run(at: &Path, blocks: u32, cost: f64, change: impl FnOnce(&mut PlanJson)) -> Run {

@@ -8,7 +8,7 @@ use std::process::Command;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::hdr_files;
 use duel::results::format::{Distribution, Status, TrialRecord};
-use duel::results::stats::hdr;
+use duel::stats::hdr;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use serde_json::Value;

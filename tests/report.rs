@@ -9,8 +9,8 @@ use std::path::Path;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::{csv, markdown, memory, summary, table};
 use duel::results::format::{Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
-use duel::results::stats::Verdict;
 use duel::results::store::{PlanJson, Versions};
+use duel::stats::Verdict;
 
 fn golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);

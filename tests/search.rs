@@ -8,7 +8,7 @@ use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::erlang;
 use duel::results::format::{Gate, Ledger, Status, TrialRecord};
 use duel::results::search::{Answer, FLAG, Outcome, Progress, Step, replay};
-use duel::results::stats::hdr;
+use duel::stats::hdr;
 use hdrhistogram::Histogram;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;

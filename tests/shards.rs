@@ -12,7 +12,7 @@ use common::{Sweep, duel, output, records, text};
 use duel::plan::sweep::Target;
 use duel::record::latency;
 use duel::results::format::{Distribution, Ledger, Status, TrialRecord};
-use duel::results::stats::hdr;
+use duel::stats::hdr;
 use duel::target::TargetReport;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Statistics against published values, brute force and simulation.
 
-use duel::results::stats::hdr::{self, Percentile};
-use duel::results::stats::{
+use duel::stats::hdr::{self, Percentile};
+use duel::stats::{
     CONFIDENCE, RatioEstimate, Verdict, holm, linear_fit, median, noise_floor, normal_cdf,
     normal_quantile, paired_ratio, quantile, student_t_quantile, unpaired_ratio, verdict,
 };

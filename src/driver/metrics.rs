@@ -532,7 +532,7 @@ mod tests {
             histogram.record(ns).unwrap();
         }
         let mut buckets = Buckets::default();
-        let distribution = crate::results::stats::hdr::summarize(&histogram).unwrap();
+        let distribution = crate::stats::hdr::summarize(&histogram).unwrap();
         buckets.add(Some(&distribution));
         // The recorded 10 µs stands for up to 10.007 µs, so its bucket is the next one.
         assert_eq!(buckets.counts[..3], [1, 2, 0]);

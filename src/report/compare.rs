@@ -13,11 +13,9 @@ use super::layout::clean;
 use super::summary::is_valid;
 use crate::plan::Cell;
 use crate::results::format::{Distribution, TrialRecord};
-use crate::results::stats::hdr::samples_needed;
-use crate::results::stats::{
-    CONFIDENCE, RatioEstimate, Verdict, holm, median, unpaired_ratio, verdict,
-};
 use crate::results::store::Run;
+use crate::stats::hdr::samples_needed;
+use crate::stats::{CONFIDENCE, RatioEstimate, Verdict, holm, median, unpaired_ratio, verdict};
 use crate::units::{Ratio, format_bytes, format_ns, format_rate};
 
 /// What is compared of a cell.

@@ -4,7 +4,7 @@
 //! `gave_up_ns` are lower bounds, since a request was given up there.
 
 use super::summary::{Comparison, Figures, Group, Percentiles, Row};
-use crate::results::stats::Verdict;
+use crate::stats::Verdict;
 
 /// One named field of a row.
 type Field = (String, String);

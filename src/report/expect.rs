@@ -22,8 +22,8 @@ use super::summary::is_valid;
 use crate::plan::expect::{Expect, Measure};
 use crate::plan::{Arrivals, Cell};
 use crate::results::format::{Distribution, Status, TrialRecord};
-use crate::results::stats::{CONFIDENCE, MIN_FOR_INTERVAL, hdr, paired_ratio};
 use crate::results::store::PlanJson;
+use crate::stats::{CONFIDENCE, MIN_FOR_INTERVAL, hdr, paired_ratio};
 use crate::units::{Ratio, format_count, format_rate};
 
 /// What became of one expectation in one pair of cells.

@@ -22,7 +22,7 @@ use rayon::prelude::*;
 
 use super::summary::is_valid;
 use crate::results::format::{Distribution, Status, TrialRecord};
-use crate::results::stats::hdr;
+use crate::stats::hdr;
 
 /// Directory of these files inside a run directory.
 pub const DIR: &str = "hdr";

@@ -1,8 +1,8 @@
 //! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
 
 use super::summary::{Comparison, FailedGate, Figures, Group, Percentiles, Row};
-use crate::results::stats::hdr::Percentile;
-use crate::results::stats::{MIN_FOR_INTERVAL, Verdict};
+use crate::stats::hdr::Percentile;
+use crate::stats::{MIN_FOR_INTERVAL, Verdict};
 use crate::units::{Ratio, format_bytes, format_count, format_ns, format_rate, size_literal};
 
 /// Title of the column that says how trials ended.

@@ -17,7 +17,7 @@ use crate::plan::allocator::Allocator;
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec, Engine};
 use crate::results::format::{MemorySplit, SplitSource, Status, TrialRecord};
-use crate::results::stats::{CONFIDENCE, LinearFit, linear_fit, median};
+use crate::stats::{CONFIDENCE, LinearFit, linear_fit, median};
 use crate::units::{format_bytes, format_count, size_literal};
 
 /// A fit needs more steps than a line has parameters, or it fits whatever it is given.

@@ -1,6 +1,6 @@
 //! What is shown of a run directory. Nothing here starts a process or measures anything.
 //!
-//! [`summary`] turns records into groups of comparable rows, by [`crate::results::stats`] alone;
+//! [`summary`] turns records into groups of comparable rows, by [`crate::stats`] alone;
 //! [`layout`] turns those into words; the rest puts the words on a terminal or into a file.
 
 pub mod capacity;

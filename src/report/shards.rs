@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::plan::shard::Shard;
 use crate::results::format::{Cpu, Ledger, Memory, ShardStart, Status};
 use crate::results::merge::SHARDS_FILE;
-use crate::results::stats::{CONFIDENCE, student_t_quantile};
+use crate::stats::{CONFIDENCE, student_t_quantile};
 use crate::units::{format_bytes, format_count, format_ns};
 
 /// More shards than this are shown as their extremes.

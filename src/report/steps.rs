@@ -6,7 +6,7 @@ use super::layout::{Column, percentile};
 use super::memory::Section;
 use super::summary::is_valid;
 use crate::results::format::{Distribution, TrialRecord};
-use crate::results::stats::hdr;
+use crate::stats::hdr;
 
 type Field = fn(&TrialRecord) -> Option<&Distribution>;
 

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::results::stats::{CONFIDENCE, MIN_FOR_INTERVAL, quantile};
+use crate::stats::{CONFIDENCE, MIN_FOR_INTERVAL, quantile};
 use least_squares::{Free, Point};
 
 /// Fewest lane values for a fit of three coefficients with a residual left to judge it by.

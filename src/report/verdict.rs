@@ -9,7 +9,7 @@ use super::layout::percentile;
 use super::memory;
 use super::summary::{AA, Comparison, Group, Row, is_valid};
 use crate::results::format::TrialRecord;
-use crate::results::stats::{CONFIDENCE, Verdict, hdr, paired_ratio};
+use crate::stats::{CONFIDENCE, Verdict, hdr, paired_ratio};
 use crate::units::{Ratio, format_count, format_rate};
 
 /// Valid trials by cell id.

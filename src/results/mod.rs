@@ -1,7 +1,6 @@
-//! What a trial left behind: the record, the run directory and the statistics of trials.
+//! What a trial left behind: the record and the run directory.
 
 pub mod format;
 pub mod merge;
 pub mod search;
-pub mod stats;
 pub mod store;

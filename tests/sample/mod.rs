@@ -7,7 +7,7 @@ use duel::results::format::{
     Bytes, Cpu, Distribution, Errors, Events, FORMAT_VERSION, Gate, LargestWorker, Ledger, Memory,
     MinMax, Status, Switches, TargetUse, TrialRecord,
 };
-use duel::results::stats::hdr;
+use duel::stats::hdr;
 use hdrhistogram::Histogram;
 
 /// Hash that the plan and every record of these tests share.

@@ -7,8 +7,8 @@ use crate::plan::steps::Offload;
 use crate::plan::{Cell, Engine};
 use crate::report::summary::is_valid;
 use crate::results::format::{Memory, TrialRecord};
-use crate::results::stats::hdr::samples_needed;
-use crate::results::stats::{CONFIDENCE, linear_fit, median};
+use crate::stats::hdr::samples_needed;
+use crate::stats::{CONFIDENCE, linear_fit, median};
 use crate::units::{format_ns, size_literal};
 
 /// Valid trials of cells that differ in lanes and rate alone.

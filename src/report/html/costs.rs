@@ -9,7 +9,7 @@ use crate::report::plot::{self, Axis, Bar, Colour, PALETTE, Scale};
 use crate::report::summary::Group;
 use crate::report::verdict::Trials;
 use crate::results::format::TrialRecord;
-use crate::results::stats::median;
+use crate::stats::median;
 use crate::units::{format_bytes, format_ns};
 
 /// Most groups that get bars.

@@ -8,7 +8,7 @@ use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::{AA, Group};
 use crate::report::verdict::Trials;
 use crate::results::format::TrialRecord;
-use crate::results::stats::{hdr, median, median_interval};
+use crate::stats::{hdr, median, median_interval};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
 
 /// Most plots.

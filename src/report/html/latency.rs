@@ -6,7 +6,7 @@ use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::{AA, Group, Row};
 use crate::report::verdict::Trials;
 use crate::results::format::{Distribution, TrialRecord};
-use crate::results::stats::hdr;
+use crate::stats::hdr;
 use crate::units::format_ns;
 
 /// Most plots of percentiles: more would take the file beyond what a mail carries.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{CellSplit, Ladder, PARTS, Part, TOTAL, cells, ladders};
 use crate::results::format::TrialRecord;
-use crate::results::stats::{CONFIDENCE, LinearFit};
+use crate::stats::{CONFIDENCE, LinearFit};
 
 /// What is shown of the trials of the kind `memory`; `None` where there are no trials of the kind.
 pub fn json(records: &[TrialRecord]) -> Option<String> {

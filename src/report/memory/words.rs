@@ -2,7 +2,7 @@
 
 use super::Ladder;
 use crate::plan::Engine;
-use crate::results::stats::{CONFIDENCE, LinearFit, student_t_quantile};
+use crate::stats::{CONFIDENCE, LinearFit, student_t_quantile};
 use crate::units::{Ratio, format_bytes, format_count};
 
 /// `27.1 KiB [26.9 KiB, 27.3 KiB]`.
@@ -106,7 +106,7 @@ fn ratio(a: &LinearFit, b: &LinearFit) -> Option<(f64, Option<(f64, f64)>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::stats::linear_fit;
+    use crate::stats::linear_fit;
 
     fn ladder(engine: Engine, slope: f64, noise: f64) -> Ladder {
         let lanes = [100.0, 300.0, 1_000.0, 3_000.0, 10_000.0];

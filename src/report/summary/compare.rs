@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{AA, Group, Row, figures, is_valid};
 use crate::results::format::TrialRecord;
-use crate::results::stats::{
-    CONFIDENCE, RatioEstimate, Verdict, holm, noise_floor, paired_ratio, verdict,
-};
+use crate::stats::{CONFIDENCE, RatioEstimate, Verdict, holm, noise_floor, paired_ratio, verdict};
 
 /// A row against the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]

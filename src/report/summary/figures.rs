@@ -3,8 +3,8 @@
 use hdrhistogram::Histogram;
 
 use crate::results::format::{Distribution, Ledger, TrialRecord};
-use crate::results::stats::hdr::{self, HdrError, Percentile};
-use crate::results::stats::median;
+use crate::stats::hdr::{self, HdrError, Percentile};
+use crate::stats::median;
 
 /// What a cell cost and how fast it was.
 #[derive(Debug, Clone, PartialEq)]

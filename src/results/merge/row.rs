@@ -14,8 +14,8 @@ use crate::results::format::{
     Cpu, Events, Gate, LargestWorker, Ledger, Memory, MinMax, ShardSpread, ShardStart, Status,
     TrialRecord,
 };
-use crate::results::stats::hdr;
 use crate::results::store::PlanJson;
+use crate::stats::hdr;
 
 /// What the rows of a trial add up to so far.
 pub(super) struct Sum {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::{MergeError, differs};
 use crate::results::format::{Distribution, TrialRecord};
-use crate::results::stats::hdr;
 use crate::results::store::{PlanJson, RunDir, ShardOf, StoreError, TRIALS_FILE, check_record};
+use crate::stats::hdr;
 
 /// A row, its histograms unpacked, and its text.
 pub(super) struct Found {

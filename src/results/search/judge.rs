@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::plan::search::Bound;
 use crate::results::format::{Distribution, Status, TrialRecord};
-use crate::results::stats::{CONFIDENCE, hdr, student_t_quantile};
+use crate::stats::{CONFIDENCE, hdr, student_t_quantile};
 
 /// Gates that say what the generator could not do, and of no defect.
 const GENERATOR: [(&str, &str); 2] = [
