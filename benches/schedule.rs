@@ -28,12 +28,12 @@ fn schedule(c: &mut Criterion) {
     for arrivals in [Arrivals::Constant, Arrivals::Poisson] {
         let plan = plan(arrivals);
         group.bench_function(arrivals.name(), |b| {
-            b.iter(|| walk(Schedule::window(black_box(&plan))));
+            b.iter(|| walk(Schedule::window(black_box(&plan), None)));
         });
     }
     let plan = plan(Arrivals::Poisson);
     group.bench_function("poisson, one worker of 8", |b| {
-        b.iter(|| walk(Schedule::window(black_box(&plan)).share(3, 8)));
+        b.iter(|| walk(Schedule::window(black_box(&plan), None).share(3, 8)));
     });
     group.finish();
 }

@@ -119,8 +119,8 @@ proptest! {
             seed,
             ..TrialPlan::default()
         };
-        let all = Schedule::window(&plan).count_share(0, 1);
-        let shares = (0..workers).map(|w| Schedule::window(&plan).count_share(w, workers));
+        let all = Schedule::window(&plan, None).count_share(0, 1);
+        let shares = (0..workers).map(|w| Schedule::window(&plan, None).count_share(w, workers));
         prop_assert_eq!(shares.sum::<u64>(), all);
     }
 }

@@ -47,7 +47,10 @@ fn get(address: SocketAddr, path: &str) -> String {
 
 /// A run that serves metrics, and where.
 fn watched(more: &[&str]) -> (Running, SocketAddr, Sweep) {
-    let sweep = Sweep::new(CONFIG);
+    watch(Sweep::new(CONFIG), more)
+}
+
+fn watch(sweep: Sweep, more: &[&str]) -> (Running, SocketAddr, Sweep) {
     let mut command = sweep.command();
     command.args(["--metrics", ":0"]).args(more).stderr(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().expect("duel starts");
@@ -97,6 +100,26 @@ fn counters_grow_and_histograms_come_with_the_end_of_a_trial() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+}
+
+#[test]
+fn every_open_loop_shows_its_start_delay() {
+    let trace: String = (0..2000).map(|n| format!("{}\t/{n}\n", n * 5)).collect();
+    let of = |plan: &str| CONFIG.replace("arrivals = \"constant\"\nduration = \"60s\"", plan);
+    let by_rate = |law: &str| of(&format!("arrivals = '{law}'\nduration = '60s'"));
+    let without_rates = |plan: &str| of(plan).replace("rates = [200]\n", "");
+    let plans = [
+        by_rate("constant"),
+        by_rate("poisson"),
+        without_rates("arrivals = 'constant'\nstages = [{ duration = '60s', rate = 200 }]"),
+        without_rates("arrivals = 'trace'\ntrace = 'trace.tsv'"),
+    ];
+    for plan in plans {
+        let sweep = Sweep::new(&plan);
+        std::fs::write(sweep.home.path().join("trace.tsv"), &trace).expect("a trace");
+        let (_run, address, _sweep) = watch(sweep, &[]);
+        eventually(&plan, || get(address, "/metrics").contains("duel_start_delay_seconds{"));
+    }
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn picking_and_releasing_requests_allocates_nothing() {
         let plan = plan(arrivals);
         let mix = Mix::new(&plan);
         let rendered = render(&plan).expect("a plan that renders");
-        let mut schedule = Schedule::window(&plan);
+        let mut schedule = Schedule::window(&plan, None);
         let mut bytes = 0;
         let made = allocations(|| {
             for arrival in &mut schedule {

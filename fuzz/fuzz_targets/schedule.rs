@@ -20,7 +20,7 @@ fuzz_target!(|input: (bool, u32, u32, u64, u8)| {
         ..TrialPlan::default()
     };
     let workers = u32::from(workers % 8) + 1;
-    let schedule = || Schedule::window(&plan);
+    let schedule = || Schedule::window(&plan, None);
     let all = schedule().count_share(0, 1);
     let shares: u64 = (0..workers).map(|w| schedule().count_share(w, workers)).sum();
     assert_eq!(shares, all, "shares of {workers} workers");

@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -277,7 +278,9 @@ fn metrics(address: SocketAddr, context: &Context) -> anyhow::Result<Metrics> {
         shard: context.shard.map_or(String::new(), |s| s.to_string()),
         trials: sweep.most_trials(),
     };
-    let metrics = Metrics::serve(address, facts)
+    let trace = sweep.plan.trace.as_ref().map(|file| file.load(&sweep.plan.mix)).transpose();
+    let trace = trace.map_err(anyhow::Error::msg)?.map(Arc::new);
+    let metrics = Metrics::serve(address, facts, trace)
         .with_context(|| format!("--metrics: cannot listen on {address}"))?;
     eprintln!("duel: metrics on http://{}/metrics", metrics.address());
     Ok(metrics)

@@ -37,6 +37,7 @@ use super::timeline::cpu_ns;
 use super::worker::Worker;
 use crate::plan::schedule::{Arrival, Schedule};
 use crate::plan::shard::Shard;
+use crate::plan::trace::Trace;
 use crate::plan::{Cell, TrialPlan};
 use crate::record::Phase;
 use crate::record::counters::Counts;
@@ -80,6 +81,8 @@ const BOUNDS_NS: [u64; 21] = [
 pub struct Metrics {
     state: Arc<Mutex<State>>,
     address: SocketAddr,
+    /// What the plan replays, which says when requests are due.
+    trace: Option<Arc<Trace>>,
 }
 
 /// Facts of the run that never change.
@@ -154,7 +157,11 @@ impl Metrics {
     ///
     /// # Errors
     /// The address cannot be listened on.
-    pub fn serve(address: SocketAddr, facts: RunFacts) -> io::Result<Metrics> {
+    pub fn serve(
+        address: SocketAddr,
+        facts: RunFacts,
+        trace: Option<Arc<Trace>>,
+    ) -> io::Result<Metrics> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let state = Arc::new(Mutex::new(State { facts, ..State::default() }));
@@ -166,7 +173,7 @@ impl Metrics {
                 let _ = answer(stream, &registry);
             }
         })?;
-        Ok(Metrics { state, address })
+        Ok(Metrics { state, address, trace })
     }
 
     /// Where it listens.
@@ -177,7 +184,8 @@ impl Metrics {
     /// What is seen of a trial while it runs.
     pub(super) fn look_at<'m>(&'m self, cell: &Cell, plan: &TrialPlan, part: Shard) -> Look<'m> {
         let due: Box<dyn Iterator<Item = Arrival>> = if plan.arrivals.is_open() {
-            Box::new(Schedule::window(plan).share(part.index, part.count))
+            let window = Schedule::window(plan, self.trace.as_ref());
+            Box::new(window.share(part.index, part.count))
         } else {
             Box::new(std::iter::empty())
         };

@@ -16,12 +16,12 @@ use crate::plan::endpoint::Endpoint;
 use crate::plan::prepare::prepare;
 use crate::plan::schedule::Schedule;
 use crate::plan::sweep::{Sweep, Target};
+use crate::plan::target::{EmbeddedTarget, Faults, Law};
 use crate::plan::{Arrivals, Cell, Extent, TrialPlan};
 use crate::protocol::{Job, PROTOCOL_VERSION};
 use crate::record::Phase;
 use crate::sys::now_ns;
 use crate::target::digest::{Multiset, Seen};
-use crate::target::{EmbeddedTarget, Faults, Law};
 use crate::units::SECOND_NS;
 
 /// Most time from spawn to Ready, and from Go to Armed.
@@ -76,7 +76,7 @@ pub fn numbered(sweep: &Sweep, most: Option<u64>) -> Result<Sweep, String> {
             let fastest = sweep.axes.rates_per_s.iter().copied().reduce(f64::max);
             let rate = fastest.or(plan.offered_per_s);
             let open = TrialPlan { offered_per_s: rate, ..plan.clone() };
-            let window = Schedule::window_of(&open, trace.as_ref());
+            let window = Schedule::window(&open, trace.as_ref());
             (window.take(by_time as usize).count() as u64).max(1)
         }
     };

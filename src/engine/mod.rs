@@ -227,8 +227,8 @@ impl Trial {
     fn schedule(&self, phase: Phase) -> Schedule {
         let (plan, trace) = (&self.job.plan, self.trace.as_ref());
         match phase {
-            Phase::Warmup => Schedule::warmup_of(plan, trace),
-            Phase::Measured => Schedule::window_of(plan, trace),
+            Phase::Warmup => Schedule::warmup(plan, trace),
+            Phase::Measured => Schedule::window(plan, trace),
         }
     }
 

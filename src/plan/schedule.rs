@@ -58,60 +58,47 @@ enum Gaps {
 }
 
 impl Schedule {
-    /// The arrivals of the measured phase; empty for a closed loop.
+    /// The arrivals of the measured phase; none in a closed loop. `trace` is what a plan that
+    /// replays one loaded.
     ///
-    /// A plan that replays a trace needs [`Schedule::window_of`]; here it has no arrivals.
-    pub fn window(plan: &TrialPlan) -> Self {
-        if !plan.stages.is_empty() {
-            return Self::staged(plan);
-        }
+    /// A trace's warm-up is its first `warmup`: the entries that fall into it are replayed there,
+    /// and the window goes on with the next.
+    ///
+    /// # Panics
+    /// The plan replays a trace that is not given: its schedule would silently be empty.
+    pub fn window(plan: &TrialPlan, trace: Option<&Arc<Trace>>) -> Self {
         let (until_ns, most) = match plan.extent {
             Extent::Requests(most) => (u64::MAX, most),
             Extent::DurationNs(ns) => (ns, u64::MAX),
         };
+        if let Some(trace) = replayed(plan, trace) {
+            let first = trace.offsets_ns.partition_point(|at| *at < plan.warmup_ns) as u64;
+            let gaps = Gaps::Trace { trace: trace.clone(), first, begins_ns: plan.warmup_ns };
+            return Schedule { gaps, next: 0, until_ns, most: most.min(trace.len() - first) };
+        }
+        if !plan.stages.is_empty() {
+            return Self::staged(plan, until_ns, most);
+        }
         let per_s = plan.offered_per_s.unwrap_or(0.0);
-        Self::new(plan, per_s, plan.seed ^ WINDOW_STREAM, until_ns, most)
+        Self::steady(plan, per_s, plan.seed ^ WINDOW_STREAM, until_ns, most)
     }
 
     /// The arrivals of the warm-up; before stages, at the rate with which the first one begins.
-    pub fn warmup(plan: &TrialPlan) -> Self {
+    ///
+    /// # Panics
+    /// As [`Schedule::window`].
+    pub fn warmup(plan: &TrialPlan, trace: Option<&Arc<Trace>>) -> Self {
+        let until_ns = plan.warmup_ns;
+        if let Some(trace) = replayed(plan, trace) {
+            let gaps = Gaps::Trace { trace: trace.clone(), first: 0, begins_ns: 0 };
+            return Schedule { gaps, next: 0, until_ns, most: trace.len() };
+        }
         let first = plan.stages.first().map(|stage| stage.from_per_s);
         let per_s = first.or(plan.offered_per_s).unwrap_or(0.0);
-        Self::new(plan, per_s, plan.seed ^ WARMUP_STREAM, plan.warmup_ns, u64::MAX)
+        Self::steady(plan, per_s, plan.seed ^ WARMUP_STREAM, until_ns, u64::MAX)
     }
 
-    /// The arrivals of the measured phase of a plan that replays `trace`, or of any other plan.
-    ///
-    /// A trace's warm-up is its first `warmup`: the entries that fall into it are replayed there,
-    /// and the window goes on with the next.
-    pub fn window_of(plan: &TrialPlan, trace: Option<&Arc<Trace>>) -> Self {
-        match trace {
-            Some(trace) => {
-                let first = trace.offsets_ns.partition_point(|at| *at < plan.warmup_ns) as u64;
-                let left = trace.len() - first;
-                let (until_ns, most) = match plan.extent {
-                    Extent::Requests(most) => (u64::MAX, most.min(left)),
-                    Extent::DurationNs(ns) => (ns, left),
-                };
-                let gaps = Gaps::Trace { trace: trace.clone(), first, begins_ns: plan.warmup_ns };
-                Schedule { gaps, next: 0, until_ns, most }
-            }
-            None => Self::window(plan),
-        }
-    }
-
-    /// The arrivals of the warm-up of a plan that replays `trace`, or of any other plan.
-    pub fn warmup_of(plan: &TrialPlan, trace: Option<&Arc<Trace>>) -> Self {
-        match trace {
-            Some(trace) => {
-                let gaps = Gaps::Trace { trace: trace.clone(), first: 0, begins_ns: 0 };
-                Schedule { gaps, next: 0, until_ns: plan.warmup_ns, most: trace.len() }
-            }
-            None => Self::warmup(plan),
-        }
-    }
-
-    fn staged(plan: &TrialPlan) -> Self {
+    fn staged(plan: &TrialPlan, until_ns: u64, most: u64) -> Self {
         let inverse = Box::new(Inverse::new(&plan.stages));
         let gaps = if plan.arrivals == Arrivals::Poisson {
             let mut random = Box::new(Xoshiro256PlusPlus::seed_from_u64(plan.seed ^ WINDOW_STREAM));
@@ -120,15 +107,11 @@ impl Schedule {
         } else {
             Gaps::Stages(inverse)
         };
-        let (until_ns, most) = match plan.extent {
-            Extent::Requests(most) => (u64::MAX, most),
-            Extent::DurationNs(ns) => (ns, u64::MAX),
-        };
         let most = if plan.arrivals.is_open() { most } else { 0 };
         Schedule { gaps, next: 0, until_ns, most }
     }
 
-    fn new(plan: &TrialPlan, per_s: f64, seed: u64, until_ns: u64, most: u64) -> Self {
+    fn steady(plan: &TrialPlan, per_s: f64, seed: u64, until_ns: u64, most: u64) -> Self {
         let gaps = match plan.arrivals {
             Arrivals::Poisson if per_s > 0.0 => {
                 let mut random = Box::new(Xoshiro256PlusPlus::seed_from_u64(seed));
@@ -154,6 +137,12 @@ impl Schedule {
     pub fn count_share(self, worker: u32, workers: u32) -> u64 {
         self.share(worker, workers).count() as u64
     }
+}
+
+/// The entries that the plan replays, if it replays any.
+fn replayed<'t>(plan: &TrialPlan, trace: Option<&'t Arc<Trace>>) -> Option<&'t Arc<Trace>> {
+    assert!(plan.arrivals != Arrivals::Trace || trace.is_some(), "a replay needs its trace");
+    trace.filter(|_| plan.arrivals == Arrivals::Trace)
 }
 
 /// An exponential gap by inversion; 1 − u is never zero since u < 1.
@@ -217,7 +206,7 @@ mod tests {
     #[test]
     fn constant_arrivals_do_not_drift() {
         let day = Extent::DurationNs(86_400 * SECOND_NS);
-        let last = Schedule::window(&plan(Arrivals::Constant, 3.0, day)).last().unwrap();
+        let last = Schedule::window(&plan(Arrivals::Constant, 3.0, day), None).last().unwrap();
         assert_eq!(last.index, 3 * 86_400 - 1);
         let exact = (last.index as f64 / 3.0 * 1e9) as u64;
         assert!(last.offset_ns.abs_diff(exact) <= 1, "a third of a second, a day on: {last:?}");
@@ -226,35 +215,42 @@ mod tests {
     #[test]
     fn workers_share_the_one_sequence() {
         let p = plan(Arrivals::Poisson, 1000.0, Extent::Requests(1001));
-        let whole: Vec<_> = Schedule::window(&p).collect();
-        let mut parts: Vec<_> = (0..3).flat_map(|w| Schedule::window(&p).share(w, 3)).collect();
+        let whole: Vec<_> = Schedule::window(&p, None).collect();
+        let mut parts: Vec<_> =
+            (0..3).flat_map(|w| Schedule::window(&p, None).share(w, 3)).collect();
         parts.sort_by_key(|a| a.index);
         assert_eq!(whole, parts);
         assert_eq!(whole.len(), 1001);
         assert_eq!((0..3).map(|w| share_of(1001, w, 3)).sum::<u64>(), 1001);
         for w in 0..3 {
-            assert_eq!(Schedule::window(&p).count_share(w, 3), share_of(1001, w, 3));
+            assert_eq!(Schedule::window(&p, None).count_share(w, 3), share_of(1001, w, 3));
         }
     }
 
     #[test]
     fn poisson_gaps_have_the_mean_and_deviation_of_the_law() {
         let p = plan(Arrivals::Poisson, 1000.0, Extent::Requests(200_000));
-        let offsets: Vec<f64> = Schedule::window(&p).map(|a| a.offset_ns as f64).collect();
+        let offsets: Vec<f64> = Schedule::window(&p, None).map(|a| a.offset_ns as f64).collect();
         let gaps: Vec<f64> = offsets.windows(2).map(|w| w[1] - w[0]).collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let var = gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         assert!((mean / 1e6 - 1.0).abs() < 0.01, "mean gap {mean} ns for 1 ms asked");
         assert!((var.sqrt() / mean - 1.0).abs() < 0.01, "coefficient of variation is 1");
-        let other = Schedule::window(&TrialPlan { seed: 2, ..p }).next();
+        let other = Schedule::window(&TrialPlan { seed: 2, ..p }, None).next();
         assert_ne!(other.unwrap().offset_ns, offsets[0] as u64, "the seed decides");
     }
 
     #[test]
     fn a_window_shorter_than_an_interval_holds_the_first_arrival_only() {
         let p = plan(Arrivals::Constant, 1.0 / 3600.0, Extent::DurationNs(SECOND_NS));
-        assert_eq!(Schedule::window(&p).count(), 1);
+        assert_eq!(Schedule::window(&p, None).count(), 1);
         let p = plan(Arrivals::Closed, 1.0, Extent::Requests(5));
-        assert_eq!(Schedule::window(&p).count(), 0, "a closed loop has no schedule");
+        assert_eq!(Schedule::window(&p, None).count(), 0, "a closed loop has no schedule");
+    }
+
+    #[test]
+    #[should_panic(expected = "a replay needs its trace")]
+    fn a_replay_without_its_trace_is_no_empty_schedule() {
+        Schedule::window(&plan(Arrivals::Trace, 1.0, Extent::Requests(10)), None);
     }
 }

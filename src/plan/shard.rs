@@ -110,7 +110,7 @@ impl Shard {
                 Some(share_of(whole.round() as u64, self.index, self.count))
             }
             Extent::DurationNs(_) => {
-                Some(Schedule::window(plan).count_share(self.index, self.count))
+                Some(Schedule::window(plan, None).count_share(self.index, self.count))
             }
         }
     }

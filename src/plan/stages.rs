@@ -120,7 +120,7 @@ mod tests {
         #[test]
         fn arrivals_are_in_order_and_as_many_as_the_integral(stages in any_stages()) {
             let offsets: Vec<u64> =
-                Schedule::window(&plan(Arrivals::Constant, stages.clone())).map(|a| a.offset_ns).collect();
+                Schedule::window(&plan(Arrivals::Constant, stages.clone()), None).map(|a| a.offset_ns).collect();
             prop_assert!(offsets.is_sorted(), "the schedule runs backwards");
             prop_assert!(offsets.iter().all(|o| *o < total_ns(&stages)));
             // Arrival n stands where the integral passes n: there are ⌈integral⌉ of them, one more
@@ -132,7 +132,7 @@ mod tests {
 
         #[test]
         fn the_integral_at_an_arrival_is_its_number(stages in any_stages()) {
-            for arrival in Schedule::window(&plan(Arrivals::Constant, stages.clone())) {
+            for arrival in Schedule::window(&plan(Arrivals::Constant, stages.clone()), None) {
                 let mut left = arrival.offset_ns as f64 / 1e9;
                 let mut area = 0.0;
                 for s in &stages {
@@ -149,9 +149,9 @@ mod tests {
         fn workers_share_stages_whole(stages in any_stages(), workers in 1u32..5, poisson: bool) {
             let arrivals = if poisson { Arrivals::Poisson } else { Arrivals::Constant };
             let plan = plan(arrivals, stages);
-            let whole: Vec<_> = Schedule::window(&plan).collect();
+            let whole: Vec<_> = Schedule::window(&plan, None).collect();
             let mut parts: Vec<_> =
-                (0..workers).flat_map(|w| Schedule::window(&plan).share(w, workers)).collect();
+                (0..workers).flat_map(|w| Schedule::window(&plan, None).share(w, workers)).collect();
             parts.sort_by_key(|a| a.index);
             prop_assert_eq!(whole, parts);
         }
@@ -162,7 +162,7 @@ mod tests {
         // 0 → 100/s in 2 s: the integral is 25 t², so arrival n stands at √n ÷ 5 s.
         let ramp = vec![stage(2.0, 0.0, 100.0), stage(1.0, 0.0, 0.0), stage(0.1, 10.0, 10.0)];
         let offsets: Vec<u64> =
-            Schedule::window(&plan(Arrivals::Constant, ramp)).map(|a| a.offset_ns).collect();
+            Schedule::window(&plan(Arrivals::Constant, ramp), None).map(|a| a.offset_ns).collect();
         assert_eq!(offsets.len(), 101, "100 of the ramp and the first behind the pause");
         for (n, offset) in offsets[..100].iter().enumerate() {
             let exact = (n as f64).sqrt() / 5.0 * 1e9;
@@ -177,9 +177,9 @@ mod tests {
         let (mut first, mut second) = (vec![], vec![]);
         for seed in 0..200 {
             let plan = TrialPlan { seed, ..plan(Arrivals::Poisson, stages.clone()) };
-            let early = Schedule::window(&plan).filter(|a| a.offset_ns < SECOND_NS).count();
+            let early = Schedule::window(&plan, None).filter(|a| a.offset_ns < SECOND_NS).count();
             first.push(early as f64);
-            second.push((Schedule::window(&plan).count() - early) as f64);
+            second.push((Schedule::window(&plan, None).count() - early) as f64);
         }
         for (counts, mean) in [(first, 1_000.0), (second, 3_000.0)] {
             let seen = counts.iter().sum::<f64>() / 200.0;
@@ -194,8 +194,12 @@ mod tests {
     fn a_warm_up_runs_at_the_first_stages_first_rate() {
         let mut plan = plan(Arrivals::Constant, vec![stage(1.0, 50.0, 500.0)]);
         plan.warmup_ns = 2 * SECOND_NS;
-        assert_eq!(Schedule::warmup(&plan).count(), 100);
+        assert_eq!(Schedule::warmup(&plan, None).count(), 100);
         plan.stages[0].from_per_s = 0.0;
-        assert_eq!(Schedule::warmup(&plan).count(), 0, "a ramp from nothing warms nothing up");
+        assert_eq!(
+            Schedule::warmup(&plan, None).count(),
+            0,
+            "a ramp from nothing warms nothing up"
+        );
     }
 }

@@ -20,7 +20,7 @@ fn ideal_mean_ns(config: &str) -> f64 {
     let Target::Embedded(target) = &sweep.target else { panic!("embedded") };
     let mut queue = VirtualQueue::new(target.servers);
     let mut times = vec![];
-    for (n, arrival) in Schedule::window(&plan).enumerate() {
+    for (n, arrival) in Schedule::window(&plan, None).enumerate() {
         let service = draw(&target.service_time, plan.seed, n as u64);
         let (_, departure) = queue.departure(arrival.offset_ns, service);
         times.push((departure - arrival.offset_ns) as f64);

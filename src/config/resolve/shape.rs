@@ -185,7 +185,7 @@ impl Shape {
 /// Mean rate of what the window replays: over its length where time bounds it, else over the time
 /// from the first request to the last. One instant alone counts as a second.
 fn mean_rate(plan: &TrialPlan, trace: Trace) -> Option<f64> {
-    let window = Schedule::window_of(plan, Some(&std::sync::Arc::new(trace)));
+    let window = Schedule::window(plan, Some(&std::sync::Arc::new(trace)));
     let (mut count, mut first, mut last) = (0u64, None, 0);
     for arrival in window {
         count += 1;
