@@ -8,8 +8,8 @@ use duel::plan::allocator::Allocator;
 use duel::plan::expect::Measure;
 use duel::plan::steps::{FileOp, Offload, StepPlan};
 use duel::plan::sweep::{MemoryTrials, RayonThreads, Sweep, Target};
+use duel::plan::target::{EmbeddedTarget, Law};
 use duel::plan::{Arrivals, Codec, Engine, Extent, Pacer};
-use duel::target::{EmbeddedTarget, Law};
 use proptest::prelude::*;
 
 /// One millisecond.

@@ -4,10 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use duel::target::{
-    EmbeddedTarget, Faults, Law, Stall, TargetJob, TargetReport, TargetStart, body_byte, laws,
-    serve_controlled,
-};
+use duel::plan::target::{EmbeddedTarget, Faults, Law, Stall};
+use duel::target::{TargetJob, TargetReport, TargetStart, body_byte, laws, serve_controlled};
 use harness::{Client, SEED, Target};
 
 #[path = "target/harness.rs"]

@@ -11,9 +11,10 @@ use crate::codec::{Failure, lean, tls};
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::guard::Cap;
 use crate::plan::sweep::{Target, Tls};
+use crate::plan::target::EmbeddedTarget;
 use crate::results::format::TargetUse;
 use crate::sys::now_ns;
-use crate::target::{EmbeddedTarget, Listening, TargetJob, TargetReport, TargetStart};
+use crate::target::{Listening, TargetJob, TargetReport, TargetStart};
 use crate::units::{SECOND_NS, format_count, format_rate};
 
 /// How long a target may take to listen, or to report.

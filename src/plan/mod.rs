@@ -7,6 +7,7 @@
 //! * [`shard`] is the part of it that one machine of several sends.
 //! * [`steps`] is what a request does beside HTTP.
 //! * [`endpoint`] is where load goes, resolved.
+//! * [`target`] is what the embedded server plays.
 //! * [`expect`] is what is thought of the results beforehand.
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine;
 //!   [`values`] fills in templates, [`prepare`] puts both together before the clock starts.
@@ -23,6 +24,7 @@ pub mod shard;
 pub mod stages;
 pub mod steps;
 pub mod sweep;
+pub mod target;
 pub mod trace;
 pub mod values;
 

@@ -12,9 +12,9 @@ use super::allocator::Allocator;
 use super::expect::Expect;
 use super::search::Search;
 use super::steps::{Offload, StepPlan};
+use super::target::EmbeddedTarget;
 use super::values::Value;
 use super::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan, variable_name};
-use crate::target::EmbeddedTarget;
 use crate::units::{SECOND_NS, size_literal};
 
 /// The label of the baseline's second copy.

@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::server::Server;
-use super::{Law, Listening, TargetJob, TargetStart};
+use super::{Listening, TargetJob, TargetStart};
 use crate::plan::endpoint::Endpoint;
+use crate::plan::target::Law;
 use crate::sys::now_ns;
 
 /// Longest line that is read from the driver, in bytes.
@@ -190,7 +191,7 @@ fn print(stdout: &mut impl Write, message: &impl Serialize) -> anyhow::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{EmbeddedTarget, Faults, Stall};
+    use crate::plan::target::{Faults, Stall};
 
     fn job(spec: impl FnOnce(&mut EmbeddedTarget)) -> TargetJob {
         let mut target = EmbeddedTarget {

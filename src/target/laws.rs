@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand_xoshiro::SplitMix64;
 
-use super::{Faults, Law, Stall};
+use crate::plan::target::{Faults, Law, Stall};
 
 /// The increment of SplitMix64 (Steele, Lea and Flood 2014): output n of a stream is the first
 /// output of the stream that starts n increments later, which makes the generator seekable.

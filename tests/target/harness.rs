@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use duel::target::{EmbeddedTarget, Listening, TargetJob, TargetReport, serve_controlled};
+use duel::plan::target::EmbeddedTarget;
+use duel::target::{Listening, TargetJob, TargetReport, serve_controlled};
 
 /// The seed of every target here.
 pub(crate) const SEED: u64 = 7;

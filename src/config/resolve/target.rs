@@ -12,7 +12,7 @@ use crate::config::explain::shown;
 use crate::config::file::{Duration, Faults, File, Key, LawName, LawTable, List, ServiceTime};
 use crate::plan::guard::Cap;
 use crate::plan::sweep::{Target, Tls};
-use crate::target::{EmbeddedTarget, Law, Stall};
+use crate::plan::target::{EmbeddedTarget, Law, Stall};
 
 /// The `Host` header towards the embedded target, whose address changes from trial to trial.
 const EMBEDDED_HOST: &str = "localhost";
@@ -228,7 +228,7 @@ fn width(sigma: &Key<f64>) -> Result<f64, Fault> {
     Err(fault(at, format!("`{found}` is out of range: above 0, at most {MAX_SIGMA}")))
 }
 
-fn faults(at: &Spanned<Faults>) -> Result<crate::target::Faults, Fault> {
+fn faults(at: &Spanned<Faults>) -> Result<crate::plan::target::Faults, Fault> {
     let found = at.get_ref();
     let error_rate = share(&found.error_rate)?.unwrap_or(0.0);
     let reset_rate = share(&found.reset_rate)?.unwrap_or(0.0);
@@ -245,5 +245,5 @@ fn faults(at: &Spanned<Faults>) -> Result<crate::target::Faults, Fault> {
         }
         None => None,
     };
-    Ok(crate::target::Faults { error_rate, reset_rate, stall })
+    Ok(crate::plan::target::Faults { error_rate, reset_rate, stall })
 }

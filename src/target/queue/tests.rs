@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::VirtualQueue;
-use crate::target::Law;
+use crate::plan::target::Law;
 use crate::target::laws;
 
 /// Departures of (arrival, service) pairs.

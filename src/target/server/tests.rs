@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use super::*;
-use crate::target::{EmbeddedTarget, Faults, Law};
+use crate::plan::target::{EmbeddedTarget, Faults, Law, Stall};
 
 const HOUR_NS: u64 = 3600 * crate::units::SECOND_NS;
 const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
@@ -124,7 +124,7 @@ fn accepted_sockets_send_without_delay() {
 fn a_stall_holds_what_falls_due_in_it() {
     let (mut server, mut client) = server(0);
     // Counted from the boot of the machine, the first stall begins now.
-    let stall = crate::target::Stall { every_ns: now_ns(), for_ns: HOUR_NS };
+    let stall = Stall { every_ns: now_ns(), for_ns: HOUR_NS };
     server.job.spec.faults.stall = Some(stall);
     server.start_at(0);
     client.write_all(GET).expect("written");
