@@ -191,7 +191,7 @@ fn print(stdout: &mut impl Write, message: &impl Serialize) -> anyhow::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::target::{Faults, Stall};
+    use crate::plan::target::{EmbeddedTarget, Faults, Stall};
 
     fn job(spec: impl FnOnce(&mut EmbeddedTarget)) -> TargetJob {
         let mut target = EmbeddedTarget {
