@@ -237,6 +237,35 @@ fn what_cannot_be_concluded_is_said_with_the_reason() {
     assert!(text.contains("No timeline.jsonl lies beside"), "a missing timeline is not said");
 }
 
+/// Closed loops of tokio over lane values, whose throughput is `law` of the lanes.
+fn closed_loops(lanes: &[u32], law: fn(f64) -> f64) -> Vec<TrialRecord> {
+    let of = |lanes: u32| {
+        let id = format!("tokio-l{lanes}");
+        let cell = Cell { id, lanes, total_lanes: lanes, ..sample::cell(Engine::Tokio) };
+        (0..6).map(move |block| {
+            let mut record = sample::record(cell.clone(), block, 1.0);
+            record.achieved_per_s = law(f64::from(lanes));
+            record
+        })
+    };
+    lanes.iter().flat_map(|lanes| of(*lanes)).collect()
+}
+
+#[test]
+fn a_coefficient_on_its_bound_is_said_to_be_there() {
+    // More than linear growth: neither contention nor coherency; with and without intervals.
+    for lanes in [&[1, 2, 4, 8][..], &[1, 2, 4, 8, 16, 32]] {
+        let text = render(plan(vec![]), &closed_loops(lanes, |n| 100.0 * n.powf(1.1)));
+        assert_eq!(text.matches("0, at its bound").count(), 2, "α and β of {lanes:?}");
+        assert!(!text.contains("0 ± 0") && !text.contains("± 0<"), "a bound has no error");
+    }
+    let text = render(
+        plan(vec![]),
+        &closed_loops(&[1, 4, 16, 64], |n| 100.0 * n / (1.0 + 0.1 * n + 0.001 * n * n)),
+    );
+    assert!(!text.contains("at its bound"), "both are inside of their bounds");
+}
+
 /// The document as Chromium holds it, and what it wrote to the console.
 fn dump(page: &Path, profile: &Path) -> Option<(String, String)> {
     let out = Command::new("chromium")

@@ -1,10 +1,15 @@
 //! The Universal Scalability Law and Erlang's formulas against published and exact values.
 
 use duel::report::erlang;
-use duel::report::usl::{Fit, NoFit, Sample, fit};
+use duel::report::usl::{self, Coefficients, Fit, NoFit, Sample, Weights};
 
 fn once(lanes: &[u32], per_s: &[f64]) -> Vec<Sample> {
     lanes.iter().zip(per_s).map(|(&lanes, &per_s)| Sample { lanes, block: 0, per_s }).collect()
+}
+
+/// As a report fits.
+fn fit(samples: &[Sample], seed: u64) -> Result<Fit, NoFit> {
+    usl::fit(samples, Weights::Relative, seed)
 }
 
 #[track_caller]
@@ -16,7 +21,7 @@ fn near(found: f64, expected: f64, tolerance: f64) {
 fn sdm91() -> Fit {
     let lanes = [1, 18, 36, 72, 108, 144, 216];
     let per_s = [64.9, 995.9, 1652.4, 1853.2, 1828.9, 1775.0, 1702.2];
-    fit(&once(&lanes, &per_s), 1).unwrap()
+    usl::fit(&once(&lanes, &per_s), Weights::Absolute, 1).unwrap()
 }
 
 #[test]
@@ -51,7 +56,7 @@ fn schwartz_data_within_a_hundred_thousandth() {
         12118.04, 12140.4, 12074.39,
     ];
     let lanes: Vec<u32> = (1..=32).collect();
-    let f = fit(&once(&lanes, &per_s), 1).unwrap();
+    let f = usl::fit(&once(&lanes, &per_s), Weights::Absolute, 1).unwrap();
     let relative = |found: f64, expected: f64| near(found / expected, 1.0, 1e-5);
     relative(f.at.alpha, 0.02671591);
     relative(f.at.beta, 7.690945e-4);
@@ -90,6 +95,63 @@ fn bounds_hold_where_throughput_grows_faster_than_lanes() {
     assert_eq!((f.standard_errors.alpha, f.standard_errors.beta), (0.0, 0.0));
     let f = fit(&trials(&[1, 4, 16, 64], 1, 0.05, 0.0), 1).unwrap();
     near(f.at.beta, 0.0, 1e-9);
+}
+
+/// Weighted sum of squares of what a fit makes small, by its definition.
+fn sum_of_squares(samples: &[Sample], weights: Weights, at: Coefficients) -> f64 {
+    let residual = |s: &Sample| {
+        let fitted = at.throughput(f64::from(s.lanes));
+        if weights == Weights::Relative { s.per_s / fitted - 1.0 } else { s.per_s - fitted }
+    };
+    samples.iter().map(|s| residual(s).powi(2)).sum()
+}
+
+#[test]
+fn no_neighbour_of_a_fit_is_better() {
+    let mut seed = 11_u64;
+    let mut random = move || {
+        // Knuth's linear congruence: any data will do.
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let mut on_bounds = 0;
+    for _ in 0..200 {
+        let (alpha, beta) = (0.1 * random() - 0.02, 0.002 * random() - 0.0005);
+        let law = |n: f64| 500.0 * n / (1.0 + alpha * (n - 1.0) + beta * n * (n - 1.0)).max(0.2);
+        let samples: Vec<Sample> = [1, 2, 4, 8, 16, 32, 64]
+            .into_iter()
+            .map(|lanes| Sample {
+                lanes,
+                block: 0,
+                per_s: law(f64::from(lanes)) * (0.95 + 0.1 * random()),
+            })
+            .collect();
+        for weights in [Weights::Relative, Weights::Absolute] {
+            let at = usl::fit(&samples, weights, 1).unwrap().at;
+            on_bounds += usize::from(at.alpha == 0.0 || at.beta == 0.0);
+            let best = sum_of_squares(&samples, weights, at);
+            for (a, b, g) in [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)] {
+                let near = Coefficients {
+                    alpha: (at.alpha + 1e-4 * f64::from(a)).max(0.0),
+                    beta: (at.beta + 1e-6 * f64::from(b)).max(0.0),
+                    gamma: at.gamma * (1.0 + 1e-4 * f64::from(g)),
+                };
+                let sum = sum_of_squares(&samples, weights, near);
+                assert!(sum >= best * (1.0 - 1e-9), "{weights:?}: {near:?} is better than {at:?}");
+            }
+        }
+    }
+    assert!((20..380).contains(&on_bounds), "{on_bounds} of 400 on a bound: one kind is not tried");
+}
+
+#[test]
+fn errors_in_proportion_to_throughput_count_alike_at_few_and_many_lanes() {
+    let mut samples = trials(&[1, 4, 16, 64, 256, 1_024], 1, 0.001, 0.0);
+    samples[5].per_s *= 0.95;
+    let gamma = |weights| usl::fit(&samples, weights, 1).unwrap().at.gamma / 990.0 - 1.0;
+    let (relative, absolute) = (gamma(Weights::Relative).abs(), gamma(Weights::Absolute).abs());
+    assert!(relative < 0.02, "5 % less of the most lanes moves γ by {relative:.3}");
+    assert!(relative < absolute, "{relative:.3} is not less than {absolute:.3}");
 }
 
 #[test]

@@ -2,13 +2,14 @@
 //!
 //! X(N) = γN ÷ (1 + α(N − 1) + βN(N − 1)): γ is what one lane alone completes, α the share of the
 //! work that lanes queue for (contention), β what they spend on one another (coherency). N. J.
-//! Gunther, "Guerrilla Capacity Planning" (2007), chapters 4 and 5. α = 0 and β = 0 are bounds:
-//! a fit that would go below is made again on the bound.
+//! Gunther, "Guerrilla Capacity Planning" (2007), chapters 4 and 5. α = 0 and β = 0 are bounds.
+//!
+//! N ÷ X = 1/γ + (α/γ)(N − 1) + (β/γ)N(N − 1) is linear in what is fitted, so that linear least
+//! squares find the coefficients directly. Throughputs are uncertain in proportion to their size
+//! (2 % of 500 req/s and 2 % of 50,000), so that relative residuals count: see [`Weights`].
 //!
 //! The law describes the throughput of a *fixed* number of lanes that never rest; the achieved load
 //! of an open loop is what its schedule offered, and must not be put in.
-
-mod least_squares;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,6 @@ use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::stats::{CONFIDENCE, MIN_FOR_INTERVAL, quantile};
-use least_squares::{Free, Point};
 
 /// Fewest lane values for a fit of three coefficients with a residual left to judge it by.
 pub const MIN_LANE_VALUES: usize = 4;
@@ -30,6 +30,16 @@ const RESAMPLES: usize = 1_000;
 /// How far beyond the largest measured lanes the law is still believed.
 const REACH: f64 = 2.0;
 
+/// Which residuals have the least sum of squares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// Measured ÷ fitted − 1.
+    Relative,
+    /// Measured − fitted, requests per second: the most lanes decide. As R's package `usl` fits,
+    /// for comparison with published coefficients.
+    Absolute,
+}
+
 /// Throughput of one trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
@@ -42,7 +52,7 @@ pub struct Sample {
 }
 
 /// A value of each coefficient.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Coefficients {
     /// Contention, dimensionless.
     pub alpha: f64,
@@ -57,14 +67,15 @@ pub struct Coefficients {
 pub struct Fit {
     /// The coefficients.
     pub at: Coefficients,
-    /// Their standard errors; zero for a coefficient on its bound.
+    /// Their standard errors; zero for a coefficient that is held on its bound, zero.
     pub standard_errors: Coefficients,
     /// Lower and upper ends of 95 % intervals from resampled blocks; `None` with fewer than
     /// [`MIN_LANE_VALUES_FOR_INTERVAL`] lane values or [`MIN_FOR_INTERVAL`] blocks.
     pub intervals: Option<(Coefficients, Coefficients)>,
     /// Mean measured throughput by lanes, with measured − fitted.
     pub residuals: Vec<Residual>,
-    /// Standard deviation of the residuals, requests per second.
+    /// Standard deviation of the residuals: a share of the throughput, or requests per second where
+    /// [`Weights::Absolute`] ones were fitted.
     pub residual_deviation: f64,
 }
 
@@ -99,9 +110,14 @@ pub enum NoFit {
     /// Nothing completed, or a throughput that is no number.
     #[error("a throughput of {0} lanes is not a positive number")]
     NotPositive(u32),
-    /// No coefficients came close.
-    #[error("no coefficients of the law follow these data")]
-    Diverged,
+}
+
+/// Mean throughput of one lane value.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    lanes: f64,
+    per_s: f64,
+    weight: f64,
 }
 
 /// Fits the law to the trials of one engine; `seed` fixes the resampling.
@@ -110,28 +126,32 @@ pub enum NoFit {
 ///
 /// # Errors
 /// See [`NoFit`].
-pub fn fit(samples: &[Sample], seed: u64) -> Result<Fit, NoFit> {
+pub fn fit(samples: &[Sample], weights: Weights, seed: u64) -> Result<Fit, NoFit> {
     if let Some(bad) =
         samples.iter().find(|s| s.lanes == 0 || !(s.per_s > 0.0 && s.per_s.is_finite()))
     {
         return Err(NoFit::NotPositive(bad.lanes));
     }
     let points = means(samples.iter().copied());
+    let too_few = NoFit::TooFew(points.len());
     if points.len() < MIN_LANE_VALUES {
-        return Err(NoFit::TooFew(points.len()));
+        return Err(too_few);
     }
-    let (at, free) = bounded(&points).ok_or(NoFit::Diverged)?;
-    let residuals: Vec<Residual> = points
-        .iter()
-        .map(|p| Residual {
-            lanes: p.lanes as u32,
-            measured_per_s: p.per_s,
-            residual_per_s: p.per_s - at.throughput(p.lanes),
-        })
-        .collect();
-    let (standard_errors, residual_deviation) = least_squares::errors(&points, at, free);
-    let intervals = intervals(samples, points.len(), seed);
-    Ok(Fit { at, standard_errors, intervals, residuals, residual_deviation })
+    let best = bounded(&points, weights).ok_or(too_few)?;
+    let residual = |p: &Point| Residual {
+        lanes: p.lanes as u32,
+        measured_per_s: p.per_s,
+        residual_per_s: p.per_s - best.at.throughput(p.lanes),
+    };
+    let degrees = points.len() - best.free.iter().filter(|free| **free).count();
+    let variance = best.sum / degrees.max(1) as f64;
+    Ok(Fit {
+        at: best.at,
+        standard_errors: best.standard_errors(&points, weights, variance),
+        intervals: intervals(samples, points.len(), weights, seed),
+        residuals: points.iter().map(residual).collect(),
+        residual_deviation: variance.sqrt(),
+    })
 }
 
 /// Mean throughput of each lane value; weights have the mean 1.
@@ -151,28 +171,148 @@ fn means(samples: impl Iterator<Item = Sample>) -> Vec<Point> {
         .collect()
 }
 
-/// The best fit with α and β ≥ 0: on the inside if it lies there, or else on a bound.
-fn bounded(points: &[Point]) -> Option<(Coefficients, Free)> {
-    let allowed = |c: &Coefficients| c.alpha >= 0.0 && c.beta >= 0.0 && c.gamma > 0.0;
-    let attempt = |alpha: bool, beta: bool| {
-        let free = Free { alpha, beta };
-        least_squares::solve(points, free)
-            .filter(|(c, _)| allowed(c))
-            .map(|(c, sum)| (c, free, sum))
+type Vector = [f64; 3];
+type Matrix = [Vector; 3];
+
+/// A fit with some terms of N ÷ X held at zero.
+struct Solution {
+    at: Coefficients,
+    free: [bool; 3],
+    /// Weighted sum of the squared residuals.
+    sum: f64,
+}
+
+/// The best fit with α and β ≥ 0: inside if it lies there, or else the best one on a bound.
+fn bounded(points: &[Point], weights: Weights) -> Option<Solution> {
+    let on_bounds = || {
+        [[true, false, true], [true, true, false], [true, false, false]]
+            .into_iter()
+            .filter_map(|free| solve(points, weights, free))
+            .min_by(|a, b| a.sum.total_cmp(&b.sum))
     };
-    if let Some((c, free, _)) = attempt(true, true) {
-        return Some((c, free));
+    solve(points, weights, [true; 3]).or_else(on_bounds)
+}
+
+/// Weighted linear least squares of N ÷ X; `None` where a coefficient comes out below its bound.
+fn solve(points: &[Point], weights: Weights, free: [bool; 3]) -> Option<Solution> {
+    // With y = N ÷ X, the relative residual is (fitted y − y) ÷ y: one solution is exact.
+    let relative = |p: &Point, _: Coefficients| (p.per_s / p.lanes).powi(2);
+    let mut at = weighted(points, free, relative, Coefficients::default())?;
+    if weights == Weights::Absolute {
+        // With these weights, a solution that gives itself back has the least absolute squares.
+        let absolute = |p: &Point, at: Coefficients| {
+            p.per_s * at.throughput(p.lanes).powi(3) / p.lanes.powi(2)
+        };
+        for _ in 0..200 {
+            let next = weighted(points, free, absolute, at)?;
+            let moved = (next.gamma / at.gamma - 1.0).abs() + (next.alpha - at.alpha).abs();
+            at = next;
+            if moved < 1e-14 {
+                break;
+            }
+        }
     }
-    [attempt(false, true), attempt(true, false), attempt(false, false)]
-        .into_iter()
-        .flatten()
-        .min_by(|a, b| a.2.total_cmp(&b.2))
-        .map(|(c, free, _)| (c, free))
+    let scale = |p: &Point| match weights {
+        Weights::Relative => at.throughput(p.lanes),
+        Weights::Absolute => 1.0,
+    };
+    let residual = |p: &Point| (p.per_s - at.throughput(p.lanes)) / scale(p);
+    let sum = points.iter().map(|p| p.weight * residual(p).powi(2)).sum();
+    (at.alpha >= 0.0 && at.beta >= 0.0 && at.gamma > 0.0).then_some(Solution { at, free, sum })
+}
+
+/// One linear solution, with weights that may depend on the coefficients `at`.
+fn weighted(
+    points: &[Point],
+    free: [bool; 3],
+    weight: impl Fn(&Point, Coefficients) -> f64,
+    at: Coefficients,
+) -> Option<Coefficients> {
+    let normal = normal(points, free, |p| weight(p, at));
+    let mut right = [0.0; 3];
+    for p in points {
+        let y = p.weight * weight(p, at) * p.lanes / p.per_s;
+        right = std::array::from_fn(|i| right[i] + terms(p.lanes, free)[i] * y);
+    }
+    let [one, contention, coherency] = invert(normal)?.map(|row| dot(row, right));
+    Some(Coefficients { alpha: contention / one, beta: coherency / one, gamma: 1.0 / one })
+}
+
+/// What N ÷ X is a sum of, without the terms that are held at zero.
+fn terms(lanes: f64, free: [bool; 3]) -> Vector {
+    let all = [1.0, lanes - 1.0, lanes * (lanes - 1.0)];
+    std::array::from_fn(|i| if free[i] { all[i] } else { 0.0 })
+}
+
+/// ZᵀWZ; a one on the diagonal of a term that is held keeps the matrix regular.
+fn normal(points: &[Point], free: [bool; 3], weight: impl Fn(&Point) -> f64) -> Matrix {
+    let mut normal: Matrix =
+        std::array::from_fn(|i| std::array::from_fn(|j| f64::from(i == j && !free[i])));
+    for p in points {
+        let (z, w) = (terms(p.lanes, free), p.weight * weight(p));
+        for (i, row) in normal.iter_mut().enumerate() {
+            *row = std::array::from_fn(|j| row[j] + w * z[i] * z[j]);
+        }
+    }
+    normal
+}
+
+impl Solution {
+    /// Those of the linear terms, carried over to the coefficients by their derivatives.
+    fn standard_errors(&self, points: &[Point], weights: Weights, variance: f64) -> Coefficients {
+        let weight = |p: &Point| match weights {
+            Weights::Relative => (p.per_s / p.lanes).powi(2),
+            Weights::Absolute => self.at.throughput(p.lanes).powi(4) / p.lanes.powi(2),
+        };
+        let inverse = invert(normal(points, self.free, weight)).unwrap_or([[f64::NAN; 3]; 3]);
+        let error = |derivative: Vector| {
+            let along = inverse.map(|row| dot(row, derivative));
+            (variance * dot(along, derivative)).sqrt()
+        };
+        let Coefficients { alpha, beta, gamma } = self.at;
+        let free = |i: usize, error: f64| if self.free[i] { error } else { 0.0 };
+        Coefficients {
+            alpha: free(1, error([-alpha * gamma, gamma, 0.0])),
+            beta: free(2, error([-beta * gamma, 0.0, gamma])),
+            gamma: error([-gamma * gamma, 0.0, 0.0]),
+        }
+    }
+}
+
+fn dot(a: Vector, b: Vector) -> f64 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+fn cross(a: Vector, b: Vector) -> Vector {
+    std::array::from_fn(|i| {
+        let (j, k) = ((i + 1) % 3, (i + 2) % 3);
+        a[j] * b[k] - a[k] * b[j]
+    })
+}
+
+/// Inverts a positive definite matrix by its cofactors; scaled to a diagonal of ones first, since
+/// the terms differ by orders of magnitude. `None` if it is singular.
+fn invert(m: Matrix) -> Option<Matrix> {
+    let scale: Vector = std::array::from_fn(|i| m[i][i].sqrt());
+    let a: Matrix =
+        std::array::from_fn(|i| std::array::from_fn(|j| m[i][j] / (scale[i] * scale[j])));
+    let cofactors = [cross(a[1], a[2]), cross(a[2], a[0]), cross(a[0], a[1])];
+    let determinant = dot(a[0], cofactors[0]);
+    (determinant > 1e-14).then(|| {
+        std::array::from_fn(|i| {
+            std::array::from_fn(|j| cofactors[i][j] / determinant / (scale[i] * scale[j]))
+        })
+    })
 }
 
 /// Percentile intervals over refits of whole blocks drawn with replacement: trials of one block ran
 /// close together in time and may share a disturbance.
-fn intervals(samples: &[Sample], values: usize, seed: u64) -> Option<(Coefficients, Coefficients)> {
+fn intervals(
+    samples: &[Sample],
+    values: usize,
+    weights: Weights,
+    seed: u64,
+) -> Option<(Coefficients, Coefficients)> {
     let blocks: Vec<u32> =
         samples.iter().map(|s| s.block).collect::<BTreeSet<_>>().into_iter().collect();
     if values < MIN_LANE_VALUES_FOR_INTERVAL || blocks.len() < MIN_FOR_INTERVAL {
@@ -187,7 +327,7 @@ fn intervals(samples: &[Sample], values: usize, seed: u64) -> Option<(Coefficien
             .collect();
         let points = means(drawn.into_iter().flat_map(of));
         if points.len() >= MIN_LANE_VALUES {
-            fits.extend(bounded(&points).map(|(c, _)| c));
+            fits.extend(bounded(&points, weights).map(|best| best.at));
         }
     }
     // Where many refits fail, those that are left would flatter the interval.

@@ -7,7 +7,7 @@ use super::{escape, figure, paragraph};
 use crate::plan::Engine;
 use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::is_valid;
-use crate::report::usl::{self, Coefficients, Fit, Sample};
+use crate::report::usl::{self, Coefficients, Fit, Sample, Weights};
 use crate::results::format::TrialRecord;
 use crate::units::{format_bytes, format_count, format_rate};
 
@@ -59,7 +59,7 @@ pub(super) fn scalability(records: &[TrialRecord], seed: u64) -> String {
     let mut refused = String::new();
     let mut figures = Vec::new();
     for (name, series) in &series {
-        match usl::fit(&series.samples, seed) {
+        match usl::fit(&series.samples, Weights::Relative, seed) {
             Err(why) => {
                 let (name, why) = (escape(name), escape(&why.to_string()));
                 let _ = write!(refused, "<li><b>{name}</b>: no fit: {why}.</li>");
@@ -108,11 +108,15 @@ pub(super) fn scalability(records: &[TrialRecord], seed: u64) -> String {
 
 fn row(name: &str, fit: &Fit) -> String {
     let part = |of: fn(&Coefficients) -> f64, print: fn(f64) -> String| {
-        let spread = match &fit.intervals {
-            Some((l, h)) => format!("[{}, {}]", print(of(l)), print(of(h))),
-            None => format!("± {}", print(of(&fit.standard_errors))),
-        };
-        format!("{}\n{spread}", print(of(&fit.at)))
+        let held = of(&fit.at) == 0.0;
+        let value = if held { "0, at its bound".into() } else { print(of(&fit.at)) };
+        match &fit.intervals {
+            Some((_, high)) if held && of(high) == 0.0 => value,
+            Some((low, high)) => format!("{value}\n[{}, {}]", print(of(low)), print(of(high))),
+            // A standard error is that of a coefficient inside its bounds.
+            None if held => value,
+            None => format!("{value}\n± {}", print(of(&fit.standard_errors))),
+        }
     };
     let peak = match fit.peak() {
         Some(p) if p.beyond_data => "beyond twice the data:\nnot predicted".into(),
