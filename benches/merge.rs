@@ -74,7 +74,7 @@ fn peak_bytes() -> u64 {
 fn main() {
     let only = std::env::var("DUEL_SHARDS").ok().and_then(|n| n.parse().ok());
     let numbers = only.map_or(vec![100, 300, 1_000], |n| vec![n]);
-    let _ = duel::driver::limits::raise_nofile();
+    let _ = duel::limits::raise_nofile();
     for count in numbers {
         let home = tempfile::tempdir().expect("a directory");
         let plan = plan(count);

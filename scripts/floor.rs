@@ -116,7 +116,7 @@ fn run(options: &Options, length: usize) -> std::io::Result<u64> {
 
 fn main() -> ExitCode {
     let measured = options(std::env::args().skip(1)).and_then(|options| {
-        duel::driver::limits::raise_nofile().map_err(|e| e.to_string())?;
+        duel::limits::raise_nofile().map_err(|e| e.to_string())?;
         let length = response_length(&options).map_err(|e| e.to_string())?;
         let completed = run(&options, length).map_err(|e| e.to_string())?;
         Ok((options, completed))

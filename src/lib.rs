@@ -11,7 +11,8 @@
 //! | [`config`] | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
 //! | [`plan`] | cells and their order, arrivals, the request mix: pure, seeded | processes, clocks |
 //! | [`protocol`] | THE SEAM between driver and worker | either side |
-//! | [`driver`] | processes, limits, CPUs, gates; one trial at a time | what is inside a worker |
+//! | [`limits`] | what this machine allows, and what a cell needs of it | processes |
+//! | [`driver`] | processes, CPUs, gates; one trial at a time | what is inside a worker |
 //! | [`engine`] | lanes under five engines | TOML, paths, statistics |
 //! | [`codec`] | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
 //! | [`work`] | file and compute steps | which thread carries them out |
@@ -45,6 +46,7 @@ pub mod codec;
 pub mod config;
 pub mod driver;
 pub mod engine;
+pub mod limits;
 pub mod plan;
 pub mod protocol;
 pub mod record;

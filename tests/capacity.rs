@@ -2,7 +2,7 @@
 
 mod sample;
 
-use duel::driver::limits::Ceiling;
+use duel::limits::Ceiling;
 use duel::plan::{Cell, Engine};
 use duel::report::capacity::{Plan, Question, measured_rate, plan};
 use duel::results::format::TrialRecord;

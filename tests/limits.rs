@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use duel::driver::limits::{
+use duel::limits::{
     CgroupLimit, LimitHit, Limits, MAPS_PER_THREAD, Report, TargetKind, Use, raise_nofile,
 };
 use duel::plan::endpoint::Endpoint;
@@ -371,7 +371,7 @@ fn threads_stop_where_the_maps_were_predicted_to_end() {
         println!("skipped: vm.max_map_count is out of reach");
         return;
     };
-    let room = |c: &&duel::driver::limits::Ceiling| {
+    let room = |c: &&duel::limits::Ceiling| {
         let descriptors = c.limit.starts_with("RLIMIT_NOFILE") || c.limit.starts_with("net.");
         !descriptors && c.limit != "vm.max_map_count" && c.most_lanes < most + 4_000
     };

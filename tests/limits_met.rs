@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use common::{DUEL, Sweep, duel, output, text};
-use duel::driver::limits::Report;
+use duel::limits::Report;
 use duel::plan::Engine;
 use duel::results::format::Status;
 use serde_json::Value;

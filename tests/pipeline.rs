@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use common::{ALL, Sweep, assert_books, assert_histograms, duel, output, records, text};
 use duel::plan::Engine;
+use duel::plan::engine::LaneKind;
 use duel::results::format::{Status, TrialRecord};
 use serde_json::Value;
 
@@ -68,7 +69,7 @@ fn assert_nulls_are_named(r: &TrialRecord) {
         "error" | "failed_ns" | "handshake_ns" => false,
         // Whole runs without shards or memory trials; threads have no runtime.
         "tls" | "shard" | "shard_start" | "shard_spread" | "memory.split" => false,
-        "runtime" => !r.cell.engine.is_blocking(),
+        "runtime" => r.cell.engine.facts().lane == LaneKind::Task,
         "response_ns" | "start_delay_ns" | "pacer_delay_ns" | "lane_wait_ns" | "pacer"
         | "cpu.pacer_ns" => open,
         "occupancy" => !open,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Capacity as Arguments, Hosts};
 use crate::driver::host::Machine;
-use crate::driver::limits::{Limits, TargetKind};
+use crate::limits::{Limits, TargetKind};
 use crate::report::capacity::{Plan, Question, measured_rate, plan};
 use crate::results::store::{Run, RunDir};
 use crate::units::{parse_count, parse_duration_ns, parse_rate, parse_size};

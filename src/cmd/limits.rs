@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli::Limits as Arguments;
-use crate::driver::limits::{Limits, Report, TargetKind};
+use crate::limits::{Limits, Report, TargetKind};
 use crate::units::parse_count;
 
 /// Prints the limits by engine, the tightest first.

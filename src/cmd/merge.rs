@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::exit;
 use crate::cli::Merge;
-use crate::driver::limits;
+use crate::limits;
 use crate::results::merge::merge;
 
 /// Merges, writes the report, and says how it went.

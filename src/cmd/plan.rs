@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use crate::cli::Plan;
-use crate::driver::limits::{Limits, Ports, TargetKind};
 use crate::driver::{cpus, target};
+use crate::limits::{Limits, Ports, TargetKind};
 use crate::plan::allocator::Allocator;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::{Sweep, Target};

@@ -135,7 +135,7 @@ struct Prepare {
 impl Prepare {
     fn new(job: Job) -> anyhow::Result<Self> {
         set_affinity(&job.cpus)?;
-        crate::driver::limits::raise_nofile().context("cannot raise the limit of descriptors")?;
+        crate::limits::raise_nofile().context("cannot raise the limit of descriptors")?;
         let prepared = prepare(&job.plan)?;
         let shards = job.cpus.len().clamp(1, MOST_SHARDS);
         let (counters, fd) =

@@ -11,7 +11,6 @@
 //! * [`pipe`], [`worker`] and [`target`] are the children.
 //! * `files` removes what workers made for file steps.
 //! * [`host`] records the machine and the binary, so that a result can be placed later.
-//! * [`limits`] names every limit that a cell would hit, before it hits it.
 //! * [`cpus`] divides the CPUs between the workers and the embedded target.
 
 mod allocator;
@@ -19,7 +18,6 @@ pub mod cpus;
 mod files;
 pub mod gates;
 pub mod host;
-pub mod limits;
 mod merge;
 pub mod metrics;
 pub mod pipe;

@@ -105,7 +105,7 @@ impl Expect {
     }
 
     fn selects(&self, cell: &Cell) -> bool {
-        let alone = cell.engine == Engine::Sequential;
+        let alone = cell.engine.has_one_lane();
         cell.label.is_none()
             && self.lanes.is_none_or(|lanes| alone || cell.lanes == lanes)
             && self.processes.is_none_or(|processes| cell.processes == processes)
@@ -116,8 +116,8 @@ impl Expect {
 }
 
 fn alike(a: &Cell, b: &Cell) -> bool {
-    let alone = a.engine == Engine::Sequential || b.engine == Engine::Sequential;
-    let threads = a.engine.is_blocking() && b.engine.is_blocking();
+    let alone = a.engine.has_one_lane() || b.engine.has_one_lane();
+    let threads = a.engine.sweeps_stacks() && b.engine.sweeps_stacks();
     a.id != b.id
         && (alone || a.lanes == b.lanes)
         && (a.processes, a.cpus, a.codec) == (b.processes, b.cpus, b.codec)

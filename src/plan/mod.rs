@@ -6,6 +6,7 @@
 //! * [`search`] says which rate is tried next for the highest that meets an SLO.
 //! * [`shard`] is the part of it that one machine of several sends.
 //! * [`steps`] is what a request does beside HTTP.
+//! * [`engine`] says what is true of each engine.
 //! * [`endpoint`] is where load goes, resolved.
 //! * [`target`] is what the embedded server plays.
 //! * [`expect`] is what is thought of the results beforehand.
@@ -14,6 +15,7 @@
 
 pub mod allocator;
 pub mod endpoint;
+pub mod engine;
 pub mod expect;
 pub mod guard;
 pub mod prepare;
@@ -32,48 +34,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use engine::Engine;
 use stages::Stage;
 use steps::StepPlan;
 use trace::TraceFile;
 use values::Value;
-
-/// How lanes are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Engine {
-    /// One lane on one thread: the requests one after another.
-    Sequential,
-    /// One OS thread a lane, blocking sockets.
-    Threads,
-    /// One rayon job a request, blocking sockets.
-    Rayon,
-    /// One task a lane on tokio's multi-thread runtime, a worker thread a CPU.
-    Tokio,
-    /// One task a lane on tokio's current-thread runtime: concurrency without parallelism.
-    TokioSingle,
-}
-
-impl Engine {
-    /// Every engine, in the order in which tables show them.
-    pub const ALL: [Engine; 5] =
-        [Engine::Sequential, Engine::Threads, Engine::Rayon, Engine::Tokio, Engine::TokioSingle];
-
-    /// The name in configs, records and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Engine::Sequential => "sequential",
-            Engine::Threads => "threads",
-            Engine::Rayon => "rayon",
-            Engine::Tokio => "tokio",
-            Engine::TokioSingle => "tokio-single",
-        }
-    }
-
-    /// Whether lanes are threads (blocking sockets) rather than tasks.
-    pub fn is_blocking(self) -> bool {
-        !matches!(self, Engine::Tokio | Engine::TokioSingle)
-    }
-}
 
 /// Who speaks HTTP on the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -317,8 +317,8 @@ impl Sweep {
     }
 
     fn cell(&self, group: &Group<'_>, engine: Engine, codec: Codec, threads: RayonThreads) -> Cell {
-        let lanes = if engine == Engine::Sequential { 1 } else { group.lanes };
-        let swept_stack = matches!(engine, Engine::Threads | Engine::Rayon);
+        let lanes = if engine.has_one_lane() { 1 } else { group.lanes };
+        let swept_stack = engine.sweeps_stacks();
         let first_stack = self.axes.stack_sizes_bytes.first().copied().unwrap_or(group.stack);
         let Group { cpus, processes, offered_per_s, body_bytes, .. } = *group;
         let mut id = format!("{}-{}-l{lanes}-p{processes}-c{cpus}", engine.name(), codec.name());
@@ -337,7 +337,7 @@ impl Sweep {
         if let Some(allocator) = group.allocator {
             id += &format!("-{}", allocator.name());
         }
-        let local = !engine.is_blocking() && self.plan.has_local_steps();
+        let local = engine.offloads() && self.plan.has_local_steps();
         if let Some(offload) = group.offload.filter(|_| local) {
             id += &format!("-{}", offload.name());
         }
@@ -354,7 +354,7 @@ impl Sweep {
             // Stages and traces have their own rate, which is no axis.
             offered_per_s: offered_per_s.or(self.plan.offered_per_s),
             stack_size_bytes: Some(if swept_stack { group.stack } else { first_stack }),
-            rayon_threads: (engine == Engine::Rayon).then_some(match threads {
+            rayon_threads: engine.has_pool().then_some(match threads {
                 RayonThreads::Lanes => lanes,
                 // More threads than connections would have nothing to do but look for work.
                 RayonThreads::Cores => cpus.min(lanes),
@@ -550,5 +550,5 @@ fn optional<T: Clone>(values: &[T]) -> Vec<Option<T>> {
 
 /// The pool sizes that make cells of an engine.
 fn pool_sizes(engine: Engine, swept: &[RayonThreads]) -> &[RayonThreads] {
-    if engine == Engine::Rayon { swept } else { &[RayonThreads::Lanes] }
+    if engine.has_pool() { swept } else { &[RayonThreads::Lanes] }
 }

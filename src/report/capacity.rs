@@ -15,7 +15,7 @@ mod text;
 use serde::Serialize;
 
 use super::erlang;
-use crate::driver::limits::Ceiling;
+use crate::limits::Ceiling;
 use crate::plan::Engine;
 use crate::results::format::TrialRecord;
 use crate::units::{format_count, format_ns, format_rate};

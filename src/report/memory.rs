@@ -135,7 +135,7 @@ impl Key {
             body_bytes: cell.body_bytes,
             engine: cell.engine,
             // Task engines take the first size of the sweep and are shown once.
-            stack_size_bytes: cell.stack_size_bytes.filter(|_| cell.engine.is_blocking()),
+            stack_size_bytes: cell.stack_size_bytes.filter(|_| cell.engine.sweeps_stacks()),
             pool_of_cores: cell.rayon_threads.is_some_and(|threads| threads != cell.lanes),
             allocator: cell.allocator.clone(),
             offload: cell.offload,

@@ -74,15 +74,20 @@ impl Marker {
     }
 }
 
+/// Looks of the engines in their order; those at the end are free for engines to come.
+const ENGINE_STYLES: [(Colour, Marker); 7] = [
+    (PALETTE[5], Marker::Down),
+    (PALETTE[4], Marker::Square),
+    (PALETTE[0], Marker::Triangle),
+    (PALETTE[3], Marker::Circle),
+    (PALETTE[2], Marker::Diamond),
+    (PALETTE[1], Marker::Down),
+    (PALETTE[1], Marker::Triangle),
+];
+
 /// The colour and marker of an engine in every plot.
 pub fn engine_style(engine: Engine) -> (Colour, Marker) {
-    match engine {
-        Engine::Sequential => (PALETTE[5], Marker::Down),
-        Engine::Threads => (PALETTE[4], Marker::Square),
-        Engine::Rayon => (PALETTE[0], Marker::Triangle),
-        Engine::Tokio => (PALETTE[3], Marker::Circle),
-        Engine::TokioSingle => (PALETTE[2], Marker::Diamond),
-    }
+    ENGINE_STYLES[engine as usize % ENGINE_STYLES.len()]
 }
 
 /// The colour as SVG and CSS take it. Blue is too dark for a dark page, which brightens it.

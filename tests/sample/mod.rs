@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use duel::plan::engine::SocketKind;
 use duel::plan::{Arrivals, Cell, Codec, Engine};
 use duel::results::format::{
     Bytes, Cpu, Distribution, Errors, Events, FORMAT_VERSION, Gate, LargestWorker, Ledger, Memory,
@@ -12,6 +13,10 @@ use hdrhistogram::Histogram;
 
 /// Hash that the plan and every record of these tests share.
 pub(crate) const PLAN_HASH: &str = "5a";
+
+fn blocks(engine: Engine) -> bool {
+    engine.facts().sockets == SocketKind::Blocking
+}
 
 /// A closed-loop cell of 64 lanes on one CPU.
 pub(crate) fn cell(engine: Engine) -> Cell {
@@ -26,7 +31,7 @@ pub(crate) fn cell(engine: Engine) -> Cell {
         cpus: 1,
         arrivals: Arrivals::Closed,
         offered_per_s: None,
-        stack_size_bytes: engine.is_blocking().then_some(65_536),
+        stack_size_bytes: blocks(engine).then_some(65_536),
         rayon_threads: (engine == Engine::Rayon).then_some(64),
         body_bytes: None,
         allocator: None,
@@ -104,7 +109,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
             peak_rss_bytes: 3_000_000 + (700_000.0 * cost * drift) as u64,
             ..Memory::default()
         },
-        threads_peak: if cell.engine.is_blocking() { 65 } else { 2 },
+        threads_peak: if blocks(cell.engine) { 65 } else { 2 },
         fds_peak: 72,
         gates: vec![Gate {
             name: "ledger_balanced".into(),

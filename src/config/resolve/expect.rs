@@ -102,13 +102,13 @@ fn side(
             format!("`{}` is not among `sweep.engines`: {rule}", name.name()),
         ));
     }
-    let place = own.as_ref().or(both.as_ref().filter(|_| !name.is_blocking()));
+    let place = own.as_ref().or(both.as_ref().filter(|_| name.offloads()));
     if let Some(at) = place {
         let held = match &sweep.axes.offload[..] {
             [] => *at.get_ref() == Offload::Inline && sweep.plan.has_local_steps(),
             axis => axis.contains(at.get_ref()),
         };
-        if name.is_blocking() || !held {
+        if !name.offloads() || !held {
             let rule = "it must stand in `sweep.offload`, and beside a task engine";
             let found = at.get_ref().name();
             return Err(fault(at, format!("`{found}` names no cells: {rule}")));

@@ -6,7 +6,6 @@ use crate::driver::merge::add_outcomes;
 use crate::driver::rendezvous::Apart;
 use crate::driver::start::{self, Start};
 use crate::driver::target::{Report, Targets};
-use crate::plan::Engine;
 use crate::protocol::Outcome;
 use crate::record::cgroup::Cgroup;
 use crate::results::format::{Status, TrialRecord};
@@ -48,7 +47,8 @@ impl Running<'_> {
         }
         let evidence = self.evidence(record, &outcomes, report.as_ref());
         let closed = !self.cell.arrivals.is_open() && !self.cell.is_idle();
-        record.occupancy = closed.then(|| evidence.in_service_mean / self.lanes().max(1) as f64);
+        record.occupancy =
+            closed.then(|| evidence.in_service_mean / f64::from(self.cell.total_lanes.max(1)));
         record.gates = gates::judge(&evidence);
         self.judge_start(record, &outcomes, apart.as_ref());
         // Noise moves times, and a memory trial's bytes are all that is read of it.
@@ -180,7 +180,7 @@ impl Running<'_> {
         let in_service: u64 = outcomes.iter().map(|o| o.in_service_ns).sum();
         Evidence {
             ledger: record.ledger,
-            connected: (self.connected, self.lanes()),
+            connected: (self.connected, self.cell.total_lanes.into()),
             delivered: (open && !interrupted).then_some((started, record.ledger.planned)),
             // A target that other shards send to as well is judged when they are merged.
             received: report
@@ -207,13 +207,6 @@ impl Running<'_> {
 
     fn driver_has_own_cpu(&self) -> bool {
         self.context.allowed_cpus.iter().any(|cpu| !self.placement.worker.contains(cpu))
-    }
-
-    fn lanes(&self) -> u64 {
-        match self.cell.engine {
-            Engine::Sequential => u64::from(self.cell.processes),
-            _ => u64::from(self.cell.total_lanes),
-        }
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) fn series(records: &[TrialRecord]) -> Vec<Series<'_>> {
         let all: BTreeSet<String> = records.iter().map(|r| of(&r.cell)).collect();
         all.len() > 1
     };
-    let swept = records.iter().filter(|r| matches!(r.cell.engine, Engine::Threads | Engine::Rayon));
+    let swept = records.iter().filter(|r| r.cell.engine.sweeps_stacks());
     let stacks = swept.map(|r| r.cell.stack_size_bytes).collect::<BTreeSet<_>>().len() > 1;
     let processes = several(&|c| c.processes.to_string());
     let body = several(&|c| format!("{:?}", c.body_bytes));
@@ -99,7 +99,7 @@ pub(super) fn series(records: &[TrialRecord]) -> Vec<Series<'_>> {
             if cpus != 1 {
                 name.push('s');
             }
-            if let Some(size) = stack.filter(|_| stacks && engine.is_blocking()) {
+            if let Some(size) = stack.filter(|_| stacks && engine.sweeps_stacks()) {
                 name.push_str(&format!(" · stacks of {}", size_literal(size)));
             }
             if pool {
@@ -149,8 +149,8 @@ impl<'a> Series<'a> {
         let (other_fds, threads) = (beside(|t| t.fds_peak), beside(|t| t.threads_peak));
         let most_threads =
             cells.iter().map(|p| middle(&p.trials, |t| t.threads_peak as f64) as u64).max();
-        let grow = matches!(engine, Engine::Threads | Engine::Rayon);
-        let other_threads = if grow { threads } else { most_threads.unwrap_or(0) };
+        let other_threads =
+            if engine.sweeps_stacks() { threads } else { most_threads.unwrap_or(0) };
         Series { name, engine, cpus, other_fds, other_threads, cells }
     }
 
@@ -164,7 +164,7 @@ impl<'a> Series<'a> {
     /// Whether each lane is a thread.
     pub(super) fn threads_grow(&self) -> bool {
         let pool = |p: &Point<'_>| p.cell.rayon_threads.is_none_or(|n| n == p.cell.lanes);
-        matches!(self.engine, Engine::Threads | Engine::Rayon) && self.cells.iter().all(pool)
+        self.engine.sweeps_stacks() && self.cells.iter().all(pool)
     }
 
     /// The cell of the highest rate that met the bound.
@@ -212,7 +212,7 @@ impl<'a> Series<'a> {
     /// Lines of memory over lanes.
     pub(super) fn memory(&self) -> Result<Lines, Refusal> {
         let lanes = self.lanes();
-        if self.engine == Engine::Sequential {
+        if self.engine.has_one_lane() {
             return refuse(
                 "one lane at a time: it has no slope over lanes to plan by",
                 "plan with an engine that has several lanes",

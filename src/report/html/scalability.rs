@@ -27,7 +27,7 @@ fn series(records: &[TrialRecord]) -> BTreeMap<String, Series> {
     };
     for r in records.iter().filter(closed) {
         let c = &r.cell;
-        let stack = c.stack_size_bytes.filter(|_| c.engine.is_blocking());
+        let stack = c.stack_size_bytes.filter(|_| c.engine.sweeps_stacks());
         let pool = c.rayon_threads.filter(|n| *n != c.lanes).map_or("", |_| ", small pool");
         let steps = c.offload.map_or(String::new(), |o| format!(", steps {}", o.name()));
         let name = format!(
@@ -43,7 +43,7 @@ fn series(records: &[TrialRecord]) -> BTreeMap<String, Series> {
         let new = || Series { engine: c.engine, samples: Vec::new() };
         series.entry(name).or_insert_with(new).samples.push(sample);
     }
-    series.retain(|_, s| s.engine != Engine::Sequential);
+    series.retain(|_, s| !s.engine.has_one_lane());
     series
 }
 

@@ -1,7 +1,7 @@
 //! What the ladders say in a sentence: bytes a lane, and threads against tasks.
 
 use super::Ladder;
-use crate::plan::Engine;
+use crate::plan::engine::LaneKind;
 use crate::stats::{CONFIDENCE, LinearFit, student_t_quantile};
 use crate::units::{Ratio, format_bytes, format_count};
 
@@ -16,10 +16,10 @@ pub fn bytes_and_interval(fit: &LinearFit) -> String {
 /// One sentence for the ladders that the question is about, `threads` against `tokio` with each
 /// stack size; one for the dearest and the cheapest where either is missing; none without a ladder.
 pub fn sentences(ladders: &[Ladder]) -> Vec<String> {
-    let of = |engine: Engine| ladders.iter().filter(move |l| l.engine == engine);
-    let task = of(Engine::Tokio).next().or_else(|| of(Engine::TokioSingle).next());
+    let of = |lane| ladders.iter().filter(move |l| l.engine.facts().lane == lane);
+    let task = of(LaneKind::Task).min_by_key(|l| l.engine);
     let pairs: Vec<(&Ladder, &Ladder)> =
-        task.map(|t| of(Engine::Threads).map(|l| (l, t)).collect()).unwrap_or_default();
+        task.map(|t| of(LaneKind::Thread).map(|l| (l, t)).collect()).unwrap_or_default();
     if pairs.is_empty() {
         return extremes(ladders).into_iter().collect();
     }
@@ -106,6 +106,7 @@ fn ratio(a: &LinearFit, b: &LinearFit) -> Option<(f64, Option<(f64, f64)>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Engine;
     use crate::stats::linear_fit;
 
     fn ladder(engine: Engine, slope: f64, noise: f64) -> Ladder {

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::Limits;
+use super::machine::Limits;
 use crate::codec::socket::SOURCES_PER_WORKER;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::{Cell, Extent, TrialPlan};

@@ -1,9 +1,11 @@
 //! What a cell demands of each limit: a straight line in the lanes of a worker.
 
-use super::check::TargetKind;
-use super::{Limits, Use};
+use serde::{Deserialize, Serialize};
+
+use super::machine::{Limits, Use};
+use crate::plan::engine::{EngineFacts, LaneThreads, SocketKind};
 use crate::plan::steps::Offload;
-use crate::plan::{Cell, Codec, Engine};
+use crate::plan::{Cell, Codec};
 use crate::record::usage::KERNEL_STACK_BYTES;
 
 /// Memory maps of one thread of Rust's standard library on glibc: its stack, the stack's guard
@@ -16,7 +18,8 @@ const THREAD_EXTRA_BYTES: u64 = 16 << 10;
 const RESERVED_FDS: u64 = 64;
 /// Maps beside the lanes and those that the process begins with: recorder, large allocations.
 const RESERVED_MAPS: u64 = 64;
-/// Threads of a worker beside the lanes: main, pacer, watcher, the heartbeat's two, and some to spare.
+/// Threads of a worker beside its lanes: the monitor, the reader of frames, the engine's own, the
+/// pacer, the heartbeat's two, and some to spare.
 const RESERVED_THREADS: u64 = 8;
 /// Most threads that tokio starts for blocking work unless told otherwise.
 const MOST_BLOCKING_THREADS: u64 = 512;
@@ -47,6 +50,22 @@ const TARGET_USER_BYTES: u64 = 2 << 10;
 /// A worker before its first lane.
 const WORKER_BYTES: u64 = 16 << 20;
 
+/// What the load goes to, as far as it matters to limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// The embedded target on this machine, under the same limits.
+    Embedded {
+        /// Its processes; worker w uses process w mod this.
+        processes: u32,
+    },
+    /// A server of the user's.
+    External {
+        /// Whether it is on this machine.
+        loopback: bool,
+    },
+}
+
 /// need(lanes) = fixed + per_lane × lanes, which must not exceed `have`.
 pub(super) struct Demand {
     pub(super) limit: String,
@@ -74,7 +93,7 @@ impl Demand {
 
 /// A cell as limits see it.
 pub(super) struct Shape {
-    engine: Engine,
+    sockets: SocketKind,
     pub(super) processes: u64,
     /// Threads that each lane adds to its worker.
     threads_per_lane: u64,
@@ -90,18 +109,15 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn of(cell: &Cell, target: TargetKind) -> Shape {
-        // A pool of fixed size has its threads, and a connection a lane all the same.
-        let pool = cell.rayon_threads.filter(|n| cell.engine == Engine::Rayon && *n != cell.lanes);
-        let (threads_per_lane, other_threads, fds_per_lane, other_fds) = match cell.engine {
-            Engine::Sequential => (0, 1, 0, 1),
-            Engine::Threads => (1, 0, 1, 0),
-            Engine::Rayon => match pool.map(u64::from) {
-                Some(threads) => (0, threads.min(MOST_IDS.into()), 1, 0),
-                None => (1, 0, 1, 0),
-            },
-            Engine::Tokio => (0, u64::from(cell.cpus), 1, 0),
-            Engine::TokioSingle => (0, 0, 1, 0),
+        let EngineFacts { threads, sockets, .. } = cell.engine.facts();
+        let pool = cell.rayon_threads.filter(|n| *n != cell.lanes).map(|n| n.min(MOST_IDS));
+        let (threads_per_lane, lane_threads) = match (threads, pool) {
+            (LaneThreads::Own, _) => (0, 0),
+            (LaneThreads::Pool, Some(threads)) => (0, threads),
+            (LaneThreads::PerLane | LaneThreads::Pool, _) => (1, 0),
+            (LaneThreads::PerCpu, _) => (0, cell.cpus),
         };
+        let (fds_per_lane, other_fds) = if cell.engine.has_one_lane() { (0, 1) } else { (1, 0) };
         // A thread for the job of each lane. tokio may start more, one whenever none has said yet that
         // it is idle (358 were seen for 64 lanes), but lets jobs wait where it gets none, so that
         // those are no need. A pool has a thread a CPU.
@@ -111,10 +127,10 @@ impl Shape {
             Some(Offload::Inline) | None => 0,
         };
         Shape {
-            engine: cell.engine,
+            sockets,
             processes: u64::from(cell.processes.clamp(1, MOST_IDS)),
             threads_per_lane,
-            other_threads: other_threads + hidden_threads + RESERVED_THREADS,
+            other_threads: u64::from(lane_threads) + hidden_threads + RESERVED_THREADS,
             fds_per_lane,
             other_fds: other_fds + RESERVED_FDS,
             stack_bytes: cell.stack_size_bytes.unwrap_or(2 << 20).min(MOST_STACK_BYTES),
@@ -189,7 +205,7 @@ impl Limits {
             way_out: |need| raise_sysctl("fs.file-max", need),
         }));
         all.extend(self.epoll_watches.map(|max| {
-            let worker = u64::from(!shape.engine.is_blocking());
+            let worker = u64::from(shape.sockets == SocketKind::Epoll);
             let sets = worker + u64::from(shape.targets() > 0);
             Demand {
                 limit: "fs.epoll.max_user_watches".to_string(),

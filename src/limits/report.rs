@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::{Deserialize, Serialize};
 
-use super::check::typical_cell;
-use super::{Ceiling, LimitHit, Limits, TargetKind};
+use super::check::{Ceiling, LimitHit, typical_cell};
+use super::demand::TargetKind;
+use super::machine::Limits;
 use crate::plan::Engine;
 use crate::plan::endpoint::Endpoint;
 use crate::units::{format_bytes, format_count};
@@ -43,11 +44,11 @@ pub struct EngineReport {
 }
 
 impl Report {
-    /// Predicts for each engine but `sequential`, which has one lane.
+    /// Predicts for each engine whose number of lanes can be chosen.
     pub fn new(limits: &Limits, target: TargetKind, lanes: Option<u32>) -> Report {
         let engines = Engine::ALL
             .into_iter()
-            .filter(|engine| *engine != Engine::Sequential)
+            .filter(|engine| !engine.has_one_lane())
             .map(|engine| {
                 let outcome = lanes.map(|n| limits.check(&typical_cell(engine, n), target));
                 EngineReport {

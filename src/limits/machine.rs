@@ -1,34 +1,4 @@
-//! Every limit of this machine that a cell can hit, named before it is hit.
-//!
-//! [`Limits::read`] takes them all at one moment; [`Limits::check`] says whether a cell fits and
-//! [`Limits::predict`] how many lanes each limit allows an engine; [`Report`] shows both.
-//!
-//! | limit | bounds | counted for |
-//! |---|---|---|
-//! | `RLIMIT_NOFILE`, `fs.nr_open` | descriptors | each worker, each target process |
-//! | `fs.file-max` | open files | the machine; not enforced with CAP_SYS_ADMIN |
-//! | `vm.max_map_count` | memory maps, [`MAPS_PER_THREAD`] a thread | each worker |
-//! | `kernel.pid_max`, `kernel.threads-max` | threads | the machine |
-//! | `pids.max` of a cgroup | threads | every cgroup from ours up to the root |
-//! | `RLIMIT_NPROC` | threads | the user; not enforced for root |
-//! | `RLIMIT_AS`, `RLIMIT_DATA` | virtual memory: whole stacks | each worker |
-//! | `vm.overcommit_memory` = 2 | committed memory: whole stacks | the machine |
-//! | available memory, cgroup limits | bytes in use, estimated | the machine |
-//! | `fs.epoll.max_user_watches` | sockets in epoll sets | the user |
-//! | `net.ipv4.ip_local_port_range` | connections to one address | one source address |
-//! | `net.netfilter.nf_conntrack_max` | connections | the machine |
-//!
-//! Asking beforehand is the only safe way: a thread beyond `vm.max_map_count` may start and then
-//! find no room for its alternate signal stack, upon which the standard library aborts the process.
-//!
-//! Ports bind towards a target beyond loopback only: on loopback the workers spread their source
-//! addresses over 127.0.0.0/8. With `keep_alive = false` every request takes one; `ports` counts
-//! them.
-
-mod check;
-mod demand;
-mod ports;
-mod report;
+//! The limits as they stand: read from `/proc`, cgroups and `getrlimit`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -36,14 +6,10 @@ use std::path::PathBuf;
 use procfs::process::{Process, Status};
 use procfs::{Current, Meminfo};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
 use crate::record::cgroup::{Place, Version, read_number};
-
-pub use check::{Ceiling, LimitHit, TargetKind};
-pub use demand::MAPS_PER_THREAD;
-pub use ports::Ports;
-pub use report::{EngineReport, Report};
 
 /// The limits of this machine and this process at one moment, and what is in use of each.
 ///
@@ -146,7 +112,7 @@ impl Limits {
             tw_reuse: sysctl("net/ipv4/tcp_tw_reuse"),
             tw_buckets: sysctl("net/ipv4/tcp_max_tw_buckets"),
             conntrack: conntrack(),
-            cpus: super::cpus::allowed().map_or(1, |cpus| cpus.len() as u32),
+            cpus: sched_getaffinity(None).map_or(1, |cpus| cpus.count()),
         }
     }
 }

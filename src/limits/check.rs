@@ -4,26 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Limits;
-use super::demand::Shape;
+use super::demand::{Shape, TargetKind};
+use super::machine::Limits;
 use crate::plan::{Arrivals, Cell, Codec, Engine};
 use crate::units::{format_bytes, format_count};
-
-/// What the load goes to, as far as it matters to limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TargetKind {
-    /// The embedded target on this machine, under the same limits.
-    Embedded {
-        /// Its processes; worker w uses process w mod this.
-        processes: u32,
-    },
-    /// A server of the user's.
-    External {
-        /// Whether it is on this machine.
-        loopback: bool,
-    },
-}
 
 /// A limit that a cell does not fit into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +143,7 @@ pub(super) fn typical_cell(engine: Engine, lanes: u32) -> Cell {
         arrivals: Arrivals::Closed,
         offered_per_s: None,
         stack_size_bytes: Some(64 << 10),
-        rayon_threads: (engine == Engine::Rayon).then_some(lanes),
+        rayon_threads: engine.has_pool().then_some(lanes),
         body_bytes: None,
     }
 }
