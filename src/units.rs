@@ -98,6 +98,23 @@ pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
     if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err(error()) }
 }
 
+/// A share in per cent, to a tenth where it has one: `5 %`.
+pub fn format_share(share: f64) -> String {
+    format!("{} %", (share * 1000.0).round() / 10.0)
+}
+
+/// Reads a share such as `5%` or `0.05`.
+pub fn parse_share(text: &str) -> Result<f64, UnitError> {
+    let (number, unit) = split(text);
+    let share = match unit {
+        "" => number.parse::<f64>().ok(),
+        "%" => number.parse::<f64>().ok().map(|percent| percent / 100.0),
+        _ => None,
+    };
+    let allowed = "use a share such as 5% or 0.05";
+    share.ok_or_else(|| UnitError { found: text.into(), kind: "share", allowed })
+}
+
 /// Reads a size in bytes; `KiB` is 1,024 and `kB` is 1,000.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split(text);

@@ -76,7 +76,7 @@ fn report() -> (String, Vec<String>) {
 }
 
 fn render(plan: PlanJson, records: &[TrialRecord]) -> String {
-    let groups = summarise(records, Engine::Threads);
+    let groups = summarise(records, Engine::Threads, duel::stats::MARGIN);
     let timeline = timeline(records);
     html::render(&plan, records, &groups, Some(&mut timeline.as_bytes()), None)
 }
@@ -232,7 +232,7 @@ fn what_cannot_be_concluded_is_said_with_the_reason() {
     assert!(bare.contains("has a histogram of latencies"), "missing histograms are not said");
     assert!(!bare.contains("NaN"), "a number that is none");
 
-    let groups = summarise(&records(), Engine::Threads);
+    let groups = summarise(&records(), Engine::Threads, duel::stats::MARGIN);
     let text = html::render(&plan(vec![]), &records(), &groups, None, None);
     assert!(text.contains("No timeline.jsonl lies beside"), "a missing timeline is not said");
 }

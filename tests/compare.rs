@@ -8,7 +8,7 @@ use duel::plan::Engine;
 use duel::report::compare::{Measure, compare};
 use duel::results::format::{FORMAT_VERSION, Status, TrialRecord};
 use duel::results::store::{PlanJson, Run, RunDir, Versions};
-use duel::stats::Verdict;
+use duel::stats::{MARGIN, Verdict};
 
 /// A run of threads and tokio; `cost` scales what tokio used.
 fn run(at: &Path, blocks: u32, cost: f64, change: impl FnOnce(&mut PlanJson)) -> Run {
@@ -50,8 +50,23 @@ fn the_same_run_twice_shows_no_difference() {
     let (a, b) = runs(10, 0.5);
     let found = compare(&a, &b).unwrap();
     assert_eq!(found.lines.len(), 10, "five measures of two cells");
-    assert!(found.lines.iter().all(|l| l.verdict == Verdict::NoDifference), "{}", found.text());
+    // Blocks drift by 27 % from the first to the last: equal is more than can be said.
+    let said = |text: &str| found.lines.iter().filter(|l| l.ratio.verdict.word() == text).count();
+    assert_eq!((said("undecided"), said("equal")), (10, 0), "{}", found.text());
+    assert!(found.text().contains("? undecided, could be up to 1.09×"), "{}", found.text());
     assert_eq!(found.regressions().count(), 0);
+}
+
+#[test]
+fn a_steady_run_twice_is_equal_within_the_margin() {
+    let (mut a, mut b) = runs(10, 0.5);
+    for record in a.records.iter_mut().chain(&mut b.records) {
+        record.cpu.per_request_ns = 1e4 + f64::from(record.block);
+    }
+    let found = compare(&a, &b).unwrap();
+    let cpu = found.lines.iter().filter(|l| l.measure == Measure::CpuPerRequest);
+    assert!(cpu.clone().all(|l| l.ratio.verdict == Verdict::Equal { margin: MARGIN }));
+    assert!(found.text().contains("≈ equal within 5 %"), "{}", found.text());
 }
 
 #[test]
@@ -82,7 +97,7 @@ fn less_throughput_is_worse() {
 fn few_trials_decide_nothing() {
     let (a, b) = runs(4, 3.0);
     let found = compare(&a, &b).unwrap();
-    assert!(found.lines.iter().all(|l| l.verdict == Verdict::PointOnly));
+    assert!(found.lines.iter().all(|l| l.ratio.verdict == Verdict::Undecided { up_to: None }));
     assert_eq!(found.regressions().count(), 0);
 }
 

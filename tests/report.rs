@@ -10,7 +10,7 @@ use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::{csv, markdown, memory, summary, table};
 use duel::results::format::{Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
 use duel::results::store::{PlanJson, Versions};
-use duel::stats::Verdict;
+use duel::stats::{MARGIN, Verdict};
 
 fn golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
@@ -23,7 +23,7 @@ fn golden(name: &str, found: &str) {
 }
 
 fn groups_of(records: &[TrialRecord]) -> Vec<summary::Group> {
-    summary::summarise(records, Engine::Threads)
+    summary::summarise(records, Engine::Threads, MARGIN)
 }
 
 fn markdown_of(name: &str, records: &[TrialRecord]) -> String {
@@ -278,7 +278,8 @@ fn a_repeated_block_counts_once_with_its_quiet_trial() {
 #[test]
 fn verdicts_know_the_noise_floor_and_the_number_of_comparisons() {
     let records = eventful();
-    assert_eq!(row(&records, Engine::Rayon).cpu_ratio.unwrap().verdict, Verdict::NoDifference);
+    let rayon = row(&records, Engine::Rayon).cpu_ratio.unwrap().verdict;
+    assert_eq!(rayon, Verdict::Equal { margin: MARGIN });
     assert_eq!(row(&records, Engine::Tokio).cpu_ratio.unwrap().verdict, Verdict::Lower);
     let few: Vec<TrialRecord> = [Engine::Threads, Engine::Rayon, Engine::Tokio]
         .into_iter()
@@ -286,11 +287,39 @@ fn verdicts_know_the_noise_floor_and_the_number_of_comparisons() {
         .flat_map(|(e, cost)| closed(e, 6, cost))
         .collect();
     let tokio = row(&few, Engine::Tokio).cpu_ratio.unwrap();
-    assert_eq!(tokio.verdict, Verdict::Undecided, "six blocks cannot settle two comparisons");
+    let undecided = matches!(tokio.verdict, Verdict::Undecided { up_to: Some(end) } if end < 0.6);
+    assert!(undecided, "six blocks cannot settle four comparisons: {tokio:?}");
     let text = table::render("x", &groups_of(&few), &[], None, false);
-    assert!(text.contains("run at least 7"), "{text}");
+    assert!(text.contains("run at least 8"), "{text}");
     let point = row(&few.into_iter().filter(|r| r.block < 5).collect::<Vec<_>>(), Engine::Tokio);
-    assert_eq!(point.cpu_ratio.unwrap().verdict, Verdict::PointOnly);
+    assert_eq!(point.cpu_ratio.unwrap().verdict, Verdict::Undecided { up_to: None });
+}
+
+#[test]
+fn comparisons_of_all_groups_are_judged_together() {
+    let of = |lanes: u32| {
+        let records = [(Engine::Threads, 1.0), (Engine::Tokio, 0.5)]
+            .into_iter()
+            .flat_map(|(engine, cost)| closed(engine, 8, cost));
+        records.map(move |mut r| {
+            r.cell.id = format!("{}-{lanes}", r.cell.id);
+            (r.cell.lanes, r.cell.total_lanes) = (lanes, lanes);
+            r
+        })
+    };
+    let verdicts = |groups: &[summary::Group]| -> Vec<Verdict> {
+        groups.iter().flat_map(|g| &g.rows).filter_map(|r| Some(r.cpu_ratio?.verdict)).collect()
+    };
+    // Alone, eight blocks settle two comparisons; among the sixteen of eight groups they do not.
+    let one: Vec<TrialRecord> = of(1).collect();
+    assert_eq!(verdicts(&groups_of(&one)), [Verdict::Lower]);
+    let many: Vec<TrialRecord> = (1..=8).flat_map(of).collect();
+    let groups = groups_of(&many);
+    assert!(groups.iter().all(|g| g.among == 16), "{:?}", groups[0].among);
+    let undecided = |v: &Verdict| matches!(v, Verdict::Undecided { up_to: Some(_) });
+    assert!(verdicts(&groups).iter().all(undecided), "{:?}", verdicts(&groups));
+    let text = table::render("x", &groups, &[], None, false);
+    assert!(text.contains("among 16 comparisons (Holm), run at least 10 trials"), "{text}");
 }
 
 #[test]
@@ -350,7 +379,7 @@ fn memory_trials_stand_in_no_other_table_and_a_ladder_is_fitted() {
         .flat_map(|lanes| (0..2).map(move |block| memory_trial(lanes, block)))
         .collect();
     assert!(
-        summary::summarise(&records, Engine::Threads).is_empty(),
+        summary::summarise(&records, Engine::Threads, MARGIN).is_empty(),
         "their latency is not ranked"
     );
     let mut failed = memory_trial(8_000, 0);

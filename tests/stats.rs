@@ -2,8 +2,9 @@
 
 use duel::stats::hdr::{self, Percentile};
 use duel::stats::{
-    CONFIDENCE, RatioEstimate, Verdict, holm, linear_fit, median, noise_floor, normal_cdf,
-    normal_quantile, paired_ratio, quantile, student_t_quantile, unpaired_ratio, verdict,
+    CONFIDENCE, Comparison, MARGIN, RatioEstimate, Verdict, holm, judge, linear_fit, median,
+    noise_floor, normal_cdf, normal_quantile, paired_ratio, pairs_needed, quantile,
+    student_t_quantile, unpaired_ratio,
 };
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2Serializer};
@@ -107,7 +108,8 @@ fn few_pairs_give_a_point_only() {
     let found = paired_ratio(&pairs, 0.95).unwrap();
     near(found.ratio, 2.0, 1e-12);
     assert_eq!((found.low, found.high, found.p_value, found.confidence), (None, None, None, None));
-    assert_eq!(verdict(&found, None, None), Verdict::PointOnly);
+    let said = Comparison::alone(found, None, MARGIN).verdict;
+    assert_eq!(said, Verdict::Undecided { up_to: None });
     assert_eq!(paired_ratio(&[], 0.95), None);
     assert_eq!(paired_ratio(&[(0.0, 1.0), (1.0, f64::NAN), (-1.0, 2.0)], 0.95), None);
 }
@@ -124,7 +126,8 @@ fn zeros_and_ties_are_no_difference() {
     let all_equal = paired_ratio(&[(3.0, 3.0); 10], 0.95).unwrap();
     assert_eq!(all_equal.interval(), Some((1.0, 1.0)));
     assert_eq!(all_equal.p_value, Some(1.0));
-    assert_eq!(verdict(&all_equal, None, all_equal.p_value), Verdict::NoDifference);
+    let said = Comparison::alone(all_equal, None, MARGIN).verdict;
+    assert_eq!(said, Verdict::Equal { margin: MARGIN });
     // Of the 2⁸ choices of sign, only all plus and all minus are as far out.
     let tied = paired_ratio(&[(2.0, 1.0); 8], 0.95).unwrap();
     assert_eq!(tied.interval(), Some((2.0, 2.0)));
@@ -189,24 +192,54 @@ fn holm_steps_down_and_never_beyond_one() {
 }
 
 #[test]
-fn verdicts_follow_interval_floor_and_correction() {
-    let estimate = |ratio, low, high| RatioEstimate {
+fn verdicts_follow_interval_margin_floor_and_correction() {
+    let estimate = |ratio, low, high, p| RatioEstimate {
         ratio,
         low: Some(low),
         high: Some(high),
         n: 10,
-        p_value: Some(0.002),
-        confidence: Some(0.951),
+        p_value: Some(p),
+        confidence: Some(0.963),
     };
-    let above = estimate(1.2, 1.1, 1.3);
-    assert_eq!(verdict(&above, None, Some(0.01)), Verdict::Higher);
-    assert_eq!(verdict(&above, None, Some(0.12)), Verdict::Undecided);
-    assert_eq!(verdict(&above, Some((0.8, 1.25)), Some(0.01)), Verdict::NoDifference);
-    assert_eq!(verdict(&estimate(0.5, 0.4, 0.6), None, Some(0.01)), Verdict::Lower);
-    assert_eq!(verdict(&estimate(1.05, 0.99, 1.1), None, Some(0.2)), Verdict::NoDifference);
-    let (low, high) = noise_floor(&estimate(0.98, 0.95, 1.01)).unwrap();
+    let alone = |e, floor| Comparison::alone(e, floor, 0.05).verdict;
+    let undecided = |end| Verdict::Undecided { up_to: Some(end) };
+    let above = estimate(1.2, 1.1, 1.3, 0.01);
+    assert_eq!(alone(above, None), Verdict::Higher);
+    assert_eq!(alone(above, Some((0.8, 1.25))), undecided(1.3), "inside the noise floor");
+    assert_eq!(alone(estimate(0.5, 0.4, 0.6, 0.01), None), Verdict::Lower);
+    // Seen in real reports, where both were called "no difference".
+    assert_eq!(alone(estimate(1.15, 0.54, 1.65, 0.4), None), undecided(0.54));
+    assert_eq!(alone(estimate(1.07, 0.83, 1.34, 0.4), None), undecided(1.34));
+    assert_eq!(alone(estimate(1.03, 1.0, 1.08, 0.055), None), undecided(1.08));
+    // Equal means that the whole interval is close to 1, whether or not it holds 1.
+    let equal = Verdict::Equal { margin: 0.05 };
+    assert_eq!(alone(estimate(1.0, 0.96, 1.04, 0.9), None), equal);
+    assert_eq!(alone(estimate(1.02, 1.01, 1.03, 0.01), None), equal);
+    assert_eq!(alone(estimate(0.97, 0.951, 0.99, 0.06), None), undecided(0.951), "1/1.05 = 0.952");
+    // Ten alike of which each is shown alone are not shown together.
+    let mut family = vec![Comparison::alone(above, None, 0.05); 10];
+    assert_eq!(judge(&mut family, 0.05), 10);
+    assert!(family.iter().all(|c| c.verdict == undecided(1.3) && c.adjusted_p == Some(0.1)));
+    let said = [Verdict::Higher, equal, undecided(1.65), undecided(0.54)].map(|v| v.to_string());
+    let words = [
+        "higher",
+        "equal within 5 %",
+        "undecided, could be up to 1.65×",
+        "undecided, could be as low as 0.54×",
+    ];
+    assert_eq!(said, words);
+    let (low, high) = noise_floor(&estimate(0.98, 0.95, 1.01, 0.5)).unwrap();
     near(low, 0.95, 1e-12);
     near(high, 1.0 / 0.95, 1e-12);
+}
+
+#[test]
+fn so_many_pairs_can_settle_one_of_so_many_comparisons() {
+    for comparisons in [1, 2, 14, 24, 100] {
+        let n = pairs_needed(comparisons);
+        let adjusted = |n: u32| 2.0 / 2f64.powi(n as i32) * comparisons as f64;
+        assert!(adjusted(n) <= 0.04 && adjusted(n - 1) > 0.04, "{comparisons} comparisons: {n}");
+    }
 }
 
 #[test]

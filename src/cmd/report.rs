@@ -19,6 +19,7 @@ use crate::report::{
 };
 use crate::results::format::TrialRecord;
 use crate::results::store::{self, Run, RunDir};
+use crate::stats::MARGIN;
 
 /// Prints a run's table, its records, or the schema of a record.
 pub fn run(args: &Report) -> ExitCode {
@@ -50,7 +51,8 @@ pub fn run(args: &Report) -> ExitCode {
         let _ = report::write_jsonl(&run.records, &mut std::io::stdout().lock());
     } else {
         // Once for all renderings: what costs time here is decoding every histogram.
-        let groups = summarise(&run.records, baseline);
+        let margin = run.plan.config["equal_within"].as_f64().unwrap_or(MARGIN);
+        let groups = summarise(&run.records, baseline, margin);
         let colour = report::colour_wanted(std::io::stdout().is_terminal());
         if !args.quiet {
             let name = &run.plan.name;

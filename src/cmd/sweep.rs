@@ -261,7 +261,7 @@ fn is_noisy(record: &TrialRecord) -> bool {
 fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     let terminal = std::io::stdout().is_terminal();
     let colour = crate::report::colour_wanted(terminal);
-    let groups = summarise(records, sweep.baseline);
+    let groups = summarise(records, sweep.baseline, sweep.equal_within);
     if let Some(searched) = crate::report::search::of_sweep(sweep, records) {
         return searched.text(name, &groups, super::report::width(), colour);
     }

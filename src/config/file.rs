@@ -17,7 +17,9 @@ use crate::plan::steps::{FileOp, Offload};
 use crate::plan::sweep::{self as plan, RayonThreads};
 use crate::plan::trace::TraceFormat;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
-use crate::units::{UnitError, parse_count, parse_duration_ns, parse_rate, parse_size};
+use crate::units::{
+    UnitError, parse_count, parse_duration_ns, parse_rate, parse_share, parse_size,
+};
 
 /// A key that may be left out, and where it stands.
 pub(super) type Key<T> = Option<Spanned<T>>;
@@ -218,6 +220,7 @@ pub(super) struct Sweep {
     pub(super) offload: List<Offload>,
     pub(super) trials: Key<Count>,
     pub(super) baseline: Key<Engine>,
+    pub(super) equal_within: Key<Share>,
     pub(super) aa: bool,
     pub(super) idle: bool,
     pub(super) syscalls: bool,
@@ -330,6 +333,10 @@ pub(super) struct Count(pub(super) u64);
 #[derive(Clone, Copy)]
 pub(super) struct Rate(pub(super) f64);
 
+/// Part of a whole.
+#[derive(Clone, Copy)]
+pub(super) struct Share(pub(super) f64);
+
 /// Requests per second at an end of a stage, where none at all is a pause.
 #[derive(Clone, Copy)]
 pub(super) struct Level(pub(super) f64);
@@ -391,6 +398,7 @@ quantity!(
     Rate,
     Quantity { parse: parse_rate, expecting: "requests per second such as 500 or \"2.5k\"" }
 );
+quantity!(Share, Quantity { parse: parse_share, expecting: "a share such as \"5%\" or 0.05" });
 quantity!(
     Level,
     Quantity {

@@ -27,6 +27,7 @@
 //! | `search.tolerance`, `probes`, `trials`, `max_trials` | `0.05`, `15`, `3`, `10` |
 //! | `search.min_rate`, `max_rate` | the least that `max_trials` windows can judge, `1M` |
 //! | `sweep.trials`, `baseline` | `10`, `threads` or else the first engine |
+//! | `sweep.equal_within` | `"5%"`: ratios this close to 1 are as good as equal |
 //!
 //! Ten seconds of window is also wrk's default; a timeout of five is far above what a loopback
 //! target needs and still bounds a sweep that meets a dead one.

@@ -14,13 +14,13 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::explain::shown;
-use super::file::{Count, Duration, File, Key, List, Plan, Size};
+use super::file::{Count, Duration, File, Key, List, Plan, Share, Size};
 use crate::plan::allocator::Allocator;
 use crate::plan::sweep::{
     Axes, ExpectFailed, Machine, MemoryTrials, RayonThreads, Slo, Sweep, Target,
 };
 use crate::plan::{Arrivals, Codec, Engine, Extent, Pacer, TrialPlan};
-use crate::units::{SECOND_NS, duration_literal, format_count, size_literal};
+use crate::units::{SECOND_NS, duration_literal, format_count, format_share, size_literal};
 
 /// Longest duration: sums of a few of them stay far inside `u64`.
 const MAX_DURATION_NS: u64 = 30 * 24 * 3600 * SECOND_NS;
@@ -115,6 +115,15 @@ fn share(key: &Key<f64>) -> Result<Option<f64>, Fault> {
     Err(fault(at, format!("`{}` is not a share: allowed are 0 to 1", at.get_ref())))
 }
 
+/// How far a ratio may lie from 1.
+fn margin(at: &Spanned<Share>) -> Result<f64, Fault> {
+    let found = at.get_ref().0;
+    if (0.001..=1.0).contains(&found) {
+        return Ok(found);
+    }
+    Err(fault(at, format!("`{}` is out of range: allowed are 0.1 % to 100 %", format_share(found))))
+}
+
 /// The values of an axis: at least one, none twice.
 fn axis<T, U: PartialEq>(
     list: &List<T>,
@@ -164,6 +173,10 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     let search = search::resolve(&file, &plan, slo.as_ref())?;
     let trials = search.map_or(trials, |search| search.max_trials);
     let baseline = baseline(&file.sweep.baseline, &axes.engines)?;
+    let equal_within = match &file.sweep.equal_within {
+        Some(at) => margin(at)?,
+        None => crate::stats::MARGIN,
+    };
     let expect_failed = expect_failed(&file)?;
     let machine = machine(&file, &target)?;
     let mut sweep = Sweep {
@@ -173,6 +186,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         axes,
         trials,
         baseline,
+        equal_within,
         aa: file.sweep.aa,
         idle: file.sweep.idle,
         syscalls: file.sweep.syscalls,

@@ -52,6 +52,9 @@ pub struct Sweep {
     pub trials: u32,
     /// The engine that ratios refer to.
     pub baseline: Engine,
+    /// Ratios this close to 1, as a share, are as good as equal; changes no trial.
+    #[serde(default = "margin")]
+    pub equal_within: f64,
     /// Whether the baseline runs a second time under the label `aa`.
     pub aa: bool,
     /// Whether every engine also runs with its lanes connected and nothing sent.
@@ -79,6 +82,11 @@ pub struct Sweep {
     /// How the highest rate that meets the SLO is searched; `None` runs the grid as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+}
+
+/// Of runs from before there was a choice.
+fn margin() -> f64 {
+    crate::stats::MARGIN
 }
 
 /// Where the load goes.

@@ -15,7 +15,9 @@ use crate::plan::Cell;
 use crate::results::format::{Distribution, TrialRecord};
 use crate::results::store::Run;
 use crate::stats::hdr::samples_needed;
-use crate::stats::{CONFIDENCE, RatioEstimate, Verdict, holm, median, unpaired_ratio, verdict};
+use crate::stats::{
+    Comparison as Judged, MARGIN, RATIO_CONFIDENCE, Verdict, judge, median, unpaired_ratio,
+};
 use crate::units::{Ratio, format_bytes, format_ns, format_rate};
 
 /// What is compared of a cell.
@@ -84,12 +86,8 @@ pub struct Line {
     pub a: f64,
     /// Median over the valid trials of B.
     pub b: f64,
-    /// The ratio B ÷ A.
-    pub estimate: RatioEstimate,
-    /// p-value after Holm's correction over the report; `None` without an interval.
-    pub adjusted_p: Option<f64>,
-    /// What may be said of it.
-    pub verdict: Verdict,
+    /// The ratio B ÷ A, judged among all lines.
+    pub ratio: Judged,
 }
 
 impl Line {
@@ -97,7 +95,7 @@ impl Line {
     pub fn is_regression(&self) -> bool {
         let worse =
             if self.measure == Measure::Achieved { Verdict::Lower } else { Verdict::Higher };
-        self.verdict == worse
+        self.ratio.verdict == worse
     }
 }
 
@@ -154,7 +152,7 @@ pub fn compare(a: &Run, b: &Run) -> Result<Comparison, NotComparable> {
     if lines.is_empty() {
         return Err(NotComparable(vec!["no cell has a valid trial in both".into()]));
     }
-    judge(&mut lines);
+    judge(lines.iter_mut().map(|l| &mut l.ratio), MARGIN);
     Ok(Comparison { lines, notes })
 }
 
@@ -193,25 +191,9 @@ fn line(cell: &str, measure: Measure, a: &[&TrialRecord], b: &[&TrialRecord]) ->
         trials.iter().filter_map(|t| measure.value(t)).collect()
     };
     let (x, y) = (values(a), values(b));
-    let estimate = unpaired_ratio(&y, &x, CONFIDENCE)?;
-    Some(Line {
-        cell: cell.into(),
-        measure,
-        a: median(&x)?,
-        b: median(&y)?,
-        estimate,
-        adjusted_p: None,
-        verdict: verdict(&estimate, None, None),
-    })
-}
-
-fn judge(lines: &mut [Line]) {
-    let p: Vec<f64> = lines.iter().filter_map(|l| l.estimate.p_value).collect();
-    let mut adjusted = holm(&p).into_iter();
-    for line in lines.iter_mut().filter(|l| l.estimate.p_value.is_some()) {
-        line.adjusted_p = adjusted.next();
-        line.verdict = verdict(&line.estimate, None, line.adjusted_p);
-    }
+    let estimate = unpaired_ratio(&y, &x, RATIO_CONFIDENCE)?;
+    let ratio = Judged::alone(estimate, None, MARGIN);
+    Some(Line { cell: cell.into(), measure, a: median(&x)?, b: median(&y)?, ratio })
 }
 
 impl Comparison {
@@ -229,14 +211,14 @@ impl Comparison {
             .set_header(["cell", "measure", "A", "B", "B ÷ A", "verdict"]);
         for l in &self.lines {
             let interval =
-                l.estimate.interval().map(|(low, high)| format!(" [{low:.2}, {high:.2}]"));
+                l.ratio.estimate.interval().map(|(low, high)| format!(" [{low:.2}, {high:.2}]"));
             table.add_row([
                 clean(&l.cell),
                 l.measure.name().into(),
                 l.measure.print(l.a),
                 l.measure.print(l.b),
-                format!("{}{}", Ratio(l.estimate.ratio), interval.unwrap_or_default()),
-                self.word(l).into(),
+                format!("{}{}", Ratio(l.ratio.estimate.ratio), interval.unwrap_or_default()),
+                word(l),
             ]);
         }
         for (i, column) in table.column_iter_mut().enumerate() {
@@ -258,14 +240,12 @@ impl Comparison {
         out.push_str(&format!("{worse} of {} figures are worse in B\n", self.lines.len()));
         out
     }
+}
 
-    fn word(&self, line: &Line) -> &'static str {
-        match line.verdict {
-            Verdict::NoDifference => "≈ no difference",
-            Verdict::Undecided => "? more trials needed",
-            Verdict::PointOnly => "too few trials",
-            Verdict::Higher | Verdict::Lower if line.is_regression() => "WORSE",
-            Verdict::Higher | Verdict::Lower => "better",
-        }
+fn word(line: &Line) -> String {
+    match line.ratio.verdict {
+        Verdict::Higher | Verdict::Lower if line.is_regression() => "WORSE".into(),
+        Verdict::Higher | Verdict::Lower => "better".into(),
+        said => format!("{}{said}", said.mark()),
     }
 }

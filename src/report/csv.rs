@@ -3,8 +3,8 @@
 //! Times are nanoseconds and sizes bytes. Percentiles of service and response time at or above
 //! `gave_up_ns` are lower bounds, since a request was given up there.
 
-use super::summary::{Comparison, Figures, Group, Percentiles, Row};
-use crate::stats::Verdict;
+use super::summary::{Figures, Group, Percentiles, Row};
+use crate::stats::Comparison;
 
 /// One named field of a row.
 type Field = (String, String);
@@ -128,13 +128,7 @@ fn comparison(out: &mut Vec<Field>, what: &str, c: Option<Comparison>, own: Opti
     put("_low", number(c.and_then(|c| c.estimate.low)));
     put("_high", number(c.and_then(|c| c.estimate.high)));
     put("_adjusted_p", number(c.and_then(|c| c.adjusted_p)));
-    let verdict = c.map(|c| match c.verdict {
-        Verdict::NoDifference => "no difference",
-        Verdict::Higher => "higher",
-        Verdict::Lower => "lower",
-        Verdict::Undecided => "undecided",
-        Verdict::PointOnly => "point only",
-    });
+    let verdict = c.map(|c| c.verdict.word());
     put("_verdict", own.or(verdict).unwrap_or_default().into());
 }
 

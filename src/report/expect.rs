@@ -23,7 +23,7 @@ use crate::plan::expect::{Expect, Measure};
 use crate::plan::{Arrivals, Cell};
 use crate::results::format::{Distribution, Status, TrialRecord};
 use crate::results::store::PlanJson;
-use crate::stats::{CONFIDENCE, MIN_FOR_INTERVAL, hdr, paired_ratio};
+use crate::stats::{MIN_FOR_INTERVAL, RATIO_CONFIDENCE, hdr, paired_ratio};
 use crate::units::{Ratio, format_count, format_rate};
 
 /// What became of one expectation in one pair of cells.
@@ -166,7 +166,9 @@ fn ratio(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (S
         let what = format!("{n} blocks hold valid trials of both, {MIN_FOR_INTERVAL} are needed");
         Held::Undecided(what)
     };
-    let Some(estimate) = paired_ratio(&pairs, CONFIDENCE) else { return ("-".into(), few(0)) };
+    let Some(estimate) = paired_ratio(&pairs, RATIO_CONFIDENCE) else {
+        return ("-".into(), few(0));
+    };
     let Some((low, high)) = estimate.interval() else {
         return (format!("{}", Ratio(estimate.ratio)), few(estimate.n));
     };

@@ -1,9 +1,11 @@
 //! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
 
-use super::summary::{Comparison, FailedGate, Figures, Group, Percentiles, Row};
+use super::summary::{FailedGate, Figures, Group, Percentiles, Row};
 use crate::stats::hdr::Percentile;
-use crate::stats::{MIN_FOR_INTERVAL, Verdict};
-use crate::units::{Ratio, format_bytes, format_count, format_ns, format_rate, size_literal};
+use crate::stats::{Comparison, MIN_FOR_INTERVAL, Verdict, pairs_needed};
+use crate::units::{
+    Ratio, format_bytes, format_count, format_ns, format_rate, format_share, size_literal,
+};
 
 /// Title of the column that says how trials ended.
 pub const STATUS: &str = "status";
@@ -172,12 +174,7 @@ fn compared(group: &Group, row: usize, comparison: Option<Comparison>) -> String
         return "baseline".into();
     }
     let Some(Comparison { estimate, verdict, .. }) = comparison else { return dash() };
-    let mark = match verdict {
-        Verdict::NoDifference => "≈ ",
-        Verdict::Undecided => "? ",
-        Verdict::Higher | Verdict::Lower | Verdict::PointOnly => "",
-    };
-    let point = format!("{mark}{}", Ratio(estimate.ratio));
+    let point = format!("{}{}", verdict.mark(), Ratio(estimate.ratio));
     match estimate.interval() {
         // As many decimals as the ratio has, so that the eye compares like with like.
         Some((low, high)) if estimate.ratio < 0.1 => format!("{point}\n[{low:.3}, {high:.3}]"),
@@ -326,7 +323,7 @@ fn how_to_read(group: &Group) -> Option<String> {
     if shown.is_empty() {
         return None;
     }
-    let has = |v: Verdict| shown.iter().any(|c| c.verdict == v);
+    let any = |is: fn(&Verdict) -> bool| shown.iter().any(|c| is(&c.verdict));
     let mut parts = Vec::new();
     if shown.iter().any(|c| c.estimate.interval().is_some()) {
         parts.push(format!("ratios to {name} within blocks, 95 % intervals"));
@@ -335,11 +332,11 @@ fn how_to_read(group: &Group) -> Option<String> {
             "ratios to {name} within blocks; no intervals under {MIN_FOR_INTERVAL} trials"
         ));
     }
-    if has(Verdict::NoDifference) {
-        parts.push("≈ no difference".into());
+    if any(|v| matches!(v, Verdict::Equal { .. })) {
+        parts.push(format!("≈ equal within {}", format_share(group.margin)));
     }
-    if has(Verdict::Undecided) {
-        parts.push(undecided(group));
+    if any(|v| matches!(v, Verdict::Undecided { up_to: Some(_) })) {
+        parts.push(undecided(group, &shown));
     }
     for (what, floor) in [("CPU", group.cpu_floor), ("memory", group.memory_floor)] {
         if let Some((low, high)) = floor {
@@ -349,19 +346,25 @@ fn how_to_read(group: &Group) -> Option<String> {
     Some(parts.join("; "))
 }
 
-/// Says how many trials it takes before Holm's first step can fall below 5 %.
-fn undecided(group: &Group) -> String {
-    let family = group
-        .rows
-        .iter()
-        .filter(|r| r.cpu_ratio.is_some_and(|c| c.adjusted_p.is_some()))
-        .count()
-        .max(1);
-    // The smallest two-sided p of n pairs is 2 / 2ⁿ.
-    let enough = (40.0 * family as f64).log2().ceil() as usize;
-    let advice =
-        if enough > group.trials { format!(", run at least {enough}") } else { String::new() };
-    format!("? differs alone, not yet among {family} comparisons (Holm){advice}")
+/// How large an undecided ratio may be, and how many trials it takes before any of so many
+/// comparisons can be settled.
+fn undecided(group: &Group, shown: &[Comparison]) -> String {
+    let alone = |c: &&Comparison| {
+        let apart = c.estimate.interval().is_some_and(|(low, high)| low > 1.0 || high < 1.0);
+        apart && matches!(c.verdict, Verdict::Undecided { .. })
+    };
+    let mut text = String::from("? undecided, could be any ratio of the interval");
+    if shown.iter().any(|c| alone(&c)) {
+        text.push_str(&format!(
+            "; where that excludes 1, not yet shown among {} comparisons (Holm)",
+            group.among
+        ));
+    }
+    let enough = pairs_needed(group.among) as usize;
+    if enough > group.trials {
+        text.push_str(&format!(", run at least {enough} trials"));
+    }
+    text
 }
 
 /// Text from configs and targets without what would steer a terminal, or turn the direction of the

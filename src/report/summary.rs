@@ -9,11 +9,11 @@ mod figures;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use compare::Comparison;
 pub use figures::{Figures, Percentiles};
 
 use crate::plan::{Arrivals, Cell, Codec, Engine};
 use crate::results::format::{Status, TrialRecord};
+use crate::stats::Comparison;
 
 /// The flag of a trial that a noise gate failed.
 pub const NOISY: &str = "noisy";
@@ -46,6 +46,10 @@ pub struct Group {
     pub cpu_floor: Option<(f64, f64)>,
     /// The same for memory.
     pub memory_floor: Option<(f64, f64)>,
+    /// Ratios this close to 1, as a share, are as good as equal.
+    pub margin: f64,
+    /// Comparisons of the whole report that were judged together.
+    pub among: usize,
 }
 
 impl Group {
@@ -122,8 +126,9 @@ pub fn is_valid(record: &TrialRecord) -> bool {
     record.status == Status::Ok && !record.flags.iter().any(|f| f == NOISY)
 }
 
-/// Sorts records into groups, in a fixed order, and compares each row with the baseline.
-pub fn summarise(records: &[TrialRecord], baseline: Engine) -> Vec<Group> {
+/// Sorts records into groups, in a fixed order, and compares each row with the baseline; ratios
+/// within `margin` of 1 are as good as equal.
+pub fn summarise(records: &[TrialRecord], baseline: Engine, margin: f64) -> Vec<Group> {
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
     // Trials that split memory are shown by `report::memory`: their latency is not ranked.
     for record in records.iter().filter(|r| !r.cell.is_memory()) {
@@ -133,7 +138,10 @@ pub fn summarise(records: &[TrialRecord], baseline: Engine) -> Vec<Group> {
     for trials in cells.into_values() {
         groups.entry(GroupKey::of(&trials[0].cell)).or_default().push(trials);
     }
-    groups.into_values().map(|cells| group(cells, baseline)).collect()
+    let mut groups: Vec<Group> =
+        groups.into_values().map(|cells| group(cells, baseline, margin)).collect();
+    compare::judge_all(&mut groups, margin);
+    groups
 }
 
 /// What cells of a group share, in the order in which groups are shown.
@@ -164,7 +172,7 @@ impl GroupKey {
     }
 }
 
-fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine) -> Group {
+fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Group {
     cells.sort_by(|a, b| {
         let key = |c: &Cell| {
             (
@@ -201,6 +209,8 @@ fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine) -> Group {
         reference,
         cpu_floor: None,
         memory_floor: None,
+        margin,
+        among: 0,
     };
     compare::compare(&mut group, &blocks);
     group

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::percentile;
 use super::memory;
-use super::summary::{AA, Comparison, Group, Row, is_valid};
+use super::summary::{AA, Group, Row, is_valid};
 use crate::results::format::TrialRecord;
-use crate::stats::{CONFIDENCE, Verdict, hdr, paired_ratio};
+use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, hdr, paired_ratio};
 use crate::units::{Ratio, format_count, format_rate};
 
 /// Valid trials by cell id.
@@ -147,7 +147,7 @@ fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
         1 => String::new(),
         n => format!(", the one of {} engines with the least CPU,", n + 1),
     };
-    let pairs = Pairs::of(row, reference, trials);
+    let pairs = Pairs::of(row, reference, trials, group.margin);
     let cpu = said(row.cpu_ratio, "CPU a request");
     let bytes = pairs.bytes_a_lane(row);
     let mut text =
@@ -217,43 +217,50 @@ fn over_all(groups: &[Group], open: bool) -> Option<String> {
 
 fn said(comparison: Option<Comparison>, what: &str) -> String {
     let Some(c) = comparison else { return format!("an unknown share of the {what}") };
-    let interval = c
-        .estimate
-        .interval()
-        .map_or(" (too few trials for an interval)".into(), |(l, h)| format!(" [{l:.2}, {h:.2}]"));
-    let shown = format!("{}{interval} the {what}", Ratio(c.estimate.ratio));
-    match c.verdict {
-        Verdict::NoDifference => format!("{shown} (no difference shown)"),
-        Verdict::Undecided => format!("{shown} (more trials needed)"),
-        _ => shown,
-    }
+    let left_open = left_open(&c).map_or(String::new(), |said| format!(" ({said})"));
+    format!("{} the {what}{left_open}", with_interval(&c))
+}
+
+fn with_interval(c: &Comparison) -> String {
+    let interval = c.estimate.interval();
+    let interval = interval.map_or(String::new(), |(l, h)| format!(" [{l:.2}, {h:.2}]"));
+    format!("{}{interval}", Ratio(c.estimate.ratio))
+}
+
+/// What may be said where no difference is shown.
+fn left_open(c: &Comparison) -> Option<Verdict> {
+    Some(c.verdict).filter(|v| !matches!(v, Verdict::Higher | Verdict::Lower))
 }
 
 /// Valid trials of two rows in the same blocks.
-struct Pairs<'a>(Vec<(&'a TrialRecord, &'a TrialRecord)>);
+struct Pairs<'a> {
+    trials: Vec<(&'a TrialRecord, &'a TrialRecord)>,
+    margin: f64,
+}
 
 impl<'a> Pairs<'a> {
-    fn of(row: &Row, reference: &Row, trials: &Trials<'a>) -> Pairs<'a> {
+    fn of(row: &Row, reference: &Row, trials: &Trials<'a>, margin: f64) -> Pairs<'a> {
         let of = |r: &Row| trials.get(r.cell.id.as_str()).cloned().unwrap_or_default();
         let theirs = of(reference);
         let pair = |t: &'a TrialRecord| Some((t, *theirs.iter().find(|o| o.block == t.block)?));
-        Pairs(of(row).into_iter().filter_map(pair).collect())
+        Pairs { trials: of(row).into_iter().filter_map(pair).collect(), margin }
     }
 
-    fn values(&self, of: impl Fn(&TrialRecord) -> Option<f64>) -> Vec<(f64, f64)> {
-        self.0.iter().filter_map(|(a, b)| Some((of(a)?, of(b)?))).collect()
+    /// A comparison that stands for itself, with the number of pairs behind it.
+    fn compared(&self, of: impl Fn(&TrialRecord) -> Option<f64>) -> Option<Comparison> {
+        let pair = |(a, b): &(&TrialRecord, &TrialRecord)| Some((of(a)?, of(b)?));
+        let values: Vec<(f64, f64)> = self.trials.iter().filter_map(pair).collect();
+        let estimate = paired_ratio(&values, RATIO_CONFIDENCE)?;
+        Some(Comparison::alone(estimate, None, self.margin))
     }
 
     /// A ratio with its interval in parentheses; empty with too few trials for one.
     fn ratio(&self, of: fn(&TrialRecord) -> Option<f64>) -> String {
-        let estimate = paired_ratio(&self.values(of), CONFIDENCE);
-        estimate.and_then(|e| Some((e.ratio, e.interval()?))).map_or(
-            String::new(),
-            |(r, (l, h))| {
-                let same = if l <= 1.0 && 1.0 <= h { ", no difference shown" } else { "" };
-                format!(" ({} [{l:.2}, {h:.2}]{same})", Ratio(r))
-            },
-        )
+        let with = self.compared(of).filter(|c| c.estimate.interval().is_some());
+        with.map_or(String::new(), |c| {
+            let left_open = left_open(&c).map_or(String::new(), |said| format!(", {said}"));
+            format!(" ({}{left_open})", with_interval(&c))
+        })
     }
 
     /// User memory over the baseline and the kernel's; user memory alone where that is unknown.
@@ -261,16 +268,10 @@ impl<'a> Pairs<'a> {
         let whole = |t: &TrialRecord| {
             Some((t.peak_over_baseline()? + t.memory.kernel_bytes?) as f64).filter(|b| *b > 0.0)
         };
-        let pairs = self.values(whole);
-        let known = !self.0.is_empty() && pairs.len() == self.0.len();
-        let estimate = known.then(|| paired_ratio(&pairs, CONFIDENCE)).flatten();
-        let Some(e) = estimate else {
-            return said(row.memory_ratio, "user memory a lane (the kernel's is unknown)");
-        };
-        let Some((l, h)) = e.interval() else {
-            return format!("{} the bytes a lane (kernel included)", Ratio(e.ratio));
-        };
-        let same = if l <= 1.0 && 1.0 <= h { "; no difference shown" } else { "" };
-        format!("{} [{l:.2}, {h:.2}] the bytes a lane (kernel included{same})", Ratio(e.ratio))
+        let known = |c: &Comparison| c.estimate.n == self.trials.len();
+        match self.compared(whole).filter(known) {
+            None => said(row.memory_ratio, "user memory a lane (the kernel's is unknown)"),
+            Some(c) => said(Some(c), "bytes a lane, kernel included"),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`paired_ratio`]: one engine against the baseline, from pairs of the same block.
 //! * [`unpaired_ratio`]: two runs against each other, where no pairs exist.
-//! * [`holm`], [`noise_floor`], [`verdict`]: from estimates to one word.
+//! * [`judge`], [`holm`], [`noise_floor`]: from estimates to one of three outcomes.
 //! * [`linear_fit`]: a cost for each lane and what is fixed.
 //! * [`hdr`]: percentiles of merged histograms, with the rules of when to print them.
 //!
@@ -11,14 +11,19 @@
 
 pub mod hdr;
 mod law;
+pub mod precision;
 mod rank_sum;
 mod regression;
 mod signed_rank;
+mod verdict;
 
 pub use law::{normal_cdf, normal_quantile, student_t_quantile};
 pub use rank_sum::unpaired_ratio;
 pub use regression::{LinearFit, linear_fit};
 pub use signed_rank::paired_ratio;
+pub use verdict::{
+    Comparison, MARGIN, RATIO_CONFIDENCE, Verdict, holm, judge, noise_floor, pairs_needed,
+};
 
 /// Confidence level of intervals, unless a caller asks for another.
 pub const CONFIDENCE: f64 = 0.95;
@@ -48,68 +53,6 @@ impl RatioEstimate {
     pub fn interval(&self) -> Option<(f64, f64)> {
         self.low.zip(self.high)
     }
-}
-
-/// What may be said of a ratio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The interval holds 1, or the ratio lies inside the noise floor.
-    NoDifference,
-    /// Above 1, also after the correction for several comparisons.
-    Higher,
-    /// Below 1, also after the correction for several comparisons.
-    Lower,
-    /// The interval by itself excludes 1, but the corrected p-value does not: more trials are needed.
-    Undecided,
-    /// Too few pairs for an interval.
-    PointOnly,
-}
-
-/// Judges a ratio.
-///
-/// `noise_floor` is the interval of an A/A comparison (see [`noise_floor`]), `adjusted_p` the
-/// p-value after [`holm`] over the comparisons of the same table.
-pub fn verdict(
-    estimate: &RatioEstimate,
-    noise_floor: Option<(f64, f64)>,
-    adjusted_p: Option<f64>,
-) -> Verdict {
-    let Some((low, high)) = estimate.interval() else { return Verdict::PointOnly };
-    let inside = |(a, b): (f64, f64)| a <= estimate.ratio && estimate.ratio <= b;
-    if (low <= 1.0 && 1.0 <= high) || noise_floor.is_some_and(inside) {
-        return Verdict::NoDifference;
-    }
-    if adjusted_p.is_some_and(|p| p > 1.0 - CONFIDENCE) {
-        return Verdict::Undecided;
-    }
-    if estimate.ratio > 1.0 { Verdict::Higher } else { Verdict::Lower }
-}
-
-/// The range of ratios that identical systems show, from the baseline measured twice.
-///
-/// The interval is widened to be symmetrical about 1 on the log scale, since which of the two
-/// labels stands above the line is arbitrary. Without an interval there is no floor.
-pub fn noise_floor(aa: &RatioEstimate) -> Option<(f64, f64)> {
-    let (low, high) = aa.interval()?;
-    let reach = low.ln().abs().max(high.ln().abs()).exp();
-    Some((1.0 / reach, reach))
-}
-
-/// Holm's step-down correction: adjusted p-values in the order of the input, at most 1.
-///
-/// S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-/// Statistics 6 (1979). It bounds the chance of any false difference without assuming that the
-/// comparisons are independent, which they are not: they share the baseline.
-pub fn holm(p: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
-    let mut adjusted = vec![1.0; p.len()];
-    let mut floor: f64 = 0.0;
-    for (rank, &i) in order.iter().enumerate() {
-        floor = floor.max((p[i] * (p.len() - rank) as f64).min(1.0));
-        adjusted[i] = floor;
-    }
-    adjusted
 }
 
 /// Median; the mean of the middle two for an even count. `None` for an empty slice.

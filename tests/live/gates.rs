@@ -22,7 +22,7 @@ fn a_schedule_beyond_the_machine_is_invalid() {
     let foreign = gate(record, "foreign_cpu_share").ok == Some(false);
     assert!(share || foreign, "{}", done.stderr);
     assert!(record.ledger.balances() && record.ledger.unsent > 0, "{:?}", record.ledger);
-    let groups = summarise(&done.records, Engine::Tokio);
+    let groups = summarise(&done.records, Engine::Tokio, duel::stats::MARGIN);
     assert!(groups.iter().flat_map(|g| &g.rows).all(|r| !r.ranked), "an invalid row is ranked");
     assert!(done.stdout.contains("hard gate delivered_rate failed"), "{}", done.stdout);
 }

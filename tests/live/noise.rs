@@ -52,8 +52,10 @@ fn noisy_trials_are_repeated_within_bounds_and_never_ranked() {
     assert!(done.stderr.contains("were not repeated"), "{}", done.stderr);
     let invalid = done.records.iter().any(|r| r.status == Status::Invalid);
     assert_eq!(done.code, Some(if invalid { 4 } else { 0 }), "noise alone has no exit code");
-    let rows: Vec<_> =
-        summarise(&done.records, Engine::Threads).into_iter().flat_map(|g| g.rows).collect();
+    let rows: Vec<_> = summarise(&done.records, Engine::Threads, duel::stats::MARGIN)
+        .into_iter()
+        .flat_map(|g| g.rows)
+        .collect();
     assert!(rows.iter().all(|r| !r.ranked), "a noisy row is ranked");
     assert!(done.stdout.contains("noisy"), "{}", done.stdout);
 
