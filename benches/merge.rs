@@ -68,7 +68,7 @@ fn write_shard(dir: &Path, plan: &PlanJson, shard: Shard) {
 }
 
 fn peak_bytes() -> u64 {
-    duel::record::usage::ProcessUse::read().map_or(0, |u| u.peak_rss_bytes)
+    duel::side::usage::ProcessUse::read().map_or(0, |u| u.peak_rss_bytes)
 }
 
 fn main() {
@@ -85,7 +85,7 @@ fn main() {
                 dir
             })
             .collect();
-        let _ = duel::record::usage::reset_hwm();
+        let _ = duel::side::usage::reset_hwm();
         let begun = Instant::now();
         let outcome = merge(&dirs, &home.path().join("merged")).expect("shards of one run");
         let seconds = begun.elapsed().as_secs_f64();

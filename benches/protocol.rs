@@ -4,11 +4,11 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use duel::format::Ledger;
+use duel::format::histogram;
 use duel::plan::steps::Offload;
 use duel::plan::{Codec, Engine, Extent, RequestTemplate, TrialPlan};
 use duel::protocol::{Frame, Job, Outcome, PROTOCOL_VERSION};
-use duel::record::latency;
-use duel::results::format::Ledger;
 
 fn job(entries: u32) -> Frame {
     let template = |i: u32| RequestTemplate {
@@ -49,13 +49,13 @@ fn job(entries: u32) -> Frame {
 }
 
 fn outcome() -> Frame {
-    let mut histogram = latency::empty();
+    let mut histogram = histogram::empty();
     let mut time = 1_u64;
     for _ in 0..100_000 {
         time = time.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         histogram.record(50_000 + (time >> 44)).expect("below the highest");
     }
-    let text = latency::encode(&histogram);
+    let text = histogram::encode(&histogram).unwrap();
     let names = ["service_ns", "first_byte_ns", "connect_ns", "response_ns", "start_delay_ns"];
     Frame::Outcome(Outcome {
         version: PROTOCOL_VERSION,

@@ -4,9 +4,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use duel::record::counters::Counters;
-use duel::record::latency::AtomicHistogram;
-use duel::record::{Instants, Phase, Recorder};
+use duel::side::counters::Counters;
+use duel::side::latency::AtomicHistogram;
+use duel::side::{Instants, Phase, Recorder};
 use duel::sys::now_ns;
 
 /// Times from 50 µs to about 1 ms in no order, so that buckets are not always in the same cache

@@ -2,7 +2,7 @@
 //!
 //! # Map of the code
 //!
-//! Data flows one way: `config → plan → driver ⇢ worker: engine → record ⇢ driver → results →
+//! Data flows one way: `config → plan → driver ⇢ worker: engine → side ⇢ driver → results →
 //! report`. The two dotted arrows are [`protocol`], six frames between two processes.
 //!
 //! | module | what it knows | what it must not know |
@@ -16,16 +16,17 @@
 //! | [`engine`] | lanes under five engines | TOML, paths, statistics |
 //! | [`codec`] | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
 //! | [`work`] | file and compute steps | which thread carries them out |
-//! | [`record`] | histograms, counters, CPU and memory of a process | what they are compared with |
+//! | [`side`] | histograms, counters, CPU and memory of a process, client or server | what they are compared with |
 //! | [`target`] | the embedded server and its virtual queue | who calls |
-//! | [`results`] | the TrialRecord, the run directory | how they are shown |
+//! | [`format`] | the TrialRecord and its histograms: what every module of results speaks | who fills or shows it |
+//! | [`results`] | the run directory | how they are shown |
 //! | [`stats`] | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |
 //! | [`report`] | tables, files, pages, made from records | processes, measuring |
 //! | [`sys`] | the few system calls that have no safe form | everything else |
 //!
 //! A reader in a hurry: [`driver::trial`] runs a trial, `engine/threads.rs` and `engine/tokio.rs`
 //! are the two sides of the question, `engine/lane.rs` is what both share, and
-//! [`results::format`] says what comes out.
+//! [`format`] says what comes out.
 //!
 //! # What holds everywhere
 //!
@@ -46,12 +47,13 @@ pub mod codec;
 pub mod config;
 pub mod driver;
 pub mod engine;
+pub mod format;
 pub mod limits;
 pub mod plan;
 pub mod protocol;
-pub mod record;
 pub mod report;
 pub mod results;
+pub mod side;
 pub mod stats;
 pub mod sys;
 pub mod target;

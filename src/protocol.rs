@@ -20,13 +20,11 @@ use std::io::{BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use crate::format::{Bytes, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::steps::Offload;
 use crate::plan::{Codec, Engine, TrialPlan};
-use crate::record::split::HeapUse;
-use crate::results::format::{
-    Bytes, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches,
-};
+use crate::side::split::HeapUse;
 
 /// Version of the frames; driver and worker are the same binary, so no other is understood.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -83,7 +81,7 @@ pub struct Job {
     pub rayon_threads: u32,
     /// Most time that Go to Armed may take.
     pub setup_limit_ns: u64,
-    /// Whether the kernel counts the lanes' events; see [`crate::record::events`].
+    /// Whether the kernel counts the lanes' events; see [`crate::side::events`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub count_events: bool,
     /// Whether memory is split: the allocator is asked at `Ready` and half-way through the window.
@@ -112,7 +110,7 @@ pub struct Ready {
     pub pid: u32,
     /// Descriptor number of the page of counters, to be opened through `/proc/PID/fd`.
     pub counters_fd: i32,
-    /// Shards in that page; see [`crate::record::counters`].
+    /// Shards in that page; see [`crate::side::counters`].
     pub shards: u32,
     /// Resident set.
     pub baseline_rss_bytes: u64,

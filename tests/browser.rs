@@ -7,10 +7,10 @@ mod sample;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use duel::format::{Gate, Status, TrialRecord};
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::html;
 use duel::report::summary::summarise;
-use duel::results::format::{Gate, Status, TrialRecord};
 use duel::results::store::{PlanJson, Versions};
 
 /// Markup that must never come alive.

@@ -2,10 +2,10 @@
 
 mod sample;
 
+use duel::format::TrialRecord;
 use duel::limits::Ceiling;
 use duel::plan::{Cell, Engine};
 use duel::report::capacity::{Plan, Question, measured_rate, plan};
-use duel::results::format::TrialRecord;
 
 const MIB: f64 = 1_048_576.0;
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Sweep, duel, output, text};
-use duel::results::format::Status;
+use duel::format::Status;
 
 /// Runs arguments that must be refused: code 2, nothing on standard output, one line of reason.
 fn refused(arguments: &[&str], says: &[&str]) {

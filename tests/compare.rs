@@ -4,9 +4,9 @@ mod sample;
 
 use std::path::Path;
 
+use duel::format::{FORMAT_VERSION, Status, TrialRecord};
 use duel::plan::Engine;
 use duel::report::compare::{Measure, compare};
-use duel::results::format::{FORMAT_VERSION, Status, TrialRecord};
 use duel::results::store::{PlanJson, Run, RunDir, Versions};
 use duel::stats::{MARGIN, Verdict};
 

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
+use duel::format::{Status, TrialRecord};
 use duel::plan::Engine;
-use duel::results::format::{Status, TrialRecord};
 
 /// A closed loop of 2,000 requests over 8 lanes, every engine with `lean`, with a cell beside each in
 /// which events are counted.

@@ -2,10 +2,10 @@
 
 mod sample;
 
+use duel::format::{Status, TrialRecord};
 use duel::plan::expect::{Expect, Measure, Side};
 use duel::plan::{Cell, Engine};
 use duel::report::expect::{Held, Outcome, outcomes, section};
-use duel::results::format::{Status, TrialRecord};
 
 fn expect(winner: Engine, over: Engine, measure: Measure, by: f64) -> Expect {
     let side = |engine| Side { engine, offload: None };

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{ALL, Done, Sweep, assert_books, assert_histograms};
+use duel::format::{Errors, Status, TrialRecord};
 use duel::plan::Engine;
-use duel::results::format::{Errors, Status, TrialRecord};
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// Requests of each trial; lanes are half as many.

@@ -5,9 +5,10 @@ mod sample;
 use std::path::Path;
 use std::process::Command;
 
+use duel::format::histogram;
+use duel::format::{Distribution, Status, TrialRecord};
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::hdr_files;
-use duel::results::format::{Distribution, Status, TrialRecord};
 use duel::stats::hdr;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
@@ -83,7 +84,7 @@ fn buckets_of(line: &Value) -> Vec<(u64, u64)> {
 
 /// The same of a record's own histogram.
 fn recorded(d: &Distribution) -> Vec<(u64, u64)> {
-    let histogram = hdr::decode(&d.hdr).unwrap();
+    let histogram = histogram::decode(&d.hdr).unwrap();
     histogram
         .iter_recorded()
         .map(|b| {
@@ -149,8 +150,8 @@ fn the_log_holds_every_valid_trial_and_names_the_others() {
         .zip(expected(&records))
     {
         assert_eq!(entry.tag().map(|t| t.as_str()), Some(tag));
-        let found = hdr::decode(entry.encoded_histogram()).unwrap();
-        assert_eq!(found, hdr::decode(&d.hdr).unwrap(), "{tag}: count for count");
+        let found = histogram::decode(entry.encoded_histogram()).unwrap();
+        assert_eq!(found, histogram::decode(&d.hdr).unwrap(), "{tag}: count for count");
         intervals += 1;
     }
     assert_eq!(intervals, 18, "three trials of six histograms");

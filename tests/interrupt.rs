@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use common::{
     Sweep, alive, assert_books, children, duel, eventually, output, records, role, signal, wait,
 };
-use duel::results::format::{Status, TrialRecord};
+use duel::format::{Status, TrialRecord};
 use rustix::process::Signal;
 
 /// Three trials of which none ends by itself soon: `service_time` is an hour.
@@ -100,7 +100,7 @@ fn an_interrupted_ledger_tells_what_was_in_flight_from_what_was_not_started() {
 
 /// Requests started, from the worker's page of counters.
 fn started(worker: u32) -> Option<u64> {
-    use duel::record::{Phase, counters::Counters};
+    use duel::side::{Phase, counters::Counters};
     let fds = std::fs::read_dir(format!("/proc/{worker}/fd")).ok()?;
     let page = fds.flatten().find(|fd| {
         std::fs::read_link(fd.path()).is_ok_and(|l| l.to_string_lossy().contains("memfd:"))

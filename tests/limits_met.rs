@@ -7,9 +7,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use common::{DUEL, Sweep, duel, output, text};
+use duel::format::Status;
 use duel::limits::Report;
 use duel::plan::Engine;
-use duel::results::format::Status;
 use serde_json::Value;
 
 /// Descriptors that each process may have here.

@@ -8,8 +8,8 @@ use duel::plan::request::{Mix, render};
 use duel::plan::schedule::Schedule;
 use duel::plan::steps::{FileOp, FileStep, StepPlan};
 use duel::plan::{Arrivals, Extent, RequestTemplate, TrialPlan};
-use duel::record::counters::Counters;
-use duel::record::{Channel, ErrorKind, Instants, Phase, Recorder};
+use duel::side::counters::Counters;
+use duel::side::{Channel, ErrorKind, Instants, Phase, Recorder};
 use duel::work::{Kit, Work};
 
 /// The system's allocator, counting what the calling thread asks of it.

@@ -23,7 +23,7 @@ fn copy(version: u32) -> tempfile::TempDir {
 
 #[test]
 fn every_released_format_is_read_whole() {
-    for version in 1..=duel::results::format::FORMAT_VERSION {
+    for version in 1..=duel::format::FORMAT_VERSION {
         let run = RunDir::open(&fixture(version)).unwrap_or_else(|e| panic!("{version}: {e}"));
         assert_eq!(run.warnings, Vec::<String>::new(), "format {version}");
         assert_eq!(run.records.len() as u64, run.plan.trials_planned, "format {version}");

@@ -6,9 +6,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use common::{ALL, Sweep, assert_books, assert_histograms, duel, output, records, text};
+use duel::format::{Status, TrialRecord};
 use duel::plan::Engine;
 use duel::plan::engine::LaneKind;
-use duel::results::format::{Status, TrialRecord};
 use serde_json::Value;
 
 const TARGET: &str = "name = 'x'\n[target]\nservice_time = '2ms'\n";

@@ -6,9 +6,9 @@ mod sample;
 
 use std::path::Path;
 
+use duel::format::{Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::{csv, markdown, memory, summary, table};
-use duel::results::format::{Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
 use duel::results::store::{PlanJson, Versions};
 use duel::stats::{MARGIN, Verdict};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{DUEL, output, records, text};
-use duel::results::format::{Status, TrialRecord};
+use duel::format::{Status, TrialRecord};
 
 const CONFIG: &str = "[target]\nservice_time = '200us'\n[plan]\nrequests = 40\n[sweep]\n\
     engines = ['threads', 'tokio']\ncodecs = ['lean']\nlanes = [2]\ntrials = 1\nsyscalls = true\n\

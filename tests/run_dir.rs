@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use duel::driver::timeline::{FILE, Sample};
-use duel::results::format::{Status, TrialRecord};
+use duel::format::{Status, TrialRecord};
 use duel::results::store::{RunDir, TRIALS_FILE};
 
 const CONFIG: &str = "name = 'tiny'\n[target]\nservice_time = '1ms'\n[plan]\nduration = '250ms'\n\

@@ -4,11 +4,11 @@ mod sample;
 
 use std::collections::BTreeSet;
 
+use duel::format::{MemorySplit, RuntimeUse, ShardSpread, ShardStart, Status};
 use duel::plan::shard::Shard;
 use duel::plan::steps::Offload;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::schema::TRIAL_RECORD;
-use duel::results::format::{MemorySplit, RuntimeUse, ShardSpread, ShardStart, Status};
 use serde_json::{Value, json};
 
 fn schema() -> Value {

@@ -2,13 +2,13 @@
 
 mod sample;
 
+use duel::format::histogram;
+use duel::format::{Gate, Ledger, Status, TrialRecord};
 use duel::plan::search::{Next, Search};
 use duel::plan::sweep::Slo;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::erlang;
-use duel::results::format::{Gate, Ledger, Status, TrialRecord};
 use duel::results::search::{Answer, FLAG, Outcome, Progress, Step, replay};
-use duel::stats::hdr;
 use hdrhistogram::Histogram;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -94,7 +94,7 @@ impl Queue {
         let mut record = sample::record(cell, block, 1.0);
         let planned = times.len();
         record.ledger = Ledger { planned, completed: planned, ..Ledger::default() };
-        record.response_ns = Some(hdr::summarize(&times).unwrap());
+        record.response_ns = Some(histogram::summarize(&times).unwrap());
         record.service_ns.clone_from(&record.response_ns);
         record.flags.push(FLAG.into());
         record
@@ -267,7 +267,7 @@ fn undecided_counts_as_not_met_and_lost_requests_as_late() {
             let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
             times.record_n(5_000_000, 2_000 - late).unwrap();
             times.record_n(90_000_000, late).unwrap();
-            record.response_ns = Some(hdr::summarize(&times).unwrap());
+            record.response_ns = Some(histogram::summarize(&times).unwrap());
             record.service_ns.clone_from(&record.response_ns);
         }
         record

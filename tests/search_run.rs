@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Sweep, duel, output, records, text};
-use duel::results::format::Status;
+use duel::format::Status;
 use serde_json::Value;
 
 /// Two servers of 5 ms: 400 requests a second at most. Coarse, since a busy machine runs it.

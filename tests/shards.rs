@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::{Sweep, duel, output, records, text};
+use duel::format::histogram;
+use duel::format::{Distribution, Ledger, Status, TrialRecord};
 use duel::plan::sweep::Target;
-use duel::record::latency;
-use duel::results::format::{Distribution, Ledger, Status, TrialRecord};
-use duel::stats::hdr;
 use duel::target::TargetReport;
 use serde_json::Value;
 
@@ -112,14 +111,14 @@ const FIELDS: [(&str, Field); 6] = [
 /// Percentiles of a merged row are those of one histogram into which every count went, bit for bit.
 fn assert_lossless(whole: &TrialRecord, parts: &[&TrialRecord]) {
     for (name, field) in FIELDS {
-        let mut all = latency::empty();
+        let mut all = histogram::empty();
         for part in parts {
-            let part = latency::decode(&field(part).expect(name).hdr).unwrap();
+            let part = histogram::decode(&field(part).expect(name).hdr).unwrap();
             for bucket in part.iter_recorded() {
                 all.record_n(bucket.value_iterated_to(), bucket.count_at_value()).unwrap();
             }
         }
-        let one = hdr::summarize(&all).unwrap();
+        let one = histogram::summarize(&all).unwrap();
         let merged = field(whole).expect(name);
         // The mean is a decimal fraction in the file; all else is whole numbers.
         assert!((merged.mean / one.mean - 1.0).abs() < 1e-12, "{} {}", merged.mean, one.mean);

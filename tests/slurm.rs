@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{DUEL, Sweep, eventually, output, records, text};
-use duel::results::format::Status;
+use duel::format::Status;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/slurm");
 

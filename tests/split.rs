@@ -10,9 +10,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 
-use duel::record::cgroup::Cgroup;
-use duel::record::split::{AllocatorUse, Look, Moment, ObjectSizes, Ports, between};
-use duel::results::format::{MemorySplit, SplitSource};
+use duel::format::{MemorySplit, SplitSource};
+use duel::side::cgroup::Cgroup;
+use duel::side::split::{AllocatorUse, Look, Moment, ObjectSizes, Ports, between};
 
 const THREADS: u64 = 64;
 const TOUCHED_BYTES: u64 = 512 << 10;

@@ -1,5 +1,6 @@
 //! Statistics against published values, brute force and simulation.
 
+use duel::format::histogram;
 use duel::stats::hdr::{self, Percentile};
 use duel::stats::{
     CONFIDENCE, Comparison, MARGIN, RatioEstimate, Verdict, holm, judge, linear_fit, median,
@@ -312,7 +313,7 @@ fn merged_histograms_equal_one_that_recorded_all() {
             part.record(v).unwrap();
             whole.record(v).unwrap();
         }
-        let read = hdr::decode(&hdr::encode(&part).unwrap()).unwrap();
+        let read = histogram::decode(&histogram::encode(&part).unwrap()).unwrap();
         match &mut sum {
             Some(sum) => sum.add(read).unwrap(),
             None => sum = Some(read),
@@ -323,7 +324,7 @@ fn merged_histograms_equal_one_that_recorded_all() {
         assert_eq!(sum.value_at_quantile(q), whole.value_at_quantile(q), "quantile {q}");
     }
     for text in ["", "HISTFAAAA", "not base64 !", "AAAA"] {
-        assert!(hdr::decode(text).is_err(), "{text:?} must be refused");
+        assert!(histogram::decode(text).is_err(), "{text:?} must be refused");
     }
 }
 
@@ -342,7 +343,7 @@ proptest! {
         for i in 1..300u64 {
             h.record(i * i * 1_000).unwrap();
         }
-        let mut bytes = STANDARD.decode(hdr::encode(&h).unwrap()).unwrap();
+        let mut bytes = STANDARD.decode(histogram::encode(&h).unwrap()).unwrap();
         if !deflated {
             // No checksum stands before the counts and bounds of the plain form.
             bytes.clear();
@@ -352,7 +353,7 @@ proptest! {
         bytes[at] = byte;
         let whole = bytes.len();
         bytes.truncate(whole - cut % whole);
-        if let Ok(read) = hdr::decode(&STANDARD.encode(&bytes)) {
+        if let Ok(read) = histogram::decode(&STANDARD.encode(&bytes)) {
             hdr::percentile(&read, 0.5, hdr::gave_up_ns(&read, 1));
         }
     }

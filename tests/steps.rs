@@ -6,9 +6,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use common::{ALL, Done, Sweep, assert_books, assert_histograms, duel, output, text};
+use duel::format::{Distribution, Status, TrialRecord};
 use duel::plan::Engine;
 use duel::plan::steps::Offload;
-use duel::results::format::{Distribution, Status, TrialRecord};
 use serde_json::Value;
 
 /// A file before the exchange, a hash behind it.

@@ -6,8 +6,8 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
+use duel::format::{FORMAT_VERSION, Status, TrialRecord};
 use duel::plan::Engine;
-use duel::results::format::{FORMAT_VERSION, Status, TrialRecord};
 use duel::results::store::{
     PLAN_FILE, PlanJson, RunDir, StoreError, TORN_FILE, TRIALS_FILE, Versions, check_writable,
     default_dir, utc_stamp,

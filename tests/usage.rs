@@ -5,8 +5,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use duel::record::cgroup::{Cgroup, CgroupMemory};
-use duel::record::usage::{
+use duel::side::cgroup::{Cgroup, CgroupMemory};
+use duel::side::usage::{
     Edge, KERNEL_STACK_BYTES, MOST_WAITING_THREADS, ProcessUse, Usage, reset_hwm,
 };
 
@@ -160,11 +160,8 @@ fn cost(threads: u64) {
     ));
 }
 
-type Window = (
-    duel::results::format::Cpu,
-    duel::results::format::Switches,
-    std::collections::BTreeMap<String, String>,
-);
+type Window =
+    (duel::format::Cpu, duel::format::Switches, std::collections::BTreeMap<String, String>);
 
 #[test]
 fn a_window_holds_the_time_of_every_thread_even_of_those_that_ended() {

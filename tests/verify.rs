@@ -94,7 +94,7 @@ fn a_trace_is_a_trial_like_any_other() {
     let records = std::fs::read_to_string(out.join("trials.jsonl")).unwrap();
     assert_eq!(records.lines().count(), 4);
     for line in records.lines() {
-        let record: duel::results::format::TrialRecord = serde_json::from_str(line).unwrap();
+        let record: duel::format::TrialRecord = serde_json::from_str(line).unwrap();
         assert_eq!(record.ledger.planned, 150, "entries from 100 ms on: {line}");
         assert_eq!(record.ledger.completed, 150, "{line}");
         assert_eq!(record.warmup.planned, 50, "{line}");

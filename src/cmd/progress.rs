@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::driver::trial::{Stage, Watch};
-use crate::results::format::{Status, TrialRecord};
+use crate::format::{Status, TrialRecord};
 use crate::units::{format_count, format_ns, format_rate};
 
 /// The first SIGINT or SIGTERM, as a flag; a second one ends the process at once.

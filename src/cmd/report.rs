@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use crate::cli::Report;
 use crate::driver::timeline;
+use crate::format::TrialRecord;
 use crate::plan::expect::Expect;
 use crate::plan::{Cell, Engine};
 use crate::report::capacity::Plan;
@@ -17,7 +18,6 @@ use crate::report::summary::{Group, summarise};
 use crate::report::{
     self, csv, expect, hdr_files, html, markdown, memory, schema, search, shards, steps, table,
 };
-use crate::results::format::TrialRecord;
 use crate::results::store::{self, Run, RunDir};
 use crate::stats::MARGIN;
 

@@ -20,13 +20,14 @@ use crate::driver::start::{Clock, Start};
 use crate::driver::timeline::Timeline;
 use crate::driver::trial::Context;
 use crate::driver::{cpus, host, target};
+use crate::format::histogram;
+use crate::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
 use crate::limits::{Limits, Ports};
 use crate::plan::Cell;
 use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target, Trial};
-use crate::record::usage::ProcessUse;
 use crate::report::summary::{NOISY, is_valid, summarise};
-use crate::results::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
 use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
+use crate::side::usage::ProcessUse;
 use crate::units::{format_count, format_ns};
 
 /// Where results go.
@@ -492,7 +493,7 @@ fn percentile_with_lost(times: Option<&Distribution>, record: &TrialRecord, q: f
     if rank > completed {
         return None;
     }
-    let histogram = crate::record::latency::decode(&times?.hdr).ok()?;
+    let histogram = histogram::decode(&times?.hdr).ok()?;
     // Timed out requests are in the histogram too, but took for ever: were they all below, this
     // many more samples would stand under the rank. For service times they are above the others.
     let below = if record.response_ns.is_some() { record.ledger.timed_out } else { 0 };

@@ -16,11 +16,11 @@ use crate::codec::tls;
 use crate::engine::{self, Trial};
 use crate::plan::prepare::prepare;
 use crate::protocol::{Armed, Frame, FrameError, Job, PROTOCOL_VERSION, Ready};
-use crate::record::counters::Counters;
-use crate::record::events;
-use crate::record::split::{AllocatorUse, HeapUse};
-use crate::record::usage::{ProcessUse, reset_hwm};
-use crate::record::{Channel, Recorder};
+use crate::side::counters::Counters;
+use crate::side::events;
+use crate::side::split::{AllocatorUse, HeapUse};
+use crate::side::usage::{ProcessUse, reset_hwm};
+use crate::side::{Channel, Recorder};
 use crate::sys::now_ns;
 use crate::work::{Work, files};
 

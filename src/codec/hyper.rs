@@ -31,7 +31,7 @@ use super::parse::{MAX_HEAD, MAX_HEADERS};
 use super::socket::BlockingSocket;
 use super::{Failure, Reply};
 use crate::plan::request::Rendered;
-use crate::record::ErrorKind;
+use crate::side::ErrorKind;
 use crate::sys::now_ns;
 
 /// What the socket half tells the lane, shared within one lane: plain loads and stores.

@@ -19,7 +19,7 @@ use super::parse::{Answer, ParseError, Progress, ResponseParser};
 use super::socket::BlockingSocket;
 use super::{Failure, Reply};
 use crate::plan::request::Rendered;
-use crate::record::ErrorKind;
+use crate::side::ErrorKind;
 use crate::sys::now_ns;
 
 /// First read of a response on a blocking socket: small, since it lies on each lane's own stack.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::plan::Codec;
 use crate::plan::request::Rendered;
-use crate::record::ErrorKind;
+use crate::side::ErrorKind;
 use crate::sys::now_ns;
 use socket::{BlockingSocket, Route};
 

@@ -3,8 +3,8 @@
 //! A hard gate that fails makes the row `invalid`; a noise gate flags it `noisy`. A gate that does
 //! not apply, or cannot be decided, is `None` and bars nothing.
 
+use crate::format::{Gate, Ledger};
 use crate::plan::Pacer;
-use crate::results::format::{Gate, Ledger};
 
 /// What the gates look at; `None` where a figure does not apply or could not be had.
 #[derive(Debug, Clone, Default)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::cpus;
-use crate::record::cgroup::{Place, Version};
+use crate::side::cgroup::{Place, Version};
 use crate::units::SECOND_NS;
 
 /// The facts of a machine that move a result. `None` where the machine does not say.

@@ -5,26 +5,11 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::protocol::Outcome;
-use crate::record::latency;
-use crate::results::format::{
-    Cpu, Distribution, Events, LargestWorker, Memory, MinMax, RuntimeUse, Switches, TrialRecord,
+use crate::format::histogram;
+use crate::format::{
+    Cpu, Events, LargestWorker, Memory, MinMax, RuntimeUse, Switches, TrialRecord,
 };
-
-/// A distribution as the record holds it.
-fn distribution(histogram: &Histogram<u64>) -> Distribution {
-    Distribution {
-        count: histogram.len(),
-        mean: histogram.mean(),
-        min: histogram.min(),
-        p50: histogram.value_at_quantile(0.5),
-        p90: histogram.value_at_quantile(0.9),
-        p99: histogram.value_at_quantile(0.99),
-        p99_9: histogram.value_at_quantile(0.999),
-        max: histogram.max(),
-        hdr: latency::encode(histogram),
-    }
-}
+use crate::protocol::Outcome;
 
 /// Adds the workers' outcomes to a record that holds the trial's identity so far.
 ///
@@ -44,8 +29,8 @@ pub(super) fn add_outcomes(record: &mut TrialRecord, outcomes: &[Outcome]) -> Re
         record.fds_peak += outcome.fds_peak;
         record.unavailable.extend(outcome.unavailable.clone());
         for (name, text) in &outcome.histograms {
-            let histogram = latency::decode(text).map_err(|e| format!("{name}: {e}"))?;
-            let sum = histograms.entry(name.clone()).or_insert_with(latency::empty);
+            let histogram = histogram::decode(text).map_err(|e| format!("{name}: {e}"))?;
+            let sum = histograms.entry(name.clone()).or_insert_with(histogram::empty);
             sum.add(&histogram).map_err(|e| format!("{name}: {e}"))?;
         }
     }
@@ -65,7 +50,10 @@ pub(super) fn add_outcomes(record: &mut TrialRecord, outcomes: &[Outcome]) -> Re
     record.runtime = add_runtime(outcomes);
     record.memory = add_memory(outcomes);
     record.largest_worker = Some(largest(outcomes));
-    let mut take = |name: &str| histograms.remove(name).map(|h| distribution(&h));
+    // Every histogram was encoded before, and counts of a trial's requests fit the encoding.
+    let mut take = |name: &str| {
+        histograms.remove(name).map(|h| histogram::summarize(&h).expect("counts of one trial"))
+    };
     record.service_ns = take("service_ns");
     record.response_ns = take("response_ns");
     record.start_delay_ns = take("start_delay_ns");

@@ -35,15 +35,15 @@ use prometheus_client::registry::Registry;
 
 use super::timeline::cpu_ns;
 use super::worker::Worker;
+use crate::format::histogram;
+use crate::format::{Distribution, Errors, Ledger, TrialRecord};
 use crate::plan::schedule::{Arrival, Schedule};
 use crate::plan::shard::Shard;
 use crate::plan::trace::Trace;
 use crate::plan::{Cell, TrialPlan};
-use crate::record::Phase;
-use crate::record::counters::Counts;
-use crate::record::latency;
-use crate::record::usage::ProcessUse;
-use crate::results::format::{Distribution, Errors, Ledger, TrialRecord};
+use crate::side::Phase;
+use crate::side::counters::Counts;
+use crate::side::usage::ProcessUse;
 use crate::units::SECOND_NS;
 
 /// Time between two looks at the workers.
@@ -220,7 +220,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 fn status_name(record: &TrialRecord) -> &'static str {
-    use crate::results::format::Status;
+    use crate::format::Status;
     match record.status {
         Status::Ok => "ok",
         Status::Invalid => "invalid",
@@ -241,7 +241,7 @@ fn counts(ledger: &Ledger) -> Counts {
 impl Buckets {
     fn add(&mut self, distribution: Option<&Distribution>) {
         let Some(distribution) = distribution else { return };
-        let Ok(histogram) = latency::decode(&distribution.hdr) else { return };
+        let Ok(histogram) = histogram::decode(&distribution.hdr) else { return };
         for value in histogram.iter_recorded() {
             let ns = value.value_iterated_to();
             self.counts[BOUNDS_NS.partition_point(|bound| *bound < ns)] +=
@@ -535,12 +535,12 @@ mod tests {
 
     #[test]
     fn every_sample_is_in_the_first_bucket_that_holds_it() {
-        let mut histogram = latency::empty();
+        let mut histogram = histogram::empty();
         for ns in [1, 10_000, 11_000, 60 * SECOND_NS] {
             histogram.record(ns).unwrap();
         }
         let mut buckets = Buckets::default();
-        let distribution = crate::stats::hdr::summarize(&histogram).unwrap();
+        let distribution = histogram::summarize(&histogram).unwrap();
         buckets.add(Some(&distribution));
         // The recorded 10 µs stands for up to 10.007 µs, so its bucket is the next one.
         assert_eq!(buckets.counts[..3], [1, 2, 0]);

@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 
 use super::worker::Worker;
+use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::protocol::Outcome;
-use crate::record::cgroup::{CgroupMemory, Version};
-use crate::record::split::{Look, Moment, ObjectSizes, Ports, between};
-use crate::results::format::TrialRecord;
+use crate::side::cgroup::{CgroupMemory, Version};
+use crate::side::split::{Look, Moment, ObjectSizes, Ports, between};
 
 /// The two looks.
 pub(super) struct Splitter {

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::rendezvous::{Apart, Rendezvous};
-use crate::results::format::{Gate, ShardStart};
+use crate::format::{Gate, ShardStart};
 use crate::sys::{MonotonicNs, now_ns, sleep_until_ns};
 use crate::units::{SECOND_NS, format_ns};
 

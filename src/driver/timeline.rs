@@ -24,10 +24,10 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::worker::Worker;
-use crate::record::Phase;
-use crate::record::counters::Counts;
-use crate::record::usage::ProcessUse;
-use crate::results::format::TrialRecord;
+use crate::format::TrialRecord;
+use crate::side::Phase;
+use crate::side::counters::Counts;
+use crate::side::usage::ProcessUse;
 use crate::sys::thread_cpu_ns;
 use crate::units::SECOND_NS;
 

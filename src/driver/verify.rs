@@ -19,7 +19,7 @@ use crate::plan::sweep::{Sweep, Target};
 use crate::plan::target::{EmbeddedTarget, Faults, Law};
 use crate::plan::{Arrivals, Cell, Extent, TrialPlan};
 use crate::protocol::{Job, PROTOCOL_VERSION};
-use crate::record::Phase;
+use crate::side::Phase;
 use crate::sys::now_ns;
 use crate::target::digest::{Multiset, Seen};
 use crate::units::SECOND_NS;

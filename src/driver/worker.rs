@@ -6,8 +6,8 @@ use super::allocator;
 use super::pipe::{NoLine, Piped};
 use crate::plan::allocator::Allocator;
 use crate::protocol::{Armed, Frame, FrameError, Go, Job, Outcome, PROTOCOL_VERSION, Ready, Start};
-use crate::record::Phase;
-use crate::record::counters::{Counters, Counts};
+use crate::side::Phase;
+use crate::side::counters::{Counters, Counts};
 
 /// glibc reserves 1.7 kB at the top of every thread's stack for thread-locals of libraries that a
 /// program may load later. A worker loads none, and without the reserve what a lean lane uses of

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::record::Phase;
+use crate::side::Phase;
 
 /// Most indices taken at once: few enough to stay fair, enough to leave the counter alone.
 const CHUNK: u64 = 16;

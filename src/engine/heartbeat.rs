@@ -22,7 +22,7 @@ use std::thread;
 use rayon::ThreadPool;
 
 use super::Trial;
-use crate::record::usage;
+use crate::side::usage;
 use crate::sys::{now_ns, sleep_until_ns};
 
 /// Time between two ticks: what the timers of task engines can tell apart.

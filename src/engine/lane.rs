@@ -16,7 +16,7 @@ use super::claims::Chunk;
 use super::{Shot, Trial, steps};
 use crate::codec::socket::Route;
 use crate::codec::{AsyncConn, BlockingConn, Connected, Failure, Reply};
-use crate::record::{ErrorKind, Instants, Phase};
+use crate::side::{ErrorKind, Instants, Phase};
 use crate::sys::now_ns;
 use crate::work::Kit;
 

@@ -26,14 +26,14 @@ use std::time::Duration;
 
 use crate::codec::socket::Route;
 use crate::codec::tls;
+use crate::format::RuntimeUse;
 use crate::plan::prepare::Prepared;
 use crate::plan::request::{Mix, Rendered};
 use crate::plan::schedule::{Schedule, share_of};
 use crate::plan::trace::Trace;
 use crate::plan::{Engine, Extent};
 use crate::protocol::Job;
-use crate::record::{Phase, Recorder};
-use crate::results::format::RuntimeUse;
+use crate::side::{Phase, Recorder};
 use crate::work::{Kit, Work};
 use claims::Claims;
 pub use gate::{Gate, Progress};

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Trial;
 use crate::plan::steps::Offload;
-use crate::record::usage;
+use crate::side::usage;
 use crate::work::Kit;
 
 /// Threads beside the runtime's workers that steps are carried out on.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::{Release, Shot, Trial};
 use crate::plan::Pacer;
 use crate::plan::schedule::Schedule;
-use crate::record::Phase;
+use crate::side::Phase;
 use crate::sys::{now_ns, sleep_until_ns, thread_cpu_ns};
 use crate::units::SECOND_NS;
 

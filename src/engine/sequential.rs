@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::heartbeat::{self, Ticks};
 use super::lane::{BlockingLane, Step};
 use super::{Release, Trial, pacer};
-use crate::record::Phase;
+use crate::side::Phase;
 use crate::sys::{now_ns, thread_cpu_ns};
 
 pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {

@@ -12,7 +12,7 @@ use super::lane::{Timer, bound};
 use super::{Shot, Trial, offload};
 use crate::codec::{AsyncConn, BlockingConn, Failure, Reply};
 use crate::plan::request::Rendered;
-use crate::record::{Channel, ErrorKind, Phase};
+use crate::side::{Channel, ErrorKind, Phase};
 use crate::sys::now_ns;
 use crate::work::{Act, Kit, Work};
 

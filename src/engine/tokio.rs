@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::lane::{AsyncLane, Step, arm, timer};
 use super::{MOST_CONNECTING, Shot, Trial, heartbeat, offload, pacer};
 use crate::plan::Pacer;
-use crate::record::{Phase, usage};
+use crate::side::{Phase, usage};
 use crate::sys::{now_ns, process_cpu_ns};
 use crate::units::SECOND_NS;
 

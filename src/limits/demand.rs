@@ -6,7 +6,7 @@ use super::machine::{Limits, Use};
 use crate::plan::engine::{EngineFacts, LaneThreads, SocketKind};
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec};
-use crate::record::usage::KERNEL_STACK_BYTES;
+use crate::side::usage::KERNEL_STACK_BYTES;
 
 /// Memory maps of one thread of Rust's standard library on glibc: its stack, the stack's guard
 /// page, its alternate signal stack and that one's guard page.

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
-use crate::record::cgroup::{Place, Version, read_number};
+use crate::side::cgroup::{Place, Version, read_number};
 
 /// The limits of this machine and this process at one moment, and what is in use of each.
 ///

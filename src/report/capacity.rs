@@ -15,9 +15,9 @@ mod text;
 use serde::Serialize;
 
 use super::erlang;
+use crate::format::TrialRecord;
 use crate::limits::Ceiling;
 use crate::plan::Engine;
-use crate::results::format::TrialRecord;
 use crate::units::{format_count, format_ns, format_rate};
 use fits::Series;
 

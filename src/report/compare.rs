@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::layout::clean;
 use super::summary::is_valid;
+use crate::format::{Distribution, TrialRecord};
 use crate::plan::Cell;
-use crate::results::format::{Distribution, TrialRecord};
 use crate::results::store::Run;
 use crate::stats::hdr::samples_needed;
 use crate::stats::{

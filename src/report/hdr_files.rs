@@ -21,8 +21,8 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use rayon::prelude::*;
 
 use super::summary::is_valid;
-use crate::results::format::{Distribution, Status, TrialRecord};
-use crate::stats::hdr;
+use crate::format::histogram;
+use crate::format::{Distribution, Status, TrialRecord};
 
 /// Directory of these files inside a run directory.
 pub const DIR: &str = "hdr";
@@ -158,7 +158,8 @@ fn log(
                 histogram: tag,
                 why,
             };
-            let histogram = hdr::decode(&distribution.hdr).map_err(|e| damaged(e.to_string()))?;
+            let histogram =
+                histogram::decode(&distribution.hdr).map_err(|e| damaged(e.to_string()))?;
             writer
                 .write_histogram(&histogram, begun, lasted, Tag::new(tag))
                 .map_err(|e| damaged(e.to_string()))?;

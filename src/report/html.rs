@@ -23,7 +23,7 @@ use std::io::BufRead;
 use super::capacity;
 use super::summary::Group;
 use super::verdict::{self, by_cell};
-use crate::results::format::TrialRecord;
+use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
 use crate::units::{format_count, format_rate};
 

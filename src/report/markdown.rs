@@ -9,7 +9,7 @@ use super::memory::{self, Section};
 use super::steps;
 use super::summary::Group;
 use super::verdict::{self, by_cell};
-use crate::results::format::TrialRecord;
+use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
 
 /// Renders a run as Markdown: the verdict, the tables, and where they come from; `groups` are

@@ -13,10 +13,10 @@ pub use files::json;
 pub use words::{bytes_and_interval, sentences};
 
 use super::layout::Column;
+use crate::format::{MemorySplit, SplitSource, Status, TrialRecord};
 use crate::plan::allocator::Allocator;
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec, Engine};
-use crate::results::format::{MemorySplit, SplitSource, Status, TrialRecord};
 use crate::stats::{CONFIDENCE, LinearFit, linear_fit, median};
 use crate::units::{format_bytes, format_count, size_literal};
 

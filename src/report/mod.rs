@@ -25,7 +25,7 @@ mod verdict;
 
 use std::io::{self, Write};
 
-use crate::results::format::TrialRecord;
+use crate::format::TrialRecord;
 
 /// Writes one record a line, as `trials.jsonl` holds them.
 pub fn write_jsonl(records: &[TrialRecord], out: &mut impl Write) -> io::Result<()> {

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::format::{Cpu, Ledger, Memory, ShardStart, Status};
 use crate::plan::shard::Shard;
-use crate::results::format::{Cpu, Ledger, Memory, ShardStart, Status};
 use crate::results::merge::SHARDS_FILE;
 use crate::stats::{CONFIDENCE, student_t_quantile};
 use crate::units::{format_bytes, format_count, format_ns};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::layout::{Column, percentile};
 use super::memory::Section;
 use super::summary::is_valid;
-use crate::results::format::{Distribution, TrialRecord};
+use crate::format::{Distribution, TrialRecord};
 use crate::stats::hdr;
 
 type Field = fn(&TrialRecord) -> Option<&Distribution>;

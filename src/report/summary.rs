@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use figures::{Figures, Percentiles};
 
+use crate::format::{Status, TrialRecord};
 use crate::plan::{Arrivals, Cell, Codec, Engine};
-use crate::results::format::{Status, TrialRecord};
 use crate::stats::Comparison;
 
 /// The flag of a trial that a noise gate failed.

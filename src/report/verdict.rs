@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::layout::percentile;
 use super::memory;
 use super::summary::{AA, Group, Row, is_valid};
-use crate::results::format::TrialRecord;
+use crate::format::TrialRecord;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, hdr, paired_ratio};
 use crate::units::{Ratio, format_count, format_rate};
 

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
-use super::format::Status;
 use super::store::{Merged, PlanJson, RunDir, ShardMachine, StoreError};
+use crate::format::Status;
 use crate::plan::sweep::Sweep;
 use row::Sum;
 use source::{Found, Source};

@@ -1,6 +1,5 @@
 //! What a trial left behind: the record and the run directory.
 
-pub mod format;
 pub mod merge;
 pub mod search;
 pub mod store;

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 pub use judge::{Answer, Judged, Share, judge, trial};
 
-use super::format::{Status, TrialRecord};
+use crate::format::{Status, TrialRecord};
 use crate::plan::search::{Bound, Next, Rung, Search, base, bounds, closed, probe};
 use crate::plan::sweep::Slo;
 use crate::plan::{Arrivals, Cell};

@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::format::{FORMAT_VERSION, Status, TrialRecord};
+use crate::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::plan::Cell;
 
 /// Name of the plan inside a run directory.

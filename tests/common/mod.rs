@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use duel::results::format::{Status, TrialRecord};
+use duel::format::{Status, TrialRecord};
 use tempfile::TempDir;
 
 /// The binary under test.
@@ -162,7 +162,7 @@ pub(crate) fn assert_books(r: &TrialRecord) {
 /// Histograms hold what the ledger counts; not so in an interrupted trial.
 pub(crate) fn assert_histograms(r: &TrialRecord) {
     let id = &r.cell.id;
-    let count = |d: &Option<duel::results::format::Distribution>| d.as_ref().map_or(0, |d| d.count);
+    let count = |d: &Option<duel::format::Distribution>| d.as_ref().map_or(0, |d| d.count);
     let timed = r.ledger.completed + r.ledger.timed_out;
     assert_eq!(count(&r.service_ns), timed, "{id}: service_ns");
     assert_eq!(count(&r.failed_ns), r.ledger.failed, "{id}: failed_ns");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use duel::results::format::Status;
+use duel::format::Status;
 
 use crate::harness::run;
 

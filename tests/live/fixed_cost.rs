@@ -1,7 +1,7 @@
 //! The row of every engine that sends nothing, and the pair that says how large noise is.
 
+use duel::format::{Ledger, Status};
 use duel::plan::{Cell, Engine};
-use duel::results::format::{Ledger, Status};
 
 use crate::harness::{Attempt, alone, run, sweep, within_three};
 

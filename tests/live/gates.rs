@@ -1,8 +1,8 @@
 //! Gates that fail in a run, each for its own reason; the others are provoked in unit tests.
 
+use duel::format::Status;
 use duel::plan::Engine;
 use duel::report::summary::summarise;
-use duel::results::format::Status;
 
 use crate::harness::{alone, failed_gates, gate, run};
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use duel::format::{Gate, TrialRecord};
 use duel::plan::sweep::Sweep;
-use duel::results::format::{Gate, TrialRecord};
 
 /// Runs that judge times must not disturb one another.
 static ALONE: Mutex<()> = Mutex::new(());

@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use duel::format::Status;
 use duel::plan::Engine;
 use duel::report::summary::summarise;
-use duel::results::format::Status;
 
 use crate::harness::{alone, gate, read, run};
 

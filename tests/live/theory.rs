@@ -4,11 +4,11 @@
 use duel::plan::Engine;
 use duel::plan::schedule::Schedule;
 use duel::plan::sweep::Target;
-use duel::record::latency;
 use duel::target::laws::draw;
 use duel::target::queue::VirtualQueue;
 
-use duel::results::format::TrialRecord;
+use duel::format::TrialRecord;
+use duel::format::histogram;
 
 use crate::harness::{Attempt, alone, disturbed, full, run, sweep, within_three};
 
@@ -97,7 +97,7 @@ fn stall(engine: &str, stall_ms: u64, every_ms: u64, window_ms: u64) -> Attempt 
     let (Some(response), Some(service)) = (&record.response_ns, &record.service_ns) else {
         return Attempt::Failed(done.stderr);
     };
-    let histogram = latency::decode(&response.hdr).expect("a histogram");
+    let histogram = histogram::decode(&response.hdr).expect("a histogram");
     let (s, t) = (stall_ms as f64 * 1e6, every_ms as f64 * 1e6);
     let mut text = format!("busy {:.1} %, ", busy * 100.0);
     let mut sound = busy < 0.1;
@@ -109,7 +109,7 @@ fn stall(engine: &str, stall_ms: u64, every_ms: u64, window_ms: u64) -> Attempt 
         text += &format!("p{:.2}: {:.1} ms for {:.1} ms, ", q * 100.0, seen / 1e6, law / 1e6);
     }
     let stalls = window_ms / every_ms;
-    let service = latency::decode(&service.hdr).expect("a histogram");
+    let service = histogram::decode(&service.hdr).expect("a histogram");
     let long = service.count_between(stall_ms * 500_000, u64::MAX / 2);
     text += &format!("{long} long service times for {}", 16 * stalls);
     // A response that is about to leave as a stall begins costs a lane its long sample, or adds one.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use duel::plan::engine::SocketKind;
-use duel::plan::{Arrivals, Cell, Codec, Engine};
-use duel::results::format::{
+use duel::format::histogram;
+use duel::format::{
     Bytes, Cpu, Distribution, Errors, Events, FORMAT_VERSION, Gate, LargestWorker, Ledger, Memory,
     MinMax, Status, Switches, TargetUse, TrialRecord,
 };
-use duel::stats::hdr;
+use duel::plan::engine::SocketKind;
+use duel::plan::{Arrivals, Cell, Codec, Engine};
 use hdrhistogram::Histogram;
 
 /// Hash that the plan and every record of these tests share.
@@ -45,7 +45,7 @@ pub(crate) fn climb(low: u64, high: u64, count: u64) -> Distribution {
     for i in 0..count {
         h.record(low + (high - low) * i / count.max(1)).unwrap();
     }
-    hdr::summarize(&h).unwrap()
+    histogram::summarize(&h).unwrap()
 }
 
 /// A trial of 2,000 requests that went well; `cost` scales what it used.

@@ -12,10 +12,10 @@ use std::time::Duration;
 use common::{ALL, Done, Sweep, assert_books, assert_histograms, duel, output, text};
 use duel::codec::socket::Route;
 use duel::codec::{AsyncConn, BlockingConn, Failure, tls};
+use duel::format::{Errors, TrialRecord};
 use duel::plan::endpoint::{Endpoint, TlsPlan};
 use duel::plan::{Codec, Engine};
-use duel::record::ErrorKind;
-use duel::results::format::{Errors, TrialRecord};
+use duel::side::ErrorKind;
 use server::{BODY, Certificate, Nginx, Server, answer};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -53,7 +53,7 @@ fn nginx_over_tls_answers_every_engine_and_codec_from_two_processes() {
         assert_histograms(r);
         assert_eq!(r.ledger.completed, 100, "{id}: {:?}", r.error);
         assert!(r.bytes.received > 10 * 300_000, "{id}: {:?}", r.bytes);
-        let count = |d: &Option<duel::results::format::Distribution>| d.as_ref().map(|d| d.count);
+        let count = |d: &Option<duel::format::Distribution>| d.as_ref().map(|d| d.count);
         assert_eq!(count(&r.handshake_ns), Some(connections(r)), "{id}: one each, none resumed");
         assert_eq!(count(&r.connect_ns), Some(connections(r)), "{id}: apart from the handshakes");
         assert_eq!(r.reconnects, 0, "{id}: session tickets are no answers");

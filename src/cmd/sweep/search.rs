@@ -2,10 +2,10 @@
 //! drifts for all of them alike.
 
 use super::{Progress, Session, exit};
+use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::plan::search::Search;
 use crate::plan::sweep::{Slo, Sweep, Trial};
-use crate::results::format::TrialRecord;
 use crate::results::search::{FLAG, Outcome, Progress as Searching, Step, replay};
 
 impl Session<'_> {
@@ -55,7 +55,7 @@ pub(super) fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
     let all = replay(&sweep.cells(), search, slo, records);
     let outcomes: Vec<Outcome> = all.iter().map(Searching::outcome).collect();
     let nothing = |o: &Outcome| matches!(o, Outcome::Nothing { .. });
-    if records.iter().any(|r| r.status == crate::results::format::Status::Failed) {
+    if records.iter().any(|r| r.status == crate::format::Status::Failed) {
         return Some(exit::FAILED);
     }
     if outcomes.iter().any(nothing) {

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::engine::Trial;
+use crate::format::histogram;
+use crate::format::{Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
 use crate::plan::Extent;
 use crate::protocol::{Outcome, PROTOCOL_VERSION};
-use crate::record::counters::Counts;
-use crate::record::events::{self, Reading as EventReading};
-use crate::record::split::{AllocatorUse, HeapUse};
-use crate::record::usage::{Edge, MachineTime, ProcessUse, Usage};
-use crate::record::{Phase, latency};
-use crate::results::format::{Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
+use crate::side::Phase;
+use crate::side::counters::Counts;
+use crate::side::events::{self, Reading as EventReading};
+use crate::side::split::{AllocatorUse, HeapUse};
+use crate::side::usage::{Edge, MachineTime, ProcessUse, Usage};
 use crate::sys::{now_ns, sleep_until_ns};
 
 /// How often the monitor looks whether half of the requests have ended.
@@ -223,7 +224,10 @@ impl<'t> Monitor<'t> {
             histograms: recorder
                 .histograms()
                 .iter()
-                .map(|(name, histogram)| (name.clone(), latency::encode(histogram)))
+                .map(|(name, histogram)| {
+                    let text = histogram::encode(histogram).expect("counts of a trial fit 63 bits");
+                    (name.clone(), text)
+                })
                 .collect(),
             cpu,
             switches: Switches {

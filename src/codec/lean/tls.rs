@@ -15,7 +15,7 @@ use crate::codec::socket::BlockingSocket;
 use crate::codec::tls::{CUT, Client, Session};
 use crate::codec::{Failure, Reply};
 use crate::plan::request::Rendered;
-use crate::record::ErrorKind;
+use crate::side::ErrorKind;
 
 /// A read of a handshake: a server's flight is one to four KiB, mostly certificates.
 const HANDSHAKE_READ_BYTES: usize = 4 * 1024;

@@ -6,9 +6,9 @@ use crate::driver::merge::add_outcomes;
 use crate::driver::rendezvous::Apart;
 use crate::driver::start::{self, Start};
 use crate::driver::target::{Report, Targets};
+use crate::format::{Status, TrialRecord};
 use crate::protocol::Outcome;
-use crate::record::cgroup::Cgroup;
-use crate::results::format::{Status, TrialRecord};
+use crate::side::cgroup::Cgroup;
 use crate::units::SECOND_NS;
 
 impl Running<'_> {
@@ -176,7 +176,7 @@ impl Running<'_> {
             (on_cpus.saturating_sub(known), on_cpus)
         });
         let started: u64 = outcomes.iter().map(|o| o.started_in_window).sum();
-        let p99 = |d: &Option<crate::results::format::Distribution>| d.as_ref().map(|d| d.p99);
+        let p99 = |d: &Option<crate::format::Distribution>| d.as_ref().map(|d| d.p99);
         let in_service: u64 = outcomes.iter().map(|o| o.in_service_ns).sum();
         Evidence {
             ledger: record.ledger,
@@ -217,7 +217,7 @@ fn received(record: &TrialRecord, report: &Report) -> Option<(u64, u64, u64)> {
         + record.errors.status
         + record.errors.body
         + record.warmup.completed;
-    let sent = |l: &crate::results::format::Ledger| l.completed + l.failed + l.timed_out;
+    let sent = |l: &crate::format::Ledger| l.completed + l.failed + l.timed_out;
     // A request whose connect failed was never written.
     let most = (sent(&record.ledger) + sent(&record.warmup)).saturating_sub(record.errors.connect);
     Some((report.used.received?, answered, most))

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{REACH, Refusal, count, next_lanes, refuse, req_s};
+use crate::format::{Memory, TrialRecord};
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Engine};
 use crate::report::summary::is_valid;
-use crate::results::format::{Memory, TrialRecord};
 use crate::stats::hdr::samples_needed;
 use crate::stats::{CONFIDENCE, linear_fit, median};
 use crate::units::{format_ns, size_literal};
@@ -176,7 +176,7 @@ impl<'a> Series<'a> {
         let mut best: Option<Best> = None;
         for p in self.cells.iter().filter(|p| p.rate_per_s > 0.0) {
             let times = |t: &'a TrialRecord| t.response_ns.as_ref().or(t.service_ns.as_ref());
-            let of = |q: fn(&crate::results::format::Distribution) -> f64| {
+            let of = |q: fn(&crate::format::Distribution) -> f64| {
                 median(&p.trials.iter().filter_map(|t| times(t).map(q)).collect::<Vec<f64>>())
             };
             let (Some(mean), Some(p99)) = (of(|d| d.mean), of(|d| d.p99 as f64)) else { continue };

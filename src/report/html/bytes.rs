@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::figure::{self, Entry, drawn};
 use super::{costs, paragraph, tables};
+use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::report::memory::{self, CellSplit, PARTS, Section};
 use crate::report::plot::{self, Axis, Bar, Colour, GREY, Line, PALETTE, Point, Scale, Stroke};
 use crate::report::summary::Group;
 use crate::report::verdict::Trials;
-use crate::results::format::TrialRecord;
 use crate::units::{format_bytes, format_count};
 
 /// Most steps of lanes that get bars.

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use super::figure::{self, Entry, drawn, titled};
 use super::{escape, paragraph};
+use crate::format::TrialRecord;
 use crate::report::plot::{self, Axis, Bar, Colour, PALETTE, Scale};
 use crate::report::summary::Group;
 use crate::report::verdict::Trials;
-use crate::results::format::TrialRecord;
 use crate::stats::median;
 use crate::units::{format_bytes, format_ns};
 

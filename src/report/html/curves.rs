@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::figure::{self, drawn};
 use super::paragraph;
+use crate::format::TrialRecord;
 use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::{AA, Group};
 use crate::report::verdict::Trials;
-use crate::results::format::TrialRecord;
 use crate::stats::{hdr, median, median_interval};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
 

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::{escape, paragraph};
+use crate::format::TrialRecord;
 use crate::report::memory::Section;
 use crate::report::{expect, steps};
-use crate::results::format::TrialRecord;
 use crate::results::store::PlanJson;
 
 /// The table of expectations, or a sentence where there are none.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{escape, paragraph};
+use crate::format::TrialRecord;
 use crate::report::summary::Group;
 use crate::report::{layout, memory};
-use crate::results::format::TrialRecord;
 
 /// Most cells that are named for each gate.
 const MOST_CELLS: usize = 40;

@@ -2,10 +2,10 @@
 
 use super::figure::{self, drawn, titled};
 use super::paragraph;
+use crate::format::{Distribution, TrialRecord};
 use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::{AA, Group, Row};
 use crate::report::verdict::Trials;
-use crate::results::format::{Distribution, TrialRecord};
 use crate::stats::hdr;
 use crate::units::format_ns;
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::{escape, paragraph};
-use crate::results::format::TrialRecord;
+use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
 
 const STYLE: &str = include_str!("page.css");

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{escape, figure, paragraph};
+use crate::format::TrialRecord;
 use crate::plan::Engine;
 use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::is_valid;
 use crate::report::usl::{self, Coefficients, Fit, Sample, Weights};
-use crate::results::format::TrialRecord;
 use crate::units::{format_bytes, format_count, format_rate};
 
 /// Throughputs of closed loops that differ in lanes alone.

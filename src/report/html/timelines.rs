@@ -10,10 +10,10 @@ use serde::Deserialize;
 
 use super::figure::{self, drawn};
 use super::{paragraph, short_heading};
+use crate::format::TrialRecord;
 use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::{AA, Group};
 use crate::report::verdict::{self, Trials};
-use crate::results::format::TrialRecord;
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
 
 /// Most groups whose trials are drawn.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{CellSplit, Ladder, PARTS, Part, TOTAL, cells, ladders};
-use crate::results::format::TrialRecord;
+use crate::format::TrialRecord;
 use crate::stats::{CONFIDENCE, LinearFit};
 
 /// What is shown of the trials of the kind `memory`; `None` where there are no trials of the kind.

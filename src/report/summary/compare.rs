@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{AA, Group, Row, figures, is_valid};
-use crate::results::format::TrialRecord;
+use crate::format::TrialRecord;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, RatioEstimate, judge, noise_floor, paired_ratio};
 
 type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;

@@ -2,8 +2,9 @@
 
 use hdrhistogram::Histogram;
 
-use crate::results::format::{Distribution, Ledger, TrialRecord};
-use crate::stats::hdr::{self, HdrError, Percentile};
+use crate::format::histogram::HdrError;
+use crate::format::{Distribution, Ledger, TrialRecord};
+use crate::stats::hdr::{self, Percentile};
 use crate::stats::median;
 
 /// What a cell cost and how fast it was.

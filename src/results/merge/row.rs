@@ -6,16 +6,15 @@ use hdrhistogram::Histogram;
 
 use super::source::{Found, distributions};
 use crate::driver::start;
-use crate::plan::Extent;
-use crate::plan::shard::Shard;
-use crate::plan::sweep::Sweep;
-use crate::record::latency;
-use crate::results::format::{
+use crate::format::histogram;
+use crate::format::{
     Cpu, Events, Gate, LargestWorker, Ledger, Memory, MinMax, ShardSpread, ShardStart, Status,
     TrialRecord,
 };
+use crate::plan::Extent;
+use crate::plan::shard::Shard;
+use crate::plan::sweep::Sweep;
 use crate::results::store::PlanJson;
-use crate::stats::hdr;
 
 /// What the rows of a trial add up to so far.
 pub(super) struct Sum {
@@ -134,10 +133,10 @@ impl Sum {
         }
         for (sum, histogram) in self.histograms.iter_mut().zip(histograms) {
             let Some(counts) = histogram else { continue };
-            let sum = sum.get_or_insert_with(latency::empty);
+            let sum = sum.get_or_insert_with(histogram::empty);
             for (value, count) in counts {
                 // Beyond an hour all times are one.
-                sum.record_n(value.min(latency::HIGHEST_NS), count)
+                sum.record_n(value.min(histogram::HIGHEST_NS), count)
                     .map_err(|e| format!("shard {index}: {e}"))?;
             }
         }
@@ -286,7 +285,7 @@ impl Sum {
         record.shard = None;
         for (sum, distribution) in self.histograms.iter().zip(distributions(&mut record)) {
             *distribution =
-                sum.as_ref().map(hdr::summarize).transpose().map_err(|e| e.to_string())?;
+                sum.as_ref().map(histogram::summarize).transpose().map_err(|e| e.to_string())?;
         }
         let ended = self.ended;
         record.cpu.per_request_ns =

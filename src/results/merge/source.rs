@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::{MergeError, differs};
-use crate::results::format::{Distribution, TrialRecord};
+use crate::format::histogram;
+use crate::format::{Distribution, TrialRecord};
 use crate::results::store::{PlanJson, RunDir, ShardOf, StoreError, TRIALS_FILE, check_record};
-use crate::stats::hdr;
 
 /// A row, its histograms unpacked, and its text.
 pub(super) struct Found {
@@ -144,7 +144,8 @@ impl Source {
         let (mut record, line) = self.next.take().expect("just seen");
         let mut histograms = vec![];
         for distribution in distributions(&mut record) {
-            let decoded = distribution.as_ref().map(|d| hdr::decode_sparse(&d.hdr)).transpose();
+            let decoded =
+                distribution.as_ref().map(|d| histogram::decode_sparse(&d.hdr)).transpose();
             histograms.push(decoded.map_err(|e| self.malformed(e.to_string()))?);
         }
         self.advance()?;

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::format::histogram;
+use crate::format::{Distribution, Status, TrialRecord};
 use crate::plan::search::Bound;
-use crate::results::format::{Distribution, Status, TrialRecord};
-use crate::stats::{CONFIDENCE, hdr, student_t_quantile};
+use crate::stats::{CONFIDENCE, student_t_quantile};
 
 /// Gates that say what the generator could not do, and of no defect.
 const GENERATOR: [(&str, &str); 2] = [
@@ -85,12 +86,12 @@ pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
     if ledger.planned == 0 {
         return Judged::Void("no request fell inside the window".into());
     }
-    let within = |times: &Option<Distribution>, most: u64| -> Result<u64, hdr::HdrError> {
+    let within = |times: &Option<Distribution>, most: u64| -> Result<u64, histogram::HdrError> {
         let Some(times) = times else { return Ok(0) };
         // Requests that were given up stand above every bound that a config may name.
-        Ok(hdr::decode(&times.hdr)?.count_between(0, most))
+        Ok(histogram::decode(&times.hdr)?.count_between(0, most))
     };
-    let share = |bound: &Bound| -> Result<Share, hdr::HdrError> {
+    let share = |bound: &Bound| -> Result<Share, histogram::HdrError> {
         let sent = ledger.planned - ledger.unsent;
         Ok(match bound.most_ns {
             None => Share {

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{PLAN_FILE, PlanJson, Run, StoreError, TRIALS_FILE, check_record, io_error};
-use crate::results::format::{FORMAT_VERSION, TrialRecord};
+use crate::format::{FORMAT_VERSION, TrialRecord};
 
 /// Longest line: a record with every histogram stays well below.
 const MAX_LINE_BYTES: u64 = 64 << 20;

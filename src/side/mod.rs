@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::results::format::{Bytes, Errors};
+use crate::format::histogram;
+use crate::format::{Bytes, Errors};
 use counters::Counters;
 use latency::AtomicHistogram;
 
@@ -453,7 +454,7 @@ impl Recorder {
         Channel::ALL
             .into_iter()
             .filter_map(|channel| {
-                let mut merged = latency::empty();
+                let mut merged = histogram::empty();
                 for shard in 0..self.shards.len() {
                     self.histogram(shard, channel)?.add_to(&mut merged);
                 }

@@ -24,7 +24,7 @@ use nix::sys::time::TimeVal;
 use procfs::FromRead;
 use serde::{Deserialize, Serialize};
 
-use crate::results::format::{Cpu, Events, Switches};
+use crate::format::{Cpu, Events, Switches};
 use crate::units::SECOND_NS;
 
 use waits::Waits;

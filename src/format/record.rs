@@ -432,7 +432,7 @@ pub struct Memory {
 ///
 /// Every `_bytes` is what was *added since `Ready`*, when the recorder existed and no lane, runtime,
 /// pool or socket did; sums over the workers. Each part is measured by itself; see
-/// [`crate::record::split`] for how.
+/// [`crate::side::split`] for how.
 ///
 /// total = stack + signal_stack + heap_resident + program + kernel_stack + page_table + task +
 /// socket_object + other_kernel + tcp_buffer + unattributed, exactly, and

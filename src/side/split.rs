@@ -8,7 +8,7 @@
 //! | page tables | `VmPTE`; under cgroup v2 the cgroup's own count |
 //! | kernel stacks | threads × [`KERNEL_STACK_BYTES`]; under cgroup v2 the cgroup's own count |
 //! | tasks, sockets, other objects | counts × sizes of the kernel's slab objects ([`ObjectSizes`]) |
-//! | TCP buffers, total | the memory cgroup ([`crate::record::cgroup`]) |
+//! | TCP buffers, total | the memory cgroup ([`crate::side::cgroup`]) |
 //!
 //! The driver takes the look from outside, so that it costs the worker no memory and no processor
 //! time of its own; the allocator's count alone is the worker's to give.
@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{CgroupMemory, Version};
 use super::usage::{KERNEL_STACK_BYTES, ProcessUse};
-use crate::results::format::{MemorySplit, SplitSource};
+use crate::format::{MemorySplit, SplitSource};
 
 /// Stack of a thread that names no size: `std::thread`'s own.
 const DEFAULT_STACK_BYTES: u64 = 2 << 20;

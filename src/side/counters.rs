@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Phase;
-use crate::results::format::Ledger;
+use crate::format::Ledger;
 use crate::sys::SharedCounters;
 
 /// Counters of a shard: 16 × 8 bytes.
