@@ -6,8 +6,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use duel::format::Ledger;
 use duel::format::histogram;
-use duel::plan::steps::Offload;
-use duel::plan::{Codec, Engine, Extent, RequestTemplate, TrialPlan};
+use duel::plan::{Cell, Codec, Engine, Extent, RequestTemplate, TrialPlan};
 use duel::protocol::{Frame, Job, Outcome, PROTOCOL_VERSION};
 
 fn job(entries: u32) -> Frame {
@@ -25,27 +24,10 @@ fn job(entries: u32) -> Frame {
         mix: (0..entries).map(template).collect(),
         ..TrialPlan::default()
     };
-    Frame::Job(Job {
-        version: PROTOCOL_VERSION,
-        trial: "tokio-lean-l64-p1-c1 block 0".into(),
-        engine: Engine::Tokio,
-        codec: Codec::Lean,
-        lanes: 64,
-        worker: 0,
-        workers: 1,
-        cpus: vec![0],
-        targets: vec![([127, 0, 0, 1], 8080).into()],
-        tls: None,
-        stack_size_bytes: 64 << 10,
-        rayon_threads: 0,
-        setup_limit_ns: 60_000_000_000,
-        count_events: false,
-        memory: false,
-        foreign_allocator: false,
-        files: None,
-        offload: Offload::Inline,
-        plan,
-    })
+    let trial = "tokio-lean-l64-p1-c1 block 0".into();
+    let cell = Cell { codec: Codec::Lean, ..Cell::plain(Engine::Tokio, 64) };
+    let targets = vec![([127, 0, 0, 1], 8080).into()];
+    Frame::Job(Job { cpus: vec![0], ..Job::of(&cell, trial, targets, plan) })
 }
 
 fn outcome() -> Frame {

@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::{Bytes, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
 use crate::plan::endpoint::{Endpoint, TlsPlan};
-use crate::plan::steps::Offload;
-use crate::plan::{Codec, Engine, TrialPlan};
+use crate::plan::{Cell, TrialPlan};
 use crate::side::split::HeapUse;
+use crate::units::SECOND_NS;
 
 /// Version of the frames; driver and worker are the same binary, so no other is understood.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -58,12 +58,8 @@ pub struct Job {
     pub version: u32,
     /// Cell id and block, for messages.
     pub trial: String,
-    /// How lanes are run.
-    pub engine: Engine,
-    /// Who speaks HTTP.
-    pub codec: Codec,
-    /// Lanes of this worker.
-    pub lanes: u32,
+    /// What is run: each worker has `cell.lanes` lanes.
+    pub cell: Cell,
     /// This worker's number, from 0.
     pub worker: u32,
     /// Workers of the trial: this one sends requests i ≡ worker (mod workers).
@@ -75,30 +71,36 @@ pub struct Job {
     /// How TLS is spoken there; `None` for plain HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsPlan>,
-    /// Stack of each thread that the engine starts.
-    pub stack_size_bytes: u64,
-    /// Threads of the pool under `rayon`.
-    pub rayon_threads: u32,
     /// Most time that Go to Armed may take.
     pub setup_limit_ns: u64,
-    /// Whether the kernel counts the lanes' events; see [`crate::side::events`].
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub count_events: bool,
-    /// Whether memory is split: the allocator is asked at `Ready` and half-way through the window.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub memory: bool,
-    /// Whether another allocator than the C library's is loaded, whose count nobody knows.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub foreign_allocator: bool,
     /// Name of the directories for the files of file steps, where there are any; each worker adds
     /// its number. See [`crate::work::files`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<String>,
-    /// Where the task engines carry out file and compute steps.
-    #[serde(default, skip_serializing_if = "Offload::is_inline")]
-    pub offload: Offload,
     /// The plan.
     pub plan: TrialPlan,
+}
+
+/// Most time that Go to Armed may take where nothing else is said.
+pub const SETUP_LIMIT_NS: u64 = 60 * SECOND_NS;
+
+impl Job {
+    /// The job of the only worker of a cell, wherever it may run.
+    pub fn of(cell: &Cell, trial: String, targets: Vec<Endpoint>, plan: TrialPlan) -> Job {
+        Job {
+            version: PROTOCOL_VERSION,
+            trial,
+            cell: cell.clone(),
+            worker: 0,
+            workers: cell.processes,
+            cpus: Vec::new(),
+            targets,
+            tls: None,
+            setup_limit_ns: SETUP_LIMIT_NS,
+            files: None,
+            plan,
+        }
+    }
 }
 
 /// Worker → driver: the baseline stands.
@@ -275,7 +277,7 @@ impl Frame {
         }
         let wrong = |what: &str| Err(FrameError::Malformed(format!("{}: {what}", self.name())));
         match self {
-            Frame::Job(j) if j.lanes == 0 => wrong("no lanes"),
+            Frame::Job(j) if j.cell.lanes == 0 => wrong("no lanes"),
             Frame::Job(j) if j.worker >= j.workers => wrong("worker number beyond their count"),
             Frame::Job(j) if j.targets.is_empty() => wrong("no target"),
             Frame::Job(j) if j.plan.mix.is_empty() => wrong("no request in the mix"),

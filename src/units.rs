@@ -204,6 +204,11 @@ pub fn format_count(count: u64) -> String {
     out
 }
 
+/// A count of something: `1 lane`, `16,370 lanes`.
+pub fn plural(count: u64, word: &str) -> String {
+    format!("{} {word}{}", format_count(count), if count == 1 { "" } else { "s" })
+}
+
 /// Prints a rate: whole numbers with separators from 100 up, three significant digits below.
 pub fn format_rate(per_s: f64) -> String {
     if per_s >= 99.95 { format_count(per_s.round() as u64) } else { significant(per_s) }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use duel::format::{Gate, Status, TrialRecord};
+use duel::plan::allocator::Allocator;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::html;
 use duel::report::summary::summarise;
@@ -160,7 +161,7 @@ fn whatever_a_config_or_a_target_says_stays_text() {
     let mut all = records();
     for (i, r) in all.iter_mut().enumerate() {
         r.cell.id = format!("{HOSTILE}{}", r.cell.id);
-        r.cell.label = (i % 2 == 0).then(|| HOSTILE.into());
+        r.cell.allocator = (i % 2 == 0).then(|| Allocator::Preloaded(HOSTILE.into()));
         r.flags.push(HOSTILE.into());
         r.error = Some(HOSTILE.into());
         r.unavailable.insert(format!("memory.{HOSTILE}"), HOSTILE.into());

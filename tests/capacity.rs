@@ -4,6 +4,7 @@ mod sample;
 
 use duel::format::TrialRecord;
 use duel::limits::Ceiling;
+use duel::plan::allocator::Allocator;
 use duel::plan::{Cell, Engine};
 use duel::report::capacity::{Plan, Question, measured_rate, plan};
 
@@ -86,6 +87,33 @@ fn little_lines_and_hosts() {
     near(need.left, 1.0 - 20.0 / 70.0, 1e-9);
     assert_eq!(need.threads, u64::from(need.lanes) + 3);
     assert!(answer.text().contains("binds first: CPU at 70,000 req/s a host"), "{}", answer.text());
+}
+
+/// Two lines that are 40 MiB and 3 per lane apart are two series, whatever the axis that parts them.
+#[test]
+fn allocators_and_processes_have_lines_of_their_own() {
+    let allocator = |cell: &mut Cell| cell.allocator = Some(Allocator::GlibcArenas(1));
+    let processes = |cell: &mut Cell| cell.processes = 2;
+    let changes: [&dyn Fn(&mut Cell); 2] = [&allocator, &processes];
+    for change in changes {
+        let mut all = records();
+        for mut r in records() {
+            change(&mut r.cell);
+            r.cell.id += "-other";
+            r.cell.total_lanes = r.cell.lanes * r.cell.processes;
+            r.memory.peak_rss_bytes =
+                u64::from(r.cell.processes) * (44_000_000 + 60_000 * u64::from(r.cell.lanes));
+            all.push(r);
+        }
+        let answer = ask(&all, &question());
+        let per_lane = answer.engines.iter().map(|e| e.answer.as_ref().unwrap().bytes_per_lane);
+        let found: Vec<f64> = per_lane.collect();
+        assert_eq!(found.len(), 2, "{}", answer.text());
+        near(found[0], 20_000.0 + 16_384.0, 1e-6);
+        near(found[1], 60_000.0 + 16_384.0 / f64::from(all.last().unwrap().cell.processes), 1e-6);
+        let names: Vec<&str> = answer.engines.iter().map(|e| e.name.as_str()).collect();
+        assert_ne!(names[0], names[1]);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod sample;
 use std::path::Path;
 
 use duel::format::{FORMAT_VERSION, Status, TrialRecord};
-use duel::plan::Engine;
+use duel::plan::{CellKind, Engine};
 use duel::report::compare::{Measure, compare};
 use duel::results::store::{PlanJson, Run, RunDir, Versions};
 use duel::stats::{MARGIN, Verdict};
@@ -118,20 +118,20 @@ fn other_plans_and_machines_are_refused_with_the_reason() {
 
 #[test]
 fn trials_that_count_events_or_split_memory_are_no_ones_equal() {
-    for label in ["syscalls", "memory"] {
+    for kind in [CellKind::Counted, CellKind::Memory] {
         let (mut a, mut b) = runs(10, 1.0);
         for run in [&mut a, &mut b] {
             for cell in run.plan.cells.iter_mut().chain(run.records.iter_mut().map(|r| &mut r.cell))
             {
                 if cell.engine == Engine::Tokio {
-                    cell.label = Some(label.into());
+                    cell.kind = kind;
                 }
             }
         }
         let found = compare(&a, &b).unwrap();
         assert!(found.lines.iter().all(|l| l.cell.starts_with("threads")), "{}", found.text());
-        assert_eq!(found.regressions().count(), 0, "{label}: {}", found.text());
-        assert!(found.notes.is_empty(), "{label}: {:?}", found.notes);
+        assert_eq!(found.regressions().count(), 0, "{kind:?}: {}", found.text());
+        assert!(found.notes.is_empty(), "{kind:?}: {:?}", found.notes);
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use duel::config::{self, ConfigError};
 use duel::plan::allocator::Allocator;
+use duel::plan::cell::RayonThreads;
 use duel::plan::expect::Measure;
 use duel::plan::steps::{FileOp, Offload, StepPlan};
-use duel::plan::sweep::{MemoryTrials, RayonThreads, Sweep, Target};
+use duel::plan::sweep::{MemoryTrials, Sweep, Target};
 use duel::plan::target::{EmbeddedTarget, Law};
 use duel::plan::{Arrivals, Codec, Engine, Extent, Pacer};
 use proptest::prelude::*;

@@ -53,7 +53,7 @@ fn system_calls_are_counted_in_trials_of_their_own() {
         assert!(record.events.major_faults.is_some(), "{id}");
         assert_eq!(record.switches.migrations, Some(0), "{id} has one CPU");
         let why = |field: &str| record.unavailable.get(field).map_or("", String::as_str);
-        match (record.cell.label.as_deref(), record.events.syscalls_per_request) {
+        match (record.cell.kind.label(), record.events.syscalls_per_request) {
             (None, counted) => {
                 assert_eq!(counted, None, "{id} counts in a ranked trial");
                 assert!(why("events.syscalls").contains("[sweep] syscalls"), "{id}");
@@ -72,7 +72,7 @@ fn system_calls_are_counted_in_trials_of_their_own() {
                 println!("skipped: {}", why("events.syscalls"));
             }
         }
-        if record.cell.label.is_some() && record.events.instructions.is_none() {
+        if record.cell.counts_events() && record.events.instructions.is_none() {
             let why = why("events.instructions");
             assert!(why.contains("PMU") || why.contains("perf_event"), "{id}: {why}");
         }

@@ -12,7 +12,7 @@ use duel::limits::{
 };
 use duel::plan::endpoint::Endpoint;
 use duel::plan::steps::Offload;
-use duel::plan::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan};
+use duel::plan::{Arrivals, Cell, Engine, Extent, TrialPlan};
 
 const EMBEDDED: TargetKind = TargetKind::Embedded { processes: 1 };
 const REMOTE: TargetKind = TargetKind::External { loopback: false };
@@ -20,20 +20,10 @@ const REMOTE: TargetKind = TargetKind::External { loopback: false };
 fn cell(engine: Engine, lanes: u32, processes: u32) -> Cell {
     Cell {
         id: "test".into(),
-        label: None,
-        engine,
-        codec: Codec::Hyper,
-        lanes,
         processes,
         total_lanes: lanes * processes,
-        cpus: 1,
-        arrivals: Arrivals::Closed,
-        offered_per_s: None,
         stack_size_bytes: Some(64 << 10),
-        rayon_threads: (engine == Engine::Rayon).then_some(lanes),
-        body_bytes: None,
-        allocator: None,
-        offload: None,
+        ..Cell::plain(engine, lanes)
     }
 }
 

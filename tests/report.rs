@@ -7,7 +7,7 @@ mod sample;
 use std::path::Path;
 
 use duel::format::{Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
-use duel::plan::{Arrivals, Cell, Engine};
+use duel::plan::{Arrivals, Cell, CellKind, Engine};
 use duel::report::{csv, markdown, memory, summary, table};
 use duel::results::store::{PlanJson, Versions};
 use duel::stats::{MARGIN, Verdict};
@@ -84,11 +84,7 @@ fn gated(mut record: TrialRecord, name: &str, hard: bool) -> TrialRecord {
 fn eventful() -> Vec<TrialRecord> {
     let mut all = closed(Engine::Threads, 10, 1.0);
     all.extend(run(
-        &Cell {
-            id: "threads-aa".into(),
-            label: Some("aa".into()),
-            ..sample::cell(Engine::Threads)
-        },
+        &Cell { id: "threads-aa".into(), kind: CellKind::Copy, ..sample::cell(Engine::Threads) },
         10,
         1.003,
     ));
@@ -242,7 +238,7 @@ fn cells_that_send_nothing_stand_apart_and_show_what_a_second_costs() {
             let cell = sample::cell(engine);
             let idle = Cell {
                 id: format!("{}-idle", cell.id),
-                label: Some("idle".into()),
+                kind: CellKind::Idle,
                 offered_per_s: Some(0.0),
                 ..cell.clone()
             };
@@ -259,7 +255,8 @@ fn cells_that_send_nothing_stand_apart_and_show_what_a_second_costs() {
     assert_eq!(groups.iter().map(summary::Group::is_idle).collect::<Vec<_>>(), [false, true]);
     let text = table::render("t", &groups_of(&records), &[], None, false);
     let idle = text.split("armed, no request").nth(1).expect("a group of their own");
-    assert!(idle.contains("threads (idle)") && idle.contains("tokio (idle)"), "{text}");
+    let names = groups.iter().map(|g| g.rows.iter().map(|r| r.name.as_str()).collect::<Vec<_>>());
+    assert_eq!(names.collect::<Vec<_>>(), [["threads", "tokio"]; 2], "the heading says the rest");
     assert!(idle.contains("2 ms") && !idle.contains("no request fell"), "1 ms in 0.5 s: {text}");
 }
 
@@ -349,7 +346,7 @@ fn nothing_measured_is_said() {
 fn memory_trial(lanes: u32, block: u32) -> TrialRecord {
     let cell = Cell {
         id: format!("threads-hyper-l{lanes}-p1-c1-memory"),
-        label: Some("memory".into()),
+        kind: CellKind::Memory,
         lanes,
         total_lanes: lanes,
         ..sample::cell(Engine::Threads)
@@ -391,7 +388,7 @@ fn memory_trials_stand_in_no_other_table_and_a_ladder_is_fitted() {
     assert_eq!(cells.iter().map(|c| c.cell.lanes).collect::<Vec<_>>(), [100, 1_000, 4_000, 8_000]);
     let ladders = memory::ladders(&cells);
     assert_eq!(ladders.len(), 1);
-    assert_eq!((ladders[0].name.as_str(), ladders[0].lanes), ("threads 64KiB", (100, 4_000)));
+    assert_eq!((ladders[0].name.as_str(), ladders[0].lanes), ("threads", (100, 4_000)));
     let slope = |name: &str| {
         let (.., fit) = ladders[0].fits.iter().find(|(n, ..)| *n == name).expect("the part");
         (fit.slope.round(), fit.intercept.round())

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use duel::format::{MemorySplit, RuntimeUse, ShardSpread, ShardStart, Status};
 use duel::plan::shard::Shard;
 use duel::plan::steps::Offload;
-use duel::plan::{Arrivals, Cell, Engine};
+use duel::plan::{Arrivals, Cell, CellKind, Engine};
 use duel::report::schema::TRIAL_RECORD;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn full() -> Value {
     let open = Cell {
         arrivals: Arrivals::Poisson,
         offered_per_s: Some(1_000.0),
-        label: Some("aa".into()),
+        kind: CellKind::Copy,
         ..sample::cell(Engine::Rayon)
     };
     let mut record = sample::record(open, 1, 1.0);

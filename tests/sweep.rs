@@ -38,7 +38,7 @@ fn cells_are_every_combination_that_differs() {
     assert_eq!(identities.len(), cells.len(), "two cells differ in nothing but the id");
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     for cell in &cells {
-        let name = if cell.label.is_some() { "aa" } else { cell.engine.name() };
+        let name = if cell.is_copy() { "aa" } else { cell.engine.name() };
         *count.entry(name).or_default() += 1;
         assert_eq!(cell.total_lanes, cell.lanes * cell.processes);
         assert!(cell.stack_size_bytes.is_some(), "{} has no stack", cell.id);
@@ -83,7 +83,7 @@ fn cell_ids_read_as_documented() {
     );
     let sweep = parse(open);
     let cell = &sweep.cells()[3];
-    assert_eq!(cell.label.as_deref(), Some("aa"));
+    assert!(cell.is_copy());
     assert_eq!(sweep.trial_plan(cell).offered_per_s, Some(1_000.0));
     assert_eq!(sweep.embedded_target(cell).map(|t| t.body_bytes), Some(256 << 10));
     // The order is by lanes, then engines.

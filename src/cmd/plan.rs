@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use crate::cli::Plan;
 use crate::driver::{cpus, target};
 use crate::limits::{Limits, Ports, TargetKind};
-use crate::plan::allocator::Allocator;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::{Sweep, Target};
 use crate::plan::{Cell, Extent};
@@ -166,25 +165,7 @@ fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
          and keep its standard input open for {}",
         time_ns(sweep).map_or("as long as it runs".into(), duration_literal)
     );
-    Ok(Job {
-        version: PROTOCOL_VERSION,
-        trial: format!("{} block {}", cell.id, trial.block),
-        engine: cell.engine,
-        codec: cell.codec,
-        lanes: cell.lanes,
-        worker: 0,
-        workers: cell.processes,
-        cpus: placement.worker,
-        targets: vec![endpoint],
-        tls,
-        stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
-        rayon_threads: cell.rayon_threads.unwrap_or(0),
-        setup_limit_ns: 60 * SECOND_NS,
-        count_events: cell.counts_events(),
-        memory: cell.is_memory(),
-        foreign_allocator: matches!(cell.allocator, Some(Allocator::Preloaded(_))),
-        files: None,
-        offload: cell.offload.unwrap_or_default(),
-        plan: sweep.masked().trial_plan(cell),
-    })
+    let trial = format!("{} block {}", cell.id, trial.block);
+    let plan = sweep.masked().trial_plan(cell);
+    Ok(Job { cpus: placement.worker, tls, ..Job::of(cell, trial, vec![endpoint], plan) })
 }

@@ -156,8 +156,8 @@ impl Prepare {
         let trial = Arc::new(Trial::new(job, tls, prepared, recorder).with_work(work));
         let unreset = reset_hwm().err();
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
-        let heap = trial.job.memory.then(|| HeapUse {
-            ready: AllocatorUse::read(trial.job.foreign_allocator),
+        let heap = trial.job.cell.is_memory().then(|| HeapUse {
+            ready: AllocatorUse::read(trial.job.cell.has_foreign_allocator()),
             plateau: None,
         });
         let ready = Ready {
@@ -216,7 +216,7 @@ fn set_up(trial: &Arc<Trial>, counted: &OpenEvents) -> Armed {
     let engine = {
         let (trial, counted) = (trial.clone(), counted.clone());
         std::thread::Builder::new().name("engine".into()).spawn(move || {
-            if trial.job.count_events {
+            if trial.job.cell.counts_events() {
                 // Here, since whatever this thread starts inherits them, and nothing else does.
                 let _ = counted.set(Mutex::new(events::Counters::open()));
             }
@@ -237,7 +237,7 @@ fn set_up(trial: &Arc<Trial>, counted: &OpenEvents) -> Armed {
                 "set-up took longer than {}: {} of {} lanes were connected",
                 crate::units::duration_literal(limit),
                 set_up.connected,
-                trial.job.lanes,
+                trial.job.cell.lanes,
             )
         })
     };

@@ -12,9 +12,10 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::explain::shown;
+use crate::plan::cell::RayonThreads;
 use crate::plan::expect::Measure;
 use crate::plan::steps::{FileOp, Offload};
-use crate::plan::sweep::{self as plan, RayonThreads};
+use crate::plan::sweep as plan;
 use crate::plan::trace::TraceFormat;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
 use crate::units::{

@@ -16,10 +16,9 @@ use toml::Spanned;
 use super::explain::shown;
 use super::file::{Count, Duration, File, Key, List, Plan, Share, Size};
 use crate::plan::allocator::Allocator;
-use crate::plan::sweep::{
-    Axes, ExpectFailed, Machine, MemoryTrials, RayonThreads, Slo, Sweep, Target,
-};
-use crate::plan::{Arrivals, Codec, Engine, Extent, Pacer, TrialPlan};
+use crate::plan::cell::{Axes, RayonThreads};
+use crate::plan::sweep::{ExpectFailed, Machine, MemoryTrials, Slo, Sweep, Target};
+use crate::plan::{Arrivals, Axis, Codec, Engine, Extent, Pacer, TrialPlan};
 use crate::units::{SECOND_NS, duration_literal, format_count, format_share, size_literal};
 
 /// Longest duration: sums of a few of them stay far inside `u64`.
@@ -418,25 +417,15 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
         let message = "lanes × processes is beyond 4,294,967,295".into();
         return Err(Fault { span, message });
     }
-    let trials = [
-        axes.engines.len()
-            * (1 + usize::from(sweep.idle)
-                + usize::from(sweep.syscalls)
-                + usize::from(sweep.memory == MemoryTrials::Also))
-            + usize::from(sweep.aa),
-        axes.codecs.len(),
-        axes.lanes.len(),
-        axes.processes.len(),
-        axes.cpus.len(),
-        axes.rates_per_s.len().max(1),
-        axes.bodies.len().max(1),
-        axes.stack_sizes_bytes.len(),
-        axes.rayon_threads.len(),
-        axes.allocators.len().max(1),
-        axes.offload.len().max(1),
-    ]
-    .iter()
-    .fold(u64::from(sweep.trials), |product, n| product.saturating_mul(*n as u64));
+    let kinds = 1
+        + usize::from(sweep.aa)
+        + usize::from(sweep.idle)
+        + usize::from(sweep.syscalls)
+        + usize::from(sweep.memory == MemoryTrials::Also);
+    let trials = Axis::all()
+        .map(|axis| axis.count(axes))
+        .chain([kinds])
+        .fold(u64::from(sweep.trials), |product, n| product.saturating_mul(n as u64));
     if trials > MAX_TRIALS {
         let keys = [
             file.sweep.trials.as_ref().map(Spanned::span),

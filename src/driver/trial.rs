@@ -20,12 +20,11 @@ use super::timeline::{Sampler, Timeline};
 use super::worker::{NoFrame, Worker};
 use crate::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::limits::{Limits, TargetKind};
-use crate::plan::allocator::Allocator;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{Sweep, Trial};
 use crate::plan::{Cell, Extent, TrialPlan};
-use crate::protocol::{Armed, Job, Outcome, PROTOCOL_VERSION};
+use crate::protocol::{Armed, Job, Outcome, SETUP_LIMIT_NS};
 use crate::side::Phase;
 use crate::side::cgroup::{Cgroup, CgroupMemory};
 use crate::side::counters::Counts;
@@ -34,8 +33,6 @@ use crate::units::{SECOND_NS, format_ns};
 
 mod judge;
 
-/// Most time that Go to Armed may take.
-const SETUP_LIMIT_NS: u64 = 60 * SECOND_NS;
 /// Most time from spawn to Ready, and how much longer than its own limit a worker may be late.
 const PATIENCE_NS: u64 = 20 * SECOND_NS;
 /// From the last Armed to the start, so that every worker has its Start frame in time.
@@ -411,26 +408,14 @@ impl<'c> Running<'c> {
             (None, Some(external)) => (vec![external.endpoint.clone()], external.tls.clone()),
             (None, None) => (vec![], None),
         };
+        let trial = format!("{} block {}", cell.id, self.block);
         Job {
-            version: PROTOCOL_VERSION,
-            trial: format!("{} block {}", cell.id, self.block),
-            engine: cell.engine,
-            codec: cell.codec,
-            lanes: cell.lanes,
             worker: context.shard().worker(worker),
             workers: context.shard().workers(cell.processes),
             cpus: self.placement.worker.clone(),
-            targets,
             tls,
-            stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
-            rayon_threads: cell.rayon_threads.unwrap_or(0),
-            setup_limit_ns: SETUP_LIMIT_NS,
-            count_events: cell.counts_events(),
-            memory: cell.is_memory(),
-            foreign_allocator: matches!(cell.allocator, Some(Allocator::Preloaded(_))),
             files: self.plan.has_local_steps().then(|| self.files.name().into()),
-            offload: cell.offload.unwrap_or_default(),
-            plan: self.plan.clone(),
+            ..Job::of(cell, trial, targets, self.plan.clone())
         }
     }
 

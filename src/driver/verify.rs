@@ -11,14 +11,12 @@ use super::files::StepFiles;
 use super::quiet::Quiet;
 use super::target::Targets;
 use super::worker::{NoFrame, Worker};
-use crate::plan::allocator::Allocator;
-use crate::plan::endpoint::Endpoint;
 use crate::plan::prepare::prepare;
 use crate::plan::schedule::Schedule;
 use crate::plan::sweep::{Sweep, Target};
 use crate::plan::target::{EmbeddedTarget, Faults, Law};
-use crate::plan::{Arrivals, Cell, Extent, TrialPlan};
-use crate::protocol::{Job, PROTOCOL_VERSION};
+use crate::plan::{Arrivals, Axis, Cell, Extent, TrialPlan};
+use crate::protocol::Job;
 use crate::side::Phase;
 use crate::sys::now_ns;
 use crate::target::digest::{Multiset, Seen};
@@ -88,15 +86,16 @@ pub fn numbered(sweep: &Sweep, most: Option<u64>) -> Result<Sweep, String> {
     Ok(sweep)
 }
 
+/// The axes that change neither what is sent nor who sends it.
+const MOOT: [Axis; 7] =
+    [Axis::Lanes, Axis::Cpus, Axis::Load, Axis::Body, Axis::Stack, Axis::Pool, Axis::Allocator];
+
 /// The cells to run: each engine, codec, number of workers and place of steps once, at the first
 /// number of lanes and the highest rate.
 pub fn cells(sweep: &Sweep) -> Vec<Cell> {
     let mut cells: Vec<Cell> = Vec::new();
-    for cell in sweep.cells().into_iter().filter(|cell| cell.label.is_none()) {
-        let alike = cells.iter_mut().find(|known| {
-            (known.engine, known.codec, known.processes, known.offload)
-                == (cell.engine, cell.codec, cell.processes, cell.offload)
-        });
+    for cell in sweep.cells().into_iter().filter(Cell::is_timed) {
+        let alike = cells.iter_mut().find(|known| known.except(&MOOT) == cell.except(&MOOT));
         match alike {
             None => cells.push(cell),
             Some(known) if known.offered_per_s < cell.offered_per_s => *known = cell,
@@ -142,7 +141,12 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> Result<Sent, String> {
     for number in 0..cell.processes {
         let mut worker = Worker::spawn(number, cell.allocator.as_ref())?;
         let targets = targets.endpoints().to_vec();
-        worker.job(job(cell, number, targets, files.name(), plan.clone()))?;
+        worker.job(Job {
+            worker: number,
+            setup_limit_ns: PATIENCE_NS,
+            files: Some(files.name().into()),
+            ..Job::of(cell, format!("verify {}", cell.id), targets, plan.clone())
+        })?;
         workers.push(worker);
     }
     let frame = |error| match error {
@@ -201,30 +205,6 @@ fn target(sweep: &Sweep, cell: &Cell) -> EmbeddedTarget {
         processes,
         body_bytes: cell.body_bytes.unwrap_or(body_bytes),
         faults: Faults::default(),
-    }
-}
-
-fn job(cell: &Cell, worker: u32, targets: Vec<Endpoint>, files: &str, plan: TrialPlan) -> Job {
-    Job {
-        version: PROTOCOL_VERSION,
-        trial: format!("verify {}", cell.id),
-        engine: cell.engine,
-        codec: cell.codec,
-        lanes: cell.lanes,
-        worker,
-        workers: cell.processes,
-        cpus: Vec::new(),
-        targets,
-        tls: None,
-        stack_size_bytes: cell.stack_size_bytes.unwrap_or(2 << 20),
-        rayon_threads: cell.rayon_threads.unwrap_or(0),
-        setup_limit_ns: PATIENCE_NS,
-        count_events: false,
-        memory: false,
-        foreign_allocator: matches!(cell.allocator, Some(Allocator::Preloaded(_))),
-        files: Some(files.into()),
-        offload: cell.offload.unwrap_or_default(),
-        plan,
     }
 }
 

@@ -69,7 +69,7 @@ impl Ticks {
 
 /// Whether the trial has a heartbeat; one that sends nothing has nothing to wait for.
 pub(super) fn wanted(trial: &Trial) -> bool {
-    trial.job.plan.heartbeat && !trial.job.plan.is_idle()
+    trial.job.plan.heartbeat && !trial.job.plan.idle
 }
 
 fn spawn(

@@ -227,7 +227,7 @@ impl BlockingLane {
 
     fn connect(&mut self, trial: &Trial) -> Result<Connected<BlockingConn>, Failure> {
         let route = self.lane.route(trial);
-        BlockingConn::connect(trial.job.codec, &route, trial.timeout(), trial.tls())
+        BlockingConn::connect(trial.job.cell.codec, &route, trial.timeout(), trial.tls())
     }
 
     /// Runs a closed loop until the plan is done.
@@ -330,7 +330,7 @@ impl AsyncLane {
 
     async fn connect(&mut self, trial: &Trial) -> Result<Connected<AsyncConn>, Failure> {
         let route = self.lane.route(trial);
-        let connect = AsyncConn::connect(trial.job.codec, route, trial.tls());
+        let connect = AsyncConn::connect(trial.job.cell.codec, route, trial.tls());
         // Boxed, since connecting is rare and its state would stay part of every lane.
         let bounded = tokio::time::timeout(trial.timeout(), connect);
         Box::pin(bounded).await.unwrap_or(Err(Failure::TimedOut))

@@ -123,7 +123,7 @@ impl Trial {
             Extent::DurationNs(_) => u64::MAX,
         };
         Trial {
-            claims: Claims::new(planned, job.lanes),
+            claims: Claims::new(planned, job.cell.lanes),
             recorder,
             tls,
             progress: Progress::new(),
@@ -205,7 +205,7 @@ impl Trial {
 
     /// Threads that tokio starts to run tasks: its current-thread runtime uses the engine's.
     fn started_workers(&self) -> u64 {
-        match self.job.engine {
+        match self.job.cell.engine {
             Engine::Tokio => self.job.cpus.len().max(1) as u64,
             _ => 0,
         }
@@ -250,7 +250,7 @@ impl Trial {
         if !job.plan.keep_alive {
             return Route::rotating(target, job.worker, lane, connection);
         }
-        let total = u64::from(job.lanes) * u64::from(job.workers);
+        let total = u64::from(job.cell.lanes) * u64::from(job.workers);
         Route::new(target, job.worker, lane, total)
     }
 
@@ -283,7 +283,7 @@ impl Trial {
 /// Returns when every lane has ended. Set-up errors are told to [`Progress`], which the monitor
 /// watches; nothing here panics for want of a thread.
 pub fn run(trial: &Arc<Trial>) -> Result<(), String> {
-    match trial.job.engine {
+    match trial.job.cell.engine {
         Engine::Sequential => sequential::run(trial),
         Engine::Threads => threads::run(trial),
         Engine::Rayon => rayon::run(trial),

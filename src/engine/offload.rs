@@ -39,7 +39,7 @@ impl Hidden {
 
 /// Whether steps leave the task.
 fn place(trial: &Trial) -> Offload {
-    if trial.work.is_some() { trial.job.offload } else { Offload::Inline }
+    if trial.work.is_some() { trial.job.cell.offload.unwrap_or_default() } else { Offload::Inline }
 }
 
 /// Names and counts tokio's blocking threads where steps go to them. The runtime starts its
@@ -70,7 +70,7 @@ pub(super) fn pool(trial: &Trial) -> Result<Option<ThreadPool>, String> {
     let threads = trial.job.cpus.len().max(1);
     ThreadPoolBuilder::new()
         .num_threads(threads)
-        .stack_size(trial.job.stack_size_bytes as usize)
+        .stack_size(trial.job.cell.stack_bytes() as usize)
         .thread_name(|i| format!("offload-{i}"))
         .build()
         .map(Some)

@@ -13,13 +13,14 @@ use super::lane::BlockingLane;
 use super::{MOST_CONNECTING, Shot, Trial, heartbeat, pacer};
 
 pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
-    let lanes = trial.job.lanes;
-    let beats = heartbeat::wanted(trial) && trial.job.rayon_threads == lanes;
-    let threads = trial.job.rayon_threads + u32::from(beats);
+    let lanes = trial.job.cell.lanes;
+    let pool = trial.job.cell.rayon_threads.unwrap_or(lanes);
+    let beats = heartbeat::wanted(trial) && pool == lanes;
+    let threads = pool + u32::from(beats);
     trial.progress.expect(lanes);
     let pool = ThreadPoolBuilder::new()
         .num_threads(threads as usize)
-        .stack_size(trial.job.stack_size_bytes as usize)
+        .stack_size(trial.job.cell.stack_bytes() as usize)
         .thread_name(|i| format!("pool-{i}"))
         .build()
         .map_err(|e| format!("a pool of {threads} threads could not be started: {e}"))?;
@@ -41,8 +42,8 @@ pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
 
 /// Connects every slot in the pool's own threads.
 fn connect_slots(trial: &Arc<Trial>, pool: &ThreadPool) -> Arc<ArrayQueue<Box<BlockingLane>>> {
-    let slots = Arc::new(ArrayQueue::new(trial.job.lanes as usize));
-    for id in 0..trial.job.lanes {
+    let slots = Arc::new(ArrayQueue::new(trial.job.cell.lanes as usize));
+    for id in 0..trial.job.cell.lanes {
         let (slots, trial) = (slots.clone(), trial.clone());
         pool.spawn_fifo({
             let trial = trial.clone();
@@ -56,7 +57,7 @@ fn connect_slots(trial: &Arc<Trial>, pool: &ThreadPool) -> Arc<ArrayQueue<Box<Bl
     }
     // A slot is told as settled just before it is put back; Start follows far later, but a
     // closed loop that drained the queue too early would lose lanes.
-    while slots.len() < trial.job.lanes as usize && !trial.is_cancelled() {
+    while slots.len() < trial.job.cell.lanes as usize && !trial.is_cancelled() {
         std::thread::sleep(std::time::Duration::from_micros(200));
     }
     slots

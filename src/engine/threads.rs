@@ -9,7 +9,7 @@ use super::lane::{BlockingLane, Step};
 use super::{MOST_CONNECTING, Shot, Trial, heartbeat, pacer};
 
 pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
-    let lanes = trial.job.lanes;
+    let lanes = trial.job.cell.lanes;
     trial.progress.expect(lanes);
     heartbeat::on_thread(trial)?;
     let (releases, queue) = unbounded();
@@ -17,7 +17,7 @@ pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
         let (trial, queue) = (trial.clone(), queue.clone());
         thread::Builder::new()
             .name(trial.thread_name(id))
-            .stack_size(trial.job.stack_size_bytes as usize)
+            .stack_size(trial.job.cell.stack_bytes() as usize)
             .spawn({
                 let trial = trial.clone();
                 move || run_lane(&trial, id, &queue)

@@ -35,7 +35,7 @@ fn run(trial: &Arc<Trial>, mut builder: Builder) -> Result<(), String> {
         .enable_io()
         .enable_time()
         .thread_name("tokio-worker")
-        .thread_stack_size(trial.job.stack_size_bytes as usize)
+        .thread_stack_size(trial.job.cell.stack_bytes() as usize)
         .on_thread_stop(usage::thread_ends);
     offload::count_blocking(trial, &mut builder, trial.started_workers());
     if let Some(pool) = offload::pool(trial)? {
@@ -44,7 +44,7 @@ fn run(trial: &Arc<Trial>, mut builder: Builder) -> Result<(), String> {
     let runtime =
         builder.build().map_err(|e| format!("the tokio runtime could not be built: {e}"))?;
     let _ = trial.runtime.set(runtime.metrics());
-    trial.progress.expect(trial.job.lanes);
+    trial.progress.expect(trial.job.cell.lanes);
     let releases = Arc::new(Releases::default());
     let pacer = start_pacer(trial, &runtime, &releases)?;
     let heart = heartbeat::wanted(trial).then(|| {
@@ -78,7 +78,7 @@ fn run(trial: &Arc<Trial>, mut builder: Builder) -> Result<(), String> {
 async fn run_lanes(trial: Arc<Trial>, releases: Arc<Releases>) {
     let connecting = Arc::new(Semaphore::new(MOST_CONNECTING as usize));
     let ended = Arc::new(Semaphore::new(0));
-    let lanes = trial.job.lanes;
+    let lanes = trial.job.cell.lanes;
     for id in 0..lanes {
         let permit = connecting.clone().acquire_owned().await;
         let (trial, releases, ended) = (trial.clone(), releases.clone(), ended.clone());

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::demand::{Shape, TargetKind};
 use super::machine::Limits;
-use crate::plan::{Arrivals, Cell, Codec, Engine};
+use crate::plan::{Cell, Engine};
 use crate::units::{format_bytes, format_count};
 
 /// A limit that a cell does not fit into.
@@ -129,21 +129,5 @@ impl Limits {
 
 /// The cell that predictions are for.
 pub(super) fn typical_cell(engine: Engine, lanes: u32) -> Cell {
-    Cell {
-        id: String::new(),
-        label: None,
-        allocator: None,
-        offload: None,
-        engine,
-        codec: Codec::Hyper,
-        lanes,
-        processes: 1,
-        total_lanes: lanes,
-        cpus: 1,
-        arrivals: Arrivals::Closed,
-        offered_per_s: None,
-        stack_size_bytes: Some(64 << 10),
-        rayon_threads: engine.has_pool().then_some(lanes),
-        body_bytes: None,
-    }
+    Cell { stack_size_bytes: Some(64 << 10), ..Cell::plain(engine, lanes) }
 }

@@ -110,7 +110,7 @@ pub(super) struct Shape {
 impl Shape {
     pub(super) fn of(cell: &Cell, target: TargetKind) -> Shape {
         let EngineFacts { threads, sockets, .. } = cell.engine.facts();
-        let pool = cell.rayon_threads.filter(|n| *n != cell.lanes).map(|n| n.min(MOST_IDS));
+        let pool = cell.rayon_threads.filter(|_| cell.is_small_pool()).map(|n| n.min(MOST_IDS));
         let (threads_per_lane, lane_threads) = match (threads, pool) {
             (LaneThreads::Own, _) => (0, 0),
             (LaneThreads::Pool, Some(threads)) => (0, threads),
@@ -133,7 +133,7 @@ impl Shape {
             other_threads: u64::from(lane_threads) + hidden_threads + RESERVED_THREADS,
             fds_per_lane,
             other_fds: other_fds + RESERVED_FDS,
-            stack_bytes: cell.stack_size_bytes.unwrap_or(2 << 20).min(MOST_STACK_BYTES),
+            stack_bytes: cell.stack_bytes().min(MOST_STACK_BYTES),
             hyper: cell.codec == Codec::Hyper,
             target,
         }

@@ -88,7 +88,7 @@ impl Limits {
     /// The ports of a cell under its plan; `None` where connections are kept, or go through a Unix
     /// socket, or the range is unknown. Without an endpoint it is the embedded target's.
     pub fn ports(&self, plan: &TrialPlan, cell: &Cell, target: Option<&Endpoint>) -> Option<Ports> {
-        if plan.keep_alive || plan.is_idle() || matches!(target, Some(Endpoint::Unix(_))) {
+        if plan.keep_alive || plan.idle || matches!(target, Some(Endpoint::Unix(_))) {
             return None;
         }
         let lanes = u64::from(cell.total_lanes);

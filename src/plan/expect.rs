@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::steps::Offload;
-use super::{Cell, Codec, Engine};
+use super::{Axis, Cell, Codec, Engine};
 
 /// One `[[expect]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,28 +100,22 @@ impl Expect {
             let selected = cells.iter().filter(|cell| self.selects(cell));
             selected.filter(move |cell| side.is(cell))
         };
+        // Where a side names its place of steps, the two may differ in it.
+        let named = self.winner.offload.or(self.over.offload).map(|_| Axis::Offload);
+        let alike = |w: &Cell, o: &Cell| w.id != o.id && w.is_alike(o, named.as_slice());
         let winners = of(self.winner);
-        winners.flat_map(|w| of(self.over).filter(|o| alike(w, o)).map(move |o| (w, o))).collect()
+        winners
+            .flat_map(|w| of(self.over).filter(move |o| alike(w, o)).map(move |o| (w, o)))
+            .collect()
     }
 
     fn selects(&self, cell: &Cell) -> bool {
         let alone = cell.engine.has_one_lane();
-        cell.label.is_none()
+        cell.is_timed()
             && self.lanes.is_none_or(|lanes| alone || cell.lanes == lanes)
             && self.processes.is_none_or(|processes| cell.processes == processes)
             && self.cpus.is_none_or(|cpus| cell.cpus == cpus)
             && self.codec.is_none_or(|codec| cell.codec == codec)
             && self.rate.is_none_or(|rate| cell.offered_per_s == Some(rate))
     }
-}
-
-fn alike(a: &Cell, b: &Cell) -> bool {
-    let alone = a.engine.has_one_lane() || b.engine.has_one_lane();
-    let threads = a.engine.sweeps_stacks() && b.engine.sweeps_stacks();
-    a.id != b.id
-        && (alone || a.lanes == b.lanes)
-        && (a.processes, a.cpus, a.codec) == (b.processes, b.cpus, b.codec)
-        && (a.offered_per_s, a.body_bytes, &a.allocator)
-            == (b.offered_per_s, b.body_bytes, &b.allocator)
-        && (alone || !threads || a.stack_size_bytes == b.stack_size_bytes)
 }

@@ -1,6 +1,7 @@
 //! What is to be sent, and when: pure data, the same for every engine.
 //!
-//! * [`sweep`] turns axes into cells, ids and an interleaved order of trials.
+//! * [`cell`] is one point of the grid, and all that is known of an axis.
+//! * [`sweep`] is a resolved config: its cells and an interleaved order of trials.
 //! * [`schedule`] gives the intended start of each request of an open loop.
 //!   [`stages`] are its steps and ramps, [`trace`] replays what was recorded.
 //! * [`search`] says which rate is tried next for the highest that meets an SLO.
@@ -14,6 +15,7 @@
 //!   [`values`] fills in templates, [`prepare`] puts both together before the clock starts.
 
 pub mod allocator;
+pub mod cell;
 pub mod endpoint;
 pub mod engine;
 pub mod expect;
@@ -34,6 +36,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use cell::{Axis, Cell, CellKind};
 pub use engine::Engine;
 use stages::Stage;
 use steps::StepPlan;
@@ -204,6 +207,9 @@ pub struct TrialPlan {
     /// Whether a lane ticks beside the load and records how late it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub heartbeat: bool,
+    /// Whether nothing is sent: lanes stay connected and parked for the window.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
 }
 
 impl Default for TrialPlan {
@@ -227,17 +233,12 @@ impl Default for TrialPlan {
             renderings: None,
             numbered: false,
             heartbeat: false,
+            idle: false,
         }
     }
 }
 
 impl TrialPlan {
-    /// Whether nothing is sent: lanes stay connected and parked for the window. Marked by a closed
-    /// loop that is offered a rate of zero.
-    pub fn is_idle(&self) -> bool {
-        self.arrivals == Arrivals::Closed && self.offered_per_s == Some(0.0)
-    }
-
     /// Whether any request has file or compute steps.
     pub fn has_local_steps(&self) -> bool {
         self.mix.iter().flat_map(|template| &template.steps).any(StepPlan::is_local)
@@ -261,66 +262,6 @@ impl TrialPlan {
             return stages::total_ns(&self.stages);
         }
         self.offered_per_s.map_or(0, |rate| (50.0 * 1e9 / rate) as u64)
-    }
-}
-
-/// One point of the grid.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Cell {
-    /// Unique in the sweep, made of the axes: `tokio-hyper-l64-p1-c1`.
-    pub id: String,
-    /// `aa` on the second copy of the baseline in an A/A sweep, `idle` on a cell that sends nothing,
-    /// `memory` on one in whose trials memory is split into its parts.
-    pub label: Option<String>,
-    /// How lanes are run.
-    pub engine: Engine,
-    /// Who speaks HTTP.
-    pub codec: Codec,
-    /// Lanes of each worker.
-    pub lanes: u32,
-    /// Workers of a trial.
-    pub processes: u32,
-    /// lanes × processes: the connections of the cell.
-    pub total_lanes: u32,
-    /// CPUs that the workers of a trial share.
-    pub cpus: u32,
-    /// What releases requests.
-    pub arrivals: Arrivals,
-    /// Offered load, requests per second over all workers; `None` in a closed loop, zero in a cell
-    /// that sends nothing.
-    pub offered_per_s: Option<f64>,
-    /// Stack of each thread that the engine starts; for task engines the runtime's own threads.
-    pub stack_size_bytes: Option<u64>,
-    /// Threads of each worker's pool; only under `rayon`.
-    pub rayon_threads: Option<u32>,
-    /// Length of the embedded target's response bodies; `None` unless the sweep varies it.
-    #[serde(default)]
-    pub body_bytes: Option<u64>,
-    /// The workers' allocator; `None` unless the sweep varies it.
-    #[serde(default)]
-    pub allocator: Option<allocator::Allocator>,
-    /// Where file and compute steps are carried out; only under the task engines, and only where
-    /// requests have such steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offload: Option<steps::Offload>,
-}
-
-impl Cell {
-    /// Whether the kernel counts events in the cell's trials, which costs CPU: they are shown and
-    /// never ranked.
-    pub fn counts_events(&self) -> bool {
-        self.label.as_deref() == Some(sweep::SYSCALLS_LABEL)
-    }
-
-    /// Whether the cell sends nothing: what its lanes cost by being there, the intercept of every
-    /// line over requests.
-    pub fn is_idle(&self) -> bool {
-        self.arrivals == Arrivals::Closed && self.offered_per_s == Some(0.0)
-    }
-
-    /// Whether memory is split into its parts in the cell's trials, whose latency is not ranked.
-    pub fn is_memory(&self) -> bool {
-        self.label.as_deref() == Some(sweep::MEMORY_LABEL)
     }
 }
 

@@ -182,11 +182,6 @@ impl Search {
     }
 }
 
-/// What all probes of one search share, by which a row finds the search that it belongs to.
-pub fn base(cell: &Cell) -> Cell {
-    Cell { id: String::new(), arrivals: Arrivals::Constant, offered_per_s: None, ..cell.clone() }
-}
-
 /// The cell of the closed loop that a search starts from.
 pub fn closed(cell: &Cell) -> Cell {
     let id = format!("{}-closed", cell.id);

@@ -102,7 +102,7 @@ impl Shard {
     pub fn planned(self, plan: &TrialPlan) -> Option<u64> {
         match plan.extent {
             Extent::Requests(n) => Some(share_of(n, self.index, self.count)),
-            Extent::DurationNs(_) if plan.is_idle() => Some(0),
+            Extent::DurationNs(_) if plan.idle => Some(0),
             Extent::DurationNs(_) if plan.arrivals == Arrivals::Closed => None,
             // The mean rate of a trace is that of its window, and so says how many there are.
             Extent::DurationNs(ns) if plan.trace.is_some() => {
@@ -119,27 +119,11 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Codec, Engine};
+    use crate::plan::Engine;
     use proptest::prelude::*;
 
     fn cell(lanes: u32, processes: u32) -> Cell {
-        Cell {
-            id: "x".into(),
-            label: None,
-            engine: Engine::Rayon,
-            codec: Codec::Lean,
-            lanes,
-            processes,
-            total_lanes: lanes * processes,
-            cpus: 1,
-            arrivals: Arrivals::Closed,
-            offered_per_s: None,
-            stack_size_bytes: None,
-            rayon_threads: Some(lanes),
-            body_bytes: None,
-            allocator: None,
-            offload: None,
-        }
+        Cell { processes, total_lanes: lanes * processes, ..Cell::plain(Engine::Rayon, lanes) }
     }
 
     proptest! {

@@ -1,5 +1,6 @@
-//! Axes → cells, ids and an interleaved order of trials.
+//! A resolved config: its cells, what each runs, and an interleaved order of trials.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use rand::Rng;
@@ -8,25 +9,14 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::allocator::Allocator;
+use super::cell::Axes;
 use super::expect::Expect;
 use super::search::Search;
 use super::steps::{Offload, StepPlan};
 use super::target::EmbeddedTarget;
 use super::values::Value;
-use super::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan, variable_name};
-use crate::units::{SECOND_NS, size_literal};
-
-/// The label of the baseline's second copy.
-const AA_LABEL: &str = "aa";
-
-/// The label of a cell that sends nothing.
-const IDLE_LABEL: &str = "idle";
-
-/// The label of a cell in whose trials the kernel counts system calls and other events.
-pub(super) const SYSCALLS_LABEL: &str = "syscalls";
-/// The label of a cell in whose trials memory is split.
-pub(super) const MEMORY_LABEL: &str = "memory";
+use super::{Cell, CellKind, Engine, Extent, TrialPlan, variable_name};
+use crate::units::SECOND_NS;
 
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
 const IDLE_NS: u64 = SECOND_NS;
@@ -128,46 +118,6 @@ pub struct Tls {
     pub insecure: bool,
 }
 
-/// The axes of the grid; every combination that differs is a cell.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Axes {
-    /// See [`Engine`].
-    pub engines: Vec<Engine>,
-    /// See [`Codec`].
-    pub codecs: Vec<Codec>,
-    /// Lanes of each worker.
-    pub lanes: Vec<u32>,
-    /// Workers.
-    pub processes: Vec<u32>,
-    /// CPUs of the workers of a trial.
-    pub cpus: Vec<u32>,
-    /// Offered loads, requests per second; empty in a closed loop.
-    pub rates_per_s: Vec<f64>,
-    /// Response bodies of the embedded target, in bytes; empty unless swept.
-    #[serde(default)]
-    pub bodies: Vec<u64>,
-    /// Stacks of the engine's threads, in bytes; swept for `threads` and `rayon`.
-    pub stack_sizes_bytes: Vec<u64>,
-    /// Pool sizes; swept for `rayon`.
-    pub rayon_threads: Vec<RayonThreads>,
-    /// Allocators of the workers; empty unless swept.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allocators: Vec<Allocator>,
-    /// Where the task engines carry out file and compute steps; empty unless swept.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub offload: Vec<Offload>,
-}
-
-/// How many threads the pool has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RayonThreads {
-    /// One a lane.
-    Lanes,
-    /// One a CPU of the worker, as rayon's default.
-    Cores,
-}
-
 /// Trials in which memory is split into its parts; their latency is never ranked, since the look
 /// that is taken half-way through the window holds the process's mappings for a moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,161 +185,38 @@ pub struct Trial {
 }
 
 impl Sweep {
-    /// Every cell, once: grouped by (cpus, processes, lanes, rate, body, stack, allocator, offload),
-    /// engines inside.
-    ///
-    /// Axes that an engine does not have make no cells: `sequential` has one lane, stacks are swept
-    /// for `threads` and `rayon` (other engines take the first), pool sizes for `rayon`, `offload` for
-    /// the task engines. The second copy of the baseline in an A/A sweep stands right after the first.
+    /// Every cell, once; those of other kinds stand right after the timed one that they belong to.
     pub fn cells(&self) -> Vec<Cell> {
-        let axes = &self.axes;
-        let rates = optional(&axes.rates_per_s);
-        let bodies = optional(&axes.bodies);
-        let allocators = optional(&axes.allocators);
-        let offloads = optional(&axes.offload);
-        let mut cells: Vec<Cell> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        for &cpus in &axes.cpus {
-            for &processes in &axes.processes {
-                for &lanes in &axes.lanes {
-                    for &offered_per_s in &rates {
-                        for &body_bytes in &bodies {
-                            for &stack in &axes.stack_sizes_bytes {
-                                for allocator in &allocators {
-                                    for &offload in &offloads {
-                                        let group = Group {
-                                            cpus,
-                                            processes,
-                                            lanes,
-                                            offered_per_s,
-                                            body_bytes,
-                                            stack,
-                                            allocator: allocator.as_ref(),
-                                            offload,
-                                        };
-                                        let new = self.group(&group).into_iter();
-                                        cells.extend(
-                                            new.filter(|cell| seen.insert(cell.id.clone())),
-                                        );
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        cells
+        let plan = &self.plan;
+        let first = Cell {
+            arrivals: plan.arrivals,
+            offered_per_s: plan.offered_per_s,
+            stack_size_bytes: self.axes.stack_sizes_bytes.first().copied(),
+            offload: plan.has_local_steps().then(Offload::default),
+            ..Cell::plain(Engine::Tokio, 1)
+        };
+        let cells = self.axes.spread(first);
+        let all = cells.iter().flat_map(|cell| {
+            let kinds = self.kinds(cell.engine).into_iter();
+            kinds.map(|kind| cell.of_kind(kind, &self.axes))
+        });
+        let mut seen = HashSet::new();
+        all.filter(|cell| seen.insert(cell.id.clone())).collect()
     }
 
-    /// The cells of one group, with those that another group holds as well.
-    fn group(&self, group: &Group<'_>) -> Vec<Cell> {
-        let mut cells = Vec::new();
-        for &engine in &self.axes.engines {
-            for &codec in &self.axes.codecs {
-                let mut sizes = Vec::new();
-                for &threads in pool_sizes(engine, &self.axes.rayon_threads) {
-                    let cell = self.cell(group, engine, codec, threads);
-                    // With as many lanes as CPUs both sizes are one cell.
-                    if sizes.contains(&cell.rayon_threads) {
-                        continue;
-                    }
-                    sizes.push(cell.rayon_threads);
-                    let copy = (self.aa && engine == self.baseline).then(|| Cell {
-                        id: format!("{}-{AA_LABEL}", cell.id),
-                        label: Some(AA_LABEL.into()),
-                        ..cell.clone()
-                    });
-                    let idle = self.idle.then(|| self.idle_cell(group, engine, codec, threads));
-                    let counted = self.syscalls.then(|| Cell {
-                        id: format!("{}-{SYSCALLS_LABEL}", cell.id),
-                        label: Some(SYSCALLS_LABEL.into()),
-                        ..cell.clone()
-                    });
-                    let memory = (self.memory != MemoryTrials::None).then(|| Cell {
-                        id: format!("{}-{MEMORY_LABEL}", cell.id),
-                        label: Some(MEMORY_LABEL.into()),
-                        ..cell.clone()
-                    });
-                    if self.memory != MemoryTrials::Only {
-                        cells.push(cell);
-                        cells.extend(copy);
-                        cells.extend(idle);
-                        cells.extend(counted);
-                    }
-                    cells.extend(memory);
-                }
-            }
-        }
-        cells
-    }
-
-    fn cell(&self, group: &Group<'_>, engine: Engine, codec: Codec, threads: RayonThreads) -> Cell {
-        let lanes = if engine.has_one_lane() { 1 } else { group.lanes };
-        let swept_stack = engine.sweeps_stacks();
-        let first_stack = self.axes.stack_sizes_bytes.first().copied().unwrap_or(group.stack);
-        let Group { cpus, processes, offered_per_s, body_bytes, .. } = *group;
-        let mut id = format!("{}-{}-l{lanes}-p{processes}-c{cpus}", engine.name(), codec.name());
-        if let Some(rate) = offered_per_s {
-            id += &format!("-r{rate}");
-        }
-        if let Some(bytes) = body_bytes {
-            id += &format!("-b{}", size_literal(bytes));
-        }
-        if swept_stack {
-            id += &format!("-s{}", size_literal(group.stack));
-        }
-        if threads == RayonThreads::Cores {
-            id += "-tcores";
-        }
-        if let Some(allocator) = group.allocator {
-            id += &format!("-{}", allocator.name());
-        }
-        let local = engine.offloads() && self.plan.has_local_steps();
-        if let Some(offload) = group.offload.filter(|_| local) {
-            id += &format!("-{}", offload.name());
-        }
-        Cell {
-            id,
-            label: None,
-            engine,
-            codec,
-            lanes,
-            processes,
-            total_lanes: lanes.saturating_mul(processes),
-            cpus,
-            arrivals: self.plan.arrivals,
-            // Stages and traces have their own rate, which is no axis.
-            offered_per_s: offered_per_s.or(self.plan.offered_per_s),
-            stack_size_bytes: Some(if swept_stack { group.stack } else { first_stack }),
-            rayon_threads: engine.has_pool().then_some(match threads {
-                RayonThreads::Lanes => lanes,
-                // More threads than connections would have nothing to do but look for work.
-                RayonThreads::Cores => cpus.min(lanes),
-            }),
-            body_bytes,
-            allocator: group.allocator.cloned(),
-            offload: local.then(|| group.offload.unwrap_or_default()),
-        }
-    }
-
-    /// The cell that sends nothing: rate and body say nothing of it, so that groups share it.
-    fn idle_cell(
-        &self,
-        group: &Group<'_>,
-        engine: Engine,
-        codec: Codec,
-        threads: RayonThreads,
-    ) -> Cell {
-        let group = Group { offered_per_s: None, body_bytes: None, offload: None, ..*group };
-        let cell = self.cell(&group, engine, codec, threads);
-        Cell {
-            id: format!("{}-{IDLE_LABEL}", cell.id),
-            label: Some(IDLE_LABEL.into()),
-            arrivals: Arrivals::Closed,
-            offered_per_s: Some(0.0),
-            ..cell
-        }
+    /// The kinds of cells at each point of the grid.
+    fn kinds(&self, engine: Engine) -> Vec<CellKind> {
+        let timed = self.memory != MemoryTrials::Only;
+        [
+            (timed, CellKind::Timed),
+            (timed && self.aa && engine == self.baseline, CellKind::Copy),
+            (timed && self.idle, CellKind::Idle),
+            (timed && self.syscalls, CellKind::Counted),
+            (self.memory != MemoryTrials::None, CellKind::Memory),
+        ]
+        .into_iter()
+        .filter_map(|(wanted, kind)| wanted.then_some(kind))
+        .collect()
     }
 
     /// The run order of this many cells: blocks one after another, each with every cell once in a
@@ -484,14 +311,22 @@ impl Sweep {
             offered_per_s: cell.offered_per_s,
             ..self.plan.clone()
         };
-        if !plan.is_idle() {
+        if !cell.is_idle() {
             return plan;
         }
         let extent = match plan.extent {
             Extent::DurationNs(ns) => Extent::DurationNs(ns),
             Extent::Requests(_) => Extent::DurationNs(IDLE_NS),
         };
-        TrialPlan { extent, warmup_ns: 0, stages: Vec::new(), trace: None, ..plan }
+        TrialPlan {
+            extent,
+            warmup_ns: 0,
+            offered_per_s: None,
+            stages: Vec::new(),
+            trace: None,
+            idle: true,
+            ..plan
+        }
     }
 
     /// As [`Sweep::trial_plan`], for one repetition.
@@ -537,26 +372,4 @@ pub fn is_secret_header(name: &str) -> bool {
     ["auth", "cookie", "credential", "key", "password", "secret", "session", "token"]
         .iter()
         .any(|part| name.contains(part))
-}
-
-/// What the cells of a group share.
-struct Group<'a> {
-    cpus: u32,
-    processes: u32,
-    lanes: u32,
-    offered_per_s: Option<f64>,
-    body_bytes: Option<u64>,
-    stack: u64,
-    allocator: Option<&'a Allocator>,
-    offload: Option<Offload>,
-}
-
-/// An axis that may be left out: then it is `None` once.
-fn optional<T: Clone>(values: &[T]) -> Vec<Option<T>> {
-    if values.is_empty() { vec![None] } else { values.iter().cloned().map(Some).collect() }
-}
-
-/// The pool sizes that make cells of an engine.
-fn pool_sizes(engine: Engine, swept: &[RayonThreads]) -> &[RayonThreads] {
-    if engine.has_pool() { swept } else { &[RayonThreads::Lanes] }
 }

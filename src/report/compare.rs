@@ -173,7 +173,7 @@ fn differences(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
     }
 }
 
-/// Whether a cell's times may be ranked: splitting memory and counting events cost time themselves.
+/// Whether a cell's times may be compared: splitting memory and counting events cost time themselves.
 fn is_timed(cell: &Cell) -> bool {
     !cell.is_memory() && !cell.counts_events()
 }

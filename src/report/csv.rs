@@ -3,7 +3,10 @@
 //! Times are nanoseconds and sizes bytes. Percentiles of service and response time at or above
 //! `gave_up_ns` are lower bounds, since a request was given up there.
 
+use serde_json::Value;
+
 use super::summary::{Figures, Group, Percentiles, Row};
+use crate::plan::Axis;
 use crate::stats::Comparison;
 
 /// One named field of a row.
@@ -43,20 +46,11 @@ fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
     let mut put = |name: &str, value: String| out.push((name.into(), value));
     let (c, t) = (&row.cell, &row.tally);
     put("id", c.id.clone());
-    put("label", c.label.clone().unwrap_or_default());
-    put("engine", c.engine.name().into());
-    put("codec", c.codec.name().into());
-    put("lanes", c.lanes.to_string());
-    put("processes", c.processes.to_string());
-    put("total_lanes", c.total_lanes.to_string());
-    put("cpus", c.cpus.to_string());
-    put("arrivals", c.arrivals.name().into());
-    put("offered_per_s", number(c.offered_per_s));
-    put("stack_size_bytes", integer(c.stack_size_bytes));
-    put("rayon_threads", integer(c.rayon_threads.map(u64::from)));
-    put("body_bytes", integer(c.body_bytes));
-    put("allocator", c.allocator.as_ref().map(ToString::to_string).unwrap_or_default());
-    put("offload", c.offload.map_or_else(String::new, |offload| offload.name().into()));
+    put("label", c.kind.label().unwrap_or_default().into());
+    let row_fields = serde_json::to_value(c).unwrap_or_default();
+    for name in Axis::all().flat_map(Axis::fields) {
+        put(name, plain(&row_fields[name]));
+    }
     for (name, count) in [
         ("trials", t.blocks),
         ("trials_valid", t.valid),
@@ -134,6 +128,16 @@ fn comparison(out: &mut Vec<Field>, what: &str, c: Option<Comparison>, own: Opti
 
 fn integer(value: Option<u64>) -> String {
     value.map(|v| v.to_string()).unwrap_or_default()
+}
+
+/// A field of a row in JSON as text; empty where it is not there.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(n) if !n.is_u64() => number(n.as_f64()),
+        other => other.to_string(),
+    }
 }
 
 /// The shortest decimal that reads back as the same number.

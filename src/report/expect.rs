@@ -21,10 +21,10 @@ use super::memory::Section;
 use super::summary::is_valid;
 use crate::format::{Distribution, Status, TrialRecord};
 use crate::plan::expect::{Expect, Measure};
-use crate::plan::{Arrivals, Cell};
+use crate::plan::{Arrivals, Axis, Cell};
 use crate::results::store::PlanJson;
 use crate::stats::{MIN_FOR_INTERVAL, RATIO_CONFIDENCE, hdr, paired_ratio};
-use crate::units::{Ratio, format_count, format_rate};
+use crate::units::Ratio;
 
 /// What became of one expectation in one pair of cells.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,16 +76,22 @@ pub fn outcomes(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> 
             trials.entry(&record.cell.id).or_default().insert(record.block, record);
         }
     }
+    let differing = Axis::differing(&cells.iter().collect::<Vec<_>>());
     let judged = |expect: &Expect| -> Vec<Outcome> {
         let pairs = expect.pairs(cells);
-        pairs.into_iter().map(|(winner, over)| judge(expect, winner, over, &trials)).collect()
+        pairs.into_iter().map(|pair| judge(expect, pair, &differing, &trials)).collect()
     };
     expects.iter().flat_map(judged).collect()
 }
 
 type Trials<'r> = BTreeMap<&'r str, BTreeMap<u32, &'r TrialRecord>>;
 
-fn judge(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> Outcome {
+fn judge(
+    expect: &Expect,
+    (winner, over): (&Cell, &Cell),
+    differing: &[Axis],
+    trials: &Trials<'_>,
+) -> Outcome {
     let (measured, held) = match expect.measure {
         Measure::Runs => runs(winner, over, trials),
         _ => ratio(expect, winner, over, trials),
@@ -98,34 +104,22 @@ fn judge(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> Ou
     let (a, b, measure) = (expect.winner.name(), expect.over.name(), expect.measure.name());
     Outcome {
         expected: format!("{a} over {b} in {measure}{by}"),
-        place: place(winner, over),
+        place: place(winner, over, differing),
         measured,
         held,
     }
 }
 
-/// What tells the pair from others, in few words.
-fn place(winner: &Cell, over: &Cell) -> String {
-    let plural = |n: u32, word: &str| {
-        format!("{} {word}{}", format_count(n.into()), if n == 1 { "" } else { "s" })
+/// What the pair shares, and what tells it from other pairs of the sweep.
+fn place(winner: &Cell, over: &Cell, differing: &[Axis]) -> String {
+    let own = [Axis::Engine, Axis::Offload];
+    let axes = Axis::all().filter(|a| (a.is_shared() || differing.contains(a)) && !own.contains(a));
+    let of = |axis: Axis| {
+        // Lanes, stacks and pools say nothing of some engines.
+        let cell = [winner, over].into_iter().find(|cell| axis.applies(cell)).unwrap_or(winner);
+        axis.words(cell)
     };
-    let lanes = winner.total_lanes.max(over.total_lanes);
-    let load = match winner.offered_per_s {
-        Some(rate) => format!("{} req/s", format_rate(rate)),
-        None => "closed loop".into(),
-    };
-    let place = format!(
-        "{} · {} · {} · {load}",
-        plural(lanes, "lane"),
-        plural(winner.cpus, "CPU"),
-        winner.codec.name()
-    );
-    // Pools and stacks are swept for some engines alone.
-    let pool = [winner, over].into_iter().find_map(|cell| {
-        let threads = cell.rayon_threads.filter(|threads| *threads != cell.lanes)?;
-        Some(format!(" · pool {threads}"))
-    });
-    place + &pool.unwrap_or_default()
+    axes.map(of).filter(|words| !words.is_empty()).collect::<Vec<String>>().join(" · ")
 }
 
 fn runs(winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (String, Held) {

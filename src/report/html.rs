@@ -25,7 +25,6 @@ use super::summary::Group;
 use super::verdict::{self, by_cell};
 use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
-use crate::units::{format_count, format_rate};
 
 /// Renders a run as one HTML document; `groups` are [`super::summary::summarise`]'s of `records`,
 /// and `timeline` reads `timeline.jsonl` where there is one.
@@ -91,22 +90,7 @@ fn paragraph(text: &str) -> String {
 
 /// What tells a group from the others of its run, in few words.
 fn short_heading(group: &Group) -> String {
-    let plural = |n: u32, word: &str| {
-        format!("{} {word}{}", format_count(n.into()), if n == 1 { "" } else { "s" })
-    };
-    let load = match group.offered_per_s {
-        _ if group.is_idle() => "idle".into(),
-        Some(rate) => format!("{} req/s", format_rate(rate)),
-        None => "closed loop".into(),
-    };
-    let body =
-        group.body_bytes.map_or(String::new(), |b| format!(" · {}", crate::units::size_literal(b)));
-    format!(
-        "{} · {} · {} · {load}{body}",
-        plural(group.total_lanes, "lane"),
-        plural(group.cpus, "CPU"),
-        group.codec.name()
-    )
+    group.cell.place_words(&[])
 }
 
 /// Escaped text with its line breaks.

@@ -4,7 +4,7 @@ use super::summary::{FailedGate, Figures, Group, Percentiles, Row};
 use crate::stats::hdr::Percentile;
 use crate::stats::{Comparison, MIN_FOR_INTERVAL, Verdict, pairs_needed};
 use crate::units::{
-    Ratio, format_bytes, format_count, format_ns, format_rate, format_share, size_literal,
+    Ratio, format_bytes, format_count, format_ns, format_rate, format_share, plural,
 };
 
 /// Title of the column that says how trials ended.
@@ -23,36 +23,7 @@ pub struct Column {
 
 /// `64 lanes · 1 CPU · hyper · closed loop · 6 trials`.
 pub fn heading(group: &Group) -> String {
-    let plural =
-        |n: u64, word: &str| format!("{} {word}{}", format_count(n), if n == 1 { "" } else { "s" });
-    let mut lanes = plural(group.total_lanes.into(), "lane");
-    if let Some(first) = group.rows.first().map(|r| &r.cell)
-        && first.processes > 1
-        && group.rows.iter().all(|r| r.cell.processes == first.processes)
-    {
-        lanes.push_str(&format!(" ({} × {})", first.processes, format_count(first.lanes.into())));
-    }
-    let load = match group.is_idle() {
-        true => "armed, no request".into(),
-        false if group.counts_events() => format!("{} · system calls counted", load(group)),
-        false => load(group),
-    };
-    let body = group
-        .body_bytes
-        .map_or(String::new(), |bytes| format!(" · bodies of {}", size_literal(bytes)));
-    format!(
-        "{lanes} · {} · {} · {load}{body} · {}",
-        plural(group.cpus.into(), "CPU"),
-        group.codec.name(),
-        plural(group.trials as u64, "trial")
-    )
-}
-
-fn load(group: &Group) -> String {
-    match group.offered_per_s {
-        Some(rate) => format!("{} {} req/s", group.arrivals.name(), format_rate(rate)),
-        None => "closed loop".into(),
-    }
+    format!("{} · {}", group.cell.place_words(&[]), plural(group.trials as u64, "trial"))
 }
 
 /// The columns of a group; those that say nothing here are left out.
@@ -73,7 +44,7 @@ pub fn columns(group: &Group) -> Vec<Column> {
     if !group.is_idle() {
         add("achieved\nreq/s", &|f| format_rate(f.achieved_per_s));
     }
-    if group.arrivals.is_open() {
+    if group.cell.arrivals.is_open() {
         add("response\np50", &|f| percentile(f.response.p50));
         add("response\np99", &|f| percentile(f.response.p99));
         add("start delay\np99", &|f| percentile(f.start_delay.p99));

@@ -7,18 +7,15 @@
 mod files;
 mod words;
 
-use std::collections::BTreeMap;
-
 pub use files::json;
 pub use words::{bytes_and_interval, sentences};
 
 use super::layout::Column;
 use crate::format::{MemorySplit, SplitSource, Status, TrialRecord};
-use crate::plan::allocator::Allocator;
-use crate::plan::steps::Offload;
-use crate::plan::{Cell, Codec, Engine};
+use crate::plan::cell::{self, Family, families};
+use crate::plan::{Axis, Cell, Engine};
 use crate::stats::{CONFIDENCE, LinearFit, linear_fit, median};
-use crate::units::{format_bytes, format_count, size_literal};
+use crate::units::{format_bytes, format_count};
 
 /// A fit needs more steps than a line has parameters, or it fits whatever it is given.
 const LEAST_STEPS: usize = 3;
@@ -73,7 +70,18 @@ pub struct CellSplit<'a> {
     pub errors: Vec<&'a str>,
 }
 
-impl CellSplit<'_> {
+impl<'a> CellSplit<'a> {
+    fn of(trials: Family<'a, &'a TrialRecord>) -> CellSplit<'a> {
+        let mut cell = CellSplit { cell: trials.cell, splits: vec![], errors: vec![] };
+        for record in trials.members {
+            match &record.memory.split {
+                Some(split) if record.status == Status::Ok => cell.splits.push(split),
+                _ => cell.errors.push(why_not(record)),
+            }
+        }
+        cell
+    }
+
     /// Median bytes of a part; `None` where no trial measured it.
     pub fn bytes(&self, part: &Part) -> Option<f64> {
         let bytes = self.splits.iter().filter_map(|s| (part.bytes)(s)).map(|b| b as f64);
@@ -88,20 +96,11 @@ impl CellSplit<'_> {
 
 /// The cells of the kind `memory`, each with its splits, in the order of their lanes.
 pub fn cells(records: &[TrialRecord]) -> Vec<CellSplit<'_>> {
-    let mut cells: BTreeMap<(Key, u32), CellSplit<'_>> = BTreeMap::new();
-    for record in records.iter().filter(|r| r.cell.is_memory()) {
-        let key = (Key::of(&record.cell), record.cell.total_lanes);
-        let cell = cells.entry(key).or_insert_with(|| CellSplit {
-            cell: &record.cell,
-            splits: vec![],
-            errors: vec![],
-        });
-        match &record.memory.split {
-            Some(split) if record.status == Status::Ok => cell.splits.push(split),
-            _ => cell.errors.push(why_not(record)),
-        }
-    }
-    cells.into_values().collect()
+    let records = records.iter().filter(|r| r.cell.is_memory());
+    let all = families(records.map(|r| (&r.cell, r)), &[]);
+    let mut cells: Vec<CellSplit<'_>> = all.into_iter().map(CellSplit::of).collect();
+    cells.sort_by_cached_key(|c| (c.cell.except(&[Axis::Lanes]), c.cell.total_lanes));
+    cells
 }
 
 fn why_not(record: &TrialRecord) -> &str {
@@ -110,81 +109,10 @@ fn why_not(record: &TrialRecord) -> &str {
     record.error.as_ref().or(gate).or_else(missing).map_or("no reason was recorded", String::as_str)
 }
 
-/// Everything that tells a ladder from another, in the order in which they are shown.
-#[derive(Debug, Clone, PartialEq, PartialOrd, Eq, Ord)]
-struct Key {
-    codec: Codec,
-    cpus: u32,
-    processes: u32,
-    rate: Option<u64>,
-    body_bytes: Option<u64>,
-    engine: Engine,
-    stack_size_bytes: Option<u64>,
-    pool_of_cores: bool,
-    allocator: Option<Allocator>,
-    offload: Option<Offload>,
-}
-
-impl Key {
-    fn of(cell: &Cell) -> Key {
-        Key {
-            codec: cell.codec,
-            cpus: cell.cpus,
-            processes: cell.processes,
-            rate: cell.offered_per_s.map(f64::to_bits),
-            body_bytes: cell.body_bytes,
-            engine: cell.engine,
-            // Task engines take the first size of the sweep and are shown once.
-            stack_size_bytes: cell.stack_size_bytes.filter(|_| cell.engine.sweeps_stacks()),
-            pool_of_cores: cell.rayon_threads.is_some_and(|threads| threads != cell.lanes),
-            allocator: cell.allocator.clone(),
-            offload: cell.offload,
-        }
-    }
-
-    /// `threads 64KiB`, with what else tells it from others of `all`.
-    fn name(&self, all: &[&Key]) -> String {
-        let differs = |of: fn(&Key) -> String| all.iter().any(|other| of(other) != of(self));
-        let mut name = self.engine.name().to_string();
-        let mut add = |word: String| name.push_str(&format!(" {word}"));
-        if let Some(size) = self.stack_size_bytes {
-            add(size_literal(size));
-        }
-        if self.pool_of_cores {
-            add("pool of cores".into());
-        }
-        if let Some(allocator) = &self.allocator {
-            add(allocator.name());
-        }
-        if let Some(offload) = self.offload
-            && all.iter().any(|k| k.offload.is_some_and(|other| other != offload))
-        {
-            add(offload.name().into());
-        }
-        if differs(|k| k.codec.name().into()) {
-            add(self.codec.name().into());
-        }
-        if differs(|k| k.cpus.to_string()) {
-            add(format!("{} CPUs", self.cpus));
-        }
-        if differs(|k| k.processes.to_string()) {
-            add(format!("×{}", self.processes));
-        }
-        if let Some(rate) = self.rate.map(f64::from_bits) {
-            add(format!("{rate}/s"));
-        }
-        if let Some(bytes) = self.body_bytes {
-            add(size_literal(bytes));
-        }
-        name
-    }
-}
-
-/// Names of the cells, each with what tells it from the others.
+/// Names of the cells, each with what tells it from the others beside its lanes.
 pub fn names(cells: &[CellSplit<'_>]) -> Vec<String> {
-    let all: Vec<Key> = cells.iter().map(|c| Key::of(c.cell)).collect();
-    let keys: Vec<&Key> = all.iter().collect();
-    keys.iter().map(|k| k.name(&keys)).collect()
+    let cells: Vec<&Cell> = cells.iter().map(|c| c.cell).collect();
+    cell::names(&cells, &[Axis::Lanes])
 }
 
 /// What a lane adds to each part.
@@ -217,22 +145,18 @@ impl Ladder {
 
 /// Fits every ladder of three steps or more.
 pub fn ladders(cells: &[CellSplit<'_>]) -> Vec<Ladder> {
-    let mut ladders: BTreeMap<Key, Vec<&CellSplit<'_>>> = BTreeMap::new();
-    for cell in cells.iter().filter(|c| !c.splits.is_empty()) {
-        ladders.entry(Key::of(cell.cell)).or_default().push(cell);
-    }
-    ladders.retain(|_, steps| steps.len() >= LEAST_STEPS);
-    let keys: Vec<&Key> = ladders.keys().collect();
+    let measured = cells.iter().filter(|c| !c.splits.is_empty());
+    let ladders = families(measured.map(|c| (c.cell, c)), &[Axis::Lanes]).into_iter();
     ladders
-        .iter()
-        .map(|(key, steps)| {
+        .filter(|ladder| ladder.members.len() >= LEAST_STEPS)
+        .map(|Family { name, cell, members: steps }| {
             let all = || steps.iter().map(|s| s.cell.total_lanes);
             let shares = steps.iter().filter(|s| s.cell.total_lanes >= 1_000);
             Ladder {
-                engine: key.engine,
-                name: key.name(&keys),
+                engine: cell.engine,
+                name,
                 lanes: (all().min().unwrap_or(0), all().max().unwrap_or(0)),
-                fits: PARTS.iter().chain([&KNOWN, &TOTAL]).filter_map(|p| fit(steps, p)).collect(),
+                fits: PARTS.iter().chain([&KNOWN, &TOTAL]).filter_map(|p| fit(&steps, p)).collect(),
                 most_unattributed: shares
                     .filter_map(|s| {
                         let rest = s.bytes(&PARTS[PARTS.len() - 1])?;
@@ -281,11 +205,10 @@ pub fn sections(records: &[TrialRecord]) -> Vec<Section> {
 
 /// One row a cell: rows are easier to add to than columns when a ladder has many steps.
 fn splits(cells: &[CellSplit<'_>]) -> Section {
-    let all: Vec<Key> = cells.iter().map(|c| Key::of(c.cell)).collect();
-    let keys: Vec<&Key> = all.iter().collect();
+    let names = names(cells);
     let column = |title: &str, number, cells| Column { title: title.into(), number, cells };
     let mut columns = vec![
-        column("memory", false, keys.iter().map(|k| k.name(&keys)).collect()),
+        column("memory", false, names.clone()),
         column(
             "lanes",
             true,
@@ -316,10 +239,10 @@ fn splits(cells: &[CellSplit<'_>]) -> Section {
                 .into(),
         );
     }
-    for (cell, key) in cells.iter().zip(&all) {
+    for (cell, name) in cells.iter().zip(&names) {
         for error in &cell.errors {
             let lanes = format_count(cell.cell.total_lanes.into());
-            notes.push(format!("{} {lanes} lanes: {error}", key.name(&keys)));
+            notes.push(format!("{name} {lanes} lanes: {error}"));
         }
     }
     Section { heading: "where the bytes go".into(), columns, notes }

@@ -1,7 +1,5 @@
 //! What a search found: sentences, tables and JSON, all from the rows of the run.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use super::layout::{Column, percentile};
@@ -9,13 +7,12 @@ use super::memory::Section;
 use super::summary::{Figures, Group};
 use super::table;
 use crate::format::TrialRecord;
-use crate::plan::Cell;
-use crate::plan::allocator::Allocator;
+use crate::plan::cell::names;
 use crate::plan::search::{Search, probe};
 use crate::plan::sweep::Sweep;
 use crate::results::search::{Answer, Judged, Outcome, Probe, Progress, replay};
 use crate::results::store::PlanJson;
-use crate::units::{format_bytes, format_count, format_ns, format_rate, size_literal};
+use crate::units::{format_bytes, format_ns, format_rate};
 
 /// The searches of a run, each with what tells it from the others.
 pub struct Searched {
@@ -35,31 +32,9 @@ pub fn of_sweep(sweep: &Sweep, records: &[TrialRecord]) -> Option<Searched> {
     let (search, slo) = sweep.search.zip(sweep.slo.as_ref())?;
     let cells = sweep.cells();
     let all = replay(&cells, search, slo, records);
-    let all = all.into_iter().map(|p| (name(&p.cell, &cells), p)).collect();
+    let names = names(&cells.iter().collect::<Vec<_>>(), &[]);
+    let all = names.into_iter().zip(all).collect();
     Some(Searched { search, all })
-}
-
-/// The engine, and each axis in which the cells differ.
-fn name(cell: &Cell, all: &[Cell]) -> String {
-    let mut name = cell.engine.name().to_string();
-    let mut add = |of: &dyn Fn(&Cell) -> Option<String>| {
-        let same = |c: &&Cell| c.engine == cell.engine;
-        let differ = all.iter().filter(same).map(of).collect::<BTreeSet<_>>().len() > 1;
-        if let Some(text) = of(cell).filter(|_| differ) {
-            name.push_str(" · ");
-            name.push_str(&text);
-        }
-    };
-    add(&|c| Some(c.codec.name().into()));
-    add(&|c| Some(format!("{} lanes", format_count(c.lanes.into()))));
-    add(&|c| Some(format!("{} processes", c.processes)));
-    add(&|c| Some(format!("{} CPUs", c.cpus)));
-    add(&|c| c.stack_size_bytes.map(|b| format!("stacks of {}", size_literal(b))));
-    add(&|c| c.rayon_threads.map(|n| format!("pool of {n}")));
-    add(&|c| c.body_bytes.map(|b| format!("bodies of {}", size_literal(b))));
-    add(&|c| c.allocator.as_ref().map(Allocator::name));
-    add(&|c| c.offload.map(|o| format!("steps {}", o.name())));
-    name
 }
 
 /// Why a rate did not meet the SLO.

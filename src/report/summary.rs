@@ -12,30 +12,18 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use figures::{Figures, Percentiles};
 
 use crate::format::{Status, TrialRecord};
-use crate::plan::{Arrivals, Cell, Codec, Engine};
+use crate::plan::cell::{Key, names};
+use crate::plan::{Cell, CellKind, Engine};
 use crate::stats::Comparison;
 
 /// The flag of a trial that a noise gate failed.
 pub const NOISY: &str = "noisy";
 
-/// The label of the second copy of the baseline.
-pub const AA: &str = "aa";
-
-/// Cells of equal connections, CPUs, arrivals, rate, body and codec.
+/// Cells of one kind and of equal values on the axes that the rows of a table share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// Connections.
-    pub total_lanes: u32,
-    /// CPUs of the workers.
-    pub cpus: u32,
-    /// What releases requests.
-    pub arrivals: Arrivals,
-    /// Offered load in requests per second; `None` in a closed loop.
-    pub offered_per_s: Option<f64>,
-    /// Who speaks HTTP.
-    pub codec: Codec,
-    /// Length of the embedded target's bodies, where the sweep varies it.
-    pub body_bytes: Option<u64>,
+    /// The first row's, for those values.
+    pub cell: Cell,
     /// Repetitions: the most blocks that a row has.
     pub trials: usize,
     /// One a cell, by engine.
@@ -55,12 +43,12 @@ pub struct Group {
 impl Group {
     /// Whether the kernel counted events: what that costs is in every figure of time.
     pub fn counts_events(&self) -> bool {
-        self.rows.iter().all(|r| r.cell.counts_events())
+        self.cell.counts_events()
     }
 
     /// Whether nothing was sent: the fixed cost of every engine.
     pub fn is_idle(&self) -> bool {
-        self.rows.iter().all(|r| r.cell.is_idle())
+        self.cell.is_idle()
     }
 }
 
@@ -69,7 +57,7 @@ impl Group {
 pub struct Row {
     /// The cell.
     pub cell: Cell,
-    /// Engine, label and whatever axis tells it from another row of the group.
+    /// What tells it from the other rows of the group.
     pub name: String,
     /// How its trials ended.
     pub tally: Tally,
@@ -134,9 +122,12 @@ pub fn summarise(records: &[TrialRecord], baseline: Engine, margin: f64) -> Vec<
     for record in records.iter().filter(|r| !r.cell.is_memory()) {
         cells.entry(&record.cell.id).or_default().push(record);
     }
-    let mut groups: BTreeMap<GroupKey, Vec<Vec<&TrialRecord>>> = BTreeMap::new();
+    let mut groups: BTreeMap<(CellKind, Key), Vec<Vec<&TrialRecord>>> = BTreeMap::new();
     for trials in cells.into_values() {
-        groups.entry(GroupKey::of(&trials[0].cell)).or_default().push(trials);
+        let cell = &trials[0].cell;
+        // The second copy of the baseline stands beside what it is to be compared with.
+        let kind = if cell.is_copy() { CellKind::Timed } else { cell.kind };
+        groups.entry((kind, cell.place(&[]))).or_default().push(trials);
     }
     let mut groups: Vec<Group> =
         groups.into_values().map(|cells| group(cells, baseline, margin)).collect();
@@ -144,66 +135,21 @@ pub fn summarise(records: &[TrialRecord], baseline: Engine, margin: f64) -> Vec<
     groups
 }
 
-/// What cells of a group share, in the order in which groups are shown.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct GroupKey {
-    arrivals: Arrivals,
-    cpus: u32,
-    /// Bits of a rate that is never negative, so that their order is that of the rates.
-    rate: Option<u64>,
-    body_bytes: Option<u64>,
-    total_lanes: u32,
-    codec: Codec,
-    /// Trials in which events are counted stand apart: their times are not to be compared.
-    counts_events: bool,
-}
-
-impl GroupKey {
-    fn of(cell: &Cell) -> GroupKey {
-        GroupKey {
-            arrivals: cell.arrivals,
-            cpus: cell.cpus,
-            rate: cell.offered_per_s.map(f64::to_bits),
-            body_bytes: cell.body_bytes,
-            total_lanes: cell.total_lanes,
-            codec: cell.codec,
-            counts_events: cell.counts_events(),
-        }
-    }
-}
-
 fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Group {
-    cells.sort_by(|a, b| {
-        let key = |c: &Cell| {
-            (
-                c.engine,
-                c.label.clone(),
-                c.processes,
-                c.stack_size_bytes,
-                c.rayon_threads,
-                c.allocator.clone(),
-                c.offload.map(|offload| offload as u8),
-            )
-        };
-        key(&a[0].cell).cmp(&key(&b[0].cell))
-    });
+    cells.sort_by_cached_key(|trials| (trials[0].cell.except(&[]), trials[0].cell.kind));
     let blocks: Vec<BTreeMap<u32, &TrialRecord>> = cells.iter().map(|t| by_block(t)).collect();
     let all: Vec<&Cell> = cells.iter().map(|t| &t[0].cell).collect();
+    let names = names(&all, &[]);
     let rows: Vec<Row> = cells
         .iter()
         .zip(&blocks)
-        .map(|(trials, blocks)| row(trials, blocks, name(&trials[0].cell, &all)))
+        .zip(names)
+        .map(|((trials, blocks), name)| row(trials, blocks, name))
         .collect();
-    let first = all[0];
     let reference =
-        rows.iter().position(|r| r.ranked && r.cell.engine == baseline && r.cell.label.is_none());
+        rows.iter().position(|r| r.ranked && r.cell.engine == baseline && !r.cell.is_copy());
     let mut group = Group {
-        total_lanes: first.total_lanes,
-        cpus: first.cpus,
-        arrivals: first.arrivals,
-        offered_per_s: first.offered_per_s,
-        codec: first.codec,
-        body_bytes: first.body_bytes,
+        cell: all[0].clone(),
         trials: rows.iter().map(|r| r.tally.blocks).max().unwrap_or(0),
         rows,
         reference,
@@ -286,36 +232,4 @@ fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: Stri
         errors,
         failed_gates,
     }
-}
-
-/// Engine and label, and each axis that differs between rows of the engine or of the group.
-fn name(cell: &Cell, all: &[&Cell]) -> String {
-    let mut name = cell.engine.name().to_string();
-    if let Some(label) = &cell.label {
-        name.push_str(&format!(" ({label})"));
-    }
-    let mut twins = all.iter().filter(|c| c.engine == cell.engine);
-    if let Some(size) = cell.stack_size_bytes
-        && twins.clone().any(|c| c.stack_size_bytes != cell.stack_size_bytes)
-    {
-        name.push_str(&format!(" {}", crate::units::size_literal(size)));
-    }
-    if let Some(threads) = cell.rayon_threads
-        && twins.any(|c| c.rayon_threads != cell.rayon_threads)
-    {
-        name.push_str(&format!(" pool {threads}"));
-    }
-    if let Some(allocator) = &cell.allocator {
-        name.push_str(&format!(" {}", allocator.name()));
-    }
-    // Only inline is not worth a word where nothing else is swept.
-    if let Some(offload) = cell.offload
-        && all.iter().any(|c| c.offload.is_some_and(|other| other != offload))
-    {
-        name.push_str(&format!(" {}", offload.name()));
-    }
-    if all.iter().any(|c| c.processes != cell.processes) {
-        name.push_str(&format!(" ×{}", cell.processes));
-    }
-    name
 }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::percentile;
 use super::memory;
-use super::summary::{AA, Group, Row, is_valid};
+use super::summary::{Group, Row, is_valid};
 use crate::format::TrialRecord;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, hdr, paired_ratio};
-use crate::units::{Ratio, format_count, format_rate};
+use crate::units::{Ratio, format_rate, plural};
 
 /// Valid trials by cell id.
 pub(super) type Trials<'a> = BTreeMap<&'a str, Vec<&'a TrialRecord>>;
@@ -64,7 +64,7 @@ pub(super) fn remarks(groups: &[Group]) -> Vec<String> {
     for open in [true, false] {
         out.extend(over_all(groups, open));
     }
-    let open = || groups.iter().filter(|g| g.arrivals.is_open());
+    let open = || groups.iter().filter(|g| g.cell.arrivals.is_open());
     if groups.is_empty() || open().any(|g| rival(g).is_some()) {
         return out;
     }
@@ -85,7 +85,7 @@ pub(super) fn spoken_of(groups: &[Group]) -> Vec<&Group> {
     let judged = |open: bool| {
         groups
             .iter()
-            .filter(|g| g.arrivals.is_open() == open)
+            .filter(|g| g.cell.arrivals.is_open() == open)
             .filter(|g| rival(g).is_some())
             .max_by(|a, b| size(a).total_cmp(&size(b)))
     };
@@ -94,7 +94,7 @@ pub(super) fn spoken_of(groups: &[Group]) -> Vec<&Group> {
 
 /// The most demanding group says most.
 pub(super) fn size(group: &Group) -> f64 {
-    group.offered_per_s.unwrap_or(1.0) * f64::from(group.total_lanes)
+    group.cell.offered_per_s.unwrap_or(1.0) * f64::from(group.cell.total_lanes)
 }
 
 /// Why nothing can be concluded.
@@ -123,7 +123,7 @@ fn ratio_of_cpu(row: &Row) -> Option<f64> {
 
 /// The rows that stand against the reference.
 fn rivals(group: &Group) -> impl Iterator<Item = &Row> {
-    let compared = |r: &&Row| r.cell.label.as_deref() != Some(AA) && ratio_of_cpu(r).is_some();
+    let compared = |r: &&Row| !r.cell.is_copy() && ratio_of_cpu(r).is_some();
     group.rows.iter().filter(compared)
 }
 
@@ -137,9 +137,8 @@ fn rival(group: &Group) -> Option<&Row> {
 fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
     let reference = &group.rows[group.reference?];
     let row = rival(group)?;
-    let lanes = format_count(group.total_lanes.into());
-    let lanes = format!("{lanes} lane{}", if group.total_lanes == 1 { "" } else { "s" });
-    let place = match group.offered_per_s {
+    let lanes = plural(group.cell.total_lanes.into(), "lane");
+    let place = match group.cell.offered_per_s {
         Some(rate) => format!("At the same {} req/s over {lanes}", format_rate(rate)),
         None => format!("In a closed loop of {lanes}"),
     };
@@ -153,7 +152,7 @@ fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
     let mut text =
         format!("{place}, {}{among} used {cpu} and {bytes} of {}", row.name, reference.name);
     let (a, b) = (row.figures.as_ref()?, reference.figures.as_ref()?);
-    let open = group.arrivals.is_open();
+    let open = group.cell.arrivals.is_open();
     let (p, q) =
         if open { (a.response.p99, b.response.p99) } else { (a.service.p99, b.service.p99) };
     if p.is_some() && q.is_some() {
@@ -187,11 +186,11 @@ fn p99(trial: &TrialRecord) -> Option<f64> {
 
 /// How far a rival's ratio of CPU and memory goes over all groups of a kind.
 fn over_all(groups: &[Group], open: bool) -> Option<String> {
-    let spoken = spoken_of(groups).into_iter().find(|g| g.arrivals.is_open() == open)?;
+    let spoken = spoken_of(groups).into_iter().find(|g| g.cell.arrivals.is_open() == open)?;
     let (row, reference) = (rival(spoken)?, &spoken.rows[spoken.reference?]);
     let same: Vec<&Row> = groups
         .iter()
-        .filter(|g| g.arrivals.is_open() == open && g.reference.is_some())
+        .filter(|g| g.cell.arrivals.is_open() == open && g.reference.is_some())
         .flat_map(|g| &g.rows)
         .filter(|r| r.name == row.name && r.cpu_ratio.is_some())
         .collect();

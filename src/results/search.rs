@@ -17,9 +17,10 @@ use serde::Serialize;
 pub use judge::{Answer, Judged, Share, judge, trial};
 
 use crate::format::{Status, TrialRecord};
-use crate::plan::search::{Bound, Next, Rung, Search, base, bounds, closed, probe};
+use crate::plan::cell::Key;
+use crate::plan::search::{Bound, Next, Rung, Search, bounds, closed, probe};
 use crate::plan::sweep::Slo;
-use crate::plan::{Arrivals, Cell};
+use crate::plan::{Arrivals, Axis, Cell, CellKind};
 
 /// Closed loops that are tried before a search is given up.
 const MOST_STARTS: usize = 3;
@@ -266,7 +267,7 @@ impl Progress {
 /// Every search of a sweep, replayed from its rows.
 pub fn replay(cells: &[Cell], search: Search, slo: &Slo, records: &[TrialRecord]) -> Vec<Progress> {
     let mut all: Vec<Progress> = cells.iter().map(|c| Progress::new(c, search, slo)).collect();
-    let at: BTreeMap<String, usize> = cells.iter().enumerate().map(|(i, c)| (key(c), i)).collect();
+    let at: BTreeMap<_, usize> = cells.iter().enumerate().map(|(i, c)| (key(c), i)).collect();
     for record in records.iter().filter(|r| r.flags.iter().any(|f| f == FLAG)) {
         if let Some(i) = at.get(&key(&record.cell)) {
             all[*i].add(record);
@@ -275,9 +276,9 @@ pub fn replay(cells: &[Cell], search: Search, slo: &Slo, records: &[TrialRecord]
     all
 }
 
-/// What tells the rows of one search from those of another.
-fn key(cell: &Cell) -> String {
-    serde_json::to_string(&base(cell)).unwrap_or_default()
+/// What the rows of one search share: its probes differ in load alone.
+fn key(cell: &Cell) -> (CellKind, Key) {
+    (cell.kind, cell.except(&[Axis::Load]))
 }
 
 fn gates_of(record: &TrialRecord) -> String {

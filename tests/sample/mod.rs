@@ -8,7 +8,7 @@ use duel::format::{
     MinMax, Status, Switches, TargetUse, TrialRecord,
 };
 use duel::plan::engine::SocketKind;
-use duel::plan::{Arrivals, Cell, Codec, Engine};
+use duel::plan::{Cell, Engine};
 use hdrhistogram::Histogram;
 
 /// Hash that the plan and every record of these tests share.
@@ -22,20 +22,8 @@ fn blocks(engine: Engine) -> bool {
 pub(crate) fn cell(engine: Engine) -> Cell {
     Cell {
         id: format!("{}-hyper-l64-p1-c1", engine.name()),
-        label: None,
-        engine,
-        codec: Codec::Hyper,
-        lanes: 64,
-        processes: 1,
-        total_lanes: 64,
-        cpus: 1,
-        arrivals: Arrivals::Closed,
-        offered_per_s: None,
         stack_size_bytes: blocks(engine).then_some(65_536),
-        rayon_threads: (engine == Engine::Rayon).then_some(64),
-        body_bytes: None,
-        allocator: None,
-        offload: None,
+        ..Cell::plain(engine, 64)
     }
 }
 

@@ -74,7 +74,7 @@ impl<'t> Monitor<'t> {
         let counters = self.trial.recorder.counters();
         let ended =
             || counters.read(Phase::Warmup).ended() + counters.read(Phase::Measured).ended();
-        let usage = || match self.trial.job.count_events {
+        let usage = || match self.trial.job.cell.counts_events() {
             true => Usage::read_every_wait(edge),
             false => Usage::read(edge),
         };
@@ -105,7 +105,7 @@ impl<'t> Monitor<'t> {
         sleep_until_ns(start);
         self.started_at = now_ns();
         // Without requests to send the lanes stay parked, as they were at Armed.
-        let idle = trial.job.plan.is_idle();
+        let idle = trial.job.plan.idle;
         if !idle {
             trial.start_gate.open();
         }
@@ -168,7 +168,7 @@ impl<'t> Monitor<'t> {
 
     fn see_plateau(&mut self) {
         if let Some(heap) = &mut self.heap {
-            heap.plateau = Some(AllocatorUse::read(self.trial.job.foreign_allocator));
+            heap.plateau = Some(AllocatorUse::read(self.trial.job.cell.has_foreign_allocator()));
         }
         self.plateau = ProcessUse::read().ok();
         self.seen.extend(self.plateau);

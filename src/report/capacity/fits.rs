@@ -1,15 +1,18 @@
 //! Records → one series for each engine, with its lines over lanes and rate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{REACH, Refusal, count, next_lanes, refuse, req_s};
 use crate::format::{Memory, TrialRecord};
-use crate::plan::steps::Offload;
-use crate::plan::{Cell, Engine};
+use crate::plan::cell::{Family, families};
+use crate::plan::{Axis, Cell, Engine};
 use crate::report::summary::is_valid;
 use crate::stats::hdr::samples_needed;
 use crate::stats::{CONFIDENCE, linear_fit, median};
-use crate::units::{format_ns, size_literal};
+use crate::units::format_ns;
+
+/// What the lines are drawn over.
+const ACROSS: [Axis; 2] = [Axis::Lanes, Axis::Load];
 
 /// Valid trials of cells that differ in lanes and rate alone.
 pub(super) struct Series<'a> {
@@ -68,55 +71,12 @@ impl Lines {
     }
 }
 
-/// Splits records into series; trials that are not to be believed are left out, but an engine
-/// without a valid one keeps an empty series, so that it is refused rather than missing.
+/// Splits records into series. Trials that are not valid are left out; an engine without a valid
+/// one keeps an empty series, so that it is refused rather than missing.
 pub(super) fn series(records: &[TrialRecord]) -> Vec<Series<'_>> {
-    type Key<'a> = (Engine, &'a str, u32, u32, Option<u64>, bool, Option<u64>, Option<Offload>);
-    let mut found: BTreeMap<Key<'_>, BTreeMap<&str, Vec<&TrialRecord>>> = BTreeMap::new();
-    for r in records.iter().filter(|r| r.cell.label.is_none()) {
-        let c = &r.cell;
-        let pool = c.rayon_threads.is_some_and(|n| n != c.lanes);
-        let stack = c.stack_size_bytes;
-        let codec = c.codec.name();
-        let key = (c.engine, codec, c.cpus, c.processes, stack, pool, c.body_bytes, c.offload);
-        let trials = found.entry(key).or_default().entry(&c.id).or_default();
-        if is_valid(r) {
-            trials.push(r);
-        }
-    }
-    let several = |of: &dyn Fn(&Cell) -> String| {
-        let all: BTreeSet<String> = records.iter().map(|r| of(&r.cell)).collect();
-        all.len() > 1
-    };
-    let swept = records.iter().filter(|r| r.cell.engine.sweeps_stacks());
-    let stacks = swept.map(|r| r.cell.stack_size_bytes).collect::<BTreeSet<_>>().len() > 1;
-    let processes = several(&|c| c.processes.to_string());
-    let body = several(&|c| format!("{:?}", c.body_bytes));
-    found
-        .into_iter()
-        .map(|((engine, codec, cpus, workers, stack, pool, bytes, offload), cells)| {
-            let mut name = format!("{} · {codec} · {cpus} CPU", engine.name());
-            if cpus != 1 {
-                name.push('s');
-            }
-            if let Some(size) = stack.filter(|_| stacks && engine.sweeps_stacks()) {
-                name.push_str(&format!(" · stacks of {}", size_literal(size)));
-            }
-            if pool {
-                name.push_str(" · pool of its CPUs");
-            }
-            if let Some(offload) = offload {
-                name.push_str(&format!(" · steps {}", offload.name()));
-            }
-            if processes {
-                name.push_str(&format!(" · {workers} processes"));
-            }
-            if let Some(bytes) = bytes.filter(|_| body) {
-                name.push_str(&format!(" · bodies of {}", size_literal(bytes)));
-            }
-            Series::new(name, engine, cpus, cells)
-        })
-        .collect()
+    let timed = records.iter().filter(|r| r.cell.is_timed());
+    let all = families(timed.map(|r| (&r.cell, r)), &ACROSS);
+    all.into_iter().map(Series::of).collect()
 }
 
 fn middle(trials: &[&TrialRecord], of: impl Fn(&TrialRecord) -> f64) -> f64 {
@@ -124,17 +84,13 @@ fn middle(trials: &[&TrialRecord], of: impl Fn(&TrialRecord) -> f64) -> f64 {
 }
 
 impl<'a> Series<'a> {
-    fn new(
-        name: String,
-        engine: Engine,
-        cpus: u32,
-        cells: BTreeMap<&'a str, Vec<&'a TrialRecord>>,
-    ) -> Series<'a> {
-        let cells: Vec<Point<'_>> = cells
-            .into_values()
-            .filter(|trials| !trials.is_empty())
-            .map(|trials| Point {
-                cell: &trials[0].cell,
+    fn of(Family { name, cell, members }: Family<'a, &'a TrialRecord>) -> Series<'a> {
+        let Cell { engine, cpus, .. } = *cell;
+        let valid = members.into_iter().filter(|r| is_valid(r));
+        let cells: Vec<Point<'_>> = families(valid.map(|r| (&r.cell, r)), &[])
+            .into_iter()
+            .map(|Family { cell, members: trials, .. }| Point {
+                cell,
                 rate_per_s: middle(&trials, |t| t.achieved_per_s),
                 trials,
             })
@@ -163,8 +119,8 @@ impl<'a> Series<'a> {
 
     /// Whether each lane is a thread.
     pub(super) fn threads_grow(&self) -> bool {
-        let pool = |p: &Point<'_>| p.cell.rayon_threads.is_none_or(|n| n == p.cell.lanes);
-        self.engine.sweeps_stacks() && self.cells.iter().all(pool)
+        let small = |p: &Point<'_>| p.cell.is_small_pool();
+        self.engine.sweeps_stacks() && !self.cells.iter().any(small)
     }
 
     /// The cell of the highest rate that met the bound.

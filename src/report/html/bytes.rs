@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::figure::{self, Entry, drawn};
 use super::{costs, paragraph, tables};
 use crate::format::TrialRecord;
-use crate::plan::Cell;
+use crate::plan::cell::Key;
 use crate::report::memory::{self, CellSplit, PARTS, Section};
 use crate::report::plot::{self, Axis, Bar, Colour, GREY, Line, PALETTE, Point, Scale, Stroke};
 use crate::report::summary::Group;
@@ -34,11 +34,11 @@ const SHOWN: [(&str, Colour, &[&str]); 8] = [
 /// The whole section.
 pub(super) fn bytes(records: &[TrialRecord], groups: &[Group], trials: &Trials<'_>) -> String {
     let cells = memory::cells(records);
-    let split: BTreeSet<Place> = cells.iter().map(|c| place(c.cell)).collect();
+    let split: BTreeSet<Key> = cells.iter().map(|c| c.cell.place(&[])).collect();
     let rest: Vec<Group> = groups
         .iter()
         .filter(|g| !g.counts_events())
-        .filter(|g| g.rows.iter().all(|r| !split.contains(&place(&r.cell))))
+        .filter(|g| !split.contains(&g.cell.place(&[])))
         .cloned()
         .collect();
     let mut out = String::new();
@@ -54,13 +54,6 @@ pub(super) fn bytes(records: &[TrialRecord], groups: &[Group], trials: &Trials<'
         out += &costs::memory(&rest, trials);
     }
     out
-}
-
-/// What a memory trial shares with the ranked trials that it explains.
-type Place = (u32, u32, Option<u64>, crate::plan::Codec, Option<u64>);
-
-fn place(c: &Cell) -> Place {
-    (c.total_lanes, c.cpus, c.offered_per_s.map(f64::to_bits), c.codec, c.body_bytes)
 }
 
 /// One figure for each number of lanes: a bar a cell.

@@ -194,8 +194,7 @@ fn causes(groups: &[Group], trials: &Trials<'_>) -> String {
                 }
             }
             let load = super::short_heading(group);
-            let counted = if group.counts_events() { " · events counted" } else { "" };
-            lines.push((format!("{} · {load}{counted}", row.name), values.to_vec()));
+            lines.push((format!("{} · {load}", row.name), values.to_vec()));
         }
     }
     if lines.is_empty() {

@@ -1,12 +1,14 @@
 //! Throughput, latency, memory, CPU and switches against lanes or rate, with intervals.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::figure::{self, drawn};
 use super::paragraph;
 use crate::format::TrialRecord;
+use crate::plan::cell::{Family, Key, families};
+use crate::plan::{self, Cell, CellKind};
 use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
-use crate::report::summary::{AA, Group};
+use crate::report::summary::Group;
 use crate::report::verdict::Trials;
 use crate::stats::{hdr, median, median_interval};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
@@ -68,51 +70,25 @@ const MEASURES: [Measure; 5] = [
     },
 ];
 
-/// What shares a plot: everything but lanes or rate, whichever is across.
-type Family = BTreeMap<String, BTreeMap<(usize, String), Vec<(f64, String)>>>;
-
 /// Every measure against lanes at equal rates, and against rates at equal lanes.
 pub(super) fn curves(groups: &[Group], trials: &Trials<'_>) -> String {
     let mut figures = Vec::new();
     let mut left_out = 0;
-    for (across, title) in [(true, "lanes"), (false, "offered req/s")] {
-        let mut families = Family::new();
-        for group in groups.iter().filter(|g| !g.counts_events()) {
-            let value =
-                if across { Some(f64::from(group.total_lanes)) } else { group.offered_per_s };
-            let Some(value) = value else { continue };
-            let load = match group.offered_per_s {
-                Some(rate) if across => format!("{} req/s", format_rate(rate)),
-                Some(_) => format!("{} lanes", format_count(group.total_lanes.into())),
-                None => "closed loop".into(),
-            };
-            let body = group.body_bytes.map_or(String::new(), |b| format!(", bodies of {b} B"));
-            let s = if group.cpus == 1 { "" } else { "s" };
-            let key = format!("{load}, {} CPU{s}, {}{body}", group.cpus, group.codec.name());
-            let family = families.entry(key).or_default();
-            for row in group.rows.iter().filter(|r| r.cell.label.as_deref() != Some(AA)) {
-                let engine = crate::plan::Engine::ALL.iter().position(|e| *e == row.cell.engine);
-                let pool = row.cell.rayon_threads.filter(|n| *n != row.cell.lanes);
-                let pool = pool.map_or(String::new(), |_| " small pool".into());
-                let stack = row.cell.stack_size_bytes.filter(|_| row.name.contains("iB"));
-                let stack = stack.map_or(String::new(), |s| format!(" {}", format_bytes(s as f64)));
-                let steps = row.cell.offload.map_or(String::new(), |o| format!(" {}", o.name()));
-                let name = format!("{}{stack}{pool}{steps}", row.cell.engine.name());
-                let line = family.entry((engine.unwrap_or(0), name)).or_default();
-                line.push((value, row.cell.id.clone()));
-            }
+    for (across, title) in [(plan::Axis::Lanes, "lanes"), (plan::Axis::Load, "offered req/s")] {
+        let rows = groups.iter().filter(|g| !g.counts_events()).flat_map(|g| &g.rows);
+        let mut plots: BTreeMap<(CellKind, Key), Vec<&Cell>> = BTreeMap::new();
+        for cell in rows.map(|r| &r.cell).filter(|c| !c.is_copy() && value(c, across).is_some()) {
+            plots.entry((cell.kind, cell.place(&[across]))).or_default().push(cell);
         }
-        for (key, family) in families {
-            let values: BTreeSet<u64> =
-                family.values().flatten().map(|(v, _)| v.to_bits()).collect();
-            if values.len() < 2 {
+        for cells in plots.into_values() {
+            if cells.iter().all(|c| value(c, across) == value(cells[0], across)) {
                 continue;
             }
             for measure in &MEASURES {
                 if figures.len() == MOST_PLOTS {
                     left_out += 1;
                 } else {
-                    figures.extend(curve(measure, &key, title, &family, trials));
+                    figures.extend(curve(measure, (across, title), &cells, trials));
                 }
             }
         }
@@ -135,42 +111,50 @@ pub(super) fn curves(groups: &[Group], trials: &Trials<'_>) -> String {
     out
 }
 
+/// Where a cell stands on the axis of a plot.
+fn value(cell: &Cell, across: plan::Axis) -> Option<f64> {
+    match across {
+        plan::Axis::Lanes => Some(cell.total_lanes.into()),
+        _ => cell.offered_per_s.filter(|_| !cell.is_idle()),
+    }
+}
+
 fn curve(
     measure: &Measure,
-    key: &str,
-    across: &str,
-    family: &BTreeMap<(usize, String), Vec<(f64, String)>>,
+    (across, title): (plan::Axis, &str),
+    cells: &[&Cell],
     trials: &Trials<'_>,
 ) -> Option<String> {
     let mut lines: Vec<Line> = Vec::new();
-    for ((engine, name), cells) in family {
-        let mut points: Vec<Point> = cells
-            .iter()
-            .filter_map(|(x, id)| {
+    for Family { name, cell, members } in families(cells.iter().map(|c| (*c, *c)), &[across]) {
+        let mut points: Vec<Point> = members
+            .into_iter()
+            .filter_map(|c| {
                 let values: Vec<f64> =
-                    trials.get(id.as_str())?.iter().filter_map(|t| (measure.of)(t)).collect();
+                    trials.get(c.id.as_str())?.iter().filter_map(|t| (measure.of)(t)).collect();
                 let interval = median_interval(&values);
-                Some(Point { x: *x, y: median(&values)?, interval, marked: true })
+                Some(Point { x: value(c, across)?, y: median(&values)?, interval, marked: true })
             })
             .collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
         if points.is_empty() {
             continue;
         }
-        let (colour, marker) = plot::engine_style(crate::plan::Engine::ALL[*engine]);
+        let (colour, marker) = plot::engine_style(cell.engine);
         let second = lines.iter().any(|l| l.colour == colour);
         let stroke = if second { Stroke::Dashed } else { Stroke::Solid };
-        lines.push(Line { name: name.clone(), colour, marker, stroke, points });
+        lines.push(Line { name, colour, marker, stroke, points });
     }
     // Of all cells, so that plots beside each other share an axis.
-    let xs = || family.values().flatten().map(|(x, _)| *x);
+    let xs = || cells.iter().filter_map(|c| value(c, across));
     let (least, most) = (xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max));
     let scale = if most > 16.0 * least { Scale::Log2 } else { Scale::Linear };
-    let title = format!("{} against {across}, {key}", measure.title);
-    let x = Axis { title: across, scale, print: &number };
+    let place = cells[0].place_words(&[across]);
+    let what = format!("{} against {title}, {place}", measure.title);
+    let x = Axis { title, scale, print: &number };
     let y = Axis { title: measure.unit, scale: measure.scale, print: &measure.print };
-    let svg = plot::lines(&title, &x, &y, &lines)?;
-    Some(figure::figure(&title, &figure::legend(&lines), Some(svg)))
+    let svg = plot::lines(&what, &x, &y, &lines)?;
+    Some(figure::figure(&what, &figure::legend(&lines), Some(svg)))
 }
 
 /// Whole numbers with separators, others as they are.

@@ -4,7 +4,7 @@ use super::figure::{self, drawn, titled};
 use super::paragraph;
 use crate::format::{Distribution, TrialRecord};
 use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
-use crate::report::summary::{AA, Group, Row};
+use crate::report::summary::{Group, Row};
 use crate::report::verdict::Trials;
 use crate::stats::hdr;
 use crate::units::format_ns;
@@ -18,10 +18,10 @@ const MARKED: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 /// One plot a group: response and service time of every engine.
 pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> String {
     let lines_of = |group: &Group| {
-        let open = group.arrivals.is_open();
+        let open = group.cell.arrivals.is_open();
         let stroke = if open { Stroke::Dashed } else { Stroke::Solid };
         let mut lines = Vec::new();
-        for row in group.rows.iter().filter(|r| r.cell.label.as_deref() != Some(AA)) {
+        for row in group.rows.iter().filter(|r| !r.cell.is_copy()) {
             let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
             if open {
                 lines.extend(percentiles(row, own, "response", Stroke::Solid, |t| {

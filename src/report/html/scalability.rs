@@ -1,50 +1,31 @@
 //! What the lanes of closed loops allow: the Universal Scalability Law, drawn over what was measured.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{escape, figure, paragraph};
 use crate::format::TrialRecord;
-use crate::plan::Engine;
+use crate::plan::cell::{Family, families};
+use crate::plan::{self, Engine};
 use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
 use crate::report::summary::is_valid;
 use crate::report::usl::{self, Coefficients, Fit, Sample, Weights};
-use crate::units::{format_bytes, format_count, format_rate};
-
-/// Throughputs of closed loops that differ in lanes alone.
-struct Series {
-    engine: Engine,
-    samples: Vec<Sample>,
-}
+use crate::units::{format_count, format_rate};
 
 /// Where a fitted line is drawn: up to what was measured, and dashed up to twice that.
 const STEPS: u32 = 40;
 
-fn series(records: &[TrialRecord]) -> BTreeMap<String, Series> {
-    let mut series: BTreeMap<String, Series> = BTreeMap::new();
+fn series(records: &[TrialRecord]) -> Vec<Family<'_, Sample>> {
     let closed = |r: &&TrialRecord| {
-        is_valid(r) && !r.cell.arrivals.is_open() && !r.cell.is_idle() && r.cell.label.is_none()
+        let several = !r.cell.engine.has_one_lane();
+        is_valid(r) && r.cell.is_timed() && !r.cell.arrivals.is_open() && several
     };
-    for r in records.iter().filter(closed) {
-        let c = &r.cell;
-        let stack = c.stack_size_bytes.filter(|_| c.engine.sweeps_stacks());
-        let pool = c.rayon_threads.filter(|n| *n != c.lanes).map_or("", |_| ", small pool");
-        let steps = c.offload.map_or(String::new(), |o| format!(", steps {}", o.name()));
-        let name = format!(
-            "{}, {}, {} CPU{}{}{pool}{steps}{}",
-            c.engine.name(),
-            c.codec.name(),
-            c.cpus,
-            if c.cpus == 1 { "" } else { "s" },
-            stack.map_or(String::new(), |s| format!(", stacks of {}", format_bytes(s as f64))),
-            c.body_bytes.map_or(String::new(), |b| format!(", bodies of {b} B")),
-        );
-        let sample = Sample { lanes: c.total_lanes, block: r.block, per_s: r.achieved_per_s };
-        let new = || Series { engine: c.engine, samples: Vec::new() };
-        series.entry(name).or_insert_with(new).samples.push(sample);
-    }
-    series.retain(|_, s| !s.engine.has_one_lane());
-    series
+    let sample = |r: &TrialRecord| Sample {
+        lanes: r.cell.total_lanes,
+        block: r.block,
+        per_s: r.achieved_per_s,
+    };
+    let closed = records.iter().filter(closed);
+    families(closed.map(|r| (&r.cell, sample(r))), &[plan::Axis::Lanes])
 }
 
 /// The Universal Scalability Law for each engine of closed loops.
@@ -58,15 +39,15 @@ pub(super) fn scalability(records: &[TrialRecord], seed: u64) -> String {
     let mut rows = String::new();
     let mut refused = String::new();
     let mut figures = Vec::new();
-    for (name, series) in &series {
-        match usl::fit(&series.samples, Weights::Relative, seed) {
+    for Family { name, cell, members } in &series {
+        match usl::fit(members, Weights::Relative, seed) {
             Err(why) => {
                 let (name, why) = (escape(name), escape(&why.to_string()));
                 let _ = write!(refused, "<li><b>{name}</b>: no fit: {why}.</li>");
             }
             Ok(fit) => {
                 rows.push_str(&row(name, &fit));
-                figures.push(drawing(name, series, &fit));
+                figures.push(drawing(name, cell.engine, &fit));
             }
         }
     }
@@ -155,8 +136,8 @@ fn coefficient(v: f64) -> String {
 }
 
 /// What was measured as marks, and the law as a line that is dashed beyond them.
-fn drawing(name: &str, series: &Series, fit: &Fit) -> String {
-    let (colour, marker) = plot::engine_style(series.engine);
+fn drawing(name: &str, engine: Engine, fit: &Fit) -> String {
+    let (colour, marker) = plot::engine_style(engine);
     let mark = |x: u32, y: f64| Point { x: x.into(), y, interval: None, marked: true };
     let measured: Vec<Point> =
         fit.residuals.iter().map(|r| mark(r.lanes, r.measured_per_s)).collect();

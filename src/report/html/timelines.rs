@@ -12,7 +12,7 @@ use super::figure::{self, drawn};
 use super::{paragraph, short_heading};
 use crate::format::TrialRecord;
 use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
-use crate::report::summary::{AA, Group};
+use crate::report::summary::Group;
 use crate::report::verdict::{self, Trials};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
 
@@ -177,7 +177,7 @@ pub(super) fn timelines(
             let lines: Vec<Line> = group
                 .rows
                 .iter()
-                .filter(|r| r.cell.label.as_deref() != Some(AA))
+                .filter(|r| !r.cell.is_copy())
                 .filter_map(|row| {
                     let own: Vec<&Look> = looks.iter().filter(|l| l.cell == row.cell.id).collect();
                     let points = points(&totals(&own), course);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AA, Group, Row, figures, is_valid};
+use super::{Group, Row, figures, is_valid};
 use crate::format::TrialRecord;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, RatioEstimate, judge, noise_floor, paired_ratio};
 
@@ -45,33 +45,25 @@ fn compare_by(
         })
         .collect();
     // Of several copies, the one of the reference's own configuration.
-    let same = |i: usize| {
-        let (a, b) = (&rows[i].cell, &rows[reference].cell);
-        (a.stack_size_bytes, a.processes, a.rayon_threads, &a.allocator, a.offload)
-            == (b.stack_size_bytes, b.processes, b.rayon_threads, &b.allocator, b.offload)
-    };
+    let same = |i: usize| rows[i].cell.except(&[]) == rows[reference].cell.except(&[]);
     let floor = (0..rows.len())
-        .filter(|i| is_aa(&rows[*i]) && same(*i))
+        .filter(|i| rows[*i].cell.is_copy() && same(*i))
         .find_map(|i| noise_floor(estimates[i].as_ref()?));
+    // The second copy is no competitor: it says what the others must exceed.
     let comparisons = estimates
         .iter()
         .zip(rows)
         .map(|(estimate, row)| {
-            Some(Comparison::alone((*estimate)?, floor.filter(|_| !is_aa(row)), margin))
+            Some(Comparison::alone((*estimate)?, floor.filter(|_| !row.cell.is_copy()), margin))
         })
         .collect();
     (comparisons, floor)
 }
 
-/// The second copy of the baseline is no competitor: it says what the others must exceed.
-fn is_aa(row: &Row) -> bool {
-    row.cell.label.as_deref() == Some(AA)
-}
-
 /// Judges all comparisons of a report together, of whatever measure and group: each is a chance to
 /// claim a difference that is none, and a reader sees them all.
 pub(super) fn judge_all(groups: &mut [Group], margin: f64) {
-    let rows = groups.iter_mut().flat_map(|g| &mut g.rows).filter(|r| !is_aa(r));
+    let rows = groups.iter_mut().flat_map(|g| &mut g.rows).filter(|r| !r.cell.is_copy());
     let among = judge(rows.flat_map(|r| [&mut r.cpu_ratio, &mut r.memory_ratio]).flatten(), margin);
     for group in groups {
         group.among = among;

@@ -1,0 +1,624 @@
+//! One point of the grid, and its axes: all that is known of an axis stands here, once.
+//!
+//! Reports that put cells together take the key of all axes but the ones that they draw or fit over
+//! ([`Cell::except`]), so that a new axis parts cells everywhere from the day it is declared. Names
+//! ([`names`]) say the axes in which cells differ, and nothing else.
+//!
+//! A new axis is a variant of [`Axis`], its facts in [`AXES`], a field of [`Cell`] and a list of
+//! [`Axes`]; what fills the list from the config and what heeds the value in the worker come on top.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::allocator::Allocator;
+use super::steps::Offload;
+use super::{Arrivals, Codec, Engine};
+use crate::units::{format_rate, plural, size_literal};
+
+/// One point of the grid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Unique in the sweep, made of the axes: `tokio-hyper-l64-p1-c1`.
+    pub id: String,
+    /// What its trials are for; `label` in rows.
+    #[serde(rename = "label")]
+    pub kind: CellKind,
+    /// How lanes are run.
+    pub engine: Engine,
+    /// Who speaks HTTP.
+    pub codec: Codec,
+    /// Lanes of each worker.
+    pub lanes: u32,
+    /// Workers of a trial.
+    pub processes: u32,
+    /// lanes × processes: the connections of the cell.
+    pub total_lanes: u32,
+    /// CPUs that the workers of a trial share.
+    pub cpus: u32,
+    /// What releases requests.
+    pub arrivals: Arrivals,
+    /// Offered load, requests per second over all workers; `None` in a closed loop, zero in a cell
+    /// that sends nothing.
+    pub offered_per_s: Option<f64>,
+    /// Stack of each thread that the engine starts; for task engines the runtime's own threads.
+    pub stack_size_bytes: Option<u64>,
+    /// Threads of each worker's pool; only under `rayon`.
+    pub rayon_threads: Option<u32>,
+    /// Length of the embedded target's response bodies; `None` unless the sweep varies it.
+    #[serde(default)]
+    pub body_bytes: Option<u64>,
+    /// The workers' allocator; `None` unless the sweep varies it.
+    #[serde(default)]
+    pub allocator: Option<Allocator>,
+    /// Where file and compute steps are carried out; only under the task engines, and only where
+    /// requests have such steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offload: Option<Offload>,
+}
+
+/// What the trials of a cell are for.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(try_from = "Option<String>", into = "Option<String>")]
+pub enum CellKind {
+    /// Its times and costs are measured and ranked.
+    #[default]
+    Timed,
+    /// The same cell of the baseline once more: what the two differ by is noise.
+    Copy,
+    /// Lanes are connected and nothing is sent: what a lane costs by being there.
+    Idle,
+    /// The kernel counts system calls and other events, which costs CPU: shown and never ranked.
+    Counted,
+    /// Memory is split into its parts, which disturbs latency: that is never ranked.
+    Memory,
+}
+
+impl CellKind {
+    /// The label in rows and ids; `None` for the timed cells.
+    pub fn label(self) -> Option<&'static str> {
+        match self {
+            CellKind::Timed => None,
+            CellKind::Copy => Some("aa"),
+            CellKind::Idle => Some("idle"),
+            CellKind::Counted => Some("syscalls"),
+            CellKind::Memory => Some("memory"),
+        }
+    }
+}
+
+impl From<CellKind> for Option<String> {
+    fn from(kind: CellKind) -> Self {
+        kind.label().map(Into::into)
+    }
+}
+
+impl TryFrom<Option<String>> for CellKind {
+    type Error = String;
+
+    fn try_from(label: Option<String>) -> Result<Self, String> {
+        use CellKind::{Copy, Counted, Idle, Memory, Timed};
+        let known = [Timed, Copy, Idle, Counted, Memory];
+        let kind = known.into_iter().find(|kind| kind.label() == label.as_deref());
+        kind.ok_or_else(|| format!("`{}` labels no kind of cell", label.unwrap_or_default()))
+    }
+}
+
+/// The values of every axis; each combination that differs is a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Axes {
+    /// See [`Engine`].
+    pub engines: Vec<Engine>,
+    /// See [`Codec`].
+    pub codecs: Vec<Codec>,
+    /// Lanes of each worker.
+    pub lanes: Vec<u32>,
+    /// Workers.
+    pub processes: Vec<u32>,
+    /// CPUs of the workers of a trial.
+    pub cpus: Vec<u32>,
+    /// Offered loads, requests per second; empty in a closed loop.
+    pub rates_per_s: Vec<f64>,
+    /// Response bodies of the embedded target, in bytes; empty unless swept.
+    #[serde(default)]
+    pub bodies: Vec<u64>,
+    /// Stacks of the engine's threads, in bytes; swept for `threads` and `rayon`.
+    pub stack_sizes_bytes: Vec<u64>,
+    /// Pool sizes; swept for `rayon`.
+    pub rayon_threads: Vec<RayonThreads>,
+    /// Allocators of the workers; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocators: Vec<Allocator>,
+    /// Where the task engines carry out file and compute steps; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offload: Vec<Offload>,
+}
+
+/// How many threads the pool has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RayonThreads {
+    /// One per lane.
+    Lanes,
+    /// One per CPU of the worker, as rayon's default.
+    Cores,
+}
+
+/// A direction of the grid; its facts stand in [`AXES`], in the same order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// Lanes over all workers of the cell.
+    Lanes,
+    /// CPUs of the workers.
+    Cpus,
+    /// Who speaks HTTP.
+    Codec,
+    /// What releases requests, and how many per second.
+    Load,
+    /// The target's response bodies.
+    Body,
+    /// How lanes are run.
+    Engine,
+    /// Workers of a trial.
+    Processes,
+    /// Stacks of the engine's threads.
+    Stack,
+    /// Size of the pool.
+    Pool,
+    /// The workers' allocator.
+    Allocator,
+    /// Where steps are carried out.
+    Offload,
+}
+
+/// A value on an axis, as it is compared and sorted: numbers as numbers, then text.
+type Value = (u64, String);
+
+/// All that is known of an axis.
+struct Facts {
+    axis: Axis,
+    /// Whether the rows of one table share its value; the other axes tell its rows apart.
+    shared: bool,
+    /// Its fields in the rows of a run and the columns of `cells.csv`.
+    fields: &'static [&'static str],
+    /// Whether it says anything of a cell, by its engine: stacks say nothing of tasks.
+    applies: fn(&Cell) -> bool,
+    /// How many values a sweep has; none leaves the cell as it is.
+    count: fn(&Axes) -> usize,
+    /// Puts a cell on one of them.
+    set: fn(&Axes, usize, &mut Cell),
+    /// Its part of the id, beside what is in every id.
+    id: fn(&Axes, &Cell) -> Option<String>,
+    value: fn(&Cell) -> Value,
+    /// For names and headings; empty where it was not swept.
+    words: fn(&Cell) -> String,
+}
+
+/// Every axis: first what the rows of a table share, then what tells them apart. The first is the
+/// outermost loop of the grid, and the first by which cells are sorted and named.
+static AXES: [Facts; 11] = [
+    Facts {
+        axis: Axis::Lanes,
+        shared: true,
+        fields: &["lanes", "total_lanes"],
+        applies: |c| !c.engine.has_one_lane(),
+        count: |axes| axes.lanes.len(),
+        set: |axes, i, c| c.lanes = axes.lanes[i],
+        id: |_, _| None,
+        value: |c| number(c.total_lanes),
+        words: |c| plural(c.total_lanes.into(), "lane"),
+    },
+    Facts {
+        axis: Axis::Cpus,
+        shared: true,
+        fields: &["cpus"],
+        applies: |_| true,
+        count: |axes| axes.cpus.len(),
+        set: |axes, i, c| c.cpus = axes.cpus[i],
+        id: |_, _| None,
+        value: |c| number(c.cpus),
+        words: |c| plural(c.cpus.into(), "CPU"),
+    },
+    Facts {
+        axis: Axis::Codec,
+        shared: true,
+        fields: &["codec"],
+        applies: |_| true,
+        count: |axes| axes.codecs.len(),
+        set: |axes, i, c| c.codec = axes.codecs[i],
+        id: |_, _| None,
+        value: |c| number(c.codec as u32),
+        words: |c| c.codec.name().into(),
+    },
+    Facts {
+        axis: Axis::Load,
+        shared: true,
+        fields: &["arrivals", "offered_per_s"],
+        applies: |_| true,
+        count: |axes| axes.rates_per_s.len(),
+        set: |axes, i, c| c.offered_per_s = Some(axes.rates_per_s[i]),
+        id: |axes, c| {
+            // Stages and traces have a rate of their own, which is no axis.
+            let swept = !axes.rates_per_s.is_empty() && !c.is_idle();
+            Some(format!("r{}", c.offered_per_s.filter(|_| swept)?))
+        },
+        // Rates are not negative, so that their bits are in their order.
+        value: |c| (c.offered_per_s.unwrap_or(0.0).to_bits(), c.arrivals.name().into()),
+        words: |c| match c.offered_per_s {
+            _ if c.is_idle() => "armed, no request".into(),
+            Some(rate) => format!("{} {} req/s", c.arrivals.name(), format_rate(rate)),
+            None => "closed loop".into(),
+        },
+    },
+    Facts {
+        axis: Axis::Body,
+        shared: true,
+        fields: &["body_bytes"],
+        applies: |_| true,
+        count: |axes| axes.bodies.len(),
+        set: |axes, i, c| c.body_bytes = Some(axes.bodies[i]),
+        id: |_, c| Some(format!("b{}", size_literal(c.body_bytes?))),
+        value: |c| optional(c.body_bytes),
+        words: |c| said(c.body_bytes, |bytes| format!("bodies of {}", size_literal(bytes))),
+    },
+    Facts {
+        axis: Axis::Engine,
+        shared: false,
+        fields: &["engine"],
+        applies: |_| true,
+        count: |axes| axes.engines.len(),
+        set: |axes, i, c| c.run_by(axes.engines[i]),
+        id: |_, _| None,
+        value: |c| number(c.engine as u32),
+        words: |c| c.engine.name().into(),
+    },
+    Facts {
+        axis: Axis::Processes,
+        shared: false,
+        fields: &["processes"],
+        applies: |_| true,
+        count: |axes| axes.processes.len(),
+        set: |axes, i, c| c.processes = axes.processes[i],
+        id: |_, _| None,
+        value: |c| number(c.processes),
+        words: |c| plural(c.processes.into(), "worker"),
+    },
+    Facts {
+        axis: Axis::Stack,
+        shared: false,
+        fields: &["stack_size_bytes"],
+        applies: |c| c.engine.sweeps_stacks(),
+        count: |axes| axes.stack_sizes_bytes.len(),
+        set: |axes, i, c| c.stack_size_bytes = Some(axes.stack_sizes_bytes[i]),
+        id: |_, c| Some(format!("s{}", size_literal(c.stack_size_bytes?))),
+        // Other engines take the first of the sweep, for threads that are not their lanes.
+        value: |c| optional(c.stack_size_bytes.filter(|_| Axis::Stack.applies(c))),
+        words: |c| said(c.stack_size_bytes, |bytes| format!("stacks of {}", size_literal(bytes))),
+    },
+    Facts {
+        axis: Axis::Pool,
+        shared: false,
+        fields: &["rayon_threads"],
+        applies: |c| c.engine.has_pool(),
+        count: |axes| axes.rayon_threads.len(),
+        set: |axes, i, c| {
+            c.rayon_threads = Some(match axes.rayon_threads[i] {
+                RayonThreads::Lanes => c.lanes,
+                RayonThreads::Cores => c.pool_of_cores(),
+            });
+        },
+        id: |axes, c| {
+            // With as many lanes as CPUs both sizes are one cell, called as the first.
+            let first = axes.rayon_threads.first() == Some(&RayonThreads::Cores);
+            let cores = c.rayon_threads == Some(c.pool_of_cores());
+            (cores && (first || c.is_small_pool())).then(|| "tcores".into())
+        },
+        value: |c| number(c.is_small_pool()),
+        words: |c| format!("pool of {}", if c.is_small_pool() { "cores" } else { "lanes" }),
+    },
+    Facts {
+        axis: Axis::Allocator,
+        shared: false,
+        fields: &["allocator"],
+        applies: |_| true,
+        count: |axes| axes.allocators.len(),
+        set: |axes, i, c| c.allocator = Some(axes.allocators[i].clone()),
+        id: |_, c| Some(c.allocator.as_ref()?.name()),
+        value: |c| match &c.allocator {
+            None => (0, String::new()),
+            Some(Allocator::Glibc) => (1, String::new()),
+            Some(Allocator::GlibcArenas(most)) => (1 + u64::from(*most), String::new()),
+            Some(Allocator::Preloaded(path)) => (u64::MAX, path.clone()),
+        },
+        words: |c| said(c.allocator.as_ref(), Allocator::name),
+    },
+    Facts {
+        axis: Axis::Offload,
+        shared: false,
+        fields: &["offload"],
+        applies: |c| c.offload.is_some(),
+        count: |axes| axes.offload.len(),
+        set: |axes, i, c| c.offload = Some(axes.offload[i]),
+        id: |axes, c| {
+            let swept = !axes.offload.is_empty() && !c.is_idle();
+            Some(c.offload.filter(|_| swept)?.name().into())
+        },
+        value: |c| optional(c.offload.map(|offload| offload as u64)),
+        words: |c| said(c.offload, |offload| format!("steps {}", offload.name())),
+    },
+];
+
+fn number(n: impl Into<u64>) -> Value {
+    (n.into(), String::new())
+}
+
+/// A number or none: a swept zero is another value than no sweep.
+fn optional(n: Option<u64>) -> Value {
+    n.map_or((0, String::new()), |n| (n, "swept".into()))
+}
+
+fn said<T>(value: Option<T>, words: impl Fn(T) -> String) -> String {
+    value.map(words).unwrap_or_default()
+}
+
+impl Axis {
+    /// Every axis, in order.
+    pub fn all() -> impl DoubleEndedIterator<Item = Axis> {
+        AXES.iter().map(|facts| facts.axis)
+    }
+
+    fn facts(self) -> &'static Facts {
+        &AXES[self as usize]
+    }
+
+    /// Whether the rows of one table share its value.
+    pub fn is_shared(self) -> bool {
+        self.facts().shared
+    }
+
+    /// Its fields in the rows of a run and the columns of `cells.csv`.
+    pub fn fields(self) -> &'static [&'static str] {
+        self.facts().fields
+    }
+
+    /// Whether it says anything of the cell: stacks say nothing of tasks.
+    pub fn applies(self, cell: &Cell) -> bool {
+        (self.facts().applies)(cell)
+    }
+
+    /// How many values a sweep has; one where it is left as it is.
+    pub fn count(self, axes: &Axes) -> usize {
+        (self.facts().count)(axes).max(1)
+    }
+
+    /// For names and headings; empty where it was not swept.
+    pub fn words(self, cell: &Cell) -> String {
+        (self.facts().words)(cell)
+    }
+
+    /// The axes on which these cells differ, as far as it says anything of them.
+    pub fn differing(cells: &[&Cell]) -> Vec<Axis> {
+        let differs = |axis: &Axis| {
+            let mut values = cells.iter().filter(|c| axis.applies(c)).map(|c| axis.value(c));
+            let first = values.next();
+            values.any(|value| Some(value) != first)
+        };
+        Axis::all().filter(differs).collect()
+    }
+
+    fn value(self, cell: &Cell) -> Value {
+        (self.facts().value)(cell)
+    }
+}
+
+/// Values on some axes, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Vec<Value>);
+
+/// What each cell is called among the others: the engine, the kind where they differ in it, and the
+/// axes on which they differ but for those in `without`.
+pub fn names(cells: &[&Cell], without: &[Axis]) -> Vec<String> {
+    let mut axes = Axis::differing(cells);
+    axes.retain(|axis| *axis != Axis::Engine && !without.contains(axis));
+    let kinds = cells.iter().any(|c| c.kind != cells[0].kind);
+    let name = |cell: &&Cell| {
+        let mut name = cell.engine.name().to_string();
+        if let Some(label) = cell.kind.label().filter(|_| kinds) {
+            name += &format!(" ({label})");
+        }
+        for axis in axes.iter().filter(|axis| axis.applies(cell)) {
+            name += &format!(" · {}", axis.words(cell));
+        }
+        name
+    };
+    cells.iter().map(name).collect()
+}
+
+/// What belongs to cells of one kind that differ on some axes alone.
+pub struct Family<'c, T> {
+    /// What tells it from the other families.
+    pub name: String,
+    /// The cell of its first member.
+    pub cell: &'c Cell,
+    /// In the order in which they came.
+    pub members: Vec<T>,
+}
+
+/// Puts together what belongs to cells that differ on the axes `across` alone; families come in the
+/// order of the axes.
+pub fn families<'c, T>(
+    all: impl IntoIterator<Item = (&'c Cell, T)>,
+    across: &[Axis],
+) -> Vec<Family<'c, T>> {
+    let mut found: BTreeMap<(Key, CellKind), (&Cell, Vec<T>)> = BTreeMap::new();
+    for (cell, member) in all {
+        let key = (cell.except(across), cell.kind);
+        found.entry(key).or_insert_with(|| (cell, Vec::new())).1.push(member);
+    }
+    let cells: Vec<&Cell> = found.values().map(|(cell, _)| *cell).collect();
+    let names = names(&cells, across).into_iter();
+    let family = |(name, (cell, members))| Family { name, cell, members };
+    names.zip(found.into_values()).map(family).collect()
+}
+
+impl Cell {
+    /// A closed loop of one worker on one CPU, in which nothing is swept and nothing has a name yet.
+    pub fn plain(engine: Engine, lanes: u32) -> Cell {
+        Cell {
+            id: String::new(),
+            kind: CellKind::Timed,
+            engine,
+            codec: Codec::Hyper,
+            lanes,
+            processes: 1,
+            total_lanes: lanes,
+            cpus: 1,
+            arrivals: Arrivals::Closed,
+            offered_per_s: None,
+            stack_size_bytes: None,
+            rayon_threads: engine.has_pool().then_some(lanes),
+            body_bytes: None,
+            allocator: None,
+            offload: None,
+        }
+    }
+
+    /// The key of all axes but these: cells that share it, and their kind, differ in these alone.
+    pub fn except(&self, axes: &[Axis]) -> Key {
+        Key(Axis::all().filter(|axis| !axes.contains(axis)).map(|axis| axis.value(self)).collect())
+    }
+
+    /// The key of the axes whose values the rows of a table share, but for `without`.
+    pub fn place(&self, without: &[Axis]) -> Key {
+        let shared = Axis::all().filter(|axis| axis.is_shared() && !without.contains(axis));
+        Key(shared.map(|axis| axis.value(self)).collect())
+    }
+
+    /// The same in words, and what is counted: `64 lanes · 1 CPU · hyper · closed loop`.
+    pub fn place_words(&self, without: &[Axis]) -> String {
+        let shared = Axis::all().filter(|axis| axis.is_shared() && !without.contains(axis));
+        let counted = self.counts_events().then(|| "system calls counted".to_string());
+        let words = shared.map(|axis| axis.words(self)).chain(counted);
+        words.filter(|words| !words.is_empty()).collect::<Vec<String>>().join(" · ")
+    }
+
+    /// Whether both are the same on every axis that says something of both, but for the engine and
+    /// `without`.
+    pub fn is_alike(&self, other: &Cell, without: &[Axis]) -> bool {
+        let compared = |axis: &Axis| {
+            *axis != Axis::Engine
+                && !without.contains(axis)
+                && axis.applies(self)
+                && axis.applies(other)
+        };
+        Axis::all().filter(compared).all(|axis| axis.value(self) == axis.value(other))
+    }
+
+    /// Whether the cell's times are measured to be ranked, and it is no second copy.
+    pub fn is_timed(&self) -> bool {
+        self.kind == CellKind::Timed
+    }
+
+    /// Whether it is the second copy of the baseline.
+    pub fn is_copy(&self) -> bool {
+        self.kind == CellKind::Copy
+    }
+
+    /// Whether the cell sends nothing.
+    pub fn is_idle(&self) -> bool {
+        self.kind == CellKind::Idle
+    }
+
+    /// Whether the kernel counts events in the cell's trials.
+    pub fn counts_events(&self) -> bool {
+        self.kind == CellKind::Counted
+    }
+
+    /// Whether memory is split into its parts in the cell's trials.
+    pub fn is_memory(&self) -> bool {
+        self.kind == CellKind::Memory
+    }
+
+    /// Whether the pool has fewer threads than the worker has lanes.
+    pub fn is_small_pool(&self) -> bool {
+        self.rayon_threads.is_some_and(|threads| threads != self.lanes)
+    }
+
+    /// Stack of each thread that the engine starts; Rust's own where none is named.
+    pub fn stack_bytes(&self) -> u64 {
+        self.stack_size_bytes.unwrap_or(2 << 20)
+    }
+
+    /// Whether another allocator than the C library's is loaded, whose count nobody knows.
+    pub fn has_foreign_allocator(&self) -> bool {
+        matches!(self.allocator, Some(Allocator::Preloaded(_)))
+    }
+
+    /// Threads of a pool with one per CPU: more than connections would only look for work.
+    fn pool_of_cores(&self) -> u32 {
+        self.cpus.min(self.lanes)
+    }
+
+    /// Puts the cell on an engine, which may not have every axis.
+    fn run_by(&mut self, engine: Engine) {
+        self.engine = engine;
+        if engine.has_one_lane() {
+            self.lanes = 1;
+        }
+        self.rayon_threads = engine.has_pool().then_some(self.lanes);
+        self.offload = self.offload.filter(|_| engine.offloads());
+    }
+
+    /// The cell with its id, its connections counted.
+    fn named(mut self, axes: &Axes) -> Cell {
+        let Cell { engine, codec, lanes, processes, cpus, .. } = self;
+        self.total_lanes = lanes.saturating_mul(processes);
+        let every = format!("{}-{}-l{lanes}-p{processes}-c{cpus}", engine.name(), codec.name());
+        let applying = AXES.iter().filter(|facts| (facts.applies)(&self));
+        let parts = applying.filter_map(|facts| (facts.id)(axes, &self));
+        let parts = parts.chain(self.kind.label().map(Into::into));
+        self.id = parts.fold(every, |id, part| id + "-" + &part);
+        self
+    }
+
+    /// The same cell as another kind. One that sends nothing is the same at every rate, body and
+    /// place of steps.
+    pub(super) fn of_kind(&self, kind: CellKind, axes: &Axes) -> Cell {
+        let mut cell = Cell { kind, ..self.clone() };
+        if kind == CellKind::Idle {
+            cell.arrivals = Arrivals::Closed;
+            cell.offered_per_s = Some(0.0);
+            cell.body_bytes = None;
+            cell.offload = cell.offload.map(|_| Offload::default());
+        }
+        cell.named(axes)
+    }
+}
+
+impl Axes {
+    /// The timed cell of every combination that differs; `first` has what no axis sets, on an engine
+    /// that takes any number of lanes. Axes that an engine does not have make no cells.
+    pub(super) fn spread(&self, first: Cell) -> Vec<Cell> {
+        let mut cells = vec![first];
+        for Facts { applies, count, set, .. } in &AXES {
+            let on_each = |cell: Cell| -> Vec<Cell> {
+                let count = count(self);
+                if count == 0 || !applies(&cell) {
+                    return vec![cell];
+                }
+                let on = |i| {
+                    let mut cell = cell.clone();
+                    set(self, i, &mut cell);
+                    cell
+                };
+                (0..count).map(on).collect()
+            };
+            cells = cells.into_iter().flat_map(on_each).collect();
+        }
+        let mut seen = HashSet::new();
+        let named = cells.into_iter().map(|cell| cell.named(self));
+        named.filter(|cell| seen.insert(cell.id.clone())).collect()
+    }
+}
