@@ -1,52 +1,58 @@
 //! hyper's HTTP/1.1 client connection, driven by the lane itself.
 //!
 //! The lane polls hyper's connection and the response future in turn; no second task, no pool
-//! that retries. One function, [`HyperConn::exchange`], serves both kinds of socket:
-//!
-//! * async: [`AsyncIo`] over tokio's socket; the lane's task polls.
-//! * blocking: [`BlockingIo`] over a `TcpStream`; the lane's own thread polls with a waker that
-//!   does nothing. A read that is not *armed* returns `Pending` without a system call. Only when
-//!   both the connection and the response are pending does the driver arm one read, which then
-//!   blocks in the kernel: two socket calls a request, as blocking code written by hand has.
+//! that retries. hyper owns the stream, so that the two sides tell each other through a [`Meter`]:
+//! what was read and what broke, and, on a blocking socket, when a read may block. That is only
+//! when both the connection and the response are pending: two socket calls a request, as blocking
+//! code written by hand has.
 
-pub mod tls;
-
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{Error, ErrorKind as IoErrorKind};
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::body::Body as _;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 
-use super::parse::{MAX_HEAD, MAX_HEADERS};
+use super::lean::Incoming;
+use super::parse::{self, MAX_HEAD, MAX_HEADERS, ParseError};
 use super::socket::BlockingSocket;
-use super::{Failure, Reply};
+use super::stream::{Socket, Stream};
+use super::{Failure, Reply, is_gone};
 use crate::plan::request::Rendered;
 use crate::side::ErrorKind;
 use crate::sys::now_ns;
 
-/// What the socket half tells the lane, shared within one lane: plain loads and stores.
+/// What the lane asks of the stream with its next read.
+mod order {
+    pub(super) const NONE: u8 = 0;
+    /// Nothing else can go on: wait.
+    pub(super) const BLOCK: u8 = 1;
+    /// See whether the idle connection still stands.
+    pub(super) const LOOK: u8 = 2;
+}
+
+/// What the stream and the lane tell each other, within one lane: plain loads and stores.
 #[derive(Default)]
-pub struct Meter {
+struct Meter {
     received: AtomicU64,
     reads: AtomicU32,
     first_byte: AtomicU64,
-    write_failed: AtomicBool,
-    armed: AtomicBool,
-    /// The next read is to see whether anything has come, and not to wait for it.
-    look: AtomicBool,
-    timed_out: AtomicBool,
+    order: AtomicU8,
+    /// Bytes of the request wait for room in the socket, or will never be written.
+    unsent: AtomicBool,
     /// When the request ends at the latest, for blocking sockets.
     deadline: AtomicU64,
+    /// The stream ended.
+    ended: AtomicBool,
+    /// What broke the connection, and at which stage: hyper wraps errors out of reach.
+    trouble: Mutex<Option<(ErrorKind, Error)>>,
 }
 
 impl Meter {
@@ -54,15 +60,6 @@ impl Meter {
         self.received.store(0, Relaxed);
         self.reads.store(0, Relaxed);
         self.first_byte.store(0, Relaxed);
-    }
-
-    /// Notes why a blocking call failed, since hyper wraps the error out of reach.
-    fn note(&self, result: &std::io::Result<usize>, write: bool) {
-        match result {
-            Err(e) if e.kind() == IoErrorKind::TimedOut => self.timed_out.store(true, Relaxed),
-            Err(_) if write => self.write_failed.store(true, Relaxed),
-            _ => {}
-        }
     }
 
     /// Called before a read: the second read of a response is where the first one's instant
@@ -77,124 +74,40 @@ impl Meter {
         self.reads.store(self.reads.load(Relaxed).saturating_add(1), Relaxed);
         self.received.store(self.received.load(Relaxed) + bytes as u64, Relaxed);
     }
-}
 
-/// A connection and the means to send on it.
-pub struct HyperConn<Io: Read + Write + Unpin> {
-    sender: SendRequest<Full<Bytes>>,
-    connection: Connection<Io, Full<Bytes>>,
-    meter: Arc<Meter>,
-    /// hyper consumes a request, so each needs a copy of its head, made before the clock starts.
-    prepared: Option<http::Request<Full<Bytes>>>,
-}
-
-impl<Io: Read + Write + Unpin> HyperConn<Io> {
-    async fn handshake(io: Io, meter: Arc<Meter>) -> Result<Self, Failure> {
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
-            .max_header_size(MAX_HEAD)
-            .max_headers(MAX_HEADERS)
-            .handshake(io)
-            .await
-            .map_err(|e| Failure::new(ErrorKind::Connect, e))?;
-        Ok(HyperConn { sender, connection, meter, prepared: None })
+    /// Keeps an error for [`Meter::classify`]; the first one counts. What hyper gets says as much
+    /// as hyper looks at.
+    fn note(&self, stage: ErrorKind, error: Error) -> Error {
+        let kind = error.kind();
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.get_or_insert((stage, error));
+        kind.into()
     }
 
-    /// Copies the request for [`Self::exchange`] to send.
-    pub fn prepare(&mut self, request: &Rendered) {
-        self.prepared = Some(request.request());
-    }
-
-    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        Pin::new(&mut self.connection).poll(cx)
-    }
-
-    /// Whether the connection can take a request; turns the connection over once if need be.
-    fn is_ready(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_connection(cx).is_pending() && !self.sender.is_closed()
-    }
-
-    /// Sends one request and reads its response whole; the body is counted and dropped.
-    ///
-    /// # Errors
-    /// The stage that failed. The connection is then of no further use.
-    async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
-        let closes = request.closes;
-        let request = self.prepared.take().unwrap_or_else(|| request.request());
-        let HyperConn { sender, connection, meter, .. } = self;
-        let mut response = pin!(sender.send_request(request));
-        let mut ended = None;
-        let head = poll_fn(|cx| {
-            if ended.is_none()
-                && let Poll::Ready(end) = Pin::new(&mut *connection).poll(cx)
-            {
-                ended = Some(end);
+    /// What an error of hyper's amounts to; `reading` is the stage when nothing else is known.
+    fn classify(&self, error: &hyper::Error, reading: ErrorKind) -> Failure {
+        let answered = self.received.load(Relaxed) > 0;
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match trouble {
+            Some((ErrorKind::Read, error)) => Failure::broke(reading, &error, answered),
+            // A request that was cut off explains why there is no answer, not why one broke off.
+            Some((stage, error)) if !answered => Failure::broke(stage, &error, false),
+            _ if error.is_parse() || (reading == ErrorKind::Body && is_bad_framing(error)) => {
+                Failure::new(ErrorKind::Protocol, chain(error))
             }
-            response.as_mut().poll(cx)
-        });
-        let (parts, mut body) = match head.await {
-            Ok(response) => response.into_parts(),
-            Err(e) => return Err(classify(&e, meter, ErrorKind::Read)),
-        };
-        poll_fn(|cx| {
-            // Forgotten from one poll to the next: something may have arrived since.
-            let mut turned = false;
-            loop {
-                match Pin::new(&mut body).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(_))) => {
-                        turned = false;
-                        continue;
-                    }
-                    Poll::Ready(Some(Err(e))) => {
-                        return Poll::Ready(Err(classify(&e, meter, ErrorKind::Body)));
-                    }
-                    Poll::Ready(None) => return Poll::Ready(Ok(())),
-                    Poll::Pending if turned || ended.is_some() => return Poll::Pending,
-                    Poll::Pending => {}
-                }
-                // The body comes through the connection: turn that over, then look again.
-                turned = true;
-                if let Poll::Ready(end) = Pin::new(&mut *connection).poll(cx) {
-                    ended = Some(end);
-                    turned = false;
-                }
+            _ if reading == ErrorKind::Body => Failure::parse(ParseError::BodyCut),
+            _ if answered => Failure::parse(ParseError::HeadCut),
+            _ if self.ended.load(Relaxed) || error.is_canceled() => {
+                Failure::parse(ParseError::NoResponse)
             }
-        })
-        .await?;
-        // One more turn lets the connection see that the response is over: it is then idle, or
-        // ended where the close was announced.
-        let keep = !closes
-            && ended.is_none()
-            && poll_fn(|cx| Poll::Ready(Pin::new(&mut *connection).poll(cx).is_pending())).await
-            && !sender.is_closed();
-        let first_byte = meter.first_byte.load(Relaxed);
-        Ok(Reply {
-            status: parts.status.as_u16(),
-            received: meter.received.load(Relaxed),
-            first_byte: (first_byte != 0).then_some(first_byte),
-            keep,
-        })
+            _ => Failure::new(reading, chain(error)),
+        }
     }
 }
 
-/// Which stage an error of hyper's belongs to. `reading` is the stage when nothing else is known.
-fn classify(error: &hyper::Error, meter: &Meter, reading: ErrorKind) -> Failure {
+fn chain(error: &hyper::Error) -> String {
     use std::error::Error as _;
-    if meter.timed_out.load(Relaxed) {
-        return Failure::TimedOut;
-    }
-    let message = match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
-    let kind = if meter.write_failed.load(Relaxed) {
-        ErrorKind::Write
-    } else if error.is_parse() || (reading == ErrorKind::Body && is_bad_framing(error)) {
-        ErrorKind::Protocol
-    } else {
-        reading
-    };
-    Failure::new(kind, message)
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// A chunk size that is none, or one too long: hyper reports it as an I/O error of these kinds.
@@ -210,142 +123,122 @@ fn is_bad_framing(error: &hyper::Error) -> bool {
     false
 }
 
-/// Read buffer on the stack: hyper's cursor cannot be filled in place without `unsafe`.
-const CHUNK_BYTES: usize = 8 * 1024;
-
-/// tokio's socket as hyper reads and writes it.
-pub struct AsyncIo {
-    stream: TokioIo<tokio::net::TcpStream>,
+/// A connection and the means to send on it.
+pub struct Conn<S: Socket> {
+    sender: SendRequest<Full<Bytes>>,
+    connection: Connection<Io<S>, Full<Bytes>>,
     meter: Arc<Meter>,
+    /// hyper consumes a request, so each needs a copy of its head, made before the clock starts.
+    prepared: Option<http::Request<Full<Bytes>>>,
 }
 
-impl Read for AsyncIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        self.meter.before_read();
-        let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
-        let room = buf.remaining().min(CHUNK_BYTES);
-        let mut chunk = hyper::rt::ReadBuf::uninit(&mut bytes[..room]);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, chunk.unfilled()))?;
-        self.meter.after_read(chunk.filled().len());
-        buf.put_slice(chunk.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Write for AsyncIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        if result.is_err() {
-            self.meter.write_failed.store(true, Relaxed);
-        }
-        Poll::Ready(result)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        // The lane drops the socket; a half-close first would be a system call more.
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// A blocking socket as hyper reads and writes it; see the module's text.
-pub struct BlockingIo {
-    socket: BlockingSocket,
-    meter: Arc<Meter>,
-}
-
-impl Read for BlockingIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let look = self.meter.look.load(Relaxed);
-        self.meter.look.store(false, Relaxed);
-        if !(self.meter.armed.load(Relaxed) || look && !self.socket.is_quiet()) {
-            return Poll::Pending;
-        }
-        self.meter.armed.store(false, Relaxed);
-        self.meter.before_read();
-        let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
-        let room = buf.remaining().min(CHUNK_BYTES);
-        let deadline = self.meter.deadline.load(Relaxed);
-        let result = self.socket.read(&mut bytes[..room], deadline, |read| {
-            buf.put_slice(read);
-            read.len()
-        });
-        self.meter.note(&result, false);
-        Poll::Ready(result.map(|read| self.meter.after_read(read)))
-    }
-}
-
-impl Write for BlockingIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let deadline = self.meter.deadline.load(Relaxed);
-        let result = self.socket.write(buf, deadline);
-        self.meter.note(&result, true);
-        Poll::Ready(result)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// hyper on a blocking socket.
-pub type Blocking = HyperConn<BlockingIo>;
-/// hyper on an async socket.
-pub type Async = HyperConn<AsyncIo>;
-
-impl Blocking {
-    /// Takes over a connected socket whose timeouts are set to `timeout`.
-    pub fn new(stream: TcpStream, timeout: u64) -> Result<Self, Failure> {
+impl<S: Socket + 'static> Conn<S> {
+    /// Takes over a connected stream.
+    pub(super) fn new(stream: Stream<S>) -> Result<Self, Failure> {
         let meter = Arc::new(Meter::default());
-        let io = BlockingIo { socket: BlockingSocket::new(stream, timeout), meter: meter.clone() };
-        Self::on_blocking(io, meter)
-    }
-}
-
-/// Blocking sockets, plain and TLS.
-impl<Io: Read + Write + Unpin> HyperConn<Io> {
-    fn on_blocking(io: Io, meter: Arc<Meter>) -> Result<Self, Failure> {
-        let mut handshake = pin!(Self::handshake(io, meter));
-        match handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => result,
+        let io = Io {
+            stream,
+            meter: meter.clone(),
+            spill: BytesMut::new(),
+            is_cut: false,
+            interim: None,
+        };
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD).max_headers(MAX_HEADERS);
+        let handshake = pin!(builder.handshake(io));
+        match handshake.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok((sender, connection))) => {
+                Ok(Conn { sender, connection, meter, prepared: None })
+            }
+            Poll::Ready(Err(e)) => Err(Failure::new(ErrorKind::Connect, e)),
             Poll::Pending => Err(Failure::new(ErrorKind::Connect, "hyper's handshake did I/O")),
         }
     }
 
-    /// Whether an idle connection can still take a request.
-    pub fn ready_blocking(&mut self) -> bool {
-        self.meter.look.store(true, Relaxed);
-        self.is_ready(&mut Context::from_waker(Waker::noop()))
+    /// Copies the request for [`Self::exchange`] to send.
+    pub(super) fn prepare(&mut self, request: &Rendered) {
+        self.prepared = Some(request.request());
     }
 
+    /// Whether an idle connection can still take a request.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.meter.order.store(order::LOOK, Relaxed);
+        self.is_open(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Turns the connection over once.
+    fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
+        Pin::new(&mut self.connection).poll(cx).is_pending() && !self.sender.is_closed()
+    }
+
+    /// Sends one request and reads its response whole; the body is counted and dropped.
+    async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
+        let (closes, is_head) = (request.closes, request.is_head);
+        let request = self.prepared.take().unwrap_or_else(|| request.request());
+        let Conn { sender, connection, meter, .. } = self;
+        let mut response = pin!(sender.send_request(request));
+        let mut ended = None;
+        let head = poll_fn(|cx| {
+            if ended.is_none()
+                && let Poll::Ready(end) = Pin::new(&mut *connection).poll(cx)
+            {
+                ended = Some(end);
+            }
+            response.as_mut().poll(cx)
+        });
+        let (parts, mut body) = match head.await {
+            Ok(response) => response.into_parts(),
+            Err(e) => return Err(meter.classify(&e, ErrorKind::Read)),
+        };
+        poll_fn(|cx| {
+            // Forgotten from one poll to the next: something may have arrived since.
+            let mut turned = false;
+            loop {
+                match Pin::new(&mut body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(_))) => {
+                        turned = false;
+                        continue;
+                    }
+                    Poll::Ready(Some(Err(e))) => {
+                        return Poll::Ready(Err(meter.classify(&e, ErrorKind::Body)));
+                    }
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending if turned || ended.is_some() => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+                // The body comes through the connection: turn that over, then look again.
+                turned = true;
+                if let Poll::Ready(end) = Pin::new(&mut *connection).poll(cx) {
+                    ended = Some(end);
+                    turned = false;
+                }
+            }
+        })
+        .await?;
+        let first_byte = meter.first_byte.load(Relaxed);
+        let received = meter.received.load(Relaxed);
+        let status = parts.status.as_u16();
+        let http_1_1 = parts.version == http::Version::HTTP_11;
+        let headers = parts.headers.iter().map(|(n, v)| (n.as_str().as_bytes(), v.as_bytes()));
+        let keep = !closes
+            && ended.is_none()
+            && !meter.unsent.load(Relaxed)
+            && matches!(parse::after_head(status, http_1_1, headers, is_head), Ok((_, true)));
+        // The turn below reads nothing of this response.
+        meter.reads.store(0, Relaxed);
+        Ok(Reply {
+            status,
+            received,
+            first_byte: (first_byte != 0).then_some(first_byte),
+            // One more turn lets the connection see that the response is over: it is then idle.
+            keep: keep && poll_fn(|cx| Poll::Ready(self.is_open(cx))).await,
+        })
+    }
+}
+
+impl Conn<BlockingSocket> {
     /// Sends one request and reads its response; `deadline` on CLOCK_MONOTONIC.
-    ///
-    /// # Errors
-    /// See [`Failure`].
-    pub fn exchange_blocking(
+    pub(super) fn exchange_blocking(
         &mut self,
         request: &Rendered,
         deadline: u64,
@@ -359,31 +252,166 @@ impl<Io: Read + Write + Unpin> HyperConn<Io> {
             if let Poll::Ready(result) = exchange.as_mut().poll(&mut cx) {
                 return result;
             }
-            // Everything is pending: the next read may block.
-            meter.armed.store(true, Relaxed);
+            meter.order.store(order::BLOCK, Relaxed);
         }
     }
 }
 
-impl Async {
-    /// Takes over a connected socket.
-    pub async fn new(stream: tokio::net::TcpStream) -> Result<Self, Failure> {
-        let meter = Arc::new(Meter::default());
-        let io = AsyncIo { stream: TokioIo::new(stream), meter: meter.clone() };
-        Self::handshake(io, meter).await
+impl Conn<tokio::net::TcpStream> {
+    /// Sends one request and reads its response; the caller bounds the time.
+    pub(super) async fn exchange_async(&mut self, request: &Rendered) -> Result<Reply, Failure> {
+        self.meter.begin();
+        self.exchange(request).await
     }
 }
 
-/// Async sockets, plain and TLS.
-impl<Io: Read + Write + Unpin> HyperConn<Io> {
-    /// Whether the connection can take a request.
-    pub async fn ready_async(&mut self) -> bool {
-        poll_fn(|cx| Poll::Ready(self.is_ready(cx))).await
+/// Read buffer on the stack: hyper's cursor cannot be filled in place without `unsafe`.
+const CHUNK_BYTES: usize = 8 * 1024;
+
+/// A stream as hyper reads and writes it.
+struct Io<S: Socket> {
+    stream: Stream<S>,
+    meter: Arc<Meter>,
+    /// What was decrypted beyond hyper's buffer.
+    spill: BytesMut,
+    /// The target closed the connection while the request was being written.
+    is_cut: bool,
+    /// Counts the informational responses before an answer, which hyper does not.
+    interim: Option<Box<Incoming>>,
+}
+
+impl<S: Socket> Io<S> {
+    /// Carries out what the lane asked for.
+    fn obey(&mut self) -> std::io::Result<()> {
+        let order = self.meter.order.load(Relaxed);
+        if order == order::NONE {
+            return Ok(());
+        }
+        self.meter.order.store(order::NONE, Relaxed);
+        if order == order::BLOCK {
+            self.stream.socket().block().map_err(|e| self.meter.note(ErrorKind::Read, e))
+        } else if self.stream.is_idle() {
+            Ok(())
+        } else {
+            Err(IoErrorKind::ConnectionReset.into())
+        }
     }
 
-    /// Sends one request and reads its response; the caller bounds the time.
-    pub async fn exchange_async(&mut self, request: &Rendered) -> Result<Reply, Failure> {
-        self.meter.begin();
-        self.exchange(request).await
+    /// Notes what became of a write. A connection that the target has closed takes the rest of the
+    /// request as well, so that hyper reads the answer that may have come before.
+    fn wrote<T>(&mut self, written: Poll<std::io::Result<T>>, all: T) -> Poll<std::io::Result<T>> {
+        self.meter.unsent.store(!matches!(written, Poll::Ready(Ok(_))), Relaxed);
+        match written {
+            Poll::Ready(Err(e)) => {
+                self.is_cut = is_gone(&e);
+                let told = self.meter.note(ErrorKind::Write, e);
+                Poll::Ready(if self.is_cut { Ok(all) } else { Err(told) })
+            }
+            written => written,
+        }
+    }
+}
+
+/// Whether bytes that begin a response are the begin of its final head.
+fn is_final(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&b'H') && bytes.get(9).is_some_and(|first_digit| *first_digit != b'1')
+}
+
+/// Follows the informational responses up to the answer; an error when there are too many.
+fn follow(interim: &mut Option<Box<Incoming>>, bytes: &[u8]) -> std::io::Result<()> {
+    let Some(incoming) = interim else { return Ok(()) };
+    match incoming.feed(bytes) {
+        Err(e @ ParseError::Framing(parse::TOO_MANY_INFORMATIONAL)) => Err(Error::other(e)),
+        Ok(None) if incoming.is_in_head() => Ok(()),
+        // The answer is here, or what hyper will refuse.
+        _ => {
+            *interim = None;
+            Ok(())
+        }
+    }
+}
+
+impl<S: Socket> Read for Io<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        self.obey()?;
+        let Io { stream, meter, spill, interim, .. } = &mut *self;
+        while spill.is_empty() {
+            if !stream.socket().may_read() {
+                return Poll::Pending;
+            }
+            meter.before_read();
+            let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
+            let room = buf.remaining().min(CHUNK_BYTES);
+            let mut followed = Ok(());
+            let read = stream.poll_read(cx, &mut bytes[..room], |_, plain| {
+                if plain.is_empty() {
+                    meter.ended.store(true, Relaxed);
+                    return Some(());
+                }
+                if meter.received.load(Relaxed) == 0 && !is_final(plain) {
+                    *interim = Some(Box::new(Incoming::new(false)));
+                }
+                if interim.is_some() && followed.is_ok() {
+                    followed = follow(interim, plain);
+                }
+                meter.after_read(plain.len());
+                let (fits, rest) = plain.split_at(plain.len().min(buf.remaining()));
+                buf.put_slice(fits);
+                if !rest.is_empty() {
+                    spill.extend_from_slice(rest);
+                }
+                Some(())
+            });
+            let came = ready!(read)
+                .and_then(|came| followed.map(|()| came))
+                .map_err(|e| meter.note(ErrorKind::Read, e))?;
+            if came.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let length = spill.len().min(buf.remaining());
+        buf.put_slice(&spill[..length]);
+        spill.advance(length);
+        if spill.is_empty() {
+            *spill = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Socket> Write for Io<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let me = &mut *self;
+        if me.is_cut {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        if S::BLOCKS {
+            me.stream.socket().begin(me.meter.deadline.load(Relaxed));
+        }
+        let written = me.stream.poll_write(cx, buf);
+        me.wrote(written, buf.len())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.is_cut {
+            return Poll::Ready(Ok(()));
+        }
+        match self.stream.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            flushed => self.wrote(flushed, ()),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // The lane drops the socket; a half-close first would be a system call more.
+        Poll::Ready(Ok(()))
     }
 }

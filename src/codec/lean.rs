@@ -1,23 +1,17 @@
 //! duel's own codec: one prebuilt request a write, the response parsed in place.
 //!
-//! What a response is stands in [`super::parse`], which knows no socket; here are the two kinds of
-//! socket. A lane holds no buffer while it waits: bytes are read onto the stack, and only an
-//! incomplete head, at most 32 KiB of it, is carried from one read to the next. [`tls`] is the same
-//! behind TLS, in types of its own.
-
-pub mod tls;
+//! What a response is stands in [`super::parse`], which knows no socket. A lane holds no buffer
+//! while it waits: bytes are read onto the stack, and only an incomplete head, at most 32 KiB of
+//! it, is carried from one read to the next.
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::parse::{Answer, ParseError, Progress, ResponseParser};
 use super::socket::BlockingSocket;
-use super::{Failure, Reply};
+use super::stream::{Socket, Stream};
+use super::{Failure, Reply, is_gone};
 use crate::plan::request::Rendered;
 use crate::side::ErrorKind;
 use crate::sys::now_ns;
@@ -28,7 +22,7 @@ const FIRST_READ_BYTES: usize = 1536;
 const READ_BYTES: usize = 16 * 1024;
 
 /// A response on its way in.
-struct Incoming {
+pub(super) struct Incoming {
     parser: ResponseParser,
     /// An incomplete head; empty, and not allocated, unless a head came in pieces.
     carry: Vec<u8>,
@@ -38,9 +32,19 @@ struct Incoming {
 }
 
 impl Incoming {
-    fn new(request: &Rendered) -> Self {
-        let parser = ResponseParser::new(request.is_head);
-        Incoming { parser, carry: Vec::new(), received: 0, first_byte: None, reads: 0 }
+    pub(super) fn new(request_is_head: bool) -> Self {
+        Incoming {
+            parser: ResponseParser::new(request_is_head),
+            carry: Vec::new(),
+            received: 0,
+            first_byte: None,
+            reads: 0,
+        }
+    }
+
+    /// Whether the head of the answer is still to come, or to be completed.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.parser.is_in_head()
     }
 
     /// Before another read: the second one is where the first byte's instant must have been
@@ -53,17 +57,31 @@ impl Incoming {
     }
 
     /// Takes what one read brought; none means the end of the stream. `None` asks for more.
-    fn take(&mut self, bytes: &[u8], closes: bool) -> Option<Result<Reply, Failure>> {
+    #[inline]
+    pub(super) fn take(&mut self, bytes: &[u8], closes: bool) -> Option<Result<Reply, Failure>> {
         self.reads = self.reads.saturating_add(1);
         self.received += bytes.len() as u64;
         if bytes.is_empty() {
             return Some(match self.parser.eof(&self.carry) {
                 // The stream is over, whatever the head said of keeping it.
                 Ok(answer) => Ok(self.reply(Answer { keep_alive: false, ..answer })),
-                Err(e) => Err(failure(e)),
+                Err(e) => Err(Failure::parse(e)),
             });
         }
-        let fed = if self.carry.is_empty() {
+        match self.feed(bytes) {
+            Ok(None) => None,
+            Ok(Some(answer)) => {
+                let keep_alive = answer.keep_alive && !closes;
+                Some(Ok(self.reply(Answer { keep_alive, ..answer })))
+            }
+            Err(e) => Some(Err(Failure::parse(e))),
+        }
+    }
+
+    /// Gives the parser what came, and what is left of an incomplete head before it.
+    #[inline]
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<Answer>, ParseError> {
+        let progress = if self.carry.is_empty() {
             self.parser.feed(bytes).inspect(|progress| {
                 if let Progress::NeedMore { consumed } = progress {
                     self.carry.extend_from_slice(&bytes[*consumed..]);
@@ -77,16 +95,14 @@ impl Incoming {
                 }
             })
         };
-        match fed {
-            Ok(Progress::NeedMore { .. }) => None,
-            Ok(Progress::Done { consumed, answer }) => {
+        Ok(match progress? {
+            Progress::NeedMore { .. } => None,
+            Progress::Done { consumed, answer } => {
                 let came = if self.carry.is_empty() { bytes.len() } else { self.carry.len() };
                 // Bytes that answer nothing make the connection useless for another request.
-                let keep_alive = answer.keep_alive && consumed == came && !closes;
-                Some(Ok(self.reply(Answer { keep_alive, ..answer })))
+                Some(Answer { keep_alive: answer.keep_alive && consumed == came, ..answer })
             }
-            Err(e) => Some(Err(failure(e))),
-        }
+        })
     }
 
     fn reply(&self, answer: Answer) -> Reply {
@@ -97,153 +113,163 @@ impl Incoming {
             keep: answer.keep_alive,
         }
     }
-}
 
-fn failure(error: ParseError) -> Failure {
-    let kind = match error {
-        ParseError::Head(_) | ParseError::HeadTooLong | ParseError::Framing(_) => {
-            ErrorKind::Protocol
-        }
-        ParseError::BodyCut => ErrorKind::Body,
-        ParseError::NoResponse | ParseError::HeadCut => ErrorKind::Read,
-    };
-    Failure::new(kind, error)
-}
-
-fn io_failure(kind: ErrorKind, error: std::io::Error) -> Failure {
-    match error.kind() {
-        std::io::ErrorKind::TimedOut => Failure::TimedOut,
-        _ => Failure::new(kind, error),
+    /// An I/O error at this point of the exchange.
+    fn broke(&self, error: &std::io::Error) -> Failure {
+        let stage = if self.parser.is_in_body() { ErrorKind::Body } else { ErrorKind::Read };
+        Failure::broke(stage, error, self.received > 0)
     }
 }
 
-/// The stage of a read error: amid the body once the head is whole.
-fn read_kind(incoming: &Incoming) -> ErrorKind {
-    if incoming.parser.is_in_body() { ErrorKind::Body } else { ErrorKind::Read }
+/// One request on its way out and its response on its way in.
+struct Exchange<'r> {
+    request: &'r Rendered,
+    written: usize,
+    /// Nothing more will be written: the request is, or cannot be.
+    sent: bool,
+    /// What broke the connection before the request was written whole.
+    cut: Option<std::io::Error>,
+    incoming: Incoming,
 }
 
-/// A blocking socket.
-pub struct Blocking {
-    socket: BlockingSocket,
-}
-
-impl Blocking {
-    /// Whether an idle connection can still take a request.
-    pub fn ready(&mut self) -> bool {
-        self.socket.is_quiet()
+impl<'r> Exchange<'r> {
+    fn new(request: &'r Rendered) -> Self {
+        let incoming = Incoming::new(request.is_head);
+        Exchange { request, written: 0, sent: false, cut: None, incoming }
     }
 
-    /// Takes over a connected socket whose timeouts are set to `timeout` nanoseconds.
-    pub fn new(stream: TcpStream, timeout: u64) -> Self {
-        Blocking { socket: BlockingSocket::new(stream, timeout) }
+    /// Sends what is left of the request.
+    fn poll_send<S: Socket>(
+        &mut self,
+        stream: &mut Stream<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        while self.written < self.request.bytes.len() {
+            self.written += ready!(stream.poll_write(cx, &self.request.bytes[self.written..]))?;
+        }
+        stream.poll_flush(cx)
     }
 
-    /// Sends one request and reads its response until `deadline` on CLOCK_MONOTONIC.
-    ///
-    /// # Errors
-    /// See [`Failure`]; the connection is then of no further use.
-    pub fn exchange(&mut self, request: &Rendered, deadline: u64) -> Result<Reply, Failure> {
-        let mut rest = &request.bytes[..];
-        while !rest.is_empty() {
-            let written =
-                self.socket.write(rest, deadline).map_err(|e| io_failure(ErrorKind::Write, e))?;
-            rest = &rest[written..];
-        }
-        let mut incoming = Incoming::new(request);
-        let mut result = self.read_once::<FIRST_READ_BYTES>(&mut incoming, request, deadline);
-        while result.is_none() {
-            incoming.before_read();
-            result = self.read_more(&mut incoming, request, deadline);
-        }
-        result.expect("the loop above ends with a result")
+    /// Reads once; `None` asks for more.
+    fn poll_read<S: Socket, const N: usize>(
+        &mut self,
+        stream: &mut Stream<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Reply, Failure>>> {
+        let mut buffer = [MaybeUninit::uninit(); N];
+        let Exchange { incoming, request, .. } = self;
+        let read = stream.poll_read(cx, &mut buffer, |before, bytes| match before {
+            None => incoming.take(bytes, request.closes),
+            // Bytes that answer nothing, or the end.
+            Some(Ok(reply)) => Some(Ok(Reply { keep: false, ..reply })),
+            failed => failed,
+        });
+        Poll::Ready(ready!(read).unwrap_or_else(|e| Some(Err(incoming.broke(&e)))))
     }
 
     /// Kept out of line, so that the large buffer touches a lane's stack only when a response
     /// needs it.
     #[inline(never)]
-    fn read_more(
+    fn poll_more<S: Socket>(
         &mut self,
-        incoming: &mut Incoming,
-        request: &Rendered,
-        deadline: u64,
-    ) -> Option<Result<Reply, Failure>> {
-        self.read_once::<READ_BYTES>(incoming, request, deadline)
+        stream: &mut Stream<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Reply, Failure>>> {
+        self.poll_read::<S, READ_BYTES>(stream, cx)
     }
 
-    fn read_once<const N: usize>(
+    #[inline]
+    fn poll<S: Socket>(
         &mut self,
-        incoming: &mut Incoming,
-        request: &Rendered,
-        deadline: u64,
-    ) -> Option<Result<Reply, Failure>> {
-        let mut buffer = [MaybeUninit::uninit(); N];
-        self.socket
-            .read(&mut buffer, deadline, |bytes| incoming.take(bytes, request.closes))
-            .unwrap_or_else(|e| Some(Err(io_failure(read_kind(incoming), e))))
+        stream: &mut Stream<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Reply, Failure>> {
+        loop {
+            if !self.sent {
+                match self.poll_send(stream, cx) {
+                    Poll::Ready(Ok(())) => self.sent = true,
+                    // The answer may have come before: it says why the target takes no more.
+                    Poll::Ready(Err(e)) if is_gone(&e) => {
+                        self.sent = true;
+                        self.cut = Some(e);
+                    }
+                    Poll::Ready(Err(e)) => {
+                        return Poll::Ready(Err(Failure::broke(ErrorKind::Write, &e, false)));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if S::BLOCKS && self.sent {
+                // Nothing is left but to wait; the socket is not full, so that this only allows it.
+                let _ = stream.socket().block();
+            }
+            self.incoming.before_read();
+            let came = match (S::BLOCKS, self.incoming.reads) {
+                (false, _) => self.poll_read::<S, READ_BYTES>(stream, cx),
+                (true, 0) => self.poll_read::<S, FIRST_READ_BYTES>(stream, cx),
+                (true, _) => self.poll_more(stream, cx),
+            };
+            if let Some(result) = ready!(came) {
+                let clean = self.sent && self.cut.is_none();
+                return Poll::Ready(if clean { result } else { self.end_early(result) });
+            }
+        }
+    }
+
+    /// The end of an exchange whose request was not sent whole.
+    #[cold]
+    fn end_early(&self, result: Result<Reply, Failure>) -> Result<Reply, Failure> {
+        match (result, &self.cut) {
+            (Ok(reply), _) => Ok(Reply { keep: false, ..reply }),
+            (Err(_), Some(cut)) if self.incoming.received == 0 => {
+                Err(Failure::broke(ErrorKind::Write, cut, false))
+            }
+            (Err(failure), _) => Err(failure),
+        }
     }
 }
 
-/// An async socket.
-pub struct Async {
-    stream: tokio::net::TcpStream,
+/// A lane's connection under this codec.
+pub struct Conn<S: Socket> {
+    stream: Stream<S>,
 }
 
-impl Async {
-    /// Takes over a connected socket.
-    pub fn new(stream: tokio::net::TcpStream) -> Self {
-        Async { stream }
+impl<S: Socket> Conn<S> {
+    /// Takes over a connected stream.
+    pub(super) fn new(stream: Stream<S>) -> Self {
+        Conn { stream }
     }
 
-    /// Whether an idle connection can still take a request: nothing has come that was not asked
-    /// for, not even the end of the stream.
-    pub async fn ready(&mut self) -> bool {
-        poll_fn(|cx| {
-            let mut byte = [MaybeUninit::uninit(); 1];
-            let mut buffer = ReadBuf::uninit(&mut byte);
-            Poll::Ready(Pin::new(&mut self.stream).poll_read(cx, &mut buffer).is_pending())
-        })
-        .await
+    /// Whether an idle connection can still take a request.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.stream.is_idle()
     }
+}
 
+impl Conn<BlockingSocket> {
+    /// Sends one request and reads its response until `deadline` on CLOCK_MONOTONIC.
+    pub(super) fn exchange(&mut self, request: &Rendered, deadline: u64) -> Result<Reply, Failure> {
+        self.stream.socket().begin(deadline);
+        let mut exchange = Exchange::new(request);
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(result) = exchange.poll(&mut self.stream, &mut cx) {
+                return result;
+            }
+            self.stream.socket().block().map_err(|e| exchange.incoming.broke(&e))?;
+        }
+    }
+}
+
+impl Conn<tokio::net::TcpStream> {
     /// Sends one request and reads its response; the caller bounds the time.
     ///
     /// No `async fn`, whose state would hold its arguments twice in every lane.
-    ///
-    /// # Errors
-    /// See [`Failure`]; the connection is then of no further use.
-    pub fn exchange(&mut self, request: &Rendered) -> impl Future<Output = Result<Reply, Failure>> {
-        let mut written = 0;
-        let mut incoming = Incoming::new(request);
-        poll_fn(move |cx| {
-            while written < request.bytes.len() {
-                let rest = &request.bytes[written..];
-                match ready!(Pin::new(&mut self.stream).poll_write(cx, rest)) {
-                    Ok(n) => written += n,
-                    Err(e) => return Poll::Ready(Err(io_failure(ErrorKind::Write, e))),
-                }
-            }
-            self.poll_response(cx, &mut incoming, request)
-        })
-    }
-
-    fn poll_response(
+    pub(super) fn exchange(
         &mut self,
-        cx: &mut Context<'_>,
-        incoming: &mut Incoming,
         request: &Rendered,
-    ) -> Poll<Result<Reply, Failure>> {
-        loop {
-            let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
-            let mut buffer = ReadBuf::uninit(&mut bytes);
-            incoming.before_read();
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
-                Ok(()) => {
-                    if let Some(result) = incoming.take(buffer.filled(), request.closes) {
-                        return Poll::Ready(result);
-                    }
-                }
-                Err(e) => return Poll::Ready(Err(io_failure(read_kind(incoming), e))),
-            }
-        }
+    ) -> impl Future<Output = Result<Reply, Failure>> {
+        let mut exchange = Exchange::new(request);
+        poll_fn(move |cx| exchange.poll(&mut self.stream, cx))
     }
 }

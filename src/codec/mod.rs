@@ -1,28 +1,30 @@
 //! HTTP/1.1 on a lane's connection: one request written, one response read, nothing kept of it.
 //!
-//! A codec runs unchanged under every engine, so that two rows differ in scheduling alone:
-//!
-//! | codec | blocking socket | async socket |
-//! |---|---|---|
-//! | [`lean`] | writes and reads | polls the socket |
-//! | [`hyper`] | the lane's thread polls hyper's connection over [`hyper::BlockingIo`] | the lane's task polls it over [`hyper::AsyncIo`] |
-//!
-//! [`parse`] is lean's sans-IO half; [`socket`] makes the sockets, the same options for all;
-//! [`tls`] stands between either codec and either socket where the target speaks https.
+//! A codec runs unchanged under every engine, so that two rows differ in scheduling alone. Each is
+//! written once, over a [`stream::Stream`]: a [`socket`] of either kind, with or without [`tls`].
+//! [`parse`] says what a response is: lean's sans-IO half, and for both codecs whether a connection
+//! may be kept.
 
 pub mod hyper;
 pub mod lean;
 pub mod parse;
 pub mod socket;
+pub mod stream;
 pub mod tls;
 
+use std::future::poll_fn;
+use std::io::{Error, ErrorKind as IoErrorKind};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::plan::Codec;
 use crate::plan::request::Rendered;
 use crate::side::ErrorKind;
 use crate::sys::now_ns;
+use parse::ParseError;
 use socket::{BlockingSocket, Route};
+use stream::{Socket, Stream, Tls};
+use tls::TlsError;
 
 /// A response that was read whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,14 @@ pub struct Reply {
 pub enum Failure {
     /// `timeout` passed.
     TimedOut,
+    /// The target ended the connection before the first byte of an answer: an error of this kind,
+    /// or the race of a connection that it had left idle.
+    Unanswered {
+        /// Where.
+        kind: ErrorKind,
+        /// What happened, for the first sample of its kind.
+        message: String,
+    },
     /// Broke at a stage.
     Error {
         /// Where.
@@ -54,45 +64,120 @@ pub enum Failure {
 
 impl Failure {
     /// An error at a stage.
-    pub fn new(kind: ErrorKind, message: impl std::fmt::Display) -> Self {
+    pub(crate) fn new(kind: ErrorKind, message: impl std::fmt::Display) -> Self {
         Failure::Error { kind, message: message.to_string() }
+    }
+
+    /// What an I/O error amounts to at a stage of an exchange; `answered` once a byte of the answer
+    /// has come. The cause decides first, so that every codec has the same word for it.
+    fn broke(stage: ErrorKind, error: &Error, answered: bool) -> Self {
+        if error.kind() == IoErrorKind::TimedOut {
+            return Failure::TimedOut;
+        }
+        let cause = error.get_ref();
+        if let Some(tls) = cause.and_then(|e| e.downcast_ref::<TlsError>()) {
+            let kind = if tls.refused { ErrorKind::Connect } else { ErrorKind::Protocol };
+            return Failure::new(kind, tls);
+        }
+        if let Some(parse) = cause.and_then(|e| e.downcast_ref::<ParseError>()) {
+            return Failure::parse(*parse);
+        }
+        if !answered && is_gone(error) {
+            return Failure::Unanswered { kind: stage, message: error.to_string() };
+        }
+        Failure::new(stage, error)
+    }
+
+    /// What bytes that are no response amount to.
+    fn parse(error: ParseError) -> Self {
+        let kind = match error {
+            ParseError::NoResponse => {
+                return Failure::Unanswered { kind: ErrorKind::Read, message: error.to_string() };
+            }
+            ParseError::Head(_) | ParseError::HeadTooLong | ParseError::Framing(_) => {
+                ErrorKind::Protocol
+            }
+            ParseError::BodyCut => ErrorKind::Body,
+            ParseError::HeadCut => ErrorKind::Read,
+        };
+        Failure::new(kind, error)
+    }
+
+    /// A connection that could not be made.
+    fn connect(route: &Route<'_>, error: impl std::fmt::Display) -> Self {
+        Failure::new(ErrorKind::Connect, format!("{}: {error}", route.target))
     }
 }
 
+/// Whether an error says that the other side has ended the connection.
+fn is_gone(error: &Error) -> bool {
+    use IoErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::BrokenPipe | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::UnexpectedEof
+    )
+}
+
 /// A connection that was made.
-pub struct Connected<C> {
+pub struct Connected<S: Socket> {
     /// The connection.
-    pub connection: C,
+    pub connection: Conn<S>,
     /// CLOCK_MONOTONIC when the socket was connected and the TLS handshake began, and what that
     /// agreed on; `None` without TLS.
     pub handshake: Option<(u64, Option<tls::Agreed>)>,
 }
 
-fn connect_failure(route: &Route<'_>, error: impl std::fmt::Display) -> Failure {
-    Failure::new(ErrorKind::Connect, format!("{}: {error}", route.target))
+/// A lane's connection: one of the codecs on a stream.
+pub enum Conn<S: Socket> {
+    /// hyper's client connection, whose state is large.
+    Hyper(Box<hyper::Conn<S>>),
+    /// duel's own.
+    Lean(lean::Conn<S>),
 }
 
-/// Names the target in a handshake's failure.
-fn at_target(route: &Route<'_>, failure: Failure) -> Failure {
-    match failure {
-        Failure::Error { message, .. } => connect_failure(route, message),
-        other => other,
+/// A lane's connection on a blocking socket.
+pub type BlockingConn = Conn<BlockingSocket>;
+/// A lane's connection on an async socket.
+pub type AsyncConn = Conn<tokio::net::TcpStream>;
+
+impl<S: Socket + 'static> Conn<S> {
+    fn plain(codec: Codec, socket: S) -> Result<Connected<S>, Failure> {
+        let connection = Self::new(codec, Stream::Plain(socket))?;
+        Ok(Connected { connection, handshake: None })
+    }
+
+    /// The handshake began at `begun`.
+    fn secure(codec: Codec, tls: Box<Tls<S>>, begun: u64) -> Result<Connected<S>, Failure> {
+        let handshake = Some((begun, tls.agreed()));
+        Ok(Connected { connection: Self::new(codec, Stream::Tls(tls))?, handshake })
+    }
+
+    fn new(codec: Codec, stream: Stream<S>) -> Result<Self, Failure> {
+        Ok(match codec {
+            Codec::Hyper => Conn::Hyper(Box::new(hyper::Conn::new(stream)?)),
+            Codec::Lean => Conn::Lean(lean::Conn::new(stream)),
+        })
+    }
+
+    /// Whether an idle connection can still take a request: nothing has come that was not asked
+    /// for, not even its end. One system call.
+    pub fn is_idle(&mut self) -> bool {
+        match self {
+            Conn::Hyper(c) => c.is_idle(),
+            Conn::Lean(c) => c.is_idle(),
+        }
+    }
+
+    /// Does what can be done for the next request before its clock starts.
+    pub fn prepare(&mut self, request: &Rendered) {
+        match self {
+            Conn::Hyper(c) => c.prepare(request),
+            Conn::Lean(_) => {}
+        }
     }
 }
 
-/// A lane's connection on a blocking socket. TLS is boxed, so that plain lanes do not carry it.
-pub enum BlockingConn {
-    /// hyper over a socket that blocks.
-    Hyper(Box<hyper::Blocking>),
-    /// duel's own.
-    Lean(lean::Blocking),
-    /// hyper over TLS.
-    HyperTls(Box<hyper::tls::Blocking>),
-    /// duel's own over TLS.
-    LeanTls(Box<lean::tls::Blocking>),
-}
-
-impl BlockingConn {
+impl Conn<BlockingSocket> {
     /// Connects, with a TLS handshake where there is a client for it; `timeout` bounds both
     /// together, and each request.
     ///
@@ -103,65 +188,15 @@ impl BlockingConn {
         route: &Route<'_>,
         timeout: Duration,
         tls: Option<&tls::Client>,
-    ) -> Result<Connected<Self>, Failure> {
-        if let Some(client) = tls {
-            return Self::connect_tls(codec, route, timeout, client);
-        }
-        let timeout_ns = timeout.as_nanos() as u64;
-        let stream = route.connect_blocking(timeout).map_err(|e| connect_failure(route, e))?;
-        let connection = match codec {
-            Codec::Hyper => {
-                BlockingConn::Hyper(Box::new(hyper::Blocking::new(stream, timeout_ns)?))
-            }
-            Codec::Lean => BlockingConn::Lean(lean::Blocking::new(stream, timeout_ns)),
-        };
-        Ok(Connected { connection, handshake: None })
-    }
-
-    /// Out of line, so that a plain lane's stack is not touched as deep.
-    #[inline(never)]
-    fn connect_tls(
-        codec: Codec,
-        route: &Route<'_>,
-        timeout: Duration,
-        client: &tls::Client,
-    ) -> Result<Connected<Self>, Failure> {
+    ) -> Result<Connected<BlockingSocket>, Failure> {
         let timeout_ns = timeout.as_nanos() as u64;
         let deadline = now_ns() + timeout_ns;
-        let stream = route.connect_blocking(timeout).map_err(|e| connect_failure(route, e))?;
+        let stream = route.connect_blocking(timeout).map_err(|e| Failure::connect(route, e))?;
+        let socket = BlockingSocket::new(stream, timeout_ns);
+        let Some(client) = tls else { return Self::plain(codec, socket) };
         let begun = now_ns();
-        let mut socket = BlockingSocket::new(stream, timeout_ns);
-        let session = lean::tls::handshake_blocking(client, &mut socket, deadline)
-            .map_err(|e| at_target(route, e))?;
-        let handshake = Some((begun, session.agreed()));
-        let connection = match codec {
-            Codec::Hyper => {
-                BlockingConn::HyperTls(Box::new(hyper::tls::Blocking::over_tls(socket, session)?))
-            }
-            Codec::Lean => {
-                BlockingConn::LeanTls(Box::new(lean::tls::Blocking::new(socket, session)))
-            }
-        };
-        Ok(Connected { connection, handshake })
-    }
-
-    /// Whether an idle connection can still take a request; one system call.
-    pub fn ready(&mut self) -> bool {
-        match self {
-            BlockingConn::Hyper(c) => c.ready_blocking(),
-            BlockingConn::Lean(c) => c.ready(),
-            BlockingConn::HyperTls(c) => c.ready_blocking(),
-            BlockingConn::LeanTls(c) => c.ready(),
-        }
-    }
-
-    /// Does what can be done for the next request before its clock starts.
-    pub fn prepare(&mut self, request: &Rendered) {
-        match self {
-            BlockingConn::Hyper(c) => c.prepare(request),
-            BlockingConn::HyperTls(c) => c.prepare(request),
-            BlockingConn::Lean(_) | BlockingConn::LeanTls(_) => {}
-        }
+        let tls = shake_hands(socket, client, deadline).map_err(|e| Failure::connect(route, e))?;
+        Self::secure(codec, tls, begun)
     }
 
     /// Sends the prepared request and reads its response until `deadline` on CLOCK_MONOTONIC.
@@ -170,27 +205,48 @@ impl BlockingConn {
     /// See [`Failure`]; the connection is then of no further use.
     pub fn exchange(&mut self, request: &Rendered, deadline: u64) -> Result<Reply, Failure> {
         match self {
-            BlockingConn::Hyper(c) => c.exchange_blocking(request, deadline),
-            BlockingConn::Lean(c) => c.exchange(request, deadline),
-            BlockingConn::HyperTls(c) => c.exchange_blocking(request, deadline),
-            BlockingConn::LeanTls(c) => c.exchange(request, deadline),
+            Conn::Hyper(c) => c.exchange_blocking(request, deadline),
+            Conn::Lean(c) => c.exchange(request, deadline),
         }
     }
 }
 
-/// A lane's connection on an async socket. TLS is boxed, so that plain lanes do not carry it.
-pub enum AsyncConn {
-    /// hyper over tokio's socket.
-    Hyper(Box<hyper::Async>),
-    /// duel's own.
-    Lean(lean::Async),
-    /// hyper over TLS.
-    HyperTls(Box<hyper::tls::Async>),
-    /// duel's own over TLS.
-    LeanTls(Box<lean::tls::Async>),
+/// Makes a TLS handshake on the caller's thread. Out of line, so that a plain lane's stack is not
+/// touched as deep.
+#[inline(never)]
+fn shake_hands(
+    mut socket: BlockingSocket,
+    client: &tls::Client,
+    deadline: u64,
+) -> std::io::Result<Box<Tls<BlockingSocket>>> {
+    socket.begin_late(deadline);
+    let mut tls = Tls::new(socket, client)?;
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(result) = tls.poll_handshake(&mut cx) {
+            return result.map(|()| tls);
+        }
+    }
 }
 
-impl AsyncConn {
+/// Makes one TLS handshake at `route`.
+///
+/// # Errors
+/// What TLS says against the target; not that it cannot be reached, or breaks off.
+pub(crate) fn probe(
+    route: &Route<'_>,
+    client: &tls::Client,
+    timeout: Duration,
+) -> Result<(), TlsError> {
+    let Ok(stream) = route.connect_blocking(timeout) else { return Ok(()) };
+    let timeout_ns = timeout.as_nanos() as u64;
+    let socket = BlockingSocket::new(stream, timeout_ns);
+    let refusal = shake_hands(socket, client, now_ns() + timeout_ns).err();
+    let refusal = refusal.and_then(|e| e.downcast::<TlsError>().ok());
+    refusal.map_or(Ok(()), Err)
+}
+
+impl Conn<tokio::net::TcpStream> {
     /// Connects, with a TLS handshake where there is a client for it; the caller bounds the time.
     ///
     /// # Errors
@@ -199,56 +255,14 @@ impl AsyncConn {
         codec: Codec,
         route: Route<'_>,
         tls: Option<&tls::Client>,
-    ) -> Result<Connected<Self>, Failure> {
-        if let Some(client) = tls {
-            return Box::pin(Self::connect_tls(codec, route, client)).await;
-        }
-        let stream = route.connect_async().await.map_err(|e| connect_failure(&route, e))?;
-        let connection = match codec {
-            Codec::Hyper => AsyncConn::Hyper(Box::new(hyper::Async::new(stream).await?)),
-            Codec::Lean => AsyncConn::Lean(lean::Async::new(stream)),
-        };
-        Ok(Connected { connection, handshake: None })
-    }
-
-    async fn connect_tls(
-        codec: Codec,
-        route: Route<'_>,
-        client: &tls::Client,
-    ) -> Result<Connected<Self>, Failure> {
-        let mut stream = route.connect_async().await.map_err(|e| connect_failure(&route, e))?;
+    ) -> Result<Connected<tokio::net::TcpStream>, Failure> {
+        let failed = |e: Error| Failure::connect(&route, e);
+        let socket = route.connect_async().await.map_err(failed)?;
+        let Some(client) = tls else { return Self::plain(codec, socket) };
         let begun = now_ns();
-        let session = lean::tls::handshake_async(client, &mut stream)
-            .await
-            .map_err(|e| at_target(&route, e))?;
-        let handshake = Some((begun, session.agreed()));
-        let connection = match codec {
-            Codec::Hyper => {
-                let connection = hyper::tls::Async::over_tls(stream, session).await?;
-                AsyncConn::HyperTls(Box::new(connection))
-            }
-            Codec::Lean => AsyncConn::LeanTls(Box::new(lean::tls::Async::new(stream, session))),
-        };
-        Ok(Connected { connection, handshake })
-    }
-
-    /// Whether an idle connection can still take a request.
-    pub async fn ready(&mut self) -> bool {
-        match self {
-            AsyncConn::Hyper(c) => c.ready_async().await,
-            AsyncConn::Lean(c) => c.ready().await,
-            AsyncConn::HyperTls(c) => c.ready_async().await,
-            AsyncConn::LeanTls(c) => c.ready().await,
-        }
-    }
-
-    /// Does what can be done for the next request before its clock starts.
-    pub fn prepare(&mut self, request: &Rendered) {
-        match self {
-            AsyncConn::Hyper(c) => c.prepare(request),
-            AsyncConn::HyperTls(c) => c.prepare(request),
-            AsyncConn::Lean(_) | AsyncConn::LeanTls(_) => {}
-        }
+        let mut tls = Tls::new(socket, client).map_err(failed)?;
+        poll_fn(|cx| tls.poll_handshake(cx)).await.map_err(failed)?;
+        Self::secure(codec, tls, begun)
     }
 
     /// Sends the prepared request and reads its response; the caller bounds the time.
@@ -258,10 +272,8 @@ impl AsyncConn {
     pub async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
         match self {
             // hyper's state is large and would be part of every lane, lean ones too.
-            AsyncConn::Hyper(c) => Box::pin(c.exchange_async(request)).await,
-            AsyncConn::Lean(c) => c.exchange(request).await,
-            AsyncConn::HyperTls(c) => Box::pin(c.exchange_async(request)).await,
-            AsyncConn::LeanTls(c) => c.exchange(request).await,
+            Conn::Hyper(c) => Box::pin(c.exchange_async(request)).await,
+            Conn::Lean(c) => c.exchange(request).await,
         }
     }
 }
@@ -272,7 +284,7 @@ mod tests {
 
     #[test]
     fn tls_makes_no_plain_connection_larger() {
-        assert_eq!(size_of::<AsyncConn>(), size_of::<lean::Async>());
-        assert_eq!(size_of::<BlockingConn>(), size_of::<lean::Blocking>());
+        assert_eq!(size_of::<AsyncConn>(), size_of::<tokio::net::TcpStream>());
+        assert_eq!(size_of::<BlockingConn>(), size_of::<BlockingSocket>());
     }
 }

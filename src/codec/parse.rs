@@ -22,7 +22,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, ParserConfig, Status};
 
-use facts::{Facts, Length};
+pub(super) use facts::{Framing, after_head};
 
 /// Longest head in bytes, blank lines included. hyper needs the same number twice for the same
 /// bound: as `max_buf_size` and as `max_header_size`.
@@ -36,11 +36,11 @@ const USUAL_HEADERS: usize = 16;
 /// Why a head is refused that fills its table.
 const TOO_MANY_HEADERS: &str = "more than 100 headers";
 
+/// Why a response is refused that has more informational ones before it.
+pub(super) const TOO_MANY_INFORMATIONAL: &str = "more than 100 informational responses";
+
 /// Most 1xx responses before the answer.
 pub const MAX_INFORMATIONAL: u8 = 100;
-
-/// Longest content-length: hyper keeps the two values above for itself.
-const MAX_LENGTH: u64 = u64::MAX - 2;
 
 /// A whole response, reduced to what a load generator needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +159,11 @@ impl ResponseParser {
     /// Forgets the last response, for the next request of the connection.
     pub fn reset(&mut self, request_is_head: bool) {
         *self = Self::new(request_is_head);
+    }
+
+    /// Whether the answer's head is not whole yet.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.at == At::Head
     }
 
     /// Whether the answer's head is whole and its body is not.
@@ -304,41 +309,25 @@ impl ResponseParser {
         if status < 200 && status != 101 {
             self.informational = self.informational.saturating_add(1);
             if self.informational > MAX_INFORMATIONAL {
-                return Err(ParseError::Framing("more than 100 informational responses"));
+                return Err(ParseError::Framing(TOO_MANY_INFORMATIONAL));
             }
             return Ok(());
         }
-        let facts = Facts::of(response.headers);
+        let headers = response.headers.iter().map(|h| (h.name.as_bytes(), h.value));
         let http_1_1 = response.version == Some(1);
+        let (framing, keep_alive) = after_head(status, http_1_1, headers, self.request_is_head)
+            .map_err(ParseError::Framing)?;
         self.status = status;
-        self.keep_alive = !facts.close && (http_1_1 || facts.keep_alive) && status != 101;
-        let has_no_body = matches!(status, 101 | 204 | 304) || self.request_is_head;
-        self.at = if has_no_body {
-            At::Done
-        } else if facts.transfer_encoding {
-            match (http_1_1, facts.chunked) {
-                (false, _) => {
-                    return Err(ParseError::Framing("transfer-encoding in an HTTP/1.0 response"));
-                }
-                (true, true) => At::ChunkStart,
-                (true, false) => At::BodyToClose,
+        self.keep_alive = keep_alive;
+        self.at = match framing {
+            Framing::Length(0) => At::Done,
+            Framing::Length(length) => {
+                self.remaining = length;
+                At::FixedBody
             }
-        } else {
-            match facts.length {
-                Length::Absent => At::BodyToClose,
-                Length::Is(0) => At::Done,
-                Length::Is(length) if length <= MAX_LENGTH => {
-                    self.remaining = length;
-                    At::FixedBody
-                }
-                Length::Is(_) => return Err(ParseError::Framing("content-length too large")),
-                Length::Invalid => {
-                    return Err(ParseError::Framing("content-length invalid or contradictory"));
-                }
-            }
+            Framing::Chunked => At::ChunkStart,
+            Framing::ToClose => At::BodyToClose,
         };
-        // The end of such a body is the end of the connection.
-        self.keep_alive &= self.at != At::BodyToClose;
         Ok(())
     }
 

@@ -2,12 +2,16 @@
 
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Type};
 
+use super::stream::Socket;
 use crate::plan::endpoint::Endpoint;
 
 /// Lanes that share one source address. Past half of the ephemeral range (~14,100 ports) the
@@ -50,15 +54,16 @@ impl<'t> Route<'t> {
     }
 
     /// The socket and the address to connect it to.
-    fn socket(&self) -> std::io::Result<(Socket, SockAddr)> {
+    fn socket(&self) -> std::io::Result<(socket2::Socket, SockAddr)> {
         let target = match self.target {
             Endpoint::Tcp(address) => *address,
             Endpoint::Unix(path) => {
-                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 return Ok((socket, SockAddr::unix(path)?));
             }
         };
-        let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+        let socket =
+            socket2::Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = self.source {
             // The port is chosen at connect, by the whole four-tuple, not at bind.
@@ -72,7 +77,7 @@ impl<'t> Route<'t> {
         Ok((socket, target.into()))
     }
 
-    /// Connects a blocking socket. `timeout` bounds the connect, each write and each read.
+    /// Connects a blocking socket. `timeout` bounds the connect and each read.
     ///
     /// A Unix socket comes as a `TcpStream` too: nothing but reads, writes and timeouts is asked
     /// of it, which are the same system calls for every stream socket.
@@ -137,7 +142,7 @@ fn explain(error: std::io::Error) -> std::io::Error {
     }
 }
 
-/// Requests up to this size fit an empty send buffer, so that writing them never blocks.
+/// Requests up to this size fit an empty send buffer, so that writing them takes no time.
 const SMALL_WRITE_BYTES: usize = 16 * 1024;
 
 /// The time to ask the kernel for when `ns` is wanted: socket timeouts run on the timer wheel,
@@ -149,165 +154,163 @@ fn early(ns: u64) -> u64 {
     if ns < 100_000_000 { ns.max(1_000_000) } else { ns / 8 * 7 }
 }
 
-/// A blocking socket under one deadline a request.
+/// A blocking socket under one deadline per exchange.
 ///
-/// The timeouts set at connect serve the first write and the first read of a request. Further
-/// calls of the same request get what remains; a socket option is written only when it is over a
-/// twentieth of `timeout` less than what the socket has, so that a body in many reads costs few
-/// calls and a request still ends within 1.1 × `timeout`.
+/// Writes never block; reads do so only once [`Socket::block`] has allowed it, under the receive
+/// timeout set at connect. Further reads of an exchange get what remains of its time; the socket
+/// option is written only when that is over a twentieth of `timeout` less than what the socket has,
+/// so that a body in many reads costs few calls and a request still ends within 1.1 × `timeout`.
 pub struct BlockingSocket {
     stream: TcpStream,
     timeout: u64,
     receive_timeout: u64,
-    send_timeout: u64,
     deadline: u64,
-    /// Whether time may have passed inside a call since the request's start.
+    /// Whether time may have passed inside a call since the exchange began.
     waited: bool,
+    /// The next read may block.
+    armed: bool,
+    /// The send buffer was full at the last write.
+    full: bool,
 }
 
 impl BlockingSocket {
     /// Takes over a socket of [`Route::connect_blocking`]; `timeout` in nanoseconds.
-    pub fn new(stream: TcpStream, timeout: u64) -> Self {
+    pub(super) fn new(stream: TcpStream, timeout: u64) -> Self {
         BlockingSocket {
             stream,
             timeout,
             receive_timeout: timeout,
-            send_timeout: timeout,
             deadline: 0,
             waited: false,
+            armed: false,
+            full: false,
         }
     }
 
-    /// Time that a call may take; a new deadline begins a new request.
-    fn allowance(&mut self, deadline: u64) -> std::io::Result<u64> {
-        if self.deadline != deadline {
-            self.deadline = deadline;
-            self.waited = false;
-        }
+    /// Begins an exchange that may have begun before: every wait gets only what remains until
+    /// `deadline`.
+    pub(super) fn begin_late(&mut self, deadline: u64) {
+        self.begin(deadline);
+        self.waited = true;
+    }
+
+    /// Time that a call may take.
+    fn allowance(&self) -> std::io::Result<u64> {
         if !self.waited {
             return Ok(self.timeout);
         }
-        match deadline.saturating_sub(crate::sys::now_ns()) {
+        match self.deadline.saturating_sub(crate::sys::now_ns()) {
             0 => Err(std::io::ErrorKind::TimedOut.into()),
             left => Ok(left),
         }
     }
 
-    fn outdated(&self, set: u64, wanted: u64) -> bool {
-        wanted > set || set - wanted > self.timeout / 20
-    }
-
-    /// Writes once; blocks while the send buffer is full.
-    ///
-    /// # Errors
-    /// `TimedOut` when the deadline passed.
-    pub fn write(&mut self, bytes: &[u8], deadline: u64) -> std::io::Result<usize> {
-        let wanted = self.allowance(deadline)?;
-        if self.outdated(self.send_timeout, wanted) {
-            self.stream.set_write_timeout(Some(Duration::from_nanos(wanted)))?;
-            self.send_timeout = wanted;
-        }
-        let written = loop {
-            match rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL) {
-                Ok(written) => break written,
-                Err(e) => interrupted_or(e)?,
-            }
-        };
-        self.waited |= bytes.len() > SMALL_WRITE_BYTES || written < bytes.len();
-        Ok(written)
-    }
-
-    /// Reads once into `buffer` and hands what came to `take`: nothing at the end of the stream.
-    /// Blocks until something has arrived.
-    ///
-    /// # Errors
-    /// `TimedOut` when the deadline passed.
-    pub fn read<R>(
+    fn read<R>(
         &mut self,
         buffer: &mut [MaybeUninit<u8>],
-        deadline: u64,
         take: impl FnOnce(&mut [u8]) -> R,
     ) -> std::io::Result<R> {
-        let mut wanted = self.allowance(deadline)?;
+        let mut wanted = self.allowance()?;
         self.waited = true;
         loop {
-            if self.outdated(self.receive_timeout, wanted) {
+            let set = self.receive_timeout;
+            if wanted > set || set - wanted > self.timeout / 20 {
                 self.stream.set_read_timeout(Some(Duration::from_nanos(early(wanted))))?;
                 self.receive_timeout = wanted;
             }
             match rustix::net::recv(&self.stream, &mut *buffer, RecvFlags::empty()) {
                 Ok(((filled, _), _)) => return Ok(take(filled)),
                 // Early by design: what is left is waited for.
-                Err(Errno::AGAIN) => wanted = self.allowance(deadline)?,
-                Err(e) => interrupted_or(e)?,
+                Err(Errno::AGAIN) => wanted = self.allowance()?,
+                // A signal, such as a stop and continue, needs no handler to interrupt a call.
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
             }
         }
     }
 
-    /// Begins an exchange that is not a request and may have begun before: every call gets only
-    /// what remains until `deadline`.
-    pub fn begin_late(&mut self, deadline: u64) {
-        self.deadline = deadline;
+    /// Waits for room in the send buffer, or for the answer to a request that is still being sent.
+    #[cold]
+    fn wait_for_room(&mut self) -> std::io::Result<()> {
         self.waited = true;
-    }
-
-    /// Sets the timeouts as they were at connect, so that the next request need not.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn rearm(&mut self) -> std::io::Result<()> {
-        if self.receive_timeout != self.timeout {
-            self.stream.set_read_timeout(Some(Duration::from_nanos(early(self.timeout))))?;
-            self.receive_timeout = self.timeout;
+        let mut wanted = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::OUT)];
+        loop {
+            let left = Timespec::try_from(Duration::from_nanos(self.allowance()?)).ok();
+            match rustix::event::poll(&mut wanted, left.as_ref()) {
+                Ok(0) => {}
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
         }
-        if self.send_timeout != self.timeout {
-            self.stream.set_write_timeout(Some(Duration::from_nanos(self.timeout)))?;
-            self.send_timeout = self.timeout;
-        }
+        self.armed = wanted[0].revents().intersects(!PollFlags::OUT);
+        self.full = false;
         Ok(())
-    }
-
-    /// Reads once like [`BlockingSocket::read`] if that needs no waiting; `None` if it does.
-    ///
-    /// # Errors
-    /// The connection broke.
-    pub fn read_now<R>(
-        &self,
-        buffer: &mut [MaybeUninit<u8>],
-        take: impl FnOnce(&mut [u8]) -> R,
-    ) -> std::io::Result<Option<R>> {
-        match rustix::net::recv(&self.stream, buffer, RecvFlags::DONTWAIT) {
-            Ok(((filled, _), _)) => Ok(Some(take(filled))),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    /// Writes as much as needs no waiting.
-    ///
-    /// # Errors
-    /// The connection broke, or its buffer is full.
-    pub fn write_now(&self, bytes: &[u8]) -> std::io::Result<usize> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        Ok(rustix::net::send(&self.stream, bytes, flags)?)
-    }
-
-    /// Whether an idle connection can still take a request: nothing has come that was not asked
-    /// for, not even the end of the stream. One system call.
-    pub fn is_quiet(&self) -> bool {
-        let mut byte = [0u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        rustix::net::recv(&self.stream, &mut byte, flags) == Err(Errno::AGAIN)
     }
 }
 
-/// Passes over a call that a signal interrupted (a stop and continue does, without any handler);
-/// an expired socket timeout becomes `TimedOut`.
-fn interrupted_or(error: Errno) -> std::io::Result<()> {
-    match error {
-        Errno::INTR => Ok(()),
-        Errno::AGAIN => Err(std::io::ErrorKind::TimedOut.into()),
-        other => Err(other.into()),
+impl AsFd for BlockingSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Socket for BlockingSocket {
+    const BLOCKS: bool = true;
+
+    #[inline]
+    fn begin(&mut self, deadline: u64) {
+        if self.deadline != deadline {
+            self.deadline = deadline;
+            self.waited = false;
+            self.armed = false;
+            self.full = false;
+        }
+    }
+
+    #[inline]
+    fn block(&mut self) -> std::io::Result<()> {
+        if self.full {
+            return self.wait_for_room();
+        }
+        self.armed = true;
+        Ok(())
+    }
+
+    fn may_read(&self) -> bool {
+        self.armed
+    }
+
+    #[inline]
+    fn poll_recv<R>(
+        &mut self,
+        _: &mut Context<'_>,
+        buffer: &mut [MaybeUninit<u8>],
+        take: impl FnOnce(&mut [u8]) -> R,
+    ) -> Poll<std::io::Result<R>> {
+        if !self.armed {
+            return Poll::Pending;
+        }
+        self.armed = false;
+        Poll::Ready(self.read(buffer, take))
+    }
+
+    #[inline]
+    fn poll_send(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let written = loop {
+            match rustix::net::send(&self.stream, bytes, flags) {
+                Ok(written) => break written,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.full = true;
+                    return Poll::Pending;
+                }
+                Err(e) => return Poll::Ready(Err(e.into())),
+            }
+        };
+        self.waited |= bytes.len() > SMALL_WRITE_BYTES || written < bytes.len();
+        Poll::Ready(Ok(written))
     }
 }
 

@@ -1,8 +1,7 @@
 //! TLS on a lane's connection: one configuration for every engine, codec and socket.
 //!
 //! [`Session`] is sans-IO, over rustls's unbuffered connection: bytes in, bytes out, and nothing
-//! kept of either while a lane waits but an incomplete record. `lean/tls.rs` and `hyper/tls.rs`
-//! put it on sockets.
+//! kept of either while a lane waits but an incomplete record. [`super::stream`] puts it on sockets.
 //!
 //! * TLS 1.3 and 1.2, ALPN `http/1.1`, the provider's order of cipher suites (AES-256-GCM first, as
 //!   OpenSSL's).
@@ -28,13 +27,11 @@ use rustls::{
 use crate::plan::endpoint::TlsPlan;
 
 /// Plaintext of one record: the most that TLS allows (RFC 8446, 5.1).
-pub(super) const RECORD_BYTES: usize = 16 * 1024;
+const RECORD_BYTES: usize = 16 * 1024;
 /// Room beside the plaintext of a record: header, nonce, type and tag of any suite, rounded up.
 const RECORD_EXTRA_BYTES: usize = 64;
 /// Buffers larger than this are given back when they are empty.
 const KEPT_BYTES: usize = 4 * 1024;
-/// What is said of a stream that ends without `close_notify`.
-pub(super) const CUT: &str = "the TLS connection ended without close_notify";
 
 /// What the connections of a worker share.
 #[derive(Debug, Clone)]
@@ -146,6 +143,29 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
+/// What ended a TLS session, or kept it from beginning.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("TLS: {what}")]
+pub struct TlsError {
+    /// What is wrong, mostly with the certificate, and the way out.
+    pub what: String,
+    /// The target refused the connection: its alert came before any of its data. In TLS 1.3 that
+    /// is after the client's side of the handshake, amid the first exchange.
+    pub(crate) refused: bool,
+}
+
+impl TlsError {
+    fn new(what: impl fmt::Display) -> Self {
+        TlsError { what: what.to_string(), refused: false }
+    }
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        TlsError::new(explain(&error))
+    }
+}
+
 /// What a handshake agreed on; shown as `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
@@ -168,25 +188,27 @@ pub struct Session {
     out: Vec<u8>,
     sent: usize,
     open: bool,
+    /// Some of the target's data came.
+    heard: bool,
     peer_closed: bool,
+    /// What ended the session: rustls must not be asked again.
+    failed: Option<TlsError>,
 }
 
 impl Session {
     /// A session whose first flight waits in [`Session::unsent`].
-    ///
-    /// # Errors
-    /// In one sentence.
-    pub fn new(client: &Client) -> Result<Self, String> {
+    pub fn new(client: &Client) -> Result<Self, TlsError> {
         let connection =
-            UnbufferedClientConnection::new(client.config.clone(), client.name.clone())
-                .map_err(|e| explain(&e))?;
+            UnbufferedClientConnection::new(client.config.clone(), client.name.clone())?;
         let mut session = Session {
             connection,
             carry: Vec::new(),
             out: Vec::new(),
             sent: 0,
             open: false,
+            heard: false,
             peer_closed: false,
+            failed: None,
         };
         session.receive(&mut [], |_| {})?;
         Ok(session)
@@ -229,8 +251,9 @@ impl Session {
     /// Encrypts as much of `plain` as fits one record; returns how much that was.
     ///
     /// # Errors
-    /// The session is over, in one sentence.
-    pub fn send(&mut self, plain: &[u8]) -> Result<usize, String> {
+    /// The session is over.
+    pub fn send(&mut self, plain: &[u8]) -> Result<usize, TlsError> {
+        self.is_sound()?;
         let plain = &plain[..plain.len().min(RECORD_BYTES)];
         let mut room = plain.len() + RECORD_EXTRA_BYTES;
         loop {
@@ -238,7 +261,7 @@ impl Session {
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut self.carry);
             let mut taken = None;
-            match state.map_err(|e| explain(&e))? {
+            match state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     let begin = self.out.len();
                     self.out.resize(begin + room, 0);
@@ -247,15 +270,15 @@ impl Session {
                     match encrypted {
                         Ok(_) => taken = Some(plain.len()),
                         Err(EncryptError::InsufficientSize(e)) => room = e.required_size,
-                        Err(e) => return Err(format!("TLS: {e}")),
+                        Err(e) => return Err(TlsError::new(e)),
                     }
                 }
                 // An answer to the peer, such as to its wish for new keys, goes first.
                 ConnectionState::EncodeTlsData(mut data) => {
-                    encode(&mut self.out, |room| data.encode(room)).map_err(|e| explain(&e))?;
+                    encode(&mut self.out, |room| data.encode(room))?;
                 }
                 ConnectionState::TransmitTlsData(data) => data.done(),
-                _ => return Err("TLS: the session is not open".into()),
+                _ => return Err(TlsError::new("the session is not open")),
             }
             self.carry.drain(..discard);
             if let Some(taken) = taken {
@@ -267,13 +290,18 @@ impl Session {
     /// Takes what one read brought and hands what it decrypts to, record by record, to `on_plain`.
     ///
     /// # Errors
-    /// The session is over, in one sentence; an alert for the peer may wait in
-    /// [`Session::unsent`].
+    /// The session is over; an alert for the peer may wait in [`Session::unsent`].
     pub fn receive(
         &mut self,
         bytes: &mut [u8],
         mut on_plain: impl FnMut(&[u8]),
-    ) -> Result<(), String> {
+    ) -> Result<(), TlsError> {
+        self.is_sound()?;
+        let mut heard = self.heard;
+        let mut on_plain = |plain: &[u8]| {
+            heard = true;
+            on_plain(plain);
+        };
         let result = if self.carry.is_empty() {
             let result = self.process(bytes, &mut on_plain);
             if let Ok(used) = result {
@@ -290,9 +318,13 @@ impl Session {
             }
             result
         };
-        result.map(|_| ()).map_err(|e| {
+        self.heard = heard;
+        result.map(|_| ()).map_err(|error| {
             self.encode_alert();
-            explain(&e)
+            let refused = !heard && matches!(error, rustls::Error::AlertReceived(_));
+            let error = TlsError { refused, ..error.into() };
+            self.failed = Some(error.clone());
+            error
         })
     }
 
@@ -355,8 +387,15 @@ impl Session {
         }
     }
 
+    fn is_sound(&self) -> Result<(), TlsError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
     /// Says to the peer that nothing follows.
     pub fn close(&mut self) {
+        if !self.open || self.failed.is_some() {
+            return;
+        }
         let state = self.connection.process_tls_records(&mut self.carry).state;
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
             let begin = self.out.len();
@@ -387,19 +426,15 @@ fn encode(
     }
 }
 
-/// What every message begins with that comes from TLS itself and not from the socket.
-pub const PREFIX: &str = "TLS: ";
-
 /// A TLS error for people: what is wrong, mostly with the certificate, and the way out.
 fn explain(error: &rustls::Error) -> String {
-    let what = match error {
+    match error {
         rustls::Error::InvalidCertificate(bad) => certificate(bad),
         rustls::Error::InvalidMessage(_) => {
             format!("{error}: does the target speak plain http?")
         }
         other => other.to_string(),
-    };
-    format!("{PREFIX}{what}")
+    }
 }
 
 fn certificate(bad: &CertificateError) -> String {

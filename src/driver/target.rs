@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::pipe::{NoLine, Piped};
 use super::verify::Sent;
-use crate::codec::socket::{BlockingSocket, Route};
-use crate::codec::{Failure, lean, tls};
+use crate::codec::socket::Route;
+use crate::codec::{self, tls};
 use crate::format::TargetUse;
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::guard::Cap;
@@ -67,18 +67,10 @@ impl External {
 pub fn probe(external: &External) -> Result<(), String> {
     let Some(plan) = &external.tls else { return Ok(()) };
     let client = tls::Client::new(plan)?;
-    let timeout = Duration::from_nanos(PROBE_NS);
     let route = Route { target: &external.endpoint, source: None };
-    let Ok(stream) = route.connect_blocking(timeout) else { return Ok(()) };
-    let mut socket = BlockingSocket::new(stream, PROBE_NS);
-    match lean::tls::handshake_blocking(&client, &mut socket, now_ns() + PROBE_NS) {
-        Err(Failure::Error { message, .. }) if message.starts_with(tls::PREFIX) => Err(format!(
-            "[target] url: {}: {}; nothing was sent",
-            external.endpoint,
-            message.trim_start_matches(tls::PREFIX)
-        )),
-        _ => Ok(()),
-    }
+    codec::probe(&route, &client, Duration::from_nanos(PROBE_NS)).map_err(|why| {
+        format!("[target] url: {}: {}; nothing was sent", external.endpoint, why.what)
+    })
 }
 
 /// Where an external target is, or `None` for the embedded one.

@@ -14,8 +14,9 @@ use tokio::time::Sleep;
 
 use super::claims::Chunk;
 use super::{Shot, Trial, steps};
-use crate::codec::socket::Route;
-use crate::codec::{AsyncConn, BlockingConn, Connected, Failure, Reply};
+use crate::codec::socket::{BlockingSocket, Route};
+use crate::codec::stream::Socket;
+use crate::codec::{AsyncConn, BlockingConn, Conn, Connected, Failure, Reply};
 use crate::side::{ErrorKind, Instants, Phase};
 use crate::sys::now_ns;
 use crate::work::Kit;
@@ -139,7 +140,9 @@ impl Lane {
                 trial.recorder.timed_out(shard, shot.phase, at, window_end);
                 return false;
             }
-            Err(Failure::Error { kind, message }) => (kind, message, false),
+            Err(Failure::Unanswered { kind, message } | Failure::Error { kind, message }) => {
+                (kind, message, false)
+            }
         };
         trial.recorder.failed(shard, shot.phase, at, kind, &message, window_end);
         keep
@@ -154,13 +157,13 @@ impl Lane {
 
     /// Books a connection begun at `begun` and keeps the codec's part of it; `again` is the phase
     /// of the request that needed it, if one did.
-    fn connected<C>(
+    fn connected<S: Socket>(
         &mut self,
         trial: &Trial,
         begun: u64,
         again: Option<Phase>,
-        made: Connected<C>,
-    ) -> C {
+        made: Connected<S>,
+    ) -> Conn<S> {
         self.backoff_ns = 0;
         let now = now_ns();
         let ready = made.handshake.as_ref().map_or(now, |(at, _)| *at);
@@ -225,7 +228,7 @@ impl BlockingLane {
         }
     }
 
-    fn connect(&mut self, trial: &Trial) -> Result<Connected<BlockingConn>, Failure> {
+    fn connect(&mut self, trial: &Trial) -> Result<Connected<BlockingSocket>, Failure> {
         let route = self.lane.route(trial);
         BlockingConn::connect(trial.job.cell.codec, &route, trial.timeout(), trial.tls())
     }
@@ -249,7 +252,7 @@ impl BlockingLane {
         // costs a system call, which lanes that are busy do not pay.
         if shot.release.is_some_and(|r| r.released > self.lane.last_end + LOOK_AFTER_NS)
             && let Some(connection) = &mut self.connection
-            && !connection.ready()
+            && !connection.is_idle()
         {
             self.connection = None;
         }
@@ -328,7 +331,10 @@ impl AsyncLane {
         }
     }
 
-    async fn connect(&mut self, trial: &Trial) -> Result<Connected<AsyncConn>, Failure> {
+    async fn connect(
+        &mut self,
+        trial: &Trial,
+    ) -> Result<Connected<tokio::net::TcpStream>, Failure> {
         let route = self.lane.route(trial);
         let connect = AsyncConn::connect(trial.job.cell.codec, route, trial.tls());
         // Boxed, since connecting is rare and its state would stay part of every lane.
@@ -355,7 +361,7 @@ impl AsyncLane {
         // An idle connection may have been closed by the target since; a task can see that.
         if shot.release.is_some()
             && let Some(connection) = &mut self.connection
-            && !connection.ready().await
+            && !connection.is_idle()
         {
             self.connection = None;
         }

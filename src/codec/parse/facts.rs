@@ -1,28 +1,77 @@
-//! What the header lines of a response say of its framing and of its connection.
+//! What the head of a response says of its framing and of its connection: decided here for every
+//! codec.
 
-use httparse::Header;
+/// Longest content-length: hyper keeps the two values above for itself.
+const MAX_LENGTH: u64 = u64::MAX - 2;
+
+/// Where the body of a response ends (RFC 9112, section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// With the last chunk and its trailers.
+    Chunked,
+    /// With the connection.
+    ToClose,
+}
+
+/// What follows the head of a final response, and whether its connection may carry another
+/// exchange (RFC 9112, section 9.3).
+///
+/// # Errors
+/// The head does not say where the body ends.
+#[inline]
+pub(crate) fn after_head<'h>(
+    status: u16,
+    http_1_1: bool,
+    headers: impl Iterator<Item = (&'h [u8], &'h [u8])>,
+    request_is_head: bool,
+) -> Result<(Framing, bool), &'static str> {
+    let facts = Facts::of(headers);
+    let framing = if matches!(status, 101 | 204 | 304) || request_is_head {
+        Framing::Length(0)
+    } else if facts.transfer_encoding {
+        match (http_1_1, facts.chunked) {
+            (false, _) => return Err("transfer-encoding in an HTTP/1.0 response"),
+            (true, true) => Framing::Chunked,
+            (true, false) => Framing::ToClose,
+        }
+    } else {
+        match facts.length {
+            Length::Absent => Framing::ToClose,
+            Length::Is(length) if length <= MAX_LENGTH => Framing::Length(length),
+            Length::Is(_) => return Err("content-length too large"),
+            Length::Invalid => return Err("content-length invalid or contradictory"),
+        }
+    };
+    let keep = !facts.close
+        && (http_1_1 || facts.keep_alive)
+        && status != 101
+        && framing != Framing::ToClose;
+    Ok((framing, keep))
+}
 
 /// What the header lines say of the body's length.
 #[derive(Clone, Copy)]
-pub(super) enum Length {
+enum Length {
     Absent,
     Is(u64),
     Invalid,
 }
 
 /// What matters of the header lines.
-pub(super) struct Facts {
-    pub(super) length: Length,
-    pub(super) transfer_encoding: bool,
+struct Facts {
+    length: Length,
+    transfer_encoding: bool,
     /// Whether chunked is the last transfer coding.
-    pub(super) chunked: bool,
-    pub(super) close: bool,
-    pub(super) keep_alive: bool,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
 }
 
 impl Facts {
     #[inline]
-    pub(super) fn of(headers: &[Header<'_>]) -> Self {
+    fn of<'h>(headers: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Self {
         let mut facts = Self {
             length: Length::Absent,
             transfer_encoding: false,
@@ -30,9 +79,8 @@ impl Facts {
             close: false,
             keep_alive: false,
         };
-        for Header { name, value } in headers {
+        for (name, value) in headers {
             // Lengths differ first: most lines cost one comparison.
-            let name = name.as_bytes();
             match name.len() {
                 10 if is(name, b"connection") => facts.connection(value),
                 14 if is(name, b"content-length") => facts.content_length(value),
@@ -65,6 +113,7 @@ impl Facts {
     }
 
     /// Takes one line, which may be a list: equal values are one, others contradict.
+    #[inline]
     fn content_length(&mut self, value: &[u8]) {
         if let (Length::Absent, Some(length)) = (self.length, decimal(value)) {
             self.length = Length::Is(length);
@@ -85,9 +134,8 @@ impl Facts {
 /// an early exit the comparison is a few vector instructions.
 #[inline]
 fn is<const N: usize>(text: &[u8], word: &[u8; N]) -> bool {
-    <&[u8; N]>::try_from(text).is_ok_and(|text| {
-        text.iter().zip(word).fold(0, |differ, (byte, lower)| differ | ((byte | 0x20) ^ lower)) == 0
-    })
+    <&[u8; N]>::try_from(text)
+        .is_ok_and(|text| (0..N).fold(0, |differ, at| differ | ((text[at] | 0x20) ^ word[at])) == 0)
 }
 
 /// Reads digits and nothing else: no sign, no blank, no overflow.
