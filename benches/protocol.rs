@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use duel::format::Ledger;
-use duel::format::histogram;
+use duel::format::{Channel, histogram};
 use duel::plan::{Cell, Codec, Engine, Extent, RequestTemplate, TrialPlan};
 use duel::protocol::{Frame, Job, Outcome, PROTOCOL_VERSION};
 
@@ -38,11 +38,10 @@ fn outcome() -> Frame {
         histogram.record(50_000 + (time >> 44)).expect("below the highest");
     }
     let text = histogram::encode(&histogram).unwrap();
-    let names = ["service_ns", "first_byte_ns", "connect_ns", "response_ns", "start_delay_ns"];
     Frame::Outcome(Outcome {
         version: PROTOCOL_VERSION,
         ledger: Ledger { planned: 100_000, completed: 100_000, ..Ledger::default() },
-        histograms: names.iter().map(|name| (name.to_string(), text.clone())).collect(),
+        histograms: Channel::ALL[..5].iter().map(|channel| (*channel, text.clone())).collect(),
         ..Outcome::default()
     })
 }

@@ -20,7 +20,9 @@ use std::io::{BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::{Bytes, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
+use crate::format::{
+    Bytes, Channel, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches,
+};
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::{Cell, TrialPlan};
 use crate::side::split::HeapUse;
@@ -194,8 +196,8 @@ pub struct Outcome {
     pub machine_cpus: u32,
     /// Σ over requests of the time in service inside the window, for Little's law.
     pub in_service_ns: u64,
-    /// Histograms by field name of the record (`service_ns`, …), HdrHistogram V2 deflated base64.
-    pub histograms: BTreeMap<String, String>,
+    /// Histograms, HdrHistogram V2 deflated base64.
+    pub histograms: BTreeMap<Channel, String>,
     /// Processor time.
     pub cpu: Cpu,
     /// Context switches.

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use common::{Sweep, duel, output, records, text};
 use duel::format::histogram;
-use duel::format::{Distribution, Ledger, Status, TrialRecord};
+use duel::format::{Channel, Distribution, Ledger, Status, TrialRecord};
 use duel::plan::sweep::Target;
 use duel::target::TargetReport;
 use serde_json::Value;
@@ -97,29 +97,22 @@ fn by_trial(rows: &[TrialRecord]) -> BTreeMap<(String, u32), TrialRecord> {
     rows.iter().map(|r| ((r.cell.id.clone(), r.block), r.clone())).collect()
 }
 
-type Field = fn(&TrialRecord) -> Option<&Distribution>;
-
-const FIELDS: [(&str, Field); 6] = [
-    ("service_ns", |r| r.service_ns.as_ref()),
-    ("response_ns", |r| r.response_ns.as_ref()),
-    ("start_delay_ns", |r| r.start_delay_ns.as_ref()),
-    ("pacer_delay_ns", |r| r.pacer_delay_ns.as_ref()),
-    ("lane_wait_ns", |r| r.lane_wait_ns.as_ref()),
-    ("connect_ns", |r| r.connect_ns.as_ref()),
-];
-
-/// Percentiles of a merged row are those of one histogram into which every count went, bit for bit.
+/// Percentiles of a merged row are those of one histogram into which every count went, bit for bit,
+/// for every histogram that a part has.
 fn assert_lossless(whole: &TrialRecord, parts: &[&TrialRecord]) {
-    for (name, field) in FIELDS {
+    for channel in Channel::ALL {
+        let name = channel.field();
+        let parts: Vec<_> = parts.iter().filter_map(|part| part.histogram(*channel)).collect();
+        assert_eq!(whole.histogram(*channel).is_some(), !parts.is_empty(), "{name}");
         let mut all = histogram::empty();
-        for part in parts {
-            let part = histogram::decode(&field(part).expect(name).hdr).unwrap();
+        for part in &parts {
+            let part = histogram::decode(&part.hdr).unwrap();
             for bucket in part.iter_recorded() {
                 all.record_n(bucket.value_iterated_to(), bucket.count_at_value()).unwrap();
             }
         }
+        let Some(merged) = whole.histogram(*channel) else { continue };
         let one = histogram::summarize(&all).unwrap();
-        let merged = field(whole).expect(name);
         // The mean is a decimal fraction in the file; all else is whole numbers.
         assert!((merged.mean / one.mean - 1.0).abs() < 1e-12, "{} {}", merged.mean, one.mean);
         let one = Distribution { mean: merged.mean, ..one };

@@ -16,7 +16,7 @@ use crate::plan::{Cell, Engine};
 use crate::report::capacity::Plan;
 use crate::report::summary::{Group, summarise};
 use crate::report::{
-    self, csv, expect, hdr_files, html, markdown, memory, schema, search, shards, steps, table,
+    self, csv, expect, hdr_files, html, markdown, memory, search, shards, steps, table,
 };
 use crate::results::store::{self, Run, RunDir};
 use crate::stats::MARGIN;
@@ -24,7 +24,7 @@ use crate::stats::MARGIN;
 /// Prints a run's table, its records, or the schema of a record.
 pub fn run(args: &Report) -> ExitCode {
     if args.schema {
-        let text = schema::TRIAL_RECORD;
+        let text = &TrialRecord::schema();
         super::print(text);
         return ExitCode::SUCCESS;
     }

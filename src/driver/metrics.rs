@@ -36,7 +36,7 @@ use prometheus_client::registry::Registry;
 use super::timeline::cpu_ns;
 use super::worker::Worker;
 use crate::format::histogram;
-use crate::format::{Distribution, Errors, Ledger, TrialRecord};
+use crate::format::{Distribution, ErrorKind, Errors, Ledger, TrialRecord};
 use crate::plan::schedule::{Arrival, Schedule};
 use crate::plan::shard::Shard;
 use crate::plan::trace::Trace;
@@ -207,7 +207,7 @@ impl Metrics {
             sum.failed += seen.failed.max(told.failed);
             sum.timed_out += seen.timed_out.max(told.timed_out);
         }
-        cell.errors.add(&record.errors);
+        cell.errors += &record.errors;
         cell.start_delay.add(record.start_delay_ns.as_ref());
         cell.response.add(record.response_ns.as_ref());
         cell.service.add(record.service_ns.as_ref());
@@ -391,17 +391,10 @@ impl State {
         });
         out.family(("duel_requests", "Requests ended."), MetricType::Counter, ended)?;
         let errors = self.cells.iter().flat_map(|(id, cell)| {
-            let e = &cell.errors;
-            [
-                ("connect", e.connect),
-                ("write", e.write),
-                ("read", e.read),
-                ("protocol", e.protocol),
-                ("status", e.status),
-                ("body", e.body),
-                ("file", e.file),
-            ]
-            .map(|(stage, n)| (vec![("cell", id.clone()), ("stage", stage.into())], n as f64))
+            ErrorKind::ALL.iter().map(|kind| {
+                let labels = vec![("cell", id.clone()), ("stage", kind.name().into())];
+                (labels, cell.errors.count(*kind) as f64)
+            })
         });
         out.family(
             ("duel_errors", "Failed requests of ended trials by stage."),

@@ -2,8 +2,6 @@
 //!
 //! Whatever goes wrong becomes the `error` of a row; nothing that this starts outlives it.
 
-use std::collections::BTreeMap;
-
 use rand::Rng;
 use rand_xoshiro::SplitMix64;
 
@@ -18,7 +16,7 @@ use super::start::{self, Begin, NotStarted, Start};
 use super::target::{External, Targets};
 use super::timeline::{Sampler, Timeline};
 use super::worker::{NoFrame, Worker};
-use crate::format::{FORMAT_VERSION, Status, TrialRecord};
+use crate::format::{Status, TrialRecord};
 use crate::limits::{Limits, TargetKind};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::Shard;
@@ -118,57 +116,17 @@ impl Context<'_> {
     /// The record of a trial in which nothing has happened yet.
     fn blank(&self, cell: &Cell, trial: &Trial) -> TrialRecord {
         TrialRecord {
-            format_version: FORMAT_VERSION,
-            plan_hash: self.plan_hash.clone(),
-            binary_digest: self.binary_digest.clone(),
-            block: trial.block,
-            trial: trial.position,
-            cell: self.shard().cell(cell).unwrap_or_else(|_| cell.clone()),
-            status: Status::Failed,
-            error: None,
             flags: self.remarks.clone(),
-            ledger: Default::default(),
-            warmup: Default::default(),
-            errors: Default::default(),
-            bytes: Default::default(),
-            reconnects: 0,
-            requests_per_lane: Default::default(),
-            setup_ns: 0,
-            measured_ns: 0,
-            completed_in_window: 0,
-            achieved_per_s: 0.0,
-            service_ns: None,
-            response_ns: None,
-            start_delay_ns: None,
-            pacer_delay_ns: None,
-            lane_wait_ns: None,
-            failed_ns: None,
-            connect_ns: None,
-            handshake_ns: None,
-            first_byte_ns: None,
-            heartbeat_ns: None,
-            steps: Default::default(),
-            cpu: Default::default(),
-            switches: Default::default(),
-            events: Default::default(),
-            runtime: None,
-            memory: Default::default(),
-            threads_peak: 0,
-            fds_peak: 0,
-            gates: vec![],
-            target: Default::default(),
-            largest_worker: None,
             pacer: cell.arrivals.is_open().then_some(self.sweep.plan.pacer),
             allocator: super::allocator::describe(cell.allocator.as_ref()),
-            ready_ns: 0,
-            started_unix_ns: None,
-            occupancy: None,
-            in_flight_peak: None,
             shard: self.shard,
-            shard_start: None,
-            shard_spread: None,
-            tls: None,
-            unavailable: BTreeMap::new(),
+            ..TrialRecord::blank(
+                self.plan_hash.clone(),
+                self.binary_digest.clone(),
+                trial.block,
+                trial.position,
+                self.shard().cell(cell).unwrap_or_else(|_| cell.clone()),
+            )
         }
     }
 

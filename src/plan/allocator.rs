@@ -8,6 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most arenas that may be asked for; glibc's own default is eight a CPU.
@@ -17,7 +18,10 @@ const GLIBC: &str = "glibc";
 const ARENAS: &str = "glibc-arenas-";
 
 /// A value of `[sweep] allocators`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[schemars(with = "String")]
 #[serde(try_from = "String", into = "String")]
 pub enum Allocator {
     /// glibc's with as many arenas as it wants: `glibc`.

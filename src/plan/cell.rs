@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::allocator::Allocator;
@@ -17,7 +18,7 @@ use super::{Arrivals, Codec, Engine};
 use crate::units::{format_rate, plural, size_literal};
 
 /// One point of the grid.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {
     /// Unique in the sweep, made of the axes: `tokio-hyper-l64-p1-c1`.
     pub id: String,
@@ -59,8 +60,20 @@ pub struct Cell {
 
 /// What the trials of a cell are for.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
+#[schemars(with = "Option<String>")]
 #[serde(try_from = "Option<String>", into = "Option<String>")]
 pub enum CellKind {
     /// Its times and costs are measured and ranked.

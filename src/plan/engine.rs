@@ -2,6 +2,7 @@
 //!
 //! A new engine is a row here and a file under `engine/` with its line in `engine::run`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the scheduler of an engine sees of a lane.
@@ -58,7 +59,9 @@ pub struct EngineFacts {
 macro_rules! engines {
     ($($(#[$doc:meta])* $engine:ident: $facts:expr,)*) => {
         /// How lanes are run.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+        )]
         #[serde(rename_all = "kebab-case")]
         pub enum Engine {
             $($(#[$doc])* $engine,)*

@@ -34,6 +34,7 @@ pub mod values;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cell::{Axis, Cell, CellKind};
@@ -44,7 +45,9 @@ use trace::TraceFile;
 use values::Value;
 
 /// Who speaks HTTP on the socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Codec {
     /// hyper's client connection, on async and blocking sockets alike.
@@ -67,7 +70,9 @@ impl Codec {
 }
 
 /// What releases a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arrivals {
     /// A lane sends its next request when the last one ended.
@@ -98,7 +103,9 @@ impl Arrivals {
 }
 
 /// Which timer releases the requests of an open loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pacer {
     /// A thread of its own on an absolute high-resolution timer, the same for every engine.

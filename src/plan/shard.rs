@@ -5,6 +5,7 @@
 //! n·p: those residues are ≡ k (mod n) and differ from one another, so that shards and processes
 //! together send every request exactly once.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{Schedule, share_of};
@@ -16,7 +17,9 @@ use crate::units::SECOND_NS;
 pub const MOST_SHARDS: u32 = 100_000;
 
 /// Which part of a plan is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub struct Shard {
     /// Its number, from 0.
     pub index: u32,

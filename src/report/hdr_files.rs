@@ -22,7 +22,7 @@ use rayon::prelude::*;
 
 use super::summary::is_valid;
 use crate::format::histogram;
-use crate::format::{Distribution, Status, TrialRecord};
+use crate::format::{Status, TrialRecord};
 
 /// Directory of these files inside a run directory.
 pub const DIR: &str = "hdr";
@@ -56,25 +56,6 @@ pub enum HdrFileError {
         /// What is wrong with it.
         why: String,
     },
-}
-
-/// Every distribution of a record by the tag that it gets.
-fn tagged(record: &TrialRecord) -> [(&'static str, Option<&Distribution>); 13] {
-    [
-        ("service", record.service_ns.as_ref()),
-        ("response", record.response_ns.as_ref()),
-        ("start_delay", record.start_delay_ns.as_ref()),
-        ("pacer_delay", record.pacer_delay_ns.as_ref()),
-        ("lane_wait", record.lane_wait_ns.as_ref()),
-        ("failed", record.failed_ns.as_ref()),
-        ("connect", record.connect_ns.as_ref()),
-        ("handshake", record.handshake_ns.as_ref()),
-        ("heartbeat", record.heartbeat_ns.as_ref()),
-        ("http-step", record.steps.http_ns.as_ref()),
-        ("file-step", record.steps.file_ns.as_ref()),
-        ("compute-step", record.steps.compute_ns.as_ref()),
-        ("first_byte", record.first_byte_ns.as_ref()),
-    ]
 }
 
 /// Writes the files of every cell below `dir`, over those of an earlier report.
@@ -150,8 +131,8 @@ fn log(
         let begun = record.started_unix_ns.unwrap_or(base_ns).saturating_sub(base_ns);
         let (begun, lasted) =
             (Duration::from_nanos(begun), Duration::from_nanos(record.measured_ns));
-        for (tag, distribution) in tagged(record) {
-            let Some(distribution) = distribution else { continue };
+        for (channel, distribution) in record.histograms() {
+            let tag = channel.tag();
             let damaged = |why: String| HdrFileError::Damaged {
                 cell: cell.into(),
                 block: record.block,

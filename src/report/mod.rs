@@ -14,7 +14,6 @@ pub mod layout;
 pub mod markdown;
 pub mod memory;
 pub mod plot;
-pub mod schema;
 pub mod search;
 pub mod shards;
 pub mod steps;

@@ -16,7 +16,7 @@ use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 use super::store::{Merged, PlanJson, RunDir, ShardMachine, StoreError};
 use crate::format::Status;
 use crate::plan::sweep::Sweep;
-use row::Sum;
+use row::Rows;
 use source::{Found, Source};
 
 /// Name of the shards' own rows inside a merged directory.
@@ -150,8 +150,8 @@ fn read_trial(
     trial: u32,
     shards: &mut impl Write,
     failed: &impl Fn(std::io::Error) -> MergeError,
-) -> Result<Option<Sum>, MergeError> {
-    let mut sum: Option<Sum> = None;
+) -> Result<Option<Rows>, MergeError> {
+    let mut sum: Option<Rows> = None;
     for batch in sources.chunks_mut(BATCH) {
         // Parsing and unpacking are nearly all of the work, and each row is its own.
         let rows: Vec<Result<Option<Found>, MergeError>> =
@@ -159,7 +159,7 @@ fn read_trial(
         for row in rows {
             let Some(found) = row? else { continue };
             shards.write_all(&found.line).map_err(failed)?;
-            let sum = sum.get_or_insert_with(|| Sum::new(&found));
+            let sum = sum.get_or_insert_with(|| Rows::new(&found));
             sum.add(found).map_err(MergeError::Differs)?;
         }
     }

@@ -345,13 +345,10 @@ pub(super) fn check_record(record: &TrialRecord) -> Result<(), String> {
             return Err(format!("the {name} does not balance: {ledger:?}"));
         }
     }
-    let e = &record.errors;
-    let stages = [e.connect, e.write, e.read, e.protocol, e.status, e.body];
-    let total = stages.iter().try_fold(0u64, |sum, n| sum.checked_add(*n));
-    if total != Some(record.ledger.failed) {
+    if record.errors.total() != record.ledger.failed {
         return Err(format!(
-            "the error columns do not add up to the {} failed requests: {e:?}",
-            record.ledger.failed
+            "the error columns do not add up to the {} failed requests: {:?}",
+            record.ledger.failed, record.errors
         ));
     }
     Ok(())

@@ -20,7 +20,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::format::histogram;
-use crate::format::{Bytes, Errors};
+use crate::format::{Bytes, Errors, Kept};
+pub use crate::format::{Channel, ErrorKind};
 use counters::Counters;
 use latency::AtomicHistogram;
 
@@ -34,108 +35,8 @@ pub enum Phase {
     Measured = 1,
 }
 
-/// The histograms of a worker; each is a field of the record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Channel {
-    /// end − actual start.
-    Service,
-    /// Actual start → first byte of the response.
-    FirstByte,
-    /// Time to connect.
-    Connect,
-    /// Actual start → failure.
-    Failed,
-    /// end − intended start.
-    Response,
-    /// actual − intended start.
-    StartDelay,
-    /// released − intended start.
-    PacerDelay,
-    /// actual start − released.
-    LaneWait,
-    /// Time of a TLS handshake, which follows the connect.
-    Handshake,
-    /// Time of the exchange of a request with steps.
-    HttpStep,
-    /// Time of a file step, with the way to where it is carried out.
-    FileStep,
-    /// Time of a compute step, likewise.
-    ComputeStep,
-    /// How late the heartbeat is.
-    Heartbeat,
-}
-
-impl Channel {
-    const ALL: [Channel; 13] = [
-        Channel::Service,
-        Channel::FirstByte,
-        Channel::Connect,
-        Channel::Failed,
-        Channel::Response,
-        Channel::StartDelay,
-        Channel::PacerDelay,
-        Channel::LaneWait,
-        Channel::Handshake,
-        Channel::HttpStep,
-        Channel::FileStep,
-        Channel::ComputeStep,
-        Channel::Heartbeat,
-    ];
-    /// Channels that a closed loop has.
-    const CLOSED: usize = 4;
-    /// Channels that an open loop has; those behind are for plans that need them.
-    const OPEN: usize = 8;
-    /// Channels that only some plans need.
-    const RARE: usize = Self::ALL.len() - Self::OPEN;
-
-    /// The field of the record.
-    pub fn field(self) -> &'static str {
-        match self {
-            Channel::Service => "service_ns",
-            Channel::FirstByte => "first_byte_ns",
-            Channel::Connect => "connect_ns",
-            Channel::Failed => "failed_ns",
-            Channel::Response => "response_ns",
-            Channel::StartDelay => "start_delay_ns",
-            Channel::PacerDelay => "pacer_delay_ns",
-            Channel::LaneWait => "lane_wait_ns",
-            Channel::Handshake => "handshake_ns",
-            Channel::HttpStep => "steps.http_ns",
-            Channel::FileStep => "steps.file_ns",
-            Channel::ComputeStep => "steps.compute_ns",
-            Channel::Heartbeat => "heartbeat_ns",
-        }
-    }
-}
-
-/// The stage at which a request failed; the columns of [`Errors`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum ErrorKind {
-    /// No connection.
-    Connect,
-    /// Request not written whole.
-    Write,
-    /// Connection ended or broke before or amid the head.
-    Read,
-    /// Not HTTP/1.x, or broken framing.
-    Protocol,
-    /// Unexpected status.
-    Status,
-    /// Body ended early or too long.
-    Body,
-    /// A file step.
-    File,
-}
-
-/// How many kinds of error there are.
-const ERROR_KINDS: usize = 7;
-
-impl ErrorKind {
-    const NAMES: [&'static str; ERROR_KINDS] =
-        ["connect", "write", "read", "protocol", "status", "body", "file"];
-}
+const CHANNELS: usize = Channel::ALL.len();
+const ERROR_KINDS: usize = ErrorKind::ALL.len();
 
 /// The four instants of a request of an open loop, or the two of a closed one; CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy)]
@@ -153,9 +54,8 @@ pub struct Instants {
 /// What one CPU's lanes recorded. A lane keeps to one shard; shards never share a cache line.
 #[repr(align(128))]
 struct Shard {
-    histograms: Vec<AtomicHistogram>,
-    /// The channels behind [`Channel::OPEN`], where the plan needs them.
-    rare: [Option<AtomicHistogram>; Channel::RARE],
+    /// By the number of the channel; `None` where the plan has no use for it.
+    histograms: [Option<AtomicHistogram>; CHANNELS],
     errors: [AtomicU64; ERROR_KINDS],
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
@@ -186,11 +86,17 @@ impl Recorder {
     /// Makes `shards` shards, each with the histograms of an open or a closed loop, and touches
     /// every page of them.
     pub fn new(shards: usize, open_loop: bool, counters: Counters) -> Self {
-        let channels = if open_loop { Channel::OPEN } else { Channel::CLOSED };
+        let histogram = |channel: usize| {
+            let kept = match Channel::ALL[channel].kept() {
+                Kept::Always => true,
+                Kept::Open => open_loop,
+                Kept::OnDemand => false,
+            };
+            kept.then(AtomicHistogram::new)
+        };
         let zero = || AtomicU64::new(0);
         let shard = || Shard {
-            histograms: (0..channels).map(|_| AtomicHistogram::new()).collect(),
-            rare: [const { None }; Channel::RARE],
+            histograms: std::array::from_fn(histogram),
             errors: std::array::from_fn(|_| zero()),
             bytes_sent: zero(),
             bytes_received: zero(),
@@ -216,9 +122,7 @@ impl Recorder {
     pub fn with(mut self, channels: &[Channel]) -> Self {
         for shard in &mut self.shards {
             for channel in channels {
-                if let Some(at) = (*channel as usize).checked_sub(Channel::OPEN) {
-                    shard.rare[at] = Some(AtomicHistogram::new());
-                }
+                shard.histograms[*channel as usize].get_or_insert_default();
             }
         }
         self
@@ -234,15 +138,9 @@ impl Recorder {
         &self.counters
     }
 
-    fn histogram(&self, shard: usize, channel: Channel) -> Option<&AtomicHistogram> {
-        match (channel as usize).checked_sub(Channel::OPEN) {
-            Some(rare) => self.shards[shard].rare[rare].as_ref(),
-            None => self.shards[shard].histograms.get(channel as usize),
-        }
-    }
-
+    #[inline]
     fn record(&self, shard: usize, channel: Channel, ns: u64) {
-        if let Some(histogram) = self.histogram(shard, channel) {
+        if let Some(histogram) = &self.shards[shard].histograms[channel as usize] {
             histogram.record(ns);
         }
     }
@@ -270,8 +168,8 @@ impl Recorder {
         if phase == Phase::Measured {
             let me = &self.shards[shard];
             let service = at.end.saturating_sub(at.start);
-            me.histograms[Channel::Service as usize].record(service);
-            me.histograms[Channel::FirstByte as usize].record(first_byte.saturating_sub(at.start));
+            self.record(shard, Channel::Service, service);
+            self.record(shard, Channel::FirstByte, first_byte.saturating_sub(at.start));
             me.bytes_sent.fetch_add(sent, Relaxed);
             me.bytes_received.fetch_add(received, Relaxed);
             if let Some(intended) = at.intended {
@@ -289,17 +187,15 @@ impl Recorder {
     /// The delays of an open loop.
     #[inline]
     fn record_open(&self, shard: usize, at: Instants, intended: u64) {
-        let histograms = &self.shards[shard].histograms;
-        histograms[Channel::Response as usize].record(at.end.saturating_sub(intended));
+        self.record(shard, Channel::Response, at.end.saturating_sub(intended));
         self.record_start(shard, at, intended);
     }
 
     #[inline]
     fn record_start(&self, shard: usize, at: Instants, intended: u64) {
-        let histograms = &self.shards[shard].histograms;
-        histograms[Channel::StartDelay as usize].record(at.start.saturating_sub(intended));
-        histograms[Channel::PacerDelay as usize].record(at.released.saturating_sub(intended));
-        histograms[Channel::LaneWait as usize].record(at.start.saturating_sub(at.released));
+        self.record(shard, Channel::StartDelay, at.start.saturating_sub(intended));
+        self.record(shard, Channel::PacerDelay, at.released.saturating_sub(intended));
+        self.record(shard, Channel::LaneWait, at.start.saturating_sub(at.released));
     }
 
     /// A request was given up at `at.end`: its times so far are lower bounds and are recorded.
@@ -395,16 +291,7 @@ impl Recorder {
 
     /// Errors of the measured phase.
     pub fn errors(&self) -> Errors {
-        let column = |kind: ErrorKind| self.sum(|s| &s.errors[kind as usize]);
-        Errors {
-            connect: column(ErrorKind::Connect),
-            write: column(ErrorKind::Write),
-            read: column(ErrorKind::Read),
-            protocol: column(ErrorKind::Protocol),
-            status: column(ErrorKind::Status),
-            body: column(ErrorKind::Body),
-            file: column(ErrorKind::File),
-        }
+        Errors::of(|kind| self.sum(|s| &s.errors[kind as usize]))
     }
 
     /// Bytes of the measured phase.
@@ -440,8 +327,10 @@ impl Recorder {
 
     /// Σ over requests of the time in service before the window's end, in nanoseconds.
     pub fn in_service_ns(&self) -> u64 {
-        let service: f64 = (0..self.shards.len())
-            .filter_map(|s| self.histogram(s, Channel::Service))
+        let service: f64 = self
+            .shards
+            .iter()
+            .filter_map(|s| s.histograms[Channel::Service as usize].as_ref())
             .map(AtomicHistogram::to_hdr)
             .map(|h| h.mean() * h.len() as f64)
             .sum();
@@ -449,26 +338,24 @@ impl Recorder {
         (service - late).max(0.0) as u64 + self.sum(|s| &s.in_service_other_ns)
     }
 
-    /// Merged histograms by field of the record, those with samples only.
-    pub fn histograms(&self) -> BTreeMap<String, hdrhistogram::Histogram<u64>> {
-        Channel::ALL
-            .into_iter()
-            .filter_map(|channel| {
-                let mut merged = histogram::empty();
-                for shard in 0..self.shards.len() {
-                    self.histogram(shard, channel)?.add_to(&mut merged);
-                }
-                (!merged.is_empty()).then(|| (channel.field().to_string(), merged))
-            })
-            .collect()
+    /// Merged histograms, those with samples only.
+    pub fn histograms(&self) -> BTreeMap<Channel, hdrhistogram::Histogram<u64>> {
+        let merged = |channel: &Channel| {
+            let mut merged = histogram::empty();
+            for shard in &self.shards {
+                shard.histograms[*channel as usize].as_ref()?.add_to(&mut merged);
+            }
+            (!merged.is_empty()).then_some((*channel, merged))
+        };
+        Channel::ALL.iter().filter_map(merged).collect()
     }
 
     /// The first message of each kind of error.
     pub fn error_samples(&self) -> BTreeMap<String, String> {
-        ErrorKind::NAMES
+        ErrorKind::ALL
             .iter()
             .zip(&self.samples)
-            .filter_map(|(name, sample)| Some((name.to_string(), sample.get()?.clone())))
+            .filter_map(|(kind, sample)| Some((kind.name().to_string(), sample.get()?.clone())))
             .collect()
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use duel::format::histogram;
 use duel::format::{
-    Bytes, Cpu, Distribution, Errors, Events, FORMAT_VERSION, Gate, LargestWorker, Ledger, Memory,
-    MinMax, Status, Switches, TargetUse, TrialRecord,
+    Bytes, Cpu, Distribution, Events, Gate, LargestWorker, Ledger, Memory, MinMax, Status,
+    Switches, TargetUse, TrialRecord,
 };
 use duel::plan::engine::SocketKind;
 use duel::plan::{Cell, Engine};
@@ -47,35 +47,21 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
     let top = (6e6 * drift) as u64;
     let open_only = |low, high| open.then(|| climb(low, high, 2_000));
     TrialRecord {
-        format_version: FORMAT_VERSION,
-        plan_hash: PLAN_HASH.into(),
-        binary_digest: "b1".into(),
-        block,
-        trial: block * 5,
         status: Status::Ok,
-        error: None,
-        flags: Vec::new(),
         ledger,
-        warmup: Ledger::default(),
-        errors: Errors::default(),
         bytes: Bytes { sent: 120_000, received: 2_200_000 },
-        reconnects: 0,
         requests_per_lane: MinMax { min: 30, max: 33 },
         setup_ns: 4_000_000,
         measured_ns: 160_000_000,
         completed_in_window: 2_000,
+        ended_between_edges: 2_000,
         achieved_per_s: 12_500.0 / drift,
         service_ns: Some(climb(5_000_000, top, 2_000)),
         response_ns: open_only(5_050_000, top + 100_000),
         start_delay_ns: open_only(20_000, 90_000),
         pacer_delay_ns: open_only(15_000, 70_000),
         lane_wait_ns: open_only(1_000, 20_000),
-        failed_ns: None,
         connect_ns: Some(climb(40_000, 90_000, 64)),
-        handshake_ns: None,
-        first_byte_ns: None,
-        heartbeat_ns: None,
-        steps: Default::default(),
         cpu: Cpu {
             total_ns: cpu_ns,
             user_ns: cpu_ns / 3,
@@ -91,7 +77,6 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
             migrations: Some(1),
         },
         events: Events { minor_faults: Some(40), major_faults: Some(0), ..Events::default() },
-        runtime: None,
         memory: Memory {
             baseline_rss_bytes: 3_000_000,
             peak_rss_bytes: 3_000_000 + (700_000.0 * cost * drift) as u64,
@@ -120,14 +105,10 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         started_unix_ns: Some(1_700_000_000_000_000_000 + u64::from(block) * 1_000_000_000),
         occupancy: (!open).then_some(0.98),
         in_flight_peak: Some(64),
-        shard: None,
-        shard_start: None,
-        shard_spread: None,
-        tls: None,
         unavailable: BTreeMap::from([(
             "memory.kernel_bytes".into(),
             "no memory cgroup can be made here".into(),
         )]),
-        cell,
+        ..TrialRecord::blank(PLAN_HASH.into(), "b1".into(), block, block * 5, cell)
     }
 }

@@ -191,7 +191,6 @@ impl<'t> Monitor<'t> {
         let mut unavailable = spent.unavailable;
         let ended = last.ended.saturating_sub(first.ended);
         let mut cpu = spent.cpu;
-        cpu.per_request_ns = if ended > 0 { cpu.total_ns as f64 / ended as f64 } else { 0.0 };
         cpu.pacer_ns = trial.pacer_cpu_ns();
         if trial.job.plan.arrivals.is_open() && cpu.pacer_ns.is_none() {
             let why = "the engine's own timer paced, too rarely to be calibrated at set-up";
@@ -224,9 +223,9 @@ impl<'t> Monitor<'t> {
             histograms: recorder
                 .histograms()
                 .iter()
-                .map(|(name, histogram)| {
+                .map(|(channel, histogram)| {
                     let text = histogram::encode(histogram).expect("counts of a trial fit 63 bits");
-                    (name.clone(), text)
+                    (*channel, text)
                 })
                 .collect(),
             cpu,

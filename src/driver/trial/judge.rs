@@ -35,7 +35,7 @@ impl Running<'_> {
             }
         }
         let outcomes = result?;
-        add_outcomes(record, &outcomes)?;
+        add_outcomes(record, &outcomes).map_err(|e| e.to_string())?;
         record.in_flight_peak = self.in_flight_peak;
         if record.in_flight_peak.is_none() {
             let why = "the window held no sample of the driver";

@@ -130,7 +130,7 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
     };
     let mut ledger = Ledger::default();
     for trial in trials {
-        ledger.add(&trial.ledger);
+        ledger += &trial.ledger;
     }
     let service = merged("service_ns", |t| t.service_ns.as_ref());
     let gave_up_ns = service.as_ref().and_then(|h| hdr::gave_up_ns(h, ledger.timed_out));

@@ -5,37 +5,17 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::{MergeError, differs};
-use crate::format::histogram;
-use crate::format::{Distribution, TrialRecord};
+use crate::format::TrialRecord;
+use crate::format::add::{self, Times};
 use crate::results::store::{PlanJson, RunDir, ShardOf, StoreError, TRIALS_FILE, check_record};
 
 /// A row, its histograms unpacked, and its text.
 pub(super) struct Found {
     pub(super) record: TrialRecord,
-    /// Values and counts of each distribution.
-    pub(super) histograms: Vec<Option<Vec<(u64, u64)>>>,
+    pub(super) times: Times,
     pub(super) line: Vec<u8>,
     /// Which machine it ran on.
     pub(super) boot_id: String,
-}
-
-/// The distributions of a record, in the order of [`Found::histograms`].
-pub(super) fn distributions(record: &mut TrialRecord) -> [&mut Option<Distribution>; 13] {
-    [
-        &mut record.service_ns,
-        &mut record.response_ns,
-        &mut record.start_delay_ns,
-        &mut record.pacer_delay_ns,
-        &mut record.lane_wait_ns,
-        &mut record.failed_ns,
-        &mut record.connect_ns,
-        &mut record.handshake_ns,
-        &mut record.first_byte_ns,
-        &mut record.heartbeat_ns,
-        &mut record.steps.http_ns,
-        &mut record.steps.file_ns,
-        &mut record.steps.compute_ns,
-    ]
 }
 
 /// A shard's directory.
@@ -141,15 +121,10 @@ impl Source {
         if self.next.as_ref().is_none_or(|(record, _)| record.trial > trial) {
             return Ok(None);
         }
-        let (mut record, line) = self.next.take().expect("just seen");
-        let mut histograms = vec![];
-        for distribution in distributions(&mut record) {
-            let decoded =
-                distribution.as_ref().map(|d| histogram::decode_sparse(&d.hdr)).transpose();
-            histograms.push(decoded.map_err(|e| self.malformed(e.to_string()))?);
-        }
+        let (record, line) = self.next.take().expect("just seen");
+        let times = add::times(&record).map_err(|e| self.malformed(e.to_string()))?;
         self.advance()?;
-        Ok(Some(Found { record, histograms, line, boot_id: self.shard.boot_id.clone() }))
+        Ok(Some(Found { record, times, line, boot_id: self.shard.boot_id.clone() }))
     }
 
     fn malformed(&self, what: String) -> MergeError {
@@ -171,7 +146,7 @@ impl Source {
             return Ok(());
         }
         let last = line.last() != Some(&b'\n');
-        let record: TrialRecord = match serde_json::from_slice(&line) {
+        let record = match TrialRecord::read(&line) {
             Ok(record) if !last => record,
             _ if last => {
                 self.warnings.push(format!(

@@ -128,7 +128,7 @@ fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> Line {
     }
     let newest = u64::from(FORMAT_VERSION);
     let newer = |found| Line::Bad(StoreError::Newer { path: file.into(), line, found });
-    let record: TrialRecord = match serde_json::from_slice(text) {
+    let record = match TrialRecord::read(text) {
         Ok(record) => record,
         Err(e) => {
             return match version_of(text) {

@@ -1,0 +1,370 @@
+//! Figures of a trial that add up over its workers and shards. Each field is declared once, with
+//! the rule of [`super::add`] by which it adds up; one without a rule does not compile.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A struct of figures, and its addition.
+macro_rules! figures {
+    ($(
+        $(#[$meta:meta])*
+        pub struct $name:ident {
+            $($(#[$about:meta])* $field:ident: $type:ty = $rule:ident,)*
+        }
+    )*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+        pub struct $name {
+            $($(#[$about])* pub $field: $type,)*
+        }
+
+        impl std::ops::AddAssign<&$name> for $name {
+            fn add_assign(&mut self, part: &$name) {
+                $(super::add::rule::$rule(&mut self.$field, &part.$field, false);)*
+            }
+        }
+    )*};
+}
+
+/// Every kind of error once: the stage at which a request fails, and its column.
+macro_rules! errors {
+    ($($(#[$about:meta])* $kind:ident = $column:ident,)*) => {
+        figures! {
+            /// Failed requests by the stage that failed.
+            #[derive(Copy, Eq)]
+            pub struct Errors {
+                $($(#[$about])* $column: u64 = sum,)*
+            }
+        }
+
+        /// The stage at which a request failed; each is a column of [`Errors`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(usize)]
+        pub enum ErrorKind {
+            $(#[doc = concat!("See [`Errors::", stringify!($column), "`].")] $kind,)*
+        }
+
+        impl ErrorKind {
+            /// All of them.
+            pub const ALL: &[ErrorKind] = &[$(ErrorKind::$kind,)*];
+
+            /// The column's name.
+            pub fn name(self) -> &'static str {
+                match self { $(ErrorKind::$kind => stringify!($column),)* }
+            }
+        }
+
+        impl Errors {
+            /// The columns, each by its kind.
+            pub fn of(count: impl Fn(ErrorKind) -> u64) -> Errors {
+                Errors { $($column: count(ErrorKind::$kind),)* }
+            }
+
+            /// The column of a kind.
+            pub fn count(&self, kind: ErrorKind) -> u64 {
+                match kind { $(ErrorKind::$kind => self.$column,)* }
+            }
+        }
+    };
+}
+
+errors! {
+    /// No connection could be made.
+    Connect = connect,
+    /// The request could not be written whole.
+    Write = write,
+    /// The connection ended or broke before or amid the response head.
+    Read = read,
+    /// The response was not HTTP/1.x, or its framing was broken.
+    Protocol = protocol,
+    /// The status was not an expected one.
+    Status = status,
+    /// The body ended early or was longer than announced.
+    Body = body,
+    /// A file step failed: a file that is missing or too short, a disk that is full.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    File = file,
+}
+
+impl Errors {
+    /// Sum over the stages; equals `failed` of the ledger.
+    pub fn total(&self) -> u64 {
+        ErrorKind::ALL.iter().fold(0, |sum, kind| self.count(*kind).saturating_add(sum))
+    }
+}
+
+/// Counts that only some plans have are left out of rows of the others.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+figures! {
+    /// Where every planned request ended: planned = completed + failed + timed_out + unsent, exactly.
+    #[derive(Copy, Eq)]
+    pub struct Ledger {
+        /// Asked for by the plan.
+        planned: u64 = sum,
+        /// Answered whole, with an expected status.
+        completed: u64 = sum,
+        /// Ended in an error; see [`Errors`].
+        failed: u64 = sum,
+        /// Given up after `timeout`.
+        timed_out: u64 = sum,
+        /// Never started.
+        unsent: u64 = sum,
+    }
+
+    /// Bytes of HTTP on the wire.
+    #[derive(Copy, Eq)]
+    pub struct Bytes {
+        /// Written.
+        sent: u64 = sum,
+        /// Read.
+        received: u64 = sum,
+    }
+
+    /// A range over lanes.
+    #[derive(Copy, Eq)]
+    pub struct MinMax {
+        /// Fewest.
+        min: u64 = least,
+        /// Most.
+        max: u64 = most,
+    }
+
+    /// Processor time between the window's edges.
+    pub struct Cpu {
+        /// Exact total of all threads.
+        total_ns: u64 = sum,
+        /// User part, sampled by the kernel's tick: indicative.
+        user_ns: u64 = sum,
+        /// System part, sampled by the kernel's tick: indicative.
+        system_ns: u64 = sum,
+        /// `total_ns` ÷ requests ended between the same edges.
+        per_request_ns: f64 = derived,
+        /// Part of the total that pacing used: the pacer's thread by its clock, and lanes that spun
+        /// until an intended start; a lane that paces itself by its thread's clock around its waits;
+        /// tokio's own timer (`native`) by a calibration at set-up that paces and releases nothing.
+        /// `None` in a closed loop.
+        pacer_ns: Option<u64> = known,
+        /// Time that runnable threads waited for a CPU.
+        run_queue_wait_ns: Option<u64> = known,
+        /// Busy time of the whole machine between the edges, in kernel ticks.
+        machine_busy_ns: Option<u64> = derived,
+    }
+
+    /// Context switches of all threads but the worker's monitor, which runs no lane.
+    #[derive(Copy, Eq)]
+    pub struct Switches {
+        /// A thread gave the CPU up.
+        voluntary: u64 = sum,
+        /// The kernel took the CPU away.
+        involuntary: u64 = sum,
+        /// Moves between CPUs. Zero where a worker has one CPU; else counted in trials labelled
+        /// `syscalls` alone.
+        migrations: Option<u64> = known,
+    }
+
+    /// What the kernel counted of all threads but the worker's monitor and its reader of frames.
+    #[derive(Copy)]
+    pub struct Events {
+        /// Page faults that no disk had to be read for.
+        minor_faults: Option<u64> = known,
+        /// Page faults that a disk had to be read for.
+        major_faults: Option<u64> = known,
+        /// System calls; only in trials labelled `syscalls`, as counting them costs CPU.
+        syscalls: Option<u64> = known,
+        /// `syscalls` ÷ requests ended between the same edges.
+        syscalls_per_request: Option<f64> = derived,
+        /// Instructions of user and kernel; only in trials labelled `syscalls`, on machines with a PMU.
+        instructions: Option<u64> = known,
+        /// Cycles of user and kernel; as above.
+        cycles: Option<u64> = known,
+    }
+
+    /// What tokio counts of its runtime without being asked to.
+    #[derive(Copy, Eq)]
+    pub struct RuntimeUse {
+        /// Worker threads of the runtimes.
+        workers: u64 = sum,
+        /// How often a worker thread ran out of work and went to sleep.
+        parks: u64 = sum,
+        /// Time that worker threads did not sleep, told when they go to sleep.
+        busy_ns: u64 = sum,
+        /// Tasks alive at an edge of the window, the more of the two.
+        alive_tasks: u64 = sum,
+        /// Most threads of tokio's blocking pool at once, named `tokio-blocking`; counted where steps go
+        /// there.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        blocking_threads: u64 = sum,
+        /// Threads of the rayon pool that steps go to, named `offload-N`.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        pool_threads: u64 = sum,
+    }
+
+    /// Memory of the workers, in bytes; sums over the workers of a trial.
+    #[derive(Eq)]
+    pub struct Memory {
+        /// Resident set at `Ready`: before any lane, runtime, pool or socket.
+        baseline_rss_bytes: u64 = sum,
+        /// High-water mark of the resident set (`VmHWM`, reset at `Ready`).
+        peak_rss_bytes: u64 = sum,
+        /// Resident set half-way through the window, baseline included.
+        plateau_user_bytes: Option<u64> = known,
+        /// Bytes that the program holds of its allocator, by the allocator's own count, baseline
+        /// included; only in a trial of the kind `memory`.
+        heap_bytes: Option<u64> = known,
+        /// Resident thread stacks; only in a trial of the kind `memory`.
+        stack_bytes: Option<u64> = known,
+        /// Page tables at the plateau (`VmPTE`), baseline included.
+        page_table_bytes: Option<u64> = known,
+        /// Kernel stacks at the plateau: threads × the kernel's stack size.
+        kernel_stack_bytes: Option<u64> = known,
+        /// Kernel memory of the workers' memory cgroup at the plateau, less that at `Ready`.
+        kernel_bytes: Option<u64> = known,
+        /// TCP buffers of the workers' memory cgroup.
+        socket_bytes: Option<u64> = known,
+        /// What no part of [`MemorySplit`] accounts for, at least zero; only in a trial of the kind
+        /// `memory`.
+        unattributed_bytes: Option<u64> = known,
+        /// Where the bytes went; only in a trial of the kind `memory`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        split: Option<MemorySplit> = judged,
+    }
+
+    /// What the target says of itself.
+    #[derive(Copy, Eq)]
+    pub struct TargetUse {
+        /// Target processes that the driver started; zero when the target is external.
+        processes: u32 = sum,
+        /// Requests that reached it whole, warm-up included; `None` when it is external.
+        received: Option<u64> = known,
+        /// Its processor time; `None` when it is external.
+        cpu_ns: Option<u64> = known,
+        /// Sum of the requests' waits for a free server; `None` when it is external.
+        #[serde(default)]
+        queue_ns_total: Option<u64> = known,
+        /// Sum of the service times drawn; `None` when it is external.
+        #[serde(default)]
+        service_ns_total: Option<u64> = known,
+    }
+
+    /// The largest share of any one worker.
+    #[derive(Copy, Eq)]
+    pub struct LargestWorker {
+        /// Peak resident set.
+        peak_rss_bytes: u64 = most,
+        /// Processor time.
+        cpu_total_ns: u64 = most,
+        /// Threads.
+        threads_peak: u64 = most,
+        /// Descriptors.
+        fds_peak: u64 = most,
+    }
+
+    /// The least and most of any one shard.
+    #[derive(Copy, Eq)]
+    pub struct ShardSpread {
+        /// Requests completed.
+        completed: MinMax = sum,
+        /// Processor time of its workers.
+        cpu_total_ns: MinMax = sum,
+        /// Peak resident set of its workers.
+        peak_rss_bytes: MinMax = sum,
+    }
+}
+
+impl Ledger {
+    /// Whether the columns add up to what was planned.
+    pub fn balances(&self) -> bool {
+        [self.completed, self.failed, self.timed_out, self.unsent]
+            .iter()
+            .try_fold(0u64, |sum, n| sum.checked_add(*n))
+            == Some(self.planned)
+    }
+}
+
+/// Where the bytes went: taken once, half-way through the window, in a trial of the kind `memory`.
+///
+/// Every `_bytes` is what was *added since `Ready`*, when the recorder existed and no lane, runtime,
+/// pool or socket did; sums over the workers. Each part is measured by itself; see
+/// [`crate::side::split`] for how.
+///
+/// total = stack + signal_stack + heap_resident + program + kernel_stack + page_table + task +
+/// socket_object + other_kernel + tcp_buffer + unattributed, exactly, and
+/// heap_resident = heap + heap_slack.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemorySplit {
+    /// Who counted the total.
+    pub source: SplitSource,
+    /// Anonymous memory + kernel memory + TCP buffers of the workers' memory cgroup.
+    pub total_bytes: Option<i64>,
+    /// Resident stacks of threads, their thread-local storage included (smaps).
+    pub stack_bytes: i64,
+    /// Resident signal stacks: Rust maps one for every thread (smaps).
+    pub signal_stack_bytes: i64,
+    /// Held by the program, by the allocator's own count.
+    pub heap_bytes: Option<i64>,
+    /// Resident heap mappings (smaps) less `heap_bytes`: free lists, fragmentation, headers of
+    /// arenas. Negative where the program never touched what it holds.
+    pub heap_slack_bytes: Option<i64>,
+    /// Resident heap mappings (smaps): every private anonymous mapping that is no stack.
+    pub heap_resident_bytes: i64,
+    /// Other anonymous pages: data of the program and its libraries, the main thread's stack (smaps).
+    pub program_bytes: i64,
+    /// Threads × the kernel's stack size, or the cgroup's own count (v2).
+    pub kernel_stack_bytes: i64,
+    /// Page tables (`VmPTE`), or the cgroup's own count (v2).
+    pub page_table_bytes: i64,
+    /// Threads × size of the kernel's task structure and process id.
+    pub task_bytes: i64,
+    /// Sockets × size of the kernel's objects for one: socket, inode, file, directory entry, port.
+    pub socket_object_bytes: i64,
+    /// Other kernel objects that can be counted: mappings with what indexes them, tables of
+    /// descriptors, entries of an epoll set.
+    pub other_kernel_bytes: i64,
+    /// TCP buffers.
+    pub tcp_buffer_bytes: Option<i64>,
+    /// The total less every part: what nobody accounts for. Negative where parts claim too much.
+    pub unattributed_bytes: Option<i64>,
+    /// Page cache charged to the workers: no part of the total, since the kernel takes it back.
+    pub page_cache_bytes: Option<i64>,
+    /// Whether sizes of kernel objects are the running kernel's, which root alone may read;
+    /// otherwise those of Linux 6.18 on x86-64.
+    pub object_sizes_from_kernel: bool,
+    /// Threads, at the split less at `Ready`.
+    pub threads: i64,
+    /// Descriptors that are sockets, likewise.
+    pub sockets: i64,
+    /// Mappings, likewise.
+    pub mappings: i64,
+}
+
+impl MemorySplit {
+    /// Sum of the parts that were measured.
+    pub fn parts_bytes(&self) -> i64 {
+        self.stack_bytes
+            + self.signal_stack_bytes
+            + self.heap_resident_bytes
+            + self.program_bytes
+            + self.kernel_stack_bytes
+            + self.page_table_bytes
+            + self.task_bytes
+            + self.socket_object_bytes
+            + self.other_kernel_bytes
+            + self.tcp_buffer_bytes.unwrap_or(0)
+    }
+}
+
+/// Who counted the total of a [`MemorySplit`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitSource {
+    /// A memory cgroup of version 1.
+    CgroupV1,
+    /// A memory cgroup of version 2.
+    CgroupV2,
+    /// Nobody: the parts come from `/proc`, and no total exists.
+    #[default]
+    Proc,
+}

@@ -1,0 +1,249 @@
+//! Every figure that is declared is recorded, added over workers, stored, read back and merged over
+//! shards. The tests walk the declared lists, so that a new figure is in them by being declared.
+
+mod common;
+mod sample;
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use common::{Sweep, duel, output, text};
+use duel::format::add::{Sum, times};
+use duel::format::{Channel, ErrorKind, FORMAT_VERSION, TrialRecord, histogram};
+use duel::plan::shard::Shard;
+use duel::plan::{Cell, Engine};
+use duel::results::merge::merge;
+use duel::results::store::{PlanJson, RunDir, ShardOf, Versions};
+use duel::side::counters::Counters;
+use duel::side::{Phase, Recorder};
+use serde_json::Value;
+
+/// A plan of one trial of as many requests.
+fn plan(requests: u64, shard: Option<Shard>) -> PlanJson {
+    let config = format!(
+        "name = 'x'\n[plan]\nrequests = {requests}\n[sweep]\nengines = ['tokio']\nlanes = [64]\ntrials = 1\n"
+    );
+    let sweep = duel::config::parse(&config, "x", &[], Path::new(".")).expect("a config");
+    PlanJson {
+        format_version: FORMAT_VERSION,
+        name: sweep.name.clone(),
+        plan_hash: sample::PLAN_HASH.into(),
+        seed: 1,
+        created_utc: "2026-01-01T00:00:00Z".into(),
+        config: serde_json::to_value(&sweep).expect("plain data"),
+        cells: sweep.cells(),
+        trials_planned: 1,
+        machine: Value::Null,
+        limits: Value::Null,
+        versions: Versions { binary_digest: "b1".into(), ..Versions::default() },
+        command_line: vec![],
+        shard: shard.map(|Shard { index, count }| ShardOf {
+            index,
+            count,
+            host: format!("node{index}"),
+            boot_id: index.to_string(),
+        }),
+        merged: None,
+    }
+}
+
+/// The cell of that plan.
+fn cell() -> Cell {
+    let cell = plan(1, None).cells.remove(0);
+    assert_eq!(cell.id, sample::cell(Engine::Tokio).id, "as the samples of other tests");
+    cell
+}
+
+/// What a recorder makes of one value in every channel.
+fn recorded() -> Vec<(Channel, duel::format::Distribution)> {
+    let (counters, _page) = Counters::create(1).expect("a page");
+    let recorder = Recorder::new(1, true, counters).with(Channel::ALL);
+    for (i, channel) in Channel::ALL.iter().enumerate() {
+        recorder.step(0, Phase::Measured, *channel, 1_000 * (1 + i as u64));
+    }
+    let all = recorder.histograms();
+    all.iter().map(|(c, h)| (*c, histogram::summarize(h).expect("small counts"))).collect()
+}
+
+/// A record in which every figure is there, each number another one, so that a mix-up is seen.
+fn full() -> TrialRecord {
+    let mut value = serde_json::to_value(sample::record(cell(), 0, 1.0)).expect("plain data");
+    let mut next = 1_000;
+    fill(&mut value, &mut next);
+    let mut record: TrialRecord = serde_json::from_value(value).expect("a record still");
+    record.memory.split = None;
+    record.trial = 0;
+    record.ledger = sample::record(cell(), 0, 1.0).ledger;
+    (record.errors, record.warmup) = Default::default();
+    record.unavailable.clear();
+    for (channel, distribution) in recorded() {
+        *record.histogram_mut(channel) = Some(distribution);
+    }
+    record
+}
+
+/// Gives every figure of the record a number of its own; the schema says where there are any.
+fn fill(record: &mut Value, next: &mut u64) {
+    let schema: Value = serde_json::from_str(&TrialRecord::schema()).expect("JSON");
+    for part in
+        ["cpu", "switches", "events", "memory", "target", "largest_worker", "runtime", "bytes"]
+    {
+        let name = match part {
+            "largest_worker" => "LargestWorker".into(),
+            "runtime" => "RuntimeUse".into(),
+            "target" => "TargetUse".into(),
+            _ => part[..1].to_uppercase() + &part[1..],
+        };
+        let fields = schema["$defs"][&name]["properties"].as_object().expect("a struct");
+        let filled = fields.keys().filter(|f| *f != "split").map(|field| {
+            *next += 1;
+            (field.clone(), Value::from(*next))
+        });
+        record[part] = Value::Object(filled.collect());
+    }
+}
+
+/// Paths of all that is not null.
+fn known(value: &Value, path: &str, out: &mut Vec<String>) {
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => {
+            for (name, inner) in fields {
+                known(inner, &format!("{path}.{name}"), out);
+            }
+        }
+        _ => out.push(path.trim_start_matches('.').into()),
+    }
+}
+
+/// What a part has, the whole has, or says why it has not.
+fn assert_nothing_lost(whole: &TrialRecord, part: &TrialRecord) {
+    let (mut of_whole, mut of_part) = (vec![], vec![]);
+    known(&serde_json::to_value(whole).unwrap(), "", &mut of_whole);
+    known(&serde_json::to_value(part).unwrap(), "", &mut of_part);
+    // Which part it is belongs to the part.
+    of_part.retain(|path| !path.starts_with("shard."));
+    for path in of_part {
+        assert!(
+            of_whole.contains(&path) || whole.unavailable.contains_key(&path),
+            "{path} is lost"
+        );
+    }
+    for channel in Channel::ALL {
+        let count = |r: &TrialRecord| r.histogram(*channel).map_or(0, |d| d.count);
+        assert_eq!(count(whole), 2 * count(part), "{}", channel.field());
+    }
+}
+
+#[test]
+fn every_histogram_can_be_recorded() {
+    let found: Vec<Channel> = recorded().into_iter().map(|(channel, _)| channel).collect();
+    assert_eq!(found, Channel::ALL);
+}
+
+#[test]
+fn every_figure_is_added_over_workers() {
+    let part = full();
+    let blank = TrialRecord::blank("5a".into(), "b1".into(), 0, 0, cell());
+    let mut sum = Sum::new(blank);
+    for _ in 0..2 {
+        sum.add(&part, times(&part).unwrap(), "").unwrap();
+    }
+    let mut whole = sum.finish().unwrap();
+    // The driver's, not the workers'.
+    whole.in_flight_peak = part.in_flight_peak;
+    whole.gates.clone_from(&part.gates);
+    assert_nothing_lost(&whole, &part);
+    assert_eq!(whole.cpu.total_ns, 2 * part.cpu.total_ns);
+    assert_eq!(whole.cpu.machine_busy_ns, part.cpu.machine_busy_ns, "of one machine");
+    assert_eq!(whole.memory.kernel_bytes, part.memory.kernel_bytes.map(|n| 2 * n));
+    assert_eq!(whole.largest_worker, part.largest_worker, "the largest is no sum");
+    let per = 2.0 * part.cpu.total_ns as f64 / whole.ended_between_edges as f64;
+    assert_eq!(whole.cpu.per_request_ns, per);
+}
+
+/// Two shards with this row each, merged.
+fn merged(row: &TrialRecord) -> TrialRecord {
+    let home = tempfile::tempdir().expect("a directory");
+    let dirs = [0, 1].map(|index| {
+        let shard = Shard { index, count: 2 };
+        let dir = home.path().join(index.to_string());
+        let mut run = RunDir::create(&dir, &plan(4_000, Some(shard))).expect("a directory");
+        let row = TrialRecord { shard: Some(shard), ..row.clone() };
+        run.append(&row).expect("a row that adds up");
+        let back = RunDir::open(&dir).expect("what was written").records;
+        assert_eq!(serde_json::to_value(&back[0]).unwrap(), serde_json::to_value(&row).unwrap());
+        dir
+    });
+    merge(&dirs, &home.path().join("whole")).expect("shards of one run");
+    let mut run = RunDir::open(&home.path().join("whole")).expect("what was merged");
+    assert_eq!(run.records.len(), 1);
+    run.records.remove(0)
+}
+
+#[test]
+fn every_figure_is_stored_read_and_merged() {
+    let part = full();
+    let whole = merged(&part);
+    assert_nothing_lost(&whole, &part);
+    assert_eq!(whole.cpu.total_ns, 2 * part.cpu.total_ns);
+    assert_eq!(whole.cpu.machine_busy_ns, part.cpu.machine_busy_ns.map(|n| 2 * n), "of two");
+    assert_eq!(whole.ended_between_edges, 2 * part.ended_between_edges);
+}
+
+#[test]
+fn a_failure_of_any_kind_is_a_row() {
+    for kind in ErrorKind::ALL {
+        let mut row = sample::record(cell(), 0, 1.0);
+        row.trial = 0;
+        (row.ledger.completed, row.ledger.failed) = (row.ledger.completed - 1, 1);
+        let mut value = serde_json::to_value(&row).unwrap();
+        value["errors"][kind.name()] = 1.into();
+        let row: TrialRecord = serde_json::from_value(value).expect("a column of that name");
+        assert_eq!((row.errors.count(*kind), row.errors.total()), (1, 1), "{kind:?}");
+        assert_eq!(merged(&row).errors.count(*kind), 2, "{kind:?}");
+    }
+}
+
+/// A server that takes every directory below `files` away before it answers.
+fn thief(files: &Path) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (address, files) = (listener.local_addr().expect("bound"), files.to_path_buf());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let files = files.clone();
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                while stream.read(&mut request).is_ok_and(|n| n > 0) {
+                    for dir in std::fs::read_dir(&files).into_iter().flatten().flatten() {
+                        // Another lane's request may have taken it.
+                        let _ = std::fs::remove_dir_all(dir.path());
+                    }
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_failed_file_step_stops_no_sweep() {
+    let home = tempfile::tempdir().expect("a directory");
+    let target = thief(home.path());
+    let sweep = Sweep::new(&format!(
+        "name = 'files'\n[target]\nurl = 'http://{target}'\n[plan]\nrequests = 20\n\
+         [[plan.request]]\n[[plan.request.step]]\nkind = 'http'\n\
+         [[plan.request.step]]\nkind = 'file'\nbytes = '4KiB'\nfiles = 4\n\
+         [sweep]\nengines = ['threads']\ncodecs = ['lean']\nlanes = [2]\ntrials = 2\n"
+    ));
+    let out = output(sweep.command().env("TMPDIR", home.path()));
+    let rows = common::records(&sweep.dir());
+    assert_eq!(rows.len(), 2, "{}", text(&out).1);
+    for row in &rows {
+        common::assert_books(row);
+        assert_eq!(row.errors.file, 20, "{:?}", row.errors);
+    }
+    let out = output(duel(&["report"]).arg(sweep.dir()));
+    assert_ne!(out.status.code(), Some(2), "{}", text(&out).1);
+}
