@@ -13,6 +13,7 @@
 //! | [`protocol`] | THE SEAM between driver and worker | either side |
 //! | [`limits`] | what this machine allows, and what a cell needs of it | processes |
 //! | [`driver`] | processes, CPUs, gates; one trial at a time | what is inside a worker |
+//! | `fleet` | shards of a run: who they are, when they start, how far their clocks are apart | what happens inside a trial |
 //! | [`engine`] | lanes under five engines | TOML, paths, statistics |
 //! | [`codec`] | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
 //! | [`work`] | file and compute steps | which thread carries them out |
@@ -47,6 +48,7 @@ pub mod codec;
 pub mod config;
 pub mod driver;
 pub mod engine;
+mod fleet;
 pub mod format;
 pub mod limits;
 pub mod plan;

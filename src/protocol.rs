@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read, Write};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,10 @@ pub struct Job {
     pub cpus: Vec<u32>,
     /// The target's addresses, resolved once by the driver; lane connections go to one of them.
     pub targets: Vec<Endpoint>,
+    /// Addresses outside of loopback that may be connected to: those that the user named. The
+    /// worker refuses every other, whoever wrote it into `targets`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<SocketAddr>,
     /// How TLS is spoken there; `None` for plain HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsPlan>,
@@ -97,6 +102,7 @@ impl Job {
             workers: cell.processes,
             cpus: Vec::new(),
             targets,
+            allowed: Vec::new(),
             tls: None,
             setup_limit_ns: SETUP_LIMIT_NS,
             files: None,

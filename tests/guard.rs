@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::process::Command;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 use common::{DUEL, output, text};
 
@@ -97,4 +98,32 @@ fn a_closed_loop_beyond_the_rate_is_stopped() {
     let Some((code, stdout, stderr)) = duel_inside(&words) else { return };
     assert_eq!(code, 1, "{stderr}");
     assert!(stdout.contains("stopped at") && stdout.contains("allowed are 5"), "{stdout}");
+}
+
+/// Whatever wrote the address into the job: the worker connects to none that was not allowed.
+#[test]
+fn a_job_that_names_another_address_connects_nowhere() {
+    let config = "[plan]\nrequests = 2\ntimeout = '1s'\n[sweep]\ntrials = 1\nlanes = [2]\n\
+                  engines = ['sequential', 'threads', 'rayon', 'tokio', 'tokio-single']\n\
+                  codecs = ['hyper', 'lean']\n";
+    let sweep = common::Sweep::new(config);
+    let path = sweep.config().display().to_string();
+    for job in 0..10 {
+        let planned = output(&mut common::duel(&["plan", &path, "--job", &job.to_string()]));
+        let (line, stderr) = text(&planned);
+        let line = line.replace("127.0.0.1:8080", "192.0.2.1:8080");
+        assert!(line.contains("192.0.2.1"), "{stderr}");
+        let mut worker = Command::new(DUEL);
+        let worker = worker.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut worker = worker.stderr(Stdio::null()).spawn().expect("a worker");
+        let mut stdin = worker.stdin.take().expect("piped");
+        let frames =
+            "{\"frame\":\"go\",\"version\":1}\n{\"frame\":\"start\",\"version\":1,\"at_ns\":0}\n";
+        stdin.write_all(format!("{line}{frames}").as_bytes()).expect("it listens");
+        let mut said = String::new();
+        worker.stdout.take().expect("piped").read_to_string(&mut said).expect("frames");
+        worker.wait().expect("a child");
+        drop(stdin);
+        assert!(said.contains("192.0.2.1:8080 is not a loopback address"), "job {job}: {said}");
+    }
 }

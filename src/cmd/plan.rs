@@ -167,5 +167,10 @@ fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
     );
     let trial = format!("{} block {}", cell.id, trial.block);
     let plan = sweep.masked().trial_plan(cell);
-    Ok(Job { cpus: placement.worker, tls, ..Job::of(cell, trial, vec![endpoint], plan) })
+    Ok(Job {
+        cpus: placement.worker,
+        tls,
+        allowed: endpoint.foreign().into_iter().collect(),
+        ..Job::of(cell, trial, vec![endpoint], plan)
+    })
 }

@@ -15,15 +15,16 @@ use super::exit;
 use super::progress::{Progress, Signals};
 use super::shard::Part;
 use crate::driver::metrics::{Metrics, RunFacts};
-use crate::driver::rendezvous::{Hello, Rendezvous};
-use crate::driver::start::{Clock, Start};
+use crate::driver::peers::{Alone, Peers};
 use crate::driver::timeline::Timeline;
 use crate::driver::trial::Context;
 use crate::driver::{cpus, host, target};
+use crate::fleet::{Fleet, Hello};
 use crate::format::histogram;
 use crate::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
 use crate::limits::{Limits, Ports};
 use crate::plan::Cell;
+use crate::plan::shard::Shard;
 use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target, Trial};
 use crate::report::summary::{NOISY, is_valid, summarise};
 use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
@@ -90,20 +91,20 @@ impl<'s> Session<'s> {
             limits: Limits::read(),
             allowed_cpus: cpus::allowed().map_err(anyhow::Error::msg)?,
             external,
-            shard: output.part.shard,
-            start: Start::WhenReady,
+            peers: Box::new(Alone),
             metrics: None,
             remarks: vec![],
             timeline: None,
         };
         let signals = Signals::catch().context("cannot handle signals")?;
-        context.start = start(output, &context, &signals)?;
+        context.peers = peers(output, &context, &signals)?;
         let (dir, records) = match &output.dir {
             None => (None, vec![]),
             Some(path) if output.resume => resume(path, output.force, &mut context)?,
-            Some(path) => (Some(create(path, &context)?), vec![]),
+            Some(path) => (Some(create(path, output.part.shard, &context)?), vec![]),
         };
-        context.metrics = output.metrics.map(|at| metrics(at, &context)).transpose()?;
+        context.metrics =
+            output.metrics.map(|at| metrics(at, output.part.shard, &context)).transpose()?;
         context.timeline = dir.as_ref().map(|d| Timeline::append_to(d.path())).transpose()?;
         Ok(Session { context, output, dir, records, signals })
     }
@@ -134,7 +135,7 @@ impl<'s> Session<'s> {
         let mut repeats = Repeats::new(sweep.noise_repeats, order.len());
         for block in order.chunk_by(|a, b| a.block == b.block) {
             let mut noisy = self.pass(&cells, block, &mut progress)?;
-            if let Some(why) = self.context.start.over() {
+            if let Some(why) = self.context.peers.over() {
                 eprintln!("duel: {why}: without it no trial is whole, so the rest is left out");
                 break;
             }
@@ -159,7 +160,7 @@ impl<'s> Session<'s> {
     ) -> anyhow::Result<Vec<Trial>> {
         let mut noisy = vec![];
         for trial in trials {
-            if self.signals.exit_code().is_some() || self.context.start.over().is_some() {
+            if self.signals.exit_code().is_some() || self.context.peers.over().is_some() {
                 return Ok(vec![]);
             }
             let cell = &cells[trial.cell];
@@ -271,12 +272,16 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
 }
 
 /// Serves metrics from here on.
-fn metrics(address: SocketAddr, context: &Context) -> anyhow::Result<Metrics> {
+fn metrics(
+    address: SocketAddr,
+    shard: Option<Shard>,
+    context: &Context,
+) -> anyhow::Result<Metrics> {
     let sweep = context.sweep;
     let facts = RunFacts {
         name: sweep.name.clone(),
         plan_hash: context.plan_hash.clone(),
-        shard: context.shard.map_or(String::new(), |s| s.to_string()),
+        shard: shard.map_or(String::new(), |s| s.to_string()),
         trials: sweep.most_trials(),
     };
     let trace = sweep.plan.trace.as_ref().map(|file| file.load(&sweep.plan.mix)).transpose();
@@ -287,18 +292,17 @@ fn metrics(address: SocketAddr, context: &Context) -> anyhow::Result<Metrics> {
     Ok(metrics)
 }
 
-/// When trials start; shards meet here, before anything is written.
-fn start(output: &Output, context: &Context, signals: &Signals) -> anyhow::Result<Start> {
+/// Who else carries out parts of this run; shards meet here, before anything is written.
+fn peers(output: &Output, context: &Context, signals: &Signals) -> anyhow::Result<Box<dyn Peers>> {
     let part = &output.part;
+    let embedded_target = context.external.is_none();
     let place = output.dir.as_deref().unwrap_or(Path::new("."));
-    if let Some((first_unix_ns, every_ns)) = part.slots {
-        let near = place.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("."));
-        // Without a stamp the offset is unknown, and said to be.
-        let clock = Clock::by_file_stamp(near).unwrap_or_default();
-        return Ok(Start::At { first_unix_ns, every_ns, clock });
+    if let Some(slots) = part.slots {
+        return Ok(Box::new(Fleet::in_slots(part.shard, slots, place, embedded_target)));
     }
-    let (Some(meeting), Some(shard)) = (&part.meeting, part.shard) else {
-        return Ok(Start::WhenReady);
+    let Some(shard) = part.shard else { return Ok(Box::new(Alone)) };
+    let Some(meeting) = &part.meeting else {
+        return Ok(Box::new(Fleet::unmet(shard, embedded_target)));
     };
     // What would stop this shard later must not keep the others waiting.
     if place.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
@@ -309,19 +313,18 @@ fn start(output: &Output, context: &Context, signals: &Signals) -> anyhow::Resul
         plan_hash: context.plan_hash.clone(),
         binary_digest: context.binary_digest.clone(),
         count: shard.count,
-        embedded_target: context.external.is_none(),
+        embedded_target,
         host: host::name(),
         loopback: host::loopback(),
     };
     let stop = || signals.exit_code().is_some();
-    let rendezvous = Rendezvous::join(meeting, shard, &hello, &stop).map_err(anyhow::Error::msg)?;
-    Ok(Start::Together(rendezvous))
+    Ok(Box::new(Fleet::meet(shard, meeting, &hello, &stop)?))
 }
 
 /// Makes the run directory.
-fn create(path: &Path, context: &Context) -> anyhow::Result<RunDir> {
+fn create(path: &Path, shard: Option<Shard>, context: &Context) -> anyhow::Result<RunDir> {
     store::check_writable(path, 1 << 20)?;
-    Ok(RunDir::create(path, &plan_json(context)?)?)
+    Ok(RunDir::create(path, &plan_json(shard, context)?)?)
 }
 
 /// Opens the run directory to go on in; forced, every further row is flagged with what changed.
@@ -368,7 +371,7 @@ fn resume(
     Ok((Some(dir), run.records.into_iter().filter(kept).collect()))
 }
 
-fn plan_json(context: &Context) -> anyhow::Result<PlanJson> {
+fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson> {
     let sweep = context.sweep;
     let cells = sweep.cells();
     Ok(PlanJson {
@@ -388,7 +391,7 @@ fn plan_json(context: &Context) -> anyhow::Result<PlanJson> {
             binary_digest: context.binary_digest.clone(),
         },
         command_line: masked_arguments(),
-        shard: context.shard.map(|shard| ShardOf {
+        shard: shard.map(|shard| ShardOf {
             index: shard.index,
             count: shard.count,
             host: host::name(),

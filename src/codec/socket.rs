@@ -33,6 +33,8 @@ pub struct Route<'t> {
     pub target: &'t Endpoint,
     /// The source address, where the lane must not leave the choice to the kernel.
     pub source: Option<IpAddr>,
+    /// Addresses outside of loopback that may be connected to.
+    pub allowed: &'t [SocketAddr],
 }
 
 impl<'t> Route<'t> {
@@ -43,18 +45,35 @@ impl<'t> Route<'t> {
     pub fn new(target: &'t Endpoint, worker: u32, lane: u32, total_lanes: u64) -> Self {
         let spread = target.is_loopback_v4() && total_lanes > u64::from(LANES_PER_SOURCE);
         let source = spread.then(|| source(worker, lane / LANES_PER_SOURCE));
-        Route { target, source }
+        Route { target, source, allowed: &[] }
     }
 
     /// The route of a lane's connection number `connection` where each serves one request: every
     /// other source address, since a port stays in TIME_WAIT for a minute.
     pub fn rotating(target: &'t Endpoint, worker: u32, lane: u32, connection: u32) -> Self {
         let number = lane.wrapping_add(connection) % SOURCES_PER_WORKER;
-        Route { target, source: target.is_loopback_v4().then(|| source(worker, number)) }
+        let source = target.is_loopback_v4().then(|| source(worker, number));
+        Route { target, source, allowed: &[] }
+    }
+
+    /// With addresses outside of loopback that may be connected to.
+    pub fn allowing(self, allowed: &'t [SocketAddr]) -> Self {
+        Route { allowed, ..self }
+    }
+
+    /// The last word on where load goes: whatever named the target, a socket leaves this machine
+    /// only for an address that the user allowed.
+    fn guard(&self) -> std::io::Result<()> {
+        if self.target.foreign().is_none_or(|at| self.allowed.contains(&at)) {
+            return Ok(());
+        }
+        let why = format!("{} is not a loopback address, and nobody allowed it", self.target);
+        Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why))
     }
 
     /// The socket and the address to connect it to.
     fn socket(&self) -> std::io::Result<(socket2::Socket, SockAddr)> {
+        self.guard()?;
         let target = match self.target {
             Endpoint::Tcp(address) => *address,
             Endpoint::Unix(path) => {

@@ -37,10 +37,10 @@ use super::timeline::cpu_ns;
 use super::worker::Worker;
 use crate::format::histogram;
 use crate::format::{Distribution, ErrorKind, Errors, Ledger, TrialRecord};
+use crate::plan::TrialPlan;
 use crate::plan::schedule::{Arrival, Schedule};
-use crate::plan::shard::Shard;
+use crate::plan::shard::Assignment;
 use crate::plan::trace::Trace;
-use crate::plan::{Cell, TrialPlan};
 use crate::side::Phase;
 use crate::side::counters::Counts;
 use crate::side::usage::ProcessUse;
@@ -182,14 +182,15 @@ impl Metrics {
     }
 
     /// What is seen of a trial while it runs.
-    pub(super) fn look_at<'m>(&'m self, cell: &Cell, plan: &TrialPlan, part: Shard) -> Look<'m> {
+    pub(super) fn look_at<'m>(&'m self, here: &Assignment, plan: &TrialPlan) -> Look<'m> {
         let due: Box<dyn Iterator<Item = Arrival>> = if plan.arrivals.is_open() {
             let window = Schedule::window(plan, self.trace.as_ref());
-            Box::new(window.share(part.index, part.count))
+            let (workers, of) = (here.workers.clone(), u64::from(here.of));
+            Box::new(window.filter(move |a| workers.contains(&((a.index % of) as u32))))
         } else {
             Box::new(std::iter::empty())
         };
-        Look { metrics: self, cell: cell.id.clone(), due: due.peekable(), passed: 0, next: 0 }
+        Look { metrics: self, cell: here.cell.id.clone(), due: due.peekable(), passed: 0, next: 0 }
     }
 
     /// A trial ended: its record is the last word on it.
@@ -268,16 +269,7 @@ impl Look<'_> {
             return;
         }
         self.next = now + EVERY_NS;
-        let of = |phase| {
-            let mut sum = Counts::default();
-            for counts in workers.iter().filter_map(|w| w.counts(phase)) {
-                sum.started += counts.started;
-                sum.completed += counts.completed;
-                sum.failed += counts.failed;
-                sum.timed_out += counts.timed_out;
-            }
-            sum
-        };
+        let of = |phase| workers.iter().filter_map(|w| w.counts(phase)).sum::<Counts>();
         let phases = [of(Phase::Warmup), of(Phase::Measured)];
         while self.passed < phases[1].started && self.due.next().is_some() {
             self.passed += 1;

@@ -4,7 +4,7 @@
 //!
 //! * [`trial`] runs one trial: limits, CPUs, targets, workers, and the six frames.
 //! * [`gates`] judges whether its numbers may be believed, and [`merge`] makes the record.
-//! * [`start`] says when a trial starts, and [`rendezvous`] makes it the same for all shards.
+//! * [`peers`] is what a trial asks of those that carry out other parts of the run.
 //! * [`verify`] runs a plan once for its bytes' sake.
 //! * [`timeline`] samples the workers from outside while a trial runs.
 //! * [`metrics`] shows a running sweep to Prometheus, where asked to.
@@ -20,13 +20,12 @@ pub mod gates;
 pub mod host;
 mod merge;
 pub mod metrics;
+pub(crate) mod peers;
 pub mod pipe;
 mod quiet;
-pub mod rendezvous;
 mod split;
-pub mod start;
 pub mod target;
 pub mod timeline;
-pub mod trial;
+pub(crate) mod trial;
 pub mod verify;
 mod worker;

@@ -39,6 +39,11 @@ impl External {
         self.tls.as_ref().is_some_and(|tls| tls.insecure)
     }
 
+    /// The address, where it is outside of loopback: [`resolve`] let it pass, so it was named.
+    pub(super) fn allowed(&self) -> Vec<SocketAddr> {
+        self.endpoint.foreign().into_iter().collect()
+    }
+
     /// What is said of it before load goes there.
     pub fn describe(&self) -> String {
         let tls = match &self.tls {
@@ -67,7 +72,8 @@ impl External {
 pub fn probe(external: &External) -> Result<(), String> {
     let Some(plan) = &external.tls else { return Ok(()) };
     let client = tls::Client::new(plan)?;
-    let route = Route { target: &external.endpoint, source: None };
+    let allowed = external.allowed();
+    let route = Route { target: &external.endpoint, source: None, allowed: &allowed };
     codec::probe(&route, &client, Duration::from_nanos(PROBE_NS)).map_err(|why| {
         format!("[target] url: {}: {}; nothing was sent", external.endpoint, why.what)
     })

@@ -248,10 +248,11 @@ impl Trial {
         let job = &self.job;
         let target = &job.targets[job.worker as usize % job.targets.len()];
         if !job.plan.keep_alive {
-            return Route::rotating(target, job.worker, lane, connection);
+            let route = Route::rotating(target, job.worker, lane, connection);
+            return route.allowing(&job.allowed);
         }
         let total = u64::from(job.cell.lanes) * u64::from(job.workers);
-        Route::new(target, job.worker, lane, total)
+        Route::new(target, job.worker, lane, total).allowing(&job.allowed)
     }
 
     fn tls(&self) -> Option<&tls::Client> {

@@ -31,10 +31,12 @@ impl Endpoint {
 
     /// Whether connections stay on this machine.
     pub fn is_local(&self) -> bool {
-        match self {
-            Endpoint::Tcp(address) => address.ip().is_loopback(),
-            Endpoint::Unix(_) => true,
-        }
+        self.foreign().is_none()
+    }
+
+    /// The address, where it is outside of loopback.
+    pub(crate) fn foreign(&self) -> Option<SocketAddr> {
+        self.tcp().filter(|at| !at.ip().to_canonical().is_loopback())
     }
 
     /// Whether it lies in 127.0.0.0/8, where each worker can connect from many addresses.

@@ -51,6 +51,19 @@ impl std::fmt::Display for Shard {
     }
 }
 
+/// What of a trial runs here: all of it, or a shard's part.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Assignment {
+    /// The cell with the lanes and the load that fall to this place.
+    pub(crate) cell: Cell,
+    /// Numbers of the workers that run here.
+    pub(crate) workers: Vec<u32>,
+    /// All workers of the trial.
+    pub(crate) of: u32,
+    /// Requests of the window that are sent from here, where the plan says it.
+    pub(crate) planned: Option<u64>,
+}
+
 impl Shard {
     /// The whole plan.
     pub const WHOLE: Shard = Shard { index: 0, count: 1 };
@@ -60,14 +73,22 @@ impl Shard {
         (self.index < self.count && self.count <= MOST_SHARDS).then_some(self)
     }
 
+    /// What of a trial this shard runs.
+    ///
+    /// # Errors
+    /// As [`Shard::cell`].
+    pub(crate) fn assign(self, cell: &Cell, plan: &TrialPlan) -> Result<Assignment, String> {
+        Ok(Assignment {
+            cell: self.cell(cell)?,
+            workers: (0..cell.processes).map(|worker| self.worker(worker)).collect(),
+            of: cell.processes * self.count,
+            planned: self.planned(plan),
+        })
+    }
+
     /// Number of this shard's worker `worker` among all workers of the trial.
     pub fn worker(self, worker: u32) -> u32 {
         worker * self.count + self.index
-    }
-
-    /// Workers of a trial on all shards, where each has `processes`.
-    pub fn workers(self, processes: u32) -> u32 {
-        processes * self.count
     }
 
     /// The cell as this shard runs it: its share of the lanes and of the offered load, under the
@@ -139,7 +160,7 @@ mod tests {
                 let shard = Shard { index, count };
                 let mut of_shard = 0;
                 for w in 0..processes {
-                    let (worker, workers) = (shard.worker(w), shard.workers(processes));
+                    let (worker, workers) = (shard.worker(w), processes * count);
                     for local in 0..share_of(total, worker, workers) {
                         let i = local * u64::from(workers) + u64::from(worker);
                         prop_assert_eq!(i % u64::from(count), u64::from(index));

@@ -61,6 +61,25 @@ impl Counts {
     }
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        let Counts { started, completed, failed, timed_out } = other;
+        self.started += started;
+        self.completed += completed;
+        self.failed += failed;
+        self.timed_out += timed_out;
+    }
+}
+
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Counts>>(each: I) -> Counts {
+        each.fold(Counts::default(), |mut sum, counts| {
+            sum += counts;
+            sum
+        })
+    }
+}
+
 impl Counters {
     /// Makes the page of a worker; the descriptor is for the driver to open.
     pub fn create(shards: usize) -> std::io::Result<(Self, OwnedFd)> {

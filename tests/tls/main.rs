@@ -196,7 +196,7 @@ fn a_bad_certificate_is_a_connect_error_of_either_kind_of_socket() {
     let pem = std::fs::read_to_string(certificate.file("ca.pem")).expect("the authority");
     let plan = TlsPlan { server_name: "127.0.0.1".into(), ca_pem: Some(pem), insecure: false };
     let client = tls::Client::new(&plan).expect("a client");
-    let route = Route { target: &target, source: None };
+    let route = Route { target: &target, source: None, allowed: &[] };
     let timeout = Duration::from_secs(30);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for codec in Codec::ALL {

@@ -1,34 +1,36 @@
 //! The end of a trial: what was seen of it becomes a record, and the record is judged.
 
-use super::{Running, TICK_NS, Watch};
+use super::{Running, Watch};
 use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
-use crate::driver::rendezvous::Apart;
-use crate::driver::start::{self, Start};
+use crate::driver::peers::Refusal;
 use crate::driver::target::{Report, Targets};
 use crate::format::{Status, TrialRecord};
 use crate::protocol::Outcome;
 use crate::side::cgroup::Cgroup;
-use crate::units::SECOND_NS;
+
+/// Resolution of the kernel's idle and steal times: what one reading may be off by.
+const TICK_NS: u64 = 10_000_000;
 
 impl Running<'_> {
     /// Ends every process, judges the trial and completes the record.
     pub(super) fn finish(
         mut self,
         record: &mut TrialRecord,
-        result: Result<Vec<Outcome>, String>,
+        result: Result<Vec<Outcome>, Refusal>,
         watch: &dyn Watch,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         self.workers.clear();
-        // The others may still be sending to this shard's target.
-        let apart = self.part(&result, watch);
+        // Before the target goes, to which others may still be sending.
+        let peers = &self.context.peers;
+        let error = result.as_ref().err().map(|refusal| refusal.why.as_str());
+        peers.ended(self.position, error, &|| watch.stop());
         let report = self.targets.take().map(Targets::finish);
         record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
         if record.target.received.is_none() {
             let why = match &report {
                 Some(report) => report.trouble.clone().unwrap_or_default(),
-                None if self.context.shares_target() => "the target is shard 0's".into(),
-                None => "the target is not duel's own".into(),
+                None => peers.shared_target().unwrap_or("the target is not duel's own").into(),
             };
             for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
                 record.unavailable.insert(format!("target.{field}"), why.clone());
@@ -46,13 +48,13 @@ impl Running<'_> {
             splitter.note(record, &outcomes, self.cgroup.as_ref().ok().map(Cgroup::version));
         }
         let evidence = self.evidence(record, &outcomes, report.as_ref());
-        let closed = !self.cell.arrivals.is_open() && !self.cell.is_idle();
+        let closed = !self.here.cell.arrivals.is_open() && !self.here.cell.is_idle();
         record.occupancy =
-            closed.then(|| evidence.in_service_mean / f64::from(self.cell.total_lanes.max(1)));
+            closed.then(|| evidence.in_service_mean / f64::from(self.here.cell.total_lanes.max(1)));
         record.gates = gates::judge(&evidence);
-        self.judge_start(record, &outcomes, apart.as_ref());
+        peers.note(record, outcomes.iter().map(|o| o.started_at_ns).max());
         // Noise moves times, and a memory trial's bytes are all that is read of it.
-        if gates::is_noisy(&record.gates) && !self.cell.is_memory() {
+        if gates::is_noisy(&record.gates) && !self.here.cell.is_memory() {
             record.flags.push("noisy".into());
         }
         if record.peak_is_bound() {
@@ -72,39 +74,6 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Takes leave of the other shards: this one's part is over, well or not.
-    fn part(&self, result: &Result<Vec<Outcome>, String>, watch: &dyn Watch) -> Option<Apart> {
-        let rendezvous = self.context.start.rendezvous()?;
-        let stop = || watch.stop();
-        if let Err(error) = result {
-            rendezvous.failed(self.position, error, &stop);
-        }
-        rendezvous.ended(self.position, &stop).err()
-    }
-
-    /// The gates of a trial that was to start at a given instant.
-    fn judge_start(&self, record: &mut TrialRecord, outcomes: &[Outcome], apart: Option<&Apart>) {
-        let started = outcomes.iter().map(|o| o.started_at_ns).max();
-        self.context.note_shard(record, self.begin, started);
-        let Some(seen) = &record.shard_start else { return };
-        if matches!(self.context.start, Start::WhenReady) {
-            return;
-        }
-        let most_late = self.most_late_ns();
-        let most_off = match self.context.start {
-            // Files may lie on different servers: only what no server's clock explains counts.
-            Start::At { .. } => SECOND_NS,
-            _ => most_late,
-        };
-        let late = start::gate_ns("start_late_ns", seen.late_ns, most_late);
-        let clock = start::gate_ns("clock_offset_ns", start::sure_offset_ns(seen), most_off);
-        record.gates.extend([late, clock]);
-        if self.context.start.rendezvous().is_some() {
-            let count = self.context.shard().count;
-            record.gates.push(start::gate_shards(apart.map_or(count, |a| a.present), count));
-        }
-    }
-
     /// What a reader should know although the trial ran: nothing completed, or the target died.
     fn complaint(
         &self,
@@ -112,7 +81,7 @@ impl Running<'_> {
         outcomes: &[Outcome],
         report: Option<Report>,
     ) -> Option<String> {
-        let trouble = report.and_then(|r| r.trouble).or_else(|| self.context.start.over());
+        let trouble = report.and_then(|r| r.trouble).or_else(|| self.context.peers.over());
         let first = outcomes.iter().flat_map(|o| &o.error_samples).next();
         let nothing = record.ledger.completed == 0 && record.ledger.planned > 0;
         match (trouble, first) {
@@ -122,7 +91,7 @@ impl Running<'_> {
             }
             (None, None) if nothing => Some("nothing completed".into()),
             (None, Some((kind, sample))) => Some(format!("first {kind} error: {sample}")),
-            (None, None) if record.ledger.planned == 0 && !self.cell.is_idle() => {
+            (None, None) if record.ledger.planned == 0 && !self.here.cell.is_idle() => {
                 Some("no request fell inside the window".into())
             }
             (None, None) => None,
@@ -163,7 +132,7 @@ impl Running<'_> {
         outcomes: &[Outcome],
         report: Option<&Report>,
     ) -> Evidence {
-        let open = self.cell.arrivals.is_open();
+        let open = self.here.cell.arrivals.is_open();
         let interrupted = outcomes.iter().any(|o| o.interrupted);
         let edges_ns = outcomes.iter().map(|o| o.edges_ns).max().unwrap_or(0);
         let cpus = self.placement.worker.len() as u64;
@@ -180,11 +149,11 @@ impl Running<'_> {
         let in_service: u64 = outcomes.iter().map(|o| o.in_service_ns).sum();
         Evidence {
             ledger: record.ledger,
-            connected: (self.connected, self.cell.total_lanes.into()),
+            connected: (self.connected, self.here.cell.total_lanes.into()),
             delivered: (open && !interrupted).then_some((started, record.ledger.planned)),
-            // A target that other shards send to as well is judged when they are merged.
+            // A target that others load as well is judged when all parts are put together.
             received: report
-                .filter(|_| !interrupted && !self.context.shares_target())
+                .filter(|_| !interrupted && self.context.peers.shared_target().is_none())
                 .and_then(|r| received(record, r)),
             pacing: p99(&record.pacer_delay_ns)
                 .zip(p99(&record.response_ns))
@@ -193,7 +162,7 @@ impl Running<'_> {
             // A driver that must share the workers' CPUs runs when they do not: its samples would
             // be no random instants, and decide nothing.
             // Nor does one that looked at the workers' mappings instead.
-            in_flight: if self.driver_has_own_cpu() && !self.cell.is_memory() {
+            in_flight: if self.driver_has_own_cpu() && !self.here.cell.is_memory() {
                 self.in_flight
             } else {
                 Samples::default()

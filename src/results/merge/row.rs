@@ -2,7 +2,7 @@
 //! are, and what was judged of each shard is judged of the whole.
 
 use super::source::Found;
-use crate::driver::start;
+use crate::fleet::gates;
 use crate::format::add::{Sum, rule};
 use crate::format::{Gate, Ledger, MinMax, ShardSpread, ShardStart, Status, TrialRecord};
 use crate::plan::Extent;
@@ -60,7 +60,7 @@ impl Rows {
         self.add_gates(&record);
         rule::known(&mut self.spread, &Some(spread(&record)), self.present.is_empty());
         if let (Some(at), Some(start)) = (record.started_unix_ns, &record.shard_start) {
-            let offset = start.clock_offset_ns.filter(|_| start::sure_offset_ns(start) > Some(0));
+            let offset = start.clock_offset_ns.filter(|_| gates::sure_offset_ns(start) > Some(0));
             let late = start.late_ns.unwrap_or(0);
             self.starts.push(Began {
                 from_unix_ns: i128::from(at) + i128::from(late) - i128::from(offset.unwrap_or(0)),
@@ -160,10 +160,10 @@ impl Rows {
         let present = self.present.len() as u32;
         record.gates.retain(|g| g.name != "shards_together" || g.ok == Some(false));
         if !record.gates.iter().any(|g| g.name == "shards_together") {
-            record.gates.push(start::gate_shards(present, self.of));
+            record.gates.push(gates::gate_shards(present, self.of));
         }
-        let most_late = start::most_late_ns(window);
-        record.gates.push(start::gate_ns("start_skew_ns", seen.skew_ns, most_late));
+        let most_late = gates::most_late_ns(window);
+        record.gates.push(gates::gate_ns("start_skew_ns", seen.skew_ns, most_late));
         if present == self.of {
             judge_received(&mut record, self.received);
         }

@@ -1,0 +1,212 @@
+//! The beginning of a trial: limits, CPUs, fresh targets, fresh workers, lanes armed.
+
+use super::{Context, Running, Stage, Watch};
+use crate::driver::cpus::{self, Placement};
+use crate::driver::files::StepFiles;
+use crate::driver::gates::Samples;
+use crate::driver::peers::{Refusal, Stop};
+use crate::driver::split::Splitter;
+use crate::driver::target::{External, Targets};
+use crate::driver::worker::{NoFrame, Worker};
+use crate::format::TrialRecord;
+use crate::plan::Cell;
+use crate::plan::endpoint::Endpoint;
+use crate::protocol::{Armed, Job, SETUP_LIMIT_NS};
+use crate::side::cgroup::Cgroup;
+use crate::sys::now_ns;
+use crate::units::SECOND_NS;
+
+/// Most time from spawn to Ready, and how much longer than its own limit a worker may be late.
+const PATIENCE_NS: u64 = 20 * SECOND_NS;
+/// From the last Armed to the start, so that every worker has its Start frame in time: for the
+/// first, and for each further one.
+const LEAD_NS: u64 = 5_000_000;
+const LEAD_OF_WORKER_NS: u64 = 200_000;
+/// Turn in which a wait looks for the user's signal.
+const TURN_NS: u64 = 100_000_000;
+
+impl Context<'_> {
+    /// The CPUs of a cell that meets no limit.
+    fn admit(&self, cell: &Cell) -> Result<Placement, String> {
+        self.limits.check(cell, self.target_kind()).map_err(|hit| hit.to_string())?;
+        let endpoint = self.external.as_ref().map(|e| &e.endpoint);
+        if let Some(ports) = self.limits.ports(&self.sweep.trial_plan(cell), cell, endpoint) {
+            ports.check()?;
+        }
+        let embedded = self.external.is_none();
+        cpus::split(&self.allowed_cpus, cell.cpus, &self.sweep.machine, embedded)
+    }
+
+    /// The embedded targets that are started here, and where lanes connect to.
+    fn targets(
+        &self,
+        cell: &Cell,
+        seed: u64,
+        cpus: &[u32],
+        record: &mut TrialRecord,
+        stop: Stop,
+    ) -> Result<(Option<Targets>, Vec<Endpoint>), Refusal> {
+        if let Some(external) = &self.external {
+            record.flags.push("external_target".into());
+            if external.is_insecure() {
+                record.flags.push("insecure_tls".into());
+            }
+            return Ok((None, vec![external.endpoint.clone()]));
+        }
+        if let Some(elsewhere) = self.peers.targets(record.trial, stop)? {
+            return Ok((None, elsewhere));
+        }
+        let spec = self.sweep.embedded_target(cell).ok_or("no target".to_string())?;
+        let targets = Targets::start(&spec, seed, cpus)?;
+        self.peers.publish_targets(record.trial, targets.endpoints())?;
+        let endpoints = targets.endpoints().to_vec();
+        Ok((Some(targets), endpoints))
+    }
+}
+
+impl<'c> Running<'c> {
+    /// Checks the limits and starts the targets.
+    pub(super) fn new(
+        context: &'c Context<'c>,
+        whole: &Cell,
+        record: &mut TrialRecord,
+        watch: &dyn Watch,
+    ) -> Result<Self, Refusal> {
+        let stop = || watch.stop();
+        context.peers.wait_for_turn(record.trial, &stop);
+        let plan = context.sweep.block_plan(whole, record.block);
+        let here = context.peers.assign(whole, &plan)?;
+        record.cell = here.cell.clone();
+        let cell = &here.cell;
+        let placement = context.admit(cell)?;
+        if placement.shared {
+            record.flags.push("shared_cpu".into());
+        }
+        // Before any child: under v2 the driver may first have to move into a leaf, alone.
+        let cgroup = Cgroup::create(&format!("trial-{}", record.trial));
+        let (targets, endpoints) =
+            context.targets(cell, plan.seed, &placement.target, record, &stop)?;
+        Ok(Running {
+            context,
+            files: StepFiles::of(&plan, here.workers.iter().copied()),
+            splitter: cell.is_memory().then(Splitter::new),
+            jitter: rand::SeedableRng::seed_from_u64(plan.seed),
+            here,
+            plan,
+            block: record.block,
+            position: record.trial,
+            placement,
+            targets,
+            endpoints,
+            workers: vec![],
+            cgroup,
+            kernel_at_ready: None,
+            kernel_at_plateau: None,
+            half_seen: false,
+            connected: 0,
+            in_flight: Samples::default(),
+            in_flight_peak: None,
+        })
+    }
+
+    pub(super) fn spawn(
+        &mut self,
+        record: &mut TrialRecord,
+        watch: &mut dyn Watch,
+    ) -> Result<(), String> {
+        for number in 0..self.here.cell.processes {
+            let mut worker = Worker::spawn(number, self.here.cell.allocator.as_ref())?;
+            // Before the job arrives the worker holds next to nothing, so that nearly all it
+            // will hold is charged to the group.
+            if let Ok(group) = &self.cgroup
+                && let Err(why) = group.add(worker.id())
+            {
+                self.cgroup = Err(why);
+            }
+            worker.job(self.job(number))?;
+            self.workers.push(worker);
+        }
+        // Files are written to the disk before a worker is ready.
+        let files = if self.plan.has_local_steps() { SETUP_LIMIT_NS } else { 0 };
+        let deadline = now_ns() + PATIENCE_NS + files;
+        for worker in &mut self.workers {
+            await_frame(deadline, watch, "was not ready in time", |d| worker.ready(d))?;
+            record.ready_ns = record.ready_ns.max(now_ns() - worker.spawned_at());
+        }
+        self.kernel_at_ready = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
+        if let Some(splitter) = &mut self.splitter {
+            splitter.at_ready(&self.here.cell, &self.workers, self.kernel_at_ready);
+        }
+        Ok(())
+    }
+
+    fn job(&self, worker: u32) -> Job {
+        let cell = &self.here.cell;
+        let external = self.context.external.as_ref();
+        let trial = format!("{} block {}", cell.id, self.block);
+        Job {
+            worker: self.here.workers[worker as usize],
+            workers: self.here.of,
+            cpus: self.placement.worker.clone(),
+            allowed: external.map(External::allowed).unwrap_or_default(),
+            tls: external.and_then(|e| e.tls.clone()),
+            files: self.plan.has_local_steps().then(|| self.files.name().into()),
+            ..Job::of(cell, trial, self.endpoints.clone(), self.plan.clone())
+        }
+    }
+
+    pub(super) fn arm(
+        &mut self,
+        record: &mut TrialRecord,
+        watch: &mut dyn Watch,
+    ) -> Result<(), String> {
+        for worker in &mut self.workers {
+            worker.go()?;
+        }
+        let deadline = now_ns() + SETUP_LIMIT_NS + PATIENCE_NS;
+        for worker in &mut self.workers {
+            let armed: Armed =
+                await_frame(deadline, watch, "set-up took longer than 60 s", |d| worker.armed(d))?;
+            record.setup_ns = record.setup_ns.max(armed.setup_ns);
+            self.connected += u64::from(armed.connected);
+            if let Some(error) = armed.error {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The start of this trial on CLOCK_MONOTONIC, the same instant for every part of it.
+    pub(super) fn agree(
+        &self,
+        record: &mut TrialRecord,
+        watch: &dyn Watch,
+    ) -> Result<u64, Refusal> {
+        let lead = LEAD_NS + LEAD_OF_WORKER_NS * self.workers.len() as u64;
+        let peers = &self.context.peers;
+        peers.agree(self.position, lead, &self.plan, &|| watch.stop()).inspect_err(|_| {
+            if let Some(planned) = self.here.planned {
+                record.ledger.planned = planned;
+                record.ledger.unsent = planned;
+            }
+        })
+    }
+}
+
+/// Waits for a frame in short turns, so that the user can stop the trial.
+fn await_frame<T>(
+    deadline: u64,
+    watch: &mut dyn Watch,
+    late: &str,
+    mut ask: impl FnMut(u64) -> Result<T, NoFrame>,
+) -> Result<T, String> {
+    loop {
+        match ask(deadline.min(now_ns() + TURN_NS)) {
+            Ok(frame) => return Ok(frame),
+            Err(NoFrame::Never(why)) => return Err(why),
+            Err(NoFrame::Late) if watch.stop() => return Err("stopped during set-up".into()),
+            Err(NoFrame::Late) if now_ns() >= deadline => return Err(late.into()),
+            Err(NoFrame::Late) => watch.show(Stage::SetUp),
+        }
+    }
+}

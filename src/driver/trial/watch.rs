@@ -1,0 +1,101 @@
+//! The middle of a trial: what is in flight is sampled, progress is shown, outcomes are awaited.
+
+use rand::Rng;
+
+use super::{Running, Stage, Watch};
+use crate::driver::quiet::Quiet;
+use crate::driver::timeline::Sampler;
+use crate::driver::worker::{NoFrame, Worker};
+use crate::plan::Extent;
+use crate::protocol::Outcome;
+use crate::side::Phase;
+use crate::side::counters::Counts;
+use crate::sys::now_ns;
+
+/// Mean time between two in-flight samples.
+const SAMPLE_NS: u64 = 8_000_000;
+/// Time between two calls of the progress display.
+const SHOW_NS: u64 = 100_000_000;
+
+impl Running<'_> {
+    /// Looks at the workers at jittered instants until each has sent its outcome.
+    pub(super) fn watch(
+        &mut self,
+        start: u64,
+        watch: &mut dyn Watch,
+        sampler: &mut Option<Sampler>,
+    ) -> Result<Vec<Outcome>, String> {
+        let window_start = start + self.plan.warmup_ns;
+        let silent_until = match self.plan.extent {
+            Extent::DurationNs(ns) => window_start + ns,
+            Extent::Requests(_) => window_start,
+        };
+        let mut quiet = Quiet::new(self.plan.timeout_ns, self.plan.longest_gap_ns());
+        let metrics = self.context.metrics.as_ref();
+        let mut look = metrics.map(|m| m.look_at(&self.here, &self.plan));
+        let (mut shown, mut cancelled) = (0, false);
+        let mut outcomes = vec![];
+        while outcomes.len() < self.workers.len() {
+            let now = now_ns();
+            if let Some(sampler) = sampler {
+                sampler.look(now, &self.workers);
+            }
+            if let Some(look) = &mut look {
+                look.look(now, window_start, &self.workers);
+            }
+            let counts = self.counts(Phase::Measured);
+            let part = self.part_over(now, window_start, counts);
+            self.sample(now > window_start, part, counts);
+            if now - shown > SHOW_NS {
+                shown = now;
+                watch.show(Stage::Running(counts, Some(part.min(1.0))));
+            }
+            if watch.stop() && !cancelled {
+                cancelled = true;
+                self.workers.iter_mut().for_each(Worker::cancel);
+            }
+            let started = counts.started + self.counts(Phase::Warmup).started;
+            if let Some(cap) = self.context.external.as_ref().and_then(|e| e.cap.as_ref()) {
+                cap.check_started(started, now.saturating_sub(start))?;
+            }
+            // Without the shared pages nothing can be seen to move.
+            if self.workers.iter().all(Worker::is_visible) {
+                quiet.check(now, started + counts.ended(), silent_until)?;
+            }
+            let pause = SAMPLE_NS / 2 + self.jitter.next_u64() % SAMPLE_NS;
+            match self.workers[outcomes.len()].outcome(now + pause) {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(NoFrame::Late) => {}
+                Err(NoFrame::Never(why)) => return Err(why),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// How much of the window is over: of its time or of its requests, whichever bounds it.
+    fn part_over(&self, now: u64, window_start: u64, counts: Counts) -> f64 {
+        match self.plan.extent {
+            Extent::DurationNs(ns) => now.saturating_sub(window_start) as f64 / ns as f64,
+            Extent::Requests(n) => counts.ended() as f64 / self.here.planned.unwrap_or(n) as f64,
+        }
+    }
+
+    /// Takes a sample of what is in flight, and once, half-way, of the memory held.
+    fn sample(&mut self, begun: bool, part: f64, counts: Counts) {
+        if begun && part < 1.0 {
+            let in_flight = counts.in_flight();
+            self.in_flight.add(now_ns(), in_flight as f64);
+            self.in_flight_peak = self.in_flight_peak.max(Some(in_flight));
+        }
+        if part >= 0.5 && !std::mem::replace(&mut self.half_seen, true) {
+            self.kernel_at_plateau = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
+            if let Some(splitter) = &mut self.splitter {
+                splitter.at_plateau(&self.here.cell, &self.workers, self.kernel_at_plateau);
+            }
+        }
+    }
+
+    fn counts(&self, phase: Phase) -> Counts {
+        self.workers.iter().filter_map(|w| w.counts(phase)).sum()
+    }
+}
