@@ -38,8 +38,14 @@ noise_repeats = 0
 "#;
 
 fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, "GET", path)
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    // Only a server that never answers meets it.
+    stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer to its end");
     answer
@@ -122,6 +128,39 @@ fn every_open_loop_shows_its_start_delay() {
     }
 }
 
+/// Whoever connects and misbehaves delays no scrape and no request of the run.
+#[test]
+fn hostile_clients_disturb_neither_scrapes_nor_the_run() {
+    let (_run, address, _sweep) = watched(&[]);
+    let connect = || TcpStream::connect(address).expect("it listens");
+    let send = |text: &str| {
+        let mut stream = connect();
+        stream.write_all(text.as_bytes()).expect("it listens");
+        stream
+    };
+    let half = "GET /metrics HTTP/1.1\r\nHost: x\r\n";
+    let long = format!("GET /metrics HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(64 << 10));
+    let mut open: Vec<TcpStream> = (0..150).map(|_| connect()).collect();
+    open.extend((0..150).map(|_| send(half)));
+    open.extend((0..20).map(|_| send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")));
+    // Refused while it still sends: what the kernel says of that is no matter.
+    let _ = connect().write_all(long.as_bytes());
+    for _ in 0..3 {
+        let page = get(address, "/metrics");
+        assert!(page.contains("duel_run_info"), "beside {} others: {page}", open.len());
+    }
+    let head = ask(address, "HEAD", "/metrics");
+    assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(ask(address, "POST", "/metrics").starts_with("HTTP/1.1 405"));
+    drop(open);
+    let started =
+        r#"duel_requests_started_total{cell="tokio-lean-l4-p1-c1-r200",phase="measured"}"#;
+    let before = value(&get(address, "/metrics"), started).unwrap_or(0.0);
+    eventually("the run goes on", || {
+        value(&get(address, "/metrics"), started).is_some_and(|now| now > before)
+    });
+}
+
 #[test]
 fn an_address_that_cannot_be_served_is_refused() {
     let sweep = Sweep::new(CONFIG);
@@ -131,6 +170,7 @@ fn an_address_that_cannot_be_served_is_refused() {
         let out = output(sweep.command().args(["--metrics", address]));
         assert_eq!(out.status.code(), Some(2), "{address}");
         assert!(text(&out).1.contains(says), "{address}: {}", text(&out).1);
+        assert!(!sweep.dir().exists(), "{address}: nothing is left behind");
     }
 }
 

@@ -4,7 +4,7 @@ mod search;
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -96,6 +96,8 @@ impl<'s> Session<'s> {
             remarks: vec![],
             timeline: None,
         };
+        // What cannot be served is said before anybody is met and anything is written.
+        let listener = output.metrics.map(listen).transpose()?;
         let signals = Signals::catch().context("cannot handle signals")?;
         context.peers = peers(output, &context, &signals)?;
         let (dir, records) = match &output.dir {
@@ -104,7 +106,7 @@ impl<'s> Session<'s> {
             Some(path) => (Some(create(path, output.part.shard, &context)?), vec![]),
         };
         context.metrics =
-            output.metrics.map(|at| metrics(at, output.part.shard, &context)).transpose()?;
+            listener.map(|at| metrics(at, output.part.shard, &context)).transpose()?;
         context.timeline = dir.as_ref().map(|d| Timeline::append_to(d.path())).transpose()?;
         Ok(Session { context, output, dir, records, signals })
     }
@@ -271,9 +273,13 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     crate::report::table::render(name, &groups, &sections, super::report::width(), colour)
 }
 
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("--metrics: cannot listen on {address}"))
+}
+
 /// Serves metrics from here on.
 fn metrics(
-    address: SocketAddr,
+    listener: TcpListener,
     shard: Option<Shard>,
     context: &Context,
 ) -> anyhow::Result<Metrics> {
@@ -286,8 +292,7 @@ fn metrics(
     };
     let trace = sweep.plan.trace.as_ref().map(|file| file.load(&sweep.plan.mix)).transpose();
     let trace = trace.map_err(anyhow::Error::msg)?.map(Arc::new);
-    let metrics = Metrics::serve(address, facts, trace)
-        .with_context(|| format!("--metrics: cannot listen on {address}"))?;
+    let metrics = Metrics::serve(listener, facts, trace).context("--metrics: cannot serve")?;
     eprintln!("duel: metrics on http://{}/metrics", metrics.address());
     Ok(metrics)
 }
