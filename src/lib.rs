@@ -37,10 +37,16 @@
 //! * Failure is a row, never a missing row; a ledger that does not balance is never written.
 //! * What could not be measured is `null` and named, never a zero.
 
+// What is said must not panic where nobody listens; see `terminal`.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "duel measures through Linux interfaces (/proc, cgroups, memfd) and runs on Linux only"
 );
+
+#[macro_use]
+pub mod terminal;
 
 pub mod cli;
 pub mod cmd;

@@ -4,10 +4,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use duel::cli::{Cli, Command};
-use duel::cmd;
+use duel::{cmd, terminal};
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    terminal::conclude(match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(message) => {
+            terminal::printed(message.print());
+            ExitCode::from(message.exit_code() as u8)
+        }
+    })
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
         Command::Run(args) => cmd::run::run(&args),
         Command::Try(args) => cmd::r#try::run(&args),
         Command::Plan(args) => cmd::plan::run(&args),

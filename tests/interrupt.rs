@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
 use common::{
@@ -65,7 +67,7 @@ fn assert_gone(pids: &[u32]) {
 
 #[test]
 fn the_first_signal_ends_the_trial_and_keeps_the_rows() {
-    for (number, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (number, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let sweep = endless();
         let mut driver = spawn(&sweep);
         busy_worker(&driver);
@@ -243,4 +245,93 @@ fn what_changed_is_refused_by_resume_and_flagged_where_it_is_forced() {
     }
     assert!(done.records.len() > rows, "{}", done.stderr);
     assert_eq!(output(duel(&["report"]).arg(sweep.dir())).status.code(), Some(0), "still one run");
+}
+
+#[test]
+fn an_interrupted_row_has_the_figures_up_to_the_interruption() {
+    for (arrivals, rates) in [("closed", ""), ("constant", "rates = [200]\n")] {
+        let sweep = Sweep::new(&format!(
+            "[target]\nservice_time = '5ms'\n[plan]\narrivals = '{arrivals}'\nrequests = 100000\n\
+             [sweep]\nengines = ['sequential', 'threads', 'rayon', 'tokio']\nlanes = [2]\n\
+             trials = 1\n{rates}",
+        ));
+        for engine in ["sequential", "threads", "rayon", "tokio", "tokio-single"] {
+            let only = format!("sweep.engines=[\"{engine}\"]");
+            let mut command = sweep.command();
+            command.args(["--set", &only, "--metrics", ":0"]);
+            let mut driver =
+                command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("duel starts");
+            wait_for_requests(&mut driver);
+            signal(driver.id(), Signal::INT);
+            assert_eq!(wait(&mut driver).code(), Some(130), "{engine}");
+            let rows = records(&sweep.dir());
+            std::fs::remove_dir_all(sweep.dir()).expect("it was made");
+            let [row] = &rows[..] else { panic!("{engine}: {} rows", rows.len()) };
+            assert_books(row);
+            assert_eq!(row.status, Status::Interrupted, "{engine}: {:?}", row.error);
+            assert!(row.ledger.completed >= 20 && row.ledger.unsent > 0, "{:?}", row.ledger);
+            // Two lanes, 5 ms a request: a rate beyond what they can do is none that was measured.
+            let most = 2.0 / 5e-3 * 1.05;
+            assert!((1.0..most).contains(&row.achieved_per_s), "{engine}: {}", row.achieved_per_s);
+            assert!(row.measured_ns > 0, "{engine}");
+            let full = 0.0..=1.05;
+            assert!(row.occupancy.is_none_or(|o| full.contains(&o)), "{:?}", row.occupancy);
+            let failed: Vec<_> =
+                row.gates.iter().filter(|g| g.hard && g.ok == Some(false)).collect();
+            assert!(failed.is_empty(), "{engine} {arrivals}: {failed:?}");
+        }
+    }
+}
+
+/// Waits until a run that serves metrics has completed some requests.
+fn wait_for_requests(driver: &mut Child) {
+    let mut said = BufReader::new(driver.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while !line.starts_with("duel: metrics on http://") {
+        line.clear();
+        assert!(said.read_line(&mut line).expect("a line") > 0, "it says where it is scraped");
+    }
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    let address = line.trim().trim_start_matches("duel: metrics on http://");
+    let address = address.trim_end_matches("/metrics").to_string();
+    eventually("requests complete", || {
+        let mut stream = TcpStream::connect(&address).expect("it listens");
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it listens");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("a page");
+        let completed = page.lines().filter(|l| l.contains("outcome=\"completed\""));
+        let count = |l: &str| l.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
+        completed.filter_map(count).sum::<u64>() >= 30
+    });
+}
+
+/// A worker or a target that did not run for a while measured its own pause.
+#[test]
+fn whoever_was_stopped_makes_the_trial_invalid() {
+    for arrivals in ["closed", "constant"] {
+        for role in ["worker", "target"] {
+            let rates = if arrivals == "closed" { "" } else { "rates = [100]\n" };
+            let sweep = Sweep::new(&format!(
+                "[target]\nservice_time = '5ms'\n[plan]\narrivals = '{arrivals}'\n\
+                 duration = '1500ms'\n[sweep]\nengines = ['tokio']\nlanes = [4]\ntrials = 1\n{rates}",
+            ));
+            let mut driver = spawn(&sweep);
+            busy_worker(&driver);
+            let stopped = child(&driver, role);
+            signal(stopped, Signal::STOP);
+            eventually("it stops", || state(stopped) == 'T');
+            signal(stopped, Signal::CONT);
+            assert_eq!(wait(&mut driver).code(), Some(4), "{arrivals}, {role}");
+            let rows = records(&sweep.dir());
+            let gate = rows[0].gates.iter().find(|g| g.name == "stopped_ns").expect("the gate");
+            assert_eq!(gate.ok, Some(false), "{arrivals}, {role}");
+            assert_eq!(rows[0].status, Status::Invalid, "{arrivals}, {role}");
+        }
+    }
+}
+
+fn state(pid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    rest.trim().chars().next().unwrap_or('?')
 }

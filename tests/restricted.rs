@@ -212,7 +212,7 @@ fn a_disk_that_fills_up_ends_the_run_and_loses_no_row() {
         let _ = skip(&stderr);
         return;
     }
-    assert!(stdout.contains("first ended with 2"), "{stdout}{stderr}");
+    assert!(stdout.contains("first ended with 1"), "{stdout}{stderr}");
     let told = "trials.jsonl: cannot append a trial: No space left on device (os error 28)\n";
     assert!(stderr.contains(told), "told once: {stderr}");
     assert!(stderr.contains("--resume goes on"), "{stderr}");

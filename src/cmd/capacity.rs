@@ -16,7 +16,7 @@ pub fn run(args: &Arguments) -> ExitCode {
         Err(error) => return super::usage(error),
     };
     for warning in &run.warnings {
-        eprintln!("duel: {warning}");
+        say!("duel: {warning}");
     }
     let asked = question(Some(&args.rate), &args.hosts, &run)
         .and_then(|q| answer(&run, &q.ok_or("no rate")?));
@@ -26,9 +26,9 @@ pub fn run(args: &Arguments) -> ExitCode {
     };
     if args.json {
         let json = serde_json::to_string_pretty(&answer).expect("a plan is plain data");
-        super::print(&(json + "\n"));
+        crate::terminal::print(&(json + "\n"));
     } else {
-        super::print(&answer.text());
+        crate::terminal::print(&answer.text());
     }
     // A question that no engine answers is not answered.
     let answered = answer.engines.iter().any(|e| e.answer.is_ok());

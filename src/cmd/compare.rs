@@ -20,7 +20,7 @@ pub fn run(args: &Compare) -> ExitCode {
     match found {
         Err(reasons) => super::usage(reasons),
         Ok(found) => {
-            super::print(&found.text());
+            crate::terminal::print(&found.text());
             match found.regressions().next() {
                 // What could not be read may have held the regression, or have made up for it.
                 _ if !readable => ExitCode::from(exit::USAGE),
@@ -46,10 +46,10 @@ impl Read {
     /// Says what was set aside or could not be read; whether all of it was readable.
     fn tell(&self) -> bool {
         for warning in &self.run.warnings {
-            eprintln!("duel: {warning}");
+            say!("duel: {warning}");
         }
         for error in &self.damage {
-            eprintln!("duel: {error}");
+            say!("duel: {error}");
         }
         self.damage.is_empty()
     }

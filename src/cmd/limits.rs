@@ -19,9 +19,9 @@ pub fn run(args: &Arguments) -> ExitCode {
     let report = Report::new(&Limits::read(), TargetKind::Embedded { processes: 1 }, lanes);
     if args.json {
         let json = serde_json::to_string_pretty(&report).expect("limits are plain data");
-        super::print(&(json + "\n"));
+        crate::terminal::print(&(json + "\n"));
     } else {
-        super::print(&format!("{report}\n"));
+        crate::terminal::print(&format!("{report}\n"));
     }
     ExitCode::SUCCESS
 }

@@ -16,20 +16,20 @@ pub fn run(args: &Merge) -> ExitCode {
         Err(error) => return super::usage(format!("merge: {error}")),
     };
     for warning in &outcome.warnings {
-        eprintln!("duel: {warning}");
+        say!("duel: {warning}");
     }
     if let Err(error) = super::report::write_files_in_child(&args.out) {
-        eprintln!("duel: {error:#}; make it again with `duel report`");
+        say!("duel: {error:#}; make it again with `duel report`");
     }
     let out = args.out.display();
-    eprintln!("duel: {} trials of {} shards merged into {out}", outcome.rows, outcome.shards);
+    say!("duel: {} trials of {} shards merged into {out}", outcome.rows, outcome.shards);
     for (count, what) in [
         (outcome.failed, "failed"),
         (outcome.invalid, "invalid"),
         (outcome.interrupted, "interrupted"),
     ] {
         if count > 0 {
-            eprintln!("duel: {count} of them {what}; see `duel report {out}`");
+            say!("duel: {count} of them {what}; see `duel report {out}`");
         }
     }
     ExitCode::from(match () {

@@ -20,12 +20,16 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
+use crate::terminal;
+
 /// Exit codes of every command, the first that applies.
 pub mod exit {
     /// Interrupted by SIGINT; partial results are kept.
     pub const INTERRUPTED: u8 = 130;
     /// Interrupted by SIGTERM.
     pub const TERMINATED: u8 = 143;
+    /// The terminal went away.
+    pub const HUNG_UP: u8 = 129;
     /// Wrong usage or config, or not comparable.
     pub const USAGE: u8 = 2;
     /// A trial failed that was not expected to, or nothing completed.
@@ -38,7 +42,7 @@ pub mod exit {
 
 /// Prints an error on one line and gives the code for wrong usage.
 fn usage(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("duel: {error}");
+    say!("duel: {error}");
     ExitCode::from(exit::USAGE)
 }
 
@@ -47,17 +51,11 @@ fn metrics_address(flag: Option<&str>) -> Result<Option<std::net::SocketAddr>, S
     flag.map(crate::driver::metrics::parse_address).transpose()
 }
 
-/// Prints to standard output; a reader that left early is no error.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-}
-
 /// `duel completions`.
 pub fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut crate::cli::Cli::command(), "duel", &mut script);
-    print(&String::from_utf8_lossy(&script));
+    terminal::print(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }
 
@@ -73,7 +71,7 @@ pub fn man(out: Option<&Path>) -> ExitCode {
     }
     let mut page = Vec::new();
     match clap_mangen::Man::new(command).render(&mut page) {
-        Ok(()) => print(&String::from_utf8_lossy(&page)),
+        Ok(()) => terminal::print(&String::from_utf8_lossy(&page)),
         Err(error) => return usage(format!("cannot render the man page: {error}")),
     }
     ExitCode::SUCCESS

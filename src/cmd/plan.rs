@@ -23,11 +23,11 @@ pub fn run(args: &Plan) -> ExitCode {
     };
     super::sweep::allow(&mut sweep, &args.allow);
     match args.job {
-        None => super::print(&describe(&sweep)),
+        None => crate::terminal::print(&describe(&sweep)),
         Some(position) => match job(&sweep, position) {
             Ok(job) => {
                 let line = serde_json::to_string(&Frame::Job(job)).expect("a job is plain data");
-                super::print(&(line + "\n"));
+                crate::terminal::print(&(line + "\n"));
             }
             Err(error) => return super::usage(error),
         },
@@ -153,13 +153,13 @@ fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
     let (endpoint, tls) = match target::resolve(&sweep.target)? {
         Some(external) => (external.endpoint, external.tls),
         None => {
-            eprintln!("duel: start a target for this job: duel target --listen 127.0.0.1:8080");
+            say!("duel: start a target for this job: duel target --listen 127.0.0.1:8080");
             (Endpoint::from(([127, 0, 0, 1], 8080)), None)
         }
     };
     let machine = &sweep.machine;
     let placement = cpus::split(&cpus::allowed()?, cell.cpus, machine, embedded(sweep))?;
-    eprintln!(
+    say!(
         "duel: pipe this line, then {{\"frame\":\"go\",\"version\":{PROTOCOL_VERSION}}} and \
          {{\"frame\":\"start\",\"version\":{PROTOCOL_VERSION},\"at_ns\":0}}, into `duel worker`, \
          and keep its standard input open for {}",

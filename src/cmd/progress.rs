@@ -5,30 +5,38 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::exit;
 use crate::driver::trial::{Stage, Watch};
 use crate::format::{Status, TrialRecord};
 use crate::units::{format_count, format_ns, format_rate};
 
-/// The first SIGINT or SIGTERM, as a flag; a second one ends the process at once.
+/// What ends a run, with the exit code: an interrupt, a request to end, a terminal that is gone.
+const SIGNALS: [(i32, u8); 3] =
+    [(SIGINT, exit::INTERRUPTED), (SIGTERM, exit::TERMINATED), (SIGHUP, exit::HUNG_UP)];
+
+/// The first SIGINT, SIGTERM or SIGHUP, as a flag; a second one ends the process at once.
 #[derive(Clone)]
 pub struct Signals {
     seen: Arc<AtomicUsize>,
 }
 
 impl Signals {
-    /// Takes over both signals.
+    /// Takes over the signals; a SIGHUP that `nohup` had ignored stays ignored.
     ///
     /// # Errors
     /// The system refuses the handlers.
     pub fn catch() -> std::io::Result<Self> {
         let seen = Arc::new(AtomicUsize::new(0));
-        // One flag for both: a second signal ends the process, whichever came first.
+        // One flag for all: a second signal ends the process, whichever came first.
         let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
+        for (signal, code) in SIGNALS {
+            if signal == SIGHUP && is_ignored(signal) {
+                continue;
+            }
             // Registered before the flag is set, so that only a second signal finds it armed.
-            signal_hook::flag::register_conditional_shutdown(signal, code, armed.clone())?;
+            signal_hook::flag::register_conditional_shutdown(signal, code.into(), armed.clone())?;
             signal_hook::flag::register(signal, armed.clone())?;
             signal_hook::flag::register_usize(signal, seen.clone(), signal as usize)?;
         }
@@ -37,12 +45,15 @@ impl Signals {
 
     /// The exit code of the signal that came, if one did.
     pub fn exit_code(&self) -> Option<u8> {
-        match self.seen.load(Relaxed) as i32 {
-            SIGINT => Some(super::exit::INTERRUPTED),
-            SIGTERM => Some(super::exit::TERMINATED),
-            _ => None,
-        }
+        let seen = self.seen.load(Relaxed) as i32;
+        SIGNALS.into_iter().find(|(signal, _)| *signal == seen).map(|(_, code)| code)
     }
+}
+
+/// Whether whoever started this process had it ignore a signal.
+fn is_ignored(signal: i32) -> bool {
+    let status = procfs::process::Process::myself().and_then(|this| this.status());
+    status.is_ok_and(|status| status.sigign & (1 << (signal - 1)) != 0)
 }
 
 /// Shows a sweep's trials.
@@ -100,7 +111,7 @@ impl Progress {
                 }
                 bar.inc(1);
             }
-            None => eprintln!("{line}"),
+            None => say!("{line}"),
         }
     }
 

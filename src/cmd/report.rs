@@ -24,8 +24,7 @@ use crate::stats::MARGIN;
 /// Prints a run's table, its records, or the schema of a record.
 pub fn run(args: &Report) -> ExitCode {
     if args.schema {
-        let text = &TrialRecord::schema();
-        super::print(text);
+        crate::terminal::print(&TrialRecord::schema());
         return ExitCode::SUCCESS;
     }
     let Some(dir) = &args.dir else { return super::usage("report: name a run directory") };
@@ -34,7 +33,7 @@ pub fn run(args: &Report) -> ExitCode {
         Err(error) => return super::usage(error),
     };
     for warning in run.warnings.iter().filter(|_| !args.quiet) {
-        eprintln!("duel: {warning}");
+        say!("duel: {warning}");
     }
     // Without a machine or limits in the run there is no plan, unless one was asked for.
     let capacity = super::capacity::question(args.rate.as_ref(), &args.hosts, &run)
@@ -47,8 +46,8 @@ pub fn run(args: &Report) -> ExitCode {
     let baseline = run.plan.config["baseline"].clone();
     let baseline: Engine = serde_json::from_value(baseline).unwrap_or(Engine::Threads);
     if args.json {
-        // A reader that left early is no error.
-        let _ = report::write_jsonl(&run.records, &mut std::io::stdout().lock());
+        let mut out = std::io::stdout().lock();
+        crate::terminal::printed(report::write_jsonl(&run.records, &mut out));
     } else {
         // Once for all renderings: what costs time here is decoding every histogram.
         let margin = run.plan.config["equal_within"].as_f64().unwrap_or(MARGIN);
@@ -56,7 +55,7 @@ pub fn run(args: &Report) -> ExitCode {
         let colour = report::colour_wanted(std::io::stdout().is_terminal());
         if !args.quiet {
             let name = &run.plan.name;
-            super::print(&match search::of_plan(&run.plan, &run.records) {
+            crate::terminal::print(&match search::of_plan(&run.plan, &run.records) {
                 Some(searched) => searched.text(name, &groups, width(), colour),
                 None => {
                     let expects = expect::of_plan(&run.plan);
@@ -66,12 +65,12 @@ pub fn run(args: &Report) -> ExitCode {
             });
         }
         match shards::read(dir) {
-            Ok(Some(all)) if !args.quiet => super::print(&shards::text(&all)),
+            Ok(Some(all)) if !args.quiet => crate::terminal::print(&shards::text(&all)),
             Ok(_) => {}
-            Err(error) => eprintln!("duel: {error:#}"),
+            Err(error) => say!("duel: {error:#}"),
         }
         if let Err(error) = write_files(dir, &run, &groups, capacity.as_ref()) {
-            eprintln!("duel: {error:#}");
+            say!("duel: {error:#}");
             if args.quiet {
                 return ExitCode::from(super::exit::FAILED);
             }
@@ -79,7 +78,7 @@ pub fn run(args: &Report) -> ExitCode {
     }
     // Everything readable has been shown; what was not readable is an error all the same.
     for error in &damage {
-        eprintln!("duel: {error}");
+        say!("duel: {error}");
     }
     if damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::exit::USAGE) }
 }

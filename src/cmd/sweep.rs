@@ -56,10 +56,14 @@ pub(super) fn allow(sweep: &mut Sweep, more: &[String]) {
 
 /// Runs a sweep to its end, or to the first signal.
 pub(super) fn execute(sweep: &Sweep, output: &Output) -> ExitCode {
-    match Session::new(sweep, output).and_then(Session::run) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => super::usage(format!("{error:#}")),
-    }
+    let session = match Session::new(sweep, output) {
+        Ok(session) => session,
+        Err(error) => return super::usage(format!("{error:#}")),
+    };
+    ExitCode::from(session.run().unwrap_or_else(|error| {
+        say!("duel: {error:#}");
+        exit::FAILED
+    }))
 }
 
 struct Session<'s> {
@@ -114,14 +118,14 @@ impl<'s> Session<'s> {
     fn run(mut self) -> anyhow::Result<u8> {
         let sweep = self.context.sweep;
         if let Some(external) = &self.context.external {
-            eprintln!("duel: load goes to {}", external.describe());
+            say!("duel: load goes to {}", external.describe());
         }
         let cells = sweep.cells();
         let to = self.context.external.as_ref().map(|e| &e.endpoint);
         let limits = &self.context.limits;
         let ports = |cell: &Cell| limits.ports(&sweep.trial_plan(cell), cell, to);
         if let Some(ports) = cells.iter().filter_map(ports).find(Ports::may_run_out) {
-            eprintln!("duel: keep_alive = false may run out of ports: {ports}");
+            say!("duel: keep_alive = false may run out of ports: {ports}");
         }
         if let Some((search, slo)) = sweep.search.zip(sweep.slo.as_ref()) {
             self.search(&cells, search, slo)?;
@@ -138,7 +142,7 @@ impl<'s> Session<'s> {
         for block in order.chunk_by(|a, b| a.block == b.block) {
             let mut noisy = self.pass(&cells, block, &mut progress)?;
             if let Some(why) = self.context.peers.over() {
-                eprintln!("duel: {why}: without it no trial is whole, so the rest is left out");
+                say!("duel: {why}: without it no trial is whole, so the rest is left out");
                 break;
             }
             // At the block's end, since the noise may have passed by then.
@@ -175,7 +179,7 @@ impl<'s> Session<'s> {
             }
             progress.end(&record);
             if self.output.json {
-                super::print(&(serde_json::to_string(&record)? + "\n"));
+                crate::terminal::print(&(serde_json::to_string(&record)? + "\n"));
             }
             if is_noisy(&record) && matches!(record.status, Status::Ok | Status::Invalid) {
                 noisy.push(*trial);
@@ -188,28 +192,28 @@ impl<'s> Session<'s> {
     fn conclude(self) -> anyhow::Result<u8> {
         let sweep = self.context.sweep;
         if !self.output.json {
-            super::print(&table(&sweep.name, &self.records, sweep));
+            crate::terminal::print(&table(&sweep.name, &self.records, sweep));
         }
         let mut unwritten = false;
         if let Some(dir) = &self.dir {
             // Read before the report is made, which is a child's work.
             let peak = ProcessUse::read().map_or(0, |u| u.peak_rss_bytes) as f64;
             if let Err(error) = super::report::write_files_in_child(dir.path()) {
-                eprintln!("duel: {error:#}; make it again with `duel report`");
+                say!("duel: {error:#}; make it again with `duel report`");
                 unwritten = true;
             }
-            eprintln!(
+            say!(
                 "duel: results in {} (the driver's own peak memory: {})",
                 dir.path().display(),
                 crate::units::format_bytes(peak)
             );
         }
-        let nothing_else = if unwritten { exit::USAGE } else { 0 };
+        let nothing_else = if unwritten { exit::FAILED } else { 0 };
         // A search misses its SLO on purpose, and says itself what came of that.
         let slo = sweep.slo.as_ref().filter(|_| sweep.search.is_none());
         let misses = slo.map_or(vec![], |slo| missed(slo, &self.records));
         for miss in &misses {
-            eprintln!("duel: SLO missed: {miss}");
+            say!("duel: SLO missed: {miss}");
         }
         let code = self.signals.exit_code().or_else(|| match sweep.search {
             Some(_) => search::verdict(sweep, &self.records),
@@ -245,10 +249,10 @@ impl Repeats {
     fn report(&self) {
         if self.made > 0 {
             let (made, each) = (format_count(self.made as u64), self.wanted);
-            eprintln!("duel: {made} repeats of noisy trials, at most {each} of each");
+            say!("duel: {made} repeats of noisy trials, at most {each} of each");
         }
         if self.refused > 0 {
-            eprintln!(
+            say!(
                 "duel: {} noisy trials were not repeated: repeats are at most half of the trials; \
                  this machine is not quiet",
                 format_count(self.refused as u64)
@@ -293,7 +297,7 @@ fn metrics(
     let trace = sweep.plan.trace.as_ref().map(|file| file.load(&sweep.plan.mix)).transpose();
     let trace = trace.map_err(anyhow::Error::msg)?.map(Arc::new);
     let metrics = Metrics::serve(listener, facts, trace).context("--metrics: cannot serve")?;
-    eprintln!("duel: metrics on http://{}/metrics", metrics.address());
+    say!("duel: metrics on http://{}/metrics", metrics.address());
     Ok(metrics)
 }
 
@@ -340,7 +344,7 @@ fn resume(
 ) -> anyhow::Result<(Option<RunDir>, Vec<TrialRecord>)> {
     let (dir, run) = RunDir::resume(path)?;
     for warning in &run.warnings {
-        eprintln!("duel: {warning}");
+        say!("duel: {warning}");
     }
     let machine = serde_json::to_value(host::Machine::read())?;
     let changed: Vec<(&str, &str)> = [
@@ -364,7 +368,7 @@ fn resume(
                 path.display()
             );
         }
-        eprintln!("duel: {}: {what} changed since; the rows from here on say so", path.display());
+        say!("duel: {}: {what} changed since; the rows from here on say so", path.display());
         context.remarks = changed.iter().map(|(_, flag)| (*flag).to_string()).collect();
         // The directory's rows belong to the plan that it holds.
         context.plan_hash.clone_from(&run.plan.plan_hash);

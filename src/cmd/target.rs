@@ -14,7 +14,7 @@ pub fn run(args: &Arguments) -> ExitCode {
         return match serve_controlled(std::io::stdin(), std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("duel target: {error:#}");
+                say!("duel target: {error:#}");
                 ExitCode::FAILURE
             }
         };
@@ -24,11 +24,11 @@ pub fn run(args: &Arguments) -> ExitCode {
         Err(error) => return super::usage(error),
     };
     if job.listen.tcp().is_some_and(|at| !at.ip().is_loopback()) {
-        eprintln!("duel target: {} is not loopback: whoever reaches it is served", job.listen);
+        say!("duel target: {} is not loopback: whoever reaches it is served", job.listen);
     }
     let listening = |at| {
         let scheme = if matches!(at, Endpoint::Tcp(_)) { "http://" } else { "" };
-        super::print(&format!("duel target: listening on {scheme}{at}\n"));
+        crate::terminal::print(&format!("duel target: listening on {scheme}{at}\n"));
     };
     match serve_forever(job, listening) {
         Ok(()) => ExitCode::SUCCESS,

@@ -28,16 +28,16 @@ fn run_all(args: &Verify) -> Result<u8, String> {
     let sweep = numbered(&sweep, most)?;
     let plan = planned(&sweep.plan)?;
     let cells = cells(&sweep);
-    super::print(&heading(&sweep, &plan, &cells));
+    crate::terminal::print(&heading(&sweep, &plan, &cells));
     let mut bad = 0;
     for cell in &cells {
         let (row, good) = row(&sweep, cell, &plan);
-        super::print(&row);
+        crate::terminal::print(&row);
         bad += u32::from(!good);
     }
     let digest = plan.sum.hex();
     let requests = format_count(plan.requests.len() as u64);
-    super::print(&match bad {
+    crate::terminal::print(&match bad {
         0 => format!(
             "one digest: every engine sent the plan's {requests} requests once, byte for byte\n\
              {digest}\n"

@@ -38,7 +38,7 @@ pub fn run() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("duel worker: {error:#}");
+            say!("duel worker: {error:#}");
             ExitCode::FAILURE
         }
     }

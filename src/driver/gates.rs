@@ -16,6 +16,8 @@ pub struct Evidence {
     /// Open loops: requests whose actual start fell inside the window, and those whose intended
     /// start did.
     pub delivered: Option<(u64, u64)>,
+    /// For how long a worker or an embedded target was stopped by a signal.
+    pub stopped_ns: u64,
     /// Requests that the embedded target received, with the fewest and most it can have.
     pub received: Option<(u64, u64, u64)>,
     /// Open loops: p99 of pacer delay and of response time in nanoseconds, and the pacer.
@@ -90,6 +92,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Gate> {
         pacing(evidence),
         worker_cpu(evidence),
         littles_law(evidence),
+        stopped(evidence),
         steal(evidence),
         foreign(evidence),
     ]
@@ -175,6 +178,11 @@ fn littles_law(e: &Evidence) -> Gate {
     gate("littles_law", true, decided)
 }
 
+/// Whoever was stopped measured its own pause; in a closed loop nothing else would show it.
+fn stopped(e: &Evidence) -> Gate {
+    gate("stopped_ns", true, Some((e.stopped_ns == 0, e.stopped_ns as f64, 0.0)))
+}
+
 fn steal(e: &Evidence) -> Gate {
     gate("steal_share", false, share(e.steal, 0.01))
 }
@@ -202,6 +210,7 @@ mod tests {
         Evidence {
             ledger: Ledger { planned: 100, completed: 100, ..Ledger::default() },
             connected: (64, 64),
+            stopped_ns: 0,
             delivered: Some((100, 100)),
             received: Some((100, 100, 100)),
             pacing: Some((60_000, 5_000_000, Pacer::Precise)),
@@ -225,6 +234,7 @@ mod tests {
         assert_eq!(failing(|_| {}), Vec::<String>::new());
         assert_eq!(failing(|e| e.ledger.unsent = 1), ["ledger_balanced"]);
         assert_eq!(failing(|e| e.connected.0 = 63), ["connected_lanes"]);
+        assert_eq!(failing(|e| e.stopped_ns = 1), ["stopped_ns"]);
         assert_eq!(failing(|e| e.delivered = Some((98, 100))), ["delivered_rate"]);
         assert_eq!(failing(|e| e.received = Some((99, 100, 100))), ["target_received"]);
         assert_eq!(failing(|e| e.received = Some((101, 100, 100))), ["target_received"]);

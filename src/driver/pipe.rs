@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::protocol::MAX_FRAME_BYTES;
 use crate::sys::{now_ns, timespec};
@@ -23,6 +24,15 @@ pub struct Piped {
     what: String,
     /// CLOCK_MONOTONIC before the spawn.
     pub spawned_at: u64,
+    stops: Stops,
+}
+
+/// For how long a child was stopped by a signal, at most.
+#[derive(Debug, Default)]
+struct Stops {
+    looked_at: u64,
+    since: Option<u64>,
+    total_ns: u64,
 }
 
 /// Why no line came.
@@ -61,7 +71,15 @@ impl Piped {
             .spawn()?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().expect("standard output was asked to be a pipe");
-        Ok(Piped { child, stdin, stdout, buffer: Vec::new(), what: what.into(), spawned_at })
+        Ok(Piped {
+            child,
+            stdin,
+            stdout,
+            buffer: Vec::new(),
+            what: what.into(),
+            spawned_at,
+            stops: Stops { looked_at: spawned_at, ..Stops::default() },
+        })
     }
 
     /// The process id.
@@ -128,6 +146,25 @@ impl Piped {
                 Err(e) => return Err(NoLine::Ended(format!("{}: {e}", self.what))),
             }
         }
+    }
+
+    /// For how long the child was stopped (SIGSTOP and its like) so far. The kernel tells a parent
+    /// of every stop and going on, so that none is missed between two looks; a time counts from
+    /// the look before.
+    pub fn stopped_ns(&mut self) -> u64 {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
+        let pid = Pid::from_raw(self.child.id() as i32);
+        let news = pid.and_then(|pid| waitid(WaitId::Pid(pid), options).ok().flatten());
+        let (now, stops) = (now_ns(), &mut self.stops);
+        if let Some(status) = news {
+            let since = *stops.since.get_or_insert(stops.looked_at);
+            if status.continued() {
+                stops.total_ns += now - since;
+                stops.since = None;
+            }
+        }
+        stops.looked_at = now;
+        stops.total_ns + stops.since.map_or(0, |since| now - since)
     }
 
     /// How the child ended, in words.

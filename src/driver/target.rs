@@ -195,6 +195,11 @@ impl Targets {
         Ok(targets)
     }
 
+    /// For how long any of them was stopped by a signal.
+    pub(super) fn stopped_ns(&mut self) -> u64 {
+        self.running.iter_mut().map(Piped::stopped_ns).max().unwrap_or(0)
+    }
+
     pub(super) fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }

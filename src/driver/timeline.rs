@@ -162,7 +162,7 @@ impl<'t> Sampler<'t> {
             && !self.failed
         {
             self.failed = true;
-            eprintln!("duel: {}: the timeline ends early: {error}", self.cell);
+            say!("duel: {}: the timeline ends early: {error}", self.cell);
         }
     }
 }

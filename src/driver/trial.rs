@@ -146,6 +146,8 @@ struct Running<'c> {
     /// Whether the memory half-way through the window was looked at.
     half_seen: bool,
     connected: u64,
+    /// For how long a worker or an embedded target was stopped by a signal.
+    stopped_ns: u64,
     /// Only in a trial of the kind `memory`.
     splitter: Option<Splitter>,
     in_flight: Samples,

@@ -118,6 +118,11 @@ impl Worker {
         }
     }
 
+    /// For how long it was stopped by a signal.
+    pub(super) fn stopped_ns(&mut self) -> u64 {
+        self.pipe.stopped_ns()
+    }
+
     /// Whether the shared page could be mapped.
     pub(super) fn is_visible(&self) -> bool {
         self.counters.is_some()

@@ -46,7 +46,7 @@ pub(crate) fn shard(
             .parse()
             .map_err(|e| format!("{index_name} and {count_name}: {e}"))?;
         if shard.count > 1 || asked {
-            eprintln!("duel: shard {shard}, by {index_name} and {count_name} ({scheduler})");
+            say!("duel: shard {shard}, by {index_name} and {count_name} ({scheduler})");
             return Ok(Some(shard));
         }
     }

@@ -9,6 +9,7 @@ mod read;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, statvfs};
@@ -328,6 +329,10 @@ impl RunDir {
             .map_err(|e| refused(format!("it could not be read back: {e}")))?;
         line.push(b'\n');
         let file = self.path.join(TRIALS_FILE);
+        if self.trials.metadata().is_ok_and(|held| held.nlink() == 0) {
+            // What is written into a file that was removed is lost with this process.
+            return Err(io_error(&file, "write")(std::io::ErrorKind::NotFound.into()));
+        }
         let before = self.trials.metadata().map_err(io_error(&file, "read the length"))?.len();
         let written = self.trials.write_all(&line).and_then(|()| self.trials.sync_data());
         written.map_err(|error| {

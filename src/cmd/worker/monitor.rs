@@ -122,7 +122,9 @@ impl<'t> Monitor<'t> {
             }
             Extent::Requests(_) => {
                 self.wait_for_requests();
-                trial.recorder.last_end().max(phases.window_start)
+                // Lanes of a cancelled trial tell their last end later, if at all.
+                let end = if trial.is_cancelled() { now_ns() } else { trial.recorder.last_end() };
+                end.max(phases.window_start)
             }
         };
         let last = self.read(Edge::End);

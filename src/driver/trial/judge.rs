@@ -49,6 +49,7 @@ impl Running<'_> {
         }
         let evidence = self.evidence(record, &outcomes, report.as_ref());
         let closed = !self.here.cell.arrivals.is_open() && !self.here.cell.is_idle();
+        let closed = closed && record.measured_ns > 0;
         record.occupancy =
             closed.then(|| evidence.in_service_mean / f64::from(self.here.cell.total_lanes.max(1)));
         record.gates = gates::judge(&evidence);
@@ -149,6 +150,7 @@ impl Running<'_> {
         let in_service: u64 = outcomes.iter().map(|o| o.in_service_ns).sum();
         Evidence {
             ledger: record.ledger,
+            stopped_ns: self.stopped_ns,
             connected: (self.connected, self.here.cell.total_lanes.into()),
             delivered: (open && !interrupted).then_some((started, record.ledger.planned)),
             // A target that others load as well is judged when all parts are put together.
@@ -162,7 +164,8 @@ impl Running<'_> {
             // A driver that must share the workers' CPUs runs when they do not: its samples would
             // be no random instants, and decide nothing.
             // Nor does one that looked at the workers' mappings instead.
-            in_flight: if self.driver_has_own_cpu() && !self.here.cell.is_memory() {
+            // Of an interrupted trial the workers know no time in service of what was under way.
+            in_flight: if self.driver_has_own_cpu() && !self.here.cell.is_memory() && !interrupted {
                 self.in_flight
             } else {
                 Samples::default()

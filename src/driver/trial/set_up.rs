@@ -104,6 +104,7 @@ impl<'c> Running<'c> {
             kernel_at_plateau: None,
             half_seen: false,
             connected: 0,
+            stopped_ns: 0,
             in_flight: Samples::default(),
             in_flight_peak: None,
         })

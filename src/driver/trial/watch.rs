@@ -4,6 +4,7 @@ use rand::Rng;
 
 use super::{Running, Stage, Watch};
 use crate::driver::quiet::Quiet;
+use crate::driver::target::Targets;
 use crate::driver::timeline::Sampler;
 use crate::driver::worker::{NoFrame, Worker};
 use crate::plan::Extent;
@@ -46,6 +47,7 @@ impl Running<'_> {
             let counts = self.counts(Phase::Measured);
             let part = self.part_over(now, window_start, counts);
             self.sample(now > window_start, part, counts);
+            self.look_for_stops();
             if now - shown > SHOW_NS {
                 shown = now;
                 watch.show(Stage::Running(counts, Some(part.min(1.0))));
@@ -69,7 +71,14 @@ impl Running<'_> {
                 Err(NoFrame::Never(why)) => return Err(why),
             }
         }
+        self.look_for_stops();
         Ok(outcomes)
+    }
+
+    fn look_for_stops(&mut self) {
+        let workers = self.workers.iter_mut().map(Worker::stopped_ns).max();
+        let targets = self.targets.as_mut().map(Targets::stopped_ns);
+        self.stopped_ns = self.stopped_ns.max(workers.max(targets).unwrap_or(0));
     }
 
     /// How much of the window is over: of its time or of its requests, whichever bounds it.

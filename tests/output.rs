@@ -1,0 +1,102 @@
+//! Output that cannot be written: messages are dropped, results are not lost without a word.
+
+mod common;
+
+use std::fs::{File, OpenOptions};
+use std::process::{Command, Stdio};
+
+use common::{DUEL, Sweep, duel, eventually, output, records, text, wait};
+
+const CONFIG: &str = "[plan]\nrequests = 5\n[sweep]\nengines = ['threads', 'tokio']\nlanes = [1]\n\
+                      trials = 3\n";
+
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").expect("/dev/full")
+}
+
+/// A pipe whose reader is gone.
+fn broken() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn messages_that_nobody_can_read_end_no_run() {
+    type Stream = fn() -> Stdio;
+    let streams: [(&str, Stream); 2] =
+        [("a full device", || full().into()), ("a broken pipe", broken)];
+    for (what, stderr) in streams {
+        let sweep = Sweep::new(CONFIG);
+        let mut child = sweep.command().stdout(Stdio::null()).stderr(stderr()).spawn().unwrap();
+        let code = wait(&mut child).code();
+        assert!([Some(0), Some(4)].contains(&code), "{what}: {code:?}");
+        assert_eq!(records(&sweep.dir()).len(), 6, "{what}");
+    }
+}
+
+/// Every command that prints a result, with a run directory for those that read one.
+#[test]
+fn a_result_that_is_lost_makes_the_command_fail() {
+    let sweep = Sweep::new(CONFIG);
+    let done = sweep.run();
+    assert_eq!(done.records.len(), 6, "{}", done.stderr);
+    let (config, dir) = (sweep.config().display().to_string(), sweep.dir().display().to_string());
+    let commands: &[&[&str]] = &[
+        &["--help"],
+        &["--version"],
+        &["run", "--help"],
+        &["plan", &config],
+        &["plan", &config, "--job", "0"],
+        &["limits"],
+        &["limits", "--json"],
+        &["report", &dir],
+        &["report", &dir, "--json"],
+        &["report", "--schema"],
+        &["compare", &dir, "--with", &dir],
+        &["capacity", &dir, "--rate", "100"],
+        &["verify", &config],
+        &["completions", "bash"],
+        &["man"],
+        &["run", &config],
+        &["try", "http://127.0.0.1:1/", "-n", "1", "-c", "1", "--json", "--engines", "threads"],
+    ];
+    for arguments in commands {
+        let mut command = duel(arguments);
+        let sound = output(command.current_dir(sweep.home.path())).status.code();
+        let lost = command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+        let lost = lost.wait_with_output().unwrap();
+        let said = text(&lost).1;
+        let expected = if sound == Some(0) { Some(1) } else { sound };
+        assert_eq!(lost.status.code(), expected, "{arguments:?}: {said}");
+        assert!(said.contains("cannot write to standard output"), "{arguments:?}: {said}");
+        // A reader that left early wanted no more.
+        let status = command.stdout(broken()).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), sound, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_run_whose_directory_disappears_ends_at_the_next_trial() {
+    let sweep =
+        Sweep::new(&CONFIG.replace("requests = 5", "duration = '300ms'").replace("3", "50"));
+    let child = sweep.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let rows = sweep.dir().join("trials.jsonl");
+    eventually("a row", || std::fs::metadata(&rows).is_ok_and(|m| m.len() > 0));
+    std::fs::remove_dir_all(sweep.dir()).expect("it was there");
+    let out = child.wait_with_output().unwrap();
+    let said = text(&out).1;
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("trials.jsonl") && said.contains("No such file"), "{said}");
+    let trials = said.lines().filter(|line| line.starts_with('[')).count();
+    assert!(trials < 10, "it did not go on to the end: {said}");
+}
+
+#[test]
+fn names_command_no_terminal() {
+    let name = "\u{1b}[31mred\u{7}.toml";
+    let out = output(Command::new(DUEL).args(["run", name]).stdin(Stdio::null()));
+    let said = text(&out).1;
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(!said.contains(['\u{1b}', '\u{7}']) && said.contains("red"), "{said:?}");
+}

@@ -1,0 +1,189 @@
+//! The map of the code in `src/lib.rs` is true: which module uses which, and never in a circle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+type Module = Vec<String>;
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// Every source file but for tests, by its module path.
+fn sources() -> BTreeMap<Module, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![root.clone()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).expect("a directory of sources").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                found.insert(module(path.strip_prefix(&root).expect("below src")), code(&text));
+            }
+        }
+    }
+    found
+}
+
+/// `driver/trial/judge.rs` → driver, trial, judge; empty for lib.rs and main.rs.
+fn module(path: &Path) -> Module {
+    let mut parts: PathBuf = path.with_extension("");
+    if ["mod", "lib", "main"].iter().any(|name| parts.ends_with(name)) {
+        parts.pop();
+    }
+    parts.iter().map(|part| part.to_string_lossy().into_owned()).collect()
+}
+
+/// The text without comments and without what is compiled for tests only.
+fn code(text: &str) -> String {
+    let production = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let lines = production.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Every path of this crate that the text of a module names.
+fn paths(here: &[String], text: &str) -> Vec<Module> {
+    let mut found = vec![];
+    for (start, root) in ["crate::", "super::"].iter().flat_map(|r| text.match_indices(r)) {
+        let before = text[..start].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || "_$:".contains(c)) {
+            continue;
+        }
+        let mut at = &text[start + root.len()..];
+        let mut from = if root == "crate::" { vec![] } else { parent(here) };
+        while let Some(rest) = at.strip_prefix("super::") {
+            (from, at) = (parent(&from), rest);
+        }
+        expand(&from, at, &mut found);
+    }
+    found
+}
+
+fn parent(module: &[String]) -> Module {
+    module[..module.len().saturating_sub(1)].to_vec()
+}
+
+/// Adds what a path or tree of paths (`a::{b, c::d}`) names; returns the text behind it.
+fn expand<'t>(prefix: &[String], mut text: &'t str, found: &mut Vec<Module>) -> &'t str {
+    let mut path = prefix.to_vec();
+    loop {
+        text = text.trim_start();
+        if let Some(mut tree) = text.strip_prefix('{') {
+            loop {
+                tree = expand(&path, tree, found).trim_start();
+                match tree.strip_prefix(',') {
+                    Some(rest) => tree = rest,
+                    None => return tree.strip_prefix('}').unwrap_or(tree),
+                }
+            }
+        }
+        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+        path.extend((end > 0).then(|| text[..end].to_string()));
+        text = &text[end..];
+        match text.strip_prefix("::") {
+            Some(rest) => text = rest,
+            None => break,
+        }
+    }
+    found.push(path);
+    text.trim_start_matches(|c: char| !",}".contains(c) && c != ';')
+}
+
+/// Which file uses which, a file and those below it left out: together they are one module.
+fn files() -> Graph {
+    let sources = sources();
+    let mut graph = Graph::new();
+    for (here, text) in &sources {
+        let uses = graph.entry(here.join("::")).or_default();
+        for path in paths(here, text) {
+            let file =
+                (0..=path.len()).rev().map(|n| &path[..n]).find(|p| sources.contains_key(*p));
+            let Some(file) = file.filter(|file| !file.is_empty()) else { continue };
+            if !here.starts_with(file) && !file.starts_with(here) {
+                uses.insert(file.join("::"));
+            }
+        }
+    }
+    graph
+}
+
+fn top(name: &str) -> String {
+    name.split("::").next().unwrap_or_default().into()
+}
+
+/// Which top-level module uses which.
+fn modules() -> Graph {
+    let mut graph = Graph::new();
+    for (file, uses) in files().into_iter().filter(|(file, _)| !file.is_empty()) {
+        let of = graph.entry(top(&file)).or_default();
+        of.extend(uses.iter().map(|used| top(used)).filter(|used| *used != top(&file)));
+    }
+    graph
+}
+
+/// Takes away what uses nothing that is left, again and again; what remains lies on a circle or
+/// leads to one.
+fn circles(mut graph: Graph) -> Graph {
+    loop {
+        let left: BTreeSet<String> = graph.keys().cloned().collect();
+        let before = graph.len();
+        graph.retain(|_, uses| {
+            uses.retain(|used| left.contains(used));
+            !uses.is_empty()
+        });
+        if graph.len() == before {
+            return graph;
+        }
+    }
+}
+
+/// The table of src/lib.rs: each module, and in its second column what it uses.
+fn table() -> Graph {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs"));
+    let text = text.expect("src/lib.rs");
+    let names = |cell: &str| -> Vec<String> {
+        let quoted = cell.split('`').skip(1).step_by(2);
+        quoted.map(|name| name.trim_matches(['[', ']']).to_string()).collect()
+    };
+    let mut graph = Graph::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        for module in names(cells[0]) {
+            graph.insert(module, names(cells[1]).into_iter().collect());
+        }
+    }
+    graph
+}
+
+#[test]
+fn the_map_of_the_code_is_true() {
+    let (table, real) = (table(), modules());
+    let mut wrong = vec![];
+    for module in table.keys().chain(real.keys()).collect::<BTreeSet<_>>() {
+        let (told, seen) = (table.get(module), real.get(module));
+        if told != seen {
+            wrong.push(format!("{module}\n  src/lib.rs says {told:?}\n  the code says   {seen:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_module_uses_itself_by_way_of_others() {
+    assert_eq!(circles(modules()), Graph::new());
+}
+
+#[test]
+fn no_file_uses_itself_by_way_of_others() {
+    assert_eq!(circles(files()), Graph::new());
+}
+
+#[test]
+fn every_form_of_a_path_is_seen() {
+    let here = ["a", "b"].map(String::from);
+    let text = "use crate::x::{self, y::Z, w::{V, U as T}};\nsuper::c::f(); mysuper::no();\n\
+                use super::super::{d, e::*};";
+    let seen: BTreeSet<String> = paths(&here, text).iter().map(|p| p.join("::")).collect();
+    let all = ["x::self", "x::y::Z", "x::w::V", "x::w::U", "a::c::f", "d", "e"];
+    assert_eq!(seen, all.map(String::from).into(), "{seen:?}");
+}
