@@ -1,7 +1,8 @@
 //! `duel plan`: what a sweep would do; runs nothing.
 
-use std::fmt::Write;
 use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow, bail};
 
 use crate::cli::Plan;
 use crate::driver::{cpus, target};
@@ -29,88 +30,97 @@ pub fn run(args: &Plan) -> ExitCode {
                 let line = serde_json::to_string(&Frame::Job(job)).expect("a job is plain data");
                 crate::terminal::print(&(line + "\n"));
             }
-            Err(error) => return super::usage(error),
+            Err(error) => return super::usage(format!("{error:#}")),
         },
     }
     ExitCode::SUCCESS
 }
 
 fn describe(sweep: &Sweep) -> String {
+    let mut lines = headline(sweep);
     let cells = sweep.cells();
-    let trials = sweep.most_trials();
-    let limits = Limits::read();
-    let allowed = cpus::allowed().unwrap_or_default();
-    let mut text = String::new();
-    let mut line = |s: String| {
-        let _ = writeln!(text, "{s}");
+    let judge = Judge {
+        sweep,
+        limits: Limits::read(),
+        allowed: cpus::allowed().unwrap_or_default(),
+        endpoint: target::resolve(&sweep.target).ok().flatten().map(|e| e.endpoint),
     };
-    line(match &sweep.search {
-        Some(search) => format!(
-            "{}: a search of {} cell{}, at most {trials} trials: {search}",
-            sweep.name,
-            cells.len(),
-            if cells.len() == 1 { "" } else { "s" }
-        ),
-        None => {
-            format!("{}: {} cells × {} = {trials} trials", sweep.name, cells.len(), sweep.trials)
+    for cell in &cells {
+        let verdict = match judge.verdict(cell) {
+            Ok(verdict) => verdict,
+            Err(why) => format!("will fail: {why}"),
+        };
+        let connections = format_count(cell.total_lanes.into());
+        lines.push(format!("  {}  {connections} connections  {verdict}", cell.id));
+    }
+    if sweep.search.is_some() {
+        lines.push("order: decided as it goes, one trial of each cell in turn".into());
+    } else {
+        lines.push("order:".into());
+        for block in sweep.order(cells.len()).chunk_by(|a, b| a.block == b.block) {
+            let names: Vec<&str> = block.iter().map(|t| cells[t.cell].id.as_str()).collect();
+            lines.push(format!("  block {}: {}", block[0].block, names.join(" ")));
         }
-    });
-    line(format!("plan hash {}", sweep.plan_hash()));
-    line(match time_ns(sweep) {
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What there is to run and how long that takes.
+fn headline(sweep: &Sweep) -> Vec<String> {
+    let (cells, trials) = (sweep.cells().len(), sweep.most_trials());
+    let mut lines = vec![match &sweep.search {
+        Some(search) => format!(
+            "{}: a search of {cells} cell{}, at most {trials} trials: {search}",
+            sweep.name,
+            if cells == 1 { "" } else { "s" }
+        ),
+        None => format!("{}: {cells} cells × {} = {trials} trials", sweep.name, sweep.trials),
+    }];
+    lines.push(format!("plan hash {}", sweep.plan_hash()));
+    lines.push(match time_ns(sweep) {
         Some(ns) if sweep.search.is_some() => {
             format!("at most {} of load, and drains", format_ns((ns * trials) as f64))
         }
         Some(ns) => format!("about {} of load", format_ns((ns * trials) as f64)),
         None => "time depends on the target: a closed loop by requests".into(),
     });
-    let endpoint = target::resolve(&sweep.target).ok().flatten().map(|e| e.endpoint);
     if let Some(trace) = &sweep.plan.trace {
         let requests = format_count(trace.entries);
         let skipped = crate::plan::trace::skipped(&trace.skipped).unwrap_or_default();
-        line(format!("trace of {requests} requests{skipped}"));
+        lines.push(format!("trace of {requests} requests{skipped}"));
     }
     if !sweep.plan.values.is_empty() && sweep.plan.trace.is_none() {
         let count = format_count(crate::plan::prepare::renderings(&sweep.plan));
-        line(format!("{count} renderings, sent again from the first where a trial needs more"));
+        lines.push(format!(
+            "{count} renderings, sent again from the first where a trial needs more"
+        ));
     }
-    for cell in &cells {
-        let ports = limits.ports(&sweep.trial_plan(cell), cell, endpoint.as_ref());
-        let within = limits
-            .check(cell, kind(sweep))
-            .map_err(|hit| hit.to_string())
-            .and_then(|()| ports.as_ref().map_or(Ok(()), Ports::check));
-        let verdict = match within {
-            Err(why) => format!("will fail: {why}"),
-            Ok(()) => match cpus::split(&allowed, cell.cpus, &sweep.machine, embedded(sweep)) {
-                Err(why) => format!("will fail: {why}"),
-                Ok(p) if p.shared => "runs; shares a CPU with the target".into(),
-                Ok(_) => "runs".into(),
-            },
-        };
-        let verdict = match &ports {
-            Some(ports) if ports.may_run_out() && !verdict.starts_with("will fail") => {
-                format!("{verdict}; keep_alive = false may run out of ports: {ports}")
-            }
-            _ => verdict,
-        };
-        line(format!("  {}  {} connections  {verdict}", cell.id, format_count(connections(cell))));
-    }
-    if sweep.search.is_some() {
-        line("order: decided as it goes, one trial of each cell in turn".into());
-        return text;
-    }
-    line("order:".into());
-    let order = sweep.order(cells.len());
-    for block in 0..sweep.trials {
-        let names: Vec<&str> =
-            order.iter().filter(|t| t.block == block).map(|t| cells[t.cell].id.as_str()).collect();
-        line(format!("  block {block}: {}", names.join(" ")));
-    }
-    text
+    lines
 }
 
-fn connections(cell: &Cell) -> u64 {
-    u64::from(cell.total_lanes)
+/// What decides whether a cell can run here.
+struct Judge<'s> {
+    sweep: &'s Sweep,
+    limits: Limits,
+    allowed: Vec<u32>,
+    endpoint: Option<Endpoint>,
+}
+
+impl Judge<'_> {
+    /// How a cell runs, or why it cannot.
+    fn verdict(&self, cell: &Cell) -> anyhow::Result<String> {
+        let plan = self.sweep.trial_plan(cell);
+        let ports = self.limits.ports(&plan, cell, self.endpoint.as_ref());
+        self.limits.check(cell, kind(self.sweep)).map_err(|hit| anyhow!("{hit}"))?;
+        ports.as_ref().map_or(Ok(()), Ports::check).map_err(anyhow::Error::msg)?;
+        let machine = &self.sweep.machine;
+        let placement = cpus::split(&self.allowed, cell.cpus, machine, embedded(self.sweep))?;
+        let shared = if placement.shared { "; shares a CPU with the target" } else { "" };
+        let ports = ports.filter(Ports::may_run_out).map_or(String::new(), |ports| {
+            format!("; keep_alive = false may run out of ports: {ports}")
+        });
+        Ok(format!("runs{shared}{ports}"))
+    }
 }
 
 fn embedded(sweep: &Sweep) -> bool {
@@ -140,13 +150,13 @@ fn time_ns(sweep: &Sweep) -> Option<u64> {
 }
 
 /// The Job of the trial at `position` for its first worker. Secrets stay `$NAME` or masked.
-fn job(sweep: &Sweep, position: u32) -> Result<Job, String> {
+fn job(sweep: &Sweep, position: u32) -> anyhow::Result<Job> {
     if sweep.search.is_some() {
-        return Err("--job: a search decides its trials as it goes; set sweep.rates instead".into());
+        bail!("--job: a search decides its trials as it goes; set sweep.rates instead");
     }
     let cells = sweep.cells();
     let order = sweep.order(cells.len());
-    let trial = order.iter().find(|t| t.position == position).ok_or_else(|| {
+    let trial = order.iter().find(|t| t.position == position).with_context(|| {
         format!("--job {position}: this sweep has trials 0 to {}", order.len() - 1)
     })?;
     let cell = &cells[trial.cell];

@@ -77,23 +77,22 @@ struct Session<'s> {
 impl<'s> Session<'s> {
     /// Everything that can be refused is refused here, before the first trial.
     fn new(sweep: &'s Sweep, output: &'s Output) -> anyhow::Result<Self> {
-        let external = target::resolve(&sweep.target).map_err(anyhow::Error::msg)?;
+        let external = target::resolve(&sweep.target)?;
         if let Some(cap) = external.as_ref().and_then(|e| e.cap.as_ref()) {
             for cell in sweep.cells() {
                 let offered = cell.offered_per_s.map(|_| sweep.trial_plan(&cell).peak_per_s());
                 let offered = offered.or(sweep.search.map(|search| search.max_per_s));
-                cap.check(cell.total_lanes.into(), offered)
-                    .map_err(|why| anyhow::anyhow!("{}: {why}", cell.id))?;
+                cap.check(cell.total_lanes.into(), offered).with_context(|| cell.id.clone())?;
             }
         }
-        external.as_ref().map_or(Ok(()), target::probe).map_err(anyhow::Error::msg)?;
+        external.as_ref().map_or(Ok(()), target::probe)?;
         // Workers and targets inherit the driver's limit until they raise their own.
         let mut context = Context {
             sweep,
             plan_hash: sweep.plan_hash(),
             binary_digest: host::binary_digest().context("cannot read this binary")?,
             limits: Limits::read(),
-            allowed_cpus: cpus::allowed().map_err(anyhow::Error::msg)?,
+            allowed_cpus: cpus::allowed()?,
             external,
             peers: Box::new(Alone),
             metrics: None,

@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
 use super::exit;
 use crate::cli::Verify;
 use crate::driver::verify::{
@@ -17,12 +19,11 @@ use crate::units::{format_count, parse_count};
 const SHORT: usize = 16;
 
 /// Runs the plan once under every engine and codec of a sweep.
-fn run_all(args: &Verify) -> Result<u8, String> {
-    let sweep =
-        crate::config::load(&args.config, &args.overrides).map_err(|error| error.to_string())?;
+fn run_all(args: &Verify) -> anyhow::Result<u8> {
+    let sweep = crate::config::load(&args.config, &args.overrides)?;
     let most = args.requests.as_deref().map(parse_count).transpose();
-    let most = match most.map_err(|error| format!("--requests: {error}"))? {
-        Some(0) => return Err("--requests: at least 1".into()),
+    let most = match most.context("--requests")? {
+        Some(0) => anyhow::bail!("--requests: at least 1"),
         most => most,
     };
     let sweep = numbered(&sweep, most)?;
@@ -52,7 +53,7 @@ fn run_all(args: &Verify) -> Result<u8, String> {
 pub fn run_command(args: &Verify) -> ExitCode {
     match run_all(args) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => super::usage(error),
+        Err(error) => super::usage(format!("{error:#}")),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use anyhow::anyhow;
+
 use crate::plan::allocator::Allocator;
 
 /// The C library's allocator, which every binary of this package uses.
@@ -33,7 +35,7 @@ fn of_environment(name: &str) -> Option<String> {
 /// The library cannot be loaded for want of a file: the loader itself would only warn.
 pub(super) fn environment(
     swept: Option<&Allocator>,
-) -> Result<Vec<(&'static str, Option<String>)>, String> {
+) -> anyhow::Result<Vec<(&'static str, Option<String>)>> {
     let Some(allocator) = swept else { return Ok(vec![]) };
     // What the user set for every program must not decide what the sweep varies.
     let tunables = of_environment(TUNABLES).unwrap_or_default();
@@ -44,7 +46,7 @@ pub(super) fn environment(
         Allocator::GlibcArenas(most) => set[1].1 = Some(most.to_string()),
         Allocator::Preloaded(path) => {
             std::fs::File::open(path)
-                .map_err(|e| format!("the allocator {path} cannot be loaded: {e}"))?;
+                .map_err(|e| anyhow!("the allocator {path} cannot be loaded: {e}"))?;
             set.push(("LD_PRELOAD", Some(path.clone())));
         }
     }

@@ -8,6 +8,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use anyhow::anyhow;
+
 use crate::plan::sweep::Machine;
 
 /// Who runs where in one trial.
@@ -25,9 +27,9 @@ pub struct Placement {
 ///
 /// # Errors
 /// The kernel refuses, as it does on machines with more than 1,024 CPUs.
-pub fn allowed() -> Result<Vec<u32>, String> {
+pub fn allowed() -> anyhow::Result<Vec<u32>> {
     let set = rustix::thread::sched_getaffinity(None)
-        .map_err(|e| format!("cannot read the CPUs this process may use: {e}"))?;
+        .map_err(|e| anyhow!("cannot read the CPUs this process may use: {e}"))?;
     let max = rustix::thread::CpuSet::MAX_CPU;
     Ok((0..max).filter(|cpu| set.is_set(*cpu)).map(|cpu| cpu as u32).collect())
 }
@@ -44,7 +46,7 @@ pub fn split(
     want_worker: u32,
     machine: &Machine,
     target_embedded: bool,
-) -> Result<Placement, String> {
+) -> anyhow::Result<Placement> {
     split_with(allowed, want_worker, machine, target_embedded, siblings)
 }
 
@@ -54,7 +56,7 @@ fn split_with(
     machine: &Machine,
     target_embedded: bool,
     siblings: impl Fn(u32) -> Vec<u32>,
-) -> Result<Placement, String> {
+) -> anyhow::Result<Placement> {
     let given_worker = given("worker_cpus", machine.worker_cpus.as_deref(), allowed)?;
     let given_target =
         given("target_cpus", machine.target_cpus.as_deref(), allowed)?.filter(|_| target_embedded);
@@ -68,7 +70,7 @@ fn split_with(
         None => (allowed.to_vec(), "this process may use"),
     };
     if want == 0 || want > pool.len() {
-        return Err(format!(
+        return Err(anyhow!(
             "cpus = {want}, but {named} {} ({}): ask for 1 to {0} CPUs",
             pool.len(),
             list(&pool)
@@ -99,17 +101,17 @@ fn split_with(
 }
 
 /// Checks a list given by hand.
-fn given(key: &str, cpus: Option<&[u32]>, allowed: &[u32]) -> Result<Option<Vec<u32>>, String> {
+fn given(key: &str, cpus: Option<&[u32]>, allowed: &[u32]) -> anyhow::Result<Option<Vec<u32>>> {
     let Some(cpus) = cpus else { return Ok(None) };
     if cpus.is_empty() {
-        return Err(format!("{key} is empty: name at least one of {}", list(allowed)));
+        return Err(anyhow!("{key} is empty: name at least one of {}", list(allowed)));
     }
     for (i, cpu) in cpus.iter().enumerate() {
         if !allowed.contains(cpu) {
-            return Err(format!("{key} names CPU {cpu}; this process may use {}", list(allowed)));
+            return Err(anyhow!("{key} names CPU {cpu}; this process may use {}", list(allowed)));
         }
         if cpus[..i].contains(cpu) {
-            return Err(format!("{key} names CPU {cpu} twice"));
+            return Err(anyhow!("{key} names CPU {cpu} twice"));
         }
     }
     Ok(Some(cpus.to_vec()))
@@ -163,6 +165,16 @@ mod tests {
         vec![cpu]
     }
 
+    fn place(
+        allowed: &[u32],
+        want_worker: u32,
+        machine: &Machine,
+        embedded: bool,
+        siblings: impl Fn(u32) -> Vec<u32>,
+    ) -> Result<Placement, String> {
+        split_with(allowed, want_worker, machine, embedded, siblings).map_err(|e| e.to_string())
+    }
+
     fn placed(worker: &[u32], target: &[u32], shared: bool) -> Result<Placement, String> {
         Ok(Placement { worker: worker.to_vec(), target: target.to_vec(), shared })
     }
@@ -170,7 +182,7 @@ mod tests {
     #[test]
     fn workers_take_the_first_cpus_and_the_target_the_rest() {
         let auto = machine(None, None);
-        let split = |allowed: &[u32], n| split_with(allowed, n, &auto, true, no_smt);
+        let split = |allowed: &[u32], n| place(allowed, n, &auto, true, no_smt);
         assert_eq!(split(&[0, 1], 1), placed(&[0], &[1], false));
         assert_eq!(split(&[2, 5, 7, 8], 2), placed(&[2, 5], &[7, 8], false));
         assert_eq!(split(&[0, 1], 2), placed(&[0, 1], &[1], true), "nothing left: the last one");
@@ -180,13 +192,13 @@ mod tests {
     #[test]
     fn an_external_target_takes_no_cpu() {
         let given = machine(None, Some(&[0]));
-        assert_eq!(split_with(&[0, 1], 2, &given, false, no_smt), placed(&[0, 1], &[], false));
+        assert_eq!(place(&[0, 1], 2, &given, false, no_smt), placed(&[0, 1], &[], false));
     }
 
     #[test]
     fn cpus_by_hand_are_kept_and_an_overlap_is_shared() {
         let allowed = [0, 1, 2, 3];
-        let split = |n, m: &Machine| split_with(&allowed, n, m, true, no_smt);
+        let split = |n, m: &Machine| place(&allowed, n, m, true, no_smt);
         assert_eq!(split(1, &machine(Some(&[3, 2]), None)), placed(&[3], &[0, 1], false));
         assert_eq!(split(1, &machine(None, Some(&[0]))), placed(&[1], &[0], false));
         assert_eq!(split(4, &machine(None, Some(&[0]))), placed(&[0, 1, 2, 3], &[0], true));
@@ -204,27 +216,21 @@ mod tests {
         let near = |cpu: u32| vec![cpu & !1, cpu | 1];
         let far = |cpu: u32| vec![cpu % 4, cpu % 4 + 4];
         let allowed = [0, 1, 2, 3, 4, 5, 6, 7];
-        assert_eq!(
-            split_with(&allowed, 1, &auto, true, near),
-            placed(&[0], &[2, 3, 4, 5, 6, 7], false)
-        );
-        assert_eq!(
-            split_with(&allowed, 2, &auto, true, far),
-            placed(&[0, 1], &[2, 3, 6, 7], false)
-        );
-        assert_eq!(split_with(&[0, 1], 1, &auto, true, near), placed(&[0], &[1], false));
+        assert_eq!(place(&allowed, 1, &auto, true, near), placed(&[0], &[2, 3, 4, 5, 6, 7], false));
+        assert_eq!(place(&allowed, 2, &auto, true, far), placed(&[0, 1], &[2, 3, 6, 7], false));
+        assert_eq!(place(&[0, 1], 1, &auto, true, near), placed(&[0], &[1], false));
     }
 
     #[test]
     fn impossible_wishes_name_both_sides() {
         let auto = machine(None, None);
-        let error = split_with(&[0, 1], 3, &auto, true, no_smt).unwrap_err();
+        let error = place(&[0, 1], 3, &auto, true, no_smt).unwrap_err();
         assert_eq!(error, "cpus = 3, but this process may use 2 (0-1): ask for 1 to 2 CPUs");
-        let error = split_with(&[0, 1], 2, &machine(Some(&[1]), None), true, no_smt).unwrap_err();
+        let error = place(&[0, 1], 2, &machine(Some(&[1]), None), true, no_smt).unwrap_err();
         assert!(error.contains("cpus = 2") && error.contains("worker_cpus holds 1"), "{error}");
-        assert!(split_with(&[0, 1], 0, &auto, true, no_smt).is_err());
+        assert!(place(&[0, 1], 0, &auto, true, no_smt).is_err());
         for (bad, says) in [(&[7][..], "CPU 7"), (&[0, 0], "twice"), (&[], "empty")] {
-            let error = split_with(&[0, 1], 1, &machine(Some(bad), None), true, no_smt);
+            let error = place(&[0, 1], 1, &machine(Some(bad), None), true, no_smt);
             assert!(error.as_ref().is_err_and(|e| e.contains(says)), "{bad:?}: {error:?}");
         }
     }

@@ -41,7 +41,6 @@ use crate::plan::trace::Trace;
 use crate::side::Phase;
 use crate::side::counters::Counts;
 use crate::side::usage::ProcessUse;
-use crate::units::SECOND_NS;
 
 /// Time between two looks at the workers.
 const EVERY_NS: u64 = 200_000_000;
@@ -262,6 +261,7 @@ impl Look<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::SECOND_NS;
 
     #[test]
     fn loopback_unless_told_otherwise() {

@@ -10,19 +10,14 @@ use crate::sys::{MonotonicNs, now_ns};
 /// Whether the user wants the wait to end.
 pub(crate) type Stop<'s> = &'s dyn Fn() -> bool;
 
-/// Why a trial did not take place.
-#[derive(Debug, Clone, PartialEq)]
+/// Why a trial did not take place, where its gates say it too.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{why}")]
 pub(crate) struct Refusal {
     /// One sentence.
     pub(crate) why: String,
     /// What the record shall hold beside it.
     pub(crate) gates: Vec<Gate>,
-}
-
-impl From<String> for Refusal {
-    fn from(why: String) -> Self {
-        Refusal { why, gates: vec![] }
-    }
 }
 
 /// The other parts of a run, asked in this order in every trial.
@@ -31,17 +26,17 @@ pub(crate) trait Peers {
     fn wait_for_turn(&self, _trial: u32, _stop: Stop) {}
 
     /// What of a trial runs here.
-    fn assign(&self, cell: &Cell, plan: &TrialPlan) -> Result<Assignment, String> {
-        Shard::WHOLE.assign(cell, plan)
+    fn assign(&self, cell: &Cell, plan: &TrialPlan) -> anyhow::Result<Assignment> {
+        Shard::WHOLE.assign(cell, plan).map_err(anyhow::Error::msg)
     }
 
     /// Where the embedded target of this trial listens, if somebody else starts it.
-    fn targets(&self, _trial: u32, _stop: Stop) -> Result<Option<Vec<Endpoint>>, Refusal> {
+    fn targets(&self, _trial: u32, _stop: Stop) -> anyhow::Result<Option<Vec<Endpoint>>> {
         Ok(None)
     }
 
     /// The embedded target of this trial was started here.
-    fn publish_targets(&self, _trial: u32, _targets: &[Endpoint]) -> Result<(), String> {
+    fn publish_targets(&self, _trial: u32, _targets: &[Endpoint]) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -57,7 +52,7 @@ pub(crate) trait Peers {
         lead_ns: u64,
         _plan: &TrialPlan,
         _stop: Stop,
-    ) -> Result<MonotonicNs, Refusal> {
+    ) -> anyhow::Result<MonotonicNs> {
         Ok(now_ns() + lead_ns)
     }
 

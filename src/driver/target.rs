@@ -4,6 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use anyhow::{Context as _, anyhow};
+
 use super::pipe::{NoLine, Piped};
 use super::verify::Sent;
 use crate::codec::socket::Route;
@@ -69,13 +71,13 @@ impl External {
 ///
 /// # Errors
 /// What is wrong with the certificate, or that the target speaks no TLS.
-pub fn probe(external: &External) -> Result<(), String> {
+pub fn probe(external: &External) -> anyhow::Result<()> {
     let Some(plan) = &external.tls else { return Ok(()) };
-    let client = tls::Client::new(plan)?;
+    let client = tls::Client::new(plan).map_err(anyhow::Error::msg)?;
     let allowed = external.allowed();
     let route = Route { target: &external.endpoint, source: None, allowed: &allowed };
     codec::probe(&route, &client, Duration::from_nanos(PROBE_NS)).map_err(|why| {
-        format!("[target] url: {}: {}; nothing was sent", external.endpoint, why.what)
+        anyhow!("[target] url: {}: {}; nothing was sent", external.endpoint, why.what)
     })
 }
 
@@ -84,7 +86,7 @@ pub fn probe(external: &External) -> Result<(), String> {
 /// # Errors
 /// A name that does not resolve, an address that is neither loopback nor allowed, or a
 /// certificate authority that cannot be read.
-pub fn resolve(target: &Target) -> Result<Option<External>, String> {
+pub fn resolve(target: &Target) -> anyhow::Result<Option<External>> {
     let Target::External { authority, allow, unix_socket, tls } = target else { return Ok(None) };
     let tls = tls.as_ref().map(|named| tls_plan(authority, named)).transpose()?;
     let cap = named(allow, authority)?;
@@ -98,25 +100,25 @@ pub fn resolve(target: &Target) -> Result<Option<External>, String> {
 
 /// The entry of `allow` that names an address: the last one, so that `--allow` raises what the
 /// config says.
-fn named(allow: &[String], authority: &str) -> Result<Option<Cap>, String> {
+fn named(allow: &[String], authority: &str) -> anyhow::Result<Option<Cap>> {
     let parse =
-        |entry: &String| Cap::parse(entry).map_err(|why| format!("allow: `{entry}` is {why}"));
-    let caps: Vec<Cap> = allow.iter().map(parse).collect::<Result<_, String>>()?;
+        |entry: &String| Cap::parse(entry).map_err(|why| anyhow!("allow: `{entry}` is {why}"));
+    let caps: Vec<Cap> = allow.iter().map(parse).collect::<anyhow::Result<_>>()?;
     Ok(caps.into_iter().rev().find(|cap| cap.authority == authority))
 }
 
-fn address_of(authority: &str, allowed: bool) -> Result<SocketAddr, String> {
+fn address_of(authority: &str, allowed: bool) -> anyhow::Result<SocketAddr> {
     let addresses: Vec<SocketAddr> = authority
         .to_socket_addrs()
-        .map_err(|e| format!("[target] url: `{authority}` does not resolve: {e}"))?
+        .map_err(|e| anyhow!("[target] url: `{authority}` does not resolve: {e}"))?
         .collect();
     let Some(first) = addresses.first() else {
-        return Err(format!("[target] url: `{authority}` resolves to no address"));
+        return Err(anyhow!("[target] url: `{authority}` resolves to no address"));
     };
     if let Some(foreign) = addresses.iter().find(|a| !a.ip().is_loopback())
         && !allowed
     {
-        return Err(format!(
+        return Err(anyhow!(
             "[target] url: {authority} is {}, which is not a loopback address; load goes there \
              only when it is named: allow = [\"{authority}\"] under [target], or --allow {authority}",
             foreign.ip()
@@ -125,13 +127,13 @@ fn address_of(authority: &str, allowed: bool) -> Result<SocketAddr, String> {
     Ok(*first)
 }
 
-fn tls_plan(authority: &str, named: &Tls) -> Result<TlsPlan, String> {
+fn tls_plan(authority: &str, named: &Tls) -> anyhow::Result<TlsPlan> {
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     let ca_pem = match &named.ca_file {
         None => None,
         Some(path) => Some(
             std::fs::read_to_string(path)
-                .map_err(|e| format!("[target] ca_file: `{}`: {e}", path.display()))?,
+                .map_err(|e| anyhow!("[target] ca_file: `{}`: {e}", path.display()))?,
         ),
     };
     let plan = TlsPlan {
@@ -140,7 +142,7 @@ fn tls_plan(authority: &str, named: &Tls) -> Result<TlsPlan, String> {
         insecure: named.insecure,
     };
     // What no worker could use is said once, before the first of them.
-    tls::Client::new(&plan).map_err(|e| format!("[target] url: {e}"))?;
+    tls::Client::new(&plan).map_err(|e| anyhow!("[target] url: {e}"))?;
     Ok(plan)
 }
 
@@ -160,21 +162,21 @@ pub(super) struct Report {
 
 impl Targets {
     /// Starts `spec.processes` targets, each at its own address of 127.0.0.0/8.
-    pub(super) fn start(spec: &EmbeddedTarget, seed: u64, cpus: &[u32]) -> Result<Self, String> {
+    pub(super) fn start(spec: &EmbeddedTarget, seed: u64, cpus: &[u32]) -> anyhow::Result<Self> {
         Self::spawn(spec, seed, cpus, false)
     }
 
     /// Starts targets that keep a digest of what they are sent.
-    pub(super) fn start_digesting(spec: &EmbeddedTarget, seed: u64) -> Result<Self, String> {
+    pub(super) fn start_digesting(spec: &EmbeddedTarget, seed: u64) -> anyhow::Result<Self> {
         Self::spawn(spec, seed, &[], true)
     }
 
-    fn spawn(spec: &EmbeddedTarget, seed: u64, cpus: &[u32], digest: bool) -> Result<Self, String> {
+    fn spawn(spec: &EmbeddedTarget, seed: u64, cpus: &[u32], digest: bool) -> anyhow::Result<Self> {
         let mut targets = Targets { running: vec![], endpoints: vec![] };
         for number in 0..spec.processes {
             let what = format!("target {number}");
             let mut pipe = Piped::spawn(&what, &["target", "--control"], &[])
-                .map_err(|e| format!("{what} could not be started: {e}"))?;
+                .map_err(|e| anyhow!("{what} could not be started: {e}"))?;
             let job = TargetJob {
                 listen: SocketAddr::new(address(number), 0).into(),
                 spec: spec.clone(),
@@ -183,13 +185,13 @@ impl Targets {
                 digest,
             };
             let line = serde_json::to_vec(&job).expect("a target's job is plain data");
-            pipe.send_line(&line).map_err(|e| format!("{what}: {e}"))?;
+            pipe.send_line(&line).map_err(|e| anyhow!("{what}: {e}"))?;
             targets.running.push(pipe);
         }
         for pipe in &mut targets.running {
             let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "listen"))?;
             let listening: Listening = serde_json::from_slice(&line)
-                .map_err(|e| format!("the target did not say where it listens: {e}"))?;
+                .map_err(|e| anyhow!("the target did not say where it listens: {e}"))?;
             targets.endpoints.push(listening.listening);
         }
         Ok(targets)
@@ -215,15 +217,15 @@ impl Targets {
     }
 
     /// Ends the targets and adds up their digests.
-    pub(super) fn finish_digesting(mut self) -> Result<Sent, String> {
+    pub(super) fn finish_digesting(mut self) -> anyhow::Result<Sent> {
         let mut sent = Sent::default();
         for pipe in &mut self.running {
             pipe.close();
         }
         for mut pipe in self.running.drain(..) {
             let report = report_of(&mut pipe)?;
-            let digest = report.digest.ok_or("the target kept no digest")?;
-            let (sum, requests) = digest.decode()?;
+            let digest = report.digest.context("the target kept no digest")?;
+            let (sum, requests) = digest.decode().map_err(anyhow::Error::msg)?;
             sent.sum.plus(&sum);
             sent.requests.extend(requests);
             pipe.finish();
@@ -248,7 +250,7 @@ impl Targets {
                     sum.queue_ns_total += report.queue_ns_total;
                     sum.service_ns_total += report.service_ns_total;
                 }
-                Err(why) => trouble = Some(why),
+                Err(why) => trouble = Some(why.to_string()),
             }
             pipe.finish();
         }
@@ -265,15 +267,15 @@ impl Targets {
 }
 
 /// The last line of a target.
-fn report_of(pipe: &mut Piped) -> Result<TargetReport, String> {
+fn report_of(pipe: &mut Piped) -> anyhow::Result<TargetReport> {
     let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "report"))?;
-    serde_json::from_slice(&line).map_err(|e| format!("the target's report is none: {e}"))
+    serde_json::from_slice(&line).map_err(|e| anyhow!("the target's report is none: {e}"))
 }
 
-fn explain(e: NoLine, what: &str) -> String {
+fn explain(e: NoLine, what: &str) -> anyhow::Error {
     match e {
-        NoLine::Late => format!("the target did not {what} within 10 s"),
-        NoLine::Ended(why) => why,
+        NoLine::Late => anyhow!("the target did not {what} within 10 s"),
+        NoLine::Ended(why) => anyhow!(why),
     }
 }
 
@@ -299,7 +301,8 @@ mod tests {
     fn only_loopback_is_loaded_unless_named() {
         assert!(resolve(&external("127.0.0.1:80", &[])).unwrap().is_some());
         assert!(resolve(&external("[::1]:80", &[])).unwrap().is_some());
-        let refused = resolve(&external("192.0.2.1:80", &["192.0.2.1:81"])).unwrap_err();
+        let refused =
+            resolve(&external("192.0.2.1:80", &["192.0.2.1:81"])).unwrap_err().to_string();
         assert!(refused.contains("--allow 192.0.2.1:80"), "{refused}");
         assert!(resolve(&external("192.0.2.1:80", &["192.0.2.1:80"])).is_ok());
     }

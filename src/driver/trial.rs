@@ -74,22 +74,24 @@ impl Context<'_> {
     pub(crate) fn run(&self, cell: &Cell, trial: &Trial, watch: &mut dyn Watch) -> TrialRecord {
         let mut record = self.blank(cell, trial);
         let made = Running::new(self, cell, &mut record, watch);
-        if let Err(refusal) = &made {
+        if let Err(error) = &made {
             // So that the others need not wait for what will not come.
-            self.peers.ended(trial.position, Some(&refusal.why), &|| watch.stop());
+            self.peers.ended(trial.position, Some(&error.to_string()), &|| watch.stop());
         }
         let outcome = made.and_then(|mut running| {
             let result = running.run(&mut record, watch);
             running.finish(&mut record, result, watch)
         });
-        if let Err(Refusal { why, gates }) = outcome {
-            record.gates.extend(gates);
+        if let Err(error) = outcome {
+            if let Some(refusal) = error.downcast_ref::<Refusal>() {
+                record.gates.extend(refusal.gates.iter().cloned());
+            }
             record.status = match gates::is_invalid(&record.gates) {
                 _ if watch.stop() => Status::Interrupted,
                 true => Status::Invalid,
                 false => Status::Failed,
             };
-            record.error = Some(why);
+            record.error = Some(format!("{error:#}"));
             self.peers.note(&mut record, None);
         }
         if let Some(metrics) = &self.metrics {
@@ -161,7 +163,7 @@ impl Running<'_> {
         &mut self,
         record: &mut TrialRecord,
         watch: &mut dyn Watch,
-    ) -> Result<Vec<Outcome>, Refusal> {
+    ) -> anyhow::Result<Vec<Outcome>> {
         watch.show(Stage::SetUp);
         self.spawn(record, watch)?;
         self.arm(record, watch)?;
@@ -174,7 +176,7 @@ impl Running<'_> {
         }
         record.started_unix_ns = unix_ns(start + self.plan.warmup_ns);
         let mut sampler = self.context.timeline.as_ref().map(|t| Sampler::new(t, record, start));
-        Ok(self.watch(start, watch, &mut sampler)?)
+        self.watch(start, watch, &mut sampler)
     }
 }
 

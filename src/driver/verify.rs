@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::anyhow;
+
 use super::files::StepFiles;
 use super::quiet::Quiet;
 use super::target::Targets;
@@ -60,10 +62,15 @@ pub struct Difference {
 ///
 /// # Errors
 /// A trace that changed since the plan was made.
-pub fn numbered(sweep: &Sweep, most: Option<u64>) -> Result<Sweep, String> {
+pub fn numbered(sweep: &Sweep, most: Option<u64>) -> anyhow::Result<Sweep> {
     let mut sweep = sweep.clone();
     let plan = &mut sweep.plan;
-    let trace = plan.trace.as_ref().map(|file| file.load(&plan.mix)).transpose()?;
+    let trace = plan
+        .trace
+        .as_ref()
+        .map(|file| file.load(&plan.mix))
+        .transpose()
+        .map_err(anyhow::Error::msg)?;
     let trace = trace.map(std::sync::Arc::new);
     plan.warmup_ns = 0;
     let by_time = most.unwrap_or(REQUESTS_BY_TIME);
@@ -109,9 +116,9 @@ pub fn cells(sweep: &Sweep) -> Vec<Cell> {
 ///
 /// # Errors
 /// A plan that cannot be rendered.
-pub fn planned(plan: &TrialPlan) -> Result<Sent, String> {
-    let prepared = prepare(plan).map_err(|error| error.to_string())?;
-    let Extent::Requests(count) = plan.extent else { return Err("bounded by time".into()) };
+pub fn planned(plan: &TrialPlan) -> anyhow::Result<Sent> {
+    let prepared = prepare(plan)?;
+    let Extent::Requests(count) = plan.extent else { return Err(anyhow!("bounded by time")) };
     let mut sent = Sent::default();
     for index in 0..count {
         let rendered = &prepared.rendered[prepared.mix.pick(index)];
@@ -133,7 +140,7 @@ pub fn request_line(plan: &TrialPlan, index: u64) -> Option<String> {
 ///
 /// # Errors
 /// Whatever kept the run from its end, in one sentence.
-pub fn run(sweep: &Sweep, cell: &Cell) -> Result<Sent, String> {
+pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
     let mut targets = Targets::start_digesting(&target(sweep, cell), sweep.plan.seed)?;
     let plan = sweep.trial_plan(cell);
     let files = StepFiles::of(&plan, 0..cell.processes);
@@ -150,8 +157,8 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> Result<Sent, String> {
         workers.push(worker);
     }
     let frame = |error| match error {
-        NoFrame::Late => "a worker was not ready in time".to_string(),
-        NoFrame::Never(why) => why,
+        NoFrame::Late => anyhow!("a worker was not ready in time"),
+        NoFrame::Never(why) => anyhow!(why),
     };
     for worker in &mut workers {
         worker.ready(now_ns() + PATIENCE_NS).map_err(frame)?;
@@ -162,7 +169,7 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> Result<Sent, String> {
     for worker in &mut workers {
         let armed = worker.armed(now_ns() + PATIENCE_NS).map_err(frame)?;
         if let Some(error) = armed.error {
-            return Err(error);
+            return Err(anyhow!(error));
         }
     }
     let start = now_ns() + LEAD_NS;
@@ -176,7 +183,7 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> Result<Sent, String> {
         let outcome = loop {
             match workers[at].outcome(now_ns() + LOOK_NS) {
                 Ok(outcome) => break outcome,
-                Err(NoFrame::Never(why)) => return Err(why),
+                Err(NoFrame::Never(why)) => return Err(anyhow!(why)),
                 Err(NoFrame::Late) => {
                     let counts = workers.iter().filter_map(|w| w.counts(Phase::Measured));
                     quiet.check(now_ns(), counts.map(|c| c.ended()).sum(), start)?;
@@ -188,7 +195,7 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> Result<Sent, String> {
     workers.clear();
     let sent = targets.finish_digesting()?;
     match complaint {
-        Some((kind, sample)) => Err(format!("first {kind} error: {sample}")),
+        Some((kind, sample)) => Err(anyhow!("first {kind} error: {sample}")),
         None => Ok(sent),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 
+use anyhow::anyhow;
+
 use super::allocator;
 use super::pipe::{NoLine, Piped};
 use crate::plan::allocator::Allocator;
@@ -31,7 +33,7 @@ pub(super) enum NoFrame {
 }
 
 impl Worker {
-    pub(super) fn spawn(number: u32, swept: Option<&Allocator>) -> Result<Self, String> {
+    pub(super) fn spawn(number: u32, swept: Option<&Allocator>) -> anyhow::Result<Self> {
         let mut environment = allocator::environment(swept)?;
         let ours = environment.iter().position(|(name, _)| *name == allocator::TUNABLES);
         let set = match ours {
@@ -43,7 +45,7 @@ impl Worker {
         let tunables = if set.is_empty() { TUNABLES.into() } else { format!("{TUNABLES}:{set}") };
         environment.push((allocator::TUNABLES, Some(tunables)));
         let pipe = Piped::spawn(&format!("worker {number}"), &["worker"], &environment)
-            .map_err(|e| format!("worker {number} could not be started: {e}"))?;
+            .map_err(|e| anyhow!("worker {number} could not be started: {e}"))?;
         Ok(Worker { pipe, number, counters: None })
     }
 
@@ -55,21 +57,21 @@ impl Worker {
         self.pipe.spawned_at
     }
 
-    fn send(&mut self, frame: &Frame) -> Result<(), String> {
-        let failed = |e: FrameError| format!("worker {}: {}: {e}", self.number, frame.name());
+    fn send(&mut self, frame: &Frame) -> anyhow::Result<()> {
+        let failed = |e: FrameError| anyhow!("worker {}: {}: {e}", self.number, frame.name());
         let stdin = self.pipe.stdin().map_err(|e| failed(e.into()))?;
         frame.write_to(stdin).map_err(failed)
     }
 
-    pub(super) fn job(&mut self, job: Job) -> Result<(), String> {
+    pub(super) fn job(&mut self, job: Job) -> anyhow::Result<()> {
         self.send(&Frame::Job(job))
     }
 
-    pub(super) fn go(&mut self) -> Result<(), String> {
+    pub(super) fn go(&mut self) -> anyhow::Result<()> {
         self.send(&Frame::Go(Go { version: PROTOCOL_VERSION }))
     }
 
-    pub(super) fn start(&mut self, at_ns: u64) -> Result<(), String> {
+    pub(super) fn start(&mut self, at_ns: u64) -> anyhow::Result<()> {
         self.send(&Frame::Start(Start { version: PROTOCOL_VERSION, at_ns }))
     }
 

@@ -123,9 +123,9 @@ impl Fleet {
     }
 
     /// A trial that its shards do not run together.
-    fn refuse(&self, apart: Apart) -> Refusal {
+    fn refuse(&self, apart: Apart) -> anyhow::Error {
         let gates = vec![gates::gate_shards(apart.present, self.shard().count)];
-        Refusal { why: format!("{}; nothing was sent", apart.why), gates }
+        Refusal { why: format!("{}; nothing was sent", apart.why), gates }.into()
     }
 
     /// The gates of a trial that was to start at a given instant.
@@ -159,20 +159,19 @@ impl Peers for Fleet {
         }
     }
 
-    fn assign(&self, cell: &Cell, plan: &TrialPlan) -> Result<Assignment, String> {
-        self.shard().assign(cell, plan)
+    fn assign(&self, cell: &Cell, plan: &TrialPlan) -> anyhow::Result<Assignment> {
+        self.shard().assign(cell, plan).map_err(anyhow::Error::msg)
     }
 
-    fn targets(&self, trial: u32, stop: Stop) -> Result<Option<Vec<Endpoint>>, Refusal> {
+    fn targets(&self, trial: u32, stop: Stop) -> anyhow::Result<Option<Vec<Endpoint>>> {
         match self.rendezvous().filter(|r| !r.leads()) {
             Some(r) => r.targets(trial, stop).map(Some).map_err(|apart| self.refuse(apart)),
             None => Ok(None),
         }
     }
 
-    fn publish_targets(&self, trial: u32, targets: &[Endpoint]) -> Result<(), String> {
-        let publish = |r: &Rendezvous| r.share_targets(trial, targets).map_err(|e| e.to_string());
-        self.rendezvous().map_or(Ok(()), publish)
+    fn publish_targets(&self, trial: u32, targets: &[Endpoint]) -> anyhow::Result<()> {
+        self.rendezvous().map_or(Ok(()), |r| r.share_targets(trial, targets))
     }
 
     fn shared_target(&self) -> Option<&'static str> {
@@ -186,7 +185,7 @@ impl Peers for Fleet {
         lead_ns: u64,
         plan: &TrialPlan,
         stop: Stop,
-    ) -> Result<MonotonicNs, Refusal> {
+    ) -> anyhow::Result<MonotonicNs> {
         let most_late_ns = gates::most_late_ns(match plan.extent {
             Extent::DurationNs(ns) => Some(ns),
             Extent::Requests(_) => None,
@@ -208,14 +207,15 @@ impl Peers for Fleet {
             Seen { at: Some(at), agreed_unix_ns, late_ns, most_late_ns, apart: None };
         if let Some(late_ns) = late_ns {
             let late = format_ns(late_ns as f64);
-            return Err(Refusal {
+            let refusal = Refusal {
                 why: format!("armed {late} after the agreed start; nothing was sent"),
                 gates: vec![gates::gate_ns("start_late_ns", Some(late_ns), most_late_ns)],
-            });
+            };
+            return Err(refusal.into());
         }
         // Close to the start, since a target told of one far ahead has nothing to do till then.
         if wait_until(at.saturating_sub(SECOND_NS), stop) {
-            return Err("stopped before the start".to_string().into());
+            anyhow::bail!("stopped before the start");
         }
         Ok(at)
     }

@@ -27,6 +27,11 @@ pub struct Cap {
     pub connections: u64,
 }
 
+/// More than is allowed: what is asked for, what is allowed, and where to raise it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AboveCap(String);
+
 impl Cap {
     /// Reads an entry.
     ///
@@ -64,7 +69,7 @@ impl Cap {
     ///
     /// # Errors
     /// Says what is asked for, what is allowed, and where to raise it.
-    pub fn check(&self, connections: u64, offered_per_s: Option<f64>) -> Result<(), String> {
+    pub fn check(&self, connections: u64, offered_per_s: Option<f64>) -> Result<(), AboveCap> {
         if connections > self.connections {
             return Err(self.above(
                 &format!("{} connections", format_count(connections)),
@@ -86,7 +91,7 @@ impl Cap {
     ///
     /// # Errors
     /// As for [`Cap::check`].
-    pub fn check_started(&self, started: u64, elapsed_ns: u64) -> Result<(), String> {
+    pub fn check_started(&self, started: u64, elapsed_ns: u64) -> Result<(), AboveCap> {
         let most = self.rate_per_s * (elapsed_ns as f64 / 1e9 + AHEAD_S) + self.connections as f64;
         if started as f64 <= most {
             return Ok(());
@@ -99,13 +104,13 @@ impl Cap {
         ))
     }
 
-    fn above(&self, asked: &str, allowed: &str, raise: &str) -> String {
+    fn above(&self, asked: &str, allowed: &str, raise: &str) -> AboveCap {
         let authority = &self.authority;
-        format!(
+        AboveCap(format!(
             "{asked} to {authority}, which is not this machine's loopback; allowed are {allowed}: \
              raise it where the address is named, allow = [\"{authority} {raise}\"] or \
              --allow '{authority} {raise}'"
-        )
+        ))
     }
 }
 
@@ -130,9 +135,9 @@ mod tests {
         let cap = Cap::parse("10.0.0.1:80").unwrap();
         assert!(cap.check(1_000, Some(10_000.0)).is_ok());
         assert!(cap.check(1_000, None).is_ok());
-        let told = cap.check(1_001, None).unwrap_err();
+        let told = cap.check(1_001, None).unwrap_err().to_string();
         assert!(told.contains("1,001 connections") && told.contains("connections=1001"), "{told}");
-        let told = cap.check(1, Some(20_000.0)).unwrap_err();
+        let told = cap.check(1, Some(20_000.0)).unwrap_err().to_string();
         assert!(told.contains("--allow '10.0.0.1:80 rate=20000'"), "{told}");
     }
 
@@ -142,7 +147,7 @@ mod tests {
         // All lanes at once, at the start.
         assert!(cap.check_started(10, 0).is_ok());
         assert!(cap.check_started(10_000, 1_000_000_000).is_ok());
-        let told = cap.check_started(12_000, 1_000_000_000).unwrap_err();
+        let told = cap.check_started(12_000, 1_000_000_000).unwrap_err().to_string();
         assert!(told.contains("stopped at 12,000 requests/s"), "{told}");
     }
 }

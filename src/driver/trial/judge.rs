@@ -3,7 +3,6 @@
 use super::{Running, Watch};
 use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
-use crate::driver::peers::Refusal;
 use crate::driver::target::{Report, Targets};
 use crate::format::{Status, TrialRecord};
 use crate::protocol::Outcome;
@@ -17,14 +16,14 @@ impl Running<'_> {
     pub(super) fn finish(
         mut self,
         record: &mut TrialRecord,
-        result: Result<Vec<Outcome>, Refusal>,
+        result: anyhow::Result<Vec<Outcome>>,
         watch: &dyn Watch,
-    ) -> Result<(), Refusal> {
+    ) -> anyhow::Result<()> {
         self.workers.clear();
         // Before the target goes, to which others may still be sending.
         let peers = &self.context.peers;
-        let error = result.as_ref().err().map(|refusal| refusal.why.as_str());
-        peers.ended(self.position, error, &|| watch.stop());
+        let error = result.as_ref().err().map(ToString::to_string);
+        peers.ended(self.position, error.as_deref(), &|| watch.stop());
         let report = self.targets.take().map(Targets::finish);
         record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
         if record.target.received.is_none() {
@@ -37,7 +36,7 @@ impl Running<'_> {
             }
         }
         let outcomes = result?;
-        add_outcomes(record, &outcomes).map_err(|e| e.to_string())?;
+        add_outcomes(record, &outcomes)?;
         record.in_flight_peak = self.in_flight_peak;
         if record.in_flight_peak.is_none() {
             let why = "the window held no sample of the driver";

@@ -1,10 +1,12 @@
 //! The beginning of a trial: limits, CPUs, fresh targets, fresh workers, lanes armed.
 
+use anyhow::{Context as _, anyhow};
+
 use super::{Context, Running, Stage, Watch};
 use crate::driver::cpus::{self, Placement};
 use crate::driver::files::StepFiles;
 use crate::driver::gates::Samples;
-use crate::driver::peers::{Refusal, Stop};
+use crate::driver::peers::Stop;
 use crate::driver::split::Splitter;
 use crate::driver::target::{External, Targets};
 use crate::driver::worker::{NoFrame, Worker};
@@ -27,11 +29,11 @@ const TURN_NS: u64 = 100_000_000;
 
 impl Context<'_> {
     /// The CPUs of a cell that meets no limit.
-    fn admit(&self, cell: &Cell) -> Result<Placement, String> {
-        self.limits.check(cell, self.target_kind()).map_err(|hit| hit.to_string())?;
+    fn admit(&self, cell: &Cell) -> anyhow::Result<Placement> {
+        self.limits.check(cell, self.target_kind()).map_err(|hit| anyhow!("{hit}"))?;
         let endpoint = self.external.as_ref().map(|e| &e.endpoint);
         if let Some(ports) = self.limits.ports(&self.sweep.trial_plan(cell), cell, endpoint) {
-            ports.check()?;
+            ports.check().map_err(anyhow::Error::msg)?;
         }
         let embedded = self.external.is_none();
         cpus::split(&self.allowed_cpus, cell.cpus, &self.sweep.machine, embedded)
@@ -45,7 +47,7 @@ impl Context<'_> {
         cpus: &[u32],
         record: &mut TrialRecord,
         stop: Stop,
-    ) -> Result<(Option<Targets>, Vec<Endpoint>), Refusal> {
+    ) -> anyhow::Result<(Option<Targets>, Vec<Endpoint>)> {
         if let Some(external) = &self.external {
             record.flags.push("external_target".into());
             if external.is_insecure() {
@@ -56,7 +58,7 @@ impl Context<'_> {
         if let Some(elsewhere) = self.peers.targets(record.trial, stop)? {
             return Ok((None, elsewhere));
         }
-        let spec = self.sweep.embedded_target(cell).ok_or("no target".to_string())?;
+        let spec = self.sweep.embedded_target(cell).context("no target")?;
         let targets = Targets::start(&spec, seed, cpus)?;
         self.peers.publish_targets(record.trial, targets.endpoints())?;
         let endpoints = targets.endpoints().to_vec();
@@ -71,7 +73,7 @@ impl<'c> Running<'c> {
         whole: &Cell,
         record: &mut TrialRecord,
         watch: &dyn Watch,
-    ) -> Result<Self, Refusal> {
+    ) -> anyhow::Result<Self> {
         let stop = || watch.stop();
         context.peers.wait_for_turn(record.trial, &stop);
         let plan = context.sweep.block_plan(whole, record.block);
@@ -114,7 +116,7 @@ impl<'c> Running<'c> {
         &mut self,
         record: &mut TrialRecord,
         watch: &mut dyn Watch,
-    ) -> Result<(), String> {
+    ) -> anyhow::Result<()> {
         for number in 0..self.here.cell.processes {
             let mut worker = Worker::spawn(number, self.here.cell.allocator.as_ref())?;
             // Before the job arrives the worker holds next to nothing, so that nearly all it
@@ -160,7 +162,7 @@ impl<'c> Running<'c> {
         &mut self,
         record: &mut TrialRecord,
         watch: &mut dyn Watch,
-    ) -> Result<(), String> {
+    ) -> anyhow::Result<()> {
         for worker in &mut self.workers {
             worker.go()?;
         }
@@ -171,18 +173,14 @@ impl<'c> Running<'c> {
             record.setup_ns = record.setup_ns.max(armed.setup_ns);
             self.connected += u64::from(armed.connected);
             if let Some(error) = armed.error {
-                return Err(error);
+                return Err(anyhow!(error));
             }
         }
         Ok(())
     }
 
     /// The start of this trial on CLOCK_MONOTONIC, the same instant for every part of it.
-    pub(super) fn agree(
-        &self,
-        record: &mut TrialRecord,
-        watch: &dyn Watch,
-    ) -> Result<u64, Refusal> {
+    pub(super) fn agree(&self, record: &mut TrialRecord, watch: &dyn Watch) -> anyhow::Result<u64> {
         let lead = LEAD_NS + LEAD_OF_WORKER_NS * self.workers.len() as u64;
         let peers = &self.context.peers;
         peers.agree(self.position, lead, &self.plan, &|| watch.stop()).inspect_err(|_| {
@@ -200,13 +198,13 @@ fn await_frame<T>(
     watch: &mut dyn Watch,
     late: &str,
     mut ask: impl FnMut(u64) -> Result<T, NoFrame>,
-) -> Result<T, String> {
+) -> anyhow::Result<T> {
     loop {
         match ask(deadline.min(now_ns() + TURN_NS)) {
             Ok(frame) => return Ok(frame),
-            Err(NoFrame::Never(why)) => return Err(why),
-            Err(NoFrame::Late) if watch.stop() => return Err("stopped during set-up".into()),
-            Err(NoFrame::Late) if now_ns() >= deadline => return Err(late.into()),
+            Err(NoFrame::Never(why)) => return Err(anyhow!(why)),
+            Err(NoFrame::Late) if watch.stop() => return Err(anyhow!("stopped during set-up")),
+            Err(NoFrame::Late) if now_ns() >= deadline => return Err(anyhow!("{late}")),
             Err(NoFrame::Late) => watch.show(Stage::SetUp),
         }
     }

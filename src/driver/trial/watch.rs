@@ -1,5 +1,6 @@
 //! The middle of a trial: what is in flight is sampled, progress is shown, outcomes are awaited.
 
+use anyhow::anyhow;
 use rand::Rng;
 
 use super::{Running, Stage, Watch};
@@ -25,7 +26,7 @@ impl Running<'_> {
         start: u64,
         watch: &mut dyn Watch,
         sampler: &mut Option<Sampler>,
-    ) -> Result<Vec<Outcome>, String> {
+    ) -> anyhow::Result<Vec<Outcome>> {
         let window_start = start + self.plan.warmup_ns;
         let silent_until = match self.plan.extent {
             Extent::DurationNs(ns) => window_start + ns,
@@ -68,7 +69,7 @@ impl Running<'_> {
             match self.workers[outcomes.len()].outcome(now + pause) {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(NoFrame::Late) => {}
-                Err(NoFrame::Never(why)) => return Err(why),
+                Err(NoFrame::Never(why)) => return Err(anyhow!(why)),
             }
         }
         self.look_for_stops();
