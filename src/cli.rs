@@ -103,6 +103,10 @@ pub struct Run {
     /// --shard: divide a closed loop by duration, although shards together send what they manage
     #[arg(long)]
     pub force: bool,
+    /// Go on where every request fails, which otherwise ends a trial after 3 s, and where the target
+    /// is your own, the run
+    #[arg(long)]
+    pub keep_going: bool,
     /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
     /// connections; 'HOST:PORT rate=50k connections=5k' raises that
     #[arg(long, value_name = "HOST:PORT")]
@@ -189,6 +193,10 @@ pub struct Try {
     /// Keep a run directory
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Go on where every request fails, which otherwise ends a trial after 3 s, and where the target
+    /// is your own, the run
+    #[arg(long)]
+    pub keep_going: bool,
     /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
     /// connections; 'HOST:PORT rate=50k connections=5k' raises that
     #[arg(long, value_name = "HOST:PORT")]

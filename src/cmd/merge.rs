@@ -11,9 +11,10 @@ use crate::results::merge::merge;
 pub fn run(args: &Merge) -> ExitCode {
     // One descriptor a shard; without more of them the error names the file that was one too many.
     let _ = limits::raise_nofile();
-    let outcome = match merge(&args.dirs, &args.out) {
+    let merged = super::in_pool(|| merge(&args.dirs, &args.out));
+    let outcome = match merged.and_then(|merged| Ok(merged?)) {
         Ok(outcome) => outcome,
-        Err(error) => return super::usage(format!("merge: {error}")),
+        Err(error) => return super::usage(format!("merge: {error:#}")),
     };
     for warning in &outcome.warnings {
         say!("duel: {warning}");

@@ -51,6 +51,13 @@ fn metrics_address(flag: Option<&str>) -> Result<Option<std::net::SocketAddr>, S
     flag.map(crate::driver::metrics::parse_address).transpose()
 }
 
+/// Works with as many threads as there are CPUs; a machine that grants none has this one do it.
+fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> anyhow::Result<R> {
+    let builder = rayon::ThreadPoolBuilder::new;
+    let pool = builder().build().or_else(|_| builder().num_threads(1).use_current_thread().build());
+    Ok(pool?.install(work))
+}
+
 /// `duel completions`.
 pub fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();

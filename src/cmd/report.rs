@@ -120,7 +120,7 @@ fn write_files(
     let mut timeline = File::open(dir.join(timeline::FILE)).map(BufReader::new).ok();
     let timeline = timeline.as_mut().map(|t| t as &mut dyn BufRead);
     write("report.html", html::render(&run.plan, records, groups, timeline, capacity))?;
-    hdr_files::write(dir, records)?;
+    super::in_pool(|| hdr_files::write(dir, records))??;
     Ok(())
 }
 

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::sweep::{Output, allow, execute};
+use super::sweep::{Directory, Output, allow, execute};
 use crate::cli::Run;
-use crate::results::store;
 
 /// Runs a sweep from its config.
 pub fn run(args: &Run) -> ExitCode {
@@ -21,15 +20,17 @@ pub fn run(args: &Run) -> ExitCode {
         Ok(metrics) => metrics,
         Err(error) => return super::usage(error),
     };
-    let dir =
-        args.out.clone().unwrap_or_else(|| store::default_dir(&sweep.name, jiff::Timestamp::now()));
     execute(
         &sweep,
         &Output {
-            dir: Some(dir),
+            dir: match &args.out {
+                Some(dir) => Directory::Named(dir.clone()),
+                None => Directory::Fresh,
+            },
             resume: args.resume,
             force: args.force,
             json: false,
+            keep_going: args.keep_going,
             metrics,
             part,
         },

@@ -17,7 +17,7 @@ use super::shard::Part;
 use crate::driver::metrics::{Metrics, RunFacts};
 use crate::driver::peers::{Alone, Peers};
 use crate::driver::timeline::Timeline;
-use crate::driver::trial::Context;
+use crate::driver::trial::{Context, GAVE_UP};
 use crate::driver::{cpus, host, target};
 use crate::fleet::{Fleet, Hello};
 use crate::format::histogram;
@@ -31,16 +31,28 @@ use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
 use crate::side::usage::ProcessUse;
 use crate::units::{format_count, format_ns};
 
+/// Where a run's rows are kept.
+pub(super) enum Directory {
+    /// Nowhere.
+    None,
+    /// Where the user says.
+    Named(PathBuf),
+    /// In a new directory below `runs`.
+    Fresh,
+}
+
 /// Where results go.
 pub(super) struct Output {
-    /// The run directory to make.
-    pub(super) dir: Option<PathBuf>,
+    /// The run directory.
+    pub(super) dir: Directory,
     /// Go on in an existing one.
     pub(super) resume: bool,
     /// Go on although config, binary or machine changed.
     pub(super) force: bool,
     /// One record a line on standard output, no table.
     pub(super) json: bool,
+    /// Whether to go on where nothing completes.
+    pub(super) keep_going: bool,
     /// Where to serve metrics.
     pub(super) metrics: Option<SocketAddr>,
     /// What part of the sweep runs here, and when it starts.
@@ -72,6 +84,8 @@ struct Session<'s> {
     dir: Option<RunDir>,
     records: Vec<TrialRecord>,
     signals: Signals,
+    /// Whether the user's own target answered nothing in a whole trial.
+    hopeless: bool,
 }
 
 impl<'s> Session<'s> {
@@ -97,6 +111,7 @@ impl<'s> Session<'s> {
             peers: Box::new(Alone),
             metrics: None,
             remarks: vec![],
+            keep_going: output.keep_going,
             timeline: None,
         };
         // What cannot be served is said before anybody is met and anything is written.
@@ -104,14 +119,15 @@ impl<'s> Session<'s> {
         let signals = Signals::catch().context("cannot handle signals")?;
         context.peers = peers(output, &context, &signals)?;
         let (dir, records) = match &output.dir {
-            None => (None, vec![]),
-            Some(path) if output.resume => resume(path, output.force, &mut context)?,
-            Some(path) => (Some(create(path, output.part.shard, &context)?), vec![]),
+            Directory::None => (None, vec![]),
+            Directory::Named(path) if output.resume => resume(path, output.force, &mut context)?,
+            Directory::Named(path) => (Some(create(path, output.part.shard, &context)?), vec![]),
+            Directory::Fresh => (Some(create_fresh(output.part.shard, &context)?), vec![]),
         };
         context.metrics =
             listener.map(|at| metrics(at, output.part.shard, &context)).transpose()?;
         context.timeline = dir.as_ref().map(|d| Timeline::append_to(d.path())).transpose()?;
-        Ok(Session { context, output, dir, records, signals })
+        Ok(Session { context, output, dir, records, signals, hopeless: false })
     }
 
     fn run(mut self) -> anyhow::Result<u8> {
@@ -165,7 +181,8 @@ impl<'s> Session<'s> {
     ) -> anyhow::Result<Vec<Trial>> {
         let mut noisy = vec![];
         for trial in trials {
-            if self.signals.exit_code().is_some() || self.context.peers.over().is_some() {
+            let over = self.signals.exit_code().is_some() || self.context.peers.over().is_some();
+            if over || self.hopeless {
                 return Ok(vec![]);
             }
             let cell = &cells[trial.cell];
@@ -179,6 +196,11 @@ impl<'s> Session<'s> {
             progress.end(&record);
             if self.output.json {
                 crate::terminal::print(&(serde_json::to_string(&record)? + "\n"));
+            }
+            let expected = is_expected(&self.context.sweep.expect_failed, &record);
+            if self.context.external.is_some() && !expected && has_flag(&record, GAVE_UP) {
+                say!("duel: the target completes no request, so the rest is left out");
+                self.hopeless = true;
             }
             if is_noisy(&record) && matches!(record.status, Status::Ok | Status::Invalid) {
                 noisy.push(*trial);
@@ -261,7 +283,11 @@ impl Repeats {
 }
 
 fn is_noisy(record: &TrialRecord) -> bool {
-    record.flags.iter().any(|flag| flag == NOISY)
+    has_flag(record, NOISY)
+}
+
+fn has_flag(record: &TrialRecord, flag: &str) -> bool {
+    record.flags.iter().any(|known| known == flag)
 }
 
 /// The table as wide as the terminal, in colour where that is wanted.
@@ -304,7 +330,10 @@ fn metrics(
 fn peers(output: &Output, context: &Context, signals: &Signals) -> anyhow::Result<Box<dyn Peers>> {
     let part = &output.part;
     let embedded_target = context.external.is_none();
-    let place = output.dir.as_deref().unwrap_or(Path::new("."));
+    let place = match &output.dir {
+        Directory::Named(path) => path,
+        Directory::None | Directory::Fresh => Path::new("runs"),
+    };
     if let Some(slots) = part.slots {
         return Ok(Box::new(Fleet::in_slots(part.shard, slots, place, embedded_target)));
     }
@@ -313,7 +342,8 @@ fn peers(output: &Output, context: &Context, signals: &Signals) -> anyhow::Resul
         return Ok(Box::new(Fleet::unmet(shard, embedded_target)));
     };
     // What would stop this shard later must not keep the others waiting.
-    if place.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+    let named = matches!(output.dir, Directory::Named(_));
+    if named && place.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(store::StoreError::NotEmpty { path: place.into() }.into());
     }
     let hello = Hello {
@@ -333,6 +363,25 @@ fn peers(output: &Output, context: &Context, signals: &Signals) -> anyhow::Resul
 fn create(path: &Path, shard: Option<Shard>, context: &Context) -> anyhow::Result<RunDir> {
     store::check_writable(path, 1 << 20)?;
     Ok(RunDir::create(path, &plan_json(shard, context)?)?)
+}
+
+/// Makes a run directory of its own below `runs`, also where another run began in this second.
+fn create_fresh(shard: Option<Shard>, context: &Context) -> anyhow::Result<RunDir> {
+    let first = store::default_dir(&context.sweep.name, jiff::Timestamp::now());
+    std::fs::create_dir_all(first.parent().unwrap_or(Path::new(".")))
+        .with_context(|| format!("cannot make {}", first.display()))?;
+    for number in 2.. {
+        let mut path = first.clone();
+        if number > 2 {
+            path.as_mut_os_string().push(format!("-{}", number - 1));
+        }
+        match std::fs::create_dir(&path) {
+            Ok(()) => return create(&path, shard, context),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot make {}", path.display())),
+        }
+    }
+    unreachable!("a number is free")
 }
 
 /// Opens the run directory to go on in; forced, every further row is flagged with what changed.
@@ -412,8 +461,9 @@ fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson
 /// The arguments without header and body values, which may be secrets.
 fn masked_arguments() -> Vec<String> {
     let mut hide = false;
-    std::env::args()
+    std::env::args_os()
         .map(|argument| {
+            let argument = argument.to_string_lossy().into_owned();
             let masked = if hide {
                 "***".into()
             } else if let Some((key, _)) = argument.split_once('=')

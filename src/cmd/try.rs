@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use toml::{Table, Value};
 
 use super::shard::Part;
-use super::sweep::{Output, allow, execute};
+use super::sweep::{Directory, Output, allow, execute};
 use crate::cli::Try;
 
 /// Runs what the arguments say.
@@ -28,10 +28,11 @@ pub fn run(args: &Try) -> ExitCode {
     execute(
         &sweep,
         &Output {
-            dir: args.out.clone(),
+            dir: args.out.clone().map_or(Directory::None, Directory::Named),
             resume: false,
             force: false,
             json: args.json,
+            keep_going: args.keep_going,
             metrics,
             part: Part::default(),
         },

@@ -25,6 +25,7 @@ use crate::side::counters::Counts;
 use crate::sys::now_ns;
 
 mod judge;
+pub(crate) use judge::GAVE_UP;
 mod set_up;
 mod watch;
 
@@ -48,6 +49,8 @@ pub(crate) struct Context<'s> {
     pub(crate) external: Option<External>,
     /// Remarks that every row of this run carries, such as that it was forced to go on.
     pub(crate) remarks: Vec<String>,
+    /// Whether a trial goes on in which nothing completes.
+    pub(crate) keep_going: bool,
     /// Where samples of the workers go; `None` without a run directory.
     pub(crate) timeline: Option<Timeline>,
 }
@@ -150,6 +153,8 @@ struct Running<'c> {
     connected: u64,
     /// For how long a worker or an embedded target was stopped by a signal.
     stopped_ns: u64,
+    /// How long after its start the trial was given up, if it was.
+    given_up_ns: Option<u64>,
     /// Only in a trial of the kind `memory`.
     splitter: Option<Splitter>,
     in_flight: Samples,

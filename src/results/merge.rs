@@ -183,7 +183,7 @@ fn merged_plan(sources: &[Source]) -> PlanJson {
     PlanJson {
         shard: None,
         merged: Some(Merged { shards: sources.len() as u32, machines }),
-        command_line: std::env::args().collect(),
+        command_line: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         ..sources[0].plan.clone()
     }
 }

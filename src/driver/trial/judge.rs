@@ -7,7 +7,10 @@ use crate::driver::target::{Report, Targets};
 use crate::format::{Status, TrialRecord};
 use crate::protocol::Outcome;
 use crate::side::cgroup::Cgroup;
+use crate::units::{format_count, format_ns};
 
+/// Flag of a trial that ended early, since nothing completed.
+pub(crate) const GAVE_UP: &str = "gave_up";
 /// Resolution of the kernel's idle and steal times: what one reading may be off by.
 const TICK_NS: u64 = 10_000_000;
 
@@ -60,7 +63,12 @@ impl Running<'_> {
         if record.peak_is_bound() {
             record.flags.push("peak_from_start".into());
         }
-        record.status = if outcomes.iter().any(|o| o.interrupted) {
+        if self.given_up_ns.is_some() {
+            record.flags.push(GAVE_UP.into());
+        }
+        record.status = if self.given_up_ns.is_some() {
+            Status::Failed
+        } else if outcomes.iter().any(|o| o.interrupted) {
             Status::Interrupted
         } else if report.as_ref().is_some_and(|r| r.trouble.is_some()) {
             // What the workers saw of half a target is kept, and is no measurement.
@@ -83,6 +91,14 @@ impl Running<'_> {
     ) -> Option<String> {
         let trouble = report.and_then(|r| r.trouble).or_else(|| self.context.peers.over());
         let first = outcomes.iter().flat_map(|o| &o.error_samples).next();
+        if let (Some(ns), Some((kind, sample))) = (self.given_up_ns, first) {
+            let lost = record.ledger.failed + record.ledger.timed_out + record.warmup.failed;
+            let (lost, within) = (format_count(lost), format_ns(ns as f64));
+            return Some(format!(
+                "all {lost} requests within {within} failed; first {kind} error: {sample}; given \
+                 up, --keep-going goes on"
+            ));
+        }
         let nothing = record.ledger.completed == 0 && record.ledger.planned > 0;
         match (trouble, first) {
             (Some(trouble), _) => Some(trouble),

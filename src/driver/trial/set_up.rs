@@ -107,6 +107,7 @@ impl<'c> Running<'c> {
             half_seen: false,
             connected: 0,
             stopped_ns: 0,
+            given_up_ns: None,
             in_flight: Samples::default(),
             in_flight_peak: None,
         })

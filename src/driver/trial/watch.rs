@@ -9,13 +9,18 @@ use crate::driver::target::Targets;
 use crate::driver::timeline::Sampler;
 use crate::driver::worker::{NoFrame, Worker};
 use crate::plan::Extent;
+use crate::plan::sweep::Target;
+use crate::plan::target::Faults;
 use crate::protocol::Outcome;
 use crate::side::Phase;
 use crate::side::counters::Counts;
 use crate::sys::now_ns;
+use crate::units::SECOND_NS;
 
 /// Mean time between two in-flight samples.
 const SAMPLE_NS: u64 = 8_000_000;
+/// How long a trial goes on in which requests fail and none completes.
+const GRACE_NS: u64 = 3 * SECOND_NS;
 /// Time between two calls of the progress display.
 const SHOW_NS: u64 = 100_000_000;
 
@@ -53,11 +58,15 @@ impl Running<'_> {
                 shown = now;
                 watch.show(Stage::Running(counts, Some(part.min(1.0))));
             }
-            if watch.stop() && !cancelled {
+            let all = [counts, self.counts(Phase::Warmup)].into_iter().sum();
+            if self.is_hopeless(all, now.saturating_sub(start)) {
+                self.given_up_ns.get_or_insert(now - start);
+            }
+            if (watch.stop() || self.given_up_ns.is_some()) && !cancelled {
                 cancelled = true;
                 self.workers.iter_mut().for_each(Worker::cancel);
             }
-            let started = counts.started + self.counts(Phase::Warmup).started;
+            let started = all.started;
             if let Some(cap) = self.context.external.as_ref().and_then(|e| e.cap.as_ref()) {
                 cap.check_started(started, now.saturating_sub(start))?;
             }
@@ -74,6 +83,17 @@ impl Running<'_> {
         }
         self.look_for_stops();
         Ok(outcomes)
+    }
+
+    /// Whether requests fail and none completes, for longer than a server may take to wake up;
+    /// failures on purpose are none.
+    fn is_hopeless(&self, all: Counts, since_start_ns: u64) -> bool {
+        let on_purpose = match &self.context.sweep.target {
+            Target::Embedded(target) => target.faults != Faults::default(),
+            Target::External { .. } => false,
+        };
+        let lost = all.failed + all.timed_out > 0 && all.completed == 0;
+        lost && since_start_ns > GRACE_NS && !on_purpose && !self.context.keep_going
     }
 
     fn look_for_stops(&mut self) {

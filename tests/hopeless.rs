@@ -1,0 +1,88 @@
+//! A target that completes nothing: trial and run end early and say why, unless told to go on.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
+use common::{Sweep, assert_books};
+use duel::format::Status;
+
+/// A server that answers every request with the same bytes, or none that closes at once.
+fn server(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let address = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(&stream).lines();
+                while let Some(Ok(line)) = lines.next() {
+                    if line.is_empty()
+                        && (answer.is_empty() || (&stream).write_all(answer).is_err())
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn sweep(address: &str, requests: u32) -> Sweep {
+    Sweep::new(&format!(
+        "[target]\nurl = 'http://{address}'\n[plan]\nrequests = {requests}\n[sweep]\n\
+         engines = ['threads', 'tokio']\nlanes = [1]\ntrials = 2\n"
+    ))
+}
+
+#[test]
+fn a_run_that_completes_nothing_ends_early_and_says_why() {
+    let refused: fn() -> String = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        listener.local_addr().expect("bound").to_string()
+    };
+    type Target = fn() -> String;
+    let cases: [(&str, Target, &str); 4] = [
+        ("nothing listens", refused, "connect"),
+        ("500 for all", || server(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"), "status"),
+        ("no HTTP", || server(b"220 mail.example.org\r\n"), "protocol"),
+        ("closes at once", || server(b""), "read"),
+    ];
+    for (what, target, kind) in cases {
+        // A day of requests at the pace of a lane whose connects fail.
+        let done = sweep(&target(), 100_000_000).run();
+        assert_eq!(done.code, 1, "{what}: {}", done.stderr);
+        let [row] = &done.records[..] else { panic!("{what}: {} rows", done.records.len()) };
+        assert_books(row);
+        assert_eq!(row.status, Status::Failed, "{what}");
+        assert!(row.flags.iter().any(|flag| flag == "gave_up"), "{what}: {:?}", row.flags);
+        assert!(row.ledger.completed == 0 && row.ledger.unsent > 0, "{what}: {:?}", row.ledger);
+        let error = row.error.as_deref().unwrap_or_default();
+        let says = [&format!("first {kind} error"), "all ", "--keep-going"];
+        assert!(
+            says.iter().all(|part| error.contains(part.to_string().as_str())),
+            "{what}: {error}"
+        );
+        assert!(done.stderr.contains("the rest is left out"), "{what}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn what_is_told_to_go_on_or_completes_now_and_then_is_not_given_up() {
+    // Ten connects that fail wait 10, 20, … 1,000 ms: longer than the grace.
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let done = sweep(&refused, 10).run_with(&["--keep-going"]);
+    assert_eq!(done.records.len(), 4, "{}", done.stderr);
+    for row in &done.records {
+        assert_eq!((row.ledger.failed, row.ledger.unsent), (10, 0), "{:?}", row.ledger);
+        assert!(!row.flags.iter().any(|flag| flag == "gave_up"));
+    }
+    // Failures on purpose are what is measured.
+    let faults = Sweep::new(
+        "[target]\nfaults = { error_rate = 1.0 }\n[plan]\nduration = '4s'\n[sweep]\n\
+         engines = ['tokio']\nlanes = [1]\ntrials = 1\n",
+    );
+    let done = faults.run();
+    assert!(!done.records[0].flags.iter().any(|flag| flag == "gave_up"), "{}", done.stderr);
+}
