@@ -276,9 +276,11 @@ fn an_interrupted_row_has_the_figures_up_to_the_interruption() {
             assert!(row.measured_ns > 0, "{engine}");
             let full = 0.0..=1.05;
             assert!(row.occupancy.is_none_or(|o| full.contains(&o)), "{:?}", row.occupancy);
-            let failed: Vec<_> =
-                row.gates.iter().filter(|g| g.hard && g.ok == Some(false)).collect();
-            assert!(failed.is_empty(), "{engine} {arrivals}: {failed:?}");
+            // A busy machine may fail the gates on pace and CPU; of these nothing is known.
+            for name in ["littles_law", "delivered_rate", "target_received"] {
+                let gate = row.gates.iter().find(|g| g.name == name).expect("each gate is there");
+                assert_eq!(gate.ok, None, "{engine} {arrivals}: {gate:?}");
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ fn a_result_that_is_lost_makes_the_command_fail() {
         &["report", &dir],
         &["report", &dir, "--json"],
         &["report", "--schema"],
-        &["compare", &dir, "--with", &dir],
+        &["compare", &dir, &dir],
         &["capacity", &dir, "--rate", "100"],
         &["verify", &config],
         &["completions", "bash"],

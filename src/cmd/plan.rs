@@ -15,6 +15,10 @@ use crate::units::{SECOND_NS, duration_literal, format_count, format_ns};
 
 /// Time of a trial beside its warm-up and window: processes, connects, a short drain.
 const OVERHEAD_NS: u64 = 60_000_000;
+/// What a timeout may be late by, beside a tenth of itself.
+const TIMER_NS: u64 = 10_000_000;
+/// Longest wait of a lane before it connects again.
+const RECONNECT_NS: u64 = SECOND_NS;
 
 /// Prints cells, order, time and limits, or one Job.
 pub fn run(args: &Plan) -> ExitCode {
@@ -77,12 +81,16 @@ fn headline(sweep: &Sweep) -> Vec<String> {
         None => format!("{}: {cells} cells × {} = {trials} trials", sweep.name, sweep.trials),
     }];
     lines.push(format!("plan hash {}", sweep.plan_hash()));
+    let most = format_ns((most_ns(sweep).saturating_mul(u64::from(sweep.trials))) as f64);
     lines.push(match time_ns(sweep) {
         Some(ns) if sweep.search.is_some() => {
             format!("at most {} of load, and drains", format_ns((ns * trials) as f64))
         }
-        Some(ns) => format!("about {} of load", format_ns((ns * trials) as f64)),
-        None => "time depends on the target: a closed loop by requests".into(),
+        Some(ns) => format!("about {} of load, at most {most}", format_ns((ns * trials) as f64)),
+        None => format!(
+            "time depends on the target: a closed loop by requests, at most {most} if each of them \
+             times out"
+        ),
     });
     if let Some(trace) = &sweep.plan.trace {
         let requests = format_count(trace.entries);
@@ -147,6 +155,26 @@ fn time_ns(sweep: &Sweep) -> Option<u64> {
         }
     };
     Some(plan.warmup_ns + window + OVERHEAD_NS)
+}
+
+/// Longest time of all cells once: where requests wait their full timeout, or lanes for a connection
+/// before each of them.
+fn most_ns(sweep: &Sweep) -> u64 {
+    let timeout = sweep.plan.timeout_ns + sweep.plan.timeout_ns / 10 + TIMER_NS;
+    let of = |cell: Cell| {
+        let plan = sweep.trial_plan(&cell);
+        let window = match plan.extent {
+            Extent::DurationNs(ns) => ns.saturating_add(timeout),
+            Extent::Requests(n) => {
+                let lanes = u64::from(cell.total_lanes.max(1));
+                let released = plan.offered_per_s.map_or(0.0, |rate| n as f64 / rate * 1e9) as u64;
+                let each = timeout.saturating_add(RECONNECT_NS);
+                released.saturating_add(n.div_ceil(lanes).saturating_mul(each))
+            }
+        };
+        plan.warmup_ns.saturating_add(window).saturating_add(OVERHEAD_NS)
+    };
+    sweep.cells().into_iter().map(of).fold(0, u64::saturating_add)
 }
 
 /// The Job of the trial at `position` for its first worker. Secrets stay `$NAME` or masked.

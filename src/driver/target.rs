@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 use super::pipe::{NoLine, Piped};
-use super::verify::Sent;
 use crate::codec::socket::Route;
 use crate::codec::{self, tls};
 use crate::format::TargetUse;
@@ -16,7 +15,7 @@ use crate::plan::guard::Cap;
 use crate::plan::sweep::{Target, Tls};
 use crate::plan::target::EmbeddedTarget;
 use crate::sys::now_ns;
-use crate::target::{Listening, TargetJob, TargetReport, TargetStart};
+use crate::target::{Listening, TargetJob, TargetReport, TargetStart, digest};
 use crate::units::{SECOND_NS, format_count, format_rate};
 
 /// How long a target may take to listen, or to report.
@@ -216,22 +215,15 @@ impl Targets {
         }
     }
 
-    /// Ends the targets and adds up their digests.
-    pub(super) fn finish_digesting(mut self) -> anyhow::Result<Sent> {
-        let mut sent = Sent::default();
-        for pipe in &mut self.running {
-            pipe.close();
-        }
-        for mut pipe in self.running.drain(..) {
+    /// Ends the targets; each says what it was sent.
+    pub(super) fn finish_digesting(mut self) -> anyhow::Result<Vec<digest::Report>> {
+        self.running.iter_mut().for_each(Piped::close);
+        let digest_of = |mut pipe: Piped| {
             let report = report_of(&mut pipe)?;
-            let digest = report.digest.context("the target kept no digest")?;
-            let (sum, requests) = digest.decode().map_err(anyhow::Error::msg)?;
-            sent.sum.plus(&sum);
-            sent.requests.extend(requests);
             pipe.finish();
-        }
-        sent.requests.sort_unstable();
-        Ok(sent)
+            report.digest.context("the target kept no digest")
+        };
+        self.running.into_iter().map(digest_of).collect()
     }
 
     /// Ends the targets and adds up what they report.

@@ -193,7 +193,13 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
         complaint = complaint.or(outcome.error_samples.into_iter().next());
     }
     workers.clear();
-    let sent = targets.finish_digesting()?;
+    let mut sent = Sent::default();
+    for digest in targets.finish_digesting()? {
+        let (sum, requests) = digest.decode().map_err(anyhow::Error::msg)?;
+        sent.sum.plus(&sum);
+        sent.requests.extend(requests);
+    }
+    sent.requests.sort_unstable();
     match complaint {
         Some((kind, sample)) => Err(anyhow!("first {kind} error: {sample}")),
         None => Ok(sent),

@@ -331,7 +331,7 @@ impl RunDir {
         let file = self.path.join(TRIALS_FILE);
         if self.trials.metadata().is_ok_and(|held| held.nlink() == 0) {
             // What is written into a file that was removed is lost with this process.
-            return Err(io_error(&file, "write")(std::io::ErrorKind::NotFound.into()));
+            return Err(io_error(&file, "write")(Errno::NOENT.into()));
         }
         let before = self.trials.metadata().map_err(io_error(&file, "read the length"))?.len();
         let written = self.trials.write_all(&line).and_then(|()| self.trials.sync_data());
