@@ -5,27 +5,30 @@
 //! Data flows one way: `config → plan → driver ⇢ worker: engine → side ⇢ driver → results →
 //! report`. The two dotted arrows are [`protocol`], six frames between two processes.
 //!
-//! | module | what it knows | what it must not know |
-//! |---|---|---|
-//! | [`cli`], [`cmd`] | arguments, printing, exit codes | how anything is measured |
-//! | [`config`] | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
-//! | [`plan`] | cells and their order, arrivals, the request mix: pure, seeded | processes, clocks |
-//! | [`protocol`] | THE SEAM between driver and worker | either side |
-//! | [`limits`] | what this machine allows, and what a cell needs of it | processes |
-//! | [`driver`] | processes, CPUs, gates; one trial at a time | what is inside a worker |
-//! | `fleet` | shards of a run: who they are, when they start, how far their clocks are apart | what happens inside a trial |
-//! | [`engine`] | lanes under five engines | TOML, paths, statistics |
-//! | [`codec`] | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
-//! | [`work`] | file and compute steps | which thread carries them out |
-//! | [`side`] | histograms, counters, CPU and memory of a process, client or server | what they are compared with |
-//! | [`target`] | the embedded server and its virtual queue | who calls |
-//! | [`format`] | the TrialRecord and its histograms: what every module of results speaks | who fills or shows it |
-//! | [`results`] | the run directory | how they are shown |
-//! | [`stats`] | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |
-//! | [`report`] | tables, files, pages, made from records | processes, measuring |
-//! | [`sys`] | the few system calls that have no safe form | everything else |
+//! | module | uses | what it knows | what it must not know |
+//! |---|---|---|---|
+//! | [`terminal`] | – | what is said and printed, and what becomes of it where nobody listens | what it means |
+//! | [`units`] | – | durations, rates, sizes, as people write them | everything else |
+//! | [`sys`] | `units` | the few system calls that have no safe form | everything else |
+//! | [`cli`] | `plan` | arguments | what they do |
+//! | [`plan`] | `stats` `units` | cells and their order, arrivals, requests, targets: pure, seeded | processes, clocks |
+//! | [`format`] | `plan` `units` | THE VOCABULARY: the record of a trial and its histograms | who fills or shows it |
+//! | [`protocol`] | `format` `plan` `side` `units` | THE SEAM between driver and worker | either side |
+//! | [`config`] | `codec` `plan` `stats` `units` | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
+//! | [`side`] | `format` `sys` `units` | what is measured of a process, client or server | what it is compared with |
+//! | [`limits`] | `codec` `plan` `side` `units` | what this machine allows, and what a cell needs of it | processes |
+//! | [`codec`] | `plan` `side` `sys` | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
+//! | [`work`] | `plan` | file and compute steps | which thread carries them out |
+//! | [`engine`] | `codec` `format` `plan` `protocol` `side` `sys` `units` `work` | lanes under five engines | TOML, paths, statistics |
+//! | [`target`] | `plan` `sys` | the embedded server and its virtual queue | who calls |
+//! | [`driver`] | `codec` `format` `limits` `plan` `protocol` `side` `sys` `target` `units` `work` | processes, CPUs, gates; one trial at a time | what is inside a worker, and that there are shards |
+//! | `fleet` | `driver` `format` `plan` `sys` `units` | shards of a run: which they are, when they start, how far their clocks are apart | what happens inside a trial |
+//! | [`stats`] | `format` `units` | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |
+//! | [`results`] | `fleet` `format` `plan` `stats` `units` | the run directory | how it is shown |
+//! | [`report`] | `format` `limits` `plan` `results` `stats` `units` | tables, files, pages, made from records | processes, measuring |
+//! | [`cmd`] | `cli` `codec` `config` `driver` `engine` `fleet` `format` `limits` `plan` `protocol` `report` `results` `side` `stats` `sys` `target` `terminal` `units` `work` | commands: glue, exit codes | how anything is measured |
 //!
-//! A reader in a hurry: [`driver::trial`] runs a trial, `engine/threads.rs` and `engine/tokio.rs`
+//! A reader in a hurry: `driver/trial.rs` runs a trial, `engine/threads.rs` and `engine/tokio.rs`
 //! are the two sides of the question, `engine/lane.rs` is what both share, and
 //! [`format`] says what comes out.
 //!

@@ -121,15 +121,16 @@ fn modules() -> Graph {
     graph
 }
 
-/// Takes away what uses nothing that is left, again and again; what remains lies on a circle or
-/// leads to one.
+/// Takes away what uses nothing that is left, or is used by nothing that is left, again and again:
+/// what remains lies on circles or between them.
 fn circles(mut graph: Graph) -> Graph {
     loop {
-        let left: BTreeSet<String> = graph.keys().cloned().collect();
         let before = graph.len();
-        graph.retain(|_, uses| {
+        let left: BTreeSet<String> = graph.keys().cloned().collect();
+        let used: BTreeSet<String> = graph.values().flatten().cloned().collect();
+        graph.retain(|module, uses| {
             uses.retain(|used| left.contains(used));
-            !uses.is_empty()
+            !uses.is_empty() && used.contains(module)
         });
         if graph.len() == before {
             return graph;

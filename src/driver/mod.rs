@@ -2,9 +2,9 @@
 //!
 //! Thin on purpose: one thread, no runtime, memory that does not grow with the load.
 //!
-//! * [`trial`] runs one trial: limits, CPUs, targets, workers, and the six frames.
+//! * `trial` runs one trial: limits, CPUs, targets, workers, and the six frames.
 //! * [`gates`] judges whether its numbers may be believed, and [`merge`] makes the record.
-//! * [`peers`] is what a trial asks of those that carry out other parts of the run.
+//! * `peers` is what a trial asks of those that carry out other parts of the run.
 //! * [`verify`] runs a plan once for its bytes' sake.
 //! * [`timeline`] samples the workers from outside while a trial runs.
 //! * [`metrics`] shows a running sweep to Prometheus, where asked to.
