@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use common::{DUEL, Sweep, duel, eventually, output, records, text, wait};
@@ -99,4 +100,43 @@ fn names_command_no_terminal() {
     let said = text(&out).1;
     assert_eq!(out.status.code(), Some(2), "{said}");
     assert!(!said.contains(['\u{1b}', '\u{7}']) && said.contains("red"), "{said:?}");
+}
+
+#[test]
+fn runs_of_one_second_have_directories_of_their_own() {
+    let sweep = Sweep::new(&CONFIG.replace("trials = 3", "trials = 1"));
+    let config = sweep.config().display().to_string();
+    let run = || {
+        let mut command = duel(&["run", &config]);
+        let command = command.current_dir(sweep.home.path()).stdout(Stdio::null());
+        command.stderr(Stdio::null()).spawn().expect("duel starts")
+    };
+    // Some of four begin within the same second.
+    for mut child in (0..4).map(|_| run()).collect::<Vec<_>>() {
+        let code = wait(&mut child).code();
+        assert!([Some(0), Some(4)].contains(&code), "{code:?}");
+    }
+    let made = std::fs::read_dir(sweep.home.path().join("runs")).expect("runs were kept");
+    let dirs: Vec<_> = made.flatten().map(|entry| entry.path()).collect();
+    assert_eq!(dirs.len(), 4, "{dirs:?}");
+    assert!(dirs.iter().all(|dir| records(dir).len() == 2), "{dirs:?}");
+}
+
+#[test]
+fn arguments_and_paths_need_not_be_utf_8() {
+    let sweep = Sweep::new(CONFIG);
+    let odd = |name: &[u8]| sweep.home.path().join(std::ffi::OsStr::from_bytes(name));
+    let (config, out) = (odd(b"caf\xe9.toml"), odd(b"out\xff"));
+    std::fs::copy(sweep.config(), &config).expect("a file system that takes any name");
+    for arguments in [
+        &["plan".as_ref(), config.as_os_str()][..],
+        &["run".as_ref(), config.as_os_str(), "--out".as_ref(), out.as_os_str()],
+        &["report".as_ref(), out.as_os_str()],
+    ] {
+        let done = output(&mut duel(arguments));
+        let code = done.status.code();
+        assert!([Some(0), Some(4)].contains(&code), "{arguments:?}: {}", text(&done).1);
+    }
+    assert_eq!(records(&out).len(), 6);
+    assert!(out.join("report.html").exists());
 }
