@@ -1,12 +1,15 @@
 //! The `duel` command; see the library for the map of the code.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use duel::cli::{Cli, Command};
 use duel::{cmd, terminal};
 
 fn main() -> ExitCode {
+    // A file that grows beyond a limit is an error with a name, not a silent end.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     terminal::conclude(match Cli::try_parse() {
         Ok(cli) => run(cli.command),
         Err(message) => {

@@ -140,3 +140,18 @@ fn arguments_and_paths_need_not_be_utf_8() {
     assert_eq!(records(&out).len(), 6);
     assert!(out.join("report.html").exists());
 }
+
+#[test]
+fn a_limit_on_file_sizes_is_named() {
+    for blocks in ["4", "100"] {
+        let sweep = Sweep::new(CONFIG);
+        let script = format!("ulimit -f {blocks}; exec \"$0\" run x.toml --out out");
+        let mut command = Command::new("sh");
+        let command = command.args(["-c", &script, DUEL]).current_dir(sweep.home.path());
+        let done = output(command.stdin(Stdio::null()));
+        let said = text(&done).1;
+        let code = done.status.code().unwrap_or_else(|| panic!("{blocks}: {}", done.status));
+        assert!(code == 1 || code == 2, "{blocks}: {code}: {said}");
+        assert!(said.contains("File too large"), "{blocks}: {said}");
+    }
+}

@@ -177,8 +177,6 @@ fn make_work(job: &Job) -> (Option<Arc<Work>>, Option<String>) {
     if !job.plan.has_local_steps() {
         return (None, None);
     }
-    // A file that grows beyond a limit is a request's failure and not the worker's end.
-    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     let name = job.files.clone().unwrap_or_else(files::new_name);
     match Work::prepare(&job.plan, &files::worker_name(&name, job.worker)) {
         Ok(work) => (work, None),
