@@ -6,10 +6,25 @@ use std::sync::Arc;
 use clap::Parser;
 use duel::cli::{Cli, Command};
 use duel::{cmd, terminal};
+use rustix::process::{Resource, getrlimit};
+
+/// Least stack of the main thread, and what a thread gets that stands in for it.
+const LEAST_STACK_BYTES: u64 = 1 << 20;
+const STACK_BYTES: usize = 8 << 20;
 
 fn main() -> ExitCode {
     // A file that grows beyond a limit is an error with a name, not a silent end.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    // Nor is a small stack (`ulimit -s`), which only the main thread has to live with.
+    let stack = getrlimit(Resource::Stack).current;
+    if stack.is_none_or(|bytes| bytes >= LEAST_STACK_BYTES) {
+        return command();
+    }
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(command);
+    thread.ok().and_then(|thread| thread.join().ok()).unwrap_or(ExitCode::FAILURE)
+}
+
+fn command() -> ExitCode {
     terminal::conclude(match Cli::try_parse() {
         Ok(cli) => run(cli.command),
         Err(message) => {

@@ -155,3 +155,15 @@ fn a_limit_on_file_sizes_is_named() {
         assert!(said.contains("File too large"), "{blocks}: {said}");
     }
 }
+
+#[test]
+fn a_small_stack_of_the_main_thread_is_no_end() {
+    let sweep = Sweep::new(CONFIG);
+    let script = "ulimit -s 64; exec \"$0\" run x.toml --out out";
+    let mut command = Command::new("sh");
+    let command = command.args(["-c", script, DUEL]).current_dir(sweep.home.path());
+    let done = output(command.stdin(Stdio::null()));
+    assert!([Some(0), Some(4)].contains(&done.status.code()), "{}", text(&done).1);
+    assert_eq!(records(&sweep.dir()).len(), 6);
+    assert!(sweep.dir().join("report.html").exists());
+}
