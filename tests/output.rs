@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use common::{DUEL, Sweep, duel, eventually, output, records, text, wait};
 
 const CONFIG: &str = "[plan]\nrequests = 5\n[sweep]\nengines = ['threads', 'tokio']\nlanes = [1]\n\
-                      trials = 3\n";
+                      trials = 3\nnoise_repeats = 0\n";
 
 fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").expect("/dev/full")
@@ -143,7 +143,7 @@ fn arguments_and_paths_need_not_be_utf_8() {
 
 #[test]
 fn a_limit_on_file_sizes_is_named() {
-    for blocks in ["4", "100"] {
+    for blocks in ["4", "20"] {
         let sweep = Sweep::new(CONFIG);
         let script = format!("ulimit -f {blocks}; exec \"$0\" run x.toml --out out");
         let mut command = Command::new("sh");
