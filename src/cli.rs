@@ -38,7 +38,7 @@ pub enum Command {
     Report(Report),
     /// Compare two run directories cell by cell; exit code 3 if the second is worse
     Compare(Compare),
-    /// From a run to hosts: lanes, memory, CPU and what binds first
+    /// From a run to hosts: lanes, memory, CPU, hosts and the first limit
     Capacity(Capacity),
     /// Add the shards of one run together, losslessly, into a fresh run directory
     Merge(Merge),
@@ -46,7 +46,7 @@ pub enum Command {
     Verify(Verify),
     /// Run the embedded target alone
     Target(Target),
-    /// Name every limit of this machine that lanes can meet, and which binds first
+    /// Name every limit of this machine that lanes can meet, and which is reached first
     Limits(Limits),
     /// Run one trial by frames on standard input and output (for the driver)
     Worker,

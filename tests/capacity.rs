@@ -1,4 +1,4 @@
-//! From records to hosts: the arithmetic, what binds, and what is refused.
+//! From records to hosts: the arithmetic, the first limit, and what is refused.
 
 mod sample;
 
@@ -86,7 +86,13 @@ fn little_lines_and_hosts() {
     assert_eq!((need.hosts_today, need.hosts_with_spare), (1, 1));
     near(need.left, 1.0 - 20.0 / 70.0, 1e-9);
     assert_eq!(need.threads, u64::from(need.lanes) + 3);
-    assert!(answer.text().contains("binds first: CPU at 70,000 req/s a host"), "{}", answer.text());
+    assert_eq!(need.sources["cpu_per_request_ns"], ["threads-l64", "threads-l256"]);
+    assert_eq!(need.sources["tested_to_per_s"], ["threads-l256"]);
+    assert!(
+        answer.text().contains("first limit: CPU at 70,000 req/s per host"),
+        "{}",
+        answer.text()
+    );
 }
 
 /// Two lines that are 40 MiB and 3 per lane apart are two series, whatever the axis that parts them.
@@ -136,7 +142,9 @@ fn the_tightest_resource_binds() {
     assert_eq!(binding(&small, 16_370), ("memory".into(), 2));
     assert_eq!(binding(&question(), 50), ("vm.max_map_count".into(), 3));
     let slo = Question { p99_ns: Some(7_000_000), ..question() };
-    assert_eq!(binding(&slo, 16_370), ("p99".into(), 1));
+    // 20,000 per host are 39 % of what met the bound, and 29 % of what its CPU allows at 70 % busy;
+    // the data end below that.
+    assert_eq!(binding(&slo, 16_370), ("p99 ≤ 7 ms".into(), 1));
 }
 
 #[test]
@@ -167,9 +175,9 @@ fn refused(records: &[TrialRecord], q: &Question, why: &str) {
 fn refused_where_the_data_do_not_reach() {
     refused(&cell(Engine::Threads, 64, 12_800.0), &question(), "one lane value only (64)");
     let slow = Question { latency_ns: Some(100_000_000), ..question() };
-    refused(&records(), &slow, "the data end at 256");
+    refused(&records(), &slow, "each worker would need 2,108 lanes; this run measured up to 256");
     let strict = Question { p99_ns: Some(1_000_000), ..question() };
-    refused(&records(), &strict, "no measured cell met the p99 (the lowest p99 was 6 ms)");
+    refused(&records(), &strict, "no measured cell met p99 ≤ 1 ms (the lowest p99 was 6 ms)");
     let mut flat = records();
     for r in &mut flat {
         r.memory.peak_rss_bytes = 4_000_000;
@@ -187,7 +195,7 @@ fn every_assumption_is_listed_and_no_records_are_no_panic() {
     let q = Question { p99_ns: Some(7_000_000), growth_per_year: 0.3, ..question() };
     let text = ask(&records(), &q).text();
     for word in
-        ["Poisson", "Erlang C", "70 %", "80 %", "straight line", "30 % a year", "p99 ≤ 7 ms"]
+        ["Poisson", "Erlang C", "70 %", "80 %", "straight line", "30 % per year", "p99 ≤ 7 ms"]
     {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
@@ -216,4 +224,138 @@ fn the_p99_of_a_closed_loop_is_said_to_be_one_and_the_section_holds_the_answer()
     assert_eq!(measured_rate(&records(), None), Some(51_200.0));
     assert_eq!(measured_rate(&records(), Some(1)), None, "no cell met 1 ns");
     assert_eq!(measured_rate(&[], None), None);
+}
+
+/// The two cells of a closed loop: one lane that mostly sleeps, whose wake-ups make a request several
+/// times as dear, and 64 that keep a CPU busy.
+fn one_and_many(engine: Engine, idle_ns: f64, busy_ns: f64) -> Vec<TrialRecord> {
+    let mut all = Vec::new();
+    for (lanes, per_s, cpu_ns) in [(1, 190.0, idle_ns), (64, 12_000.0, busy_ns)] {
+        let mut trials = cell(engine, lanes, per_s);
+        for t in &mut trials {
+            t.cpu.per_request_ns = cpu_ns;
+        }
+        all.extend(trials);
+    }
+    all
+}
+
+#[test]
+fn cpu_is_that_of_the_planned_rate_and_not_of_an_idle_cell() {
+    let records: Vec<TrialRecord> = one_and_many(Engine::Threads, 60_000.0, 11_200.0)
+        .into_iter()
+        .chain(one_and_many(Engine::Tokio, 70_500.0, 8_780.0))
+        .collect();
+    let q = Question {
+        rate_per_s: 200_000.0,
+        p99_ns: Some(50_000_000),
+        cpus: 4,
+        memory_bytes: 8 << 30,
+        ..question()
+    };
+    let answer = ask(&records, &q);
+    let need = |i: usize| answer.engines[i].answer.as_ref().unwrap();
+    near(need(0).cpu_per_request_ns, 11_200.0, 0.05);
+    near(need(1).cpu_per_request_ns, 8_780.0, 0.05);
+    assert!(need(1).cpus_busy < need(0).cpus_busy, "tokio is the cheaper one at 64 lanes");
+    // Four workers of 12,000/s each are what met the bound: 48,000/s per host, and no more is claimed.
+    near(need(0).tested_to_per_s, 48_000.0, 1e-9);
+    assert_eq!(need(0).hosts_today, 5);
+    let text = answer.text();
+    assert!(
+        text.contains("first limit: p99 ≤ 50 ms is only tested up to 48,000 req/s per host"),
+        "{text}"
+    );
+    for beyond in need(0).resources.iter().filter(|r| r.name != "p99 ≤ 50 ms") {
+        assert_eq!(beyond.allows_per_s, None, "{} lies beyond the data", beyond.name);
+    }
+}
+
+#[test]
+fn no_rate_is_claimed_that_lies_beyond_the_data() {
+    let q = Question { rate_per_s: 1_000.0, ..question() };
+    let slow: Vec<TrialRecord> = [(16, 500.0), (64, 1_954.0)]
+        .into_iter()
+        .flat_map(|(lanes, per_s)| cell(Engine::Threads, lanes, per_s))
+        .collect();
+    let answer = ask(&slow, &q);
+    let need = answer.engines[0].answer.as_ref().unwrap();
+    near(need.host_rate_per_s, 2.0 * 1_954.0, 1e-9);
+    assert!(
+        answer.text().contains("first limit: none within the data, which reach to 3,908 req/s"),
+        "{}",
+        answer.text()
+    );
+    let fast = Question { rate_per_s: 20_000.0, ..question() };
+    refused(&slow, &fast, "would have to send 20,000 req/s; this run measured up to 1,954 req/s");
+}
+
+#[test]
+fn each_host_has_lanes_of_its_own() {
+    // 100 in flight on 10 hosts: one queue would take 125 lanes, ten of 10 in flight take 19 each.
+    let records: Vec<TrialRecord> = [(1, 200.0), (10, 2_000.0), (20, 2_000.0)]
+        .into_iter()
+        .flat_map(|(lanes, per_s)| cell(Engine::Threads, lanes, per_s))
+        .collect();
+    let answer = ask(&records, &Question { p99_ns: Some(7_000_000), ..question() });
+    let need = answer.engines[0].answer.as_ref().unwrap();
+    assert_eq!((need.hosts_today, need.lanes), (10, 190));
+}
+
+#[test]
+fn fixed_costs_count_once_per_process() {
+    let records: Vec<TrialRecord> = records()
+        .into_iter()
+        .map(|mut r| {
+            r.cell.processes = 2;
+            r.cell.total_lanes = 2 * r.cell.lanes;
+            r.memory.peak_rss_bytes = 2 * (4_000_000 + 20_000 * u64::from(r.cell.lanes));
+            r.fds_peak = u64::from(r.cell.total_lanes) + 18;
+            r
+        })
+        .collect();
+    let answer = ask(&records, &question());
+    let need = answer.engines[0].answer.as_ref().unwrap();
+    assert_eq!(need.processes, 2);
+    near(need.user_bytes, 8_000_000.0 + 20_000.0 * f64::from(need.lanes), 1e-6);
+    assert_eq!(need.descriptors, u64::from(need.lanes) + 18);
+}
+
+#[test]
+fn twice_the_load_is_forecast_from_the_cells_below() {
+    let measured = |lanes: u32, per_s: f64| {
+        let mut trials = cell(Engine::Threads, lanes, per_s);
+        for t in &mut trials {
+            // A tenth of a CPU whatever the rate, and 8 µs per request.
+            t.cpu.per_request_ns = 8_000.0 + 1e8 / per_s;
+        }
+        trials
+    };
+    let below: Vec<TrialRecord> =
+        [(16, 3_200.0), (64, 12_800.0)].into_iter().flat_map(|(l, r)| measured(l, r)).collect();
+    let q = Question { rate_per_s: 20_000.0, cpus: 1, ..question() };
+    let answer = ask(&below, &q);
+    let need = answer.engines[0].answer.as_ref().unwrap();
+    near(need.cpu_per_request_ns, 8_000.0 + 1e8 / 20_000.0, 1e-6);
+    near(need.in_flight, 100.0, 1e-9);
+}
+
+#[test]
+fn too_few_samples_are_not_called_a_missed_bound() {
+    let mut few = records();
+    for r in &mut few {
+        r.service_ns.as_mut().unwrap().count = 10;
+    }
+    let q = Question { p99_ns: Some(50_000_000), ..question() };
+    refused(
+        &few,
+        &q,
+        "no cell has the 1,000 completed requests that a p99 needs (the most were 60)",
+    );
+    let mut lossy = records();
+    for r in &mut lossy {
+        r.ledger.completed -= r.ledger.planned / 50;
+        r.ledger.failed += r.ledger.planned / 50;
+    }
+    refused(&lossy, &q, "lost more than 1 % of its requests");
 }

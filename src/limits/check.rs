@@ -73,6 +73,18 @@ pub struct Ceiling {
     pub most_lanes: u64,
 }
 
+impl Ceiling {
+    /// Whether each worker of a host has this limit to itself.
+    pub(crate) fn is_per_worker(&self) -> bool {
+        self.unit.contains("a worker") || self.unit.contains("a process")
+    }
+
+    /// Whether it only estimates memory, which a run has measured.
+    pub(crate) fn is_memory_estimate(&self) -> bool {
+        self.unit.contains("memory (estimated)")
+    }
+}
+
 impl Limits {
     /// Says whether a cell fits, by the limit that binds first.
     ///

@@ -1,16 +1,21 @@
-//! From measured cells to hosts: what a rate needs of each engine, and what binds first.
+//! From measured cells to hosts: what a rate needs of each engine, and which limit comes first.
 //!
 //! Pure: records, a question and ceilings go in, a plan or a refusal comes out. In flight =
-//! rate × mean time in the system (J. D. C. Little, Operations Research 9, 1961); lanes so that at
-//! most [`MAY_WAIT`] of Poisson arrivals wait ([`super::erlang`]); memory by a straight line over
-//! lanes, CPU by one over the rate, or over lanes where no rate was swept.
+//! rate × mean time in the system (J. D. C. Little, Operations Research 9, 1961); lanes of a host so
+//! that at most [`MAY_WAIT`] of its Poisson arrivals wait ([`super::erlang`]); memory by a straight
+//! line over lanes; CPU and latency between the measured cells on either side of the rate that one
+//! worker group would carry ([`curve`]).
 //!
-//! Nothing beyond twice the largest measured lanes or rate is planned: it is refused, with what to
-//! measure next.
+//! Data say nothing beyond their end. A bound on p99 holds up to the highest rate that met it; lanes,
+//! CPU and memory are carried on to twice the largest measured value ([`REACH`]), and what lies
+//! beyond is refused, with what to measure next.
 
+mod curve;
 mod fits;
 mod section;
 mod text;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -18,8 +23,9 @@ use super::erlang;
 use crate::format::TrialRecord;
 use crate::limits::Ceiling;
 use crate::plan::Engine;
-use crate::units::{format_count, format_ns, format_rate};
-use fits::Series;
+use crate::units::{format_bytes, format_count, format_ns, format_rate, plural};
+use curve::At;
+use fits::{Lines, Series};
 
 /// Share of arrivals that may find no free lane.
 pub const MAY_WAIT: f64 = 0.01;
@@ -28,8 +34,10 @@ pub const MAY_WAIT: f64 = 0.01;
 pub const CPU_PLANNED: f64 = 0.7;
 /// Share of a host's memory that is planned for.
 pub const MEMORY_PLANNED: f64 = 0.8;
-/// How far beyond the largest measured value a line is believed.
+/// How far beyond the largest measured value a line is carried on.
 pub const REACH: f64 = 2.0;
+/// Most hosts that are planned: more is a mistake in the question.
+const MOST_HOSTS: u64 = 1_000_000;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,7 +52,7 @@ pub struct Question {
     pub memory_bytes: u64,
     /// CPUs of a host.
     pub cpus: u32,
-    /// Growth a year, compounded: 0.3 is 30 %.
+    /// Growth per year, compounded: 0.3 is 30 %.
     pub growth_per_year: f64,
     /// Months to plan ahead.
     pub months: f64,
@@ -94,7 +102,7 @@ pub struct Need {
     pub lanes: u32,
     /// User memory over all hosts, in bytes.
     pub user_bytes: f64,
-    /// Kernel memory of threads and sockets over all hosts, in bytes; `None` where not measured.
+    /// Kernel memory over all hosts, in bytes; `None` where not measured.
     pub kernel_bytes: Option<f64>,
     /// What `kernel_bytes` counts.
     pub kernel_counts: &'static str,
@@ -102,17 +110,23 @@ pub struct Need {
     pub bytes_per_lane: f64,
     /// CPUs busy over all hosts.
     pub cpus_busy: f64,
-    /// CPU for each request, in nanoseconds.
+    /// CPU per request, in nanoseconds.
     pub cpu_per_request_ns: f64,
     /// Descriptors over all hosts.
     pub descriptors: u64,
-    /// Local ports over all hosts, one a connection.
+    /// Local ports over all hosts, one per connection.
     pub ports: u64,
     /// Threads over all hosts.
     pub threads: u64,
-    /// What one host can carry by each resource, the tightest first.
+    /// Worker processes over all hosts.
+    pub processes: u64,
+    /// Rate of each worker group, in requests per second: the point at which CPU and latency are read.
+    pub group_rate_per_s: f64,
+    /// Highest rate of one host up to which the data reach, in requests per second.
+    pub tested_to_per_s: f64,
+    /// What limits one host, the first limit first; last those that lie beyond the data.
     pub resources: Vec<Resource>,
-    /// Requests per second of one host by the tightest.
+    /// Requests per second of one host by the first limit, or by the end of the data.
     pub host_rate_per_s: f64,
     /// Hosts for today's rate.
     pub hosts_today: u64,
@@ -122,8 +136,10 @@ pub struct Need {
     pub hosts_grown: u64,
     /// The same with spare hosts.
     pub hosts_with_spare: u64,
-    /// Share of the binding resource that today's hosts leave unused.
+    /// Share of the first limit that today's hosts leave unused.
     pub left: f64,
+    /// The cells behind each figure, by their ids.
+    pub sources: BTreeMap<&'static str, Vec<String>>,
 }
 
 /// One resource of a host.
@@ -131,8 +147,8 @@ pub struct Need {
 pub struct Resource {
     /// Its name.
     pub name: String,
-    /// Requests per second that it allows one host.
-    pub allows_per_s: f64,
+    /// Requests per second that it allows one host; `None` where that lies beyond the data.
+    pub allows_per_s: Option<f64>,
     /// Share in use on each of today's hosts.
     pub used: f64,
 }
@@ -153,11 +169,11 @@ pub fn plan(
         })
         .collect();
     let mut assumptions = assumptions(question);
-    let closed = |s: &Series| s.best(question.p99_ns).is_ok_and(|best| !best.open);
+    let closed = |s: &Series<'_>| s.curve(question.p99_ns).is_ok_and(|c| !c.is_open());
     if question.p99_ns.is_some() && series.iter().any(closed) {
         assumptions.push(
-            "where the cell that counts is a closed loop, its p99 is that of service time: what \
-             requests wait for a lane comes on top; offer the rate in an open loop to measure it"
+            "where the cell that counts is a closed loop, its p99 is that of service time, and time \
+             spent waiting for a lane comes on top; offer the rate in an open loop to measure it"
                 .into(),
         );
     }
@@ -166,142 +182,243 @@ pub fn plan(
 
 /// The highest rate of any engine's valid cells, in requests per second, within a bound on p99.
 pub fn measured_rate(records: &[TrialRecord], p99_ns: Option<u64>) -> Option<f64> {
-    let best = |series: &Series| series.best(p99_ns).ok().map(|best| best.rate_per_s);
-    fits::series(records).iter().filter_map(best).reduce(f64::max)
+    let highest = |series: &Series<'_>| series.curve(p99_ns).ok().map(|curve| curve.end_per_s());
+    fits::series(records).iter().filter_map(highest).reduce(f64::max)
 }
 
 fn refuse<T>(why: impl Into<String>, next: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { why: why.into(), measure_next: next.into() })
 }
 
-fn answer(series: &Series, q: &Question, ceilings: &[Ceiling]) -> Result<Need, Refusal> {
-    let best = series.best(q.p99_ns)?;
-    let latency_ns = q.latency_ns.map_or(best.latency_ns, |ns| ns as f64);
-    let in_flight = q.rate_per_s * latency_ns / 1e9;
-    let Some(lanes) = erlang::lanes_for(in_flight, MAY_WAIT) else {
-        return refuse(
-            format!("{in_flight:.0} requests in flight are beyond any data"),
-            "ask for a lower rate or a shorter latency",
-        );
-    };
+/// One host at a rate.
+struct Host<'a> {
+    q: &'a Question,
+    series: &'a Series<'a>,
+    curve: curve::Curve<'a>,
+    memory: Lines,
+    ceilings: &'a [Ceiling],
+    /// Copies of the measured cell's workers on one host.
+    groups: f64,
+    /// Worker processes on one host.
+    workers: f64,
+}
+
+/// What one host of a rate needs.
+struct Load {
+    at: At,
+    lanes: f64,
+    /// Share of each resource that is used, in a fixed order; 1 is all that is planned for.
+    used: Vec<(String, f64)>,
+}
+
+impl Host<'_> {
+    fn at(&self, rate_per_s: f64) -> Load {
+        let at = self.curve.at(rate_per_s / self.groups);
+        let latency_ns = self.q.latency_ns.map_or(at.latency_ns, |ns| ns as f64);
+        let in_flight = rate_per_s * latency_ns / 1e9;
+        let lanes = erlang::lanes_for(in_flight, MAY_WAIT).map_or(f64::INFINITY, f64::from);
+        let at = At { latency_ns, ..at };
+        let cpu = self.groups * at.busy / (f64::from(self.q.cpus) * CPU_PLANNED);
+        let bytes = self.workers * self.memory.fixed_bytes() + lanes * self.memory.per_lane_bytes();
+        let memory = bytes / (self.q.memory_bytes as f64 * MEMORY_PLANNED);
+        let mut used = vec![("CPU".into(), cpu), ("memory".into(), memory)];
+        for ceiling in self.ceilings.iter().filter(|c| !c.is_memory_estimate()) {
+            // What is counted per worker is there once more for every further worker of the host.
+            let each = if ceiling.is_per_worker() { self.workers } else { 1.0 };
+            used.push((ceiling.limit.clone(), lanes / (ceiling.most_lanes as f64 * each)));
+        }
+        Load { at, lanes, used }
+    }
+
+    /// Highest rate up to which the data reach: what met the bound on p99, or else [`REACH`] times
+    /// what was measured.
+    fn end_per_s(&self) -> f64 {
+        let beyond = if self.q.p99_ns.is_some() { 1.0 } else { REACH };
+        self.groups * self.curve.end_per_s() * beyond
+    }
+
+    /// Rate at which a resource is used up; `None` beyond the end of the data.
+    fn allows(&self, resource: usize) -> Option<f64> {
+        let used = |rate: f64| self.at(rate).used[resource].1;
+        let (mut low, mut high) = (0.0, self.end_per_s());
+        if used(high) <= 1.0 {
+            return None;
+        }
+        // Halved until the last place of what is printed is sure.
+        for _ in 0..50 {
+            let middle = (low + high) / 2.0;
+            if used(middle) <= 1.0 { low = middle } else { high = middle }
+        }
+        Some(low)
+    }
+}
+
+fn answer(series: &Series<'_>, q: &Question, ceilings: &[Ceiling]) -> Result<Need, Refusal> {
+    let curve = series.curve(q.p99_ns)?;
     let memory = series.memory()?;
-    let lanes_a_request = f64::from(lanes) / q.rate_per_s;
-    let cpu_per_request_ns = series.cpu_per_request_ns();
-    let workers = f64::from((q.cpus / series.cpus).max(1));
-    let mut resources = vec![
-        resource("CPU", f64::from(q.cpus) * CPU_PLANNED * 1e9 / cpu_per_request_ns),
-        resource(
-            "memory",
-            (q.memory_bytes as f64 * MEMORY_PLANNED - workers * memory.fixed_bytes()).max(0.0)
-                / memory.per_lane_bytes()
-                / lanes_a_request,
-        ),
-    ];
-    if q.p99_ns.is_some() {
-        resources.push(resource("p99", best.rate_per_s * workers));
-    }
-    for ceiling in ceilings.iter().filter(|c| !c.unit.contains("memory (estimated)")) {
-        // What is counted in a worker is there once more for every further worker of the host.
-        let each = if ceiling.unit.contains("a worker") || ceiling.unit.contains("a process") {
-            workers
-        } else {
-            1.0
-        };
-        let most = ceiling.most_lanes as f64 * each / lanes_a_request;
-        resources.push(resource(&ceiling.limit, most));
-    }
-    resources.sort_by(|a, b| a.allows_per_s.total_cmp(&b.allows_per_s));
-    let host_rate_per_s = resources[0].allows_per_s;
-    if host_rate_per_s <= 0.0 {
+    let groups = f64::from((q.cpus / series.cpus).max(1));
+    let workers = groups * f64::from(series.processes);
+    let host = Host { q, series, curve, memory, ceilings, groups, workers };
+    let empty = host.at(0.0);
+    if let Some((name, _)) = empty.used.iter().find(|(_, used)| *used >= 1.0) {
         return refuse(
-            format!("a host has no room for a single lane: {} is used up", resources[0].name),
+            format!("a host has no room for a single lane: {name} is used up"),
             "ask for hosts with more of it",
         );
     }
-    let hosts = |rate: f64| (rate / host_rate_per_s).ceil().max(1.0) as u64;
-    let hosts_today = hosts(q.rate_per_s);
+    let allows: Vec<Option<f64>> = (0..empty.used.len()).map(|i| host.allows(i)).collect();
+    let end = host.end_per_s();
     let grown_rate_per_s = q.rate_per_s * (1.0 + q.growth_per_year).powf(q.months / 12.0);
-    for r in &mut resources {
-        r.used = q.rate_per_s / hosts_today as f64 / r.allows_per_s;
+    let most = q.rate_per_s.max(grown_rate_per_s);
+    let host_rate_per_s = allows.iter().flatten().copied().fold(end, f64::min);
+    if host_rate_per_s == end && most > end && q.p99_ns.is_none() {
+        // More hosts would hide that nothing is known; a bound on p99 is a reason for them.
+        let each = most / groups;
+        return refuse(
+            format!(
+                "each group of workers would have to send {}; this run measured up to {}",
+                req_s(each),
+                req_s(end / REACH / groups)
+            ),
+            format!("sweep rates = [{:.0}, {:.0}], or name a bound with --p99", each / 2.0, each),
+        );
     }
-    let share = workers * hosts_today as f64;
-    series.reaches(f64::from(lanes) / share, q.rate_per_s / share)?;
-    let threads_a_lane = if series.threads_grow() { u64::from(lanes) } else { 0 };
-    let processes = share as u64;
-    Ok(Need {
-        latency_ns,
-        in_flight,
-        lanes,
-        user_bytes: memory.user.at(lanes, share),
-        kernel_bytes: memory.kernel.map(|k| k.at(lanes, share)),
-        kernel_counts: memory.kernel_counts,
-        bytes_per_lane: memory.per_lane_bytes(),
-        cpus_busy: q.rate_per_s * cpu_per_request_ns / 1e9,
-        cpu_per_request_ns,
-        descriptors: u64::from(lanes) + series.other_fds * processes,
-        ports: u64::from(lanes),
-        threads: threads_a_lane + series.other_threads * processes,
-        left: 1.0 - resources[0].used,
-        host_rate_per_s,
-        hosts_today,
-        grown_rate_per_s,
-        hosts_grown: hosts(grown_rate_per_s),
-        hosts_with_spare: hosts(grown_rate_per_s) + u64::from(q.spare),
-        resources,
-    })
+    let hosts = |rate: f64| {
+        Some((rate / host_rate_per_s).ceil().max(1.0) as u64).filter(|hosts| *hosts <= MOST_HOSTS)
+    };
+    let (Some(hosts_today), Some(hosts_grown)) = (hosts(q.rate_per_s), hosts(grown_rate_per_s))
+    else {
+        return refuse(
+            format!("{} would take more than a million hosts", req_s(q.rate_per_s)),
+            "ask for a lower rate",
+        );
+    };
+    let load = host.at(q.rate_per_s / hosts_today as f64);
+    series.reaches(load.lanes / workers)?;
+    Ok(host.need(load, &allows, host_rate_per_s, (hosts_today, hosts_grown), grown_rate_per_s))
 }
 
-fn resource(name: &str, allows_per_s: f64) -> Resource {
-    Resource { name: name.into(), allows_per_s, used: 0.0 }
+impl Host<'_> {
+    fn need(
+        &self,
+        load: Load,
+        allows: &[Option<f64>],
+        host_rate_per_s: f64,
+        (hosts_today, hosts_grown): (u64, u64),
+        grown_rate_per_s: f64,
+    ) -> Need {
+        let (q, series, memory, hosts) = (self.q, self.series, &self.memory, hosts_today as f64);
+        let end = self.end_per_s();
+        let lanes = (load.lanes * hosts) as u32;
+        let processes = (self.workers * hosts) as u64;
+        let mut resources: Vec<Resource> = (load.used.iter().zip(allows))
+            .map(|((name, used), allows)| Resource {
+                name: name.clone(),
+                allows_per_s: *allows,
+                used: *used,
+            })
+            .collect();
+        let tested = match q.p99_ns {
+            Some(ns) => format!("p99 ≤ {}", format_ns(ns as f64)),
+            None => "the measured range".into(),
+        };
+        let used = q.rate_per_s / hosts / end;
+        resources.push(Resource { name: tested, allows_per_s: Some(end), used });
+        let order = |r: &Resource| (r.allows_per_s.unwrap_or(f64::INFINITY), -r.used);
+        resources.sort_by(|a, b| {
+            let ((x, u), (y, v)) = (order(a), order(b));
+            x.total_cmp(&y).then(u.total_cmp(&v))
+        });
+        let mut sources = BTreeMap::from([
+            ("cpu_per_request_ns", load.at.cells.clone()),
+            ("tested_to_per_s", vec![self.curve.end_cell().into()]),
+            ("bytes_per_lane", series.ids()),
+        ]);
+        if q.latency_ns.is_none() {
+            sources.insert("latency_ns", load.at.cells);
+        }
+        let rate_per_s = q.rate_per_s / hosts;
+        let threads_of_lanes = if series.threads_grow() { u64::from(lanes) } else { 0 };
+        Need {
+            latency_ns: load.at.latency_ns,
+            in_flight: q.rate_per_s * load.at.latency_ns / 1e9,
+            lanes,
+            user_bytes: memory.user.at(lanes, self.workers * hosts),
+            kernel_bytes: memory.kernel.map(|k| k.at(lanes, self.workers * hosts)),
+            kernel_counts: memory.kernel_counts,
+            bytes_per_lane: memory.per_lane_bytes(),
+            cpus_busy: self.groups * load.at.busy * hosts,
+            cpu_per_request_ns: self.groups * load.at.busy * 1e9 / rate_per_s,
+            descriptors: u64::from(lanes) + series.other_fds * processes,
+            ports: u64::from(lanes),
+            threads: threads_of_lanes + series.other_threads * processes,
+            processes,
+            group_rate_per_s: rate_per_s / self.groups,
+            tested_to_per_s: end,
+            left: 1.0 - resources[0].used,
+            resources,
+            host_rate_per_s,
+            hosts_today,
+            grown_rate_per_s,
+            hosts_grown,
+            hosts_with_spare: hosts_grown + u64::from(q.spare),
+            sources,
+        }
+    }
 }
 
 fn assumptions(q: &Question) -> Vec<String> {
     let latency = match q.latency_ns {
         Some(ns) => format!("a request takes {} on average, as given", format_ns(ns as f64)),
-        None => "a request takes as long on average as in the measured cell of the highest rate \
-                 that counts"
+        None => "mean request time and CPU per request lie on straight lines between the measured \
+                 cells on either side of the planned rate"
             .into(),
     };
     let mut all = vec![
         latency,
         format!(
-            "arrivals are Poisson; lanes are the fewest with which at most {:.0} % of them wait \
-             (Erlang C, one queue over all hosts)",
+            "arrivals are Poisson; each host has the fewest lanes with which at most {:.0} % of them \
+             wait (Erlang C)",
             MAY_WAIT * 100.0
         ),
         format!(
-            "a host has {} CPUs like the measured ones, of which {:.0} % are planned for, and {} \
-             of memory, of which {:.0} %",
-            q.cpus,
+            "hosts have {} like the measured one, planned at {:.0} % busy at most, and {} of memory, \
+             planned at {:.0} % full at most",
+            plural(q.cpus.into(), "CPU"),
             CPU_PLANNED * 100.0,
-            crate::units::format_bytes(q.memory_bytes as f64),
+            format_bytes(q.memory_bytes as f64),
             MEMORY_PLANNED * 100.0
         ),
-        "a host runs as many workers like the measured one as its CPUs allow, and they do not slow \
+        "a host runs as many copies of the measured workers as its CPUs allow, and they do not slow \
          one another"
             .into(),
-        "limits of descriptors, maps, threads and ports are those of the measured machine; \
-         connections leave it, so that each takes a port"
+        "limits of descriptors, memory maps, threads and ports are those of the measured machine; \
+         connections go to other machines, so each needs a local port"
             .into(),
-        "memory is a straight line over lanes, from the largest resident set of each trial; CPU a \
-         straight line over the rate where rates were swept, and otherwise that of the dearest \
-         measured lanes"
+        "CPU is net of duel's own pacer and monitor; memory is a straight line over lanes, and fixed \
+         costs count once per process"
             .into(),
         "the load spreads evenly over hosts".into(),
-        format!("the client side is planned, not the target; {} req/s is the peak", format_rate(q.rate_per_s)),
+        format!(
+            "the client side is planned, not the target; {} is the peak",
+            req_s(q.rate_per_s)
+        ),
     ];
     if q.growth_per_year != 0.0 {
         all.push(format!(
-            "growth of {:.0} % a year, compounded, over {} months",
+            "growth of {:.0} % per year, compounded, over {} months",
             q.growth_per_year * 100.0,
             q.months
         ));
     }
-    if let Some(p99) = q.p99_ns {
-        all.push(format!(
-            "p99 ≤ {} is believed up to the highest measured rate that met it, and not beyond",
+    match q.p99_ns {
+        Some(p99) => all.push(format!(
+            "p99 ≤ {} holds up to the highest measured rate that met it, and nothing is said beyond",
             format_ns(p99 as f64)
-        ));
+        )),
+        None => all.push(format!(
+            "nothing is said beyond {REACH} times the highest measured rate and lanes"
+        )),
     }
     all
 }

@@ -1,9 +1,8 @@
 //! Records → one series for each engine, with its lines over lanes and rate.
 
-use std::collections::BTreeSet;
-
-use super::{REACH, Refusal, count, next_lanes, refuse, req_s};
-use crate::format::{Memory, TrialRecord};
+use super::curve::Curve;
+use super::{REACH, Refusal, count, next_lanes, refuse};
+use crate::format::{Distribution, Memory, TrialRecord};
 use crate::plan::cell::{Family, families};
 use crate::plan::{Axis, Cell, Engine};
 use crate::report::summary::is_valid;
@@ -18,26 +17,59 @@ const ACROSS: [Axis; 2] = [Axis::Lanes, Axis::Load];
 pub(super) struct Series<'a> {
     pub(super) name: String,
     pub(super) engine: Engine,
+    /// CPUs and workers of each cell: what a host runs copies of.
     pub(super) cpus: u32,
+    pub(super) processes: u32,
+    /// Descriptors and threads of a worker beside those of its lanes.
     pub(super) other_fds: u64,
     pub(super) other_threads: u64,
     cells: Vec<Point<'a>>,
 }
 
-/// One cell.
-struct Point<'a> {
-    cell: &'a Cell,
+/// One cell: medians over its trials.
+pub(super) struct Point<'a> {
+    pub(super) cell: &'a Cell,
     trials: Vec<&'a TrialRecord>,
-    rate_per_s: f64,
+    pub(super) rate_per_s: f64,
+    pub(super) cpu_per_request_ns: f64,
+    /// Mean response time, in a closed loop service time; `None` where nothing completed.
+    pub(super) latency_ns: Option<f64>,
 }
 
-/// The measured cell that counts for a bound.
-#[derive(Clone, Copy)]
-pub(super) struct Best {
-    pub(super) rate_per_s: f64,
-    pub(super) latency_ns: f64,
-    /// Whether a schedule offered the rate.
-    pub(super) open: bool,
+/// Response times, in a closed loop service times.
+fn times(record: &TrialRecord) -> Option<&Distribution> {
+    record.response_ns.as_ref().or(record.service_ns.as_ref())
+}
+
+impl Point<'_> {
+    fn of<'a>(Family { cell, members: trials, .. }: Family<'a, &'a TrialRecord>) -> Point<'a> {
+        let means: Vec<f64> = trials.iter().filter_map(|t| Some(times(t)?.mean)).collect();
+        Point {
+            cell,
+            rate_per_s: middle(&trials, |t| t.achieved_per_s),
+            cpu_per_request_ns: middle(&trials, |t| t.cpu.per_request_ns),
+            latency_ns: median(&means),
+            trials,
+        }
+    }
+
+    fn p99_ns(&self) -> Option<f64> {
+        let all: Vec<f64> = self.trials.iter().filter_map(|t| Some(times(t)?.p99 as f64)).collect();
+        median(&all)
+    }
+
+    fn samples(&self) -> u64 {
+        self.trials.iter().filter_map(|t| times(t)).map(|d| d.count).sum()
+    }
+
+    /// Share of the planned requests of the worst trial that did not complete: they took for ever.
+    fn lost(&self) -> f64 {
+        let share = |t: &&TrialRecord| {
+            let l = &t.ledger;
+            (l.planned - l.completed) as f64 / l.planned.max(1) as f64
+        };
+        self.trials.iter().map(share).fold(0.0, f64::max)
+    }
 }
 
 /// A straight line over the lanes of one worker.
@@ -85,16 +117,10 @@ fn middle(trials: &[&TrialRecord], of: impl Fn(&TrialRecord) -> f64) -> f64 {
 
 impl<'a> Series<'a> {
     fn of(Family { name, cell, members }: Family<'a, &'a TrialRecord>) -> Series<'a> {
-        let Cell { engine, cpus, .. } = *cell;
+        let Cell { engine, cpus, processes, .. } = *cell;
         let valid = members.into_iter().filter(|r| is_valid(r));
-        let cells: Vec<Point<'_>> = families(valid.map(|r| (&r.cell, r)), &[])
-            .into_iter()
-            .map(|Family { cell, members: trials, .. }| Point {
-                cell,
-                rate_per_s: middle(&trials, |t| t.achieved_per_s),
-                trials,
-            })
-            .collect();
+        let cells: Vec<Point<'_>> =
+            families(valid.map(|r| (&r.cell, r)), &[]).into_iter().map(Point::of).collect();
         let beside = |of: fn(&TrialRecord) -> u64| {
             let each = |p: &Point<'_>| {
                 let most = middle(&p.trials, |t| of(t) as f64) as u64;
@@ -107,11 +133,17 @@ impl<'a> Series<'a> {
             cells.iter().map(|p| middle(&p.trials, |t| t.threads_peak as f64) as u64).max();
         let other_threads =
             if engine.sweeps_stacks() { threads } else { most_threads.unwrap_or(0) };
-        Series { name, engine, cpus, other_fds, other_threads, cells }
+        Series { name, engine, cpus, processes, other_fds, other_threads, cells }
     }
 
+    /// Ids of its cells.
+    pub(super) fn ids(&self) -> Vec<String> {
+        self.cells.iter().map(|p| p.cell.id.clone()).collect()
+    }
+
+    /// Lanes of one worker, as measured.
     fn lanes(&self) -> Vec<u32> {
-        let mut lanes: Vec<u32> = self.cells.iter().map(|p| p.cell.total_lanes).collect();
+        let mut lanes: Vec<u32> = self.cells.iter().map(|p| p.cell.lanes).collect();
         lanes.sort_unstable();
         lanes.dedup();
         lanes
@@ -123,46 +155,48 @@ impl<'a> Series<'a> {
         self.engine.sweeps_stacks() && !self.cells.iter().any(small)
     }
 
-    /// The cell of the highest rate that met the bound.
-    pub(super) fn best(&self, p99_ns: Option<u64>) -> Result<Best, Refusal> {
+    /// The cells that meet a bound on p99, over their rates.
+    pub(super) fn curve(&self, p99_ns: Option<u64>) -> Result<Curve<'_>, Refusal> {
         if self.cells.is_empty() {
             return refuse("no valid trial", "run its cells again, or see which gates failed");
         }
-        let mut seen = None;
-        let mut best: Option<Best> = None;
-        for p in self.cells.iter().filter(|p| p.rate_per_s > 0.0) {
-            let times = |t: &'a TrialRecord| t.response_ns.as_ref().or(t.service_ns.as_ref());
-            let of = |q: fn(&crate::format::Distribution) -> f64| {
-                median(&p.trials.iter().filter_map(|t| times(t).map(q)).collect::<Vec<f64>>())
-            };
-            let (Some(mean), Some(p99)) = (of(|d| d.mean), of(|d| d.p99 as f64)) else { continue };
-            if let Some(bound) = p99_ns {
-                let samples: u64 = p.trials.iter().filter_map(|t| times(t)).map(|d| d.count).sum();
-                let lost = p.trials.iter().any(|t| {
-                    let l = &t.ledger;
-                    (l.planned - l.completed) as f64 > 0.01 * l.planned as f64
-                });
-                seen = Some(seen.map_or(p99, |s: f64| s.min(p99)));
-                if samples < samples_needed(0.99) || lost || p99 > bound as f64 {
-                    continue;
-                }
-            }
-            if best.is_none_or(|b| p.rate_per_s > b.rate_per_s) {
-                let open = p.cell.arrivals.is_open();
-                best = Some(Best { rate_per_s: p.rate_per_s, latency_ns: mean, open });
-            }
+        let Some(bound) = p99_ns else {
+            return Curve::of(self.cells.iter()).map_or_else(
+                || refuse("no request completed in any cell", "see the errors of its trials"),
+                Ok,
+            );
+        };
+        let needed = samples_needed(0.99);
+        let (enough, few): (Vec<_>, Vec<_>) =
+            self.cells.iter().partition(|p| p.samples() >= needed);
+        let meets =
+            |p: &Point<'_>| p.lost() <= 0.01 && p.p99_ns().is_some_and(|ns| ns <= bound as f64);
+        if let Some(curve) = Curve::of(enough.iter().copied().filter(|p| meets(p))) {
+            return Ok(curve);
         }
-        best.map_or_else(
-            || {
-                let least = seen
-                    .map_or(String::new(), |ns| format!(" (the lowest p99 was {})", format_ns(ns)));
-                refuse(
-                    format!("no measured cell met the p99{least} with enough completed requests"),
-                    "measure lower rates or fewer lanes, with at least 1,000 requests a cell",
-                )
-            },
-            Ok,
-        )
+        let bound = format_ns(bound as f64);
+        let lowest = enough.iter().filter_map(|p| p.p99_ns()).reduce(f64::min);
+        match lowest {
+            Some(ns) if ns > p99_ns.unwrap_or(0) as f64 => refuse(
+                format!(
+                    "no measured cell met p99 ≤ {bound} (the lowest p99 was {})",
+                    format_ns(ns)
+                ),
+                "measure lower rates or fewer lanes",
+            ),
+            Some(_) => refuse(
+                format!("every cell that met p99 ≤ {bound} lost more than 1 % of its requests"),
+                "see the errors of its trials, or measure lower rates",
+            ),
+            None => refuse(
+                format!(
+                    "no cell has the {} completed requests that a p99 needs (the most were {})",
+                    count(needed as f64),
+                    count(few.iter().map(|p| p.samples()).max().unwrap_or(0) as f64)
+                ),
+                "measure longer, or more trials",
+            ),
+        }
     }
 
     /// Lines of memory over lanes.
@@ -221,47 +255,17 @@ impl<'a> Series<'a> {
         Some(Line { fixed: fit.intercept, per_lane: fit.slope })
     }
 
-    /// CPU for each request: the slope over swept rates, or that of the dearest measured cell.
-    pub(super) fn cpu_per_request_ns(&self) -> f64 {
-        let rates: BTreeSet<u64> =
-            self.cells.iter().filter_map(|p| p.cell.offered_per_s).map(f64::to_bits).collect();
-        let dearest = self
-            .cells
-            .iter()
-            .map(|p| middle(&p.trials, |t| t.cpu.per_request_ns))
-            .fold(1.0, f64::max);
-        if rates.len() < 2 {
-            return dearest;
-        }
-        let points: Vec<(f64, f64)> = self
-            .cells
-            .iter()
-            .flat_map(|p| &p.trials)
-            .map(|t| (t.achieved_per_s, t.cpu.per_request_ns * t.achieved_per_s))
-            .collect();
-        linear_fit(&points, CONFIDENCE).map(|f| f.slope).filter(|s| *s > 0.0).unwrap_or(dearest)
-    }
-
-    /// Whether a worker of so many lanes and requests per second is within twice the data.
-    pub(super) fn reaches(&self, lanes: f64, rate: f64) -> Result<(), Refusal> {
+    /// Whether a worker of so many lanes is within twice the data.
+    pub(super) fn reaches(&self, lanes: f64) -> Result<(), Refusal> {
         let largest = f64::from(self.lanes().last().copied().unwrap_or(0));
-        if lanes > REACH * largest {
-            return refuse(
-                format!(
-                    "a worker would need {} lanes; the data end at {}",
-                    count(lanes),
-                    count(largest)
-                ),
-                format!("sweep {}", next_lanes(lanes)),
-            );
+        if lanes <= REACH * largest {
+            return Ok(());
         }
-        let fastest = self.cells.iter().map(|p| p.rate_per_s).fold(0.0, f64::max);
-        if rate > REACH * fastest {
-            return refuse(
-                format!("a worker would send {}; the data end at {}", req_s(rate), req_s(fastest)),
-                format!("sweep rates = [{:.0}, {:.0}]", rate / 2.0, rate),
-            );
-        }
-        Ok(())
+        let why = format!(
+            "each worker would need {} lanes; this run measured up to {}",
+            count(lanes),
+            count(largest)
+        );
+        refuse(why, format!("sweep {}", next_lanes(lanes)))
     }
 }

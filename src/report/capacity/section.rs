@@ -3,17 +3,16 @@
 use super::{EnginePlan, Need, Plan, req_s};
 use crate::report::layout::Column;
 use crate::report::memory::Section;
-use crate::units::{format_bytes, format_count, format_ns};
+use crate::units::{format_bytes, format_count, format_ns, plural};
 
 impl Plan {
-    /// One row an engine, with every refusal and assumption below.
+    /// One row per engine, with every refusal and assumption below.
     pub fn section(&self) -> Section {
         let q = &self.question;
         let mut heading = format!(
-            "{} on hosts of {} CPU{} and {}",
+            "{} on hosts of {} and {}",
             req_s(q.rate_per_s),
-            q.cpus,
-            if q.cpus == 1 { "" } else { "s" },
+            plural(q.cpus.into(), "CPU"),
             format_bytes(q.memory_bytes as f64)
         );
         if let Some(p99) = q.p99_ns {
@@ -28,7 +27,7 @@ impl Plan {
             .filter_map(|e| {
                 let refusal = e.answer.as_ref().err()?;
                 let (why, next) = (&refusal.why, &refusal.measure_next);
-                Some(format!("{}: not answered: {why}; measure next: {next}", e.name))
+                Some(format!("{}: no answer: {why}; measure next: {next}", e.name))
             })
             .collect();
         notes.extend(self.assumptions.iter().map(|a| format!("Assumed: {a}.")));
@@ -55,11 +54,10 @@ impl Plan {
             column("descriptors", true, &|_, n| count(n.descriptors)),
             column("ports", true, &|_, n| count(n.ports)),
             column("threads", true, &|_, n| count(n.threads)),
-            column("binds first", false, &|_, n| {
-                format!("{} at {} a host", n.resources[0].name, req_s(n.resources[0].allows_per_s))
-            }),
+            column("CPU\nper request", true, &|_, n| format_ns(n.cpu_per_request_ns)),
+            column("first limit", false, &|_, n| n.first_limit(q.p99_ns.is_some())),
             column("hosts\ntoday", true, &|_, n| count(n.hosts_today)),
-            column("left of what\nbinds", true, &|_, n| format!("{:.0} %", 100.0 * n.left)),
+            column("used", true, &|_, n| format!("{:.0} %", 100.0 * (1.0 - n.left))),
         ];
         if q.growth_per_year != 0.0 {
             columns.push(column("hosts\ngrown", true, &|_, n| count(n.hosts_grown)));

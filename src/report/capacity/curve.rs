@@ -1,0 +1,92 @@
+//! CPU and latency of one worker group over its rate, between measured cells.
+//!
+//! CPU is joined as *busy CPUs* over the rate, since a worker's CPU is a fixed part plus a part per
+//! request: the line through a nearly idle cell and a busy one is then right in between, where the
+//! mean of their CPU per request would be several times too high.
+
+use super::fits::Point;
+
+/// The cells of a series that count for a question, by rate.
+pub(super) struct Curve<'a> {
+    points: Vec<&'a Point<'a>>,
+}
+
+/// A group of workers at a rate.
+pub(super) struct At {
+    /// CPUs busy.
+    pub(super) busy: f64,
+    pub(super) latency_ns: f64,
+    /// The cells that this lies between.
+    pub(super) cells: Vec<String>,
+}
+
+impl<'a> Curve<'a> {
+    /// `None` without a point that carried a rate.
+    pub(super) fn of(points: impl Iterator<Item = &'a Point<'a>>) -> Option<Curve<'a>> {
+        let mut points: Vec<&Point<'_>> = points.filter(|p| p.rate_per_s > 0.0).collect();
+        points.sort_by(|a, b| {
+            let cost = |p: &Point<'_>| p.latency_ns.unwrap_or(f64::INFINITY);
+            a.rate_per_s.total_cmp(&b.rate_per_s).then(cost(a).total_cmp(&cost(b)))
+        });
+        // Of cells within 2 %, the spread of a rate between trials, the one with the least latency
+        // says what the rate costs; the others only queue.
+        let mut kept: Vec<&Point<'_>> = Vec::new();
+        for p in points {
+            match kept.last_mut() {
+                Some(last) if p.rate_per_s <= 1.02 * last.rate_per_s => {
+                    if p.latency_ns < last.latency_ns {
+                        *last = p;
+                    }
+                }
+                _ => kept.push(p),
+            }
+        }
+        (!kept.is_empty()).then_some(Curve { points: kept })
+    }
+
+    fn end(&self) -> &'a Point<'a> {
+        self.points[self.points.len() - 1]
+    }
+
+    /// The highest rate, in requests per second.
+    pub(super) fn end_per_s(&self) -> f64 {
+        self.end().rate_per_s
+    }
+
+    /// The cell of the highest rate.
+    pub(super) fn end_cell(&self) -> &'a str {
+        &self.end().cell.id
+    }
+
+    /// Whether a schedule offered the highest rate.
+    pub(super) fn is_open(&self) -> bool {
+        self.end().cell.arrivals.is_open()
+    }
+
+    /// Straight lines between neighbours. Below the first cell its CPU per request and latency hold,
+    /// which errs on the dear side; beyond the last the last line goes on.
+    pub(super) fn at(&self, rate_per_s: f64) -> At {
+        let alone = |p: &Point<'_>| At {
+            busy: p.cpu_per_request_ns * rate_per_s / 1e9,
+            latency_ns: p.latency_ns.unwrap_or(0.0),
+            cells: vec![p.cell.id.clone()],
+        };
+        let last = self.points.len() - 1;
+        let above = self.points.iter().position(|p| p.rate_per_s >= rate_per_s).unwrap_or(last);
+        if above == 0 {
+            return alone(self.points[0]);
+        }
+        let (a, b) = (self.points[above - 1], self.points[above]);
+        let busy = |p: &Point<'_>| p.cpu_per_request_ns * p.rate_per_s / 1e9;
+        let share = (rate_per_s - a.rate_per_s) / (b.rate_per_s - a.rate_per_s);
+        let between = |x: f64, y: f64| x + share * (y - x);
+        let (x, y) = (a.latency_ns.unwrap_or(0.0), b.latency_ns.unwrap_or(0.0));
+        At {
+            // Two cells that scatter must not make CPU cheaper than the dearer end says is fixed.
+            busy: between(busy(a), busy(b)).max(busy(a).min(busy(b))),
+            // Latency is not carried on beyond the data: a queue grows faster than any line.
+            latency_ns: if share > 1.0 { y.max(x) } else { between(x, y) },
+            cells: vec![a.cell.id.clone(), b.cell.id.clone()],
+        }
+    }
+}
