@@ -119,16 +119,125 @@ fn nothing_hostile_survives_and_nothing_is_asked_of_the_network() {
     assert!(text.len() < 1_000_000, "{} bytes", text.len());
 }
 
+/// Every drawing of a report.
+fn plots(text: &str) -> Vec<&str> {
+    text.split("<svg ").skip(1).map(|plot| plot.split("</svg>").next().unwrap()).collect()
+}
+
 #[test]
 fn every_plot_has_a_name_hover_texts_and_units() {
     let (text, _) = report();
-    let plots: Vec<&str> = text.split("<svg ").skip(1).collect();
-    assert!(plots.len() > 20, "only {} plots", plots.len());
+    let plots = plots(&text);
+    assert!((8..=12).contains(&plots.len()), "{} plots", plots.len());
     for plot in plots {
         assert!(plot.contains("role=\"img\" aria-label=\""), "a plot without a name");
         assert!(plot.matches("<title>").count() > 1, "a plot without hover texts: {plot:.200}");
         assert!(!plot.contains("NaN"), "a plot with a number that is none: {plot:.200}");
     }
+    for axis in [
+        "time, logarithmic",
+        "p99, logarithmic",
+        "percentile, tail stretched",
+        "bytes per lane",
+        "CPU per request",
+        "achieved, req/s",
+    ] {
+        assert!(text.contains(&format!(">{axis}<")), "no axis says {axis}");
+    }
+}
+
+/// Two engines over three lane values and three rates, in an order that no number has.
+fn eighteen_cells() -> Vec<TrialRecord> {
+    let mut all = Vec::new();
+    for lanes in [64, 16, 256] {
+        for rate in [2_000.0, 500.0, 1_000.0] {
+            for (engine, cost) in [(Engine::Threads, 1.0), (Engine::Tokio, 0.5)] {
+                let cell = Cell {
+                    id: format!("{}-l{lanes}-r{rate}", engine.name()),
+                    lanes,
+                    total_lanes: lanes,
+                    arrivals: Arrivals::Constant,
+                    offered_per_s: Some(rate),
+                    ..sample::cell(engine)
+                };
+                for block in 0..6 {
+                    let mut record = sample::record(cell.clone(), block, cost);
+                    record.achieved_per_s = rate;
+                    all.push(record);
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn eighteen_cells_take_a_dozen_plots_in_the_order_of_their_numbers() {
+    let mut all = eighteen_cells();
+    let text = render(plan(vec![]), &all);
+    let plots = plots(&text);
+    assert!(plots.len() <= 12, "{} plots", plots.len());
+    for name in ["Latency by percentile", "CPU per request against offered req/s"] {
+        let plot = plots.iter().find(|p| p.contains(&format!("aria-label=\"{name}\"")));
+        let plot = plot.unwrap_or_else(|| panic!("no plot of {name}"));
+        let at = |title: &str| plot.find(&format!(">{title}")).unwrap_or_else(|| panic!("{title}"));
+        assert!(at("16 lanes") < at("64 lanes") && at("64 lanes") < at("256 lanes"), "{name}");
+    }
+    let against = "CPU per request against lanes";
+    let plot = plots.iter().find(|p| p.contains(against)).unwrap();
+    let at = |title: &str| plot.find(&format!(">constant {title} req/s")).unwrap();
+    assert!(at("500") < at("1,000") && at("1,000") < at("2,000"), "rates are sorted as text");
+
+    // A plot that leaves something out says what and why.
+    assert!(
+        text.contains("is not drawn: what was achieved is within 2 % of what was offered."),
+        "throughput that shows nothing"
+    );
+    assert!(!text.contains("1,000 requests that a p99 needs"), "every p99 is there");
+    for record in all.iter_mut().filter(|r| r.cell.offered_per_s == Some(500.0)) {
+        record.response_ns.as_mut().unwrap().count = 999;
+    }
+    let text = render(plan(vec![]), &all);
+    let note = "Not drawn, because no trial has the 1,000 requests that a p99 needs: threads";
+    assert!(text.contains(note), "points vanish without a word");
+}
+
+#[test]
+fn lines_that_coincide_are_all_seen() {
+    let widest = |cost: f64| {
+        let mut all = eighteen_cells();
+        all.retain(|r| r.cell.engine == Engine::Threads);
+        let twins: Vec<TrialRecord> = all
+            .iter()
+            .map(|r| {
+                let id = r.cell.id.replace("threads", "tokio");
+                let mut twin = r.clone();
+                twin.cell = Cell { id, engine: Engine::Tokio, ..r.cell.clone() };
+                twin.cpu.per_request_ns *= cost;
+                twin
+            })
+            .collect();
+        all.extend(twins);
+        let text = render(plan(vec![]), &all);
+        let name = "aria-label=\"CPU per request against lanes\"";
+        let plot = *plots(&text).iter().find(|p| p.contains(name)).unwrap();
+        plot.matches("stroke-width=\"4.5\"").count()
+    };
+    assert_eq!(widest(1.0), 3, "one line hides the other in each of three panels");
+    assert_eq!(widest(0.5), 0, "lines apart are of one width");
+}
+
+#[test]
+fn words_between_backticks_are_code_and_repeats_are_no_trials() {
+    let mut all = records();
+    let mut repeat = all[0].clone();
+    all[0].flags.push("noisy".into());
+    repeat.unavailable.insert("memory.heap_bytes".into(), "set `memory = true`".into());
+    all.push(repeat);
+    let text = render(plan(vec![]), &all);
+    assert!(text.contains("set <code>memory = true</code>"), "no code");
+    assert!(!text.contains('`'), "a literal backtick");
+    assert!(text.contains("73 of 0 planned trials and 1 repeat"), "repeats count as trials");
 }
 
 #[test]
@@ -305,10 +414,18 @@ fn framed(report: &str) -> String {
          for(const f of document.querySelectorAll('iframe')){{const d=f.contentDocument;\
          const svgs=[...d.querySelectorAll('svg')];\
          const drawn=svgs.filter(s=>{{const r=s.getBoundingClientRect();\
-         return r.width>200&&r.height>80&&s.querySelectorAll('polyline,rect,circle,line').length>3}});\
+         return r.width>200&&r.height>80&&s.querySelectorAll('polyline,rect,path').length>3}});\
+         const beyond=svgs.flatMap(s=>{{const r=s.getBoundingClientRect();\
+         return [...s.querySelectorAll('text')].filter(t=>{{const b=t.getBoundingClientRect();\
+         return b.left<r.left-1||b.right>r.right+1||b.top<r.top-1||b.bottom>r.bottom+1}})}});\
+         const loose=[...d.querySelectorAll('.wide')].filter(w=>{{w.scrollLeft=99;\
+         const first=w.querySelector('tbody th');const shows=f.contentWindow.getComputedStyle(w);\
+         const moved=first&&first.getBoundingClientRect().left<w.getBoundingClientRect().left-1;\
+         w.scrollLeft=0;return moved||!shows.backgroundImage.includes('gradient')}});\
          out.push(['overflow',d.documentElement.scrollWidth-d.documentElement.clientWidth,\
          'plots',svgs.length,'drawn',drawn.length,\
          'rows',d.querySelectorAll('[data-cell]').length,\
+         'beyond',beyond.length,'loose',loose.length,\
          'requests',f.contentWindow.performance.getEntriesByType('resource').length].join(' '))}}\
          document.getElementById('found').textContent='FOUND '+out.join(';')+' END'}}</script>",
         frame(390),
@@ -336,6 +453,9 @@ fn chromium_shows_it_whole_on_a_phone_and_a_desktop() {
         .split_once("id=\"found\">FOUND ")
         .and_then(|(_, rest)| rest.split_once(" END"))
         .map_or_else(|| panic!("nothing was measured: {console}"), |(found, _)| found);
-    let expected = format!("overflow 0 plots {plots} drawn {plots} rows {} requests 0", ids.len());
+    let expected = format!(
+        "overflow 0 plots {plots} drawn {plots} rows {} beyond 0 loose 0 requests 0",
+        ids.len()
+    );
     assert_eq!(found, format!("{expected};{expected}"), "phone, then desktop");
 }

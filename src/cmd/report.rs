@@ -94,6 +94,42 @@ pub(super) fn sections(
     more.chain(memory::sections(records)).collect()
 }
 
+/// What the files of a run directory are made from.
+struct Source<'a> {
+    dir: &'a Path,
+    run: &'a Run,
+    groups: &'a [Group],
+    capacity: Option<&'a Plan>,
+    shards: Option<shards::Shards>,
+}
+
+/// The text of a file; `None` where the run has nothing for it.
+type Exporter = fn(&Source<'_>) -> anyhow::Result<Option<String>>;
+
+/// Every file that is made from the records, in the order in which they are written; the files below
+/// `hdr` are as many as there are cells.
+const EXPORTERS: [(&str, Exporter); 6] = [
+    ("shards.csv", |s| Ok(s.shards.as_ref().map(shards::csv))),
+    ("report.md", |s| {
+        let text = markdown::render(&s.run.plan, &s.run.records, s.groups, s.capacity);
+        let shards = s.shards.as_ref().map(shards::text);
+        let shards = shards.map_or(String::new(), |t| format!("\n## Shards\n\n```text{t}```\n"));
+        Ok(Some(text + &shards))
+    }),
+    ("cells.csv", |s| Ok(Some(csv::render(s.groups)))),
+    ("memory.json", |s| Ok(memory::json(&s.run.records))),
+    ("search.json", |s| {
+        let searched = search::of_plan(&s.run.plan, &s.run.records);
+        Ok(searched.map(|s| serde_json::to_string_pretty(&s.json())).transpose()?.map(|t| t + "\n"))
+    }),
+    ("report.html", |s| {
+        // A run whose driver was killed before its first look has none.
+        let mut timeline = File::open(s.dir.join(timeline::FILE)).map(BufReader::new).ok();
+        let timeline = timeline.as_mut().map(|t| t as &mut dyn BufRead);
+        Ok(Some(html::render(&s.run.plan, &s.run.records, s.groups, timeline, s.capacity)))
+    }),
+];
+
 /// Writes the files that are made from the records.
 fn write_files(
     dir: &Path,
@@ -101,26 +137,13 @@ fn write_files(
     groups: &[Group],
     capacity: Option<&Plan>,
 ) -> anyhow::Result<()> {
-    let records = &run.records;
-    let write = |file: &str, text: String| store::write_atomic(&dir.join(file), text.as_bytes());
-    let mut text = markdown::render(&run.plan, records, groups, capacity);
-    if let Some(all) = shards::read(dir)? {
-        write("shards.csv", shards::csv(&all))?;
-        text += &format!("\n## Shards\n\n```text{}```\n", shards::text(&all));
+    let source = Source { dir, run, groups, capacity, shards: shards::read(dir)? };
+    for (file, export) in EXPORTERS {
+        if let Some(text) = export(&source)? {
+            store::write_atomic(&dir.join(file), text.as_bytes())?;
+        }
     }
-    write("report.md", text)?;
-    write("cells.csv", csv::render(groups))?;
-    if let Some(text) = memory::json(records) {
-        write("memory.json", text)?;
-    }
-    if let Some(searched) = search::of_plan(&run.plan, records) {
-        write("search.json", serde_json::to_string_pretty(&searched.json())? + "\n")?;
-    }
-    // A run whose driver was killed before its first look has none.
-    let mut timeline = File::open(dir.join(timeline::FILE)).map(BufReader::new).ok();
-    let timeline = timeline.as_mut().map(|t| t as &mut dyn BufRead);
-    write("report.html", html::render(&run.plan, records, groups, timeline, capacity))?;
-    super::in_pool(|| hdr_files::write(dir, records))??;
+    super::in_pool(|| hdr_files::write(dir, &run.records))??;
     Ok(())
 }
 

@@ -85,9 +85,8 @@ fn source(plan: &PlanJson, records: &[TrialRecord]) -> String {
     let machine = plan.machine["cpu_model"].as_str().unwrap_or("unknown processor");
     let kernel = plan.machine["kernel_release"].as_str().unwrap_or("unknown kernel");
     format!(
-        "\n---\n\n{} of {} planned trials; plan {}, duel {}, begun {}, on {}, Linux {}: {}\n",
-        records.len(),
-        plan.trials_planned,
+        "\n---\n\n{}; plan {}, duel {}, begun {}, on {}, Linux {}: {}\n",
+        super::trials_run(plan, records),
         escape(plan.plan_hash.get(..12).unwrap_or(&plan.plan_hash)),
         escape(plan.versions.git_revision.as_deref().unwrap_or(&plan.versions.duel)),
         escape(&plan.created_utc),

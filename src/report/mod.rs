@@ -13,7 +13,7 @@ pub mod html;
 pub mod layout;
 pub mod markdown;
 pub mod memory;
-pub mod plot;
+mod plot;
 pub mod search;
 pub mod shards;
 pub mod steps;
@@ -25,6 +25,7 @@ mod verdict;
 use std::io::{self, Write};
 
 use crate::format::TrialRecord;
+use crate::results::store::PlanJson;
 
 /// Writes one record a line, as `trials.jsonl` holds them.
 pub fn write_jsonl(records: &[TrialRecord], out: &mut impl Write) -> io::Result<()> {
@@ -39,4 +40,16 @@ pub fn write_jsonl(records: &[TrialRecord], out: &mut impl Write) -> io::Result<
 /// (<https://no-color.org>).
 pub fn colour_wanted(is_terminal: bool) -> bool {
     is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// How many of the planned trials were run; repeats of noisy ones are none of them.
+fn trials_run(plan: &PlanJson, records: &[TrialRecord]) -> String {
+    let slots: std::collections::BTreeSet<(&str, u32)> =
+        records.iter().map(|r| (r.cell.id.as_str(), r.block)).collect();
+    let repeats = match records.len() - slots.len() {
+        0 => String::new(),
+        1 => " and 1 repeat".into(),
+        n => format!(" and {n} repeats"),
+    };
+    format!("{} of {} planned trials{repeats}", slots.len(), plan.trials_planned)
 }

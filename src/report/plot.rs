@@ -1,58 +1,46 @@
-//! Plots as inline SVG: axes and grid by `plotters`, series with their hover texts laid over them.
+//! Plots as inline SVG: one drawing of one or more panels that share their axes.
 //!
-//! Black becomes the text's colour, so that one file reads on light and dark. Colours are those of
-//! M. Okabe and K. Ito, "Color Universal Design" (2008), which the colour-blind tell apart; each
-//! engine has a marker of its own too, for print without colour.
+//! Colours are those of M. Okabe and K. Ito, "Color Universal Design" (2008), which the colour-blind
+//! tell apart; each engine has a marker of its own too, for print without colour. Everything else
+//! takes the colour of the page's text, so that one file reads on light and dark.
 
+mod bars;
 mod scale;
 
-use std::fmt::Write;
+use maud::{Markup, html};
 
-use plotters::coord::Shift;
-use plotters::prelude::*;
-
-use super::html::escape;
 use crate::plan::Engine;
-pub use scale::Scale;
+pub(crate) use bars::{Bar, bars};
+pub(crate) use scale::Scale;
 use scale::Ticked;
 
-/// Width and height of the drawing in its own units; pages scale it.
-const SIZE: (u32, u32) = (480, 290);
-/// Height of one bar with its caption.
-const BAR_HEIGHT: u32 = 38;
-/// Label of the axes.
-const FONT: (&str, u32) = ("sans-serif", 13);
-/// Distance between the same point of two lines that have intervals, which would hide each other.
-const DODGE: f64 = 3.0;
-
 /// A colour of the palette.
-pub type Colour = (u8, u8, u8);
+pub(crate) type Colour = (u8, u8, u8);
 
 /// Orange, sky blue, bluish green, blue, vermilion, reddish purple.
-pub const PALETTE: [Colour; 6] =
+pub(crate) const PALETTE: [Colour; 6] =
     [(230, 159, 0), (86, 180, 233), (0, 158, 115), (0, 114, 178), (213, 94, 0), (204, 121, 167)];
 
 /// For what is left over.
-pub const GREY: Colour = (140, 140, 140);
+pub(crate) const GREY: Colour = (140, 140, 140);
+
+/// How the lines of one colour differ: dashes as SVG and as CSS name them.
+pub(crate) const DASHES: [(&str, &str); 4] =
+    [("", "solid"), ("6 4", "dashed"), ("2 3", "dotted"), ("9 3 2 3", "double")];
 
 /// How a point is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Marker {
-    /// ●
+pub(crate) enum Marker {
     Circle,
-    /// ■
     Square,
-    /// ▲
     Triangle,
-    /// ◆
     Diamond,
-    /// ▼
     Down,
 }
 
 impl Marker {
     /// The marker as a letter, for legends.
-    pub fn glyph(self) -> char {
+    pub(crate) fn glyph(self) -> char {
         match self {
             Marker::Circle => '●',
             Marker::Square => '■',
@@ -86,282 +74,283 @@ const ENGINE_STYLES: [(Colour, Marker); 7] = [
 ];
 
 /// The colour and marker of an engine in every plot.
-pub fn engine_style(engine: Engine) -> (Colour, Marker) {
+pub(crate) fn engine_style(engine: Engine) -> (Colour, Marker) {
     ENGINE_STYLES[engine as usize % ENGINE_STYLES.len()]
 }
 
 /// The colour as SVG and CSS take it. Blue is too dark for a dark page, which brightens it.
-pub fn paint((r, g, b): Colour) -> String {
+pub(crate) fn paint((r, g, b): Colour) -> String {
     let hex = format!("#{r:02x}{g:02x}{b:02x}");
     if (r, g, b) == PALETTE[3] { format!("var(--blue,{hex})") } else { hex }
 }
 
-/// An axis.
-pub struct Axis<'a> {
+pub(crate) struct PlotAxis<'a> {
     /// What it shows, with its unit.
-    pub title: &'a str,
-    /// How.
-    pub scale: Scale,
-    /// Prints a value.
-    pub print: &'a dyn Fn(f64) -> String,
+    pub(crate) title: &'a str,
+    pub(crate) scale: Scale,
+    pub(crate) print: &'a dyn Fn(f64) -> String,
 }
 
-/// A point of a line.
+impl PlotAxis<'_> {
+    fn words(&self) -> String {
+        format!("{}{}", self.title, self.scale.words())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
-pub struct Point {
-    /// Across.
-    pub x: f64,
-    /// Up.
-    pub y: f64,
+pub(crate) struct Point {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
     /// Ends of its interval.
-    pub interval: Option<(f64, f64)>,
+    pub(crate) interval: Option<(f64, f64)>,
     /// Whether it is marked and has a hover text.
-    pub marked: bool,
+    pub(crate) marked: bool,
 }
 
-/// How the points of a line are joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stroke {
-    /// By a line.
-    Solid,
-    /// By a dashed line: a second one of the same colour.
-    Dashed,
-    /// Not at all: only marks.
-    None,
-}
-
-/// A line.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub(crate) struct Line {
     /// Its name in the legend.
-    pub name: String,
-    /// Its colour.
-    pub colour: Colour,
-    /// Its marker.
-    pub marker: Marker,
-    /// How its points are joined.
-    pub stroke: Stroke,
-    /// Its points, from left to right.
-    pub points: Vec<Point>,
+    pub(crate) name: String,
+    pub(crate) colour: Colour,
+    pub(crate) marker: Marker,
+    /// Index into [`DASHES`]; `None` joins no points: only marks.
+    pub(crate) dash: Option<usize>,
+    /// From left to right.
+    pub(crate) points: Vec<Point>,
 }
 
 impl Line {
-    /// The points that have a place; a division by nothing has none.
+    /// A line of an engine; `earlier` ones of the drawing have their dashes already, and keep them in
+    /// every panel.
+    pub(crate) fn of<'a>(
+        engine: Engine,
+        name: String,
+        points: Vec<Point>,
+        earlier: impl Iterator<Item = &'a Line>,
+    ) -> Line {
+        let (colour, marker) = engine_style(engine);
+        let mut names: Vec<&str> = Vec::new();
+        for line in earlier.filter(|l| l.colour == colour) {
+            if !names.contains(&line.name.as_str()) {
+                names.push(&line.name);
+            }
+        }
+        let nth = names.iter().position(|n| *n == name).unwrap_or(names.len());
+        Line { dash: Some(nth % DASHES.len()), name, colour, marker, points }
+    }
+
+    /// The points that have a place; a division by zero has none.
     fn finite(&self) -> impl Iterator<Item = &Point> {
         self.points.iter().filter(|p| p.x.is_finite() && p.y.is_finite())
     }
 }
 
-type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Ticked, Ticked>>;
+/// Lines between two axes.
+pub(crate) struct Panel<'a> {
+    pub(crate) title: String,
+    /// Panels whose axes have one title share their range.
+    pub(crate) y: &'a PlotAxis<'a>,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// Where the panels of a drawing stand, in its own units; pages scale it.
+struct Grid {
+    columns: usize,
+    panels: usize,
+    size: (f64, f64),
+    left: f64,
+}
+
+/// Room above a panel, for its title and that of its axis.
+const HEAD: f64 = 38.0;
+/// Room below the last panels, for labels and the title of the axis.
+const FOOT: f64 = 44.0;
+const GAP: f64 = 26.0;
+
+impl Grid {
+    fn is_last_of_column(&self, i: usize) -> bool {
+        i + self.columns >= self.panels
+    }
+
+    /// The upper left corner of a panel.
+    fn corner(&self, i: usize) -> (f64, f64) {
+        let (column, row) = (i % self.columns, i / self.columns);
+        let (width, height) = (self.size.0 + GAP, self.size.1 + HEAD);
+        (self.left + column as f64 * width, HEAD + row as f64 * height)
+    }
+
+    /// The drawing around its panels, with an accessible name and a size that follows the page's.
+    fn svg(&self, name: &str, body: &Markup) -> Markup {
+        let rows = self.panels.div_ceil(self.columns) as f64;
+        let width = self.left + self.columns as f64 * (self.size.0 + GAP);
+        let height = rows * (self.size.1 + HEAD) + FOOT;
+        // A panel stays wide enough to be read on a phone, where several scroll.
+        let narrowest = if self.columns > 1 { self.columns * 20 } else { 0 };
+        html! {
+            svg viewBox={ "0 0 " (width) " " (height) } .many[self.columns > 1] role="img" aria-label=(name)
+                style={ "min-width:" (narrowest) "rem;max-width:" (width * 1.45) "px" } {
+                title { (name) }
+                (body)
+            }
+        }
+    }
+}
+
+/// At most three panels side by side.
+pub(crate) fn columns(panels: usize) -> usize {
+    if panels == 4 { 2 } else { panels.clamp(1, 3) }
+}
+
+fn tenth(v: f64) -> f64 {
+    (v * 10.0).round() / 10.0
+}
 
 /// Draws lines; `None` without a point.
-pub fn lines(name: &str, x: &Axis<'_>, y: &Axis<'_>, lines: &[Line]) -> Option<String> {
-    let points = || lines.iter().flat_map(Line::finite);
-    let across = x.scale.axis(points().map(|p| p.x))?;
+pub(crate) fn lines(
+    name: &str,
+    x: &PlotAxis<'_>,
+    columns: usize,
+    panels: &[Panel<'_>],
+) -> Option<Markup> {
+    let all = || panels.iter().flat_map(|p| &p.lines).flat_map(Line::finite);
+    let most = if columns > 1 { 5 } else { 7 };
+    let across = x.scale.axis(all().map(|p| p.x), most)?;
+    let size = if columns > 1 { (340.0, 170.0) } else { (400.0, 220.0) };
+    let grid = Grid { columns, panels: panels.len(), size, left: 66.0 };
     let ends = |p: &Point| {
         let (low, high) = p.interval.unwrap_or((p.y, p.y));
         [p.y, low, high]
     };
-    let up = y.scale.axis(points().flat_map(ends))?;
-    let mut svg = String::new();
-    let mut over = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let chart = frame(&root, (across, up), x, y)?;
-        let dodged = lines.iter().filter(|l| l.points.iter().any(|p| p.interval.is_some()));
-        let spread = DODGE.min(24.0 / dodged.count().max(1) as f64);
-        for (i, line) in lines.iter().enumerate() {
-            let has_intervals = line.points.iter().any(|p| p.interval.is_some());
-            let aside = (i as f64 - (lines.len() - 1) as f64 / 2.0) * spread;
-            draw(&mut over, &chart, line, (x, y), if has_intervals { aside } else { 0.0 });
-        }
-        root.present().ok()?;
+    let mut drawn = Vec::new();
+    for (i, panel) in panels.iter().enumerate() {
+        let alike = panels.iter().filter(|p| p.y.title == panel.y.title);
+        let values = alike.flat_map(|p| &p.lines).flat_map(Line::finite).flat_map(ends);
+        let Some(up) = panel.y.scale.axis(values, 6) else { continue };
+        let place = Place {
+            grid: &grid,
+            corner: grid.corner(i),
+            axes: (x, panel.y),
+            ticked: (&across, &up),
+        };
+        let above = i.checked_sub(columns).map(|above| panels[above].y.title);
+        let titled = i % columns == 0 && above != Some(panel.y.title);
+        drawn.push(html! {
+            (place.frame(&panel.title, titled, i % columns == 0, grid.is_last_of_column(i)))
+            (place.lines(&panel.lines))
+        });
     }
-    Some(finish(&svg, name, &over))
+    Some(grid.svg(name, &html! { @for panel in &drawn { (panel) } }))
 }
 
-/// Axes, their titles and labels, and the grid.
-fn frame<'a>(
-    root: &DrawingArea<SVGBackend<'a>, Shift>,
-    (across, up): (Ticked, Ticked),
-    x: &Axis<'_>,
-    y: &Axis<'_>,
-) -> Option<Chart<'a>> {
-    let mut chart = ChartBuilder::on(root)
-        .margin(6)
-        .margin_right(16)
-        .x_label_area_size(40)
-        .y_label_area_size(68)
-        .build_cartesian_2d(across, up)
-        .ok()?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .x_desc(x.title)
-        .y_desc(y.title)
-        .x_label_formatter(&|at| (x.print)(x.scale.from(*at)))
-        .y_label_formatter(&|at| (y.print)(y.scale.from(*at)))
-        .label_style(FONT.into_font())
-        .axis_desc_style(FONT.into_font())
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(BLACK.mix(0.15))
-        .draw()
-        .ok()?;
-    Some(chart)
+/// A panel in its drawing.
+struct Place<'a> {
+    grid: &'a Grid,
+    corner: (f64, f64),
+    axes: (&'a PlotAxis<'a>, &'a PlotAxis<'a>),
+    ticked: (&'a Ticked, &'a Ticked),
 }
 
-/// One line with its intervals, markers and hover texts, `aside` units to the right.
-fn draw(
-    out: &mut String,
-    chart: &Chart<'_>,
-    line: &Line,
-    (x, y): (&Axis<'_>, &Axis<'_>),
-    aside: f64,
-) {
-    let at = |px: f64, py: f64| {
-        let (a, b) = chart.backend_coord(&(x.scale.to(px), y.scale.to(py)));
-        (f64::from(a) + aside, b)
-    };
-    let colour = paint(line.colour);
-    let dash = if line.stroke == Stroke::Dashed { " stroke-dasharray=\"6 4\"" } else { "" };
-    let _ = write!(out, "<g stroke=\"{colour}\" fill=\"none\">");
-    if line.points.len() > 1 && line.stroke != Stroke::None {
-        let path: Vec<String> =
-            line.finite().map(|p| at(p.x, p.y)).map(|(a, b)| format!("{a},{b}")).collect();
-        let _ = write!(out, "<polyline stroke-width=\"2\"{dash} points=\"{}\"/>", path.join(" "));
+impl Place<'_> {
+    fn at(&self, x: f64, y: f64) -> (f64, f64) {
+        let (width, height) = self.grid.size;
+        let right = self.ticked.0.share(self.axes.0.scale.to(x));
+        let up = self.ticked.1.share(self.axes.1.scale.to(y));
+        (tenth(self.corner.0 + right * width), tenth(self.corner.1 + (1.0 - up) * height))
     }
-    for p in line.finite() {
-        if let Some((low, high)) = p.interval {
-            let ((a, b), (_, c)) = (at(p.x, low), at(p.x, high));
-            let _ = write!(out, "<path d=\"M{a} {b}V{c}M{} {b}h6M{} {c}h6\"/>", a - 3.0, a - 3.0);
-        }
-    }
-    out.push_str("</g>");
-    for p in line.finite().filter(|p| p.marked) {
-        let (a, b) = at(p.x, p.y);
-        // The stroke cannot be seen, but makes the marker easier to point at.
-        let _ = write!(
-            out,
-            "<path d=\"M{a} {b}{}\" fill=\"{colour}\" class=\"m\"><title>{}</title></path>",
-            line.marker.path(),
-            escape(&text(line, p, x, y))
-        );
-    }
-}
 
-fn text(line: &Line, p: &Point, x: &Axis<'_>, y: &Axis<'_>) -> String {
-    let interval = p
-        .interval
-        .map_or(String::new(), |(low, high)| format!(" [{}, {}]", (y.print)(low), (y.print)(high)));
-    format!("{}, {} {}: {}{interval}", line.name, x.title, (x.print)(p.x), (y.print)(p.y))
-}
-
-/// One bar of stacked parts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Bar {
-    /// What it stands for.
-    pub name: String,
-    /// Length of each part, in the order of the legend; never negative.
-    pub parts: Vec<f64>,
-}
-
-/// Draws stacked horizontal bars, each under its name and total; `None` without a length.
-pub fn bars(
-    name: &str,
-    axis: &Axis<'_>,
-    parts: &[(String, Colour)],
-    bars: &[Bar],
-) -> Option<String> {
-    let total = |bar: &Bar| bar.parts.iter().sum::<f64>();
-    let longest = bars.iter().map(total).fold(0.0, f64::max);
-    if longest <= 0.0 || !longest.is_finite() {
-        return None;
-    }
-    let mut svg = String::new();
-    let mut over = String::new();
-    let height = bars.len() as u32 * BAR_HEIGHT + 56;
-    {
-        let root = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
-        let mut chart = ChartBuilder::on(&root)
-            .margin(6)
-            .margin_left(18)
-            .margin_right(30)
-            .x_label_area_size(40)
-            .build_cartesian_2d(axis.scale.axis([longest].into_iter())?, 0.0..bars.len() as f64)
-            .ok()?;
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .disable_y_axis()
-            .x_desc(axis.title)
-            .x_label_formatter(&|v| (axis.print)(*v))
-            .label_style(FONT.into_font())
-            .axis_desc_style(FONT.into_font())
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.15))
-            .draw()
-            .ok()?;
-        for (i, bar) in bars.iter().enumerate() {
-            let bottom = (bars.len() - 1 - i) as f64 + 0.1;
-            let mut from = 0.0;
-            for (length, (part, colour)) in bar.parts.iter().zip(parts) {
-                if *length <= 0.0 {
-                    continue;
+    /// Axes, grid, labels and titles.
+    fn frame(&self, title: &str, titled: bool, first: bool, last: bool) -> Markup {
+        let ((left, top), (width, height)) = (self.corner, self.grid.size);
+        let (x, y) = self.axes;
+        html! {
+            @if titled { text x="2" y=(top - 24.0) { (y.words()) } }
+            text x=(left) y=(top - 8.0) font-weight="600" { (title) }
+            @for tick in &self.ticked.1.ticks {
+                @let at = tenth(top + (1.0 - self.ticked.1.share(*tick)) * height);
+                path class="g" d={ "M" (left) " " (at) "h" (width) } {}
+                @if first {
+                    text x=(left - 5.0) y=(at + 3.5) text-anchor="end" { ((y.print)(y.scale.from(*tick))) }
                 }
-                let a = chart.backend_coord(&(from, bottom + 0.44));
-                let b = chart.backend_coord(&(from + length, bottom));
-                from += length;
-                let says = format!("{}, {part}: {}", bar.name, (axis.print)(*length));
-                let _ = write!(
-                    over,
-                    "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\" \
-                     class=\"b\"><title>{}</title></rect>",
-                    a.0,
-                    a.1,
-                    (b.0 - a.0).max(1),
-                    (b.1 - a.1).max(1),
-                    paint(*colour),
-                    escape(&says)
-                );
             }
-            let (cx, cy) = chart.backend_coord(&(0.0, bottom + 0.52));
-            let caption = format!("{}: {}", bar.name, (axis.print)(total(bar)));
-            let _ = write!(
-                over,
-                "<text x=\"{cx}\" y=\"{cy}\" font-size=\"12\">{}</text>",
-                escape(&caption)
-            );
+            path class="a" d={ "M" (left) " " (top) "v" (height) "h" (width) } {}
+            @for tick in &self.ticked.0.ticks {
+                @let at = tenth(left + self.ticked.0.share(*tick) * width);
+                path class="a" d={ "M" (at) " " (top + height) "v4" } {}
+                @if last {
+                    text x=(at) y=(top + height + 16.0) text-anchor="middle" { ((x.print)(x.scale.from(*tick))) }
+                }
+            }
+            @if last {
+                text x=(left + width / 2.0) y=(top + height + 33.0) text-anchor="middle" { (x.words()) }
+            }
         }
-        root.present().ok()?;
     }
-    Some(finish(&svg, name, &over))
+
+    /// Lines with their intervals, markers and hover texts.
+    ///
+    /// One that others lie on is drawn wider than they are, and its markers stand aside, so that
+    /// each can be seen.
+    fn lines(&self, lines: &[Line]) -> Markup {
+        let placed: Vec<Vec<(f64, f64)>> =
+            lines.iter().map(|l| l.finite().map(|p| self.at(p.x, p.y)).collect()).collect();
+        let covers: Vec<usize> = (0..lines.len())
+            .map(|i| placed[i + 1..].iter().filter(|above| coincide(&placed[i], above)).count())
+            .collect();
+        let has_intervals = lines.iter().flat_map(|l| &l.points).any(|p| p.interval.is_some());
+        let apart = has_intervals || covers.iter().any(|n| *n > 0);
+        let spread = if apart { 3f64.min(24.0 / lines.len() as f64) } else { 0.0 };
+        html! {
+            @for (i, line) in lines.iter().enumerate() {
+                @let aside = (i as f64 - (lines.len() - 1) as f64 / 2.0) * spread;
+                (self.line(line, &placed[i], 2.0 + 2.5 * covers[i].min(3) as f64, aside))
+            }
+        }
+    }
+
+    fn line(&self, line: &Line, placed: &[(f64, f64)], wide: f64, aside: f64) -> Markup {
+        let colour = paint(line.colour);
+        let dash = line.dash.map(|n| DASHES[n].0).filter(|dash| !dash.is_empty());
+        let points: Vec<String> = placed.iter().map(|(x, y)| format!("{x},{y}")).collect();
+        let points = Some(points.join(" ")).filter(|_| placed.len() > 1 && line.dash.is_some());
+        html! {
+            g stroke=(colour) fill="none" {
+                @if let Some(points) = points {
+                    polyline stroke-width=(wide) stroke-dasharray=[dash] points=(points) {}
+                }
+                @for p in line.finite() {
+                    @if let Some((low, high)) = p.interval {
+                        @let ((x, b), (_, c)) = (self.at(p.x, low), self.at(p.x, high));
+                        @let a = tenth(x + aside);
+                        path d={ "M" (a) " " (b) "V" (c) "M" (a - 3.0) " " (b) "h6M" (a - 3.0) " " (c) "h6" } {}
+                    }
+                }
+            }
+            @for (p, (x, y)) in line.finite().zip(placed).filter(|(p, _)| p.marked) {
+                // The stroke cannot be seen, but makes the marker easier to point at.
+                path class="m" fill=(colour) d={ "M" (tenth(x + aside)) " " (y) (line.marker.path()) } {
+                    title { (self.says(line, p)) }
+                }
+            }
+        }
+    }
+
+    fn says(&self, line: &Line, p: &Point) -> String {
+        let (x, y) = self.axes;
+        let interval = p.interval.map_or(String::new(), |(low, high)| {
+            format!(" [{}, {}]", (y.print)(low), (y.print)(high))
+        });
+        format!("{}, {} {}: {}{interval}", line.name, x.title, (x.print)(p.x), (y.print)(p.y))
+    }
 }
 
-/// Gives the drawing its accessible name, what lies over it and a size that follows the page's.
-///
-/// plotters repeats font, opacity and widths on every element; said once on the root they leave a
-/// third of the bytes.
-fn finish(svg: &str, name: &str, over: &str) -> String {
-    let body = svg.split_once('>').map_or("", |(_, rest)| rest);
-    let view_box = svg
-        .split_once("viewBox=\"")
-        .and_then(|(_, rest)| rest.split_once('"'))
-        .map_or("0 0 480 290", |(size, _)| size);
-    let mut body = body.trim_end().trim_end_matches("</svg>").replace("#000000", "currentColor");
-    for repeated in [
-        " font-family=\"sans-serif\"",
-        " font-size=\"10.483870967741936\"",
-        " opacity=\"1\"",
-        " stroke-width=\"1\"",
-    ] {
-        body = body.replace(repeated, "");
-    }
-    body = body.replace("text-anchor=\"middle\" fill=\"currentColor\"", "text-anchor=\"middle\"");
-    let body: String = body.lines().map(str::trim).collect();
-    let name = escape(name);
-    format!(
-        "<svg viewBox=\"{view_box}\" role=\"img\" aria-label=\"{name}\" \
-         font-family=\"sans-serif\" font-size=\"10.5\" fill=\"currentColor\">\
-         <title>{name}</title>{body}{over}</svg>"
-    )
+/// Whether a line runs along another for a part of its way, by their places.
+fn coincide(below: &[(f64, f64)], above: &[(f64, f64)]) -> bool {
+    let height = |x: f64| {
+        let pair = above.windows(2).find(|w| w[0].0 <= x && x <= w[1].0)?;
+        let share = (x - pair[0].0) / (pair[1].0 - pair[0].0).max(1e-9);
+        Some(pair[0].1 + share * (pair[1].1 - pair[0].1))
+    };
+    let on: Vec<bool> =
+        below.iter().map(|(x, y)| height(*x).is_some_and(|h| (h - y).abs() < 2.5)).collect();
+    on.windows(2).any(|w| w[0] && w[1])
 }

@@ -3,18 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::figure::{self, Entry, drawn};
+use maud::{Markup, html};
+
+use super::figure::{self, Entry, MOST_PANELS};
 use super::{costs, paragraph, tables};
 use crate::format::TrialRecord;
 use crate::plan::cell::Key;
-use crate::report::memory::{self, CellSplit, PARTS, Section};
-use crate::report::plot::{self, Axis, Bar, Colour, GREY, Line, PALETTE, Point, Scale, Stroke};
+use crate::report::memory::{self, CellSplit, PARTS};
+use crate::report::plot::{self, Bar, Colour, GREY, Line, PALETTE, Panel, PlotAxis, Point, Scale};
 use crate::report::summary::Group;
 use crate::report::verdict::Trials;
 use crate::units::{format_bytes, format_count};
-
-/// Most steps of lanes that get bars.
-const MOST_STEPS: usize = 16;
 
 /// Yellow of the same palette.
 const YELLOW: Colour = (240, 228, 66);
@@ -32,78 +31,71 @@ const SHOWN: [(&str, Colour, &[&str]); 8] = [
 ];
 
 /// The whole section.
-pub(super) fn bytes(records: &[TrialRecord], groups: &[Group], trials: &Trials<'_>) -> String {
+pub(super) fn bytes(records: &[TrialRecord], groups: &[Group], trials: &Trials<'_>) -> Markup {
     let cells = memory::cells(records);
     let split: BTreeSet<Key> = cells.iter().map(|c| c.cell.place(&[])).collect();
-    let rest: Vec<Group> = groups
+    let rest: Vec<&Group> = groups
         .iter()
         .filter(|g| !g.counts_events())
         .filter(|g| !split.contains(&g.cell.place(&[])))
-        .cloned()
         .collect();
-    let mut out = String::new();
-    if !cells.is_empty() {
-        out += &splits(&cells);
-        let section = |s: Section| tables::section(&s);
-        out += &memory::sections(records).into_iter().map(section).collect::<String>();
-    }
-    if cells.is_empty() || !rest.is_empty() {
-        if !cells.is_empty() {
-            out += "<h3>Cells without a memory trial</h3>";
+    html! {
+        @if !cells.is_empty() {
+            (splits(&cells))
+            (ladder(&cells))
+            @for section in memory::sections(records) { (tables::titled(&section)) }
+            @if !rest.is_empty() { h3 { "Cells without a memory trial" } }
         }
-        out += &costs::memory(&rest, trials);
+        @if cells.is_empty() || !rest.is_empty() { (costs::memory(&rest, trials)) }
     }
-    out
 }
 
-/// One figure for each number of lanes: a bar a cell.
-fn splits(cells: &[CellSplit<'_>]) -> String {
-    let mut steps: BTreeMap<u32, Vec<(String, &CellSplit<'_>)>> = BTreeMap::new();
+/// A panel for each number of lanes: a bar per cell.
+fn splits(cells: &[CellSplit<'_>]) -> Markup {
+    let mut steps: BTreeMap<u32, Vec<Bar>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for (name, cell) in memory::names(cells).into_iter().zip(cells) {
-        steps.entry(cell.cell.total_lanes).or_default().push((name, cell));
-    }
-    let left_out = steps.len().saturating_sub(MOST_STEPS);
-    let axis = Axis { title: "bytes a lane", scale: Scale::Binary, print: &format_bytes };
-    let named: Vec<(String, Colour)> =
-        SHOWN.iter().map(|(name, colour, _)| (name.to_string(), *colour)).collect();
-    let mut figures = Vec::new();
-    // The highest steps say most of a lane: what is fixed is spread over many.
-    for (lanes, cells) in steps.iter().skip(left_out) {
-        let mut seen = BTreeSet::new();
-        let bars: Vec<Bar> = cells
-            .iter()
-            .filter(|(_, cell)| !cell.splits.is_empty())
-            .map(|(name, cell)| {
-                let parts = parts(cell);
-                seen.extend((0..parts.len()).filter(|i| parts[*i].is_some()));
-                let parts = parts.into_iter().map(|p| p.unwrap_or(0.0).max(0.0)).collect();
-                Bar { name: name.clone(), parts }
-            })
-            .collect();
-        if bars.is_empty() {
+        if cell.splits.is_empty() {
             continue;
         }
-        let s = if *lanes == 1 { "" } else { "s" };
-        let title = format!("Memory a lane, split, {} lane{s}", format_count((*lanes).into()));
-        let legend: Vec<Entry> =
-            seen.iter().map(|i| Entry::area(SHOWN[*i].0, SHOWN[*i].1)).collect();
-        figures.push(figure::figure(&title, &legend, plot::bars(&title, &axis, &named, &bars)));
+        let parts = parts(cell);
+        seen.extend((0..parts.len()).filter(|i| parts[*i].is_some()));
+        let parts = parts.into_iter().map(|p| p.unwrap_or(0.0).max(0.0)).collect();
+        steps.entry(cell.cell.total_lanes).or_default().push(Bar { name, parts });
     }
-    let note = "Memory trials: what was added since before the set-up, half-way through the window, \
-                user space and kernel, for each lane; medians. Each part is measured by itself, and \
-                what none of them accounts for is the unattributed rest (a part that comes out below \
-                zero has no length: see the table). Latency of these trials is not ranked.";
-    figures.extend(ladder(cells));
-    let mut out = paragraph(note) + &drawn(&figures, "No memory trial ran to its end.");
-    if left_out > 0 {
-        out += &paragraph(&format!(
-            "{left_out} smaller steps of lanes are left out of the bars; they stand in the table."
-        ));
+    if steps.is_empty() {
+        return paragraph("No memory trial ran to its end.");
     }
-    out
+    // The highest steps say most of a lane: what is fixed is spread over many.
+    let left_out = steps.len().saturating_sub(MOST_PANELS);
+    let groups: Vec<(String, Vec<Bar>)> = steps
+        .into_iter()
+        .skip(left_out)
+        .map(|(n, bars)| {
+            (format!("{} lane{}", format_count(n.into()), if n == 1 { "" } else { "s" }), bars)
+        })
+        .collect();
+    let named: Vec<(&str, Colour)> =
+        SHOWN.iter().map(|(name, colour, _)| (*name, *colour)).collect();
+    let axis = PlotAxis { title: "bytes per lane", scale: Scale::Binary, print: &format_bytes };
+    let title = "Memory per lane, split";
+    let legend: Vec<Entry> = seen.iter().map(|i| Entry::area(SHOWN[*i].0, SHOWN[*i].1)).collect();
+    let below = (left_out > 0).then(|| {
+        format!("{left_out} smaller lane counts are left out of the bars; the table has them.")
+    });
+    let below: Vec<String> = below.into_iter().collect();
+    html! {
+        (paragraph(
+            "Memory trials: what was added between the moment before set-up and half-way through the \
+             window, in user space and in the kernel, per lane; medians. Each part is measured by \
+             itself, and the rest of the total is shown as unattributed (a part below zero has no \
+             length: see the table). Latency of these trials is not ranked.",
+        ))
+        (figure::figure(title, &legend, plot::bars(title, &axis, &named, &groups), &below))
+    }
 }
 
-/// Bytes a lane of each shown part; `None` where nothing of it was measured.
+/// Bytes per lane of each shown part; `None` where nothing of it was measured.
 fn parts(cell: &CellSplit<'_>) -> Vec<Option<f64>> {
     let of = |name: &&str| PARTS.iter().find(|p| p.name == *name).and_then(|p| cell.bytes(p));
     SHOWN
@@ -115,8 +107,8 @@ fn parts(cell: &CellSplit<'_>) -> Vec<Option<f64>> {
         .collect()
 }
 
-/// The total against lanes, a line a ladder.
-fn ladder(cells: &[CellSplit<'_>]) -> Option<String> {
+/// The total against lanes, a line per ladder.
+fn ladder(cells: &[CellSplit<'_>]) -> Markup {
     let mut lines: Vec<Line> = Vec::new();
     for (name, cell) in memory::names(cells).into_iter().zip(cells) {
         let whole = cell.bytes(&memory::TOTAL).or_else(|| cell.bytes(&memory::KNOWN));
@@ -125,20 +117,17 @@ fn ladder(cells: &[CellSplit<'_>]) -> Option<String> {
         match lines.iter_mut().find(|l| l.name == name) {
             Some(line) => line.points.push(point),
             None => {
-                let (colour, marker) = plot::engine_style(cell.cell.engine);
-                let second = lines.iter().any(|l| l.colour == colour);
-                let stroke = if second { Stroke::Dashed } else { Stroke::Solid };
-                lines.push(Line { name, colour, marker, stroke, points: vec![point] });
+                let line = Line::of(cell.cell.engine, name, vec![point], lines.iter());
+                lines.push(line);
             }
         }
     }
     if lines.iter().all(|l| l.points.len() < 2) {
-        return None;
+        return html! {};
     }
-    let title = "Memory in all against lanes, memory trials";
     let count = |v: f64| format_count(v.round().max(0.0) as u64);
-    let x = Axis { title: "lanes", scale: Scale::Log10, print: &count };
-    let y = Axis { title: "user and kernel memory", scale: Scale::Log2, print: &format_bytes };
-    let svg = plot::lines(title, &x, &y, &lines);
-    Some(figure::figure(title, &figure::legend(&lines), svg))
+    let x = PlotAxis { title: "lanes", scale: Scale::Log10, print: &count };
+    let y = PlotAxis { title: "user and kernel memory", scale: Scale::Log2, print: &format_bytes };
+    let panel = Panel { title: String::new(), y: &y, lines };
+    figure::lines("Total memory against lanes, memory trials", &x, 1, &[panel], &[])
 }

@@ -1,68 +1,67 @@
 //! Where the bytes and the processor time go: stacked bars, and a table of what lies behind them.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
-use super::figure::{self, Entry, drawn, titled};
-use super::{escape, paragraph};
+use maud::{Markup, html};
+
+use super::figure::{self, Entry, MOST_PANELS};
+use super::{paragraph, tables};
 use crate::format::TrialRecord;
-use crate::report::plot::{self, Axis, Bar, Colour, PALETTE, Scale};
+use crate::report::layout::Column;
+use crate::report::memory::Section;
+use crate::report::plot::{self, Bar, Colour, PALETTE, PlotAxis, Scale};
 use crate::report::summary::Group;
 use crate::report::verdict::Trials;
 use crate::stats::median;
 use crate::units::{format_bytes, format_ns};
 
-/// Most groups that get bars.
-const MOST_BARS: usize = 24;
 /// Most rows of the table of causes that are shown unasked.
 const MOST_OPEN: usize = 30;
 
-/// What each part of a bar is, and its length in one trial.
-type Parts<'a> = (&'a [(&'a str, Colour)], &'a dyn Fn(&TrialRecord) -> Vec<Option<f64>>);
-
-/// Bars of every row of each group: medians of the parts over the trials.
+/// Bars of every row of each group: medians over the trials, of the sum and of each part's share.
 fn stacked(
-    groups: &[Group],
+    groups: &[&Group],
     trials: &Trials<'_>,
-    what: &str,
-    axis: &Axis<'_>,
-    (parts, lengths): Parts<'_>,
-) -> String {
-    let named: Vec<(String, Colour)> = parts.iter().map(|(n, c)| (n.to_string(), *c)).collect();
-    let (groups, left_out) = figure::chosen(groups, MOST_BARS);
-    let mut figures = Vec::new();
-    for group in groups {
-        let mut seen = BTreeSet::new();
-        let bars: Vec<Bar> = group
-            .rows
-            .iter()
-            .filter_map(|row| {
-                let trials = trials.get(row.cell.id.as_str())?;
-                let all: Vec<Vec<Option<f64>>> = trials.iter().map(|t| lengths(t)).collect();
-                let parts = (0..parts.len())
-                    .map(|i| {
-                        let values: Vec<f64> = all.iter().filter_map(|l| l[i]).collect();
-                        let middle = median(&values);
-                        seen.extend(middle.map(|_| i));
-                        middle.unwrap_or(0.0).max(0.0)
-                    })
-                    .collect();
-                Some(Bar { name: row.name.clone(), parts })
-            })
-            .collect();
-        if bars.is_empty() {
-            continue;
+    title: &str,
+    axis: &PlotAxis<'_>,
+    parts: &[(&str, Colour)],
+    lengths: &dyn Fn(&TrialRecord) -> Vec<Option<f64>>,
+) -> Markup {
+    let (groups, left_out) = figure::chosen(groups, MOST_PANELS);
+    let mut seen = BTreeSet::new();
+    let mut panels = Vec::new();
+    for (name, group) in figure::titles_of(&groups).into_iter().zip(groups) {
+        let bars = group.rows.iter().filter_map(|row| {
+            let own = trials.get(row.cell.id.as_str())?;
+            let all: Vec<Vec<Option<f64>>> = own.iter().map(|t| lengths(t)).collect();
+            let middle = |of: &dyn Fn(&Vec<Option<f64>>) -> Option<f64>| {
+                median(&all.iter().filter_map(of).collect::<Vec<f64>>())
+            };
+            let medians: Vec<Option<f64>> =
+                (0..parts.len()).map(|i| middle(&|l| l[i].map(|v| v.max(0.0)))).collect();
+            seen.extend((0..parts.len()).filter(|i| medians[*i].is_some()));
+            // The sum of medians is not the median of sums, which is what the tables print.
+            let sum: f64 = medians.iter().flatten().sum();
+            let whole = middle(&|l| Some(l.iter().flatten().sum()))?;
+            let scale = if sum > 0.0 { whole / sum } else { 0.0 };
+            let parts = medians.iter().map(|m| m.unwrap_or(0.0) * scale).collect();
+            Some(Bar { name: row.name.clone(), parts })
+        });
+        let bars: Vec<Bar> = bars.collect();
+        if !bars.is_empty() {
+            panels.push((name, bars));
         }
-        let title = titled(what, group);
-        let legend: Vec<Entry> =
-            seen.iter().map(|i| Entry::area(parts[*i].0, parts[*i].1)).collect();
-        figures.push(figure::figure(&title, &legend, plot::bars(&title, axis, &named, &bars)));
     }
-    drawn(&figures, "No valid trial measured this.") + &left_out
+    if panels.is_empty() {
+        return paragraph("No valid trial measured this.");
+    }
+    let legend: Vec<Entry> = seen.iter().map(|i| Entry::area(parts[*i].0, parts[*i].1)).collect();
+    let left_out: Vec<String> = left_out.into_iter().collect();
+    figure::figure(title, &legend, plot::bars(title, axis, parts, &panels), &left_out)
 }
 
 /// User memory over the baseline, page tables, kernel stacks, other kernel memory, sockets.
-pub(super) fn memory(groups: &[Group], trials: &Trials<'_>) -> String {
+pub(super) fn memory(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     let parts = [
         ("user", PALETTE[1]),
         ("kernel stacks", PALETTE[3]),
@@ -82,31 +81,35 @@ pub(super) fn memory(groups: &[Group], trials: &Trials<'_>) -> String {
             .map(|bytes| bytes.map(|b| b as f64 / lanes))
             .to_vec()
     };
-    let axis = Axis { title: "bytes a lane", scale: Scale::Binary, print: &format_bytes };
-    let note = "Medians at the plateau, for each lane. What a worker needs whatever its lanes is \
-                part of it, and so weighs most where lanes are few.";
-    paragraph(note)
-        + &missing(trials)
-        + &stacked(groups, trials, "Memory a lane", &axis, (&parts, &lengths))
+    let axis = PlotAxis { title: "bytes per lane", scale: Scale::Binary, print: &format_bytes };
+    html! {
+        (paragraph(
+            "Medians per lane at the plateau, half-way through the window. They include the fixed \
+             memory of the process, so per-lane figures look large where there are few lanes.",
+        ))
+        (unavailable(trials, &["memory."]))
+        (stacked(groups, trials, "Memory per lane", &axis, &parts, &lengths))
+    }
 }
 
-/// What of the memory could not be measured, and why.
-fn missing(trials: &Trials<'_>) -> String {
-    let mut why: BTreeSet<String> = BTreeSet::new();
+/// What could not be measured, and why: each reason once.
+fn unavailable(trials: &Trials<'_>, prefixes: &[&str]) -> Markup {
+    let mut why: std::collections::BTreeMap<&str, BTreeSet<&str>> = Default::default();
     for trial in trials.values().flatten() {
-        for (field, reason) in trial.unavailable.iter().filter(|(f, _)| f.starts_with("memory.")) {
-            why.insert(format!("{field}: {reason}"));
+        for (field, reason) in &trial.unavailable {
+            if prefixes.iter().any(|p| field.starts_with(p)) {
+                why.entry(reason).or_default().insert(field);
+            }
         }
     }
-    if why.is_empty() {
-        return String::new();
-    }
-    let why: Vec<String> = why.into_iter().collect();
-    paragraph(&format!("Missing, not zero: {}.", why.join("; ")))
+    let list = |fields: &BTreeSet<&str>| fields.iter().copied().collect::<Vec<_>>().join(", ");
+    html! { @for (reason, fields) in &why {
+        p.note { "Not measured: " (list(fields)) " (" (super::rich(reason)) ")." }
+    } }
 }
 
-/// User, system and pacer CPU for each request.
-pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> String {
+/// User, system and pacer CPU time of each request.
+pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
     let parts = [("pacer", PALETTE[0]), ("user", PALETTE[1]), ("system", PALETTE[3])];
     let lengths = |t: &TrialRecord| {
         let total = t.cpu.total_ns as f64;
@@ -119,44 +122,48 @@ pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> String {
         };
         vec![pacer, share(t.cpu.user_ns), share(t.cpu.system_ns)]
     };
-    let axis = Axis { title: "CPU a request", scale: Scale::Linear, print: &format_ns };
-    let note = "Medians. The total is exact; the kernel samples the split between user and system.";
-    let busy: Vec<Group> = groups.iter().filter(|g| !g.is_idle()).cloned().collect();
-    // What counting costs is in the time of those trials: they have rows, and no bars.
-    let timed: Vec<Group> = busy.iter().filter(|g| !g.counts_events()).cloned().collect();
-    paragraph(note)
-        + &stacked(&timed, trials, "CPU a request", &axis, (&parts, &lengths))
-        + &causes(&busy, trials)
+    let axis = PlotAxis { title: "CPU per request", scale: Scale::Linear, print: &format_ns };
+    let busy: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();
+    // Counting events takes time in those trials: they have rows, and no bars.
+    let timed: Vec<&Group> = busy.iter().copied().filter(|g| !g.counts_events()).collect();
+    html! {
+        (paragraph("Medians. The total is exact; the kernel samples the split between user and system."))
+        (stacked(&timed, trials, "CPU per request", &axis, &parts, &lengths))
+        (causes(&busy, trials))
+    }
 }
 
-/// A column of the table of causes: its title, and its value in one trial for each request.
+/// A column of the table of causes: its title, how it is printed, and its value in one trial of so
+/// many requests.
 type Cause = (&'static str, fn(f64) -> String, fn(&TrialRecord, f64) -> Option<f64>);
 
 const CAUSES: [Cause; 12] = [
-    ("CPU\na request", format_ns, |t, _| Some(t.cpu.per_request_ns)),
-    ("whole machine\nbusy a request", format_ns, |t, n| {
+    ("CPU\nper request", format_ns, |t, _| Some(t.cpu.per_request_ns)),
+    ("whole machine\nbusy per request", format_ns, |t, n| {
         t.cpu.machine_busy_ns.map(|ns| ns as f64 / n)
     }),
     ("user, of\nuser + system", percent, |t, _| {
         let sampled = t.cpu.user_ns + t.cpu.system_ns;
         (sampled > 0).then(|| t.cpu.user_ns as f64 / sampled as f64)
     }),
-    ("waiting for a CPU\na request", format_ns, |t, n| {
+    ("waiting for a CPU\nper request", format_ns, |t, n| {
         t.cpu.run_queue_wait_ns.map(|ns| ns as f64 / n)
     }),
-    ("target's CPU\na request", format_ns, |t, _| {
+    ("target's CPU\nper request", format_ns, |t, _| {
         let received = t.target.received.filter(|n| *n > 0)?;
         t.target.cpu_ns.map(|ns| ns as f64 / received as f64)
     }),
-    ("voluntary switches\na request", decimals, |t, n| Some(t.switches.voluntary as f64 / n)),
-    ("involuntary\na request", decimals, |t, n| Some(t.switches.involuntary as f64 / n)),
-    ("moves between CPUs\na request", decimals, |t, n| t.switches.migrations.map(|m| m as f64 / n)),
-    ("page faults\na request", decimals, |t, n| {
+    ("voluntary switches\nper request", decimals, |t, n| Some(t.switches.voluntary as f64 / n)),
+    ("forced switches\nper request", decimals, |t, n| Some(t.switches.involuntary as f64 / n)),
+    ("moves between CPUs\nper request", decimals, |t, n| {
+        t.switches.migrations.map(|m| m as f64 / n)
+    }),
+    ("page faults\nper request", decimals, |t, n| {
         Some((t.events.minor_faults? + t.events.major_faults?) as f64 / n)
     }),
-    ("system calls\na request", decimals, |t, _| t.events.syscalls_per_request),
-    ("tokio: parks\na request", decimals, |t, n| t.runtime.map(|r| r.parks as f64 / n)),
-    ("tokio: workers busy\na request", format_ns, |t, n| t.runtime.map(|r| r.busy_ns as f64 / n)),
+    ("system calls\nper request", decimals, |t, _| t.events.syscalls_per_request),
+    ("tokio: parks\nper request", decimals, |t, n| t.runtime.map(|r| r.parks as f64 / n)),
+    ("tokio: workers busy\nper request", format_ns, |t, n| t.runtime.map(|r| r.busy_ns as f64 / n)),
 ];
 
 fn percent(v: f64) -> String {
@@ -168,62 +175,39 @@ fn decimals(v: f64) -> String {
 }
 
 /// What lies behind the processor time: switches, waits, and what the machine did beside.
-fn causes(groups: &[Group], trials: &Trials<'_>) -> String {
+fn causes(groups: &[&Group], trials: &Trials<'_>) -> Markup {
+    let mut names = Vec::new();
+    let mut own: Vec<&Vec<&TrialRecord>> = Vec::new();
+    for (load, group) in figure::titles_of(groups).into_iter().zip(groups) {
+        for row in &group.rows {
+            let Some(of_row) = trials.get(row.cell.id.as_str()) else { continue };
+            names.push(format!("{} · {load}", row.name));
+            own.push(of_row);
+        }
+    }
+    if names.is_empty() {
+        return html! {};
+    }
     let requests = |t: &TrialRecord| {
         let n = t.cpu.total_ns as f64 / t.cpu.per_request_ns;
         (n.is_finite() && n > 0.0).then_some(n)
     };
-    let mut absent = BTreeSet::new();
-    let mut body = String::new();
-    let mut shown = [false; CAUSES.len()];
-    let mut lines: Vec<(String, Vec<Option<f64>>)> = Vec::new();
-    for group in groups {
-        for row in &group.rows {
-            let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
-            let values = CAUSES.map(|(_, _, of)| {
-                let all: Vec<f64> = own.iter().filter_map(|t| of(t, requests(t)?)).collect();
-                median(&all)
-            });
-            for (seen, value) in shown.iter_mut().zip(&values) {
-                *seen |= value.is_some();
-            }
-            for t in own {
-                let cpu = |f: &&String| f.starts_with("cpu.") || f.starts_with("switches.");
-                for field in t.unavailable.keys().filter(cpu) {
-                    absent.insert(format!("{field}: {}", t.unavailable[field]));
-                }
-            }
-            let load = super::short_heading(group);
-            lines.push((format!("{} · {load}", row.name), values.to_vec()));
+    let rows = names.len();
+    let mut columns = vec![Column { title: "cell".into(), number: false, cells: names }];
+    for (title, print, of) in CAUSES {
+        let value = |trials: &&Vec<&TrialRecord>| {
+            median(&trials.iter().filter_map(|t| of(t, requests(t)?)).collect::<Vec<f64>>())
+        };
+        let values: Vec<Option<f64>> = own.iter().map(value).collect();
+        if values.iter().any(Option::is_some) {
+            let cells = values.iter().map(|v| v.map_or_else(|| "-".into(), print)).collect();
+            columns.push(Column { title: title.into(), number: true, cells });
         }
     }
-    if lines.is_empty() {
-        return String::new();
+    let heading = "What lies behind it: switches, waits, the rest of the machine";
+    let section = Section { heading: heading.into(), columns, notes: vec![] };
+    html! {
+        (tables::folded(heading, rows <= MOST_OPEN, &tables::table(&section)))
+        (unavailable(trials, &["cpu.", "switches."]))
     }
-    let columns: Vec<usize> = (0..CAUSES.len()).filter(|i| shown[*i]).collect();
-    let lines_shown = lines.len();
-    for (name, values) in lines {
-        let _ = write!(body, "<tr><th scope=\"row\">{}</th>", escape(&name));
-        for i in &columns {
-            let text = values[*i].map_or_else(|| "-".into(), CAUSES[*i].1);
-            let _ = write!(body, "<td class=\"n\">{}</td>", escape(&text));
-        }
-        body.push_str("</tr>");
-    }
-    let heads: String = columns
-        .iter()
-        .map(|i| format!("<th scope=\"col\">{}</th>", super::broken(CAUSES[*i].0)))
-        .collect();
-    let open = if lines_shown <= MOST_OPEN { " open" } else { "" };
-    let mut out = format!(
-        "<details{open}><summary>What lies behind it: switches, waits, the rest of the machine</summary>\
-         <div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"What lies behind the \
-         processor time\"><table><thead><tr><th scope=\"col\">cell</th>{heads}</tr></thead><tbody>\
-         {body}</tbody></table></div></details>"
-    );
-    if !absent.is_empty() {
-        let absent: Vec<String> = absent.into_iter().collect();
-        out.push_str(&paragraph(&format!("Missing, not zero: {}.", absent.join("; "))));
-    }
-    out
 }

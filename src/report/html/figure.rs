@@ -1,95 +1,149 @@
-//! What every figure shares: a caption, a legend, and the choice of what is drawn.
+//! What every figure shares: a caption, a legend, notes, and the choice of what is drawn.
 
-use std::fmt::Write;
+use maud::{Markup, html};
 
-use super::{escape, paragraph};
-use crate::report::layout;
-use crate::report::plot::{self, Colour, Line, Marker, Stroke};
+use super::notes;
+use crate::plan::{Axis, Cell};
+use crate::report::plot::{self, Colour, DASHES, Marker, Panel};
 use crate::report::summary::Group;
 use crate::report::verdict;
+
+/// Most panels of a figure: more would take the file beyond what a mail carries.
+pub(super) const MOST_PANELS: usize = 24;
+
+/// How lines that coincide are told apart; see [`plot::lines`].
+pub(super) const APART: &str =
+    "Where lines coincide, the one below is wider and markers stand aside.";
 
 /// An entry of a legend.
 pub(super) struct Entry {
     name: String,
     colour: Colour,
-    /// How a line is joined and what marks its points; areas have neither.
-    line: Option<(Option<Marker>, Stroke)>,
+    /// What marks the points of a line, and its dashes; areas have neither.
+    line: Option<(Option<Marker>, Option<usize>)>,
 }
 
 impl Entry {
-    /// An area of a colour.
     pub(super) fn area(name: &str, colour: Colour) -> Entry {
         Entry { name: name.into(), colour, line: None }
     }
 }
 
-/// The legend of lines.
-pub(super) fn legend(lines: &[Line]) -> Vec<Entry> {
-    let entry = |l: &Line| Entry {
-        name: l.name.clone(),
-        colour: l.colour,
-        line: Some((l.points.iter().any(|p| p.marked).then_some(l.marker), l.stroke)),
-    };
-    lines.iter().map(entry).collect()
+/// The legend of the lines of all panels, each name once.
+fn legend(panels: &[Panel<'_>]) -> Vec<Entry> {
+    let mut legend: Vec<Entry> = Vec::new();
+    for line in panels.iter().flat_map(|p| &p.lines) {
+        if !legend.iter().any(|e| e.name == line.name) {
+            let marker = line.points.iter().any(|p| p.marked).then_some(line.marker);
+            let (name, colour) = (line.name.clone(), line.colour);
+            legend.push(Entry { name, colour, line: Some((marker, line.dash)) });
+        }
+    }
+    legend
+}
+
+/// Panels of lines with their legend; nothing where there is no point.
+pub(super) fn lines(
+    title: &str,
+    x: &plot::PlotAxis<'_>,
+    columns: usize,
+    panels: &[Panel<'_>],
+    below: &[String],
+) -> Markup {
+    figure(title, &legend(panels), plot::lines(title, x, columns, panels), below)
 }
 
 /// A plot with its caption and legend; words where nothing could be drawn.
-pub(super) fn figure(title: &str, legend: &[Entry], svg: Option<String>) -> String {
-    let Some(svg) = svg else {
-        return paragraph(&format!("{title}: nothing was measured that could be drawn."));
-    };
-    let mut out =
-        format!("<figure><figcaption>{}</figcaption>{svg}<ul class=\"legend\">", escape(title));
-    for entry in legend {
+pub(super) fn figure(
+    title: &str,
+    legend: &[Entry],
+    svg: Option<Markup>,
+    below: &[String],
+) -> Markup {
+    let key = |entry: &Entry| {
         let colour = plot::paint(entry.colour);
-        let key = match entry.line {
-            None => format!("<i class=\"area\" style=\"background:{colour}\"></i>"),
-            Some((marker, stroke)) => {
-                let mark = marker.map_or(String::new(), |m| {
-                    format!("<b style=\"color:{colour}\">{}</b>", m.glyph())
-                });
-                let border = match stroke {
-                    Stroke::Solid => "solid",
-                    Stroke::Dashed => "dashed",
-                    Stroke::None => "none",
-                };
-                format!("<i style=\"border-top:3px {border} {colour}\"></i>{mark}")
+        html! {
+            @match entry.line {
+                None => { i.area style={ "background:" (colour) } {} }
+                Some((marker, dash)) => {
+                    @let border = dash.map_or("none", |n| DASHES[n].1);
+                    i style={ "border-top:3px " (border) " " (colour) } {}
+                    @if let Some(marker) = marker { b style={ "color:" (colour) } { (marker.glyph()) } }
+                }
             }
-        };
-        let _ = write!(out, "<li>{key}{}</li>", escape(&entry.name));
+        }
+    };
+    html! {
+        @if let Some(svg) = svg {
+            figure {
+                figcaption { (title) }
+                ul.legend { @for entry in legend { li { (key(entry)) (entry.name) } } }
+                div.wide tabindex="0" role="region" aria-label=(title) { (svg) }
+                (notes(below))
+            }
+        } @else {
+            p { (title) ": nothing was measured that could be drawn." }
+            (notes(below))
+        }
     }
-    out.push_str("</ul></figure>");
-    out
-}
-
-/// Figures side by side, or the reason why there is none.
-pub(super) fn drawn(figures: &[String], nothing: &str) -> String {
-    if figures.is_empty() {
-        return paragraph(nothing);
-    }
-    format!("<div class=\"plots\">{}</div>", figures.concat())
 }
 
 /// At most `most` groups, the most demanding ones, in the order of the tables, with the words for
 /// what is left out.
-pub(super) fn chosen(groups: &[Group], most: usize) -> (Vec<&Group>, String) {
-    let mut order: Vec<&Group> = groups.iter().collect();
-    if order.len() <= most {
-        return (order, String::new());
+pub(super) fn chosen<'g>(groups: &[&'g Group], most: usize) -> (Vec<&'g Group>, Option<String>) {
+    if groups.len() <= most {
+        return (groups.to_vec(), None);
     }
-    order.sort_by(|a, b| verdict::size(b).total_cmp(&verdict::size(a)));
-    let kept = &order[..most];
-    let is_kept = |g: &&Group| kept.iter().any(|k| std::ptr::eq(*k, *g));
-    let left = order.len() - most;
+    let mut kept = groups.to_vec();
+    kept.sort_by(|a, b| verdict::size(b).total_cmp(&verdict::size(a)));
+    kept.truncate(most);
+    let is_kept = |g: &&&Group| kept.iter().any(|k| std::ptr::eq(*k, **g));
     let note = format!(
-        "Drawn are the {most} groups with the most lanes and requests. {left} more are left out of \
-         the plots, so that this file stays small; their figures stand in the tables and in \
-         cells.csv."
+        "Drawn are the {most} groups with the most lanes and requests, so that this file stays \
+         small. The figures of {} more are in the tables and in cells.csv.",
+        groups.len() - most
     );
-    (groups.iter().filter(is_kept).collect(), paragraph(&note))
+    (groups.iter().filter(is_kept).copied().collect(), Some(note))
 }
 
-/// What a group is, as a caption says it.
-pub(super) fn titled(what: &str, group: &Group) -> String {
-    format!("{what}, {}", layout::heading(group))
+/// What tells places of a run from one another, in few words: lanes and load, and whatever else
+/// differs; nothing of the axes `without`.
+pub(super) fn titles(cells: &[&Cell], without: &[Axis]) -> Vec<String> {
+    let differing = Axis::differing(cells);
+    let counted = cells.iter().any(|c| c.counts_events() != cells[0].counts_events());
+    let told = |axis: &Axis| {
+        axis.is_shared()
+            && !without.contains(axis)
+            && (matches!(axis, Axis::Lanes | Axis::Load) || differing.contains(axis))
+    };
+    let title = |cell: &&Cell| {
+        let words = Axis::all().filter(told).map(|axis| axis.words(cell));
+        let counted = (counted && cell.counts_events()).then(|| "system calls counted".into());
+        words.chain(counted).filter(|w| !w.is_empty()).collect::<Vec<String>>().join(" · ")
+    };
+    cells.iter().map(title).collect()
+}
+
+/// The same of groups.
+pub(super) fn titles_of(groups: &[&Group]) -> Vec<String> {
+    titles(&groups.iter().map(|g| &g.cell).collect::<Vec<&Cell>>(), &[])
+}
+
+/// Reasons why cells have no point, each with the cells, so that nobody has to look for them.
+pub(super) fn missing(missing: &[(&'static str, String)]) -> Vec<String> {
+    const MOST_CELLS: usize = 8;
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (why, cell) in missing {
+        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, cells)) => cells.push(cell),
+            None => reasons.push((why, vec![cell])),
+        }
+    }
+    let words = |(why, cells): (&str, Vec<&str>)| {
+        let more = cells.len().saturating_sub(MOST_CELLS);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let shown: Vec<&str> = cells.into_iter().take(MOST_CELLS).collect();
+        format!("Not drawn, because {why}: {}{more}.", shown.join("; "))
+    };
+    reasons.into_iter().map(words).collect()
 }

@@ -1,9 +1,10 @@
 //! What may not be believed, and what did not run at all.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
-use super::{escape, paragraph};
+use maud::{Markup, html};
+
+use super::{paragraph, rich};
 use crate::format::TrialRecord;
 use crate::report::summary::Group;
 use crate::report::{layout, memory};
@@ -16,15 +17,15 @@ fn meaning(gate: &str) -> &'static str {
     match gate {
         "ledger_balanced" => "requests are missing from the ledger",
         "connected_lanes" => "not every lane had a connection when the trial began",
-        "delivered_rate" => "the generator sent fewer requests than the plan asks",
+        "delivered_rate" => "duel sent fewer requests than the plan asks for",
         "target_received" => "the target counted other requests than were sent",
-        "pacer_delay_p99_ns" => "requests were released late",
+        "pacer_delay_p99_ns" => "duel released requests late",
         "worker_cpu_share" => {
-            "the worker's CPUs were nearly all in use: what limits is the generator"
+            "the load generator's CPUs were nearly fully used and limit the result"
         }
         "littles_law" => "requests in flight do not agree with rate × time",
         "steal_share" => "the hypervisor took CPU time away",
-        "foreign_cpu_share" => "strangers used the worker's CPUs",
+        "foreign_cpu_share" => "other processes used the load generator's CPUs",
         _ => "",
     }
 }
@@ -32,92 +33,80 @@ fn meaning(gate: &str) -> &'static str {
 /// A gate over all cells.
 #[derive(Default)]
 struct Failed {
-    hard: bool,
     trials: usize,
     of: usize,
     cells: Vec<String>,
 }
 
 /// Gates that failed, each with its cells; then cells that have no valid trial, and the errors.
-pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> String {
+pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> Markup {
     if records.is_empty() {
         return paragraph("No trials yet.");
     }
     let mut failed: BTreeMap<(bool, &str), Failed> = BTreeMap::new();
-    let mut errors = String::new();
-    for group in groups {
-        for row in &group.rows {
-            for (name, gate) in &row.failed_gates {
-                // Hard ones first.
-                let all = failed.entry((!gate.hard, name)).or_default();
-                all.hard = gate.hard;
-                all.trials += gate.trials;
-                all.of += row.tally.blocks;
-                let note = layout::gate_note(name, gate, row.tally.blocks);
-                let note = note.split_once(" failed in ").map_or(note.as_str(), |(_, n)| n);
-                all.cells.push(format!("{}: {note}", row.cell.id));
-            }
-            for (error, trials) in &row.errors {
-                let _ = write!(
-                    errors,
-                    "<li><code>{}</code>: {} of {} trials: {}</li>",
-                    escape(&row.cell.id),
-                    trials,
-                    row.tally.blocks,
-                    escape(error)
-                );
-            }
+    let mut errors: Vec<(&str, String)> = Vec::new();
+    for row in groups.iter().flat_map(|g| &g.rows) {
+        let blocks = row.tally.blocks;
+        for (name, gate) in &row.failed_gates {
+            // Hard ones first.
+            let all = failed.entry((!gate.hard, name)).or_default();
+            all.trials += gate.trials;
+            all.of += blocks;
+            let note = layout::gate_note(name, gate, blocks);
+            let note = note.split_once(" failed in ").map_or(note.as_str(), |(_, n)| n);
+            all.cells.push(format!("{}: {note}", row.cell.id));
+        }
+        for (error, trials) in &row.errors {
+            errors.push((&row.cell.id, format!("{trials} of {blocks} trials: {error}")));
         }
     }
-    for cell in memory::cells(records) {
-        for error in &cell.errors {
-            let (id, error) = (escape(&cell.cell.id), escape(error));
-            let _ = write!(errors, "<li><code>{id}</code>: {error}</li>");
+    let split = memory::cells(records);
+    for cell in &split {
+        errors.extend(cell.errors.iter().map(|e| (cell.cell.id.as_str(), e.to_string())));
+    }
+    html! {
+        @if failed.is_empty() && errors.is_empty() {
+            p { "None: every check of every trial held." }
+        } @else if failed.is_empty() {
+            p { "No check failed in a trial that ran to its end." }
         }
+        @for ((soft, name), gate) in &failed { (one(name, !soft, gate)) }
+        @if !errors.is_empty() {
+            h3 { "Trials that failed" }
+            ul.bad { @for (id, error) in &errors { li { code { (id) } ": " (rich(error)) } } }
+        }
+        (unranked(groups))
     }
-    let mut out = if failed.is_empty() && errors.is_empty() {
-        paragraph("None: every gate of every trial held.")
-    } else if failed.is_empty() {
-        paragraph("No gate failed in a trial that ran to its end.")
-    } else {
-        failed.iter().map(|((_, name), gate)| one(name, gate)).collect()
-    };
-    if !errors.is_empty() {
-        let _ = write!(out, "<h3>Trials that failed</h3><ul class=\"bad\">{errors}</ul>");
-    }
-    out + &unranked(groups)
 }
 
-fn one(name: &str, gate: &Failed) -> String {
-    let kind = if gate.hard { "hard gate: invalid, never ranked" } else { "noise: never ranked" };
+fn one(name: &str, hard: bool, gate: &Failed) -> Markup {
+    let kind = if hard { "hard check: result invalid" } else { "noise: trial ignored" };
     let what = meaning(name);
-    let what = if what.is_empty() { String::new() } else { format!(" ({what})") };
-    let cells: Vec<String> =
-        gate.cells.iter().take(MOST_CELLS).map(|c| format!("<li>{}</li>", escape(c))).collect();
     let more = gate.cells.len().saturating_sub(MOST_CELLS);
-    let more = if more > 0 { format!("<li>… and {more} more cells</li>") } else { String::new() };
-    format!(
-        "<details class=\"bad\"><summary><code>{}</code>{}: {} of {} trials in {} cell{} · {kind}\
-         </summary><ul>{}{more}</ul></details>",
-        escape(name),
-        escape(&what),
-        gate.trials,
-        gate.of,
-        gate.cells.len(),
-        if gate.cells.len() == 1 { "" } else { "s" },
-        cells.concat()
-    )
+    let s = if gate.cells.len() == 1 { "" } else { "s" };
+    html! {
+        details.bad {
+            summary {
+                @if what.is_empty() { code { (name) } } @else { (what) " (" code { (name) } ")" }
+                ": " (gate.trials) " of " (gate.of) " trials, in " (gate.cells.len()) " cell" (s)
+                " · " (kind)
+            }
+            ul {
+                @for cell in gate.cells.iter().take(MOST_CELLS) { li { (cell) } }
+                @if more > 0 { li { "… and " (more) " more cells" } }
+            }
+        }
+    }
 }
 
 /// How many cells say nothing, so that nobody looks for them in the plots.
-fn unranked(groups: &[Group]) -> String {
+fn unranked(groups: &[Group]) -> Markup {
     let rows = || groups.iter().flat_map(|g| &g.rows);
     let (all, without) = (rows().count(), rows().filter(|r| !r.ranked).count());
-    if without == 0 {
-        return String::new();
-    }
-    paragraph(&format!(
-        "{without} of {all} cells have no valid trial: the tables show them in parentheses, the \
-         plots leave them out, and no ratio uses them."
-    ))
+    html! { @if without > 0 {
+        p {
+            (without) " of " (all) " cells have no valid trial: the tables show them in parentheses, \
+            the plots leave them out, and no ratio uses them."
+        }
+    } }
 }

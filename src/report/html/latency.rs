@@ -1,61 +1,59 @@
 //! Latency by percentile, on the axis of HdrHistogram: each step a tenth of what is left.
 
-use super::figure::{self, drawn, titled};
+use maud::{Markup, html};
+
+use super::figure::{self, APART, MOST_PANELS};
 use super::paragraph;
 use crate::format::{Distribution, TrialRecord};
-use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
-use crate::report::summary::{Group, Row};
+use crate::report::plot::{self, Line, Panel, PlotAxis, Point, Scale};
+use crate::report::summary::Group;
 use crate::report::verdict::Trials;
 use crate::stats::hdr;
 use crate::units::format_ns;
 
-/// Most plots of percentiles: more would take the file beyond what a mail carries.
-const MOST_PLOTS: usize = 16;
-
 /// Quantiles with a marker and a hover text.
 const MARKED: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
-/// One plot a group: response and service time of every engine.
-pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> String {
-    let lines_of = |group: &Group| {
-        let open = group.cell.arrivals.is_open();
-        let stroke = if open { Stroke::Dashed } else { Stroke::Solid };
-        let mut lines = Vec::new();
+/// One panel per group: response and service time of every engine.
+pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
+    let told: Vec<&Group> =
+        groups.iter().filter(|g| !g.counts_events() && has_samples(g, trials)).collect();
+    let (groups, left_out) = figure::chosen(&told, MOST_PANELS);
+    let y = PlotAxis { title: "time", scale: Scale::Log10, print: &format_ns };
+    let mut panels: Vec<Panel> = Vec::new();
+    for (title, group) in figure::titles_of(&groups).into_iter().zip(&groups) {
+        let mut lines: Vec<Line> = Vec::new();
         for row in group.rows.iter().filter(|r| !r.cell.is_copy()) {
             let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
-            if open {
-                lines.extend(percentiles(row, own, "response", Stroke::Solid, |t| {
-                    t.response_ns.as_ref()
-                }));
+            let open = group.cell.arrivals.is_open();
+            let response = open.then(|| percentiles(own, |t| t.response_ns.as_ref()));
+            let service = percentiles(own, |t| t.service_ns.as_ref());
+            for (what, points) in [("response", response), ("service", Some(service))] {
+                if let Some(points) = points.filter(|points| !points.is_empty()) {
+                    let name = format!("{} {what}", row.name);
+                    let earlier = panels.iter().flat_map(|p| &p.lines).chain(&lines);
+                    lines.push(Line::of(row.cell.engine, name, points, earlier));
+                }
             }
-            lines.extend(percentiles(row, own, "service", stroke, |t| t.service_ns.as_ref()));
         }
-        lines
-    };
-    let told: Vec<Group> = groups.iter().filter(|g| has_samples(g, trials)).cloned().collect();
-    let (groups, left_out) = figure::chosen(&told, MOST_PLOTS);
-    let mut figures = Vec::new();
-    for group in groups.iter().filter(|g| !g.counts_events()) {
-        let lines = lines_of(group);
-        if lines.is_empty() {
-            continue;
-        }
-        let title = titled("Latency", group);
-        let x = Axis { title: "percentile", scale: Scale::Hdr, print: &percent };
-        let y = Axis { title: "time", scale: Scale::Log10, print: &format_ns };
-        let svg = plot::lines(&title, &x, &y, &lines);
-        figures.push(figure::figure(&title, &figure::legend(&lines), svg));
+        panels.push(Panel { title, y: &y, lines });
     }
-    let nothing =
-        "No valid trial has a histogram of latencies, so that nothing can be said of them.";
-    let how = "Each label is a tenth of the requests that the one before it left. A line ends where \
-               fewer than ten samples stand above. Response time counts from the intended start, \
-               service time from the first byte written: what lies between them is waiting for the \
-               generator or for a lane. A closed loop has service time only.";
-    if figures.is_empty() {
-        paragraph(nothing)
-    } else {
-        paragraph(how) + &drawn(&figures, "") + &left_out
+    if panels.iter().all(|p| p.lines.is_empty()) {
+        return paragraph(
+            "No valid trial has a histogram of latencies, so nothing can be said about them.",
+        );
+    }
+    let x = PlotAxis { title: "percentile", scale: Scale::Hdr, print: &percent };
+    let below: Vec<String> = left_out.into_iter().collect();
+    let columns = plot::columns(panels.len());
+    html! {
+        (paragraph(&format!(
+            "The x axis stretches the tail: each tick (90, 99, 99.9 %) leaves a tenth of the requests \
+             above the tick before it. Lines stop where fewer than 10 samples remain. Response time \
+             counts from the intended start, service time from the first byte written: between them a \
+             request waits for the generator or for a lane. A closed loop has service time only. {APART}"
+        )))
+        (figure::lines("Latency by percentile", &x, columns, &panels, &below))
     }
 }
 
@@ -69,21 +67,18 @@ fn percent(q: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// A line over quantiles as far as ten samples stand above.
+/// Quantiles as far as ten samples stand above.
 fn percentiles(
-    row: &Row,
     trials: &[&TrialRecord],
-    what: &str,
-    stroke: Stroke,
     of: fn(&TrialRecord) -> Option<&Distribution>,
-) -> Option<Line> {
-    let histogram = hdr::merge(trials.iter().copied(), of).ok()??;
+) -> Vec<Point> {
+    let Ok(Some(histogram)) = hdr::merge(trials.iter().copied(), of) else { return vec![] };
     // Below a tenth the axis is so steep that every line would begin with the same drop.
-    let mut steps: Vec<f64> = (1..=80).map(|i| 1.0 - 10f64.powf(-f64::from(i) / 16.0)).collect();
+    let mut steps: Vec<f64> = (1..=40).map(|i| 1.0 - 10f64.powf(-f64::from(i) / 8.0)).collect();
     steps.extend(MARKED);
     steps.sort_by(f64::total_cmp);
     steps.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
-    let points: Vec<Point> = steps
+    steps
         .into_iter()
         .filter(|q| histogram.len() >= hdr::samples_needed(*q))
         .map(|q| Point {
@@ -92,13 +87,5 @@ fn percentiles(
             interval: None,
             marked: MARKED.iter().any(|m| (q - m).abs() < 1e-9),
         })
-        .collect();
-    let (colour, marker) = plot::engine_style(row.cell.engine);
-    (!points.is_empty()).then(|| Line {
-        name: format!("{} {what}", row.name),
-        colour,
-        marker,
-        stroke,
-        points,
-    })
+        .collect()
 }

@@ -1,73 +1,95 @@
-//! Head to head: the tables of the terminal.
+//! The one writer of HTML tables, and the sections that are tables alone.
 
-use std::fmt::Write;
+use maud::{Markup, html};
 
-use super::{broken, escape, paragraph};
-use crate::report::layout::{self, Column};
+use super::{broken, notes, paragraph};
 use crate::report::memory::Section;
+use crate::report::search::Searched;
 use crate::report::summary::Group;
+use crate::report::{capacity, layout};
 
-/// The tables of the terminal, one a group.
-pub(super) fn tables(groups: &[Group]) -> String {
+/// A table that scrolls by itself where it is wide, and its notes; the heading is its name.
+pub(super) fn table(section: &Section) -> Markup {
+    table_of(section, &|_| None)
+}
+
+/// The same under its heading.
+pub(super) fn titled(section: &Section) -> Markup {
+    html! { h3 { (section.heading) } (table(section)) }
+}
+
+/// `row` is the row of a group that a row of the table stands for: whether it may be ranked, and the
+/// id of its cell.
+fn table_of<'a>(section: &Section, row: &dyn Fn(usize) -> Option<(bool, &'a str)>) -> Markup {
+    let rows = section.columns.first().map_or(0, |c| c.cells.len());
+    html! {
+        @if !section.columns.is_empty() {
+            div.wide tabindex="0" role="region" aria-label=(section.heading) { table {
+                thead { tr { @for column in &section.columns {
+                    th.n[column.number] scope="col" { (broken(&column.title)) }
+                } } }
+                tbody { @for at in 0..rows {
+                    @let of = row(at);
+                    tr.bad[of.is_some_and(|(ranked, _)| !ranked)] data-cell=[of.map(|(_, id)| id)] {
+                        @for (i, column) in section.columns.iter().enumerate() {
+                            @if i == 0 {
+                                th scope="row" { (broken(&column.cells[at])) }
+                            } @else {
+                                td.n[column.number] { (broken(&column.cells[at])) }
+                            }
+                        }
+                    }
+                } }
+            } }
+        }
+        (notes(&section.notes))
+    }
+}
+
+/// The tables of the terminal, one per group.
+pub(super) fn groups(groups: &[Group]) -> Markup {
     if groups.is_empty() {
         return paragraph("No trial whose times are ranked.");
     }
-    let mut out = String::new();
-    for group in groups {
-        let rows = |i: usize| {
-            let row = &group.rows[i];
-            let class = if row.ranked { "" } else { " class=\"bad\"" };
-            format!("{class} data-cell=\"{}\"", escape(&row.cell.id))
-        };
-        table(&mut out, &layout::heading(group), &layout::columns(group), &rows);
-        notes(&mut out, &layout::notes(group));
-    }
-    out
-}
-
-/// A table that belongs to no group.
-pub(super) fn section(section: &Section) -> String {
-    let mut out = String::new();
-    table(&mut out, &section.heading, &section.columns, &|_| String::new());
-    notes(&mut out, &section.notes);
-    out
-}
-
-/// A heading and a table that scrolls by itself; `attributes` are those of each row, as HTML.
-fn table(
-    out: &mut String,
-    heading: &str,
-    columns: &[Column],
-    attributes: &dyn Fn(usize) -> String,
-) {
-    let _ = write!(
-        out,
-        "<h3>{0}</h3><div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table>\
-         <thead><tr>",
-        escape(heading)
-    );
-    for column in columns {
-        let _ = write!(out, "<th scope=\"col\">{}</th>", broken(&column.title));
-    }
-    out.push_str("</tr></thead><tbody>");
-    for row in 0..columns.first().map_or(0, |c| c.cells.len()) {
-        let _ = write!(out, "<tr{}>", attributes(row));
-        for (at, column) in columns.iter().enumerate() {
-            let (tag, class) = match (at, column.number) {
-                (0, _) => ("th scope=\"row\"", ""),
-                (_, true) => ("td", " class=\"n\""),
-                _ => ("td", ""),
+    html! {
+        @for group in groups {
+            @let section = Section {
+                heading: layout::heading(group),
+                columns: layout::columns(group),
+                notes: layout::notes(group),
             };
-            let end = if at == 0 { "th" } else { "td" };
-            let _ = write!(out, "<{tag}{class}>{}</{end}>", broken(&column.cells[row]));
+            h3 { (section.heading) }
+            (table_of(&section, &|i| group.rows.get(i).map(|r| (r.ranked, r.cell.id.as_str()))))
         }
-        out.push_str("</tr>");
     }
-    out.push_str("</tbody></table></div>");
 }
 
-fn notes(out: &mut String, notes: &[String]) {
-    for note in notes {
-        let _ = write!(out, "<p class=\"note\">{}</p>", escape(note));
+/// What a search found, and every probe folded away below it.
+pub(super) fn search(searched: &Searched, groups: &[Group]) -> Markup {
+    html! {
+        (table(&searched.summary(groups)))
+        @for probes in searched.probes() { (folded(&probes.heading, false, &table(&probes))) }
     }
+}
+
+/// How many hosts it takes, with what that assumes folded away.
+pub(super) fn capacity(plan: &capacity::Plan) -> Markup {
+    let mut section = plan.section();
+    let (assumed, said) =
+        std::mem::take(&mut section.notes).into_iter().partition(|n| n.starts_with("Assumed: "));
+    section.notes = said;
+    let assumed: Vec<String> = assumed;
+    html! {
+        (titled(&section))
+        @if !assumed.is_empty() {
+            (folded("What this assumes", false, &html! { ul { @for text in &assumed {
+                li { (super::rich(text.trim_start_matches("Assumed: "))) }
+            } } }))
+        }
+    }
+}
+
+/// What is shown on demand, or at once if `open`.
+pub(super) fn folded(summary: &str, open: bool, body: &Markup) -> Markup {
+    html! { details open[open] { summary { (summary) } (body) } }
 }

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
+use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::figure::{self, drawn};
-use super::{paragraph, short_heading};
+use super::figure::{self, APART};
+use super::paragraph;
 use crate::format::TrialRecord;
-use crate::report::plot::{self, Axis, Line, Point, Scale, Stroke};
+use crate::report::plot::{Line, Panel, PlotAxis, Point, Scale};
 use crate::report::summary::Group;
 use crate::report::verdict::{self, Trials};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
@@ -77,7 +78,7 @@ fn read(timeline: impl BufRead, wanted: &Wanted) -> Vec<Look> {
     looks
 }
 
-/// A figure over time: its name, unit, scale and print, and its value from two looks.
+/// A figure over time; its value comes from two samples.
 struct Course {
     title: &'static str,
     scale: Scale,
@@ -158,59 +159,57 @@ fn totals(looks: &[&Look]) -> Vec<Total> {
     out
 }
 
-/// Plots of one trial an engine over time.
+/// One trial per engine over time: a row of panels per course, a column per group.
 pub(super) fn timelines(
     groups: &[Group],
     trials: &Trials<'_>,
     timeline: Option<&mut dyn BufRead>,
-) -> String {
+) -> Markup {
     let Some(timeline) = timeline else {
         return paragraph(
-            "No timeline.jsonl lies beside the records, so that nothing can be drawn over time.",
+            "No timeline.jsonl lies beside the records, so nothing can be drawn over time.",
         );
     };
     let (groups, wanted) = wanted(groups, trials);
     let looks = read(timeline, &wanted);
-    let mut figures = Vec::new();
-    for group in groups {
-        for course in &COURSES {
-            let lines: Vec<Line> = group
-                .rows
-                .iter()
-                .filter(|r| !r.cell.is_copy())
-                .filter_map(|row| {
-                    let own: Vec<&Look> = looks.iter().filter(|l| l.cell == row.cell.id).collect();
-                    let points = points(&totals(&own), course);
-                    let (colour, marker) = plot::engine_style(row.cell.engine);
-                    let name = row.name.clone();
-                    (!points.is_empty()).then_some(Line {
-                        name,
-                        colour,
-                        marker,
-                        stroke: Stroke::Solid,
-                        points,
-                    })
-                })
-                .collect();
-            if lines.is_empty() {
-                continue;
+    let names = figure::titles_of(&groups);
+    let axes = COURSES.map(|c| (c.title, c.scale, c.print));
+    let axes: Vec<PlotAxis> =
+        axes.iter().map(|(title, scale, print)| PlotAxis { title, scale: *scale, print }).collect();
+    let mut panels: Vec<Panel> = Vec::new();
+    for (course, y) in COURSES.iter().zip(&axes) {
+        for (title, group) in names.iter().zip(&groups) {
+            let mut lines: Vec<Line> = Vec::new();
+            for row in group.rows.iter().filter(|r| !r.cell.is_copy()) {
+                let own: Vec<&Look> = looks.iter().filter(|l| l.cell == row.cell.id).collect();
+                let points = points(&totals(&own), course);
+                if !points.is_empty() {
+                    let earlier = panels.iter().flat_map(|p| &p.lines).chain(&lines);
+                    let line = Line::of(row.cell.engine, row.name.clone(), points, earlier);
+                    lines.push(line);
+                }
             }
-            let title = format!("Over time: {}, {}", course.title, short_heading(group));
-            let x = Axis {
-                title: "time since the start of the warm-up",
-                scale: Scale::Linear,
-                print: &format_ns,
-            };
-            let y = Axis { title: course.title, scale: course.scale, print: &course.print };
-            let svg = plot::lines(&title, &x, &y, &lines);
-            figures.push(figure::figure(&title, &figure::legend(&lines), svg));
+            panels.push(Panel { title: title.clone(), y, lines });
         }
     }
-    let how = "One trial an engine, the one of the median throughput, as the driver saw its workers \
-               from outside every 100 ms; warm-up included. timeline.jsonl holds every trial.";
-    let nothing = "timeline.jsonl holds no look at a valid trial: trials shorter than 100 ms leave \
-                   none, and neither do trials that failed.";
-    if figures.is_empty() { paragraph(nothing) } else { paragraph(how) + &drawn(&figures, "") }
+    if panels.iter().all(|p| p.lines.is_empty()) {
+        return paragraph(
+            "timeline.jsonl contains no samples of a valid trial: trials shorter than 100 ms have \
+             none, and neither have trials that failed.",
+        );
+    }
+    let x = PlotAxis {
+        title: "time since the start of the warm-up",
+        scale: Scale::Linear,
+        print: &format_ns,
+    };
+    html! {
+        (paragraph(&format!(
+            "One trial per engine (the one with median throughput), sampled every 100 ms by the \
+             driver; warm-up included. timeline.jsonl has every trial. {APART}"
+        )))
+        (figure::lines("Trials over time", &x, groups.len().max(1), &panels, &[]))
+    }
 }
 
 /// A course as points, thinned evenly where it is long; its last point is always there.

@@ -1,15 +1,8 @@
 //! From values to places on an axis, and the round values that get a label there.
 
-use std::ops::Range;
-
-use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
-
-/// Most labels of an axis.
-const MOST_TICKS: usize = 7;
-
 /// How values stand on an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
+pub(crate) enum Scale {
     /// Evenly, from zero.
     Linear,
     /// The same with labels that are round in powers of 1,024: bytes.
@@ -23,6 +16,15 @@ pub enum Scale {
 }
 
 impl Scale {
+    /// What an axis says of its scale.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Scale::Linear | Scale::Binary => "",
+            Scale::Log2 | Scale::Log10 => ", logarithmic",
+            Scale::Hdr => ", tail stretched",
+        }
+    }
+
     /// The place of a value.
     pub(super) fn to(self, v: f64) -> f64 {
         match self {
@@ -43,8 +45,9 @@ impl Scale {
         }
     }
 
-    /// An axis that holds all values, with a little room; `None` without a value.
-    pub(super) fn axis(self, values: impl Iterator<Item = f64>) -> Option<Ticked> {
+    /// An axis that holds all values, with a little room and about `most` labels; `None` without a
+    /// value.
+    pub(super) fn axis(self, values: impl Iterator<Item = f64>, most: usize) -> Option<Ticked> {
         let at: Vec<f64> = values.filter(|v| v.is_finite()).map(|v| self.to(v)).collect();
         let (low, high) =
             at.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
@@ -63,20 +66,20 @@ impl Scale {
         };
         // An axis needs a length.
         let high = if high > low { high } else { low + 1.0 };
-        Some(Ticked { low, high, ticks: self.ticks(low, high) })
+        Some(Ticked { low, high, ticks: self.ticks(low, high, most) })
     }
 
     /// Places of round values between two ends.
-    fn ticks(self, low: f64, high: f64) -> Vec<f64> {
+    fn ticks(self, low: f64, high: f64, most: usize) -> Vec<f64> {
         match self {
-            Scale::Linear => even(low, high, 1.0),
+            Scale::Linear => even(low, high, 1.0, most),
             Scale::Binary => {
                 let power = (high.max(1.0).log2() / 10.0).floor();
-                even(low, high, (power * 10.0).exp2())
+                even(low, high, (power * 10.0).exp2(), most)
             }
-            Scale::Hdr => whole(low, high),
-            Scale::Log2 if high - low > 1.0 => whole(low, high),
-            Scale::Log10 if high - low > 2.0 => whole(low, high),
+            Scale::Hdr => whole(low, high, most),
+            Scale::Log2 if high - low > 1.0 => whole(low, high, most),
+            Scale::Log10 if high - low > 2.0 => whole(low, high, most),
             // Under two decades one label a decade would be too few to read a value by.
             Scale::Log10 if high - low > 0.7 => (low.floor() as i32..=high.ceil() as i32)
                 .flat_map(|decade| [1.0f64, 2.0, 5.0].map(|m| f64::from(decade) + m.log10()))
@@ -85,21 +88,21 @@ impl Scale {
             // So short a stretch is nearly even.
             Scale::Log2 | Scale::Log10 => {
                 let ends = (self.from(low), self.from(high));
-                even(ends.0, ends.1, 1.0).into_iter().map(|v| self.to(v)).collect()
+                even(ends.0, ends.1, 1.0, most).into_iter().map(|v| self.to(v)).collect()
             }
         }
     }
 }
 
 /// Whole numbers, thinned to a few.
-fn whole(low: f64, high: f64) -> Vec<f64> {
-    let step = ((high - low) / MOST_TICKS as f64).ceil().max(1.0) as usize;
+fn whole(low: f64, high: f64, most: usize) -> Vec<f64> {
+    let step = ((high - low) / most as f64).ceil().max(1.0) as usize;
     (low.ceil() as i64..=high.floor() as i64).step_by(step).map(|v| v as f64).collect()
 }
 
 /// Multiples of 1, 2 or 5 × 10ⁿ units, few enough to be read.
-fn even(low: f64, high: f64, unit: f64) -> Vec<f64> {
-    let rough = (high - low) / unit / (MOST_TICKS - 1) as f64;
+fn even(low: f64, high: f64, unit: f64, most: usize) -> Vec<f64> {
+    let rough = (high - low) / unit / (most - 1) as f64;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough);
     let step = step.unwrap_or(10.0 * power) * unit;
@@ -107,34 +110,17 @@ fn even(low: f64, high: f64, unit: f64) -> Vec<f64> {
     (first..).map(|i| i as f64 * step).take_while(|at| *at <= high).collect()
 }
 
-/// The two ends of an axis and its labels, as plotters asks for them.
+/// The two ends of an axis and its labels, as places.
 pub(super) struct Ticked {
-    low: f64,
-    high: f64,
-    ticks: Vec<f64>,
+    pub(super) low: f64,
+    pub(super) high: f64,
+    pub(super) ticks: Vec<f64>,
 }
 
-impl Ranged for Ticked {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        let share = (value - self.low) / (self.high - self.low);
-        limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
-    }
-
-    fn key_points<H: KeyPointHint>(&self, _: H) -> Vec<f64> {
-        self.ticks.clone()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.low..self.high
-    }
-}
-
-impl ValueFormatter<f64> for Ticked {
-    fn format(value: &f64) -> String {
-        value.to_string()
+impl Ticked {
+    /// How far along the axis a place is, from 0 to 1.
+    pub(super) fn share(&self, at: f64) -> f64 {
+        (at - self.low) / (self.high - self.low)
     }
 }
 
@@ -143,7 +129,13 @@ mod tests {
     use super::*;
 
     fn labels(scale: Scale, values: &[f64]) -> Vec<f64> {
-        scale.axis(values.iter().copied()).unwrap().ticks.iter().map(|t| scale.from(*t)).collect()
+        scale
+            .axis(values.iter().copied(), 7)
+            .unwrap()
+            .ticks
+            .iter()
+            .map(|t| scale.from(*t))
+            .collect()
     }
 
     #[test]
@@ -158,8 +150,8 @@ mod tests {
     #[test]
     fn no_scale_is_without_labels_or_end() {
         for scale in [Scale::Linear, Scale::Binary, Scale::Log2, Scale::Log10, Scale::Hdr] {
-            assert!(scale.axis(std::iter::empty()).is_none());
-            assert!(scale.axis([f64::NAN].into_iter()).is_none());
+            assert!(scale.axis(std::iter::empty(), 7).is_none());
+            assert!(scale.axis([f64::NAN].into_iter(), 7).is_none());
             for v in [0.0, 1e-3, 0.5, 0.999, 1.0, 7.0, 1e12] {
                 let n = labels(scale, &[v]).len();
                 assert!((1..=9).contains(&n), "{scale:?} of {v}: {n} labels");
