@@ -56,7 +56,7 @@ pub mod cmd;
 pub mod codec;
 pub mod config;
 pub mod driver;
-pub mod engine;
+mod engine;
 mod fleet;
 pub mod format;
 pub mod limits;

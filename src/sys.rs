@@ -45,6 +45,13 @@ pub fn sleep_until_ns(at: MonotonicNs) {
     {}
 }
 
+/// Asks for this thread's timers without slack; with it the kernel may deliver a wake-up 50 µs
+/// late, to batch it with others.
+pub(crate) fn wake_promptly() {
+    // A refusal costs precision, which pacer delay and heartbeat show.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+}
+
 /// What the allocator has handed out and not had back, in bytes: blocks of every arena, with those
 /// that caches of threads keep, and blocks in mappings of their own. `None` where the C library keeps
 /// no such count.

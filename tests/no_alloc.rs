@@ -10,7 +10,7 @@ use duel::plan::steps::{FileOp, FileStep, StepPlan};
 use duel::plan::{Arrivals, Extent, RequestTemplate, TrialPlan};
 use duel::side::counters::Counters;
 use duel::side::{Channel, ErrorKind, Instants, Phase, Recorder};
-use duel::work::{Kit, Work};
+use duel::work::{Kit, StepAt, Work};
 
 /// The system's allocator, counting what the calling thread asks of it.
 struct Counting;
@@ -151,8 +151,9 @@ fn carrying_steps_out_allocates_nothing() {
     let work = Work::prepare(&plan, &name).expect("files can be made").expect("there are steps");
     let mut kit = Kit::new(&work);
     let made = allocations(|| {
-        for (index, step) in [0, 2, 3, 0, 2, 3].into_iter().enumerate() {
-            assert_eq!(kit.perform(0, step, index as u64), Ok(()));
+        for (index, number) in [0, 2, 3, 0, 2, 3].into_iter().enumerate() {
+            let step = StepAt { template: 0, number, index: index as u64 };
+            kit.perform(step).expect("it can be carried out");
         }
     });
     assert_eq!(made, 0);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use anyhow::{Context, bail};
 
 use crate::codec::tls;
-use crate::engine::{self, Trial};
+use crate::engine::{self, TrialRun};
 use crate::plan::prepare::prepare;
 use crate::protocol::{Armed, Frame, FrameError, Job, PROTOCOL_VERSION, Ready};
 use crate::side::counters::Counters;
@@ -47,7 +47,7 @@ pub fn run() -> ExitCode {
 fn serve() -> anyhow::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .context("cannot ask to be killed together with the driver")?;
-    let running: Arc<OnceLock<Arc<Trial>>> = Arc::default();
+    let running: Arc<OnceLock<Arc<TrialRun>>> = Arc::default();
     let frames = read_frames(running.clone())?;
     let Frame::Job(job) = next(&frames)? else { bail!("the first frame must be a job") };
     let prepared = Prepare::new(job)?;
@@ -86,7 +86,7 @@ fn serve() -> anyhow::Result<()> {
 
 /// Reads frames on a thread of its own, so that the end of standard input is seen at any time.
 fn read_frames(
-    running: Arc<OnceLock<Arc<Trial>>>,
+    running: Arc<OnceLock<Arc<TrialRun>>>,
 ) -> anyhow::Result<Receiver<Result<Frame, FrameError>>> {
     let (sender, receiver) = channel();
     std::thread::Builder::new()
@@ -120,7 +120,7 @@ fn send(frame: &Frame) -> anyhow::Result<()> {
 
 /// What stands before the baseline: the plan rendered, the recorder made and touched.
 struct Prepare {
-    trial: Arc<Trial>,
+    trial: Arc<TrialRun>,
     ready: Ready,
     baseline: ProcessUse,
     heap: Option<HeapUse>,
@@ -153,7 +153,7 @@ impl Prepare {
         if job.plan.heartbeat {
             recorder = recorder.with(&[Channel::Heartbeat]);
         }
-        let trial = Arc::new(Trial::new(job, tls, prepared, recorder).with_work(work));
+        let trial = Arc::new(TrialRun::new(job, tls, prepared, recorder, work));
         let unreset = reset_hwm().err();
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
         let heap = trial.job.cell.is_memory().then(|| HeapUse {
@@ -180,11 +180,11 @@ fn make_work(job: &Job) -> (Option<Arc<Work>>, Option<String>) {
     let name = job.files.clone().unwrap_or_else(files::new_name);
     match Work::prepare(&job.plan, &files::worker_name(&name, job.worker)) {
         Ok(work) => (work, None),
-        Err(why) => (None, Some(why)),
+        Err(why) => (None, Some(format!("{why:#}"))),
     }
 }
 
-fn remove_files(trial: &Trial) {
+fn remove_files(trial: &TrialRun) {
     if let Some(work) = trial.work() {
         work.remove();
     }
@@ -209,7 +209,7 @@ fn set_affinity(cpus: &[u32]) -> anyhow::Result<()> {
 }
 
 /// Go → Armed: starts the engine on a thread of its own and waits for its lanes.
-fn set_up(trial: &Arc<Trial>, counted: &OpenEvents) -> Armed {
+fn set_up(trial: &Arc<TrialRun>, counted: &OpenEvents) -> Armed {
     let begun = now_ns();
     let engine = {
         let (trial, counted) = (trial.clone(), counted.clone());
@@ -219,7 +219,7 @@ fn set_up(trial: &Arc<Trial>, counted: &OpenEvents) -> Armed {
                 let _ = counted.set(Mutex::new(events::Counters::open()));
             }
             if let Err(error) = engine::run(&trial) {
-                trial.progress.fail(error);
+                trial.progress.fail(format!("{error:#}"));
             }
         })
     };

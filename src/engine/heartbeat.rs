@@ -11,19 +11,23 @@
 //! | `rayon` | a job for each tick, handed to the pool by a thread that only keeps the time |
 //! | `tokio`, `tokio-single` | a task of the lanes' runtime, on its timer of 1 ms |
 //!
-//! A rayon pool with a thread a lane has one thread more for it. In a pool of cores, jobs that the
+//! A rayon pool with a thread per lane has one thread more for it. In a pool of cores, jobs that the
 //! pool itself made go first: lanes of a closed loop that never wait starve it, as they do anything
 //! that such a program hands to its pool.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
+use anyhow::Context;
+use crossbeam::channel::bounded;
 use rayon::ThreadPool;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
-use super::Trial;
+use super::run::TrialRun;
+use super::timer::wait_until;
 use crate::side::usage;
-use crate::sys::{now_ns, sleep_until_ns};
+use crate::sys::{now_ns, sleep_until_ns, wake_promptly};
 
 /// Time between two ticks: what the timers of task engines can tell apart.
 const EVERY_NS: u64 = 1_000_000;
@@ -38,14 +42,19 @@ pub(super) struct Ticks {
 }
 
 impl Ticks {
-    /// From the start of the window, which must be known.
-    pub(super) fn new(trial: &Trial) -> Self {
+    fn new(trial: &TrialRun) -> Self {
         let phases = trial.phases();
         Ticks { next: phases.window_start, end: phases.window_end }
     }
 
+    /// Those of a lane that ticks by itself, where the trial has a heartbeat. Call it after the
+    /// start gate has opened.
+    pub(super) fn of_lane(trial: &TrialRun) -> Option<Self> {
+        wanted(trial).then(|| Ticks::new(trial))
+    }
+
     /// Records every tick that has come.
-    pub(super) fn catch_up(&mut self, trial: &Trial) {
+    pub(super) fn catch_up(&mut self, trial: &TrialRun) {
         let now = now_ns();
         while self.next <= now && self.next < self.end {
             trial.recorder.beat(now - self.next);
@@ -54,12 +63,12 @@ impl Ticks {
     }
 
     /// Whether there is no tick to come.
-    fn over(&self, trial: &Trial) -> bool {
+    fn over(&self, trial: &TrialRun) -> bool {
         self.next >= self.end || trial.is_cancelled() || trial.progress.lanes_done()
     }
 
     /// Ticks on the calling thread until `until`.
-    pub(super) fn tick_until(&mut self, trial: &Trial, until: u64) {
+    pub(super) fn tick_until(&mut self, trial: &TrialRun, until: u64) {
         while self.next < until.min(self.end) && !trial.is_cancelled() {
             sleep_until_ns(self.next);
             self.catch_up(trial);
@@ -68,38 +77,36 @@ impl Ticks {
 }
 
 /// Whether the trial has a heartbeat; one that sends nothing has nothing to wait for.
-pub(super) fn wanted(trial: &Trial) -> bool {
+pub(super) fn wanted(trial: &TrialRun) -> bool {
     trial.job.plan.heartbeat && !trial.job.plan.idle
 }
 
+/// Starts a thread for the heartbeat, where there is one.
 fn spawn(
-    trial: &Arc<Trial>,
-    beat: impl FnOnce(&Arc<Trial>) + Send + 'static,
-) -> Result<(), String> {
+    trial: &Arc<TrialRun>,
+    beat: impl FnOnce(&Arc<TrialRun>, Ticks) + Send + 'static,
+) -> anyhow::Result<()> {
+    if !wanted(trial) {
+        return Ok(());
+    }
     trial.progress.expect_beat();
     let trial = trial.clone();
     let run = move || {
         trial.start_gate.wait();
         if !trial.is_cancelled() {
-            // Without it the kernel may deliver a wake-up 50 µs late to batch it with others.
-            let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-            beat(&trial);
+            wake_promptly();
+            beat(&trial, Ticks::new(&trial));
         }
         usage::thread_ends();
         trial.progress.beat_ended();
     };
     let builder = thread::Builder::new().name("heartbeat".into()).stack_size(STACK_BYTES);
-    let failed = |e| format!("the heartbeat's thread could not be started: {e}");
-    builder.spawn(run).map(drop).map_err(failed)
+    builder.spawn(run).map(drop).context("the heartbeat's thread could not be started")
 }
 
 /// On a thread of its own.
-pub(super) fn on_thread(trial: &Arc<Trial>) -> Result<(), String> {
-    if !wanted(trial) {
-        return Ok(());
-    }
-    spawn(trial, |trial| {
-        let mut ticks = Ticks::new(trial);
+pub(super) fn on_thread(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
+    spawn(trial, |trial, mut ticks| {
         while !ticks.over(trial) {
             sleep_until_ns(ticks.next);
             ticks.catch_up(trial);
@@ -107,43 +114,44 @@ pub(super) fn on_thread(trial: &Arc<Trial>) -> Result<(), String> {
     })
 }
 
-/// As jobs of a pool, one at a time.
-pub(super) fn in_pool(trial: &Arc<Trial>, pool: &Arc<ThreadPool>) -> Result<(), String> {
-    if !wanted(trial) {
-        return Ok(());
-    }
+/// As jobs of a pool, one at a time: each takes the ticks with it and brings them back.
+pub(super) fn in_pool(trial: &Arc<TrialRun>, pool: &Arc<ThreadPool>) -> anyhow::Result<()> {
     let pool = pool.clone();
-    spawn(trial, move |trial| {
-        let ticks = Arc::new(Mutex::new(Ticks::new(trial)));
-        let under_way = Arc::new(AtomicBool::new(false));
-        let lock = |ticks: &Mutex<Ticks>, look: &mut dyn FnMut(&mut Ticks)| {
-            look(&mut ticks.lock().unwrap_or_else(PoisonError::into_inner));
-        };
-        let (mut next, mut over) = (0, false);
-        while !over || (under_way.load(Ordering::Acquire) && !trial.is_cancelled()) {
-            lock(&ticks, &mut |t| (next, over) = (t.next, t.over(trial)));
-            sleep_until_ns(next.max(now_ns() + EVERY_NS / 4));
-            if over || under_way.swap(true, Ordering::AcqRel) {
-                continue;
-            }
-            let (trial, ticks, under_way) = (trial.clone(), ticks.clone(), under_way.clone());
+    spawn(trial, move |trial, mut ticks| {
+        let (back, returned) = bounded(1);
+        while !ticks.over(trial) {
+            let due = ticks.next;
+            sleep_until_ns(due);
+            let (job_trial, back) = (trial.clone(), back.clone());
             pool.spawn_fifo(move || {
-                lock(&ticks, &mut |t| t.catch_up(&trial));
-                under_way.store(false, Ordering::Release);
+                ticks.catch_up(&job_trial);
+                // The receiver is there until the job has ended.
+                let _ = back.send(ticks);
             });
+            // By then the job has mostly ended, so that this thread wakes once per tick.
+            sleep_until_ns(due + EVERY_NS);
+            let Ok(caught_up) = returned.recv() else { return };
+            ticks = caught_up;
         }
     })
 }
 
-/// As a task of the runtime that it is spawned on.
-pub(super) async fn in_task(trial: Arc<Trial>) {
-    trial.start_gate.wait_async().await;
-    if !trial.is_cancelled() {
-        let mut ticks = Ticks::new(&trial);
-        while !ticks.over(&trial) {
-            super::tokio::wait_natively(ticks.next).await;
-            ticks.catch_up(&trial);
-        }
+/// As a task of the lanes' runtime.
+pub(super) fn on_runtime(trial: &Arc<TrialRun>, runtime: &Runtime) -> Option<JoinHandle<()>> {
+    if !wanted(trial) {
+        return None;
     }
-    trial.progress.beat_ended();
+    trial.progress.expect_beat();
+    let trial = trial.clone();
+    Some(runtime.spawn(async move {
+        trial.start_gate.wait_async().await;
+        if !trial.is_cancelled() {
+            let mut ticks = Ticks::new(&trial);
+            while !ticks.over(&trial) {
+                wait_until(ticks.next).await;
+                ticks.catch_up(&trial);
+            }
+        }
+        trial.progress.beat_ended();
+    }))
 }

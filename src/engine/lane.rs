@@ -3,17 +3,14 @@
 //! [`BlockingLane`] and [`AsyncLane`] are twins: the same steps, with and without `.await`. What
 //! the steps decide stands once, in [`Lane`].
 
-use std::future::Future;
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::task::coop::unconstrained;
-use tokio::time::Sleep;
-
 use super::claims::Chunk;
-use super::{Shot, Trial, steps};
+use super::release::Shot;
+use super::run::TrialRun;
+use super::steps::{Done, RequestSteps};
+use super::timer::{Timer, bound};
 use crate::codec::socket::{BlockingSocket, Route};
 use crate::codec::stream::Socket;
 use crate::codec::{AsyncConn, BlockingConn, Conn, Connected, Failure, Reply};
@@ -29,11 +26,11 @@ const BACKOFF_MOST_NS: u64 = 1_000_000_000;
 /// stands; servers keep idle ones for seconds.
 const LOOK_AFTER_NS: u64 = 500_000_000;
 
-/// What came of a shot.
+/// What became of an attempt to send a shot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Attempt {
     /// It was sent, or its connect failed: either way it is in the ledger.
-    Served,
+    Made,
     /// The measured phase began before it could start: ask again.
     PhaseChanged,
     /// The plan's time is over: it was not started.
@@ -55,7 +52,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    fn new(trial: &Trial, id: u32) -> Self {
+    fn new(trial: &TrialRun, id: u32) -> Self {
         let phase = if trial.job.plan.warmup_ns > 0 { Phase::Warmup } else { Phase::Measured };
         let shard = trial.shard(id);
         Lane {
@@ -71,31 +68,31 @@ impl Lane {
     }
 
     /// The next request of a closed loop; `None` when all are claimed or the trial is stopped.
-    fn claim(&mut self, trial: &Trial) -> Option<Shot> {
+    fn claim(&mut self, trial: &TrialRun) -> Option<Shot> {
         if trial.is_cancelled() {
             return None;
         }
-        let local = trial.claims.next(self.phase, &mut self.chunk)?;
-        Some(Shot { index: trial.global_index(local), phase: self.phase, release: None })
+        let index = trial.claim(self.phase, &mut self.chunk)?;
+        Some(Shot { index, phase: self.phase, release: None })
     }
 
     /// Whether a shot may start at `start`, and in which phase a closed loop's falls.
-    fn admit(&mut self, trial: &Trial, shot: &Shot, start: u64) -> Result<(), Step> {
+    fn admit(&mut self, trial: &TrialRun, shot: &Shot, start: u64) -> Result<(), Attempt> {
         let phases = trial.phases();
         if shot.release.is_some() {
-            return if start > phases.cutoff { Err(Step::Over) } else { Ok(()) };
+            return if start > phases.cutoff { Err(Attempt::Over) } else { Ok(()) };
         }
         if start >= phases.window_end {
-            return Err(Step::Over);
+            return Err(Attempt::Over);
         }
         if shot.phase == Phase::Warmup && start >= phases.window_start {
             self.phase = Phase::Measured;
-            return Err(Step::PhaseChanged);
+            return Err(Attempt::PhaseChanged);
         }
         Ok(())
     }
 
-    fn started(&mut self, trial: &Trial, shot: &Shot, start: u64) {
+    fn started(&mut self, trial: &TrialRun, shot: &Shot, start: u64) {
         let window_end = trial.phases().window_end;
         trial.recorder.started(self.shard, shot.phase, start, window_end);
         if shot.phase == Phase::Measured {
@@ -110,16 +107,17 @@ impl Lane {
         }
     }
 
-    /// Books what came of a shot whose request has `sent` bytes; says whether the connection may
-    /// be kept.
+    /// Books how a shot ended, which is now; its request has `sent` bytes. Says whether the
+    /// connection may be kept.
     fn settle(
         &mut self,
-        trial: &Trial,
+        trial: &TrialRun,
         shot: &Shot,
-        (start, end): (u64, u64),
+        start: u64,
         sent: usize,
         result: Result<Reply, Failure>,
     ) -> bool {
+        let end = now_ns();
         let at = Self::instants(shot, start, end);
         let shard = self.shard;
         let window_end = trial.phases().window_end;
@@ -149,7 +147,7 @@ impl Lane {
     }
 
     /// Where the lane's next connection goes from and to.
-    fn route<'t>(&mut self, trial: &'t Trial) -> Route<'t> {
+    fn route<'t>(&mut self, trial: &'t TrialRun) -> Route<'t> {
         let number = self.connects;
         self.connects = number.wrapping_add(1);
         trial.route(self.id, number)
@@ -159,7 +157,7 @@ impl Lane {
     /// of the request that needed it, if one did.
     fn connected<S: Socket>(
         &mut self,
-        trial: &Trial,
+        trial: &TrialRun,
         begun: u64,
         again: Option<Phase>,
         made: Connected<S>,
@@ -179,26 +177,25 @@ impl Lane {
     /// Books a connect that failed with the request that needed it; says how long to wait.
     fn connect_failed(
         &mut self,
-        trial: &Trial,
+        trial: &TrialRun,
         shot: &Shot,
         begun: u64,
         failure: Failure,
     ) -> Duration {
-        let now = now_ns();
         self.started(trial, shot, begun);
         // A connect that takes too long is a connect error: the timeout bounds requests.
         let failure = match failure {
             Failure::TimedOut => Failure::new(ErrorKind::Connect, "connect timed out"),
             other => other,
         };
-        self.settle(trial, shot, (begun, now), 0, Err(failure));
+        self.settle(trial, shot, begun, 0, Err(failure));
         self.backoff_ns = (self.backoff_ns * 2).clamp(BACKOFF_FIRST_NS, BACKOFF_MOST_NS);
         let phases = trial.phases();
         let end = if shot.release.is_some() { phases.cutoff } else { phases.window_end };
-        Duration::from_nanos(self.backoff_ns.min(end.saturating_sub(now)))
+        Duration::from_nanos(self.backoff_ns.min(end.saturating_sub(self.last_end)))
     }
 
-    fn ended(&self, trial: &Trial) {
+    fn ended(&self, trial: &TrialRun) {
         trial.recorder.lane_ended(self.served, self.last_end);
     }
 }
@@ -212,12 +209,12 @@ pub(super) struct BlockingLane {
 }
 
 impl BlockingLane {
-    pub(super) fn new(trial: &Trial, id: u32) -> Self {
+    pub(super) fn new(trial: &TrialRun, id: u32) -> Self {
         BlockingLane { lane: Lane::new(trial, id), connection: None, kit: trial.kit() }
     }
 
     /// Connects at set-up and tells the monitor; a refusal is tried again with the first request.
-    pub(super) fn connect_first(&mut self, trial: &Trial) {
+    pub(super) fn connect_first(&mut self, trial: &TrialRun) {
         let begun = now_ns();
         match self.connect(trial) {
             Ok(made) => {
@@ -228,26 +225,26 @@ impl BlockingLane {
         }
     }
 
-    fn connect(&mut self, trial: &Trial) -> Result<Connected<BlockingSocket>, Failure> {
+    fn connect(&mut self, trial: &TrialRun) -> Result<Connected<BlockingSocket>, Failure> {
         let route = self.lane.route(trial);
         BlockingConn::connect(trial.job.cell.codec, &route, trial.timeout(), trial.tls())
     }
 
     /// Runs a closed loop until the plan is done.
-    pub(super) fn run_closed(&mut self, trial: &Trial) {
+    pub(super) fn run_closed(&mut self, trial: &TrialRun) {
         while self.step_closed(trial) {}
     }
 
     /// One request of a closed loop; `false` when there is none left.
-    pub(super) fn step_closed(&mut self, trial: &Trial) -> bool {
+    pub(super) fn step_closed(&mut self, trial: &TrialRun) -> bool {
         match self.lane.claim(trial) {
-            Some(shot) => self.serve(trial, &shot) != Step::Over,
+            Some(shot) => self.serve(trial, &shot) != Attempt::Over,
             None => false,
         }
     }
 
     /// Sends one request and reads its response.
-    pub(super) fn serve(&mut self, trial: &Trial, shot: &Shot) -> Step {
+    pub(super) fn serve(&mut self, trial: &TrialRun, shot: &Shot) -> Attempt {
         // A connection that was idle for long may have been closed by the target since. Looking
         // costs a system call, which lanes that are busy do not pay.
         if shot.release.is_some_and(|r| r.released > self.lane.last_end + LOOK_AFTER_NS)
@@ -258,8 +255,8 @@ impl BlockingLane {
         }
         if self.connection.is_none() {
             let begun = now_ns();
-            if let Err(step) = self.lane.admit(trial, shot, begun) {
-                return step;
+            if let Err(attempt) = self.lane.admit(trial, shot, begun) {
+                return attempt;
             }
             match self.connect(trial) {
                 Ok(made) => {
@@ -269,7 +266,7 @@ impl BlockingLane {
                 Err(failure) => {
                     let pause = self.lane.connect_failed(trial, shot, begun, failure);
                     std::thread::sleep(pause);
-                    return Step::Served;
+                    return Attempt::Made;
                 }
             }
         }
@@ -280,27 +277,26 @@ impl BlockingLane {
             trial.handover.hold(release, shot.phase);
         }
         let start = now_ns();
-        if let Err(step) = self.lane.admit(trial, shot, start) {
-            return step;
+        if let Err(attempt) = self.lane.admit(trial, shot, start) {
+            return attempt;
         }
         self.lane.started(trial, shot, start);
-        let (result, usable) = match &mut self.kit {
-            Some(kit) if kit.work().has_steps(request) => {
-                let at = (self.lane.shard, shot, start);
-                let done = steps::blocking(trial, at, kit, connection, request);
-                (done.result, done.usable)
+        let done = match (trial.steps(request), &mut self.kit) {
+            (Some(work), Some(kit)) => {
+                let steps = RequestSteps::new(trial, work, self.lane.shard, shot, start);
+                steps.run_blocking(kit, connection, request)
             }
-            _ => (connection.exchange(request, start + trial.job.plan.timeout_ns), false),
+            _ => Done::of(connection.exchange(request, start + trial.job.plan.timeout_ns)),
         };
         let sent = request.bytes.len();
-        if !self.lane.settle(trial, shot, (start, now_ns()), sent, result) && !usable {
+        if !self.lane.settle(trial, shot, start, sent, done.result) && !done.usable {
             self.connection = None;
         }
-        Step::Served
+        Attempt::Made
     }
 
     /// Books the lane's end.
-    pub(super) fn ended(&self, trial: &Trial) {
+    pub(super) fn ended(&self, trial: &TrialRun) {
         self.lane.ended(trial);
         trial.progress.lane_ended();
     }
@@ -315,12 +311,12 @@ pub(super) struct AsyncLane {
 }
 
 impl AsyncLane {
-    pub(super) fn new(trial: &Trial, id: u32) -> Self {
+    pub(super) fn new(trial: &TrialRun, id: u32) -> Self {
         AsyncLane { lane: Lane::new(trial, id), connection: None, kit: trial.kit() }
     }
 
     /// Connects at set-up and tells the monitor; a refusal is tried again with the first request.
-    pub(super) async fn connect_first(&mut self, trial: &Trial) {
+    pub(super) async fn connect_first(&mut self, trial: &TrialRun) {
         let begun = now_ns();
         match self.connect(trial).await {
             Ok(made) => {
@@ -333,7 +329,7 @@ impl AsyncLane {
 
     async fn connect(
         &mut self,
-        trial: &Trial,
+        trial: &TrialRun,
     ) -> Result<Connected<tokio::net::TcpStream>, Failure> {
         let route = self.lane.route(trial);
         let connect = AsyncConn::connect(trial.job.cell.codec, route, trial.tls());
@@ -343,9 +339,9 @@ impl AsyncLane {
     }
 
     /// Runs a closed loop until the plan is done; the timer is an armed one.
-    pub(super) async fn run_closed(&mut self, trial: &Trial, mut timer: Pin<&mut Timer>) {
+    pub(super) async fn run_closed(&mut self, trial: &TrialRun, mut timer: Pin<&mut Timer>) {
         while let Some(shot) = self.lane.claim(trial) {
-            if self.serve(trial, &shot, timer.as_mut()).await == Step::Over {
+            if self.serve(trial, &shot, timer.as_mut()).await == Attempt::Over {
                 break;
             }
         }
@@ -354,10 +350,10 @@ impl AsyncLane {
     /// Sends one request and reads its response.
     pub(super) async fn serve(
         &mut self,
-        trial: &Trial,
+        trial: &TrialRun,
         shot: &Shot,
         timer: Pin<&mut Timer>,
-    ) -> Step {
+    ) -> Attempt {
         // An idle connection may have been closed by the target since; a task can see that.
         if shot.release.is_some()
             && let Some(connection) = &mut self.connection
@@ -367,8 +363,8 @@ impl AsyncLane {
         }
         if self.connection.is_none() {
             let begun = now_ns();
-            if let Err(step) = self.lane.admit(trial, shot, begun) {
-                return step;
+            if let Err(attempt) = self.lane.admit(trial, shot, begun) {
+                return attempt;
             }
             match self.connect(trial).await {
                 Ok(made) => {
@@ -378,7 +374,7 @@ impl AsyncLane {
                 Err(failure) => {
                     let pause = self.lane.connect_failed(trial, shot, begun, failure);
                     Box::pin(tokio::time::sleep(pause)).await;
-                    return Step::Served;
+                    return Attempt::Made;
                 }
             }
         }
@@ -390,92 +386,33 @@ impl AsyncLane {
             trial.handover.hold(release, shot.phase);
         }
         let start = now_ns();
-        if let Err(step) = self.lane.admit(trial, shot, start) {
-            return step;
+        if let Err(attempt) = self.lane.admit(trial, shot, start) {
+            return attempt;
         }
         self.lane.started(trial, shot, start);
-        let (result, usable) = match trial.work() {
-            Some(work) if work.has_steps(request) => {
-                let at = (self.lane.shard, shot, start);
-                let kit = &mut self.kit;
+        let done = match trial.steps(request) {
+            Some(work) => {
+                let steps = RequestSteps::new(trial, work, self.lane.shard, shot, start);
                 // Boxed, so that lanes of plans without steps do not carry it.
-                let steps = steps::asynchronous(trial, at, kit, connection, request, timer);
-                let done = Box::pin(steps).await;
-                (done.result, done.usable)
+                Box::pin(steps.run_async(&mut self.kit, connection, request, timer)).await
             }
-            _ => {
+            None => {
                 let mut exchange = pin!(connection.exchange(request));
-                (bound(timer, start + timeout, exchange.as_mut()).await, false)
+                Done::of(bound(timer, start + timeout, exchange.as_mut()).await)
             }
         };
         let sent = request.bytes.len();
-        if !self.lane.settle(trial, shot, (start, now_ns()), sent, result) && !usable {
+        if !self.lane.settle(trial, shot, start, sent, done.result) && !done.usable {
             self.connection = None;
         }
-        Step::Served
+        Attempt::Made
     }
 
     /// Books the lane's end.
-    pub(super) fn ended(&self, trial: &Trial) {
+    pub(super) fn ended(&self, trial: &TrialRun) {
         self.lane.ended(trial);
         trial.progress.lane_ended();
     }
-}
-
-/// One lazily re-armed timer a lane: it is moved when it fires, not with each request, so that a
-/// request costs no work on the timer wheel.
-pub(super) type Timer = Sleep;
-
-/// A timer that first looks after `timeout`.
-pub(super) fn timer(timeout: Duration) -> Timer {
-    tokio::time::sleep(timeout)
-}
-
-/// Makes the timer wake the task that awaits this, which [`bound`] relies on.
-pub(super) async fn arm(mut timer: Pin<&mut Timer>) {
-    poll_fn(|cx| {
-        // A timer that has gone off already is seen and moved by the first `bound`.
-        let _ = poll_timer(timer.as_mut(), cx);
-        Poll::Ready(())
-    })
-    .await;
-}
-
-/// Polls the timer whatever is left of the task's budget. A target that floods its client uses
-/// that up with each poll, and a timer without budget neither tells that it went off nor keeps
-/// the waker.
-fn poll_timer(timer: Pin<&mut Timer>, cx: &mut Context<'_>) -> Poll<()> {
-    pin!(unconstrained(timer)).poll(cx)
-}
-
-/// Bounds an exchange by `deadline` on CLOCK_MONOTONIC.
-///
-/// The timer is armed for the task that awaits this, from [`arm`] or from the last call that moved
-/// it, so that it is polled again only when it has gone off.
-///
-/// Takes the exchange by reference and is no `async fn`: one would hold the exchange twice, as an
-/// argument and pinned, in every lane (tests: `a_waiting_lane_is_small`).
-pub(super) fn bound<'a, T>(
-    mut timer: Pin<&'a mut Timer>,
-    deadline: u64,
-    mut exchange: Pin<&'a mut impl Future<Output = Result<T, Failure>>>,
-) -> impl Future<Output = Result<T, Failure>> + 'a {
-    poll_fn(move |cx| {
-        if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
-            return Poll::Ready(result);
-        }
-        if !timer.is_elapsed() {
-            return Poll::Pending;
-        }
-        while poll_timer(timer.as_mut(), cx).is_ready() {
-            let left = deadline.saturating_sub(now_ns());
-            if left == 0 {
-                return Poll::Ready(Err(Failure::TimedOut));
-            }
-            timer.as_mut().reset(tokio::time::Instant::now() + Duration::from_nanos(left));
-        }
-        Poll::Pending
-    })
 }
 
 #[cfg(test)]
@@ -489,35 +426,9 @@ mod tests {
     /// All of it stays in memory for each request in flight, and most of it is touched for each.
     #[test]
     fn a_waiting_lane_is_small() {
-        let bytes = state::<&'static mut AsyncLane, &'static Trial, Pin<&'static mut Timer>, _>(
+        let bytes = state::<&'static mut AsyncLane, &'static TrialRun, Pin<&'static mut Timer>, _>(
             AsyncLane::run_closed,
         );
         assert!(bytes <= 448, "a lane's request loop holds {bytes} bytes while it waits");
-    }
-    /// What a flood looks like to the lane: the exchange is never without work, and each poll of
-    /// it leaves the task without budget.
-    #[test]
-    fn a_flood_does_not_outrun_the_timeout() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime without I/O");
-        let result = runtime.block_on(async {
-            let timeout = Duration::from_millis(20);
-            let mut timer = pin!(timer(timeout));
-            arm(timer.as_mut()).await;
-            let deadline = now_ns() + timeout.as_nanos() as u64;
-            let mut flood = pin!(async {
-                // Ends by itself, some hundred timeouts late, so that a lane without a bound fails.
-                for _ in 0..50_000_000_u64 {
-                    tokio::task::coop::consume_budget().await;
-                }
-                Ok(())
-            });
-            let result = bound(timer.as_mut(), deadline, flood.as_mut()).await;
-            assert!(now_ns() >= deadline, "no earlier than the timeout");
-            result
-        });
-        assert!(matches!(result, Err(Failure::TimedOut)), "the flood ended first");
     }
 }

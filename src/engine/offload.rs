@@ -1,106 +1,174 @@
-//! Where the task engines carry out file and compute steps: in the task, on tokio's pool of
-//! blocking threads, or on a rayon pool; and how many threads nobody asked for by name that takes.
+//! The threads of the task engines: tokio's runtime, and where file and compute steps are carried
+//! out: in the task, on tokio's blocking threads, or on a rayon pool.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
+use anyhow::Context;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
 use tokio::sync::oneshot;
 
-use super::Trial;
+use crate::format::RuntimeUse;
 use crate::plan::steps::Offload;
+use crate::protocol::Job;
 use crate::side::usage;
-use crate::work::Kit;
+use crate::work::{Kit, StepAt};
 
-/// Threads beside the runtime's workers that steps are carried out on.
+/// The threads that run tasks and their steps.
+pub(super) struct TaskThreads {
+    /// Where steps are carried out.
+    place: Offload,
+    stack_bytes: usize,
+    cpus: usize,
+    runtime: OnceLock<RuntimeMetrics>,
+    /// Under `offload = "rayon"`.
+    pool: OnceLock<ThreadPool>,
+    /// Under `offload = "spawn_blocking"`.
+    blocking: Arc<BlockingThreads>,
+}
+
+/// Name of the threads that run tasks.
+const WORKER_THREAD: &str = "tokio-worker";
+/// Name of tokio's blocking threads, which tells them from the runtime's workers.
+const BLOCKING_THREAD: &str = "tokio-blocking";
+
+/// Counts tokio's blocking threads, which nobody asked for by name.
 #[derive(Default)]
-pub(super) struct Hidden {
-    /// Alive now, the runtime's workers included.
+struct BlockingThreads {
     alive: AtomicU64,
     peak: AtomicU64,
 }
 
-impl Hidden {
+impl BlockingThreads {
+    fn is_one() -> bool {
+        std::thread::current().name() == Some(BLOCKING_THREAD)
+    }
+
     fn started(&self) {
-        let alive = self.alive.fetch_add(1, Relaxed) + 1;
-        self.peak.fetch_max(alive, Relaxed);
+        if Self::is_one() {
+            let alive = self.alive.fetch_add(1, Relaxed) + 1;
+            self.peak.fetch_max(alive, Relaxed);
+        }
     }
 
     fn stopped(&self) {
-        self.alive.fetch_sub(1, Relaxed);
-    }
-
-    /// Most blocking threads at once, where the runtime has `workers`; zero unless counted.
-    pub(super) fn blocking_threads(&self, workers: u64) -> u64 {
-        self.peak.load(Relaxed).saturating_sub(workers)
-    }
-}
-
-/// Whether steps leave the task.
-fn place(trial: &Trial) -> Offload {
-    if trial.work.is_some() { trial.job.cell.offload.unwrap_or_default() } else { Offload::Inline }
-}
-
-/// Names and counts tokio's blocking threads where steps go to them. The runtime starts its
-/// `workers` first, with the same names and hooks.
-pub(super) fn count_blocking(trial: &Arc<Trial>, builder: &mut Builder, workers: u64) {
-    if place(trial) != Offload::SpawnBlocking {
-        return;
-    }
-    let named = AtomicU64::new(0);
-    let (start, stop) = (trial.clone(), trial.clone());
-    builder
-        .thread_name_fn(move || {
-            let worker = named.fetch_add(1, Relaxed) < workers;
-            if worker { "tokio-worker" } else { "tokio-blocking" }.into()
-        })
-        .on_thread_start(move || start.hidden.started())
-        .on_thread_stop(move || {
-            stop.hidden.stopped();
-            usage::thread_ends();
-        });
-}
-
-/// The rayon pool, where steps go to one: a thread a CPU of the worker.
-pub(super) fn pool(trial: &Trial) -> Result<Option<ThreadPool>, String> {
-    if place(trial) != Offload::Rayon {
-        return Ok(None);
-    }
-    let threads = trial.job.cpus.len().max(1);
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .stack_size(trial.job.cell.stack_bytes() as usize)
-        .thread_name(|i| format!("offload-{i}"))
-        .build()
-        .map(Some)
-        .map_err(|e| format!("a pool of {threads} threads could not be started: {e}"))
-}
-
-/// Carries out one step where the trial says. The kit goes with it and comes back; it is gone
-/// only where the runtime is going down.
-pub(super) async fn perform(
-    trial: &Trial,
-    kit: &mut Option<Box<Kit>>,
-    (template, number): (usize, usize),
-    index: u64,
-) -> Result<(), String> {
-    let Some(mut own) = kit.take() else { return Err("the step before it never ended".into()) };
-    let work = move || {
-        let result = own.perform(template, number, index);
-        (own, result)
-    };
-    let done = match (place(trial), trial.pool.get()) {
-        (Offload::SpawnBlocking, _) => tokio::task::spawn_blocking(work).await.ok(),
-        (Offload::Rayon, Some(pool)) => {
-            let (send, done) = oneshot::channel();
-            // The receiver is gone only when its lane is.
-            pool.spawn_fifo(move || drop(send.send(work())));
-            done.await.ok()
+        if Self::is_one() {
+            self.alive.fetch_sub(1, Relaxed);
         }
-        _ => Some(work()),
-    };
-    let Some((own, result)) = done else { return Err("the thread of the step ended".into()) };
-    *kit = Some(own);
-    result
+    }
+}
+
+impl TaskThreads {
+    pub(super) fn new(job: &Job, has_steps: bool) -> Self {
+        TaskThreads {
+            place: if has_steps { job.cell.offload.unwrap_or_default() } else { Offload::Inline },
+            stack_bytes: job.cell.stack_bytes() as usize,
+            cpus: job.cpus.len().max(1),
+            runtime: OnceLock::new(),
+            pool: OnceLock::new(),
+            blocking: Arc::default(),
+        }
+    }
+
+    /// A runtime with a worker thread per CPU.
+    pub(super) fn multi_thread(&self) -> anyhow::Result<Runtime> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(self.cpus);
+        self.build(builder, self.cpus as u64)
+    }
+
+    /// A runtime on the engine's own thread.
+    pub(super) fn current_thread(&self) -> anyhow::Result<Runtime> {
+        self.build(Builder::new_current_thread(), 0)
+    }
+
+    /// Builds the runtime, and the pool where steps go to one.
+    fn build(&self, mut builder: Builder, workers: u64) -> anyhow::Result<Runtime> {
+        builder
+            .enable_io()
+            .enable_time()
+            .thread_name(WORKER_THREAD)
+            .thread_stack_size(self.stack_bytes)
+            .on_thread_stop(usage::thread_ends);
+        match self.place {
+            Offload::Inline => {}
+            Offload::SpawnBlocking => self.count_blocking(&mut builder, workers),
+            Offload::Rayon => {
+                let _ = self.pool.set(self.pool()?);
+            }
+        }
+        let runtime = builder.build().context("the tokio runtime could not be built")?;
+        let _ = self.runtime.set(runtime.metrics());
+        Ok(runtime)
+    }
+
+    /// Names and counts tokio's blocking threads. The runtime starts its `workers` first, with the
+    /// same hooks.
+    fn count_blocking(&self, builder: &mut Builder, workers: u64) {
+        let (start, stop) = (self.blocking.clone(), self.blocking.clone());
+        let named = AtomicU64::new(0);
+        builder
+            .thread_name_fn(move || {
+                let worker = named.fetch_add(1, Relaxed) < workers;
+                if worker { WORKER_THREAD } else { BLOCKING_THREAD }.into()
+            })
+            .on_thread_start(move || start.started())
+            .on_thread_stop(move || {
+                stop.stopped();
+                usage::thread_ends();
+            });
+    }
+
+    /// A rayon pool with a thread per CPU.
+    fn pool(&self) -> anyhow::Result<ThreadPool> {
+        ThreadPoolBuilder::new()
+            .num_threads(self.cpus)
+            .stack_size(self.stack_bytes)
+            .thread_name(|i| format!("offload-{i}"))
+            .build()
+            .with_context(|| format!("a pool of {} threads could not be started", self.cpus))
+    }
+
+    /// What tokio has counted so far; `None` where there is no runtime.
+    pub(super) fn usage(&self) -> Option<RuntimeUse> {
+        let metrics = self.runtime.get()?;
+        let workers = 0..metrics.num_workers();
+        let busy = |w| metrics.worker_total_busy_duration(w).as_nanos() as u64;
+        Some(RuntimeUse {
+            workers: workers.len() as u64,
+            parks: workers.clone().map(|w| metrics.worker_park_count(w)).sum(),
+            busy_ns: workers.map(busy).sum(),
+            alive_tasks: metrics.num_alive_tasks() as u64,
+            blocking_threads: self.blocking.peak.load(Relaxed),
+            pool_threads: self.pool.get().map_or(0, |pool| pool.current_num_threads() as u64),
+        })
+    }
+
+    /// Carries out one step where the trial says. The kit goes with it and comes back; it is gone
+    /// only where the runtime is going down.
+    pub(super) async fn perform(
+        &self,
+        kit: &mut Option<Box<Kit>>,
+        step: StepAt,
+    ) -> anyhow::Result<()> {
+        let mut own = kit.take().context("the step before it never ended")?;
+        let work = move || {
+            let result = own.perform(step);
+            (own, result)
+        };
+        let done = match (self.place, self.pool.get()) {
+            (Offload::SpawnBlocking, _) => tokio::task::spawn_blocking(work).await.ok(),
+            (Offload::Rayon, Some(pool)) => {
+                let (send, done) = oneshot::channel();
+                // The receiver is gone only when its lane is.
+                pool.spawn_fifo(move || drop(send.send(work())));
+                done.await.ok()
+            }
+            _ => Some(work()),
+        };
+        let (own, result) = done.context("the thread of the step ended")?;
+        *kit = Some(own);
+        result
+    }
 }

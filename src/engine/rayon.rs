@@ -1,18 +1,22 @@
-//! One rayon job a request, blocking sockets: the pool does the scheduling.
+//! One rayon job per request, blocking sockets: the pool does the scheduling.
 //!
 //! A slot owns a connection. In a closed loop the job that serves a slot's request spawns the
 //! slot's next job; in an open loop each release is one FIFO job, which borrows a free slot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use anyhow::Context;
 use crossbeam::queue::ArrayQueue;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::lane::BlockingLane;
-use super::{MOST_CONNECTING, Shot, Trial, heartbeat, pacer};
+use super::release::Shot;
+use super::run::TrialRun;
+use super::{heartbeat, pacing};
 
-pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
+pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
     let lanes = trial.job.cell.lanes;
     let pool = trial.job.cell.rayon_threads.unwrap_or(lanes);
     let beats = heartbeat::wanted(trial) && pool == lanes;
@@ -23,7 +27,7 @@ pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
         .stack_size(trial.job.cell.stack_bytes() as usize)
         .thread_name(|i| format!("pool-{i}"))
         .build()
-        .map_err(|e| format!("a pool of {threads} threads could not be started: {e}"))?;
+        .with_context(|| format!("a pool of {threads} threads could not be started"))?;
     let pool = Arc::new(pool);
     heartbeat::in_pool(trial, &pool)?;
     let slots = connect_slots(trial, &pool);
@@ -41,7 +45,7 @@ pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
 }
 
 /// Connects every slot in the pool's own threads.
-fn connect_slots(trial: &Arc<Trial>, pool: &ThreadPool) -> Arc<ArrayQueue<Box<BlockingLane>>> {
+fn connect_slots(trial: &Arc<TrialRun>, pool: &ThreadPool) -> Arc<ArrayQueue<Box<BlockingLane>>> {
     let slots = Arc::new(ArrayQueue::new(trial.job.cell.lanes as usize));
     for id in 0..trial.job.cell.lanes {
         let (slots, trial) = (slots.clone(), trial.clone());
@@ -53,18 +57,18 @@ fn connect_slots(trial: &Arc<Trial>, pool: &ThreadPool) -> Arc<ArrayQueue<Box<Bl
                 put(&slots, lane);
             }
         });
-        trial.progress.throttle(id + 1, MOST_CONNECTING, || trial.is_cancelled());
+        trial.progress.throttle(id + 1);
     }
     // A slot is told as settled just before it is put back; Start follows far later, but a
     // closed loop that drained the queue too early would lose lanes.
     while slots.len() < trial.job.cell.lanes as usize && !trial.is_cancelled() {
-        std::thread::sleep(std::time::Duration::from_micros(200));
+        std::thread::sleep(Duration::from_micros(200));
     }
     slots
 }
 
 /// One request of a closed loop, then the slot's next job.
-fn step(trial: &Arc<Trial>, mut lane: Box<BlockingLane>) {
+fn step(trial: &Arc<TrialRun>, mut lane: Box<BlockingLane>) {
     if !trial.is_cancelled() && lane.step_closed(trial) {
         let trial = trial.clone();
         rayon::spawn_fifo(move || step(&trial, lane));
@@ -73,23 +77,21 @@ fn step(trial: &Arc<Trial>, mut lane: Box<BlockingLane>) {
     }
 }
 
-fn run_open(trial: &Arc<Trial>, pool: &ThreadPool, slots: &Arc<ArrayQueue<Box<BlockingLane>>>) {
+fn run_open(trial: &Arc<TrialRun>, pool: &ThreadPool, slots: &Arc<ArrayQueue<Box<BlockingLane>>>) {
     // The pacer's own share keeps the count above zero until the schedule has ended.
     let open = Arc::new(AtomicU64::new(1));
-    if !trial.is_cancelled() {
-        pacer::pace(trial, |shot| {
-            let (trial, slots, open) = (trial.clone(), slots.clone(), open.clone());
-            open.fetch_add(1, Ordering::Relaxed);
-            pool.spawn_fifo(move || {
-                serve(&trial, &slots, &shot);
-                retire(&trial, &slots, &open);
-            });
+    pacing::pace(trial, |shot| {
+        let (trial, slots, open) = (trial.clone(), slots.clone(), open.clone());
+        open.fetch_add(1, Ordering::Relaxed);
+        pool.spawn_fifo(move || {
+            serve(&trial, &slots, &shot);
+            retire(&trial, &slots, &open);
         });
-    }
+    });
     retire(trial, slots, &open);
 }
 
-fn serve(trial: &Trial, slots: &ArrayQueue<Box<BlockingLane>>, shot: &Shot) {
+fn serve(trial: &TrialRun, slots: &ArrayQueue<Box<BlockingLane>>, shot: &Shot) {
     if trial.is_cancelled() {
         return;
     }
@@ -100,7 +102,7 @@ fn serve(trial: &Trial, slots: &ArrayQueue<Box<BlockingLane>>, shot: &Shot) {
 
 /// Gives one share back; the last one finds every slot put back and ends them all. Jobs that end
 /// a slot each would not do: they can overtake a release that has begun and has no slot yet.
-fn retire(trial: &Trial, slots: &ArrayQueue<Box<BlockingLane>>, open: &AtomicU64) {
+fn retire(trial: &TrialRun, slots: &ArrayQueue<Box<BlockingLane>>, open: &AtomicU64) {
     if open.fetch_sub(1, Ordering::AcqRel) == 1 {
         while let Some(lane) = slots.pop() {
             lane.ended(trial);

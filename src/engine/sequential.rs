@@ -2,65 +2,27 @@
 
 use std::sync::Arc;
 
-use super::heartbeat::{self, Ticks};
-use super::lane::{BlockingLane, Step};
-use super::{Release, Trial, pacer};
-use crate::side::Phase;
-use crate::sys::{now_ns, thread_cpu_ns};
+use super::heartbeat::Ticks;
+use super::lane::{Attempt, BlockingLane};
+use super::pacing;
+use super::run::TrialRun;
 
-pub(super) fn run(trial: &Arc<Trial>) -> Result<(), String> {
+pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
     trial.progress.expect(1);
     let mut lane = BlockingLane::new(trial, 0);
     lane.connect_first(trial);
     trial.start_gate.wait();
+    let mut ticks = Ticks::of_lane(trial);
     if trial.is_open_loop() {
-        run_open(trial, &mut lane);
-    } else if heartbeat::wanted(trial) && !trial.is_cancelled() {
-        let mut ticks = Ticks::new(trial);
-        while lane.step_closed(trial) {
-            ticks.catch_up(trial);
-        }
+        pacing::pace_itself(trial, ticks, |shot| lane.serve(trial, shot) != Attempt::Over);
     } else {
-        lane.run_closed(trial);
+        while lane.step_closed(trial) {
+            if let Some(ticks) = &mut ticks {
+                ticks.catch_up(trial);
+            }
+        }
     }
     lane.ended(trial);
     trial.exit_gate.wait();
     Ok(())
-}
-
-/// The lane paces itself: a request whose time came while the lane was busy was due, and so
-/// released, at its intended start; it waited for the lane, not for the pacer.
-fn run_open(trial: &Trial, lane: &mut BlockingLane) {
-    if trial.is_cancelled() {
-        return;
-    }
-    let mut ticks = heartbeat::wanted(trial).then(|| Ticks::new(trial));
-    let mut sleeper = pacer::Sleeper::new(trial);
-    let mut pacing_ns = 0;
-    for (intended, shot) in pacer::shots(trial) {
-        if trial.is_cancelled() {
-            return;
-        }
-        if let Some(ticks) = &mut ticks {
-            ticks.catch_up(trial);
-            ticks.tick_until(trial, intended);
-        }
-        let shot = if now_ns() < intended {
-            let before = thread_cpu_ns();
-            sleeper.wait(intended);
-            if shot.phase == Phase::Measured {
-                pacing_ns += thread_cpu_ns() - before;
-            }
-            pacer::release(intended, shot)
-        } else {
-            super::Shot {
-                release: Some(Release { intended, released: intended, handed: intended }),
-                ..shot
-            }
-        };
-        if lane.serve(trial, &shot) == Step::Over {
-            break;
-        }
-    }
-    let _ = trial.pacer_cpu_ns.set(pacing_ns);
 }

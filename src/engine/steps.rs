@@ -1,35 +1,44 @@
 //! Requests with steps: the exchange in its place among file and compute steps.
 //!
-//! [`blocking`] and [`asynchronous`] are twins, as the lanes are; what each step comes to stands
-//! once, in [`Course`]. Lanes of plans without steps never come here.
+//! [`RequestSteps::run_blocking`] and [`RequestSteps::run_async`] are twins, as the lanes are; what each step
+//! comes to stands once. Lanes of plans without steps never come here.
 //!
 //! A step of a file or of computing is carried out whole: nothing can interrupt it, under any
 //! engine, and `timeout` is looked at when it is over.
 
 use std::pin::{Pin, pin};
 
-use super::lane::{Timer, bound};
-use super::{Shot, Trial, offload};
+use super::release::Shot;
+use super::run::TrialRun;
+use super::timer::{Timer, bound};
 use crate::codec::{AsyncConn, BlockingConn, Failure, Reply};
 use crate::plan::request::Rendered;
 use crate::side::{Channel, ErrorKind, Phase};
 use crate::sys::now_ns;
-use crate::work::{Act, Kit, Work};
+use crate::work::{Act, Kit, StepAt, Work};
 
-/// What came of a request with steps.
+/// How a request ended.
 pub(super) struct Done {
     pub(super) result: Result<Reply, Failure>,
     /// A step failed and the connection is none the worse.
     pub(super) usable: bool,
 }
 
+impl Done {
+    /// A request without steps.
+    pub(super) fn of(result: Result<Reply, Failure>) -> Self {
+        Done { result, usable: false }
+    }
+}
+
 /// One request on its way through its steps.
-struct Course<'t> {
-    trial: &'t Trial,
+pub(super) struct RequestSteps<'t> {
+    trial: &'t TrialRun,
+    work: &'t Work,
     shard: usize,
     phase: Phase,
-    index: u64,
-    template: usize,
+    /// The step under way.
+    step: StepAt,
     deadline: u64,
     /// When the step under way began: the end of the one before it.
     begun: u64,
@@ -39,14 +48,21 @@ struct Course<'t> {
     broken: bool,
 }
 
-impl<'t> Course<'t> {
-    fn new(trial: &'t Trial, shard: usize, shot: &Shot, request: &Rendered, start: u64) -> Self {
-        Course {
+impl<'t> RequestSteps<'t> {
+    pub(super) fn new(
+        trial: &'t TrialRun,
+        work: &'t Work,
+        shard: usize,
+        shot: &Shot,
+        start: u64,
+    ) -> Self {
+        let template = trial.request(shot.index).template as usize;
+        RequestSteps {
             trial,
+            work,
             shard,
             phase: shot.phase,
-            index: shot.index,
-            template: request.template as usize,
+            step: StepAt { template, number: 0, index: shot.index },
             deadline: start + trial.job.plan.timeout_ns,
             begun: start,
             reply: None,
@@ -55,8 +71,9 @@ impl<'t> Course<'t> {
         }
     }
 
-    fn act<'w>(&self, work: &'w Work, number: usize) -> Option<&'w Act> {
-        work.acts(self.template).get(number).filter(|_| self.failure.is_none())
+    /// The step under way; `None` when all are done or one has failed.
+    fn act(&self) -> Option<&'t Act> {
+        self.work.acts(self.step.template).get(self.step.number).filter(|_| self.failure.is_none())
     }
 
     /// Whether there is time left for the exchange.
@@ -97,14 +114,17 @@ impl<'t> Course<'t> {
         }
     }
 
-    /// Books a step that was carried out by the lane's own means.
-    fn performed(&mut self, act: &Act, result: Result<(), String>) {
+    /// Books a file or compute step.
+    fn performed(&mut self, act: &Act, result: anyhow::Result<()>) {
         match result {
             Ok(()) => {
                 let compute = matches!(act, Act::Compute(_));
                 self.ended(if compute { Channel::ComputeStep } else { Channel::FileStep });
             }
-            Err(why) => self.failure = Some(Failure::new(ErrorKind::File, why)),
+            Err(why) => {
+                let message = format!("{why:#}");
+                self.failure = Some(Failure::new(ErrorKind::File, message));
+            }
         }
     }
 
@@ -120,60 +140,51 @@ impl<'t> Course<'t> {
             },
         }
     }
-}
 
-/// Carries out a request's steps on the lane's own thread.
-pub(super) fn blocking(
-    trial: &Trial,
-    (shard, shot, start): (usize, &Shot, u64),
-    kit: &mut Kit,
-    connection: &mut BlockingConn,
-    request: &Rendered,
-) -> Done {
-    let mut course = Course::new(trial, shard, shot, request, start);
-    let Some(work) = trial.work() else { return course.done() };
-    let mut number = 0;
-    while let Some(act) = course.act(work, number) {
-        if let Act::Http = act {
-            if course.may_exchange() {
-                let result = connection.exchange(request, course.deadline);
-                course.exchanged(result);
+    /// Carries out the steps on the lane's own thread.
+    pub(super) fn run_blocking(
+        mut self,
+        kit: &mut Kit,
+        connection: &mut BlockingConn,
+        request: &Rendered,
+    ) -> Done {
+        while let Some(act) = self.act() {
+            if let Act::Http = act {
+                if self.may_exchange() {
+                    let result = connection.exchange(request, self.deadline);
+                    self.exchanged(result);
+                }
+            } else {
+                let result = kit.perform(self.step);
+                self.performed(act, result);
             }
-        } else {
-            let result = kit.perform(course.template, number, course.index);
-            course.performed(act, result);
+            self.step.number += 1;
         }
-        number += 1;
+        self.done()
     }
-    course.done()
-}
 
-/// Carries out a request's steps for a task.
-pub(super) async fn asynchronous(
-    trial: &Trial,
-    (shard, shot, start): (usize, &Shot, u64),
-    kit: &mut Option<Box<Kit>>,
-    connection: &mut AsyncConn,
-    request: &Rendered,
-    mut timer: Pin<&mut Timer>,
-) -> Done {
-    let mut course = Course::new(trial, shard, shot, request, start);
-    let Some(work) = trial.work() else { return course.done() };
-    let mut number = 0;
-    while let Some(act) = course.act(work, number) {
-        if let Act::Http = act {
-            if course.may_exchange() {
-                let deadline = course.deadline;
-                let mut exchange = pin!(connection.exchange(request));
-                let result = bound(timer.as_mut(), deadline, exchange.as_mut()).await;
-                course.exchanged(result);
+    /// Carries out the steps for a task.
+    pub(super) async fn run_async(
+        mut self,
+        kit: &mut Option<Box<Kit>>,
+        connection: &mut AsyncConn,
+        request: &Rendered,
+        mut timer: Pin<&mut Timer>,
+    ) -> Done {
+        while let Some(act) = self.act() {
+            if let Act::Http = act {
+                if self.may_exchange() {
+                    let deadline = self.deadline;
+                    let mut exchange = pin!(connection.exchange(request));
+                    let result = bound(timer.as_mut(), deadline, exchange.as_mut()).await;
+                    self.exchanged(result);
+                }
+            } else {
+                let result = self.trial.task_threads.perform(kit, self.step).await;
+                self.performed(act, result);
             }
-        } else {
-            let step = (course.template, number);
-            let result = offload::perform(trial, kit, step, course.index).await;
-            course.performed(act, result);
+            self.step.number += 1;
         }
-        number += 1;
+        self.done()
     }
-    course.done()
 }

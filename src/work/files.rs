@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+
 use crate::plan::TrialPlan;
 use crate::plan::steps::{FileStep, StepPlan};
 
@@ -64,17 +66,17 @@ impl Made {
         name: &str,
         prefix: &str,
         text: &[u8],
-    ) -> Result<Vec<PathBuf>, String> {
+    ) -> anyhow::Result<Vec<PathBuf>> {
         let dir = directory(step, name);
         if !self.dirs.contains(&dir) {
             // For this user alone: what others put there would be measured.
-            DirBuilder::new().mode(0o700).create(&dir).map_err(|e| cannot(&dir, &e))?;
+            DirBuilder::new().mode(0o700).create(&dir).with_context(|| cannot(&dir))?;
             self.dirs.push(dir.clone());
         }
         let mut paths = Vec::with_capacity(step.files as usize);
         for number in 0..step.files {
             let path = dir.join(format!("{prefix}-{number}"));
-            fill(&path, step.bytes, text).map_err(|e| cannot(&path, &e))?;
+            fill(&path, step.bytes, text).with_context(|| cannot(&path))?;
             paths.push(path);
         }
         Ok(paths)
@@ -95,15 +97,12 @@ impl Drop for Made {
 /// To the disk, so that no write-back of what is made here disturbs the trial.
 fn fill(path: &Path, bytes: u64, text: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
-    let mut left = bytes;
-    while left > 0 {
-        let part = left.min(text.len() as u64);
-        file.write_all(&text[..part as usize])?;
-        left -= part;
+    for (_, len) in super::chunks(bytes, text.len()) {
+        file.write_all(&text[..len])?;
     }
     file.sync_data()
 }
 
-fn cannot(path: &Path, error: &io::Error) -> String {
-    format!("the files of a file step cannot be made: {}: {error}", path.display())
+fn cannot(path: &Path) -> String {
+    format!("the files of a file step cannot be made: {}", path.display())
 }

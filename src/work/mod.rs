@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
 use sha2::{Digest, Sha256};
 
 use crate::plan::TrialPlan;
@@ -43,6 +44,17 @@ pub enum Act {
     File(FileSet),
 }
 
+/// A step of a request: which of the mix's template, and which request it is for.
+#[derive(Debug, Clone, Copy)]
+pub struct StepAt {
+    /// Of the mix.
+    pub template: usize,
+    /// Among the template's steps.
+    pub number: usize,
+    /// Of the request, which decides the file.
+    pub index: u64,
+}
+
 /// A file step and where its files are.
 #[derive(Debug, Clone)]
 pub struct FileSet {
@@ -59,7 +71,7 @@ impl Work {
     ///
     /// # Errors
     /// What cannot be made, read or written, in one sentence that names the path.
-    pub fn prepare(plan: &TrialPlan, name: &str) -> Result<Option<Arc<Work>>, String> {
+    pub fn prepare(plan: &TrialPlan, name: &str) -> anyhow::Result<Option<Arc<Work>>> {
         if plan.mix.iter().all(|template| template.steps.is_empty()) {
             return Ok(None);
         }
@@ -90,11 +102,11 @@ impl Work {
     }
 
     /// What a disk or file system refuses is better known before anything is sent.
-    fn try_out(self: &Arc<Self>) -> Result<(), String> {
+    fn try_out(self: &Arc<Self>) -> anyhow::Result<()> {
         let mut kit = Kit::new(self);
         for (template, acts) in self.programs.iter().enumerate() {
             for number in (0..acts.len()).filter(|n| matches!(acts[*n], Act::File(_))) {
-                kit.perform(template, number, 0)?;
+                kit.perform(StepAt { template, number, index: 0 })?;
             }
         }
         Ok(())
@@ -121,11 +133,8 @@ impl Work {
         let mut hash = Sha256::new();
         // So that no two requests compute the same.
         hash.update(index.to_le_bytes());
-        let mut left = bytes;
-        while left > 0 {
-            let part = left.min(self.text.len() as u64);
-            hash.update(&self.text[..part as usize]);
-            left -= part;
+        for (_, len) in chunks(bytes, self.text.len()) {
+            hash.update(&self.text[..len]);
         }
         black_box(hash.finalize());
     }
@@ -159,28 +168,22 @@ impl Kit {
         Kit { work: work.clone(), buffer, begins }
     }
 
-    /// The work that it is a part of.
-    pub fn work(&self) -> &Arc<Work> {
-        &self.work
-    }
-
-    /// Carries out a file or compute step of request `index`; blocks until it is done. An `http`
-    /// step is none of this.
+    /// Carries out a file or compute step; blocks until it is done. An `http` step is the engine's.
     ///
     /// # Errors
     /// What went wrong with the file, and its path.
-    pub fn perform(&mut self, template: usize, number: usize, index: u64) -> Result<(), String> {
+    pub fn perform(&mut self, step: StepAt) -> anyhow::Result<()> {
         let Kit { work, buffer, begins } = self;
-        match &work.programs[template][number] {
+        match &work.programs[step.template][step.number] {
             Act::Http => Ok(()),
             Act::Compute(bytes) => {
-                work.hash(*bytes, index);
+                work.hash(*bytes, step.index);
                 Ok(())
             }
             Act::File(set) => {
                 let buffer = &mut buffer[*begins..*begins + work.buffer_bytes];
-                let path = &set.paths[(index % set.paths.len() as u64) as usize];
-                set.carry_out(path, buffer).map_err(|why| format!("{}: {why}", path.display()))
+                let path = &set.paths[(step.index % set.paths.len() as u64) as usize];
+                set.carry_out(path, buffer).with_context(|| path.display().to_string())
             }
         }
     }
@@ -205,34 +208,26 @@ impl FileSet {
 }
 
 fn read_whole(file: &File, bytes: u64, buffer: &mut [u8]) -> io::Result<()> {
-    let mut at = 0;
-    while at < bytes {
-        let part = (bytes - at).min(buffer.len() as u64) as usize;
-        match file.read_at(&mut buffer[..part], at) {
-            Ok(0) => {
-                let why = format!("short read: {at} of {bytes} bytes");
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+    for (at, len) in chunks(bytes, buffer.len()) {
+        match file.read_exact_at(&mut buffer[..len], at) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                let why = format!("short read: {} of {bytes} bytes", file.metadata()?.len());
+                return Err(io::Error::new(e.kind(), why));
             }
-            Ok(n) => at += n as u64,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+            other => other?,
         }
     }
     Ok(())
 }
 
 fn write_whole(file: &File, bytes: u64, buffer: &[u8]) -> io::Result<()> {
-    let mut at = 0;
-    while at < bytes {
-        let part = (bytes - at).min(buffer.len() as u64) as usize;
-        match file.write_at(&buffer[..part], at) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => at += n as u64,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
+    chunks(bytes, buffer.len()).try_for_each(|(at, len)| file.write_all_at(&buffer[..len], at))
+}
+
+/// Offset and length of each part of `bytes` that fits into a buffer.
+fn chunks(bytes: u64, buffer: usize) -> impl Iterator<Item = (u64, usize)> {
+    let len = move |at: u64| (bytes - at).min(buffer as u64) as usize;
+    (0..bytes).step_by(buffer.max(1)).map(move |at| (at, len(at)))
 }
 
 #[cfg(test)]

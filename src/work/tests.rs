@@ -8,6 +8,10 @@ fn step(op: FileOp, bytes: u64, dir: &Path) -> FileStep {
     FileStep { op, bytes, files: 3, direct: false, sync: false, dir }
 }
 
+fn at(number: usize, index: u64) -> StepAt {
+    StepAt { template: 0, number, index }
+}
+
 fn plan(steps: Vec<StepPlan>) -> TrialPlan {
     let template = RequestTemplate { steps, ..RequestTemplate::default() };
     TrialPlan { mix: vec![template], ..TrialPlan::default() }
@@ -39,7 +43,8 @@ fn files_are_there_while_the_work_is_and_gone_after_it() {
     let mut kit = Kit::new(&work);
     for index in 0..7 {
         for number in [0, 2, 3] {
-            assert_eq!(kit.perform(0, number, index), Ok(()), "step {number} of request {index}");
+            let done = kit.perform(StepAt { template: 0, number, index });
+            assert!(done.is_ok(), "step {number} of request {index}: {done:?}");
         }
     }
     let written = std::fs::read(home.path().join("made/request0-step2-1")).expect("it is there");
@@ -58,11 +63,11 @@ fn a_missing_file_and_a_short_one_are_named() {
     std::fs::remove_file(path(0)).expect("it is there");
     std::fs::write(path(1), vec![0; 999]).expect("it can be written");
     let mut kit = Kit::new(&work);
-    let missing = kit.perform(0, 0, 0).expect_err("there is no file");
+    let missing = format!("{:#}", kit.perform(at(0, 0)).expect_err("there is no file"));
     assert!(missing.contains("step0-0") && missing.contains("No such file"), "{missing}");
-    let short = kit.perform(0, 0, 1).expect_err("the file is short");
+    let short = format!("{:#}", kit.perform(at(0, 1)).expect_err("the file is short"));
     assert!(short.contains("step0-1: short read: 999 of 10000 bytes"), "{short}");
-    assert_eq!(kit.perform(0, 0, 2), Ok(()));
+    kit.perform(at(0, 2)).expect("it can be carried out");
 }
 
 #[test]
@@ -70,10 +75,12 @@ fn a_directory_that_is_not_there_or_taken_is_named() {
     let home = tempfile::tempdir().expect("a directory");
     let missing = plan(vec![StepPlan::File(step(FileOp::Read, 1, &home.path().join("none")))]);
     let why = Work::prepare(&missing, "made").expect_err("there is no such directory");
+    let why = format!("{why:#}");
     assert!(why.contains("none/made: No such file"), "{why}");
     let plan = plan(vec![StepPlan::File(step(FileOp::Read, 1, home.path()))]);
     let first = Work::prepare(&plan, "made").expect("nothing is in the way");
     let why = Work::prepare(&plan, "made").expect_err("another has the name");
+    let why = format!("{why:#}");
     assert!(why.contains("File exists"), "{why}");
     assert!(home.path().join("made").exists(), "and keeps its files");
     drop(first);
@@ -89,11 +96,11 @@ fn direct_steps_read_and_write_aligned_chunks() {
     match Work::prepare(&plan, "made") {
         Ok(work) => {
             let mut kit = Kit::new(&work.expect("there are steps"));
-            assert_eq!(kit.perform(0, 0, 1), Ok(()));
-            assert_eq!(kit.perform(0, 1, 1), Ok(()));
+            kit.perform(at(0, 1)).expect("it can be carried out");
+            kit.perform(at(1, 1)).expect("it can be carried out");
         }
         // Some file systems have no direct access; then that is what is said, before the trial.
-        Err(why) => assert!(why.contains("Invalid argument"), "{why}"),
+        Err(why) => assert!(format!("{why:#}").contains("Invalid argument"), "{why:#}"),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::engine::Trial;
+use crate::engine::TrialRun;
 use crate::format::histogram;
 use crate::format::{Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
 use crate::plan::Extent;
@@ -26,7 +26,7 @@ pub(super) type OpenEvents = Arc<OnceLock<Mutex<events::Counters>>>;
 
 /// Watches a trial from Start to its last request.
 pub(super) struct Monitor<'t> {
-    trial: &'t Trial,
+    trial: &'t TrialRun,
     baseline: ProcessUse,
     seen: Vec<ProcessUse>,
     plateau: Option<ProcessUse>,
@@ -50,7 +50,7 @@ struct Reading {
 
 impl<'t> Monitor<'t> {
     pub(super) fn new(
-        trial: &'t Trial,
+        trial: &'t TrialRun,
         baseline: ProcessUse,
         heap: Option<HeapUse>,
         counted: OpenEvents,
