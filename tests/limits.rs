@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use duel::limits::{
-    CgroupLimit, LimitHit, Limits, MAPS_PER_THREAD, Report, TargetKind, Use, raise_nofile,
+    CgroupLimit, LimitHit, Limits, LimitsReport, MAPS_PER_THREAD, TargetKind, Use, raise_nofile,
 };
 use duel::plan::endpoint::Endpoint;
 use duel::plan::steps::Offload;
@@ -185,7 +185,8 @@ fn ports_in_time_wait_are_counted_before_anything_is_sent() {
 
     // One source address towards another machine: 28,232 ports in 60 s.
     assert_eq!(ports(&limits, &closing(Some(470.0), minute), Some(&remote)).check(), Ok(()));
-    let error = ports(&limits, &closing(Some(471.0), minute), Some(&remote)).check().unwrap_err();
+    let short = ports(&limits, &closing(Some(471.0), minute), Some(&remote)).check();
+    let error = short.unwrap_err().to_string();
     assert_eq!(
         error,
         "keep_alive = false needs 28,270 ports at once; net.ipv4.ip_local_port_range allows \
@@ -238,7 +239,7 @@ fn the_report_marks_the_first_limit_and_answers_for_the_lanes() {
         max_map_count: Some(Use { max: 65_530, used: 50 }),
         ..boundless()
     };
-    let report = Report::new(&limits, EMBEDDED, Some(17_000));
+    let report = LimitsReport::new(&limits, EMBEDDED, Some(17_000));
     let text = report.to_string();
     let line = |start: &str| {
         let found = text.lines().find(|l| l.trim_start().starts_with(start));
@@ -250,7 +251,7 @@ fn the_report_marks_the_first_limit_and_answers_for_the_lanes() {
     assert_eq!(line("17,000 lanes under tokio "), "17,000 lanes under tokio fit");
 
     let json = serde_json::to_string(&report).unwrap();
-    assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    assert_eq!(serde_json::from_str::<LimitsReport>(&json).unwrap(), report);
     let fits: Vec<_> = report.engines.iter().map(|e| e.fits).collect();
     assert_eq!(fits, [Some(false), Some(false), Some(true), Some(true)]);
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use common::{DUEL, Sweep, duel, output, text};
 use duel::format::Status;
-use duel::limits::Report;
+use duel::limits::LimitsReport;
 use duel::plan::Engine;
 use serde_json::Value;
 
@@ -29,7 +29,8 @@ fn limited(arguments: &[&str]) -> Command {
 /// The lanes that `duel limits` allows an engine before descriptors run out.
 fn predicted(engine: Engine) -> u64 {
     let (json, stderr) = text(&output(&mut limited(&["limits", "--json"])));
-    let report: Report = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+    let report: LimitsReport =
+        serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {stderr}"));
     let own = report.engines.iter().find(|e| e.engine == engine).expect("every engine is there");
     let first = &own.ceilings[0];
     assert!(first.limit.starts_with("RLIMIT_NOFILE"), "the lowered limit binds first: {first:?}");

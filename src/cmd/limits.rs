@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli::Limits as Arguments;
-use crate::limits::{Limits, Report, TargetKind};
+use crate::limits::{Limits, LimitsReport, TargetKind};
 use crate::units::parse_count;
 
 /// Prints the limits by engine, the tightest first.
@@ -16,7 +16,7 @@ pub fn run(args: &Arguments) -> ExitCode {
         Ok(Some(0)) | Err(_) => return super::usage("--lanes: from 1 to 4,294,967,295"),
         Ok(lanes) => lanes,
     };
-    let report = Report::new(&Limits::read(), TargetKind::Embedded { processes: 1 }, lanes);
+    let report = LimitsReport::new(&Limits::read(), TargetKind::Embedded { processes: 1 }, lanes);
     if args.json {
         let json = serde_json::to_string_pretty(&report).expect("limits are plain data");
         crate::terminal::print(&(json + "\n"));

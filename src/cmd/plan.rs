@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 
 use crate::cli::Plan;
 use crate::driver::{cpus, target};
-use crate::limits::{Limits, Ports, TargetKind};
+use crate::limits::{Limits, PortBudget, TargetKind};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::{Sweep, Target};
 use crate::plan::{Cell, Extent};
@@ -119,12 +119,12 @@ impl Judge<'_> {
     fn verdict(&self, cell: &Cell) -> anyhow::Result<String> {
         let plan = self.sweep.trial_plan(cell);
         let ports = self.limits.ports(&plan, cell, self.endpoint.as_ref());
-        self.limits.check(cell, kind(self.sweep)).map_err(|hit| anyhow!("{hit}"))?;
-        ports.as_ref().map_or(Ok(()), Ports::check).map_err(anyhow::Error::msg)?;
+        self.limits.check(cell, kind(self.sweep))?;
+        ports.as_ref().map_or(Ok(()), PortBudget::check)?;
         let machine = &self.sweep.machine;
         let placement = cpus::split(&self.allowed, cell.cpus, machine, embedded(self.sweep))?;
         let shared = if placement.shared { "; shares a CPU with the target" } else { "" };
-        let ports = ports.filter(Ports::may_run_out).map_or(String::new(), |ports| {
+        let ports = ports.filter(PortBudget::may_run_out).map_or(String::new(), |ports| {
             format!("; keep_alive = false may run out of ports: {ports}")
         });
         Ok(format!("runs{shared}{ports}"))

@@ -22,7 +22,7 @@ use crate::driver::{cpus, host, target};
 use crate::fleet::{Fleet, Hello};
 use crate::format::histogram;
 use crate::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
-use crate::limits::{Limits, Ports};
+use crate::limits::{Limits, PortBudget};
 use crate::plan::Cell;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target, Trial};
@@ -139,7 +139,7 @@ impl<'s> Session<'s> {
         let to = self.context.external.as_ref().map(|e| &e.endpoint);
         let limits = &self.context.limits;
         let ports = |cell: &Cell| limits.ports(&sweep.trial_plan(cell), cell, to);
-        if let Some(ports) = cells.iter().filter_map(ports).find(Ports::may_run_out) {
+        if let Some(ports) = cells.iter().filter_map(ports).find(PortBudget::may_run_out) {
             say!("duel: keep_alive = false may run out of ports: {ports}");
         }
         if let Some((search, slo)) = sweep.search.zip(sweep.slo.as_ref()) {

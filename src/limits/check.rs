@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::demand::{Shape, TargetKind};
+use super::demand::{CellNeeds, TargetKind};
 use super::machine::Limits;
 use crate::plan::{Cell, Engine};
 use crate::units::{format_bytes, format_count};
@@ -18,7 +18,7 @@ pub struct LimitHit {
     pub have: u64,
     /// What the cell needs, together with what is in use already.
     pub need: u64,
-    /// Most lanes a worker that fit.
+    /// Most lanes per worker that fit.
     pub most_lanes: u64,
     /// What the user can do.
     pub way_out: String,
@@ -31,6 +31,8 @@ pub struct LimitHit {
     /// Workers of the cell.
     pub processes: u64,
 }
+
+impl std::error::Error for LimitHit {}
 
 impl fmt::Display for LimitHit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,24 +94,24 @@ impl Limits {
     /// The limit, what it allows, what the cell needs, and the way out.
     pub fn check(&self, cell: &Cell, target: TargetKind) -> Result<(), LimitHit> {
         let lanes = u64::from(cell.lanes);
-        let shape = Shape::of(cell, target);
+        let needs = CellNeeds::of(cell, target);
         let tightest = self
-            .demands(&shape)
+            .demands(&needs)
             .into_iter()
-            .filter(|demand| demand.need(lanes) > demand.have)
+            .filter(|demand| demand.need.at(lanes) > demand.have)
             .min_by_key(|demand| demand.most_lanes().unwrap_or(0));
         match tightest {
             None => Ok(()),
             Some(demand) => Err(LimitHit {
                 have: demand.have,
-                need: demand.need(lanes),
+                need: demand.need.at(lanes),
                 most_lanes: demand.most_lanes().unwrap_or(0),
-                way_out: (demand.way_out)(demand.need(lanes)),
+                way_out: (demand.way_out)(&demand.limit, demand.need.at(lanes)),
                 unit: demand.unit.to_string(),
                 limit: demand.limit,
                 engine: cell.engine,
                 lanes,
-                processes: shape.processes,
+                processes: needs.processes,
             }),
         }
     }
@@ -117,9 +119,9 @@ impl Limits {
     /// Lists how many lanes each limit allows one worker of the engine, the tightest first, with
     /// hyper, stacks of 64 KiB and one CPU. Empty for `sequential`, which has one lane.
     pub fn predict(&self, engine: Engine, target: TargetKind) -> Vec<Ceiling> {
-        let shape = Shape::of(&typical_cell(engine, 1), target);
+        let needs = CellNeeds::of(&typical_cell(engine, 1), target);
         let mut ceilings: Vec<Ceiling> = self
-            .demands(&shape)
+            .demands(&needs)
             .into_iter()
             .filter(|demand| demand.have < u64::MAX)
             .filter_map(|demand| {
@@ -127,8 +129,8 @@ impl Limits {
                 Some(Ceiling {
                     limit: demand.limit,
                     have: demand.have,
-                    before_lanes: demand.fixed,
-                    per_lane: demand.per_lane,
+                    before_lanes: demand.need.fixed,
+                    per_lane: demand.need.per_lane,
                     unit: demand.unit.to_string(),
                     most_lanes,
                 })

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::{Limits, Use};
+use super::machine::{CgroupLimit, Limits, Use};
 use crate::plan::engine::{EngineFacts, LaneThreads, SocketKind};
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec};
@@ -29,7 +29,7 @@ const MOST_IDS: u32 = 1 << 22;
 const MOST_STACK_BYTES: u64 = 1 << 40;
 /// Ids that the kernel keeps for itself when it starts over.
 const RESERVED_PIDS: u64 = 300;
-/// glibc opens at most this many arenas a CPU; each is 64 MiB of address space in two maps.
+/// glibc opens at most this many arenas per CPU; each is 64 MiB of address space in two maps.
 const ARENAS_PER_CPU: u64 = 8;
 const ARENA_BYTES: u64 = 64 << 20;
 
@@ -39,6 +39,7 @@ const ARENA_BYTES: u64 = 64 << 20;
 const THREAD_USER_BYTES: u64 = 9_728;
 /// `task_struct`, page tables and map structures of a thread, beside its kernel stack.
 const THREAD_KERNEL_BYTES: u64 = KERNEL_STACK_BYTES + 7_680;
+const THREAD_BYTES: u64 = THREAD_USER_BYTES + THREAD_KERNEL_BYTES;
 /// Task, request state and connection of a lane under the lean codec.
 const LANE_USER_BYTES: u64 = 2 << 10;
 /// hyper's buffers.
@@ -66,73 +67,110 @@ pub enum TargetKind {
     },
 }
 
-/// need(lanes) = fixed + per_lane × lanes, which must not exceed `have`.
+/// An amount that grows with the lanes of a worker: fixed + per_lane × lanes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Line {
+    pub(super) fixed: u64,
+    pub(super) per_lane: u64,
+}
+
+impl Line {
+    pub(super) fn at(self, lanes: u64) -> u64 {
+        self.fixed.saturating_add(self.per_lane.saturating_mul(lanes))
+    }
+
+    fn plus(self, fixed: u64) -> Self {
+        Line { fixed: self.fixed.saturating_add(fixed), ..self }
+    }
+
+    fn and_per_lane(self, more: u64) -> Self {
+        Line { per_lane: self.per_lane.saturating_add(more), ..self }
+    }
+
+    fn times(self, n: u64) -> Self {
+        Line { fixed: self.fixed.saturating_mul(n), per_lane: self.per_lane.saturating_mul(n) }
+    }
+}
+
+/// What a cell needs of a limit, which must not exceed `have`.
 pub(super) struct Demand {
     pub(super) limit: String,
     pub(super) unit: &'static str,
     pub(super) have: u64,
-    pub(super) fixed: u64,
-    pub(super) per_lane: u64,
-    /// What to do, given what is needed.
-    pub(super) way_out: fn(u64) -> String,
+    pub(super) need: Line,
+    /// What to do, given the limit's name and what is needed.
+    pub(super) way_out: fn(&str, u64) -> String,
 }
 
 impl Demand {
-    pub(super) fn need(&self, lanes: u64) -> u64 {
-        self.fixed.saturating_add(self.per_lane.saturating_mul(lanes))
-    }
-
     /// `None` when lanes do not count and the rest fits.
     pub(super) fn most_lanes(&self) -> Option<u64> {
-        match self.have.checked_sub(self.fixed) {
+        match self.have.checked_sub(self.need.fixed) {
             None => Some(0),
-            Some(left) => left.checked_div(self.per_lane),
+            Some(left) => left.checked_div(self.need.per_lane),
         }
     }
 }
 
-/// A cell as limits see it.
-pub(super) struct Shape {
+/// Demands on the limits that there are, in addition to what is in use.
+#[derive(Default)]
+pub(super) struct Demands(Vec<Demand>);
+
+impl Demands {
+    fn add(
+        &mut self,
+        limit: &str,
+        unit: &'static str,
+        amount: Option<Use>,
+        need: Line,
+        way_out: fn(&str, u64) -> String,
+    ) {
+        self.0.extend(amount.map(|Use { max, used }| Demand {
+            limit: limit.to_string(),
+            unit,
+            have: max,
+            need: need.plus(used),
+            way_out,
+        }));
+    }
+}
+
+/// A cell as limits see it; the lines are those of one worker.
+pub(super) struct CellNeeds {
     sockets: SocketKind,
     pub(super) processes: u64,
-    /// Threads that each lane adds to its worker.
-    threads_per_lane: u64,
-    /// Threads of a worker that do not depend on its lanes.
-    other_threads: u64,
-    /// Connections that each lane adds to its worker, and those that do not depend on lanes.
-    fds_per_lane: u64,
-    other_fds: u64,
+    threads: Line,
+    connections: Line,
     stack_bytes: u64,
     hyper: bool,
     target: TargetKind,
 }
 
-impl Shape {
-    pub(super) fn of(cell: &Cell, target: TargetKind) -> Shape {
+impl CellNeeds {
+    pub(super) fn of(cell: &Cell, target: TargetKind) -> CellNeeds {
         let EngineFacts { threads, sockets, .. } = cell.engine.facts();
         let pool = cell.rayon_threads.filter(|_| cell.is_small_pool()).map(|n| n.min(MOST_IDS));
-        let (threads_per_lane, lane_threads) = match (threads, pool) {
+        let (per_lane, lane_threads) = match (threads, pool) {
             (LaneThreads::Own, _) => (0, 0),
             (LaneThreads::Pool, Some(threads)) => (0, threads),
             (LaneThreads::PerLane | LaneThreads::Pool, _) => (1, 0),
             (LaneThreads::PerCpu, _) => (0, cell.cpus),
         };
-        let (fds_per_lane, other_fds) = if cell.engine.has_one_lane() { (0, 1) } else { (1, 0) };
-        // A thread for the job of each lane. tokio may start more, one whenever none has said yet that
-        // it is idle (358 were seen for 64 lanes), but lets jobs wait where it gets none, so that
-        // those are no need. A pool has a thread a CPU.
+        // A thread for the job of each lane. tokio may start more, one whenever none has said yet
+        // that it is idle (358 were seen for 64 lanes), but lets jobs wait where it gets none, so
+        // that those are not needed. A pool has a thread per CPU.
         let hidden_threads = match cell.offload {
             Some(Offload::SpawnBlocking) => u64::from(cell.lanes).min(MOST_BLOCKING_THREADS),
             Some(Offload::Rayon) => u64::from(cell.cpus.max(1)),
             Some(Offload::Inline) | None => 0,
         };
-        Shape {
+        let other_threads = u64::from(lane_threads) + hidden_threads + RESERVED_THREADS;
+        let alone = cell.engine.has_one_lane();
+        CellNeeds {
             sockets,
             processes: u64::from(cell.processes.clamp(1, MOST_IDS)),
-            threads_per_lane,
-            other_threads: u64::from(lane_threads) + hidden_threads + RESERVED_THREADS,
-            fds_per_lane,
-            other_fds: other_fds + RESERVED_FDS,
+            threads: Line { fixed: other_threads, per_lane },
+            connections: Line { fixed: alone.into(), per_lane: (!alone).into() },
             stack_bytes: cell.stack_bytes().min(MOST_STACK_BYTES),
             hyper: cell.codec == Codec::Hyper,
             target,
@@ -154,200 +192,131 @@ impl Shape {
             TargetKind::External { loopback: false } => 1,
         }
     }
+
+    fn fds(&self) -> Line {
+        self.connections.plus(RESERVED_FDS)
+    }
+
+    /// User memory of a lane, its thread apart.
+    fn user_bytes(&self) -> u64 {
+        LANE_USER_BYTES + if self.hyper { HYPER_USER_BYTES } else { 0 }
+    }
+
+    /// Memory of a lane's connections, their other ends included.
+    fn connection_bytes(&self) -> u64 {
+        let target = if self.targets() > 0 { TARGET_USER_BYTES } else { 0 };
+        self.connections.per_lane * (self.user_bytes() + target + self.ends() * SOCKET_BYTES)
+    }
 }
 
 impl Limits {
-    pub(super) fn demands(&self, shape: &Shape) -> Vec<Demand> {
-        let mut all = self.descriptors(shape);
-        all.extend(self.threads(shape));
-        all.extend(self.memory(shape));
-        all.extend(self.network(shape));
-        all
+    pub(super) fn demands(&self, needs: &CellNeeds) -> Vec<Demand> {
+        let mut all = Demands::default();
+        self.descriptors(needs, &mut all);
+        self.threads(needs, &mut all);
+        self.memory(needs, &mut all);
+        self.network(needs, &mut all);
+        all.0
     }
 
-    fn descriptors(&self, shape: &Shape) -> Vec<Demand> {
-        let have = self.nofile_hard.min(self.nr_open.unwrap_or(u64::MAX));
-        let mut all = vec![Demand {
-            limit: "RLIMIT_NOFILE".to_string(),
-            unit: "descriptors in a worker",
-            have,
-            fixed: shape.other_fds,
-            per_lane: shape.fds_per_lane,
-            way_out: |need| {
-                format!(
-                    "raise the hard limit with `ulimit -Hn {need}` as root (LimitNOFILE= under \
-                     systemd), or use fewer lanes and more processes"
-                )
-            },
-        }];
-        if shape.targets() > 0 {
-            let workers = shape.processes.div_ceil(shape.targets());
-            all.push(Demand {
-                limit: "RLIMIT_NOFILE of the target".to_string(),
-                unit: "descriptors in a target process",
-                have,
-                fixed: RESERVED_FDS + (shape.other_fds - RESERVED_FDS) * workers,
-                per_lane: shape.fds_per_lane * workers,
-                way_out: |need| {
-                    format!(
-                        "raise the hard limit with `ulimit -Hn {need}` as root (LimitNOFILE= \
-                         under systemd), or use fewer lanes or more `[target] processes`"
-                    )
-                },
-            });
+    fn descriptors(&self, needs: &CellNeeds, all: &mut Demands) {
+        let most = self.nofile_hard.min(self.nr_open.unwrap_or(u64::MAX));
+        let (nofile, targets) = (Some(Use { max: most, used: 0 }), needs.targets());
+        let fewer = |_: &str, need| raise_nofile(need) + " and more processes";
+        all.add("RLIMIT_NOFILE", "descriptors in a worker", nofile, needs.fds(), fewer);
+        if targets > 0 {
+            let (limit, unit) = ("RLIMIT_NOFILE of the target", "descriptors in a target process");
+            let workers = needs.processes.div_ceil(targets);
+            let need = needs.connections.times(workers).plus(RESERVED_FDS);
+            let spread = |_: &str, need| raise_nofile(need) + " or more `[target] processes`";
+            all.add(limit, unit, nofile, need, spread);
         }
-        all.extend(self.file_max.map(|files| Demand {
-            limit: "fs.file-max".to_string(),
-            unit: "open files on the machine",
-            have: files.max,
-            fixed: files.used + shape.other_fds * shape.processes * shape.ends(),
-            per_lane: shape.fds_per_lane * shape.processes * shape.ends(),
-            way_out: |need| raise_sysctl("fs.file-max", need),
-        }));
-        all.extend(self.epoll_watches.map(|max| {
-            let worker = u64::from(shape.sockets == SocketKind::Epoll);
-            let sets = worker + u64::from(shape.targets() > 0);
-            Demand {
-                limit: "fs.epoll.max_user_watches".to_string(),
-                unit: "sockets in epoll sets",
-                have: max,
-                fixed: shape.other_fds * shape.processes * sets,
-                per_lane: shape.fds_per_lane * shape.processes * sets,
-                way_out: |need| raise_sysctl("fs.epoll.max_user_watches", need),
-            }
-        }));
-        all
+        let every = needs.fds().times(needs.processes);
+        let files = every.times(needs.ends());
+        all.add("fs.file-max", "open files on the machine", self.file_max, files, raise_sysctl);
+        let sets = u64::from(needs.sockets == SocketKind::Epoll) + u64::from(targets > 0);
+        let watches = self.epoll_watches.map(|max| Use { max, used: 0 });
+        let (limit, unit) = ("fs.epoll.max_user_watches", "sockets in epoll sets");
+        all.add(limit, unit, watches, every.times(sets), raise_sysctl);
     }
 
-    fn threads(&self, shape: &Shape) -> Vec<Demand> {
+    fn threads(&self, needs: &CellNeeds, all: &mut Demands) {
         let arenas = ARENAS_PER_CPU * u64::from(self.cpus);
-        let maps = self.max_map_count.map(|maps| Demand {
-            limit: "vm.max_map_count".to_string(),
-            unit: "memory maps in a worker",
-            have: maps.max,
-            fixed: maps.used + RESERVED_MAPS + 2 * arenas + MAPS_PER_THREAD * shape.other_threads,
-            per_lane: MAPS_PER_THREAD * shape.threads_per_lane,
-            way_out: |need| {
-                raise_sysctl("vm.max_map_count", need) + ", or use fewer lanes and more processes"
-            },
-        });
-        let in_target = shape.targets() * (RESERVED_THREADS + u64::from(self.cpus));
-        let threads = |limit: &str, unit, have: Use, way_out| Demand {
-            limit: limit.to_string(),
-            unit,
-            have: have.max,
-            fixed: have.used + in_target + shape.other_threads * shape.processes,
-            per_lane: shape.threads_per_lane * shape.processes,
-            way_out,
+        let maps = needs.threads.times(MAPS_PER_THREAD).plus(RESERVED_MAPS + 2 * arenas);
+        let fewer = |limit: &str, need| {
+            raise_sysctl(limit, need) + ", or use fewer lanes and more processes"
         };
-        let machine = "threads on the machine";
-        let pid_max = self.pid_max.map(|ids| {
-            let ids = Use { used: ids.used + RESERVED_PIDS, ..ids };
-            threads("kernel.pid_max", machine, ids, |need| raise_sysctl("kernel.pid_max", need))
-        });
-        let threads_max = self.threads_max.map(|max| {
-            threads("kernel.threads-max", machine, max, |need| {
-                raise_sysctl("kernel.threads-max", need)
-            })
-        });
-        let pids = self.cgroup_pids.as_ref().map(|pids| {
-            let name = format!("pids.max ({})", pids.file.display());
-            threads(&name, "threads in the cgroup", pids.amount, |need| {
+        all.add("vm.max_map_count", "memory maps in a worker", self.max_map_count, maps, fewer);
+        let in_target = needs.targets() * (RESERVED_THREADS + u64::from(self.cpus));
+        let need = needs.threads.times(needs.processes).plus(in_target);
+        let (machine, ids) = ("threads on the machine", need.plus(RESERVED_PIDS));
+        all.add("kernel.pid_max", machine, self.pid_max, ids, raise_sysctl);
+        all.add("kernel.threads-max", machine, self.threads_max, need, raise_sysctl);
+        if let Some(CgroupLimit { amount, file }) = &self.cgroup_pids {
+            let name = format!("pids.max ({})", file.display());
+            all.add(&name, "threads in the cgroup", Some(*amount), need, |_, need| {
                 format!("write {need} or `max` to that file (TasksMax= under systemd)")
-            })
-        });
-        let nproc = self.nproc.map(|nproc| {
-            threads("RLIMIT_NPROC", "threads of the user", nproc, |need| {
-                format!("raise it with `ulimit -u {need}` (LimitNPROC= under systemd)")
-            })
-        });
-        [maps, pid_max, threads_max, pids, nproc].into_iter().flatten().collect()
-    }
-
-    fn memory(&self, shape: &Shape) -> Vec<Demand> {
-        let stack = shape.stack_bytes + THREAD_EXTRA_BYTES;
-        let arenas = ARENAS_PER_CPU * u64::from(self.cpus) * ARENA_BYTES;
-        let virtual_of = |limit: &str, have: Use, arenas: u64, workers: u64| Demand {
-            limit: limit.to_string(),
-            unit: "bytes of virtual memory",
-            have: have.max,
-            fixed: (stack * shape.other_threads + WORKER_BYTES + arenas)
-                .saturating_mul(workers)
-                .saturating_add(have.used),
-            per_lane: (stack * shape.threads_per_lane + user_bytes(shape)).saturating_mul(workers),
-            way_out: |_| {
-                "raise it, or use smaller stacks (`stack_sizes`) or fewer lanes".to_string()
-            },
-        };
-        // Arenas are reserved without write access, which counts as address space only.
-        let address_space = self.address_space.map(|v| virtual_of("RLIMIT_AS", v, arenas, 1));
-        let data = self.data.map(|v| virtual_of("RLIMIT_DATA", v, 0, 1));
-        let commit = self.commit.map(|v| virtual_of("vm.overcommit_memory", v, 0, shape.processes));
-
-        let resident = |limit: String, have: Use| Demand {
-            limit,
-            unit: "bytes of memory (estimated)",
-            have: have.max,
-            fixed: have.used
-                + WORKER_BYTES * (shape.processes + shape.targets())
-                + shape.processes * shape.other_threads * thread_bytes(),
-            per_lane: shape.processes * lane_bytes(shape),
-            way_out: |_| "use fewer lanes, or the lean codec, or a machine with more".to_string(),
-        };
-        let available = self
-            .memory_available_bytes
-            .map(|bytes| resident("available memory".to_string(), Use { max: bytes, used: 0 }));
-        let cgroup = self.cgroup_memory.as_ref().map(|limit| {
-            let name = limit.file.file_name().unwrap_or_default().to_string_lossy();
-            resident(format!("{name} ({})", limit.file.display()), limit.amount)
-        });
-        [address_space, data, commit, available, cgroup].into_iter().flatten().collect()
-    }
-
-    fn network(&self, shape: &Shape) -> Vec<Demand> {
-        let mut all = Vec::new();
-        if let (Some((low, high)), TargetKind::External { loopback: false }) =
-            (self.local_ports, shape.target)
-        {
-            all.push(Demand {
-                limit: "net.ipv4.ip_local_port_range".to_string(),
-                unit: "ports to one address",
-                have: u64::from(high.saturating_sub(low)) + 1,
-                fixed: 0,
-                per_lane: shape.fds_per_lane * shape.processes,
-                way_out: |_| {
-                    "widen it with `sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`, or \
-                     use fewer lanes or more machines"
-                        .to_string()
-                },
             });
         }
-        all.extend(self.conntrack.map(|track| Demand {
-            limit: "net.netfilter.nf_conntrack_max".to_string(),
-            unit: "tracked connections",
-            have: track.max,
-            fixed: track.used,
-            per_lane: shape.fds_per_lane * shape.processes,
-            way_out: |need| raise_sysctl("net.netfilter.nf_conntrack_max", need),
-        }));
-        all
+        all.add("RLIMIT_NPROC", "threads of the user", self.nproc, need, |_, need| {
+            format!("raise it with `ulimit -u {need}` (LimitNPROC= under systemd)")
+        });
+    }
+
+    fn memory(&self, needs: &CellNeeds, all: &mut Demands) {
+        let stacks = needs.threads.times(needs.stack_bytes + THREAD_EXTRA_BYTES);
+        let bytes = stacks.plus(WORKER_BYTES).and_per_lane(needs.user_bytes());
+        let (unit, smaller) = ("bytes of virtual memory", |_: &str, _| {
+            "raise it, or use smaller stacks (`stack_sizes`) or fewer lanes".to_string()
+        });
+        // Arenas are reserved without write access, which counts as address space only.
+        let arenas = ARENAS_PER_CPU * u64::from(self.cpus) * ARENA_BYTES;
+        all.add("RLIMIT_AS", unit, self.address_space, bytes.plus(arenas), smaller);
+        all.add("RLIMIT_DATA", unit, self.data, bytes, smaller);
+        let every = bytes.times(needs.processes);
+        all.add("vm.overcommit_memory", unit, self.commit, every, smaller);
+
+        let threads = needs.threads.times(THREAD_BYTES).and_per_lane(needs.connection_bytes());
+        let resident =
+            threads.plus(WORKER_BYTES).times(needs.processes).plus(WORKER_BYTES * needs.targets());
+        let (unit, fewer) = ("bytes of memory (estimated)", |_: &str, _| {
+            "use fewer lanes, or the lean codec, or a machine with more".to_string()
+        });
+        let available = self.memory_available_bytes.map(|max| Use { max, used: 0 });
+        all.add("available memory", unit, available, resident, fewer);
+        if let Some(CgroupLimit { amount, file }) = &self.cgroup_memory {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let name = format!("{name} ({})", file.display());
+            all.add(&name, unit, Some(*amount), resident, fewer);
+        }
+    }
+
+    fn network(&self, needs: &CellNeeds, all: &mut Demands) {
+        let per_lane = needs.connections.per_lane * needs.processes;
+        let connections = Line { fixed: 0, per_lane };
+        if needs.target == (TargetKind::External { loopback: false }) {
+            let ports = self.local_ports.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1);
+            let ports = ports.map(|max| Use { max, used: 0 });
+            let limit = "net.ipv4.ip_local_port_range";
+            all.add(limit, "ports to one address", ports, connections, |limit, _| {
+                format!(
+                    "widen it with `sysctl -w {limit}=\"1024 65535\"`, or use fewer lanes or more \
+                     machines"
+                )
+            });
+        }
+        let limit = "net.netfilter.nf_conntrack_max";
+        all.add(limit, "tracked connections", self.conntrack, connections, raise_sysctl);
     }
 }
 
-fn raise_sysctl(name: &str, need: u64) -> String {
-    format!("raise it with `sysctl -w {name}={need}`")
+fn raise_sysctl(limit: &str, need: u64) -> String {
+    format!("raise it with `sysctl -w {limit}={need}`")
 }
 
-fn thread_bytes() -> u64 {
-    THREAD_USER_BYTES + THREAD_KERNEL_BYTES
-}
-
-fn user_bytes(shape: &Shape) -> u64 {
-    LANE_USER_BYTES + if shape.hyper { HYPER_USER_BYTES } else { 0 }
-}
-
-fn lane_bytes(shape: &Shape) -> u64 {
-    let target = if shape.targets() > 0 { TARGET_USER_BYTES } else { 0 };
-    let connection = user_bytes(shape) + target + shape.ends() * SOCKET_BYTES;
-    shape.threads_per_lane * thread_bytes() + shape.fds_per_lane * connection
+fn raise_nofile(need: u64) -> String {
+    format!(
+        "raise the hard limit with `ulimit -Hn {need}` as root (LimitNOFILE= under systemd), or \
+         use fewer lanes"
+    )
 }

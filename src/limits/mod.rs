@@ -1,13 +1,13 @@
 //! Every limit of this machine that a cell can hit, named before it is hit.
 //!
-//! [`Limits::read`] takes them all at one moment; [`Limits::check`] says whether a cell fits and
-//! [`Limits::predict`] how many lanes each limit allows an engine; [`Report`] shows both.
+//! [`Limits::read`] reads them all at one moment, [`Limits::check`] says whether a cell fits,
+//! [`Limits::predict`] how many lanes each limit allows an engine, and [`LimitsReport`] shows both.
 //!
 //! | limit | bounds | counted for |
 //! |---|---|---|
 //! | `RLIMIT_NOFILE`, `fs.nr_open` | descriptors | each worker, each target process |
 //! | `fs.file-max` | open files | the machine; not enforced with CAP_SYS_ADMIN |
-//! | `vm.max_map_count` | memory maps, [`MAPS_PER_THREAD`] a thread | each worker |
+//! | `vm.max_map_count` | memory maps, [`MAPS_PER_THREAD`] per thread | each worker |
 //! | `kernel.pid_max`, `kernel.threads-max` | threads | the machine |
 //! | `pids.max` of a cgroup | threads | every cgroup from ours up to the root |
 //! | `RLIMIT_NPROC` | threads | the user; not enforced for root |
@@ -21,7 +21,7 @@
 //! Asking beforehand is the only safe way: a thread beyond `vm.max_map_count` may start and then
 //! find no room for its alternate signal stack, upon which the standard library aborts the process.
 //!
-//! Ports bind towards a target beyond loopback only: on loopback the workers spread their source
+//! PortBudget bind towards a target beyond loopback only: on loopback the workers spread their source
 //! addresses over 127.0.0.0/8. With `keep_alive = false` every request takes one; `ports` counts
 //! them.
 
@@ -34,5 +34,5 @@ mod report;
 pub use check::{Ceiling, LimitHit};
 pub use demand::{MAPS_PER_THREAD, TargetKind};
 pub use machine::{CgroupLimit, Limits, Use, raise_nofile};
-pub use ports::Ports;
-pub use report::{EngineReport, Report};
+pub use ports::{PortBudget, PortsShort};
+pub use report::{EngineReport, LimitsReport};

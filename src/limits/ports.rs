@@ -1,4 +1,4 @@
-//! Ports of connections that serve one request each (`keep_alive = false`).
+//! PortBudget of connections that serve one request each (`keep_alive = false`).
 //!
 //! A closed connection keeps its port for 60 s in TIME_WAIT (`TCP_TIMEWAIT_LEN` of Linux's
 //! include/net/tcp.h), whichever side closed first as far as this machine can know. A port counts
@@ -19,12 +19,12 @@ const TIME_WAIT_S: u64 = 60;
 /// A port in TIME_WAIT can be taken again when its timestamp's second has passed (`tcp_twsk_unique`).
 const REUSE_S: u64 = 1;
 
-/// What a cell that closes every connection takes of the ports.
+/// The ports that a cell can use which closes every connection, and how many it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ports {
+pub struct PortBudget {
     /// Source addresses of all workers.
     pub sources: u64,
-    /// Ports of each of them.
+    /// PortBudget of each of them.
     pub ports: u64,
     /// How long a port is taken after its connection.
     pub held_s: u64,
@@ -34,29 +34,26 @@ pub struct Ports {
     pub certain: bool,
 }
 
-impl Ports {
-    /// Ports of all source addresses together.
+impl PortBudget {
+    /// PortBudget of all source addresses together.
     pub fn have(&self) -> u64 {
         self.ports * self.sources
     }
 
-    /// New connections a second that can go on for ever.
+    /// New connections per second that can go on for ever.
     pub fn most_per_s(&self) -> u64 {
         self.have() / self.held_s
     }
 
-    /// Why the cell cannot run, where that is certain.
+    /// Whether the cell can run, where that is certain.
     ///
     /// # Errors
     /// The limit, what it allows, what is needed, and the way out.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), PortsShort> {
         match self.need {
-            Some(need) if self.certain && need > self.have() => Err(format!(
-                "keep_alive = false needs {} ports at once; {self}; use a lower rate, or \
-                 keep-alive, or widen it with `sysctl -w \
-                 net.ipv4.ip_local_port_range=\"1024 65535\"`",
-                format_count(need),
-            )),
+            Some(need) if self.certain && need > self.have() => {
+                Err(PortsShort { need, budget: self.clone() })
+            }
             _ => Ok(()),
         }
     }
@@ -67,7 +64,19 @@ impl Ports {
     }
 }
 
-impl fmt::Display for Ports {
+/// A cell that needs more ports than there are.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "keep_alive = false needs {} ports at once; {budget}; use a lower rate, or keep-alive, or widen \
+     it with `sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`",
+    format_count(*need)
+)]
+pub struct PortsShort {
+    need: u64,
+    budget: PortBudget,
+}
+
+impl fmt::Display for PortBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let from = match self.sources {
             1 => "one source address".into(),
@@ -87,7 +96,12 @@ impl fmt::Display for Ports {
 impl Limits {
     /// The ports of a cell under its plan; `None` where connections are kept, or go through a Unix
     /// socket, or the range is unknown. Without an endpoint it is the embedded target's.
-    pub fn ports(&self, plan: &TrialPlan, cell: &Cell, target: Option<&Endpoint>) -> Option<Ports> {
+    pub fn ports(
+        &self,
+        plan: &TrialPlan,
+        cell: &Cell,
+        target: Option<&Endpoint>,
+    ) -> Option<PortBudget> {
         if plan.keep_alive || plan.idle || matches!(target, Some(Endpoint::Unix(_))) {
             return None;
         }
@@ -112,12 +126,12 @@ impl Limits {
     }
 
     /// The ports towards a target from a number of workers.
-    pub(super) fn ports_to(&self, target: Option<&Endpoint>, workers: u64) -> Option<Ports> {
+    pub(super) fn ports_to(&self, target: Option<&Endpoint>, workers: u64) -> Option<PortBudget> {
         let (low, high) = self.local_ports?;
         let local = target.is_none_or(Endpoint::is_local);
         let spread = target.is_none_or(Endpoint::is_loopback_v4);
         let reused = self.tw_reuse == Some(1) || (self.tw_reuse == Some(2) && local);
-        Some(Ports {
+        Some(PortBudget {
             sources: if spread { u64::from(SOURCES_PER_WORKER) * workers } else { 1 },
             ports: u64::from(high.saturating_sub(low)) + 1,
             held_s: if reused { REUSE_S } else { TIME_WAIT_S },

@@ -19,7 +19,7 @@ const ELSEWHERE: Endpoint =
 
 /// The limits of this machine in lanes of each engine; serialized, it is the command's JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct LimitsReport {
     /// The limits as they were read.
     pub limits: Limits,
     /// What the load would go to.
@@ -43,9 +43,9 @@ pub struct EngineReport {
     pub hit: Option<LimitHit>,
 }
 
-impl Report {
+impl LimitsReport {
     /// Predicts for each engine whose number of lanes can be chosen.
-    pub fn new(limits: &Limits, target: TargetKind, lanes: Option<u32>) -> Report {
+    pub fn new(limits: &Limits, target: TargetKind, lanes: Option<u32>) -> LimitsReport {
         let engines = Engine::ALL
             .into_iter()
             .filter(|engine| !engine.has_one_lane())
@@ -59,7 +59,7 @@ impl Report {
                 }
             })
             .collect();
-        Report { limits: limits.clone(), target, lanes, engines }
+        LimitsReport { limits: limits.clone(), target, lanes, engines }
     }
 
     /// Names of the limits, the tightest of any engine first.
@@ -116,7 +116,7 @@ impl Ceiling {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LimitsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = match self.target {
             TargetKind::Embedded { processes: 0 | 1 } => "the embedded target".to_string(),

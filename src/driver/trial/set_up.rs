@@ -30,10 +30,10 @@ const TURN_NS: u64 = 100_000_000;
 impl Context<'_> {
     /// The CPUs of a cell that meets no limit.
     fn admit(&self, cell: &Cell) -> anyhow::Result<Placement> {
-        self.limits.check(cell, self.target_kind()).map_err(|hit| anyhow!("{hit}"))?;
+        self.limits.check(cell, self.target_kind())?;
         let endpoint = self.external.as_ref().map(|e| &e.endpoint);
         if let Some(ports) = self.limits.ports(&self.sweep.trial_plan(cell), cell, endpoint) {
-            ports.check().map_err(anyhow::Error::msg)?;
+            ports.check()?;
         }
         let embedded = self.external.is_none();
         cpus::split(&self.allowed_cpus, cell.cpus, &self.sweep.machine, embedded)
