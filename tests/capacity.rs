@@ -2,11 +2,13 @@
 
 mod sample;
 
+use std::collections::BTreeMap;
+
 use duel::format::TrialRecord;
-use duel::limits::Ceiling;
+use duel::limits::{Ceiling, Limits, Scope, TargetKind, Use};
 use duel::plan::allocator::Allocator;
 use duel::plan::{Cell, Engine};
-use duel::report::capacity::{Plan, Question, measured_rate, plan};
+use duel::report::capacity::{Plan, Question, Resource, measured_rate, plan};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -59,6 +61,7 @@ fn ceiling(most_lanes: u64) -> Ceiling {
         before_lanes: 100,
         per_lane: 4,
         unit: "memory maps in a worker".into(),
+        scope: Scope::Worker,
         most_lanes,
     }
 }
@@ -70,6 +73,40 @@ fn ask(records: &[TrialRecord], q: &Question) -> Plan {
 #[track_caller]
 fn near(found: f64, expected: f64, relative: f64) {
     assert!((found / expected - 1.0).abs() < relative, "{found} is not about {expected}");
+}
+
+/// Each worker has its own descriptors, maps and address space; the rest is shared by all of them.
+#[test]
+fn a_second_worker_has_its_own_share_of_what_is_limited_per_worker_alone() {
+    let some = Some(Use { max: 1 << 40, used: 0 });
+    let limits = Limits {
+        nofile_hard: 1 << 20,
+        file_max: some,
+        max_map_count: some,
+        pid_max: some,
+        threads_max: some,
+        nproc: some,
+        address_space: some,
+        data: some,
+        commit: some,
+        memory_available_bytes: Some(1 << 40),
+        conntrack: some,
+        cpus: 2,
+        ..Limits::default()
+    };
+    let used = |cpus| {
+        let away = TargetKind::External { loopback: false };
+        let q = Question { cpus, ..question() };
+        let plan = plan(&records(), &q, &|engine| limits.predict(engine, away));
+        let need = plan.engines[0].answer.as_ref().expect("the records answer it");
+        let named = |r: &Resource| (r.name.clone(), r.used);
+        need.resources.iter().map(named).collect::<BTreeMap<_, _>>()
+    };
+    let (one, two) = (used(1), used(2));
+    let halved: Vec<&str> =
+        one.iter().filter(|(n, v)| two[*n] < 0.6 * **v).map(|(n, _)| n.as_str()).collect();
+    assert_eq!(halved, ["CPU", "RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_NOFILE", "vm.max_map_count"]);
+    assert!(one.len() > halved.len() + 4, "the others are there too: {one:?}");
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub fn run(args: &Report) -> ExitCode {
         Err(_) => None,
     };
     let baseline = run.plan.config["baseline"].clone();
-    let baseline: Engine = serde_json::from_value(baseline).unwrap_or(Engine::Threads);
+    let baseline: Engine = serde_json::from_value(baseline).unwrap_or(Engine::BASELINE);
     if args.json {
         let mut out = std::io::stdout().lock();
         crate::terminal::printed(report::write_jsonl(&run.records, &mut out));

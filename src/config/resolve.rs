@@ -351,8 +351,8 @@ fn baseline(key: &Key<Engine>, engines: &[Engine]) -> Result<Engine, Fault> {
             Err(fault(at, format!("`{found}` is not among `sweep.engines`: {rule}")))
         }
         Some(at) => Ok(*at.get_ref()),
-        None if engines.contains(&Engine::Threads) => Ok(Engine::Threads),
-        None => Ok(engines.first().copied().unwrap_or(Engine::Threads)),
+        None if engines.contains(&Engine::BASELINE) => Ok(Engine::BASELINE),
+        None => Ok(engines.first().copied().unwrap_or(Engine::BASELINE)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::demand::{CellNeeds, TargetKind};
+use super::demand::{CellNeeds, Scope, TargetKind};
 use super::machine::Limits;
 use crate::plan::{Cell, Engine};
 use crate::units::{format_bytes, format_count};
@@ -71,6 +71,8 @@ pub struct Ceiling {
     pub per_lane: u64,
     /// What is counted.
     pub unit: String,
+    /// Whom it is held against.
+    pub scope: Scope,
     /// Most lanes of one worker.
     pub most_lanes: u64,
 }
@@ -78,12 +80,12 @@ pub struct Ceiling {
 impl Ceiling {
     /// Whether each worker of a host has this limit to itself.
     pub(crate) fn is_per_worker(&self) -> bool {
-        self.unit.contains("a worker") || self.unit.contains("a process")
+        self.scope == Scope::Worker
     }
 
     /// Whether it only estimates memory, which a run has measured.
     pub(crate) fn is_memory_estimate(&self) -> bool {
-        self.unit.contains("memory (estimated)")
+        self.scope == Scope::MachineMemory
     }
 }
 
@@ -132,6 +134,7 @@ impl Limits {
                     before_lanes: demand.need.fixed,
                     per_lane: demand.need.per_lane,
                     unit: demand.unit.to_string(),
+                    scope: demand.scope,
                     most_lanes,
                 })
             })

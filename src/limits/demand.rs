@@ -50,6 +50,7 @@ const SOCKET_BYTES: u64 = 4 << 10;
 const TARGET_USER_BYTES: u64 = 2 << 10;
 /// A worker before its first lane.
 const WORKER_BYTES: u64 = 16 << 20;
+const VIRTUAL_UNIT: &str = "bytes of virtual memory";
 
 /// What the load goes to, as far as it matters to limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,20 @@ pub enum TargetKind {
         /// Whether it is on this machine.
         loopback: bool,
     },
+}
+
+/// Whom a limit is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Each worker: more workers have more of it.
+    Worker,
+    /// Each process of the embedded target.
+    TargetProcess,
+    /// All workers together.
+    Machine,
+    /// The same, for memory in use, which is estimated beforehand and measured afterwards.
+    MachineMemory,
 }
 
 /// An amount that grows with the lanes of a worker: fixed + per_lane × lanes.
@@ -96,6 +111,7 @@ impl Line {
 pub(super) struct Demand {
     pub(super) limit: String,
     pub(super) unit: &'static str,
+    pub(super) scope: Scope,
     pub(super) have: u64,
     pub(super) need: Line,
     /// What to do, given the limit's name and what is needed.
@@ -120,7 +136,7 @@ impl Demands {
     fn add(
         &mut self,
         limit: &str,
-        unit: &'static str,
+        (scope, unit): (Scope, &'static str),
         amount: Option<Use>,
         need: Line,
         way_out: fn(&str, u64) -> String,
@@ -128,6 +144,7 @@ impl Demands {
         self.0.extend(amount.map(|Use { max, used }| Demand {
             limit: limit.to_string(),
             unit,
+            scope,
             have: max,
             need: need.plus(used),
             way_out,
@@ -223,9 +240,11 @@ impl Limits {
         let most = self.nofile_hard.min(self.nr_open.unwrap_or(u64::MAX));
         let (nofile, targets) = (Some(Use { max: most, used: 0 }), needs.targets());
         let fewer = |_: &str, need| raise_nofile(need) + " and more processes";
-        all.add("RLIMIT_NOFILE", "descriptors in a worker", nofile, needs.fds(), fewer);
+        let unit = (Scope::Worker, "descriptors in a worker");
+        all.add("RLIMIT_NOFILE", unit, nofile, needs.fds(), fewer);
         if targets > 0 {
-            let (limit, unit) = ("RLIMIT_NOFILE of the target", "descriptors in a target process");
+            let limit = "RLIMIT_NOFILE of the target";
+            let unit = (Scope::TargetProcess, "descriptors in a target process");
             let workers = needs.processes.div_ceil(targets);
             let need = needs.connections.times(workers).plus(RESERVED_FDS);
             let spread = |_: &str, need| raise_nofile(need) + " or more `[target] processes`";
@@ -233,10 +252,12 @@ impl Limits {
         }
         let every = needs.fds().times(needs.processes);
         let files = every.times(needs.ends());
-        all.add("fs.file-max", "open files on the machine", self.file_max, files, raise_sysctl);
+        let unit = (Scope::Machine, "open files on the machine");
+        all.add("fs.file-max", unit, self.file_max, files, raise_sysctl);
         let sets = u64::from(needs.sockets == SocketKind::Epoll) + u64::from(targets > 0);
         let watches = self.epoll_watches.map(|max| Use { max, used: 0 });
-        let (limit, unit) = ("fs.epoll.max_user_watches", "sockets in epoll sets");
+        let (limit, unit) =
+            ("fs.epoll.max_user_watches", (Scope::Machine, "sockets in epoll sets"));
         all.add(limit, unit, watches, every.times(sets), raise_sysctl);
     }
 
@@ -246,19 +267,23 @@ impl Limits {
         let fewer = |limit: &str, need| {
             raise_sysctl(limit, need) + ", or use fewer lanes and more processes"
         };
-        all.add("vm.max_map_count", "memory maps in a worker", self.max_map_count, maps, fewer);
+        let unit = (Scope::Worker, "memory maps in a worker");
+        all.add("vm.max_map_count", unit, self.max_map_count, maps, fewer);
         let in_target = needs.targets() * (RESERVED_THREADS + u64::from(self.cpus));
         let need = needs.threads.times(needs.processes).plus(in_target);
-        let (machine, ids) = ("threads on the machine", need.plus(RESERVED_PIDS));
+        let ids = need.plus(RESERVED_PIDS);
+        let machine = (Scope::Machine, "threads on the machine");
         all.add("kernel.pid_max", machine, self.pid_max, ids, raise_sysctl);
         all.add("kernel.threads-max", machine, self.threads_max, need, raise_sysctl);
         if let Some(CgroupLimit { amount, file }) = &self.cgroup_pids {
             let name = format!("pids.max ({})", file.display());
-            all.add(&name, "threads in the cgroup", Some(*amount), need, |_, need| {
+            let unit = (Scope::Machine, "threads in the cgroup");
+            all.add(&name, unit, Some(*amount), need, |_, need| {
                 format!("write {need} or `max` to that file (TasksMax= under systemd)")
             });
         }
-        all.add("RLIMIT_NPROC", "threads of the user", self.nproc, need, |_, need| {
+        let unit = (Scope::Machine, "threads of the user");
+        all.add("RLIMIT_NPROC", unit, self.nproc, need, |_, need| {
             format!("raise it with `ulimit -u {need}` (LimitNPROC= under systemd)")
         });
     }
@@ -266,22 +291,23 @@ impl Limits {
     fn memory(&self, needs: &CellNeeds, all: &mut Demands) {
         let stacks = needs.threads.times(needs.stack_bytes + THREAD_EXTRA_BYTES);
         let bytes = stacks.plus(WORKER_BYTES).and_per_lane(needs.user_bytes());
-        let (unit, smaller) = ("bytes of virtual memory", |_: &str, _| {
+        let smaller = |_: &str, _| {
             "raise it, or use smaller stacks (`stack_sizes`) or fewer lanes".to_string()
-        });
+        };
+        let (own, shared) = ((Scope::Worker, VIRTUAL_UNIT), (Scope::Machine, VIRTUAL_UNIT));
         // Arenas are reserved without write access, which counts as address space only.
         let arenas = ARENAS_PER_CPU * u64::from(self.cpus) * ARENA_BYTES;
-        all.add("RLIMIT_AS", unit, self.address_space, bytes.plus(arenas), smaller);
-        all.add("RLIMIT_DATA", unit, self.data, bytes, smaller);
+        all.add("RLIMIT_AS", own, self.address_space, bytes.plus(arenas), smaller);
+        all.add("RLIMIT_DATA", own, self.data, bytes, smaller);
         let every = bytes.times(needs.processes);
-        all.add("vm.overcommit_memory", unit, self.commit, every, smaller);
+        all.add("vm.overcommit_memory", shared, self.commit, every, smaller);
 
         let threads = needs.threads.times(THREAD_BYTES).and_per_lane(needs.connection_bytes());
         let resident =
             threads.plus(WORKER_BYTES).times(needs.processes).plus(WORKER_BYTES * needs.targets());
-        let (unit, fewer) = ("bytes of memory (estimated)", |_: &str, _| {
-            "use fewer lanes, or the lean codec, or a machine with more".to_string()
-        });
+        let unit = (Scope::MachineMemory, "bytes of memory (estimated)");
+        let fewer =
+            |_: &str, _| "use fewer lanes, or the lean codec, or a machine with more".to_string();
         let available = self.memory_available_bytes.map(|max| Use { max, used: 0 });
         all.add("available memory", unit, available, resident, fewer);
         if let Some(CgroupLimit { amount, file }) = &self.cgroup_memory {
@@ -298,15 +324,17 @@ impl Limits {
             let ports = self.local_ports.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1);
             let ports = ports.map(|max| Use { max, used: 0 });
             let limit = "net.ipv4.ip_local_port_range";
-            all.add(limit, "ports to one address", ports, connections, |limit, _| {
+            let unit = (Scope::Machine, "ports to one address");
+            all.add(limit, unit, ports, connections, |limit, _| {
                 format!(
                     "widen it with `sysctl -w {limit}=\"1024 65535\"`, or use fewer lanes or more \
                      machines"
                 )
             });
         }
-        let limit = "net.netfilter.nf_conntrack_max";
-        all.add(limit, "tracked connections", self.conntrack, connections, raise_sysctl);
+        let (limit, unit) =
+            ("net.netfilter.nf_conntrack_max", (Scope::Machine, "tracked connections"));
+        all.add(limit, unit, self.conntrack, connections, raise_sysctl);
     }
 }
 

@@ -32,7 +32,7 @@ mod ports;
 mod report;
 
 pub use check::{Ceiling, LimitHit};
-pub use demand::{MAPS_PER_THREAD, TargetKind};
+pub use demand::{MAPS_PER_THREAD, Scope, TargetKind};
 pub use machine::{CgroupLimit, Limits, Use, raise_nofile};
 pub use ports::{PortBudget, PortsShort};
 pub use report::{EngineReport, LimitsReport};

@@ -57,7 +57,8 @@ pub struct EngineFacts {
 
 /// Makes the enum, the list and the facts of the same rows.
 macro_rules! engines {
-    ($($(#[$doc:meta])* $engine:ident: $facts:expr,)*) => {
+    ($($(#[$doc:meta])* $engine:ident = $name:literal, $lane:ident, $sockets:ident, $threads:ident,
+        offloads: $offloads:literal;)*) => {
         /// How lanes are run.
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -74,7 +75,13 @@ macro_rules! engines {
             /// What is true of the engine.
             pub const fn facts(self) -> EngineFacts {
                 match self {
-                    $(Engine::$engine => $facts,)*
+                    $(Engine::$engine => EngineFacts {
+                        name: $name,
+                        lane: LaneKind::$lane,
+                        sockets: SocketKind::$sockets,
+                        threads: LaneThreads::$threads,
+                        offloads: $offloads,
+                    },)*
                 }
             }
         }
@@ -83,48 +90,21 @@ macro_rules! engines {
 
 engines! {
     /// One lane on one thread: the requests one after another.
-    Sequential: EngineFacts {
-        name: "sequential",
-        lane: LaneKind::Single,
-        sockets: SocketKind::Blocking,
-        threads: LaneThreads::Own,
-        offloads: false,
-    },
+    Sequential = "sequential", Single, Blocking, Own, offloads: false;
     /// One OS thread per lane, blocking sockets.
-    Threads: EngineFacts {
-        name: "threads",
-        lane: LaneKind::Thread,
-        sockets: SocketKind::Blocking,
-        threads: LaneThreads::PerLane,
-        offloads: false,
-    },
+    Threads = "threads", Thread, Blocking, PerLane, offloads: false;
     /// One rayon job per request, blocking sockets.
-    Rayon: EngineFacts {
-        name: "rayon",
-        lane: LaneKind::Job,
-        sockets: SocketKind::Blocking,
-        threads: LaneThreads::Pool,
-        offloads: false,
-    },
+    Rayon = "rayon", Job, Blocking, Pool, offloads: false;
     /// One task per lane on tokio's multi-thread runtime, a worker thread per CPU.
-    Tokio: EngineFacts {
-        name: "tokio",
-        lane: LaneKind::Task,
-        sockets: SocketKind::Epoll,
-        threads: LaneThreads::PerCpu,
-        offloads: true,
-    },
+    Tokio = "tokio", Task, Epoll, PerCpu, offloads: true;
     /// One task per lane on tokio's current-thread runtime: concurrency without parallelism.
-    TokioSingle: EngineFacts {
-        name: "tokio-single",
-        lane: LaneKind::Task,
-        sockets: SocketKind::Epoll,
-        threads: LaneThreads::Own,
-        offloads: true,
-    },
+    TokioSingle = "tokio-single", Task, Epoll, Own, offloads: true;
 }
 
 impl Engine {
+    /// What ratios are relative to unless a sweep says otherwise.
+    pub const BASELINE: Engine = Engine::Threads;
+
     /// The name in configs, records and tables.
     pub const fn name(self) -> &'static str {
         self.facts().name
