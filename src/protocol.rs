@@ -30,7 +30,7 @@ use crate::side::split::HeapUse;
 use crate::units::SECOND_NS;
 
 /// Version of the frames; driver and worker are the same binary, so no other is understood.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Longest frame: an Outcome with every histogram stays well below.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;

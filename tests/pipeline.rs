@@ -324,7 +324,7 @@ fn a_set_up_beyond_its_limit_says_so() {
         .spawn()
         .expect("the worker starts");
     let mut stdin = worker.stdin.take().expect("piped");
-    writeln!(stdin, "{job}\n{{\"frame\":\"go\",\"version\":1}}").expect("the worker reads");
+    writeln!(stdin, "{job}\n{{\"frame\":\"go\",\"version\":2}}").expect("the worker reads");
     let lines = BufReader::new(worker.stdout.take().expect("piped")).lines();
     let last = lines.last().expect("an answer").expect("text");
     common::wait(&mut worker);
@@ -353,8 +353,8 @@ fn a_job_by_hand_gives_ready_armed_and_outcome() {
         .spawn()
         .expect("the worker starts");
     let mut stdin = worker.stdin.take().expect("piped");
-    let go = r#"{"frame":"go","version":1}"#;
-    let start = r#"{"frame":"start","version":1,"at_ns":0}"#;
+    let go = r#"{"frame":"go","version":2}"#;
+    let start = r#"{"frame":"start","version":2,"at_ns":0}"#;
     write!(stdin, "{job}{go}\n{start}\n").expect("the worker reads");
     let frames: Vec<Value> = BufReader::new(worker.stdout.take().expect("piped"))
         .lines()

@@ -205,10 +205,10 @@ impl ByHand {
 
     /// Go to Outcome.
     fn run(mut self) -> Value {
-        self.send("{\"frame\":\"go\",\"version\":1}");
+        self.send("{\"frame\":\"go\",\"version\":2}");
         let armed = self.await_frame("armed");
         assert_eq!(armed["error"], Value::Null);
-        self.send("{\"frame\":\"start\",\"version\":1,\"at_ns\":0}");
+        self.send("{\"frame\":\"start\",\"version\":2,\"at_ns\":0}");
         let outcome = self.await_frame("outcome");
         common::wait(&mut self.child);
         outcome
