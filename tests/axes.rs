@@ -227,7 +227,8 @@ fn grid() -> Vec<Cell> {
 
 /// Each axis with its pairs, made once.
 static PAIRS: LazyLock<Vec<(Axis, Vec<Pair>)>> = LazyLock::new(|| {
-    let cells = grid();
+    // An engine of one lane has no ladder.
+    let cells: Vec<Cell> = grid().into_iter().filter(|c| !c.engine.has_one_lane()).collect();
     Axis::all().map(|axis| (axis, pairs(&cells, axis))).collect()
 });
 
