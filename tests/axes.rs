@@ -148,18 +148,18 @@ fn page(records: &[TrialRecord], engine: Engine) -> String {
     html::render(&plan, records, &summary::summarise(records, engine, 0.05), None, None)
 }
 
-/// What the lines of throughput are called, each with its plot.
+/// What the lines of throughput are called, each with the title of its panel.
 fn lines(page: &str) -> Vec<String> {
-    let plots = page.split("<figcaption>Throughput against lanes").skip(1);
-    let of = |plot: &str| -> Vec<String> {
-        let (caption, rest) = plot.split_once("</figcaption>").expect("a caption ends");
-        let legend = rest.split_once("class=\"legend\">").expect("a plot has a legend").1;
-        let legend = legend.split_once("</ul>").expect("a legend ends").0;
-        let entries = legend.split("<li>").skip(1);
-        let name = |entry: &str| entry.rsplit('>').find(|t| !t.is_empty()).map(str::to_string);
-        entries.map(|e| format!("{caption}: {:?}", name(e.trim_end_matches("</li>")))).collect()
+    let plot = page.split("<figcaption>Throughput against lanes").nth(1).expect("a plot");
+    let plot = plot.split("</figure>").next().unwrap_or(plot);
+    let of = |panel: &str| -> Vec<String> {
+        let (title, drawn) = panel.split_once("</text>").expect("a panel has a title");
+        let says = drawn.split("<title>").skip(1).filter_map(|said| said.split(", lanes ").next());
+        let names: BTreeSet<&str> = says.collect();
+        assert_eq!(drawn.matches("<polyline").count(), names.len(), "a line per name: {names:?}");
+        names.into_iter().map(|name| format!("{title}: {name}")).collect()
     };
-    plots.flat_map(of).collect()
+    plot.split("font-weight=\"600\">").skip(1).flat_map(of).collect()
 }
 
 fn curves_and_scalability(axis: Axis, pair: &Pair) {

@@ -22,7 +22,9 @@ use crate::units::{format_rate, plural, size_literal};
 pub struct Cell {
     /// Unique in the sweep, made of the axes: `tokio-hyper-l64-p1-c1`.
     pub id: String,
-    /// What its trials are for; `label` in rows.
+    /// What its trials are for; in rows null where they are timed, `aa` on the second copy of the
+    /// baseline in an A/A sweep, `idle` on a cell that sends nothing, `syscalls` where events are
+    /// counted, `memory` where memory is split into its parts.
     #[serde(rename = "label")]
     pub kind: CellKind,
     /// How lanes are run.
