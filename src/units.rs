@@ -25,7 +25,8 @@ const DURATION_HELP: &str = "write a number and a unit, such as 500us, 20ms, 2s,
 const COUNT_HELP: &str =
     "write a whole number, with k or M for thousands or millions, such as 2000 or 10k";
 const RATE_HELP: &str = "write requests per second above zero, such as 500, 2.5k or 0.1";
-const SIZE_HELP: &str = "write bytes, or a number with kB, MB, KiB, MiB or GiB, such as 64KiB";
+const SIZE_HELP: &str =
+    "write bytes, or a number with kB, MB, KiB, MiB or GiB in this case, such as 64KiB";
 
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();

@@ -1,9 +1,9 @@
 //! `duel target`: the embedded target alone.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::Target as Arguments;
+use crate::config::{ConfigError, Setting, Value, from_flags};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::Target;
 use crate::target::{TargetJob, serve_controlled, serve_forever};
@@ -36,19 +36,15 @@ pub fn run(args: &Arguments) -> ExitCode {
     }
 }
 
-/// The arguments as a config, so that both are checked in one place.
-fn job(args: &Arguments) -> Result<TargetJob, crate::config::ConfigError> {
-    let overrides = [
-        format!("target.service_time={}", args.service_time),
-        format!("target.servers={}", args.servers),
-        format!("target.body={}", args.body),
-        format!("target.faults={{error_rate={}}}", args.error_rate),
-    ];
-    let sweep =
-        crate::config::parse("name = \"target\"", "command line", &overrides, Path::new("."))?;
-    let Target::Embedded(spec) = sweep.target else {
-        unreachable!("no override above names a url")
-    };
+/// The arguments as keys of a config, so that both are checked in one place.
+fn job(args: &Arguments) -> Result<TargetJob, ConfigError> {
+    let sweep = from_flags(vec![
+        Setting::flag("--service-time", "target.service_time", Value::literal(&args.service_time)),
+        Setting::flag("--servers", "target.servers", args.servers.clone()),
+        Setting::flag("--body", "target.body", args.body.clone()),
+        Setting::flag("--error-rate", "target.faults.error_rate", args.error_rate.clone()),
+    ])?;
+    let Target::Embedded(spec) = sweep.target else { unreachable!("no flag above names a url") };
     let listen = args.listen.clone();
     Ok(TargetJob { listen, spec, seed: args.seed, cpus: vec![], digest: false })
 }

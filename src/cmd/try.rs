@@ -1,22 +1,22 @@
 //! `duel try`: one URL, no config file.
 
-use std::path::Path;
 use std::process::ExitCode;
-
-use toml::{Table, Value};
 
 use super::shard::Part;
 use super::sweep::{Directory, Output, allow, execute};
 use crate::cli::Try;
+use crate::config::Setting;
 
 /// Runs what the arguments say.
 pub fn run(args: &Try) -> ExitCode {
-    let config = match config(args) {
-        Ok(config) => config,
+    if let Some(hint) = args.foreign.hint() {
+        return super::usage(hint);
+    }
+    let settings = match settings(args) {
+        Ok(settings) => settings,
         Err(error) => return super::usage(error),
     };
-    let here = Path::new(".");
-    let mut sweep = match crate::config::parse(&config.to_string(), "command line", &[], here) {
+    let mut sweep = match crate::config::from_flags(settings) {
         Ok(sweep) => sweep,
         Err(error) => return super::usage(error),
     };
@@ -39,104 +39,68 @@ pub fn run(args: &Try) -> ExitCode {
     )
 }
 
-/// The arguments as a config, so that both are checked in one place.
-fn config(args: &Try) -> Result<Table, String> {
-    let (url, path) = split_path(&args.url);
-    let mut target = Table::new();
-    target.insert("url".into(), url.into());
-    for (key, value) in [("unix_socket", &args.unix_socket), ("ca_file", &args.ca_file)] {
-        if let Some(value) = value {
-            target.insert(key.into(), value.clone().into());
-        }
-    }
+/// The arguments as keys of a config, so that both are checked in one place.
+fn settings(args: &Try) -> Result<Vec<Setting>, String> {
+    let mut set = vec![
+        Setting::flag("URL", "target.url", args.url.clone()),
+        Setting::flag("-m", "plan.request.0.method", args.method.clone()),
+        Setting::flag("--timeout", "plan.timeout", seconds(&args.timeout)),
+        Setting::flag("--warmup", "plan.warmup", seconds(&args.warmup)),
+        Setting::flag("--pacer", "plan.pacer", args.pacer.clone()),
+        Setting::flag("--seed", "plan.seed", args.seed.clone()),
+        Setting::flag("--disable-keepalive", "plan.keep_alive", !args.disable_keepalive),
+        Setting::flag("--engines", "sweep.engines", args.engines.clone()),
+        Setting::flag("--codecs", "sweep.codecs", args.codecs.clone()),
+        Setting::flag("-c", "sweep.lanes", args.lanes.clone()),
+        Setting::flag("--processes", "sweep.processes", args.processes.clone()),
+        Setting::flag("--cpus", "sweep.cpus", args.cpus.clone()),
+        Setting::flag("--trials", "sweep.trials", args.trials.clone()),
+        // A quick look shows what it saw: as many trials as were asked for.
+        Setting::flag("--trials", "sweep.noise_repeats", "0".to_string()),
+        Setting::flag("name", "name", "try".to_string()),
+    ];
+    let mut given = |flag: &str, key: &str, value: Option<&String>| {
+        set.extend(value.map(|value| Setting::flag(flag, key, value.clone())));
+    };
+    given("--unix-socket", "target.unix_socket", args.unix_socket.as_ref());
+    given("--ca-file", "target.ca_file", args.ca_file.as_ref());
+    given("--stack-size", "sweep.stack_sizes", args.stack_size.as_ref());
+    given("-R", "sweep.rates", args.rate.as_ref());
+    given("-n", "plan.requests", args.requests.as_ref());
+    given("-d", "plan.duration", args.duration.as_deref().map(seconds).as_ref());
+    let file = args.body.as_ref().and_then(|body| body.strip_prefix('@'));
+    given("-b", "plan.request.0.body_file", file.map(Into::into).as_ref());
+    given("-D", "plan.request.0.body_file", args.body_file.as_ref());
+    given("-b", "plan.request.0.body", args.body.as_ref().filter(|_| file.is_none()));
+    let arrivals = args.rate.is_some().then(|| args.arrivals.as_deref().unwrap_or("constant"));
+    given("--arrivals", "plan.arrivals", arrivals.map(Into::into).as_ref());
     if args.insecure {
-        target.insert("insecure".into(), true.into());
+        set.push(Setting::flag("-k", "target.insecure", true));
     }
+    for (name, values) in headers(&args.headers)? {
+        set.push(Setting::header("-H", &name, values));
+    }
+    Ok(set)
+}
 
-    let mut request = Table::new();
-    request.insert("method".into(), args.method.clone().into());
-    request.insert("path".into(), path.into());
-    let mut headers = Table::new();
-    for header in &args.headers {
+/// Headers in order, each with all that was said of it.
+fn headers(given: &[String]) -> Result<Vec<(String, Vec<String>)>, String> {
+    let mut headers: Vec<(String, Vec<String>)> = Vec::new();
+    for header in given {
         let (name, value) =
             // The text is not repeated: what lacks its colon may be a secret all the same.
             header.split_once(':').ok_or("-H: a header without a colon: write 'Name: value'")?;
-        headers.insert(name.trim().into(), value.trim().into());
-    }
-    if !headers.is_empty() {
-        request.insert("headers".into(), headers.into());
-    }
-    match args.body.as_deref().map(|b| b.strip_prefix('@').ok_or(b)) {
-        Some(Ok(file)) => request.insert("body_file".into(), file.into()),
-        Some(Err(body)) => request.insert("body".into(), body.into()),
-        None => None,
-    };
-
-    let mut plan = Table::new();
-    plan.insert("request".into(), Value::Array(vec![request.into()]));
-    match &args.requests {
-        Some(requests) => plan.insert("requests".into(), requests.clone().into()),
-        None => {
-            let duration = args.duration.clone().unwrap_or_else(|| "10s".into());
-            plan.insert("duration".into(), duration.into())
+        let (name, value) = (name.trim(), value.trim().to_string());
+        match headers.iter_mut().find(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            Some((_, values)) => values.push(value),
+            None => headers.push((name.into(), vec![value])),
         }
-    };
-    plan.insert("timeout".into(), args.timeout.clone().into());
-    plan.insert("warmup".into(), args.warmup.clone().into());
-    plan.insert("pacer".into(), args.pacer.clone().into());
-    plan.insert("seed".into(), (args.seed as i64).into());
-    if args.disable_keepalive {
-        plan.insert("keep_alive".into(), false.into());
     }
-
-    let list = |values: &[String]| Value::Array(values.iter().cloned().map(Value::from).collect());
-    let one = |value: &String| Value::Array(vec![value.clone().into()]);
-    let mut sweep = Table::new();
-    sweep.insert("engines".into(), list(&args.engines));
-    sweep.insert("codecs".into(), list(&args.codecs));
-    sweep.insert("lanes".into(), one(&args.lanes));
-    sweep.insert("processes".into(), one(&args.processes));
-    sweep.insert("cpus".into(), one(&args.cpus));
-    if let Some(size) = &args.stack_size {
-        sweep.insert("stack_sizes".into(), one(size));
-    }
-    sweep.insert("trials".into(), args.trials.clone().into());
-    // A quick look shows what it saw: as many trials as were asked for.
-    sweep.insert("noise_repeats".into(), 0.into());
-    if let Some(rate) = &args.rate {
-        let arrivals = args.arrivals.clone().unwrap_or_else(|| "constant".into());
-        plan.insert("arrivals".into(), arrivals.into());
-        sweep.insert("rates".into(), one(rate));
-    }
-
-    let mut config = Table::new();
-    config.insert("name".into(), "try".into());
-    config.insert("target".into(), target.into());
-    config.insert("plan".into(), plan.into());
-    config.insert("sweep".into(), sweep.into());
-    Ok(config)
+    Ok(headers)
 }
 
-/// Splits the path off a URL, since the request carries it.
-fn split_path(url: &str) -> (String, String) {
-    let split = match url.find("://") {
-        Some(at) => url[at + 3..].find(['/', '?']).map(|end| at + 3 + end),
-        // unix:/socket:/path
-        None if url.starts_with("unix:") => {
-            let colon = url["unix:".len()..].find(":/").map(|at| at + "unix:".len());
-            return match colon {
-                Some(at) => (url[..at].into(), url[at + 1..].into()),
-                None => (url.into(), "/".into()),
-            };
-        }
-        None => url.find(['/', '?']),
-    };
-    match split {
-        None => (url.into(), "/".into()),
-        Some(at) => {
-            let (base, path) = url.split_at(at);
-            let slash = if path.starts_with('?') { "/" } else { "" };
-            (base.into(), format!("{slash}{path}"))
-        }
-    }
+/// A time; on the command line a number alone counts seconds, as in other tools.
+fn seconds(text: &str) -> String {
+    let bare = text.parse::<f64>().is_ok_and(f64::is_finite);
+    if bare { format!("{text}s") } else { text.into() }
 }

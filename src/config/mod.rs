@@ -1,33 +1,10 @@
 //! Configs: TOML and `--set` in, a resolved [`Sweep`] or one clear error out.
 //!
-//! * `source` keeps text and overrides apart, so that an error can name the line or the override;
-//!   `explain` finds the key and the words.
-//! * `file` mirrors the TOML; keys that it does not know are refused.
-//! * `resolve` checks values against each other and fills in the defaults.
-//!
-//! | key | default |
-//! |---|---|
-//! | `name` | the file's name without its extension |
-//! | `target.service_time`, `servers`, `processes`, `body` | `0`, `0` (no limit), `1`, `1KiB` |
-//! | `plan.arrivals`, `duration`, `warmup`, `timeout`, `seed` | `closed`, `10s`, `0`, `5s`, `1` |
-//! | `plan.pacer`, `expect_status` | `precise`, 200 to 399 |
-//! | `target.unix_socket`, `ca_file`, `insecure` | none, the system's authorities, `false` |
-//! | `plan.keep_alive` | `true` |
-//! | `plan.heartbeat` | `false`; `true` adds a lane that ticks every millisecond beside the load |
-//! | `plan.trace_speed`, `trace_format` | `1`, told by the first line |
-//! | `plan.renderings` | as many as requests, or 10,000 by `duration` |
-//! | `plan.request` | one `GET /`, or the path of `target.url` |
-//! | `plan.request.step` | the exchange alone |
-//! | a file step's `op`, `files`, `direct`, `sync`, `dir` | `read`, `16`, `false`, `false`, the system's for temporary files |
-//! | `sweep.offload` | `inline`, where requests have file or compute steps |
-//! | `sweep.engines`, `codecs`, `lanes`, `processes`, `cpus` | all, `hyper`, `64`, `1`, `1` |
-//! | `sweep.stack_sizes`, `rayon_threads` | `64KiB` (`128KiB` for https), `lanes` |
-//! | `sweep.memory` | `false`; `true` splits memory in trials beside the others, `"only"` in no others |
-//! | `sweep.allocators` | the C library's as the environment sets it; or `"glibc"`, `"glibc-arenas-N"`, the path of a library to preload |
-//! | `search.tolerance`, `probes`, `trials`, `max_trials` | `0.05`, `15`, `3`, `10` |
-//! | `search.min_rate`, `max_rate` | the least that `max_trials` windows can judge, `1M` |
-//! | `sweep.trials`, `baseline` | `10`, `threads` or else the first engine |
-//! | `sweep.equal_within` | `"5%"`: ratios this close to 1 are as good as equal |
+//! * `node` is what was written, each value with its place: a line, a `--set` or a flag.
+//! * `keys` declares every key once: type, bounds, default, example and what it is for.
+//! * `read` turns nodes into typed values and notes every fault on the way.
+//! * `resolve` checks values against each other.
+//! * [`reference`] prints the keys, [`starter`] makes configs to begin with.
 //!
 //! Ten seconds of window is also wrk's default; a timeout of five is far above what a loopback
 //! target needs and still bounds a sweep that meets a dead one.
@@ -54,22 +31,27 @@
 //! [`crate::plan::values`]. Requests are rendered before the clock starts, at most a million of
 //! them and 512 MiB; `plan.renderings = K` renders K, and request i sends rendering i mod K.
 
-mod explain;
-mod file;
+mod keys;
+mod node;
+mod read;
+pub(crate) mod reference;
 mod resolve;
-mod source;
+pub mod starter;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use crate::plan::sweep::Sweep;
-use source::Source;
+use node::{Fault, Node, Place};
+pub(crate) use node::{Setting, Value};
 
 /// Longest config; what is longer is not one.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Most faults that are told at once.
+const MOST_FAULTS: usize = 20;
 
 /// Why there is no sweep.
 #[derive(Debug, thiserror::Error)]
@@ -82,22 +64,35 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
-    /// A key or value is not allowed.
-    #[error("{place}: {}{message}", key.as_ref().map(|k| format!("{k}: ")).unwrap_or_default())]
-    Invalid {
-        /// `file:line`, or the override as `--set key`.
-        place: String,
-        /// Dotted key; `None` where the text is not TOML or the place says it already.
-        key: Option<String>,
-        /// What was found, and what is allowed.
-        message: String,
-    },
+    /// Keys or values are not allowed.
+    #[error("{0}")]
+    Invalid(Invalid),
+}
+
+/// What is wrong with a config, a line for each fault: where, which key, what was found and what is
+/// allowed.
+#[derive(Debug)]
+pub struct Invalid {
+    file_name: String,
+    faults: Vec<Fault>,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> =
+            self.faults.iter().take(MOST_FAULTS).map(|fault| fault.line(&self.file_name)).collect();
+        f.write_str(&lines.join("\n"))?;
+        match self.faults.len().saturating_sub(MOST_FAULTS) {
+            0 => Ok(()),
+            more => write!(f, "\n{}: and {more} more", self.file_name),
+        }
+    }
 }
 
 /// Reads the config at `path`, with `key=value` overrides laid over it in their order.
 ///
 /// # Errors
-/// The first key or value that is not allowed, with its place; see [`ConfigError`].
+/// Every key or value that is not allowed, with its place; see [`ConfigError`].
 pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
     let read = |path: &Path| -> io::Result<String> {
         let mut text = String::new();
@@ -108,6 +103,12 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
         Ok(text)
     };
     let text = read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    let empty = overrides.is_empty() && node::parse(&text).is_ok_and(|table| table.is_empty());
+    if empty {
+        let hint = "holds no key, so that nothing says what to run: `duel init` writes one";
+        let source = io::Error::other(hint);
+        return Err(ConfigError::Read { path: path.into(), source });
+    }
     let base_dir = path.parent().unwrap_or(Path::new(""));
     parse(&text, &path.display().to_string(), overrides, base_dir)
 }
@@ -116,17 +117,48 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
 /// name; `body_file`s are relative to `base_dir`.
 ///
 /// # Errors
-/// The first key or value that is not allowed, with its place; see [`ConfigError`].
+/// Every key or value that is not allowed, with its place; see [`ConfigError`].
 pub fn parse(
     text: &str,
     file_name: &str,
     overrides: &[String],
     base_dir: &Path,
 ) -> Result<Sweep, ConfigError> {
-    let source = Source::new(text, file_name, overrides)?;
-    let tree = source.tree()?;
-    let mirror = file::File::deserialize(toml::de::Deserializer::from(tree.clone()))
-        .map_err(|error| source.explain(&tree, &error))?;
-    resolve::resolve(mirror, file_name, base_dir)
-        .map_err(|fault| source.place(&tree, &fault.span, fault.message))
+    let settings = overrides.iter().map(|text| Setting::parse(text)).collect::<Result<Vec<_>, _>>();
+    let resolved = settings
+        .map_err(|fault| vec![fault])
+        .and_then(|settings| resolved(text, file_name, settings, base_dir));
+    resolved.map_err(|faults| invalid(file_name, faults))
+}
+
+/// A sweep from flags alone, which take the place of a config.
+pub(crate) fn from_flags(settings: Vec<Setting>) -> Result<Sweep, ConfigError> {
+    let file_name = "command line";
+    resolved("", file_name, settings, Path::new(".")).map_err(|faults| invalid(file_name, faults))
+}
+
+fn invalid(file_name: &str, mut faults: Vec<Fault>) -> ConfigError {
+    // In the order in which a reader meets them.
+    faults.sort_by_key(|fault| fault.place.line());
+    ConfigError::Invalid(Invalid { file_name: file_name.into(), faults })
+}
+
+fn resolved(
+    text: &str,
+    file_name: &str,
+    settings: Vec<Setting>,
+    base_dir: &Path,
+) -> Result<Sweep, Vec<Fault>> {
+    let mut root = node::parse(text).map_err(|fault| vec![fault])?;
+    for setting in settings {
+        setting.lay_over(&mut root).map_err(|fault| vec![fault])?;
+    }
+    let mut faults = Vec::new();
+    let root = Node { place: Place::whole(), value: Value::Table(root) };
+    match keys::read(&root, &mut faults) {
+        Some(file) if faults.is_empty() => {
+            resolve::resolve(file, file_name, base_dir).map_err(|fault| vec![fault])
+        }
+        _ => Err(faults),
+    }
 }

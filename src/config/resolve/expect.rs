@@ -1,9 +1,8 @@
 //! `[[expect]]`: each must speak of cells that the sweep holds.
 
-use toml::Spanned;
-
 use super::{Fault, fault};
-use crate::config::file::{Expect as Entry, Key};
+use crate::config::keys::Expect as Entry;
+use crate::config::read::{At, Key, Several};
 use crate::plan::Engine;
 use crate::plan::expect::{Expect, Measure, Side};
 use crate::plan::steps::Offload;
@@ -12,19 +11,17 @@ use crate::plan::sweep::Sweep;
 /// Most expectations of a sweep.
 const MAX_EXPECTATIONS: usize = 100;
 
-/// Factors that a person would write.
-const FACTORS: std::ops::RangeInclusive<f64> = 0.01..=1e6;
-
-pub(super) fn expectations(list: &[Spanned<Entry>], sweep: &Sweep) -> Result<Vec<Expect>, Fault> {
+pub(super) fn expectations(
+    list: &Key<Several<Entry>>,
+    sweep: &Sweep,
+) -> Result<Vec<Expect>, Fault> {
+    let Some(At { value: list, .. }) = list else { return Ok(Vec::new()) };
     if let Some(at) = list.get(MAX_EXPECTATIONS) {
         return Err(fault(at, format!("at most {MAX_EXPECTATIONS} expectations")));
     }
-    if list.is_empty() {
-        return Ok(Vec::new());
-    }
     let cells = sweep.cells();
     let resolved = list.iter().map(|at| {
-        let expect = one(at.get_ref(), sweep)?;
+        let expect = one(at, sweep)?;
         if expect.pairs(&cells).is_empty() {
             let why = "names no two cells that the sweep holds and that differ in their engine, \
                        or in where its steps go, alone";
@@ -37,33 +34,27 @@ pub(super) fn expectations(list: &[Spanned<Entry>], sweep: &Sweep) -> Result<Vec
 
 fn one(entry: &Entry, sweep: &Sweep) -> Result<Expect, Fault> {
     let axes = &sweep.axes;
-    let measure = *entry.measure.get_ref();
+    let measure = entry.measure.value;
     if measure == Measure::HeartbeatP99 && !sweep.plan.heartbeat {
         return Err(fault(&entry.measure, "there is no heartbeat: set plan.heartbeat = true"));
     }
-    let by = entry.by.as_ref().map_or(1.0, |at| *at.get_ref());
-    if let Some(at) = &entry.by {
-        if !FACTORS.contains(&by) {
-            return Err(fault(at, format!("`{by}` is no factor: allowed are 0.01 to 1000000")));
-        }
-        if measure == Measure::Runs {
-            return Err(fault(at, "a trial runs or does not: there is no factor"));
-        }
+    if let (Some(at), Measure::Runs) = (entry.by.given(), measure) {
+        return Err(fault(at, "a trial runs or does not: there is no factor"));
     }
     let both = &entry.offload;
     Ok(Expect {
         winner: side(&entry.winner, &entry.winner_offload, both, sweep)?,
         over: side(&entry.over, &entry.over_offload, both, sweep)?,
         measure,
-        by,
+        by: entry.by.value,
         lanes: held(&entry.lanes, "lanes", &axes.lanes, |at| at.0 as u32)?,
         processes: held(&entry.processes, "processes", &axes.processes, |at| at.0 as u32)?,
         cpus: held(&entry.cpus, "cpus", &axes.cpus, |at| at.0 as u32)?,
         codec: match &entry.codec {
-            Some(at) if !axes.codecs.contains(at.get_ref()) => {
+            Some(at) if !axes.codecs.contains(&at.value) => {
                 return Err(fault(at, "is not among `sweep.codecs`"));
             }
-            codec => codec.as_ref().map(|at| *at.get_ref()),
+            codec => codec.as_ref().map(|at| at.value),
         },
         rate: held(&entry.rate, "rates", &axes.rates_per_s, |at| at.0)?,
     })
@@ -77,7 +68,7 @@ fn held<T, U: PartialEq + ToString>(
     of: impl Fn(&T) -> U,
 ) -> Result<Option<U>, Fault> {
     let Some(at) = key else { return Ok(None) };
-    let value = of(at.get_ref());
+    let value = of(&at.value);
     if values.contains(&value) {
         return Ok(Some(value));
     }
@@ -88,12 +79,12 @@ fn held<T, U: PartialEq + ToString>(
 }
 
 fn side(
-    engine: &Spanned<Engine>,
+    engine: &At<Engine>,
     own: &Key<Offload>,
     both: &Key<Offload>,
     sweep: &Sweep,
 ) -> Result<Side, Fault> {
-    let name = *engine.get_ref();
+    let name = engine.value;
     if !sweep.axes.engines.contains(&name) {
         let names: Vec<&str> = sweep.axes.engines.iter().map(|engine| engine.name()).collect();
         let rule = format!("allowed are {}", names.join(", "));
@@ -105,14 +96,14 @@ fn side(
     let place = own.as_ref().or(both.as_ref().filter(|_| name.offloads()));
     if let Some(at) = place {
         let held = match &sweep.axes.offload[..] {
-            [] => *at.get_ref() == Offload::Inline && sweep.plan.has_local_steps(),
-            axis => axis.contains(at.get_ref()),
+            [] => at.value == Offload::Inline && sweep.plan.has_local_steps(),
+            axis => axis.contains(&at.value),
         };
         if !name.offloads() || !held {
             let rule = "it must stand in `sweep.offload`, and beside a task engine";
-            let found = at.get_ref().name();
+            let found = at.value.name();
             return Err(fault(at, format!("`{found}` names no cells: {rule}")));
         }
     }
-    Ok(Side { engine: name, offload: place.map(|at| *at.get_ref()) })
+    Ok(Side { engine: name, offload: place.map(|at| at.value) })
 }

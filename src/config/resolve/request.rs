@@ -4,19 +4,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use toml::Spanned;
-
-use super::target::DefaultPath;
-use super::{Fault, fault, steps, values, whole_u32};
-use crate::config::explain::shown;
-use crate::config::file::{List, Request};
-use crate::plan::{Arrivals, RequestTemplate, variable_name};
+use super::{Fault, fault, number, steps, values};
+use crate::config::keys::Request;
+use crate::config::node::shown;
+use crate::config::read::{At, Key, Several};
+use crate::plan::{RequestTemplate, variable_name};
 
 /// Most bytes of all request bodies: a frame holds them, at up to six characters a byte.
 const MAX_BODY_BYTES: usize = 8 << 20;
-
-/// Largest weight, so that the sum over a mix stays inside `u32`.
-const MAX_WEIGHT: u64 = 1_000_000;
 
 /// Most entries of a mix.
 const MAX_ENTRIES: usize = 1_000;
@@ -25,33 +20,33 @@ const MAX_ENTRIES: usize = 1_000;
 const FRAMING: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
 
 pub(super) fn mix(
-    list: &List<Request>,
-    default_path: DefaultPath,
+    list: &Key<Several<Request>>,
+    url_path: &At<String>,
     base_dir: &Path,
-    arrivals: Arrivals,
+    traced: bool,
     data: &values::Resolved,
 ) -> Result<Vec<RequestTemplate>, Fault> {
-    if let Some(span) = default_path.named.clone().filter(|_| arrivals == Arrivals::Trace) {
-        let message = "the url has a path but a trace has its own: write http://host:port".into();
-        return Err(Fault { span, message });
+    if traced && url_path.as_str() != "/" {
+        let rule = "the url has a path but a trace has its own: write http://host:port";
+        return Err(fault(url_path, rule));
     }
     let Some(list) = list else {
-        return Ok(vec![RequestTemplate { path: default_path.path, ..Default::default() }]);
+        let path = path(url_path, data)?;
+        return Ok(vec![RequestTemplate { path, ..Default::default() }]);
     };
-    let entries = list.get_ref();
+    let entries = &list.value;
     if entries.is_empty() || entries.len() > MAX_ENTRIES {
         return Err(fault(list, "the mix must hold from 1 to 1,000 requests"));
     }
-    if let Some(span) = default_path.named {
-        let message =
-            "the url has a path but [[plan.request]] names its own: leave one of them out";
-        return Err(Fault { span, message: message.into() });
+    if url_path.as_str() != "/" && entries.iter().all(|entry| entry.path.is_some()) {
+        let rule = "the url has a path but every [[plan.request]] names its own: leave it out";
+        return Err(fault(url_path, rule));
     }
     let mut bodies = 0;
     let mut mix = Vec::with_capacity(entries.len());
     for entry in entries {
-        let template = template(entry, base_dir, data)?;
-        if let Some(at) = &entry.get_ref().body_file {
+        let template = template(entry, url_path, base_dir, data)?;
+        if let Some(at) = &entry.body_file {
             values::check_body_file(at, &template.body, data)?;
         }
         bodies += template.body.len();
@@ -64,33 +59,30 @@ pub(super) fn mix(
 }
 
 fn template(
-    at: &Spanned<Request>,
+    entry: &Request,
+    url_path: &At<String>,
     base_dir: &Path,
     data: &values::Resolved,
 ) -> Result<RequestTemplate, Fault> {
-    let entry = at.get_ref();
-    let path = match &entry.path {
-        Some(path) => {
-            // What values stand for is checked with them, by `values::check`.
-            let sample = values::sample(path.get_ref(), data);
-            check_path(&sample).map_err(|message| fault(path, message))?;
-            path.get_ref().clone()
-        }
-        None => "/".into(),
-    };
     Ok(RequestTemplate {
         method: method(entry)?,
-        path,
-        weight: entry.weight.as_ref().map_or(Ok(1), |at| whole_u32(at, 1..=MAX_WEIGHT))?,
+        path: path(entry.path.as_ref().unwrap_or(url_path), data)?,
+        weight: number(&entry.weight),
         headers: headers(entry)?,
         body: body(entry, base_dir)?,
         steps: steps::steps(&entry.step, base_dir)?,
     })
 }
 
+fn path(at: &At<String>, data: &values::Resolved) -> Result<String, Fault> {
+    check_path(&values::sample(at, data)).map_err(|why| fault(at, why))?;
+    values::check_path(at, data)?;
+    Ok(at.value.clone())
+}
+
 fn method(entry: &Request) -> Result<String, Fault> {
-    let Some(at) = &entry.method else { return Ok("GET".into()) };
-    let text = at.get_ref();
+    let at = &entry.method;
+    let text = &at.value;
     if text == "CONNECT" {
         return Err(fault(at, "CONNECT makes a tunnel, not a request: use another method"));
     }
@@ -116,11 +108,10 @@ pub(super) fn check_path(path: &str) -> Result<(), String> {
 
 /// The headers in the order in which they are written.
 fn headers(entry: &Request) -> Result<Vec<(String, String)>, Fault> {
-    let mut given: Vec<_> = entry.headers.iter().collect();
-    given.sort_by_key(|(name, _)| name.span().start);
-    let mut headers: Vec<(String, String)> = Vec::with_capacity(given.len());
-    for (name, value) in given {
-        let text = name.get_ref();
+    let mut headers: Vec<(String, String)> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, values) in &entry.headers.0 {
+        let text = name.as_str();
         if http::HeaderName::from_bytes(text.as_bytes()).is_err() {
             let rule = "use letters, digits and -";
             return Err(fault(name, format!("`{}` is not a header name: {rule}", shown(text))));
@@ -128,24 +119,36 @@ fn headers(entry: &Request) -> Result<Vec<(String, String)>, Fault> {
         if FRAMING.contains(&text.to_ascii_lowercase().as_str()) {
             return Err(fault(name, format!("`{text}` is set by duel itself: remove it")));
         }
-        if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(text)) {
-            return Err(fault(name, format!("the header `{text}` stands twice")));
+        if names.iter().any(|other| other.eq_ignore_ascii_case(text)) {
+            let rule = "give its values as one list, such as [\"a\", \"b\"]";
+            return Err(fault(name, format!("the header `{text}` stands twice: {rule}")));
         }
-        let sent = sent(value)?;
-        if http::HeaderValue::from_str(sent.as_deref().unwrap_or(value.get_ref())).is_err() {
-            // The value may be a secret: it is not repeated.
-            let from = sent.map_or(String::new(), |_| format!(" from `{}`", value.get_ref()));
-            let rule = "allowed are printable ASCII characters, spaces and tabs";
-            return Err(fault(value, format!("the value{from} cannot be a header: {rule}")));
+        if let (true, [_, second, ..]) = (text.eq_ignore_ascii_case("host"), values.as_slice()) {
+            return Err(fault(second, "a request has one Host header: leave one of them out"));
         }
-        headers.push((text.clone(), value.get_ref().clone()));
+        names.push(text);
+        for value in values {
+            headers.push((text.into(), header_value(value)?));
+        }
     }
     Ok(headers)
 }
 
+/// A header's value as the plan holds it, if it can be sent.
+fn header_value(at: &At<String>) -> Result<String, Fault> {
+    let sent = sent(at)?;
+    if http::HeaderValue::from_str(sent.as_deref().unwrap_or(at)).is_err() {
+        // The value may be a secret: it is not repeated.
+        let from = sent.map_or(String::new(), |_| format!(" from `{}`", at.value));
+        let rule = "allowed are printable ASCII characters, spaces and tabs";
+        return Err(fault(at, format!("the value{from} cannot be a header: {rule}")));
+    }
+    Ok(at.value.clone())
+}
+
 /// The value of the environment variable that a text names as a whole, if it names one.
-fn sent(at: &Spanned<String>) -> Result<Option<String>, Fault> {
-    let Some(name) = variable_name(at.get_ref()) else { return Ok(None) };
+fn sent(at: &At<String>) -> Result<Option<String>, Fault> {
+    let Some(name) = variable_name(at) else { return Ok(None) };
     std::env::var(name).map(Some).map_err(|error| match error {
         std::env::VarError::NotPresent => {
             fault(at, format!("the environment variable `{name}` is not set"))
@@ -161,13 +164,12 @@ fn body(entry: &Request, base_dir: &Path) -> Result<Vec<u8>, Fault> {
         (Some(_), Some(at)) => Err(fault(at, "give `body` or `body_file`, not both")),
         (Some(at), None) => {
             sent(at)?;
-            Ok(at.get_ref().clone().into_bytes())
+            Ok(at.value.clone().into_bytes())
         }
         (None, Some(at)) => {
-            let path = base_dir.join(at.get_ref());
-            let body = read(&path, MAX_BODY_BYTES as u64).map_err(|error| {
-                fault(at, format!("`{}` cannot be read: {error}", shown(at.get_ref())))
-            })?;
+            let path = base_dir.join(&at.value);
+            let body = read(&path, MAX_BODY_BYTES as u64)
+                .map_err(|error| fault(at, format!("`{}` cannot be read: {error}", shown(at))))?;
             if std::str::from_utf8(&body).is_ok_and(|text| variable_name(text).is_some()) {
                 let rule = "write it as `body` if the variable is meant";
                 return Err(fault(at, format!("the file holds nothing but a $NAME: {rule}")));

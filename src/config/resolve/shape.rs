@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use toml::Spanned;
-
-use super::{Fault, RATES_PER_S, duration, fault};
-use crate::config::file::{Key, Level, Plan, Stage as StageKeys};
+use super::{Fault, fault};
+use crate::config::keys::{Plan, Request, Stage as StageKeys};
+use crate::config::node::Place;
+use crate::config::read::{At, Key, Level, Several, place_of};
 use crate::plan::schedule::Schedule;
 use crate::plan::stages::{self, Stage};
 use crate::plan::trace::{Trace, TraceFile};
@@ -15,8 +15,11 @@ use crate::units::{SECOND_NS, duration_literal, format_count};
 /// Most stages: beyond it a trace says the same.
 const MAX_STAGES: usize = 1_000;
 
-/// How many times faster or slower than recorded a trace may be replayed.
-const SPEEDS: std::ops::RangeInclusive<f64> = 1e-4..=1e4;
+/// Longest window that stages make, as long as a duration may be.
+const MAX_WINDOW_NS: u64 = 30 * 24 * 3600 * SECOND_NS;
+
+/// Rates of a stage that is no pause, the same as `sweep.rates`.
+const RATES_PER_S: std::ops::RangeInclusive<f64> = 1e-6..=1e9;
 
 /// A load that brings its own rates.
 pub(super) enum Shape {
@@ -33,9 +36,9 @@ pub(super) fn resolve(
     base_dir: &Path,
 ) -> Result<Shape, Fault> {
     let of_traces = [
-        ("trace", file.trace.as_ref().map(Spanned::span)),
-        ("trace_speed", file.trace_speed.as_ref().map(Spanned::span)),
-        ("trace_format", file.trace_format.as_ref().map(Spanned::span)),
+        ("trace", place_of(&file.trace)),
+        ("trace_speed", file.trace_speed.given_at()),
+        ("trace_format", place_of(&file.trace_format)),
     ];
     if arrivals == Arrivals::Trace {
         if let Some(at) = &file.stages {
@@ -44,25 +47,24 @@ pub(super) fn resolve(
         return trace(file, mix, base_dir);
     }
     if let Some((key, span)) = of_traces.into_iter().find_map(|(key, span)| Some((key, span?))) {
-        let message = format!("`{key}` needs plan.arrivals = \"trace\"");
-        return Err(Fault { span, message });
+        return Err(Fault::new(span, format!("`{key}` needs plan.arrivals = \"trace\"")));
     }
     let Some(list) = &file.stages else { return Ok(Shape::None) };
     if !arrivals.is_open() {
         let rule = "set plan.arrivals to \"constant\" or \"poisson\", or remove the stages";
         return Err(fault(list, format!("a closed loop has no rates: {rule}")));
     }
-    let given = file.duration.as_ref().map(Spanned::span);
-    if let Some(span) = given.or(file.requests.as_ref().map(Spanned::span)) {
-        let message = "the stages say how long the window is: remove it".into();
-        return Err(Fault { span, message });
+    if let Some(place) = place_of(&file.duration).or(place_of(&file.requests)) {
+        return Err(Fault::new(place, "the stages say how long the window is: remove it"));
     }
-    if list.get_ref().is_empty() || list.get_ref().len() > MAX_STAGES {
+    if list.value.is_empty() || list.value.len() > MAX_STAGES {
         return Err(fault(list, "there must be from 1 to 1,000 stages"));
     }
-    let stages = list.get_ref().iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+    let stages = list.value.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
     let total_ns = stages::total_ns(&stages);
-    duration(&Spanned::new(list.span(), crate::config::file::Duration(total_ns)), 1)?;
+    if total_ns > MAX_WINDOW_NS {
+        return Err(fault(list, "the stages are longer than 720h together"));
+    }
     if stages::total_arrivals(&stages) < 1.0 {
         let length = duration_literal(total_ns);
         return Err(fault(list, format!("the stages offer less than one request in {length}")));
@@ -70,10 +72,10 @@ pub(super) fn resolve(
     Ok(Shape::Stages(stages))
 }
 
-fn stage(at: &Spanned<StageKeys>) -> Result<Stage, Fault> {
-    let keys = at.get_ref();
-    let rate = |key: &Spanned<Level>| {
-        let rate = key.get_ref().0;
+fn stage(at: &At<StageKeys>) -> Result<Stage, Fault> {
+    let keys = &at.value;
+    let rate = |key: &At<Level>| {
+        let rate = key.0;
         let allowed = rate == 0.0 || RATES_PER_S.contains(&rate);
         let message = || format!("`{rate}` is out of range: allowed are 0 and 0.000001 to 1G");
         if allowed { Ok(rate) } else { Err(fault(key, message())) }
@@ -86,45 +88,37 @@ fn stage(at: &Spanned<StageKeys>) -> Result<Stage, Fault> {
             return Err(fault(at, format!("a stage has one line: {rule}")));
         }
     };
-    Ok(Stage { duration_ns: duration(&keys.duration, 1)?, from_per_s, to_per_s })
+    Ok(Stage { duration_ns: keys.duration.0, from_per_s, to_per_s })
 }
 
 fn trace(file: &Plan, mix: &[RequestTemplate], base_dir: &Path) -> Result<Shape, Fault> {
     let Some(at) = &file.trace else {
-        let span = file.arrivals.as_ref().map_or(0..0, Spanned::span);
-        let message = "needs `plan.trace`, the file to replay".into();
-        return Err(Fault { span, message });
+        return Err(fault(&file.arrivals, "needs `plan.trace`, the file to replay"));
     };
-    let speed = match &file.trace_speed {
-        Some(at) if !SPEEDS.contains(at.get_ref()) => {
-            let message =
-                format!("`{}` is out of range: allowed are 0.0001 to 10000", at.get_ref());
-            return Err(fault(at, message));
-        }
-        speed => speed.as_ref().map_or(1.0, |at| *at.get_ref()),
-    };
+    let speed = file.trace_speed.value;
     check_mix(&file.request)?;
-    let format = file.trace_format.as_ref().map(|at| *at.get_ref());
-    let read = TraceFile::read(&base_dir.join(at.get_ref()), format, speed, mix)
+    let format = file.trace_format.as_ref().map(|at| at.value);
+    let read = TraceFile::read(&base_dir.join(&at.value), format, speed, mix)
         .map_err(|message| fault(at, message))?;
     Ok(Shape::Trace(Box::new(read)))
 }
 
 /// Under a trace an entry of the mix says how requests of its method are sent, no more.
-fn check_mix(list: &crate::config::file::List<crate::config::file::Request>) -> Result<(), Fault> {
-    let entries = list.iter().flat_map(Spanned::get_ref);
+fn check_mix(list: &Key<Several<Request>>) -> Result<(), Fault> {
+    let entries = list.iter().flat_map(|at| &at.value);
     let mut methods: Vec<&str> = Vec::new();
     for entry in entries {
-        let keys = entry.get_ref();
-        let own = keys.path.as_ref().map(Spanned::span);
-        if let Some(span) = own.or(keys.weight.as_ref().map(Spanned::span)) {
+        if let Some(place) = place_of(&entry.path).or(entry.weight.given_at()) {
             let rule = "an entry gives the headers and the body of its method";
             let message = format!("a trace has its own paths, in its own order: {rule}");
-            return Err(Fault { span, message });
+            return Err(Fault::new(place, message));
         }
-        let method = keys.method.as_ref().map_or("GET", |at| at.get_ref().as_str());
+        let method = entry.method.as_str();
         if methods.contains(&method) {
-            return Err(fault(entry, format!("a second {method}: a trace takes one a method")));
+            return Err(fault(
+                entry,
+                format!("a second {method}: a trace takes one of each method"),
+            ));
         }
         methods.push(method);
     }
@@ -142,12 +136,10 @@ impl Shape {
                 let first = trace.offsets_ns.partition_point(|at| *at < plan.warmup_ns) as u64;
                 let left = trace.len() - first;
                 if left == 0 {
-                    let span = file.warmup.as_ref().map_or(0..0, Spanned::span);
-                    let message = "the whole trace falls into the warm-up".into();
-                    return Err(Fault { span, message });
+                    return Err(fault(&file.warmup, "the whole trace falls into the warm-up"));
                 }
                 match (&file.requests, &file.duration) {
-                    (Some(at), _) if at.get_ref().0 > left => {
+                    (Some(at), _) if at.0 > left => {
                         let left = format_count(left);
                         Err(fault(at, format!("the trace holds {left} requests for the window")))
                     }
@@ -171,11 +163,9 @@ impl Shape {
                 let (file, trace) = *read;
                 plan.trace = Some(file);
                 let offered = mean_rate(plan, trace);
-                let span = || key.as_ref().map_or(0..0, Spanned::span);
-                plan.offered_per_s = Some(offered.ok_or_else(|| Fault {
-                    span: span(),
-                    message: "no entry of the trace falls into the window".into(),
-                })?);
+                let place = place_of(key).cloned().unwrap_or(Place::whole());
+                let why = "no entry of the trace falls into the window";
+                plan.offered_per_s = Some(offered.ok_or_else(|| Fault::new(&place, why))?);
             }
         }
         Ok(())

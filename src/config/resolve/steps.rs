@@ -1,13 +1,11 @@
 //! `[[plan.request.step]]`: what goes with which kind, and directories that can be written.
 
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use toml::Spanned;
-
-use super::{Fault, MAX_SIZE_BYTES, axis, fault, size, whole_u32};
-use crate::config::explain::shown;
-use crate::config::file::{Key, List, Step, StepKind};
+use super::{Fault, axis_or, fault, number};
+use crate::config::keys::{Step, StepKind};
+use crate::config::node::{Place, shown};
+use crate::config::read::{At, Key, Several, Size, place_of};
 use crate::plan::TrialPlan;
 use crate::plan::steps::{DIRECT_ALIGN_BYTES, FileOp, FileStep, Offload, StepPlan};
 use crate::units::size_literal;
@@ -15,18 +13,15 @@ use crate::units::size_literal;
 /// Most steps of a request.
 const MAX_STEPS: usize = 100;
 
-/// Largest amount of one compute step: a minute or so of a core.
-const MAX_COMPUTE_BYTES: u64 = 64 << 30;
-
-/// Most files of a set: each is written to the disk before the clock starts.
-const MAX_FILES: u64 = 10_000;
+/// Most bytes that a file step moves; those of a compute step are bounded by the key itself.
+const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// Most bytes of all files of a worker.
 const MAX_FILES_BYTES: u64 = 4 << 30;
 
-pub(super) fn steps(list: &List<Step>, base_dir: &Path) -> Result<Vec<StepPlan>, Fault> {
+pub(super) fn steps(list: &Key<Several<Step>>, base_dir: &Path) -> Result<Vec<StepPlan>, Fault> {
     let Some(list) = list else { return Ok(Vec::new()) };
-    let entries = list.get_ref();
+    let entries = &list.value;
     if entries.is_empty() {
         return Err(fault(list, "the list is empty: name its steps, or leave it out"));
     }
@@ -48,79 +43,75 @@ pub(super) fn steps(list: &List<Step>, base_dir: &Path) -> Result<Vec<StepPlan>,
     }
 }
 
-fn step(at: &Spanned<Step>, base_dir: &Path) -> Result<StepPlan, Fault> {
-    let entry = at.get_ref();
-    let kind = *entry.kind.get_ref();
-    let stray = |found: Option<std::ops::Range<usize>>, name: &str| match found {
-        Some(span) => {
-            let message = format!("`{name}` does not go with the kind `{}`", kind.name());
-            Err(Fault { span, message })
-        }
-        None => Ok(()),
-    };
-    if kind != StepKind::File {
-        stray(span(&entry.op), "op")?;
-        stray(span(&entry.files), "files")?;
-        stray(span(&entry.direct), "direct")?;
-        stray(span(&entry.sync), "sync")?;
-        stray(span(&entry.dir), "dir")?;
-    }
+fn step(at: &At<Step>, base_dir: &Path) -> Result<StepPlan, Fault> {
+    let kind = at.kind.value;
+    let only_of_files = [
+        ("op", at.op.given_at()),
+        ("files", at.files.given_at()),
+        ("direct", at.direct.given_at()),
+        ("sync", at.sync.given_at()),
+        ("dir", place_of(&at.dir)),
+    ];
+    let stray =
+        |keys: &[(&str, Option<&Place>)]| match keys.iter().find_map(|(k, p)| Some((k, (*p)?))) {
+            Some((name, place)) => {
+                let message = format!("`{name}` does not go with the kind `{}`", kind.name());
+                Err(Fault::new(place, message))
+            }
+            None => Ok(()),
+        };
     match kind {
         StepKind::Http => {
-            stray(span(&entry.bytes), "bytes")?;
+            stray(&only_of_files)?;
+            stray(&[("bytes", place_of(&at.bytes))])?;
             Ok(StepPlan::Http)
         }
         StepKind::Compute => {
-            Ok(StepPlan::Compute { bytes: bytes(at, entry, 1..=MAX_COMPUTE_BYTES)? })
+            stray(&only_of_files)?;
+            Ok(StepPlan::Compute { bytes: bytes(at)?.0 })
         }
-        StepKind::File => file(at, entry, base_dir).map(StepPlan::File),
+        StepKind::File => file(at, base_dir).map(StepPlan::File),
     }
 }
 
-fn span<T>(key: &Key<T>) -> Option<std::ops::Range<usize>> {
-    key.as_ref().map(Spanned::span)
+fn bytes(at: &At<Step>) -> Result<&At<Size>, Fault> {
+    at.bytes.as_ref().ok_or_else(|| fault(at, "needs the key `bytes`, such as bytes = \"64KiB\""))
 }
 
-fn bytes(at: &Spanned<Step>, entry: &Step, allowed: RangeInclusive<u64>) -> Result<u64, Fault> {
-    match &entry.bytes {
-        Some(bytes) => size(bytes, allowed),
-        None => Err(fault(at, "needs the key `bytes`, such as bytes = \"64KiB\"")),
+fn file(at: &At<Step>, base_dir: &Path) -> Result<FileStep, Fault> {
+    let bytes = bytes(at)?;
+    if bytes.0 > MAX_FILE_BYTES {
+        let (most, found) = (size_literal(MAX_FILE_BYTES), size_literal(bytes.0));
+        return Err(fault(bytes, format!("must be at most {most} for a file, not `{found}`")));
     }
-}
-
-fn file(at: &Spanned<Step>, entry: &Step, base_dir: &Path) -> Result<FileStep, Fault> {
-    let set = |key: &Key<bool>| key.as_ref().is_some_and(|at| *at.get_ref());
-    let op = entry.op.as_ref().map_or(FileOp::Read, |at| *at.get_ref());
     let step = FileStep {
-        op,
-        bytes: bytes(at, entry, 1..=MAX_SIZE_BYTES)?,
-        files: entry.files.as_ref().map_or(Ok(16), |at| whole_u32(at, 1..=MAX_FILES))?,
-        direct: set(&entry.direct),
-        sync: set(&entry.sync),
-        dir: entry.dir.as_ref().map(|at| directory(at, base_dir)).transpose()?,
+        op: at.op.value,
+        bytes: bytes.0,
+        files: number(&at.files),
+        direct: at.direct.value,
+        sync: at.sync.value,
+        dir: at.dir.as_ref().map(|at| directory(at, base_dir)).transpose()?,
     };
     if step.bytes * u64::from(step.files) > MAX_FILES_BYTES {
         let most = size_literal(MAX_FILES_BYTES);
         let sum = size_literal(step.bytes * u64::from(step.files));
-        let span = span(&entry.files).unwrap_or(at.span());
-        return Err(Fault { span, message: format!("files of {sum} in all: at most {most}") });
+        let place = at.files.given_at().unwrap_or(&at.place);
+        return Err(Fault::new(place, format!("files of {sum} in all: at most {most}")));
     }
-    if let (Some(at), true) = (&entry.bytes, step.direct)
-        && !step.bytes.is_multiple_of(DIRECT_ALIGN_BYTES)
-    {
+    if step.direct && !step.bytes.is_multiple_of(DIRECT_ALIGN_BYTES) {
         let unit = size_literal(DIRECT_ALIGN_BYTES);
-        return Err(fault(at, format!("direct steps take a multiple of {unit}")));
+        return Err(fault(bytes, format!("direct steps take a multiple of {unit}")));
     }
-    if let (Some(at), FileOp::Read) = (&entry.sync, op) {
-        return Err(fault(at, "only a step with op = \"write\" can wait for the disk"));
+    if at.sync.given().is_some() && step.op == FileOp::Read {
+        return Err(fault(&at.sync, "only a step with op = \"write\" can wait for the disk"));
     }
     Ok(step)
 }
 
 /// A directory in which files can be made now; whether they fit is seen when they are.
-fn directory(at: &Spanned<String>, base_dir: &Path) -> Result<PathBuf, Fault> {
-    let cannot = |why: &str| fault(at, format!("`{}` {why}", shown(at.get_ref())));
-    let path = std::path::absolute(base_dir.join(at.get_ref()))
+fn directory(at: &At<String>, base_dir: &Path) -> Result<PathBuf, Fault> {
+    let cannot = |why: &str| fault(at, format!("`{}` {why}", shown(at)));
+    let path = std::path::absolute(base_dir.join(&at.value))
         .map_err(|error| cannot(&format!("is no directory: {error}")))?;
     match std::fs::metadata(&path) {
         Err(error) => return Err(cannot(&format!("cannot be used: {error}"))),
@@ -134,12 +125,15 @@ fn directory(at: &Spanned<String>, base_dir: &Path) -> Result<PathBuf, Fault> {
 }
 
 /// The axis of places for such steps.
-pub(super) fn offload(list: &List<Offload>, plan: &TrialPlan) -> Result<Vec<Offload>, Fault> {
+pub(super) fn offload(
+    list: &Key<Several<Offload>>,
+    plan: &TrialPlan,
+) -> Result<Vec<Offload>, Fault> {
     if let Some(at) = list
         && !plan.has_local_steps()
     {
         let rule = "give a request a [[plan.request.step]] of the kind `file` or `compute`";
         return Err(fault(at, format!("there is nothing to offload: {rule}")));
     }
-    axis(list, Vec::new(), |at| Ok(*at.get_ref()))
+    axis_or(list, Vec::new(), |at| Ok(at.value))
 }

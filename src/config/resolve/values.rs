@@ -4,11 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use toml::Spanned;
-
-use super::{Fault, fault, whole};
-use crate::config::explain::shown;
-use crate::config::file::{Plan, Request, ValueKeys};
+use super::{Fault, fault};
+use crate::config::keys::{Plan, ValueKeys};
+use crate::config::node::shown;
+use crate::config::read::{At, hint, place_of};
 use crate::plan::prepare::{MAX_BYTES, OVERHEAD_BYTES, RENDERINGS_MOST, renderings};
 use crate::plan::values::{Lines, Piece, Value, absolute, is_name, pieces};
 use crate::plan::{TrialPlan, variable_name};
@@ -26,8 +25,8 @@ pub(super) struct Resolved {
 
 pub(super) fn resolve(file: &Plan, base_dir: &Path) -> Result<Resolved, Fault> {
     let mut resolved = Resolved::default();
-    for (name, keys) in &file.values {
-        let text = name.get_ref();
+    for (name, keys) in &file.values.0 {
+        let text = &name.value;
         if !is_name(text) {
             let rule = "use letters, digits and _, and no digit first";
             return Err(fault(name, format!("`{}` is not a name: {rule}", shown(text))));
@@ -41,24 +40,20 @@ pub(super) fn resolve(file: &Plan, base_dir: &Path) -> Result<Resolved, Fault> {
 }
 
 fn value(
-    at: &Spanned<ValueKeys>,
+    at: &At<ValueKeys>,
     base_dir: &Path,
     keep: impl FnOnce(String, Lines),
 ) -> Result<Value, Fault> {
     let one = "give one of `counter`, `random` and `choice`";
-    match at.get_ref() {
+    match &at.value {
         ValueKeys { counter: Some(counter), random: None, choice: None } => {
-            let counter = counter.get_ref();
-            Ok(Value::Counter {
-                start: counter.start.as_ref().map_or(0, |at| at.get_ref().0),
-                step: counter.step.as_ref().map_or(1, |at| at.get_ref().0),
-            })
+            Ok(Value::Counter { start: counter.start.0, step: counter.step.0 })
         }
         ValueKeys { counter: None, random: Some(range), choice: None } => {
-            let [min, max] = range.get_ref().as_slice() else {
+            let [min, max] = range.as_slice() else {
                 return Err(fault(range, "write the least and the greatest, such as [1, 1000]"));
             };
-            let (min, max) = (min.get_ref().0, max.get_ref().0);
+            let (min, max) = (min.0, max.0);
             if min > max {
                 return Err(fault(
                     range,
@@ -68,7 +63,7 @@ fn value(
             Ok(Value::Random { min, max })
         }
         ValueKeys { counter: None, random: None, choice: Some(path) } => {
-            let file = base_dir.join(path.get_ref());
+            let file = base_dir.join(&path.value);
             let lines = Lines::read(&file).map_err(|message| fault(path, message))?;
             let absolute = absolute(&file).map_err(|message| fault(path, message))?;
             let value = Value::Choice { path: absolute, sha256: lines.sha256() };
@@ -81,31 +76,31 @@ fn value(
 
 /// What a text becomes part of, which says what its values may hold.
 #[derive(Clone, Copy)]
-enum Place {
+enum Part {
     Path,
     Header,
     Body,
 }
 
-/// Checks every template of the plan against its values.
-pub(super) fn check(file: &Plan, resolved: &Resolved, traced: bool) -> Result<(), Fault> {
-    let entries = file.request.iter().flat_map(Spanned::get_ref);
-    for entry in entries.map(Spanned::get_ref) {
-        let Request { path, headers, body, .. } = entry;
-        if let Some(at) = path.as_ref().filter(|_| !traced) {
-            check_text(at, at.get_ref(), Place::Path, resolved)?;
+/// Checks the headers and bodies of the plan against its values.
+pub(super) fn check(file: &Plan, resolved: &Resolved) -> Result<(), Fault> {
+    if resolved.values.is_empty() {
+        return Ok(());
+    }
+    for entry in file.request.iter().flat_map(|list| &list.value) {
+        for at in entry.headers.0.iter().flat_map(|(_, values)| values) {
+            check_text(at, at, Part::Header, resolved)?;
         }
-        if resolved.values.is_empty() {
-            continue;
-        }
-        for at in headers.values() {
-            check_text(at, at.get_ref(), Place::Header, resolved)?;
-        }
-        if let Some(at) = body {
-            check_text(at, at.get_ref(), Place::Body, resolved)?;
+        if let Some(at) = &entry.body {
+            check_text(at, at, Part::Body, resolved)?;
         }
     }
     Ok(())
+}
+
+/// Checks a path against the values of the plan.
+pub(super) fn check_path(at: &At<String>, resolved: &Resolved) -> Result<(), Fault> {
+    check_text(at, at, Part::Path, resolved)
 }
 
 /// A path with something in place of each value.
@@ -119,22 +114,17 @@ pub(super) fn sample<'t>(path: &'t str, resolved: &Resolved) -> Cow<'t, str> {
 
 /// Checks a body that was read from the file that `at` names.
 pub(super) fn check_body_file(
-    at: &Spanned<String>,
+    at: &At<String>,
     body: &[u8],
     resolved: &Resolved,
 ) -> Result<(), Fault> {
     match std::str::from_utf8(body) {
-        Ok(text) if !resolved.values.is_empty() => check_text(at, text, Place::Body, resolved),
+        Ok(text) if !resolved.values.is_empty() => check_text(at, text, Part::Body, resolved),
         _ => Ok(()),
     }
 }
 
-fn check_text(
-    at: &Spanned<String>,
-    text: &str,
-    place: Place,
-    resolved: &Resolved,
-) -> Result<(), Fault> {
+fn check_text(at: &At<String>, text: &str, place: Part, resolved: &Resolved) -> Result<(), Fault> {
     let pieces = pieces(text.as_bytes());
     for piece in &pieces {
         let Piece::Value(name) = piece else { continue };
@@ -152,12 +142,7 @@ fn check_text(
 
 fn unknown(name: &str, resolved: &Resolved) -> String {
     let known: Vec<&str> = resolved.values.keys().map(String::as_str).collect();
-    let nearest = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(name, known), *known))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(score, _)| *score > 0.7);
-    let hint = nearest.map_or(String::new(), |(_, known)| format!("did you mean `{known}`? "));
+    let hint = hint(name, &known, "").unwrap_or_default();
     if known.is_empty() {
         let braces = format!("%7B{name}%7D");
         return format!(
@@ -191,18 +176,18 @@ fn fits(
     pieces: &[Piece<'_>],
     name: &str,
     line: &[u8],
-    place: Place,
+    place: Part,
     resolved: &Resolved,
 ) -> Result<(), String> {
     let filled = fill(pieces, name, line, resolved);
     let found = || String::from_utf8_lossy(line).escape_debug().to_string();
     match place {
-        Place::Path if !crate::plan::values::is_path(&filled) => {
+        Part::Path if !crate::plan::values::is_path(&filled) => {
             let rule = "write other characters than plain ASCII, # and blanks as %XX";
             Err(format!("`{}` makes no path: {rule}", shown(&found())))
         }
         // The value may be a secret: it is not repeated.
-        Place::Header if http::HeaderValue::from_bytes(&filled).is_err() => {
+        Part::Header if http::HeaderValue::from_bytes(&filled).is_err() => {
             Err("the line makes no header value: it holds a control character".into())
         }
         _ => Ok(()),
@@ -218,15 +203,13 @@ pub(super) fn bound(file: &Plan, resolved: &Resolved, plan: &mut TrialPlan) -> R
             if plan.trace.is_some() { "a trace renders each entry" } else { "there are none" };
         return Err(fault(at, format!("counts renderings of [plan.values], and {why}: remove it")));
     }
-    plan.renderings = given.map(|at| whole(at, 1..=RENDERINGS_MOST)).transpose()?;
+    plan.renderings = given.map(|at| at.0);
     if plan.values.is_empty() {
         return Ok(());
     }
-    let span = || {
-        let first = file.values.keys().next().map(Spanned::span);
-        given.map(Spanned::span).or(file.requests.as_ref().map(Spanned::span)).or(first)
-    };
-    let refuse = |message: String| Err(Fault { span: span().unwrap_or(0..0), message });
+    let first = file.values.0.first().map(|(name, _)| &name.place);
+    let place = place_of(&file.renderings).or(place_of(&file.requests)).or(first);
+    let refuse = |message: String| place.map_or(Ok(()), |place| Err(Fault::new(place, message)));
     let count = match &plan.trace {
         Some(trace) => trace.entries,
         None => renderings(plan),

@@ -2,14 +2,13 @@
 //!
 //! | url | connects to |
 //! |---|---|
-//! | `http://host:port/path`, `https://…` | the host; with `unix_socket` beside it, as with curl's and oha's `--unix-socket`, to that socket |
+//! | `http://host:port/path`, `https://…`, `host:port/path` | the host, over http where no scheme is named; with `unix_socket` beside it, as with curl's and oha's `--unix-socket`, to that socket |
 //! | `unix:/socket`, `unix:/socket:/path` | the socket, as nginx's `proxy_pass` names it |
 //! | `http+unix://%2Fsocket/path` | the same, as Python's requests-unixsocket and others name it |
 
-use toml::Spanned;
-
 use super::{EMBEDDED_HOST, Fault, URL_RULE, fault};
-use crate::config::explain::shown;
+use crate::config::node::shown;
+use crate::config::read::At;
 
 pub(super) struct Url {
     /// `host:port`.
@@ -22,9 +21,12 @@ pub(super) struct Url {
     pub(super) socket: Option<String>,
 }
 
-pub(super) fn split(at: &Spanned<String>) -> Result<Url, Fault> {
-    let text = at.get_ref();
-    let scheme = text.find("://").map_or("", |end| &text[..end]).to_ascii_lowercase();
+pub(super) fn split(at: &At<String>) -> Result<Url, Fault> {
+    let text = at.as_str();
+    // A query may hold a url of its own.
+    let scheme =
+        text.split_once("://").map(|(scheme, _)| scheme).filter(|s| !s.contains(['/', '?', '#']));
+    let scheme = scheme.unwrap_or_default().to_ascii_lowercase();
     if text.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("unix:")) {
         let rest = &text[5..];
         let (socket, path) = match rest.find(":/") {
@@ -33,14 +35,9 @@ pub(super) fn split(at: &Spanned<String>) -> Result<Url, Fault> {
         };
         return at_socket(at, socket.into(), path);
     }
-    if text.contains('@') {
-        // What stands before the @ is a secret: the text is not repeated.
-        let way_out = "send credentials as a header with a \"$NAME\" value";
-        return Err(fault(at, format!("a url holds no user or password here: {way_out}")));
-    }
     let wrong = || fault(at, format!("`{}` is not a url: {URL_RULE}", shown(text)));
     let (tls, own_port) = match scheme.as_str() {
-        "http" => (false, 80),
+        "http" | "" => (false, 80),
         "https" => (true, 443),
         "http+unix" => {
             let rest = &text["http+unix://".len()..];
@@ -49,7 +46,13 @@ pub(super) fn split(at: &Spanned<String>) -> Result<Url, Fault> {
         }
         _ => return Err(wrong()),
     };
-    let (authority, path) = split_authority(&text[scheme.len() + "://".len()..]);
+    let rest = if scheme.is_empty() { text } else { &text[scheme.len() + "://".len()..] };
+    let (authority, path) = split_authority(rest);
+    if authority.contains('@') {
+        // What stands before the @ is a secret: the text is not repeated.
+        let way_out = "send credentials as a header with a \"$NAME\" value";
+        return Err(fault(at, format!("a url holds no user or password here: {way_out}")));
+    }
     let named: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
     let host = named.host();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -75,7 +78,7 @@ fn split_authority(text: &str) -> (&str, &str) {
     text.split_at(text.find(['/', '?', '#']).unwrap_or(text.len()))
 }
 
-fn at_socket(at: &Spanned<String>, socket: String, path: &str) -> Result<Url, Fault> {
+fn at_socket(at: &At<String>, socket: String, path: &str) -> Result<Url, Fault> {
     if socket.is_empty() {
         return Err(fault(at, "a Unix socket needs a path: write unix:/path/to.sock"));
     }
@@ -88,7 +91,7 @@ fn at_socket(at: &Spanned<String>, socket: String, path: &str) -> Result<Url, Fa
     })
 }
 
-fn checked_path(at: &Spanned<String>, path: &str) -> Result<String, Fault> {
+fn checked_path(at: &At<String>, path: &str) -> Result<String, Fault> {
     let path = match path {
         "" => "/".into(),
         query if query.starts_with('?') => format!("/{query}"),

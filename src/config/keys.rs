@@ -1,0 +1,646 @@
+//! Every key of a config, once: the type that it is read as, its bounds, its default, an example and
+//! the question that it answers.
+//!
+//! The tables below are at once the structs that [`super::resolve`] works with and the reference
+//! that `duel config`, `docs/config.md`, `duel-config(5)` and `duel init` print. A key of type
+//! `Key` may be left out; one of type `At` has a default or must be given.
+
+use super::node::{Node, Place, Value, shown};
+use super::read::{
+    At, Count, Duration, Faults, Field, Key, Level, Named, Rate, Read, Several, Share, Size,
+    entries, refuse, unknown,
+};
+use crate::plan::cell::RayonThreads;
+use crate::plan::expect::Measure;
+use crate::plan::steps::{FileOp, Offload};
+use crate::plan::sweep as plan;
+use crate::plan::trace::TraceFormat;
+use crate::plan::{Arrivals, Codec, Engine, Pacer};
+use crate::units::SECOND_NS;
+
+/// Longest duration: sums of a few of them stay far inside `u64`.
+const MAX_NS: f64 = 30.0 * 24.0 * 3600.0 * SECOND_NS as f64;
+
+/// Largest response body or stack.
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// A bound that stands for none.
+const ANY: f64 = u32::MAX as f64;
+
+/// Most worker or target processes of a trial.
+const MAX_PROCESSES: f64 = 4_096.0;
+
+/// Rates that a schedule in whole nanoseconds can hold: one in 11 days, one a nanosecond.
+const LEAST_RATE: f64 = 1e-6;
+const MOST_RATE: f64 = 1e9;
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    name: &'static str,
+    about: &'static str,
+    pub(super) kind: Kind,
+    /// Whether it takes a list.
+    pub(super) several: bool,
+    pub(super) range: Option<Range>,
+    /// As written in TOML, or in words where it depends on other keys.
+    pub(super) default: &'static str,
+    pub(super) example: &'static str,
+    /// What other tools call it; for a choice, pairs of another tool's name and this one's.
+    pub(super) also: &'static str,
+}
+
+/// What a value is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Text,
+    Bool,
+    Count,
+    Duration,
+    Size,
+    Rate,
+    Share,
+    Number,
+    /// One of these names.
+    Choice(fn() -> &'static [&'static str]),
+    /// A table with these keys.
+    Table(&'static [Entry]),
+    /// A table whose keys the user names.
+    Named(&'static Kind),
+    /// One of a few forms, described in words; of a table, these are the keys.
+    Either(&'static str, &'static [Entry]),
+}
+
+/// The least and the greatest value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Range {
+    low: f64,
+    high: f64,
+    /// The least itself is not allowed.
+    above: bool,
+}
+
+impl Range {
+    /// What to say of a value outside.
+    pub(super) fn refusal(&self, found: f64, show: fn(f64) -> String) -> Option<String> {
+        let low = if self.above { found > self.low } else { found >= self.low };
+        if low && found <= self.high {
+            return None;
+        }
+        let allowed = match found > self.high {
+            true if self.high == ANY => format!("at most {}", show(self.high)),
+            _ => self.words(show),
+        };
+        Some(format!("must be {allowed}, not `{}`", show(found)))
+    }
+
+    /// The bounds in words.
+    pub(super) fn words(&self, show: fn(f64) -> String) -> String {
+        let low = if self.low == 0.0 { "0".into() } else { show(self.low) };
+        match (self.above, self.high == ANY) {
+            (true, _) => format!("above {low} and at most {}", show(self.high)),
+            (false, true) => format!("at least {low}"),
+            (false, false) => format!("from {low} to {}", show(self.high)),
+        }
+    }
+}
+
+impl Entry {
+    const fn new(name: &'static str, about: &'static str, kind: Kind, several: bool) -> Self {
+        Entry { name, about, kind, several, range: None, default: "", example: "", also: "" }
+    }
+
+    const fn range(self, low: f64, high: f64) -> Self {
+        Entry { range: Some(Range { low, high, above: false }), ..self }
+    }
+
+    const fn above(self, low: f64, high: f64) -> Self {
+        Entry { range: Some(Range { low, high, above: true }), ..self }
+    }
+
+    const fn default(self, default: &'static str) -> Self {
+        Entry { default, ..self }
+    }
+
+    const fn example(self, example: &'static str) -> Self {
+        Entry { example, ..self }
+    }
+
+    const fn also(self, also: &'static str) -> Self {
+        Entry { also, ..self }
+    }
+
+    /// As it is written.
+    pub(super) fn name(&self) -> &'static str {
+        self.name.trim_start_matches("r#")
+    }
+
+    /// One or two sentences.
+    pub(super) fn about(&self) -> &'static str {
+        self.about.trim()
+    }
+
+    /// Whether the default can be written as it stands, and is not said in words.
+    pub(super) fn default_is_toml(&self) -> bool {
+        super::node::parse(&format!("v = {}", self.default)).is_ok()
+    }
+
+    /// Whether it is more than a table for other keys.
+    pub(super) fn is_leaf(&self) -> bool {
+        !matches!(self.kind, Kind::Table(_) | Kind::Named(Kind::Table(_)))
+    }
+
+    /// The keys below it.
+    pub(super) fn keys(&self) -> &'static [Entry] {
+        match self.kind {
+            Kind::Table(keys) | Kind::Either(_, keys) => keys,
+            Kind::Named(Kind::Table(keys)) => keys,
+            _ => &[],
+        }
+    }
+}
+
+/// Every key with its path, tables before what they hold.
+pub(super) fn all() -> Vec<(String, &'static Entry)> {
+    fn walk(keys: &'static [Entry], above: &str, out: &mut Vec<(String, &'static Entry)>) {
+        for entry in keys {
+            let path = format!("{above}{}", entry.name());
+            out.push((path.clone(), entry));
+            let named = if matches!(entry.kind, Kind::Named(_)) { "NAME." } else { "" };
+            walk(entry.keys(), &format!("{path}.{named}"), out);
+        }
+    }
+    let mut out = Vec::new();
+    walk(File::KEYS, "", &mut out);
+    out
+}
+
+/// Whether a key such as `plan.request[0].step` holds a list.
+pub(super) fn is_list(path: &str) -> bool {
+    let mut keys = File::KEYS;
+    let mut found = None;
+    for part in path.split('.') {
+        let name = part.split('[').next().unwrap_or(part);
+        found = keys.iter().find(|entry| entry.name() == name);
+        keys = found.map_or(&[], Entry::keys);
+    }
+    !path.ends_with(']') && found.is_some_and(|entry| entry.several)
+}
+
+/// The table in which a key of this path stands, as its header is written.
+pub(super) fn section(path: &str) -> String {
+    match path.rsplit_once('.') {
+        None => "no table, at the top".into(),
+        Some((table, _)) if is_list(table) => format!("[[{table}]]"),
+        Some((table, _)) => format!("[{table}]"),
+    }
+}
+
+macro_rules! tables {
+    ($(
+        $(#[doc = $about:literal])*
+        $table:ident {$(
+            $(#[doc = $doc:literal])*
+            $field:ident : $type:ty [ $($part:ident ( $($value:expr),* ))* ],
+        )*}
+    )*) => {$(
+        $(#[doc = $about])*
+        #[derive(Debug)]
+        pub(super) struct $table {
+            $( $(#[doc = $doc])* pub(super) $field: $type, )*
+        }
+
+        impl $table {
+            pub(super) const KEYS: &'static [Entry] = &[$(
+                Entry::new(
+                    stringify!($field),
+                    concat!($($doc),*),
+                    <$type as Field>::KIND,
+                    <$type as Field>::SEVERAL,
+                ) $(.$part($($value),*))*,
+            )*];
+        }
+
+        impl Read for $table {
+            const KIND: Kind = Kind::Table($table::KEYS);
+
+            fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+                let table = entries(node, entry, faults)?;
+                unknown(table, Self::KEYS, faults);
+                let mut keys = Self::KEYS.iter();
+                $(
+                    let $field = keys.next().and_then(|entry| {
+                        let found = table.iter().find(|(name, _)| name == entry.name());
+                        <$type as Field>::take(found.map(|(_, n)| n), &node.place, entry, faults)
+                    });
+                )*
+                Some($table { $( $field: $field?, )* })
+            }
+        }
+
+        impl Field for $table {
+            const KIND: Kind = <$table as Read>::KIND;
+            const SEVERAL: bool = false;
+
+            fn take(node: Option<&Node>, table: &Place, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+                match node {
+                    Some(node) => Self::read(node, entry, faults),
+                    None => {
+                        let place = table.under(entry.name());
+                        Self::read(&Node { place, value: Value::Table(Vec::new()) }, entry, faults)
+                    }
+                }
+            }
+        }
+    )*};
+}
+
+tables! {
+    /// A whole config.
+    File {
+        /// Name of the sweep, a part of its run directory's name.
+        name: Key<String> [default("the file's name without its extension") example("\"first\"")],
+        /// Who answers: the embedded target, or a server of yours.
+        target: Target [],
+        /// What is sent and when; the same for every cell.
+        plan: Plan [],
+        /// What is compared: each list is an axis, and a cell is one value of each.
+        sweep: Sweep [],
+        /// Where the processes run.
+        machine: Machine [],
+        /// Bounds that a run must meet: does it meet them? Exit code 3 if not.
+        slo: Slo [],
+        /// Predictions of the results, judged by the report.
+        expect: Key<Several<Expect>> [],
+        /// Searches each cell for the highest rate that meets `[slo]`, in place of `sweep.rates` and
+        /// `sweep.trials`.
+        search: Key<Search> [],
+    }
+
+    /// `[target]`.
+    Target {
+        /// A server of yours, instead of the embedded target: `http://HOST:PORT/PATH`, `https://…` or
+        /// `unix:/SOCKET:/PATH`; without a scheme, http.
+        url: Key<String> [default("the embedded target") example("\"http://127.0.0.1:8080/\"")],
+        /// Addresses beside loopback that may be loaded, each with its caps.
+        allow: Key<Several<String>> [default("loopback only") example("[\"10.0.0.7:80 rate=50k connections=5k\"]")],
+        /// Connects to this Unix-domain socket instead of the URL's host.
+        unix_socket: Key<String> [default("none") example("\"/run/app.sock\"")],
+        /// Certificate authorities to trust, in PEM.
+        ca_file: Key<String> [default("the system's") example("\"ca.pem\"")],
+        /// Accepts any certificate.
+        insecure: At<bool> [default("false") example("true")],
+        /// How long the embedded target takes to answer: a time, or a law of times.
+        service_time: At<ServiceTime> [default("\"0s\"") example("\"5ms\"")],
+        /// Requests that the embedded target serves at once, the others wait in order; 0 is no limit.
+        servers: At<Count> [range(0.0, ANY) default("0") example("4")],
+        /// Processes of the embedded target, each at its own address.
+        processes: At<Count> [range(1.0, MAX_PROCESSES) default("1") example("2")],
+        /// Length of each response body of the embedded target.
+        body: At<Size> [range(0.0, GIB) default("\"1KiB\"") example("\"64KiB\"")],
+        /// What goes wrong at the embedded target: how do the engines fare when it fails?
+        faults: Key<Faulty> [default("none") example("{ error_rate = 0.01 }")],
+    }
+
+    /// `[target.faults]`.
+    Faulty {
+        /// Share of requests answered with status 500.
+        error_rate: At<f64> [range(0.0, 1.0) default("0.0") example("0.01")],
+        /// Share of requests whose connection is reset.
+        reset_rate: At<f64> [range(0.0, 1.0) default("0.0") example("0.001")],
+        /// Pauses of the whole target.
+        stall: Key<Stall> [default("none") example("{ every = \"5s\", for = \"200ms\" }")],
+    }
+
+    /// `[target.faults.stall]`.
+    Stall {
+        /// From the beginning of one pause to the next.
+        every: At<Duration> [above(0.0, MAX_NS) example("\"5s\"")],
+        /// Length of a pause.
+        r#for: At<Duration> [above(0.0, MAX_NS) example("\"200ms\"")],
+    }
+
+    /// `[plan]`.
+    Plan {
+        /// When requests are sent: `closed`, each lane as soon as its last request ended; `constant` or
+        /// `poisson`, at `sweep.rates`; `trace`, as a file says.
+        arrivals: At<Arrivals> [default("\"closed\"") example("\"constant\"") also("open:constant exponential:poisson uniform:constant")],
+        /// Length of the measured window.
+        duration: Key<Duration> [above(0.0, MAX_NS) default("\"10s\"") example("\"2s\"") also("window")],
+        /// Requests in total, instead of a duration.
+        requests: Key<Count> [range(1.0, 1e12) default("by duration") example("\"10k\"")],
+        /// Time before the window, whose requests enter no figure.
+        warmup: At<Duration> [range(0.0, MAX_NS) default("\"0s\"") example("\"100ms\"") also("ramp")],
+        /// Longest time from a request's first byte to the last of its response.
+        timeout: At<Duration> [above(0.0, MAX_NS) default("\"5s\"") example("\"1s\"")],
+        /// Seed of arrivals, mixes, values and the order of trials.
+        seed: At<Count> [default("1") example("7")],
+        /// Timer of an open loop: `precise`, a thread of its own; `native`, the engine's.
+        pacer: At<Pacer> [default("\"precise\"") example("\"native\"")],
+        /// Keeps a connection for many requests; `false` makes a new one for each.
+        keep_alive: At<bool> [default("true") example("false") also("keepalive")],
+        /// Statuses that count as success.
+        expect_status: Key<Several<Count>> [range(200.0, 599.0) default("200 to 399") example("[200, 404]")],
+        /// Steps and ramps of an open loop, in place of `sweep.rates` and the duration.
+        stages: Key<Several<Stage>> [default("none") example("[{ duration = \"10s\", from = 100, to = \"1k\" }]")],
+        /// File that `arrivals = "trace"` replays, beside the config: `offset_ms<TAB>path` lines or an
+        /// access log.
+        trace: Key<String> [default("none") example("\"access.log\"")],
+        /// How many times faster than recorded.
+        trace_speed: At<f64> [range(1e-4, 1e4) default("1.0") example("2.0")],
+        /// Form of the trace's lines.
+        trace_format: Key<TraceFormat> [default("told by the first line") example("\"combined\"")],
+        /// Values that requests name as `{name}`: counters, random numbers and lines of a file.
+        values: Named<At<ValueKeys>> [default("none") example("{ id = { counter = { start = 1 } } }")],
+        /// How many requests with values are rendered before the clock starts, and then sent again and
+        /// again.
+        renderings: Key<Count> [range(1.0, 1e6) default("as many as requests, or 10k by duration") example("\"1k\"")],
+        /// Adds a lane that ticks every millisecond beside the load: how late does other work get?
+        heartbeat: At<bool> [default("false") example("true")],
+        /// A weighted mix of requests.
+        request: Key<Several<Request>> [default("one GET of target.url's path") example("[{ path = \"/\" }]")],
+    }
+
+    /// `[[plan.stages]]`.
+    Stage {
+        /// Length of the stage.
+        duration: At<Duration> [above(0.0, MAX_NS) example("\"10s\"")],
+        /// Requests per second, for a step; 0 is a pause.
+        rate: Key<Level> [default("from a ramp") example("\"1k\"")],
+        /// Requests per second at the beginning of a ramp.
+        from: Key<Level> [default("none") example("100")],
+        /// Requests per second at the end of a ramp.
+        to: Key<Level> [default("none") example("\"1k\"")],
+    }
+
+    /// `[plan.values.NAME]`: one of its keys.
+    ValueKeys {
+        /// `start + step × request index`.
+        counter: Key<Counter> [default("none") example("{ start = 1, step = 1 }")],
+        /// A whole number between two others, each equally likely.
+        random: Key<Several<Count>> [default("none") example("[1, 1000]")],
+        /// A line of a file, each equally likely.
+        choice: Key<String> [default("none") example("\"words.txt\"")],
+    }
+
+    /// `[plan.values.NAME.counter]`.
+    Counter {
+        /// The value of request 0.
+        start: At<Count> [default("0") example("1")],
+        /// From one request to the next.
+        step: At<Count> [default("1") example("10")],
+    }
+
+    /// `[[plan.request]]`.
+    Request {
+        /// Method.
+        method: At<String> [default("\"GET\"") example("\"POST\"")],
+        /// Path and query.
+        path: Key<String> [default("the path of target.url, or \"/\"") example("\"/items/{id}?q=1\"") also("uri")],
+        /// How often it is drawn, relative to the others of the mix.
+        weight: At<Count> [range(1.0, 1e6) default("1") example("3")],
+        /// Headers in the order in which they are sent; a list sends a header several times. `"$NAME"` is
+        /// the value of an environment variable and is written nowhere.
+        headers: Named<Several<String>> [default("none") example("{ accept = \"*/*\" }") also("header")],
+        /// Body; `"$NAME"` comes from the environment.
+        body: Key<String> [default("none") example("\"hello\"") also("data")],
+        /// File with the body, beside the config.
+        body_file: Key<String> [default("none") example("\"body.json\"")],
+        /// What a request does, in order, where it is more than its exchange.
+        step: Key<Several<Step>> [default("the exchange alone") example("[{ kind = \"http\" }, { kind = \"compute\", bytes = \"64KiB\" }]")],
+    }
+
+    /// `[[plan.request.step]]`.
+    Step {
+        /// `http`, the exchange itself, exactly once; `file`, a read or write; `compute`, SHA-256 of so
+        /// many bytes.
+        kind: At<StepKind> [example("\"compute\"")],
+        /// Bytes that a file or compute step handles.
+        bytes: Key<Size> [range(1.0, 64.0 * GIB) default("needed by file and compute") example("\"64KiB\"")],
+        /// What a file step does.
+        op: At<FileOp> [default("\"read\"") example("\"write\"")],
+        /// Files from which a file step takes one, made before the clock starts.
+        files: At<Count> [range(1.0, 1e4) default("16") example("4")],
+        /// Goes past the page cache.
+        direct: At<bool> [default("false") example("true")],
+        /// Waits for the disk after a write.
+        sync: At<bool> [default("false") example("true")],
+        /// Directory of the files.
+        dir: Key<String> [default("the system's for temporary files") example("\"/var/tmp\"")],
+    }
+
+    /// `[sweep]`.
+    Sweep {
+        /// How lanes are run: which costs least?
+        engines: Key<Several<Engine>> [default("all") example("[\"threads\", \"tokio\"]") also("engine async:tokio thread:threads pool:rayon")],
+        /// Who speaks HTTP on the socket, the same for every engine.
+        codecs: At<Several<Codec>> [default("[\"hyper\"]") example("[\"hyper\", \"lean\"]") also("codec")],
+        /// Connections per worker process: how do costs grow with concurrency?
+        lanes: At<Several<Count>> [range(1.0, ANY) default("[64]") example("[1, 64, \"1k\"]") also("connections concurrency conns clients users vus")],
+        /// Worker processes: what does splitting the lanes over processes cost or save?
+        processes: At<Several<Count>> [range(1.0, MAX_PROCESSES) default("[1]") example("[1, 4]")],
+        /// CPUs of the workers: how does it scale with cores?
+        cpus: At<Several<Count>> [range(1.0, 1024.0) default("[1]") example("[1, 2]") also("cores")],
+        /// Offered load of an open loop in requests per second, in total.
+        rates: Key<Several<Rate>> [range(LEAST_RATE, MOST_RATE) default("none in a closed loop, needed in an open one") example("[500, \"2.5k\"]") also("rate qps rps load")],
+        /// Bodies of the embedded target's responses: what do larger ones cost?
+        bodies: Key<Several<Size>> [range(0.0, GIB) default("target.body") example("[0, \"64KiB\"]")],
+        /// Stacks of the threads of `threads` and `rayon`: what do they cost?
+        stack_sizes: Key<Several<Size>> [range(16384.0, GIB) default("\"64KiB\", or \"128KiB\" for https") example("[\"64KiB\", \"2MiB\"]") also("stack_size stack")],
+        /// Threads of the rayon pool: one for each lane, or one for each CPU.
+        rayon_threads: At<Several<RayonThreads>> [default("[\"lanes\"]") example("[\"lanes\", \"cores\"]")],
+        /// Allocators of the workers: `glibc`, `glibc-arenas-N`, or the path of a library to preload.
+        allocators: Key<Several<String>> [default("the C library's as the environment sets it") example("[\"glibc\", \"glibc-arenas-1\"]") also("allocator")],
+        /// Where the task engines carry out file and compute steps.
+        offload: Key<Several<Offload>> [default("inline") example("[\"inline\", \"rayon\"]")],
+        /// Trials of each cell.
+        trials: At<Count> [range(1.0, 1e6) default("10") example("5") also("repetitions repeats runs")],
+        /// The engine to which the others' ratios are taken.
+        baseline: Key<Engine> [default("threads, or else the first engine") example("\"tokio\"")],
+        /// How close to 1 a ratio must be to count as equal.
+        equal_within: Key<Share> [range(0.001, 1.0) default("\"5%\"") example("\"2%\"")],
+        /// Adds the baseline once more under another label: how much do two equal cells differ?
+        aa: At<bool> [default("false") example("true")],
+        /// Adds cells that connect and send nothing: what do idle connections cost?
+        idle: At<bool> [default("false") example("true")],
+        /// Adds trials that count system calls: how many does a request take?
+        syscalls: At<bool> [default("false") example("true")],
+        /// Adds trials that split memory into its parts; `"only"` runs no others.
+        memory: At<MemoryTrials> [default("false") example("true")],
+        /// How often a noisy trial is repeated.
+        noise_repeats: At<Count> [range(0.0, 10.0) default("2") example("0")],
+        /// Cells that must fail for the run to be as expected.
+        expect_failed: Key<Several<ExpectFailed>> [default("none") example("[{ engine = \"threads\", lanes = \"20k\" }]")],
+    }
+
+    /// `[[sweep.expect_failed]]`.
+    ExpectFailed {
+        /// Engine of the cells.
+        engine: At<Engine> [example("\"threads\"")],
+        /// Lanes of the cells.
+        lanes: Key<Count> [range(1.0, ANY) default("any") example("\"20k\"")],
+        /// Limit that their error names.
+        limit: Key<String> [default("any") example("\"vm.max_map_count\"")],
+    }
+
+    /// `[machine]`.
+    Machine {
+        /// CPUs of the workers.
+        worker_cpus: Key<Several<Count>> [range(0.0, 1023.0) default("split from what the process may use") example("[0]")],
+        /// CPUs of the embedded target.
+        target_cpus: Key<Several<Count>> [range(0.0, 1023.0) default("split from what the process may use") example("[1]")],
+    }
+
+    /// `[slo]`.
+    Slo {
+        /// Bound on the median response time.
+        p50: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"5ms\"")],
+        /// Bound on the 90th percentile.
+        p90: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"20ms\"")],
+        /// Bound on the 99th percentile.
+        p99: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"50ms\"")],
+        /// Bound on the 99.9th percentile.
+        p99_9: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"100ms\"")],
+        /// Bound on the share of requests that fail.
+        error_rate: Key<f64> [range(0.0, 1.0) default("none") example("0.001")],
+    }
+
+    /// `[[expect]]`.
+    Expect {
+        /// Engine that is thought to be better.
+        winner: At<Engine> [example("\"tokio\"")],
+        /// Engine that it is compared with.
+        over: At<Engine> [example("\"threads\"")],
+        /// What is compared.
+        measure: At<Measure> [example("\"p99\"")],
+        /// Ratio that is required; below 1, the winner may be that much worse.
+        by: At<f64> [range(0.01, 1e6) default("1.0") example("1.5")],
+        /// Only cells of so many lanes.
+        lanes: Key<Count> [default("any") example("1000")],
+        /// Only cells of so many worker processes.
+        processes: Key<Count> [default("any") example("2")],
+        /// Only cells of so many CPUs.
+        cpus: Key<Count> [default("any") example("1")],
+        /// Only cells of this codec.
+        codec: Key<Codec> [default("any") example("\"lean\"")],
+        /// Only cells of this rate.
+        rate: Key<Rate> [default("any") example("500")],
+        /// Where steps go on either side.
+        offload: Key<Offload> [default("any") example("\"inline\"")],
+        /// Where the winner's steps go.
+        winner_offload: Key<Offload> [default("any") example("\"rayon\"")],
+        /// Where the other's steps go.
+        over_offload: Key<Offload> [default("any") example("\"inline\"")],
+    }
+
+    /// `[search]`.
+    Search {
+        /// Width within which the highest rate is found.
+        tolerance: At<f64> [range(0.005, 1.0) default("0.05") example("0.02")],
+        /// Most rates that are tried.
+        probes: At<Count> [range(3.0, 100.0) default("15") example("20")],
+        /// Trials of a rate before it is judged.
+        trials: At<Count> [range(3.0, 10.0) default("3") example("5")],
+        /// Most trials of a rate that is hard to judge.
+        max_trials: At<Count> [range(3.0, 10.0) default("10") example("5")],
+        /// Lowest rate.
+        min_rate: Key<Rate> [range(LEAST_RATE, MOST_RATE) default("the least that max_trials windows can judge") example("50")],
+        /// Highest rate.
+        max_rate: At<Rate> [range(LEAST_RATE, MOST_RATE) default("\"1M\"") example("\"20k\"")],
+    }
+
+    /// `target.service_time` as a table.
+    LawTable {
+        /// The law.
+        law: At<LawName> [example("\"exponential\"")],
+        /// Mean, of every law but `uniform`.
+        mean: Key<Duration> [range(0.0, MAX_NS) default("none") example("\"5ms\"")],
+        /// Least, of `uniform`.
+        min: Key<Duration> [range(0.0, MAX_NS) default("none") example("\"1ms\"")],
+        /// Greatest, of `uniform`.
+        max: Key<Duration> [range(0.0, MAX_NS) default("none") example("\"9ms\"")],
+        /// Width of `lognormal`.
+        sigma: Key<f64> [above(0.0, 5.0) default("none") example("1.0")],
+    }
+}
+
+/// Reads a whole config.
+pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<File> {
+    let entry = Entry::new("config", "", <File as Read>::KIND, false);
+    File::read(root, &entry, faults)
+}
+
+/// What a step of a request is.
+#[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StepKind {
+    Http,
+    File,
+    Compute,
+}
+
+impl StepKind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            StepKind::Http => "http",
+            StepKind::File => "file",
+            StepKind::Compute => "compute",
+        }
+    }
+}
+
+/// A law of service times.
+#[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LawName {
+    Fixed,
+    Uniform,
+    Exponential,
+    Lognormal,
+}
+
+/// A duration alone is the fixed law.
+#[derive(Debug)]
+pub(super) enum ServiceTime {
+    Fixed(Duration),
+    Law(Box<LawTable>),
+}
+
+impl Read for ServiceTime {
+    const KIND: Kind = Kind::Either(
+        "duration, or a table such as `{ law = \"exponential\", mean = \"5ms\" }`",
+        LawTable::KEYS,
+    );
+
+    fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+        match &node.value {
+            Value::Table(_) => LawTable::read(node, entry, faults).map(Box::new).map(Self::Law),
+            _ => Duration::read(node, &entry.range(0.0, MAX_NS), faults).map(Self::Fixed),
+        }
+    }
+}
+
+/// `true`, `false` or `"only"`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MemoryTrials(pub(super) plan::MemoryTrials);
+
+impl Read for MemoryTrials {
+    const KIND: Kind = Kind::Either("`true`, `false` or `\"only\"`", &[]);
+
+    fn read(node: &Node, _: &Entry, faults: &mut Faults) -> Option<Self> {
+        let trials = match &node.value {
+            Value::Bool(true) => plan::MemoryTrials::Also,
+            Value::Bool(false) => plan::MemoryTrials::None,
+            Value::Text(text) if text == "only" => plan::MemoryTrials::Only,
+            Value::Text(text) => {
+                let message = format!("`{}`: allowed are true, false and \"only\"", shown(text));
+                return refuse(faults, node, message);
+            }
+            other => {
+                let message = format!("expected true, false or \"only\", found {}", other.found());
+                return refuse(faults, node, message);
+            }
+        };
+        Some(MemoryTrials(trials))
+    }
+}

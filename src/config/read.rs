@@ -1,0 +1,434 @@
+//! From what was written to typed values: every fault is noted and reading goes on, so that a user
+//! sees all of them at once.
+
+use std::fmt;
+use std::ops::Deref;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+
+use super::keys::{self, Entry, Kind};
+use super::node::{Fault, Node, Origin, Place, Table, Value, placed, shown};
+use crate::units::{
+    SECOND_NS, UnitError, duration_literal, format_count, format_share, parse_count,
+    parse_duration_ns, parse_rate, parse_share, parse_size, size_literal,
+};
+
+/// What is wrong so far.
+pub(super) type Faults = Vec<Fault>;
+
+/// A value and its place. A key of this type has a default or must be given.
+#[derive(Debug, Clone)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) place: Place,
+}
+
+/// A key that may be left out.
+pub(super) type Key<T> = Option<At<T>>;
+
+/// Several values, for which one may stand alone.
+pub(super) type Several<T> = Vec<At<T>>;
+
+impl<T> At<T> {
+    /// The value if somebody wrote it.
+    pub(super) fn given(&self) -> Option<&Self> {
+        (self.place.origin != Origin::Default).then_some(self)
+    }
+
+    /// Where somebody wrote it.
+    pub(super) fn given_at(&self) -> Option<&Place> {
+        self.given().map(|at| &at.place)
+    }
+}
+
+impl<T> Deref for At<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// Where a key that may be left out stands.
+pub(super) fn place_of<T>(key: &Key<T>) -> Option<&Place> {
+    key.as_ref().map(|at| &at.place)
+}
+
+/// What a value can be read as.
+pub(super) trait Read: Sized {
+    const KIND: Kind;
+    const SEVERAL: bool = false;
+
+    /// Notes why not and gives `None` where the value is another.
+    fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self>;
+}
+
+/// What a key of a table can be.
+pub(super) trait Field: Sized {
+    const KIND: Kind;
+    const SEVERAL: bool;
+
+    fn take(node: Option<&Node>, table: &Place, entry: &Entry, faults: &mut Faults)
+    -> Option<Self>;
+}
+
+impl<T: Read> Read for At<T> {
+    const KIND: Kind = T::KIND;
+    const SEVERAL: bool = T::SEVERAL;
+
+    fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+        T::read(node, entry, faults).map(|value| At { value, place: node.place.clone() })
+    }
+}
+
+impl<T: Read> Field for Key<T> {
+    const KIND: Kind = T::KIND;
+    const SEVERAL: bool = T::SEVERAL;
+
+    fn take(node: Option<&Node>, _: &Place, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+        node.map_or(Some(None), |node| At::read(node, entry, faults).map(Some))
+    }
+}
+
+impl<T: Read> Field for At<T> {
+    const KIND: Kind = T::KIND;
+    const SEVERAL: bool = T::SEVERAL;
+
+    fn take(
+        node: Option<&Node>,
+        table: &Place,
+        entry: &Entry,
+        faults: &mut Faults,
+    ) -> Option<Self> {
+        match node {
+            Some(node) => At::read(node, entry, faults),
+            None if entry.default.is_empty() => {
+                let example = match entry.example {
+                    "" => String::new(),
+                    example => format!(", such as {} = {example}", entry.name()),
+                };
+                let message = format!("needs the key `{}`{example}", entry.name());
+                faults.push(Fault::new(table, message));
+                None
+            }
+            None => {
+                let key = table.under(entry.name()).key;
+                let place = Place { origin: Origin::Default, key };
+                let value = placed(Value::literal(entry.default), place);
+                At::read(&value, entry, faults)
+            }
+        }
+    }
+}
+
+impl<T: Read> Read for Several<T> {
+    const KIND: Kind = T::KIND;
+    const SEVERAL: bool = true;
+
+    fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+        let list = match &node.value {
+            Value::List(list) => list.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        if list.is_empty() && !matches!(T::KIND, Kind::Table(_)) {
+            let message = "the list is empty: name at least one value, or leave the key out";
+            return refuse(faults, node, message);
+        }
+        let read: Vec<_> = list.iter().map(|one| At::read(one, entry, faults)).collect();
+        read.into_iter().collect()
+    }
+}
+
+/// Names of the user's own, each with a value, in the order in which they are written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Named<T>(pub(super) Vec<(At<String>, T)>);
+
+impl<T: Read> Field for Named<T> {
+    const KIND: Kind = Kind::Named(&T::KIND);
+    const SEVERAL: bool = false;
+
+    fn take(node: Option<&Node>, _: &Place, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+        let Some(node) = node else { return Some(Named(Vec::new())) };
+        let table = entries(node, entry, faults)?;
+        let read = table.iter().map(|(name, node)| {
+            let name = At { value: name.clone(), place: node.place.clone() };
+            Some((name, T::read(node, entry, faults)?))
+        });
+        let read: Vec<_> = read.collect();
+        read.into_iter().collect::<Option<_>>().map(Named)
+    }
+}
+
+/// Notes a fault of a value.
+pub(super) fn refuse<T>(faults: &mut Faults, node: &Node, message: impl Into<String>) -> Option<T> {
+    faults.push(Fault::new(&node.place, message));
+    None
+}
+
+fn expected<T>(faults: &mut Faults, node: &Node, allowed: &str) -> Option<T> {
+    refuse(faults, node, format!("expected {allowed}, found {}", node.value.found()))
+}
+
+/// The entries of a node that must be a table.
+pub(super) fn entries<'n>(node: &'n Node, entry: &Entry, faults: &mut Faults) -> Option<&'n Table> {
+    match &node.value {
+        Value::Table(table) => Some(table),
+        _ if entry.example.is_empty() => expected(faults, node, "a table"),
+        _ => expected(faults, node, &format!("a table, such as {}", entry.example)),
+    }
+}
+
+impl Read for String {
+    const KIND: Kind = Kind::Text;
+
+    fn read(node: &Node, _: &Entry, faults: &mut Faults) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) => Some(text.clone()),
+            // The value may be a secret: it is not repeated.
+            _ if node.place.key.contains(".headers.") => {
+                let rule = "headers are a table of strings, such as { accept = \"*/*\" }";
+                refuse(faults, node, rule)
+            }
+            _ => expected(faults, node, "a string"),
+        }
+    }
+}
+
+impl Read for bool {
+    const KIND: Kind = Kind::Bool;
+
+    fn read(node: &Node, _: &Entry, faults: &mut Faults) -> Option<Self> {
+        match &node.value {
+            Value::Bool(truth) => Some(*truth),
+            _ => expected(faults, node, "true or false"),
+        }
+    }
+}
+
+/// Quantities: read from a string or a bare number, so that both get the same message.
+macro_rules! quantities {
+    ($($(#[$doc:meta])* $name:ident($inner:ty), $kind:ident, $parse:expr, $show:expr, $what:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub(super) struct $name(pub(super) $inner);
+
+        impl Read for $name {
+            const KIND: Kind = Kind::$kind;
+
+            fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+                let parse: fn(&str) -> Result<$inner, UnitError> = $parse;
+                let text = match &node.value {
+                    Value::Text(text) | Value::Integer(text) => text.clone(),
+                    Value::Float(number) => number.to_string(),
+                    _ => return expected(faults, node, $what),
+                };
+                // The second attempt only puts a short, one-line form of the text into the message.
+                let value = match parse(&text).or_else(|_| parse(&shown(&text))) {
+                    Ok(value) => value,
+                    Err(error) => return refuse(faults, node, error.to_string()),
+                };
+                match entry.range {
+                    Some(range) => match range.refusal(value as f64, $show) {
+                        Some(message) => refuse(faults, node, message),
+                        None => Some($name(value)),
+                    },
+                    None => Some($name(value)),
+                }
+            }
+        }
+    )*};
+}
+
+quantities! {
+    /// Nanoseconds.
+    Duration(u64), Duration, parse_duration_ns, duration_text, "a duration such as \"20ms\"";
+    /// A whole number.
+    Count(u64), Count, parse_count, |n| format_count(n as u64), "a whole number such as 2000 or \"10k\"";
+    /// Bytes.
+    Size(u64), Size, parse_size, |bytes| size_literal(bytes as u64), "a size such as 4096 or \"64KiB\"";
+    /// Requests per second.
+    Rate(f64), Rate, parse_rate, rate_literal, "requests per second such as 500 or \"2.5k\"";
+    /// Part of a whole.
+    Share(f64), Share, parse_share, format_share, "a share such as \"5%\" or 0.05";
+    /// Requests per second at an end of a stage, where none at all is a pause.
+    Level(f64), Rate,
+        |text| if text.trim() == "0" { Ok(0.0) } else { parse_rate(text) },
+        rate_literal, "requests per second such as 500 or \"2.5k\", or 0";
+}
+
+fn duration_text(ns: f64) -> String {
+    match ns as u64 {
+        0 => "0s".into(),
+        ns if ns.is_multiple_of(3600 * SECOND_NS) => format!("{}h", ns / (3600 * SECOND_NS)),
+        ns => duration_literal(ns),
+    }
+}
+
+fn rate_literal(per_s: f64) -> String {
+    if per_s >= 1e9 { format!("{}G", per_s / 1e9) } else { per_s.to_string() }
+}
+
+impl Read for f64 {
+    const KIND: Kind = Kind::Number;
+
+    fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+        let number = match &node.value {
+            Value::Float(number) => Some(*number),
+            Value::Integer(digits) => digits.parse().ok(),
+            // A flag's value is text.
+            Value::Text(text) if matches!(node.place.origin, Origin::Flag(_)) => text.parse().ok(),
+            _ => None,
+        };
+        let Some(number) = number else { return expected(faults, node, "a number") };
+        match entry.range.and_then(|range| range.refusal(number, |n| n.to_string())) {
+            Some(message) => refuse(faults, node, message),
+            None => Some(number),
+        }
+    }
+}
+
+/// A name out of a list that serde knows.
+pub(super) fn choice<T: for<'de> Deserialize<'de>>(
+    node: &Node,
+    entry: &Entry,
+    faults: &mut Faults,
+) -> Option<T> {
+    let Value::Text(text) = &node.value else {
+        let names: Vec<String> = names::<T>().iter().map(|name| format!("\"{name}\"")).collect();
+        return expected(faults, node, &format!("one of {}", names.join(", ")));
+    };
+    match T::deserialize(text.as_str().into_deserializer()) {
+        Ok(value) => Some(value),
+        Err(Variants(names)) => {
+            let hint = hint(text, names, entry.also).unwrap_or_default();
+            let message =
+                format!("unknown value `{}`: {hint}allowed: {}", shown(text), names.join(", "));
+            refuse(faults, node, message)
+        }
+    }
+}
+
+/// Every name of such a list.
+pub(super) fn names<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
+    match T::deserialize("".into_deserializer()) {
+        Err(Variants(names)) => names,
+        Ok(_) => &[],
+    }
+}
+
+/// serde's error for a name that is not a variant, which knows those that are.
+#[derive(Debug)]
+struct Variants(&'static [&'static str]);
+
+impl fmt::Display for Variants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+impl std::error::Error for Variants {}
+
+impl serde::de::Error for Variants {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Variants(&[])
+    }
+
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        Variants(expected)
+    }
+}
+
+/// Implements [`Read`] for enums whose names serde knows.
+macro_rules! choices {
+    ($($name:ty),* $(,)?) => {$(
+        impl Read for $name {
+            const KIND: Kind = Kind::Choice(names::<$name>);
+
+            fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+                choice(node, entry, faults)
+            }
+        }
+    )*};
+}
+
+choices!(
+    crate::plan::Arrivals,
+    crate::plan::Codec,
+    crate::plan::Engine,
+    crate::plan::Pacer,
+    crate::plan::expect::Measure,
+    crate::plan::steps::FileOp,
+    crate::plan::steps::Offload,
+    crate::plan::cell::RayonThreads,
+    crate::plan::trace::TraceFormat,
+    super::keys::LawName,
+    super::keys::StepKind,
+);
+
+/// Notes every key of a table that is none of its own.
+pub(super) fn unknown(table: &Table, keys: &[Entry], faults: &mut Faults) {
+    for (name, node) in table {
+        if keys.iter().any(|entry| entry.name() == name) {
+            continue;
+        }
+        let known: Vec<&str> = keys.iter().map(Entry::name).collect();
+        let hint = hint(name, &known, "")
+            .filter(|_| similarity(name, &known) > 0.85)
+            .or_else(|| elsewhere(name))
+            .or_else(|| hint(name, &known, ""))
+            .unwrap_or_default();
+        let message = format!("unknown key `{}`: {hint}allowed: {}", shown(name), known.join(", "));
+        faults.push(Fault::new(&node.place, message));
+    }
+}
+
+/// Where a key of that name, or of that meaning in other tools, is in place.
+fn elsewhere(name: &str) -> Option<String> {
+    let mut places = keys::all();
+    places.sort_by_key(|(path, _)| path.matches('.').count());
+    // What stands in deeper tables, such as `from` of a stage, means nothing outside of them.
+    let own = |path: &str| {
+        !path.strip_prefix("plan.request.").unwrap_or(path).contains('.')
+            || path.matches('.').count() == 1
+    };
+    let same = places.iter().find(|(path, entry)| entry.name() == name && own(path));
+    let meant = places.iter().find(|(_, entry)| entry.also.split(' ').any(|also| also == name));
+    let name = shown(name);
+    match (meant, same) {
+        (Some((path, entry)), _) => {
+            Some(format!("in duel, `{name}` is `{}` under {}; ", entry.name(), keys::section(path)))
+        }
+        (None, Some((path, _))) => Some(format!("it belongs under {}; ", keys::section(path))),
+        (None, None) => None,
+    }
+}
+
+fn similarity(name: &str, known: &[&str]) -> f64 {
+    known.iter().map(|known| strsim::jaro_winkler(name, known)).fold(0.0, f64::max)
+}
+
+/// `did you mean …? ` with the nearest known name, or the one that `also` maps to as `other:name`.
+pub(super) fn hint(name: &str, known: &[&str], also: &str) -> Option<String> {
+    let meant = also.split(' ').filter_map(|pair| pair.split_once(':'));
+    let mut meant = meant.filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, to)| to);
+    let nearest = || {
+        let scored = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
+        scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7)
+    };
+    let known = meant.next().or_else(|| nearest().map(|(_, known)| known))?;
+    Some(format!("did you mean `{known}`? "))
+}
+
+/// The bounds of a key in words.
+pub(super) fn words(entry: &Entry) -> Option<String> {
+    let show: fn(f64) -> String = match entry.kind {
+        Kind::Duration => duration_text,
+        Kind::Size => |bytes| size_literal(bytes as u64),
+        Kind::Rate => rate_literal,
+        Kind::Share => format_share,
+        Kind::Number => |number| number.to_string(),
+        _ => |count| format_count(count as u64),
+    };
+    entry.range.map(|range| range.words(show))
+}
