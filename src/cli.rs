@@ -50,7 +50,19 @@ pub enum Command {
     Limits(Limits),
     /// Run one trial by frames on standard input and output (for the driver)
     Worker,
-    /// Print the man page, or write one for every command
+    /// Print a commented config to begin with, made for a question
+    Init {
+        /// What it is to answer
+        #[arg(value_enum, default_value = "threads-or-tasks")]
+        question: crate::config::starter::Question,
+    },
+    /// Print every key of a config: what it is for, type, default and an example
+    Config {
+        /// Print Markdown, as docs/config.md has it
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Print the man page, or write one for every command and duel-config(5)
     Man {
         /// Write duel.1, duel-run.1 and so on into this directory instead
         #[arg(long, value_name = "DIR")]
@@ -115,16 +127,17 @@ pub struct Run {
 
 /// `duel try`.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Try {
-    /// Where to send requests: http://HOST:PORT/PATH, https://…, or unix:/SOCKET:/PATH
+    /// Where to send requests: [http://]HOST:PORT/PATH, https://…, or unix:/SOCKET:/PATH
     pub url: String,
     /// Connections
-    #[arg(short = 'c', long, default_value = "64", value_name = "COUNT")]
+    #[arg(short = 'c', long, alias = "connections", default_value = "64", value_name = "COUNT")]
     pub lanes: String,
     /// Requests in total
     #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration")]
     pub requests: Option<String>,
-    /// Length of the measured window [default: 10s]
+    /// Length of the measured window; a number alone counts seconds [default: 10s]
     #[arg(short = 'd', long, short_alias = 'z', value_name = "TIME")]
     pub duration: Option<String>,
     /// Offered load in requests per second, in total; without it lanes send as fast as they can
@@ -134,7 +147,7 @@ pub struct Try {
     #[arg(long, value_name = "LAW", requires = "rate")]
     pub arrivals: Option<String>,
     /// Method
-    #[arg(short = 'm', long, default_value = "GET")]
+    #[arg(short = 'm', long, short_alias = 'X', alias = "request", default_value = "GET")]
     pub method: String,
     /// Header, 'Name: value'; a value $NAME comes from the environment
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
@@ -142,6 +155,9 @@ pub struct Try {
     /// Body, or @FILE to read it from a file
     #[arg(short = 'b', long, value_name = "BODY")]
     pub body: Option<String>,
+    /// Read the body from a file, as -b @FILE
+    #[arg(short = 'D', long, value_name = "FILE", conflicts_with = "body")]
+    pub body_file: Option<String>,
     /// Connect to this Unix-domain socket instead of the URL's host
     #[arg(long, value_name = "PATH")]
     pub unix_socket: Option<String>,
@@ -182,8 +198,8 @@ pub struct Try {
     #[arg(long, default_value = "1", value_name = "COUNT")]
     pub trials: String,
     /// Seed of arrivals and order
-    #[arg(long, default_value = "1")]
-    pub seed: u64,
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    pub seed: String,
     /// Print one TrialRecord a line instead of a table
     #[arg(long)]
     pub json: bool,
@@ -201,6 +217,53 @@ pub struct Try {
     /// connections; 'HOST:PORT rate=50k connections=5k' raises that
     #[arg(long, value_name = "HOST:PORT")]
     pub allow: Vec<String>,
+    /// Accepted for wrk's sake: percentiles are always printed
+    #[arg(long, hide = true)]
+    pub latency: bool,
+    /// Flags of other tools that mean something else here.
+    #[command(flatten)]
+    pub foreign: Foreign,
+}
+
+/// Flags that other tools have, to be answered with duel's own.
+#[derive(Debug, Args)]
+pub struct Foreign {
+    /// wrk: threads; hey and oha: timeout
+    #[arg(short = 't', long, hide = true, value_name = "N")]
+    threads: Option<String>,
+    /// hey and oha: queries per second
+    #[arg(short = 'q', long, alias = "rps", hide = true, value_name = "RATE")]
+    qps: Option<String>,
+    /// hey and oha: content type; wrk: timeout
+    #[arg(short = 'T', hide = true, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// wrk: a Lua script
+    #[arg(short = 's', long, hide = true, value_name = "FILE")]
+    script: Option<String>,
+}
+
+impl Foreign {
+    /// What to use instead, if one of them was given.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        let hints = [
+            (
+                &self.threads,
+                "-t: in duel, --engines says whether lanes are threads or tasks and --cpus on how \
+                 many CPUs they run; connections are -c, the timeout is --timeout",
+            ),
+            (&self.qps, "-q: in duel, -q is -R (--rate), in total and not per connection"),
+            (
+                &self.content_type,
+                "-T: in duel, a content type is -H 'Content-Type: …', and a timeout is --timeout",
+            ),
+            (
+                &self.script,
+                "-s: duel runs no scripts: [[plan.request]] and [plan.values] of a config make \
+                 requests that differ; duel init writes one",
+            ),
+        ];
+        hints.into_iter().find(|(given, _)| given.is_some()).map(|(_, hint)| hint)
+    }
 }
 
 /// `duel verify`.

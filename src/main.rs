@@ -47,6 +47,8 @@ fn run(command: Command) -> ExitCode {
         Command::Target(args) => cmd::target::run(&args),
         Command::Limits(args) => cmd::limits::run(&args),
         Command::Worker => cmd::worker::run(),
+        Command::Init { question } => cmd::init(question),
+        Command::Config { markdown } => cmd::config(markdown),
         Command::Man { out } => cmd::man(out.as_deref()),
         Command::Completions { shell } => cmd::completions(shell),
     }

@@ -55,19 +55,50 @@ fn a_bad_config_is_one_line_that_names_file_line_key_and_what_is_allowed() {
 }
 
 #[test]
+fn flags_of_other_tools_work_or_name_duels_own() {
+    let url = "127.0.0.1:9/";
+    for (flags, says) in [
+        (&["-t", "4"][..], "--cpus"),
+        (&["-t4"], "--engines"),
+        (&["--threads", "4"], "-c"),
+        (&["-q", "100"], "duel: -q: in duel, -q is -R (--rate)"),
+        (&["-q100"], "-R"),
+        (&["-T", "application/json"], "-H 'Content-Type: …'"),
+        (&["-s", "x.lua"], "[plan.values]"),
+    ] {
+        refused(&[&["try", url], flags].concat(), &[says]);
+    }
+    // They reach the request, or the plan: what is wrong with their values is told of duel's key.
+    refused(&["try", url, "-X", "GET IT"], &["-m: `GET IT` is not a method"]);
+    refused(&["try", url, "-D", "/no/such/file"], &["-D: `/no/such/file` cannot be read"]);
+    refused(&["try", url, "-d9999999"], &["-d must be above 0 and at most 720h"]);
+    refused(&["try", url, "--latency", "-d", "0"], &["-d must be above 0"]);
+    refused(&["try", url, "--connections", "0"], &["-c must be at least 1"]);
+}
+
+#[test]
 fn bad_arguments_are_one_line() {
     let url = "http://127.0.0.1:9/";
     refused(&["try", "http://192.0.2.1/", "-n", "1"], &["192.0.2.1", "--allow 192.0.2.1:80"]);
-    refused(&["try", url, "--engines", "go"], &["go", "threads"]);
+    refused(&["try", url, "--engines", "go"], &["duel: --engines: unknown value `go`", "threads"]);
     refused(&["try", url, "--engines", ""], &["engines"]);
-    refused(&["try", url, "-c", "0"], &["lanes"]);
+    refused(&["try", url, "-c", "0"], &["duel: -c must be at least 1, not `0`"]);
     refused(&["try", url, "-c", "many"], &["many"]);
-    refused(&["try", url, "-R", "0"], &["rates"]);
-    refused(&["try", url, "-d", "5"], &["duration", "500us"]);
+    refused(&["try", url, "-c", "-1"], &["duel: -c: `-1` is not a count"]);
+    refused(&["try", url, "-n", "0"], &["duel: -n must be from 1 to"]);
+    refused(&["try", url, "-R", "0"], &["duel: -R: `0` is not a rate"]);
+    refused(
+        &["try", url, "-d", "5 parsecs"],
+        &["duel: -d: `5 parsecs` is not a duration", "500us"],
+    );
+    refused(&["try", url, "--seed", "-1"], &["--seed"]);
+    refused(&["try", url, "--stack-size", "1"], &["duel: --stack-size must be from 16KiB"]);
+    refused(&["target", "--error-rate", "2"], &["duel: --error-rate must be from 0 to 1"]);
+    refused(&["target", "--servers=-1"], &["duel: --servers: `-1` is not a count"]);
     refused(&["try", url, "--timeout", "never"], &["timeout"]);
     refused(&["try", url, "-b", "@/no/such/file"], &["/no/such/file"]);
     refused(&["try", url, "-H", "no colon"], &["Name: value"]);
-    refused(&["try", url, "-m", "GET IT"], &["method"]);
+    refused(&["try", url, "-m", "GET IT"], &["duel: -m: `GET IT` is not a method"]);
     refused(&["try", "ftp://127.0.0.1/"], &["http://"]);
     refused(&["try", "http://no-such-host.invalid/"], &["no-such-host.invalid"]);
     refused(&["run", "/no/such.toml"], &["/no/such.toml"]);

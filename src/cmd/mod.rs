@@ -66,12 +66,28 @@ pub fn completions(shell: clap_complete::Shell) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// `duel init`.
+pub fn init(question: crate::config::starter::Question) -> ExitCode {
+    terminal::print(&crate::config::starter::starter(question));
+    ExitCode::SUCCESS
+}
+
+/// `duel config`.
+pub fn config(markdown: bool) -> ExitCode {
+    use crate::config::reference;
+    terminal::print(&if markdown { reference::markdown() } else { reference::plain() });
+    ExitCode::SUCCESS
+}
+
 /// `duel man`.
 pub fn man(out: Option<&Path>) -> ExitCode {
     let command = crate::cli::Cli::command();
     if let Some(dir) = out {
-        // The directory is the user's to make: a mistyped path should not grow a tree.
-        return match clap_mangen::generate_to(command, dir) {
+        let config = dir.join("duel-config.5");
+        let written = std::fs::create_dir_all(dir)
+            .and_then(|()| clap_mangen::generate_to(command, dir))
+            .and_then(|()| std::fs::write(config, crate::config::reference::man()));
+        return match written {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => usage(format!("{}: cannot write man pages: {error}", dir.display())),
         };

@@ -1,0 +1,165 @@
+//! What is known of every key, for people: `duel config`, `docs/config.md` and `duel-config(5)`.
+
+use super::keys::{self, Entry, Kind};
+use super::read::words;
+
+const INTRO: &str = "A config is TOML. Every key may be left out unless it is needed, a key that \
+is not known is an error, and a list accepts a single value. `--set plan.requests=100` overrides a \
+key from the command line.";
+
+const UNITS: &str = "Durations are written 500us, 20ms, 2s, 1m or 1h; counts and rates 2000, 10k or \
+1M, in decimal steps; sizes 4096, 64KiB or 1MiB. Rates are totals in requests per second.";
+
+/// A table of the reference: its header as it is written, what it is for, and its keys.
+struct Section {
+    title: String,
+    about: &'static str,
+    keys: Vec<(String, &'static Entry)>,
+}
+
+fn sections() -> Vec<Section> {
+    let all = keys::all();
+    let top = all.iter().filter(|(path, entry)| !path.contains('.') && entry.is_leaf());
+    let mut sections =
+        vec![Section { title: "At the top".into(), about: "", keys: top.cloned().collect() }];
+    for (path, entry) in all.iter().filter(|(_, entry)| !entry.keys().is_empty()) {
+        let own = entry.keys().iter().filter(|key| key.is_leaf());
+        let named = if matches!(entry.kind, Kind::Named(_)) { ".NAME" } else { "" };
+        let table = format!("{path}{named}");
+        let title = if entry.several { format!("[[{table}]]") } else { format!("[{table}]") };
+        let keys = own.map(|key| (format!("{table}.{}", key.name()), key)).collect();
+        sections.push(Section { title, about: entry.about(), keys });
+    }
+    sections
+}
+
+/// The type and the bounds of a key, in words.
+fn kind(entry: &Entry) -> String {
+    let what = match entry.kind {
+        Kind::Text => "string".into(),
+        Kind::Bool => "`true` or `false`".into(),
+        Kind::Count => "count".into(),
+        Kind::Duration => "duration".into(),
+        Kind::Size => "size".into(),
+        Kind::Rate => "requests per second".into(),
+        Kind::Share => "share, such as 5% or 0.05".into(),
+        Kind::Number => "number".into(),
+        Kind::Choice(names) => {
+            let names: Vec<String> = names().iter().map(|name| format!("`\"{name}\"`")).collect();
+            names.join(", ")
+        }
+        Kind::Named(_) => "table of names".into(),
+        Kind::Table(_) => "table".into(),
+        Kind::Either(words, _) => words.into(),
+    };
+    let list = if entry.several { "list: " } else { "" };
+    let bounds = words(entry).map_or(String::new(), |bounds| format!(", {bounds}"));
+    format!("{list}{what}{bounds}")
+}
+
+fn default(entry: &Entry) -> String {
+    match entry.default {
+        "" => "needed".into(),
+        default if entry.default_is_toml() => format!("`{default}`"),
+        words => words.into(),
+    }
+}
+
+/// The reference in Markdown.
+pub(crate) fn markdown() -> String {
+    let mut out = format!("# Every key of a config\n\n{INTRO}\n\n{UNITS}\n");
+    for section in sections() {
+        out += &format!("\n## {}\n", section.title);
+        if !section.about.is_empty() {
+            out += &format!("\n{}\n", section.about);
+        }
+        out += "\n| key | what it is for | type | default | example |\n|---|---|---|---|---|\n";
+        for (_, key) in &section.keys {
+            let cells = [
+                format!("`{}`", key.name()),
+                key.about().into(),
+                kind(key),
+                default(key),
+                format!("`{}`", key.example),
+            ];
+            out += &format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
+        }
+    }
+    out
+}
+
+/// The reference for a terminal.
+pub(crate) fn plain() -> String {
+    let mut out = format!("{INTRO}\n\n{UNITS}\n");
+    for section in sections() {
+        out += &format!("\n{}", section.title);
+        if !section.about.is_empty() {
+            out += &format!("  {}", section.about);
+        }
+        out.push('\n');
+        for (_, key) in &section.keys {
+            out += &format!("\n  {} = {}\n", key.name(), key.example);
+            out += &format!("      {}\n", key.about());
+            out += &format!("      {}; default: {}\n", kind(key), default(key));
+        }
+    }
+    out.replace('`', "")
+}
+
+/// The man page duel-config(5).
+pub(crate) fn man() -> String {
+    let text = |text: &str| {
+        let text = text.replace('\\', "\\e").replace('-', "\\-").replace('`', "");
+        if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+    };
+    let mut out =
+        String::from(".TH duel\\-config 5\n.SH NAME\nduel\\-config \\- configs of duel\n");
+    out += &format!(".SH DESCRIPTION\n{}\n.PP\n{}\n", text(INTRO), text(UNITS));
+    for section in sections() {
+        out += &format!(".SH {}\n{}\n", text(&section.title), text(section.about));
+        for (_, key) in &section.keys {
+            out += &format!(".TP\n\\fB{}\\fR = {}\n", text(key.name()), text(key.example));
+            let (kind, default) = (kind(key), default(key));
+            out += &format!(
+                "{}\n.br\n{}; default: {}\n",
+                text(key.about()),
+                text(&kind),
+                text(&default)
+            );
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docs_hold_the_reference_of_this_version() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.md");
+        if std::env::var_os("DUEL_BLESS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert!(committed == markdown(), "docs/config.md is stale: run with DUEL_BLESS=1");
+    }
+
+    #[test]
+    fn every_key_says_what_it_is_for_and_stands_in_every_form() {
+        let (plain, man) = (plain(), man());
+        for (path, entry) in keys::all() {
+            assert!(entry.about().ends_with(['.', '?']), "{path}: {}", entry.about());
+            if entry.is_leaf() {
+                assert!(!entry.example.is_empty(), "{path} has no example");
+                assert!(
+                    plain.contains(&format!("\n  {} = {}\n", entry.name(), entry.example)),
+                    "{path}"
+                );
+                let name = entry.name().replace('-', "\\-");
+                assert!(man.contains(&format!(".TP\n\\fB{name}\\fR = ")), "{path}");
+            }
+        }
+        assert!(man.lines().all(|line| !line.starts_with('.') || line.len() < 200), "{man}");
+    }
+}

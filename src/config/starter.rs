@@ -1,0 +1,193 @@
+//! `duel init`: a config to begin with, made for a question, which shows every default.
+
+use super::keys::{self, Entry};
+
+/// What a starter config answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Question {
+    /// What do threads and what do tasks cost at my concurrency?
+    ThreadsOrTasks,
+    /// How does my own server hold up, and what does it cost to load it?
+    MyServer,
+    /// How many hosts do so many requests per second need?
+    Capacity,
+    /// How much memory does a connection take?
+    Memory,
+    /// How does latency grow with the offered load?
+    LatencyUnderLoad,
+}
+
+/// Keys that a starter sets, with their values in TOML.
+type Chosen = &'static [(&'static str, &'static str)];
+
+impl Question {
+    /// The question, and what is set for it.
+    fn chosen(self) -> (&'static str, Chosen) {
+        match self {
+            Question::ThreadsOrTasks => (
+                "What do threads and what do tasks cost at my concurrency?",
+                &[
+                    ("target.service_time", "\"20ms\""),
+                    ("plan.duration", "\"1s\""),
+                    ("plan.warmup", "\"100ms\""),
+                    ("sweep.engines", "[\"threads\", \"tokio\"]"),
+                    ("sweep.lanes", "[1, 64, 512]"),
+                ],
+            ),
+            Question::MyServer => (
+                "How does my own server hold up, and what does it cost to load it?",
+                &[
+                    ("target.url", "\"http://127.0.0.1:8080/\""),
+                    ("plan.duration", "\"5s\""),
+                    ("plan.warmup", "\"1s\""),
+                    ("sweep.engines", "[\"tokio\"]"),
+                    ("sweep.lanes", "[1, 16, 64]"),
+                    ("sweep.trials", "6"),
+                ],
+            ),
+            Question::Capacity => (
+                "How many hosts do so many requests per second need? (then: duel capacity DIR --rate 10k)",
+                &[
+                    ("target.service_time", "\"20ms\""),
+                    ("plan.arrivals", "\"poisson\""),
+                    ("plan.duration", "\"2s\""),
+                    ("plan.warmup", "\"500ms\""),
+                    ("sweep.engines", "[\"threads\", \"tokio\"]"),
+                    ("sweep.lanes", "[64, 256]"),
+                    ("sweep.rates", "[500, \"1k\", \"2k\"]"),
+                ],
+            ),
+            Question::Memory => (
+                "How much memory does a connection take?",
+                &[
+                    ("target.service_time", "\"50ms\""),
+                    ("plan.duration", "\"1s\""),
+                    ("sweep.engines", "[\"threads\", \"tokio\"]"),
+                    ("sweep.lanes", "[16, 256, \"1k\"]"),
+                    ("sweep.idle", "true"),
+                    ("sweep.memory", "true"),
+                    ("sweep.trials", "6"),
+                ],
+            ),
+            Question::LatencyUnderLoad => (
+                "How does latency grow with the offered load?",
+                &[
+                    ("target.service_time", "\"5ms\""),
+                    ("target.servers", "8"),
+                    ("plan.arrivals", "\"poisson\""),
+                    ("plan.duration", "\"2s\""),
+                    ("plan.warmup", "\"500ms\""),
+                    ("sweep.engines", "[\"tokio\"]"),
+                    ("sweep.lanes", "[256]"),
+                    ("sweep.rates", "[200, 800, 1200, 1500]"),
+                    ("slo.p99", "\"50ms\""),
+                ],
+            ),
+        }
+    }
+}
+
+/// Keys that contradict those which a starter sets, or need tables of their own.
+fn fits(path: &str, entry: &Entry, chosen: Chosen) -> bool {
+    let external = chosen.iter().any(|(key, _)| *key == "target.url");
+    let own_server =
+        ["target.url", "target.unix_socket", "target.ca_file", "target.insecure", "target.allow"];
+    let fits = match path {
+        "machine.target_cpus" | "sweep.bodies" => !external,
+        _ if path.starts_with("target.") => external == own_server.contains(&path),
+        _ => true,
+    };
+    fits && entry.is_leaf()
+}
+
+/// A line of the config: what is set, or in a comment what may be.
+fn line(path: &str, entry: &Entry, chosen: Chosen) -> String {
+    let set = chosen.iter().find(|(key, _)| *key == path).map(|(_, value)| *value);
+    let (hash, value) = match set {
+        Some(value) => ("", value),
+        None if entry.default_is_toml() => ("# ", entry.default),
+        None => ("# ", entry.example),
+    };
+    let default = if set.is_none() && !entry.default_is_toml() {
+        format!(" Default: {}.", entry.default)
+    } else {
+        String::new()
+    };
+    format!("# {}{default}\n{hash}{} = {value}\n", entry.about(), entry.name())
+}
+
+/// The text of a starter.
+pub(crate) fn starter(question: Question) -> String {
+    let (asked, chosen) = question.chosen();
+    let mut out = format!(
+        "# {asked}\n#\n# duel plan FILE shows what would run, duel run FILE runs it. A line behind a # is \
+         a default, or an\n# example where there is none; duel config prints every key with its \
+         bounds.\n"
+    );
+    for (table, keys) in keys::all().iter().filter(|(path, _)| !path.contains('.')) {
+        if !matches!(table.as_str(), "target" | "plan" | "sweep" | "machine" | "slo") {
+            continue;
+        }
+        out += &format!("\n[{table}]\n");
+        for entry in keys.keys() {
+            let path = format!("{table}.{}", entry.name());
+            if fits(&path, entry, chosen) {
+                out += &line(&path, entry, chosen);
+            }
+        }
+        if table == "plan" {
+            out += "\n[[plan.request]]\n";
+            let request = keys.keys().iter().find(|entry| entry.name() == "request");
+            for entry in request.map_or(&[][..], Entry::keys) {
+                if entry.is_leaf() {
+                    out += &line(&format!("plan.request.{}", entry.name()), entry, chosen);
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+    use crate::config::node::{self, Node, Place, Value};
+
+    /// What is wrong with keys and values alone.
+    fn faults(text: &str) -> Vec<String> {
+        let value = Value::Table(node::parse(text).map_err(|fault| fault.message).unwrap());
+        let mut faults = Vec::new();
+        keys::read(&Node { place: Place::whole(), value }, &mut faults);
+        faults.into_iter().map(|fault| fault.line("x.toml")).collect()
+    }
+
+    #[test]
+    fn every_starter_is_a_config_and_so_is_each_line_that_it_offers() {
+        for question in Question::value_variants() {
+            let text = starter(*question);
+            let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            let sweep = crate::config::parse(&text, "x.toml", &[], here)
+                .unwrap_or_else(|error| panic!("{question:?}: {error}\n{text}"));
+            assert!(!sweep.cells().is_empty());
+            let lines: Vec<&str> = text.lines().collect();
+            let mut offered = 0;
+            for (at, line) in lines.iter().enumerate() {
+                let Some((key, _)) =
+                    line.strip_prefix("# ").and_then(|line| line.split_once(" = "))
+                else {
+                    continue;
+                };
+                if key.contains(' ') {
+                    continue;
+                }
+                let mut changed = lines.clone();
+                changed[at] = &line[2..];
+                assert_eq!(faults(&changed.join("\n")), [""; 0], "{line}");
+                offered += 1;
+            }
+            assert!(offered >= 40, "{question:?} offers {offered} lines");
+        }
+    }
+}
