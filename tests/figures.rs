@@ -71,7 +71,6 @@ fn full() -> TrialRecord {
     let mut next = 1_000;
     fill(&mut value, &mut next);
     let mut record: TrialRecord = serde_json::from_value(value).expect("a record still");
-    record.memory.split = None;
     record.trial = 0;
     record.ledger = sample::record(cell(), 0, 1.0).ledger;
     (record.errors, record.warmup) = Default::default();
@@ -101,6 +100,11 @@ fn fill(record: &mut Value, next: &mut u64) {
         });
         record[part] = Value::Object(filled.collect());
     }
+    // The server's side is of the same parts.
+    let parts =
+        ["cpu", "switches", "events", "memory"].map(|part| (part.into(), record[part].clone()));
+    let counts = ["processes", "threads_peak", "fds_peak"].map(|field| (field.into(), 2.into()));
+    record["server"] = Value::Object(parts.into_iter().chain(counts).collect());
 }
 
 /// Paths of all that is not null.
@@ -157,9 +161,37 @@ fn every_figure_is_added_over_workers() {
     assert_eq!(whole.cpu.total_ns, 2 * part.cpu.total_ns);
     assert_eq!(whole.cpu.machine_busy_ns, part.cpu.machine_busy_ns, "of one machine");
     assert_eq!(whole.memory.kernel_bytes, part.memory.kernel_bytes.map(|n| 2 * n));
+    assert_eq!(whole.server.unwrap().cpu.total_ns, 2 * part.server.as_ref().unwrap().cpu.total_ns);
     assert_eq!(whole.largest_worker, part.largest_worker, "the largest is no sum");
     let per = 2.0 * part.cpu.total_ns as f64 / whole.ended_between_edges as f64;
     assert_eq!(whole.cpu.per_request_ns, per);
+}
+
+#[test]
+fn both_sides_are_told_in_one_shape() {
+    let sweep = Sweep::new(
+        "name = 'sides'\n[plan]\nduration = '300ms'\nwarmup = '100ms'\n\
+         [sweep]\nengines = ['tokio']\ncodecs = ['lean']\nlanes = [4]\ntrials = 1\n",
+    );
+    let done = sweep.run();
+    let row = done.records.first().expect("a row");
+    let server = row.server.as_ref().unwrap_or_else(|| panic!("{:?}", row.unavailable));
+    let keys = |value: &Value| -> Vec<String> {
+        value.as_object().expect("a part").keys().cloned().collect()
+    };
+    let sides = [&row.client(), server].map(|side| serde_json::to_value(side).unwrap());
+    for part in ["cpu", "switches", "events", "memory"] {
+        assert_eq!(keys(&sides[0][part]), keys(&sides[1][part]), "{part}");
+    }
+    assert_eq!((server.processes, row.client().cpu), (1, row.cpu.clone()));
+    let whole_life = row.target.cpu_ns.expect("its own target");
+    assert!((1..=whole_life).contains(&server.cpu.total_ns), "{:?} of {whole_life}", server.cpu);
+    let per = server.cpu.total_ns as f64 / row.ended_between_edges as f64;
+    assert_eq!(server.cpu.per_request_ns, per);
+    assert!(server.switches.voluntary > 0 && server.threads_peak > 0 && server.fds_peak > 4);
+    let memory = &server.memory;
+    assert!(memory.plateau_user_bytes.unwrap() <= memory.peak_rss_bytes, "{memory:?}");
+    assert!(memory.baseline_rss_bytes > 0 && memory.page_table_bytes.unwrap() > 0, "{memory:?}");
 }
 
 /// Two shards with this row each, merged.

@@ -48,19 +48,23 @@ fn assert_clean(r: &TrialRecord, planned: u64) {
 }
 
 /// Every null of a row is named in `unavailable`, or is one that does not apply.
+fn find_nulls(path: String, value: &Value, nulls: &mut Vec<String>) {
+    match value {
+        Value::Object(part) => {
+            part.iter().for_each(|(key, inner)| find_nulls(format!("{path}.{key}"), inner, nulls));
+        }
+        Value::Null => nulls.push(path),
+        _ => {}
+    }
+}
+
 fn assert_nulls_are_named(r: &TrialRecord) {
     let row = serde_json::to_value(r).expect("a row is plain data");
     let mut nulls = vec![];
     for (key, value) in row.as_object().expect("a row is an object") {
         // The cell holds axes that do not apply, gates those that were not decided.
-        match value {
-            Value::Object(part) if key != "cell" => {
-                nulls.extend(
-                    part.iter().filter(|(_, v)| v.is_null()).map(|(k, _)| format!("{key}.{k}")),
-                );
-            }
-            Value::Null => nulls.push(key.clone()),
-            _ => {}
+        if key != "cell" {
+            find_nulls(key.clone(), value, &mut nulls);
         }
     }
     let open = r.cell.arrivals.is_open();

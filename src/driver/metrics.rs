@@ -30,7 +30,6 @@ use prometheus_client::registry::Registry;
 mod page;
 mod server;
 
-use super::timeline::cpu_ns;
 use super::worker::Worker;
 use crate::format::histogram;
 use crate::format::{Distribution, Errors, Ledger, TrialRecord};
@@ -40,7 +39,7 @@ use crate::plan::shard::Assignment;
 use crate::plan::trace::Trace;
 use crate::side::Phase;
 use crate::side::counters::Counts;
-use crate::side::usage::ProcessUse;
+use crate::side::usage::{ProcessUse, cpu_ns};
 
 /// Time between two looks at the workers.
 const EVERY_NS: u64 = 200_000_000;

@@ -205,6 +205,11 @@ impl Targets {
         &self.endpoints
     }
 
+    /// Their process ids.
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.running.iter().map(Piped::id)
+    }
+
     /// Tells the targets when the trial starts, since stalls count from there.
     pub(super) fn start_at(&mut self, at_ns: u64) {
         let start = TargetStart { start_at_ns: at_ns };

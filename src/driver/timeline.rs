@@ -19,17 +19,14 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::Context as _;
-use nix::time::{ClockId, clock_gettime};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::worker::Worker;
 use crate::format::TrialRecord;
 use crate::side::Phase;
 use crate::side::counters::Counts;
-use crate::side::usage::ProcessUse;
+use crate::side::usage::{ProcessUse, cpu_ns};
 use crate::sys::thread_cpu_ns;
-use crate::units::SECOND_NS;
 
 /// Name of the timeline inside a run directory.
 pub const FILE: &str = "timeline.jsonl";
@@ -173,13 +170,6 @@ impl Drop for Sampler<'_> {
         let flushed = self.timeline.flush();
         self.report(flushed);
     }
-}
-
-/// The CPU clock of another process: exact, all threads, exited ones too; `None` when it is gone.
-pub(super) fn cpu_ns(pid: u32) -> Option<u64> {
-    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.try_into().ok()?)).ok()?;
-    let time = clock_gettime(clock).ok()?;
-    Some(time.tv_sec() as u64 * SECOND_NS + time.tv_nsec() as u64)
 }
 
 #[cfg(test)]

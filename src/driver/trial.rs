@@ -22,6 +22,7 @@ use crate::plan::{Cell, TrialPlan};
 use crate::protocol::Outcome;
 use crate::side::cgroup::{Cgroup, CgroupMemory};
 use crate::side::counters::Counts;
+use crate::side::outside::Outside;
 use crate::sys::now_ns;
 
 mod judge;
@@ -150,6 +151,8 @@ struct Running<'c> {
     kernel_at_plateau: Option<CgroupMemory>,
     /// Whether the memory half-way through the window was looked at.
     half_seen: bool,
+    /// The targets, seen from outside, or why they are not.
+    server: Result<Outside, String>,
     connected: u64,
     /// For how long a worker or an embedded target was stopped by a signal.
     stopped_ns: u64,

@@ -1,101 +1,12 @@
 //! Parts of a trial → the trial: workers of one machine, or shards of several, added up field by
-//! field by the rules that stand beside the fields; see [`super::figures`].
+//! field by the rules that stand beside the fields; see [`super::rule`].
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
 use super::histogram::{self, HdrError};
-use super::{Channel, TargetUse, TrialRecord};
-
-/// The rules. A field of the sum, the same field of a part, and whether it is the first part.
-pub(crate) mod rule {
-    use std::collections::BTreeMap;
-    use std::ops::AddAssign;
-
-    use super::TargetUse;
-
-    /// Added.
-    pub(crate) fn sum<T: for<'a> AddAssign<&'a T>>(total: &mut T, part: &T, _first: bool) {
-        *total += part;
-    }
-
-    /// Added, where nothing is not the same as no part: the first part is taken as it is.
-    pub(crate) fn costs<T: for<'a> AddAssign<&'a T> + Clone>(t: &mut T, part: &T, first: bool) {
-        if first { t.clone_from(part) } else { *t += part }
-    }
-
-    /// A sum that is known only when every part is.
-    pub(crate) fn known<T>(total: &mut Option<T>, part: &Option<T>, first: bool)
-    where
-        T: for<'a> AddAssign<&'a T> + Clone,
-    {
-        match (&mut *total, part) {
-            _ if first => total.clone_from(part),
-            (Some(total), Some(part)) => *total += part,
-            _ => *total = None,
-        }
-    }
-
-    /// What targets were used for: a part without a target of its own adds nothing.
-    pub(crate) fn served(total: &mut TargetUse, part: &TargetUse, _first: bool) {
-        if part.processes > 0 {
-            costs(total, part, total.processes == 0);
-        }
-    }
-
-    /// The largest.
-    pub(crate) fn most<T: PartialOrd + Copy>(total: &mut T, part: &T, _first: bool) {
-        if *part > *total {
-            *total = *part;
-        }
-    }
-
-    /// The smallest.
-    pub(crate) fn least<T: PartialOrd + Copy>(total: &mut T, part: &T, _first: bool) {
-        if *part < *total {
-            *total = *part;
-        }
-    }
-
-    /// The earliest of those that are known.
-    pub(crate) fn earliest(total: &mut Option<u64>, part: &Option<u64>, _first: bool) {
-        *total = (*total).into_iter().chain(*part).min();
-    }
-
-    /// The first that is known.
-    pub(crate) fn either<T: Clone>(total: &mut Option<T>, part: &Option<T>, _first: bool) {
-        if total.is_none() {
-            total.clone_from(part);
-        }
-    }
-
-    /// Equal in all parts that say it.
-    pub(crate) fn same(total: &mut String, part: &String, _first: bool) {
-        if total.is_empty() {
-            total.clone_from(part);
-        } else if !part.is_empty() && total != part {
-            *total = "differs between shards".into();
-        }
-    }
-
-    /// Remarks by field, the first on each.
-    pub(crate) fn remarks(
-        total: &mut BTreeMap<String, String>,
-        part: &BTreeMap<String, String>,
-        _first: bool,
-    ) {
-        for (field, why) in part {
-            total.entry(field.clone()).or_insert_with(|| why.clone());
-        }
-    }
-
-    /// Worked out when all parts are there.
-    pub(crate) fn derived<T>(_total: &mut T, _part: &T, _first: bool) {}
-
-    /// A judgement on the whole, which whoever adds the parts makes.
-    pub(crate) fn judged<T>(_total: &mut T, _part: &T, _first: bool) {}
-}
+use super::{Channel, TrialRecord};
 
 /// Values and counts of a part's histograms.
 pub type Times = BTreeMap<Channel, Vec<(u64, u64)>>;

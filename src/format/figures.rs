@@ -1,5 +1,5 @@
 //! Figures of a trial that add up over its workers and shards. Each field is declared once, with
-//! the rule of [`super::add`] by which it adds up; one without a rule does not compile.
+//! the rule of [`super::rule`] by which it adds up; one without a rule does not compile.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ macro_rules! figures {
 
         impl std::ops::AddAssign<&$name> for $name {
             fn add_assign(&mut self, part: &$name) {
-                $(super::add::rule::$rule(&mut self.$field, &part.$field, false);)*
+                $(super::rule::$rule(&mut self.$field, &part.$field, false);)*
             }
         }
     )*};
@@ -249,6 +249,25 @@ figures! {
         service_ns_total: Option<u64> = known,
     }
 
+    /// What one side of a trial cost between the window's edges, client or server: sums over its
+    /// processes.
+    pub struct SideUse {
+        /// Its processes.
+        processes: u32 = sum,
+        /// Processor time.
+        cpu: Cpu = sum,
+        /// Context switches.
+        switches: Switches = sum,
+        /// Page faults, system calls and hardware counters.
+        events: Events = sum,
+        /// Memory.
+        memory: Memory = sum,
+        /// Most threads seen.
+        threads_peak: u64 = sum,
+        /// Most descriptors seen.
+        fds_peak: u64 = sum,
+    }
+
     /// The largest share of any one worker.
     #[derive(Copy, Eq)]
     pub struct LargestWorker {
@@ -353,6 +372,13 @@ impl MemorySplit {
             + self.socket_object_bytes
             + self.other_kernel_bytes
             + self.tcp_buffer_bytes.unwrap_or(0)
+    }
+}
+
+impl Cpu {
+    /// Works out the time of each of `ended` requests, zero where there were none.
+    pub(crate) fn per_request(&mut self, ended: u64) {
+        self.per_request_ns = if ended > 0 { self.total_ns as f64 / ended as f64 } else { 0.0 };
     }
 }
 

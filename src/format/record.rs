@@ -15,7 +15,7 @@ use crate::plan::{Cell, Pacer};
 /// Version of the record; a reader refuses newer ones.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// The record: what is given, figures with the rule of [`super::add`] by which they add up, and
+/// The record: what is given, figures with the rule of [`super::rule`] by which they add up, and
 /// histograms. A histogram is a field, a channel of the recorder, when it is kept, and a tag in the
 /// names of files; it is declared here, recorded where it happens, and all between follows.
 macro_rules! record {
@@ -107,7 +107,7 @@ macro_rules! record {
             /// Adds the figures of a part, which may be the first; histograms are added by
             /// [`super::add::Sum`].
             pub(super) fn add_part(&mut self, part: &TrialRecord, first: bool) {
-                $(super::add::rule::$rule(&mut self.$figure, &part.$figure, first);)*
+                $(super::rule::$rule(&mut self.$figure, &part.$figure, first);)*
             }
 
             /// A histogram.
@@ -206,6 +206,11 @@ record! {
             gates: Vec<Gate> = judged,
             /// What the target says of itself; zero processes when it is external.
             target: TargetUse = served,
+            /// What the server's side cost, in the shape in which the fields `cpu`, `switches`, `events`,
+            /// `memory`, `threads_peak` and `fds_peak` say it of the client's; `None` where the target
+            /// is not duel's own.
+            #[serde(default)]
+            server: Option<SideUse> = present,
             /// The same figures for each worker's own share; the largest stand beside the sums.
             #[serde(default)]
             largest_worker: Option<LargestWorker> = known,
@@ -355,13 +360,29 @@ impl TrialRecord {
 
     /// Works out what is no sum from what is.
     pub(crate) fn derive(&mut self) {
-        let ended = Some(self.ended_between_edges as f64).filter(|n| *n > 0.0);
-        self.cpu.per_request_ns = ended.map_or(0.0, |n| self.cpu.total_ns as f64 / n);
-        let syscalls = self.events.syscalls.zip(ended);
+        let ended = self.ended_between_edges;
+        self.cpu.per_request(ended);
+        if let Some(server) = &mut self.server {
+            server.cpu.per_request(ended);
+        }
+        let syscalls = self.events.syscalls.zip(Some(ended as f64).filter(|n| *n > 0.0));
         self.events.syscalls_per_request = syscalls.map(|(calls, n)| calls as f64 / n);
         if self.measured_ns > 0 {
             let seconds = self.measured_ns as f64 / 1e9;
             self.achieved_per_s = self.completed_in_window as f64 / seconds;
+        }
+    }
+
+    /// What the client's side cost.
+    pub fn client(&self) -> SideUse {
+        SideUse {
+            processes: self.cell.processes,
+            cpu: self.cpu.clone(),
+            switches: self.switches,
+            events: self.events,
+            memory: self.memory.clone(),
+            threads_peak: self.threads_peak,
+            fds_peak: self.fds_peak,
         }
     }
 

@@ -3,6 +3,7 @@
 //! * [`latency`] — histograms that any thread may record into, without locks or allocation.
 //! * [`counters`] — the shared page of started and ended requests that the driver maps.
 //! * [`usage`] — processor time, switches, memory, threads and descriptors of a process.
+//! * [`outside`] — the same of other processes, such as the embedded target's.
 //! * [`cgroup`] — kernel memory and TCP buffers of a trial's workers.
 //!
 //! Memory is fixed at creation: it depends on the CPUs, never on the engine or the lanes, and
@@ -12,6 +13,7 @@ pub mod cgroup;
 pub mod counters;
 pub mod events;
 pub mod latency;
+pub mod outside;
 pub mod split;
 pub mod usage;
 

@@ -21,6 +21,8 @@ use std::fs::{self, File};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 use procfs::FromRead;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +111,18 @@ impl Usage {
         Usage { clocks: first.unwrap_or_else(Clocks::read), waits, machine }
     }
 
+    /// Reads another process of this user: its switches and waits are those of its living threads,
+    /// and the machine is left to its own readers.
+    ///
+    /// # Errors
+    /// The process is gone, or may not be read.
+    pub fn of(pid: u32, edge: Edge) -> Result<Usage, String> {
+        let first = (edge == Edge::End).then(|| Clocks::of(pid)).transpose()?;
+        let waits = waits::read_living(&format!("/proc/{pid}/task"), MOST_WAITING_THREADS);
+        let clocks = first.map_or_else(|| Clocks::of(pid), Ok)?;
+        Ok(Usage { clocks, waits, machine: Err("the client's side reads it".into()) })
+    }
+
     /// Switches and page faults of the calling thread so far: what a monitor adds to its process
     /// by looking.
     pub fn own() -> (Switches, Events) {
@@ -167,7 +181,42 @@ impl Usage {
     }
 }
 
+/// The CPU clock of another process: exact, all threads, exited ones too; `None` when it is gone.
+pub fn cpu_ns(pid: u32) -> Option<u64> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.try_into().ok()?)).ok()?;
+    let time = clock_gettime(clock).ok()?;
+    Some(time.tv_sec() as u64 * SECOND_NS + time.tv_nsec() as u64)
+}
+
 impl Clocks {
+    fn of(pid: u32) -> Result<Clocks, String> {
+        let unreadable = |what: &str| format!("cannot read {what} of process {pid}");
+        let open = |path: String| File::open(&path).map_err(|_| unreadable(&path));
+        let stat = procfs::process::Stat::from_read(open(format!("/proc/{pid}/stat"))?)
+            .map_err(|_| unreadable("the times"))?;
+        let tick_ns = SECOND_NS / procfs::ticks_per_second().max(1);
+        let (mut voluntary, mut involuntary) = (0, 0);
+        let tasks = format!("/proc/{pid}/task");
+        for task in fs::read_dir(&tasks).map_err(|_| unreadable(&tasks))?.flatten() {
+            let status = File::open(task.path().join("status")).ok();
+            // A thread may end between the listing and the reading.
+            let Some(file) = status else { continue };
+            let status =
+                procfs::process::Status::from_read(file).map_err(|_| unreadable("the switches"))?;
+            voluntary += status.voluntary_ctxt_switches.unwrap_or(0);
+            involuntary += status.nonvoluntary_ctxt_switches.unwrap_or(0);
+        }
+        Ok(Clocks {
+            total_ns: cpu_ns(pid).ok_or_else(|| unreadable("the CPU clock"))?,
+            user_ns: stat.utime * tick_ns,
+            system_ns: stat.stime * tick_ns,
+            voluntary,
+            involuntary,
+            minor_faults: stat.minflt,
+            major_faults: stat.majflt,
+        })
+    }
+
     fn read() -> Clocks {
         let ns = |t: TimeVal| t.tv_sec() as u64 * SECOND_NS + t.tv_usec() as u64 * 1_000;
         // It fails for a bad argument only, and this is none.
@@ -311,8 +360,13 @@ fn count_fds(dir: &str) -> Option<u64> {
 /// # Errors
 /// Says why the kernel refused; the peak then counts from the start of the process.
 pub fn reset_hwm() -> Result<(), String> {
-    fs::write("/proc/self/clear_refs", "5")
-        .map_err(|e| format!("cannot reset VmHWM through /proc/self/clear_refs: {e}"))
+    reset_hwm_at("/proc/self")
+}
+
+/// Resets `VmHWM` of the process with this directory.
+pub(super) fn reset_hwm_at(dir: &str) -> Result<(), String> {
+    fs::write(format!("{dir}/clear_refs"), "5")
+        .map_err(|e| format!("cannot reset VmHWM through {dir}/clear_refs: {e}"))
 }
 
 #[cfg(test)]

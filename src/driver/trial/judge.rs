@@ -7,6 +7,7 @@ use crate::driver::target::{Report, Targets};
 use crate::format::{Status, TrialRecord};
 use crate::protocol::Outcome;
 use crate::side::cgroup::Cgroup;
+use crate::side::outside::Outside;
 use crate::units::{format_count, format_ns};
 
 /// Flag of a trial that ended early, since nothing completed.
@@ -32,7 +33,7 @@ impl Running<'_> {
         if record.target.received.is_none() {
             let why = match &report {
                 Some(report) => report.trouble.clone().unwrap_or_default(),
-                None => peers.shared_target().unwrap_or("the target is not duel's own").into(),
+                None => self.context.no_target_here().into(),
             };
             for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
                 record.unavailable.insert(format!("target.{field}"), why.clone());
@@ -45,6 +46,7 @@ impl Running<'_> {
             let why = "the window held no sample of the driver";
             record.unavailable.insert("in_flight_peak".into(), why.into());
         }
+        self.note_server(record);
         self.note_kernel_memory(record);
         if let Some(splitter) = self.splitter.take() {
             splitter.note(record, &outcomes, self.cgroup.as_ref().ok().map(Cgroup::version));
@@ -111,6 +113,20 @@ impl Running<'_> {
                 Some("no request fell inside the window".into())
             }
             (None, None) => None,
+        }
+    }
+
+    fn note_server(&mut self, record: &mut TrialRecord) {
+        match std::mem::replace(&mut self.server, Err(String::new())).and_then(Outside::finish) {
+            Ok((server, unavailable)) => {
+                record.server = Some(server);
+                let named = unavailable.into_iter().map(|(f, why)| (format!("server.{f}"), why));
+                record.unavailable.extend(named);
+                record.derive();
+            }
+            Err(why) => {
+                record.unavailable.insert("server".into(), why);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use crate::plan::Cell;
 use crate::plan::endpoint::Endpoint;
 use crate::protocol::{Armed, Job, SETUP_LIMIT_NS};
 use crate::side::cgroup::Cgroup;
+use crate::side::outside::Outside;
 use crate::sys::now_ns;
 use crate::units::SECOND_NS;
 
@@ -64,6 +65,11 @@ impl Context<'_> {
         let endpoints = targets.endpoints().to_vec();
         Ok((Some(targets), endpoints))
     }
+
+    /// Why nothing is known of a target that was not started here.
+    pub(super) fn no_target_here(&self) -> &str {
+        self.peers.shared_target().unwrap_or("the target is not duel's own")
+    }
 }
 
 impl<'c> Running<'c> {
@@ -88,8 +94,14 @@ impl<'c> Running<'c> {
         let cgroup = Cgroup::create(&format!("trial-{}", record.trial));
         let (targets, endpoints) =
             context.targets(cell, plan.seed, &placement.target, record, &stop)?;
+        let server = match &targets {
+            // No connection is there yet: the baseline of the server's side.
+            Some(targets) => Outside::new(targets.pids()),
+            None => Err(context.no_target_here().into()),
+        };
         Ok(Running {
             context,
+            server,
             files: StepFiles::of(&plan, here.workers.iter().copied()),
             splitter: cell.is_memory().then(Splitter::new),
             jitter: rand::SeedableRng::seed_from_u64(plan.seed),

@@ -14,6 +14,7 @@ use crate::plan::target::Faults;
 use crate::protocol::Outcome;
 use crate::side::Phase;
 use crate::side::counters::Counts;
+use crate::side::usage::Edge;
 use crate::sys::now_ns;
 use crate::units::SECOND_NS;
 
@@ -52,6 +53,7 @@ impl Running<'_> {
             }
             let counts = self.counts(Phase::Measured);
             let part = self.part_over(now, window_start, counts);
+            self.look_at_server(now >= window_start, part);
             self.sample(now > window_start, part, counts);
             self.look_for_stops();
             if now - shown > SHOW_NS {
@@ -75,14 +77,33 @@ impl Running<'_> {
                 quiet.check(now, started + counts.ended(), silent_until)?;
             }
             let pause = SAMPLE_NS / 2 + self.jitter.next_u64() % SAMPLE_NS;
-            match self.workers[outcomes.len()].outcome(now + pause) {
+            // The server's side is read at the window's edges.
+            let edge = [window_start, silent_until].into_iter().find(|edge| *edge > now);
+            let until = edge.unwrap_or(u64::MAX).min(now + pause);
+            match self.workers[outcomes.len()].outcome(until) {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(NoFrame::Late) => {}
                 Err(NoFrame::Never(why)) => return Err(anyhow!(why)),
             }
         }
         self.look_for_stops();
+        self.look_at_server(true, 1.0);
         Ok(outcomes)
+    }
+
+    /// Reads what the server's side used so far at each edge of the window, and what it holds
+    /// half-way.
+    fn look_at_server(&mut self, begun: bool, part: f64) {
+        let Ok(server) = &mut self.server else { return };
+        if begun && !server.has(Edge::Start) {
+            server.read(Edge::Start);
+        }
+        if part >= 0.5 && !self.half_seen {
+            server.read_plateau();
+        }
+        if part >= 1.0 && !server.has(Edge::End) {
+            server.read(Edge::End);
+        }
     }
 
     /// Whether requests fail and none completes, for longer than a server may take to wake up;

@@ -3,8 +3,8 @@
 
 use super::source::Found;
 use crate::fleet::gates;
-use crate::format::add::{Sum, rule};
-use crate::format::{Gate, Ledger, MinMax, ShardSpread, ShardStart, Status, TrialRecord};
+use crate::format::add::Sum;
+use crate::format::{Gate, Ledger, MinMax, ShardSpread, ShardStart, Status, TrialRecord, rule};
 use crate::plan::Extent;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::Sweep;
@@ -130,6 +130,9 @@ impl Rows {
         record.unavailable.insert("in_flight_peak".into(), why.into());
         if record.target.processes > 0 {
             record.unavailable.retain(|field, _| !field.starts_with("target."));
+        }
+        if record.server.is_some() {
+            record.unavailable.remove("server");
         }
         record.shard_spread = self.spread;
         let trial_plan = sweep.trial_plan(cell);

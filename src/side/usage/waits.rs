@@ -46,7 +46,7 @@ pub(super) fn read(most_threads: u64) -> Result<Waits, String> {
     Ok(waits)
 }
 
-fn read_living(dir: &str, most_threads: u64) -> Result<Waits, String> {
+pub(super) fn read_living(dir: &str, most_threads: u64) -> Result<Waits, String> {
     let unreadable = |e: io::Error| format!("cannot read {dir}/*/schedstat: {e}");
     // The link count of the directory is the number of threads and two; counting entries is slow.
     let threads = fs::metadata(dir).map_err(unreadable)?.nlink().saturating_sub(2);

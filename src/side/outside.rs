@@ -1,0 +1,148 @@
+//! The processes of a side, seen from outside: what an embedded target costs, in the shape in which
+//! the workers say it of themselves.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::usage::{Edge, ProcessUse, Usage, reset_hwm_at};
+use crate::format::{Memory, SideUse};
+
+/// Why a figure that is no trouble is `None`.
+const FROM_OUTSIDE: &str = "no process can be asked for it from outside";
+
+/// The processes of a side, and what was read of them so far.
+pub struct Outside {
+    processes: Vec<Process>,
+    /// The first reading that failed.
+    trouble: Option<String>,
+}
+
+struct Process {
+    pid: u32,
+    baseline: ProcessUse,
+    first: Option<Usage>,
+    last: Option<Usage>,
+    plateau: Option<ProcessUse>,
+    /// The latest reading, with the most threads and descriptors of all.
+    most: ProcessUse,
+}
+
+impl Outside {
+    /// Reads the baseline of the processes, from which their memory counts.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn new(pids: impl IntoIterator<Item = u32>) -> Result<Outside, String> {
+        let process = |pid| {
+            reset_hwm_at(&format!("/proc/{pid}"))?;
+            let baseline = ProcessUse::of(pid)?;
+            Ok(Process { pid, baseline, first: None, last: None, plateau: None, most: baseline })
+        };
+        let processes = pids.into_iter().map(process).collect::<Result<_, String>>()?;
+        Ok(Outside { processes, trouble: None })
+    }
+
+    /// Whether an edge was read.
+    pub fn has(&self, edge: Edge) -> bool {
+        let read = |p: &Process| match edge {
+            Edge::Start => p.first.is_some(),
+            Edge::End => p.last.is_some(),
+        };
+        self.trouble.is_some() || self.processes.iter().all(read)
+    }
+
+    /// Reads what was used up to an edge of the window.
+    pub fn read(&mut self, edge: Edge) {
+        self.each(|process| {
+            // Next to the edge as in the workers, the clocks before or behind all else.
+            if edge == Edge::Start {
+                process.see()?;
+            }
+            let usage = Usage::of(process.pid, edge)?;
+            match edge {
+                Edge::Start => process.first = Some(usage),
+                Edge::End => {
+                    process.last = Some(usage);
+                    process.see()?;
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Reads what is held half-way through the window.
+    pub fn read_plateau(&mut self) {
+        self.each(|process| {
+            process.plateau = Some(process.see()?);
+            Ok(())
+        });
+    }
+
+    fn each(&mut self, mut read: impl FnMut(&mut Process) -> Result<(), String>) {
+        let trouble = self.processes.iter_mut().find_map(|process| read(process).err());
+        self.trouble = self.trouble.take().or(trouble);
+    }
+
+    /// What the side used between the edges, and which figures are missing and why.
+    ///
+    /// # Errors
+    /// Why there are none: a process could not be read, or the window ended before it began.
+    pub fn finish(self) -> Result<(SideUse, BTreeMap<String, String>), String> {
+        if let Some(trouble) = self.trouble {
+            return Err(trouble);
+        }
+        let mut unavailable = BTreeMap::new();
+        let mut sum: Option<SideUse> = None;
+        for process in &self.processes {
+            let (used, missing) = process.used().ok_or("the window's edges were not read")?;
+            unavailable.extend(missing);
+            match &mut sum {
+                Some(sum) => *sum += &used,
+                None => sum = Some(used),
+            }
+        }
+        let sum = sum.ok_or("no process")?;
+        let value = serde_json::to_value(&sum).map_err(|e| e.to_string())?;
+        for (part, fields) in value.as_object().into_iter().flatten() {
+            let null = fields.as_object().into_iter().flatten().filter(|(_, v)| v.is_null());
+            for (field, _) in null.filter(|(field, _): &(&String, &Value)| *field != "split") {
+                unavailable.entry(format!("{part}.{field}")).or_insert_with(|| FROM_OUTSIDE.into());
+            }
+        }
+        Ok((sum, unavailable))
+    }
+}
+
+impl Process {
+    fn see(&mut self) -> Result<ProcessUse, String> {
+        let now = ProcessUse::of(self.pid)?;
+        self.most = ProcessUse {
+            threads: self.most.threads.max(now.threads),
+            fds: self.most.fds.max(now.fds),
+            ..now
+        };
+        Ok(now)
+    }
+
+    fn used(&self) -> Option<(SideUse, BTreeMap<String, String>)> {
+        let spent = self.last.as_ref()?.since(self.first.as_ref()?);
+        let used = SideUse {
+            processes: 1,
+            cpu: spent.cpu,
+            switches: spent.switches,
+            events: spent.events,
+            memory: Memory {
+                baseline_rss_bytes: self.baseline.rss_bytes,
+                peak_rss_bytes: self.most.peak_rss_bytes,
+                plateau_user_bytes: self.plateau.map(|held| held.rss_bytes),
+                page_table_bytes: self.plateau.map(|held| held.page_table_bytes),
+                kernel_stack_bytes: self.plateau.map(|held| held.kernel_stack_bytes()),
+                ..Memory::default()
+            },
+            threads_peak: self.most.threads,
+            fds_peak: self.most.fds.unwrap_or(0),
+        };
+        Some((used, spent.unavailable))
+    }
+}
