@@ -253,7 +253,8 @@ fn the_p99_of_a_closed_loop_is_said_to_be_one_and_the_section_holds_the_answer()
     for (title, cell) in [("lanes", "125"), ("in flight", "100.0"), ("with\nspare", "2")] {
         assert!(row.contains(&(title, cell)), "{title} is not {cell} in {row:?}");
     }
-    assert_eq!(section.notes.len(), answer.assumptions.len());
+    assert!(section.notes.is_empty(), "what is assumed stands apart: {:?}", section.notes);
+    assert!(answer.assumptions.len() > 5, "{:?}", answer.assumptions);
     let refused = ask(&cell(Engine::Threads, 64, 12_800.0), &question()).section();
     assert!(refused.columns.is_empty(), "no row without an answer");
     assert!(refused.notes[0].contains("measure next: sweep lanes = ["), "{:?}", refused.notes);

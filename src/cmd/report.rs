@@ -95,7 +95,7 @@ pub(super) fn sections(
 }
 
 /// What the files of a run directory are made from.
-struct Source<'a> {
+struct Exported<'a> {
     dir: &'a Path,
     run: &'a Run,
     groups: &'a [Group],
@@ -104,7 +104,7 @@ struct Source<'a> {
 }
 
 /// The text of a file; `None` where the run has nothing for it.
-type Exporter = fn(&Source<'_>) -> anyhow::Result<Option<String>>;
+type Exporter = fn(&Exported<'_>) -> anyhow::Result<Option<String>>;
 
 /// Every file that is made from the records, in the order in which they are written; the files below
 /// `hdr` are as many as there are cells.
@@ -137,7 +137,7 @@ fn write_files(
     groups: &[Group],
     capacity: Option<&Plan>,
 ) -> anyhow::Result<()> {
-    let source = Source { dir, run, groups, capacity, shards: shards::read(dir)? };
+    let source = Exported { dir, run, groups, capacity, shards: shards::read(dir)? };
     for (file, export) in EXPORTERS {
         if let Some(text) = export(&source)? {
             store::write_atomic(&dir.join(file), text.as_bytes())?;

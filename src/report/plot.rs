@@ -98,7 +98,7 @@ impl PlotAxis<'_> {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Point {
+pub(crate) struct Mark {
     pub(crate) x: f64,
     pub(crate) y: f64,
     /// Ends of its interval.
@@ -108,7 +108,7 @@ pub(crate) struct Point {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Line {
+pub(crate) struct Stroke {
     /// Its name in the legend.
     pub(crate) name: String,
     pub(crate) colour: Colour,
@@ -116,18 +116,18 @@ pub(crate) struct Line {
     /// Index into [`DASHES`]; `None` joins no points: only marks.
     pub(crate) dash: Option<usize>,
     /// From left to right.
-    pub(crate) points: Vec<Point>,
+    pub(crate) points: Vec<Mark>,
 }
 
-impl Line {
+impl Stroke {
     /// A line of an engine; `earlier` ones of the drawing have their dashes already, and keep them in
     /// every panel.
     pub(crate) fn of<'a>(
         engine: Engine,
         name: String,
-        points: Vec<Point>,
-        earlier: impl Iterator<Item = &'a Line>,
-    ) -> Line {
+        points: Vec<Mark>,
+        earlier: impl Iterator<Item = &'a Stroke>,
+    ) -> Stroke {
         let (colour, marker) = engine_style(engine);
         let mut names: Vec<&str> = Vec::new();
         for line in earlier.filter(|l| l.colour == colour) {
@@ -136,11 +136,11 @@ impl Line {
             }
         }
         let nth = names.iter().position(|n| *n == name).unwrap_or(names.len());
-        Line { dash: Some(nth % DASHES.len()), name, colour, marker, points }
+        Stroke { dash: Some(nth % DASHES.len()), name, colour, marker, points }
     }
 
     /// The points that have a place; a division by zero has none.
-    fn finite(&self) -> impl Iterator<Item = &Point> {
+    fn finite(&self) -> impl Iterator<Item = &Mark> {
         self.points.iter().filter(|p| p.x.is_finite() && p.y.is_finite())
     }
 }
@@ -150,7 +150,7 @@ pub(crate) struct Panel<'a> {
     pub(crate) title: String,
     /// Panels whose axes have one title share their range.
     pub(crate) y: &'a PlotAxis<'a>,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<Stroke>,
 }
 
 /// Where the panels of a drawing stand, in its own units; pages scale it.
@@ -212,21 +212,21 @@ pub(crate) fn lines(
     columns: usize,
     panels: &[Panel<'_>],
 ) -> Option<Markup> {
-    let all = || panels.iter().flat_map(|p| &p.lines).flat_map(Line::finite);
+    let all = || panels.iter().flat_map(|p| &p.lines).flat_map(Stroke::finite);
     let most = if columns > 1 { 5 } else { 7 };
     let across = x.scale.axis(all().map(|p| p.x), most)?;
     let size = if columns > 1 { (340.0, 170.0) } else { (400.0, 220.0) };
     let grid = Grid { columns, panels: panels.len(), size, left: 66.0 };
-    let ends = |p: &Point| {
+    let ends = |p: &Mark| {
         let (low, high) = p.interval.unwrap_or((p.y, p.y));
         [p.y, low, high]
     };
     let mut drawn = Vec::new();
     for (i, panel) in panels.iter().enumerate() {
         let alike = panels.iter().filter(|p| p.y.title == panel.y.title);
-        let values = alike.flat_map(|p| &p.lines).flat_map(Line::finite).flat_map(ends);
+        let values = alike.flat_map(|p| &p.lines).flat_map(Stroke::finite).flat_map(ends);
         let Some(up) = panel.y.scale.axis(values, 6) else { continue };
-        let place = Place {
+        let place = Placed {
             grid: &grid,
             corner: grid.corner(i),
             axes: (x, panel.y),
@@ -243,14 +243,14 @@ pub(crate) fn lines(
 }
 
 /// A panel in its drawing.
-struct Place<'a> {
+struct Placed<'a> {
     grid: &'a Grid,
     corner: (f64, f64),
     axes: (&'a PlotAxis<'a>, &'a PlotAxis<'a>),
     ticked: (&'a Ticked, &'a Ticked),
 }
 
-impl Place<'_> {
+impl Placed<'_> {
     fn at(&self, x: f64, y: f64) -> (f64, f64) {
         let (width, height) = self.grid.size;
         let right = self.ticked.0.share(self.axes.0.scale.to(x));
@@ -290,7 +290,7 @@ impl Place<'_> {
     ///
     /// One that others lie on is drawn wider than they are, and its markers stand aside, so that
     /// each can be seen.
-    fn lines(&self, lines: &[Line]) -> Markup {
+    fn lines(&self, lines: &[Stroke]) -> Markup {
         let placed: Vec<Vec<(f64, f64)>> =
             lines.iter().map(|l| l.finite().map(|p| self.at(p.x, p.y)).collect()).collect();
         let covers: Vec<usize> = (0..lines.len())
@@ -307,7 +307,7 @@ impl Place<'_> {
         }
     }
 
-    fn line(&self, line: &Line, placed: &[(f64, f64)], wide: f64, aside: f64) -> Markup {
+    fn line(&self, line: &Stroke, placed: &[(f64, f64)], wide: f64, aside: f64) -> Markup {
         let colour = paint(line.colour);
         let dash = line.dash.map(|n| DASHES[n].0).filter(|dash| !dash.is_empty());
         let points: Vec<String> = placed.iter().map(|(x, y)| format!("{x},{y}")).collect();
@@ -334,7 +334,7 @@ impl Place<'_> {
         }
     }
 
-    fn says(&self, line: &Line, p: &Point) -> String {
+    fn says(&self, line: &Stroke, p: &Mark) -> String {
         let (x, y) = self.axes;
         let interval = p.interval.map_or(String::new(), |(low, high)| {
             format!(" [{}, {}]", (y.print)(low), (y.print)(high))

@@ -114,7 +114,7 @@ pub enum NoFit {
 
 /// Mean throughput of one lane value.
 #[derive(Debug, Clone, Copy)]
-struct Point {
+struct LaneMean {
     lanes: f64,
     per_s: f64,
     weight: f64,
@@ -138,7 +138,7 @@ pub fn fit(samples: &[Sample], weights: Weights, seed: u64) -> Result<Fit, NoFit
         return Err(too_few);
     }
     let best = bounded(&points, weights).ok_or(too_few)?;
-    let residual = |p: &Point| Residual {
+    let residual = |p: &LaneMean| Residual {
         lanes: p.lanes as u32,
         measured_per_s: p.per_s,
         residual_per_s: p.per_s - best.at.throughput(p.lanes),
@@ -155,7 +155,7 @@ pub fn fit(samples: &[Sample], weights: Weights, seed: u64) -> Result<Fit, NoFit
 }
 
 /// Mean throughput of each lane value; weights have the mean 1.
-fn means(samples: impl Iterator<Item = Sample>) -> Vec<Point> {
+fn means(samples: impl Iterator<Item = Sample>) -> Vec<LaneMean> {
     let mut sums: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
     for sample in samples {
         let sum = sums.entry(sample.lanes).or_default();
@@ -163,7 +163,7 @@ fn means(samples: impl Iterator<Item = Sample>) -> Vec<Point> {
     }
     let mean_count = sums.values().map(|s| s.1).sum::<f64>() / sums.len().max(1) as f64;
     sums.into_iter()
-        .map(|(lanes, (sum, count))| Point {
+        .map(|(lanes, (sum, count))| LaneMean {
             lanes: f64::from(lanes),
             per_s: sum / count,
             weight: count / mean_count,
@@ -183,7 +183,7 @@ struct Solution {
 }
 
 /// The best fit with α and β ≥ 0: inside if it lies there, or else the best one on a bound.
-fn bounded(points: &[Point], weights: Weights) -> Option<Solution> {
+fn bounded(points: &[LaneMean], weights: Weights) -> Option<Solution> {
     let on_bounds = || {
         [[true, false, true], [true, true, false], [true, false, false]]
             .into_iter()
@@ -194,13 +194,13 @@ fn bounded(points: &[Point], weights: Weights) -> Option<Solution> {
 }
 
 /// Weighted linear least squares of N ÷ X; `None` where a coefficient comes out below its bound.
-fn solve(points: &[Point], weights: Weights, free: [bool; 3]) -> Option<Solution> {
+fn solve(points: &[LaneMean], weights: Weights, free: [bool; 3]) -> Option<Solution> {
     // With y = N ÷ X, the relative residual is (fitted y − y) ÷ y: one solution is exact.
-    let relative = |p: &Point, _: Coefficients| (p.per_s / p.lanes).powi(2);
+    let relative = |p: &LaneMean, _: Coefficients| (p.per_s / p.lanes).powi(2);
     let mut at = weighted(points, free, relative, Coefficients::default())?;
     if weights == Weights::Absolute {
         // With these weights, a solution that gives itself back has the least absolute squares.
-        let absolute = |p: &Point, at: Coefficients| {
+        let absolute = |p: &LaneMean, at: Coefficients| {
             p.per_s * at.throughput(p.lanes).powi(3) / p.lanes.powi(2)
         };
         for _ in 0..200 {
@@ -212,20 +212,20 @@ fn solve(points: &[Point], weights: Weights, free: [bool; 3]) -> Option<Solution
             }
         }
     }
-    let scale = |p: &Point| match weights {
+    let scale = |p: &LaneMean| match weights {
         Weights::Relative => at.throughput(p.lanes),
         Weights::Absolute => 1.0,
     };
-    let residual = |p: &Point| (p.per_s - at.throughput(p.lanes)) / scale(p);
+    let residual = |p: &LaneMean| (p.per_s - at.throughput(p.lanes)) / scale(p);
     let sum = points.iter().map(|p| p.weight * residual(p).powi(2)).sum();
     (at.alpha >= 0.0 && at.beta >= 0.0 && at.gamma > 0.0).then_some(Solution { at, free, sum })
 }
 
 /// One linear solution, with weights that may depend on the coefficients `at`.
 fn weighted(
-    points: &[Point],
+    points: &[LaneMean],
     free: [bool; 3],
-    weight: impl Fn(&Point, Coefficients) -> f64,
+    weight: impl Fn(&LaneMean, Coefficients) -> f64,
     at: Coefficients,
 ) -> Option<Coefficients> {
     let normal = normal(points, free, |p| weight(p, at));
@@ -245,7 +245,7 @@ fn terms(lanes: f64, free: [bool; 3]) -> Vector {
 }
 
 /// ZᵀWZ; a one on the diagonal of a term that is held keeps the matrix regular.
-fn normal(points: &[Point], free: [bool; 3], weight: impl Fn(&Point) -> f64) -> Matrix {
+fn normal(points: &[LaneMean], free: [bool; 3], weight: impl Fn(&LaneMean) -> f64) -> Matrix {
     let mut normal: Matrix =
         std::array::from_fn(|i| std::array::from_fn(|j| f64::from(i == j && !free[i])));
     for p in points {
@@ -259,8 +259,13 @@ fn normal(points: &[Point], free: [bool; 3], weight: impl Fn(&Point) -> f64) -> 
 
 impl Solution {
     /// Those of the linear terms, carried over to the coefficients by their derivatives.
-    fn standard_errors(&self, points: &[Point], weights: Weights, variance: f64) -> Coefficients {
-        let weight = |p: &Point| match weights {
+    fn standard_errors(
+        &self,
+        points: &[LaneMean],
+        weights: Weights,
+        variance: f64,
+    ) -> Coefficients {
+        let weight = |p: &LaneMean| match weights {
             Weights::Relative => (p.per_s / p.lanes).powi(2),
             Weights::Absolute => self.at.throughput(p.lanes).powi(4) / p.lanes.powi(2),
         };

@@ -6,7 +6,7 @@ use crate::report::memory::Section;
 use crate::units::{format_bytes, format_count, format_ns, plural};
 
 impl Plan {
-    /// One row per engine, with every refusal and assumption below.
+    /// One row per engine, with every refusal below; what it assumes is for the caller to show.
     pub fn section(&self) -> Section {
         let q = &self.question;
         let mut heading = format!(
@@ -21,7 +21,7 @@ impl Plan {
         let answered: Vec<(&EnginePlan, &Need)> =
             self.engines.iter().filter_map(|e| Some((e, e.answer.as_ref().ok()?))).collect();
         let columns = if answered.is_empty() { vec![] } else { self.columns(&answered) };
-        let mut notes: Vec<String> = self
+        let notes: Vec<String> = self
             .engines
             .iter()
             .filter_map(|e| {
@@ -30,7 +30,6 @@ impl Plan {
                 Some(format!("{}: no answer: {why}; measure next: {next}", e.name))
             })
             .collect();
-        notes.extend(self.assumptions.iter().map(|a| format!("Assumed: {a}.")));
         Section { heading, columns, notes }
     }
 

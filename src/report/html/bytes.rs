@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
-use super::figure::{self, Entry, MOST_PANELS};
+use super::figure::{self, LegendEntry, MOST_PANELS};
 use super::{costs, paragraph, tables};
 use crate::format::TrialRecord;
 use crate::plan::cell::Key;
 use crate::report::memory::{self, CellSplit, PARTS};
-use crate::report::plot::{self, Bar, Colour, GREY, Line, PALETTE, Panel, PlotAxis, Point, Scale};
+use crate::report::plot::{self, Bar, Colour, GREY, Mark, PALETTE, Panel, PlotAxis, Scale, Stroke};
 use crate::report::summary::Group;
 use crate::report::verdict::Trials;
-use crate::units::{format_bytes, format_count};
+use crate::units::{format_bytes, format_count, plural};
 
 /// Yellow of the same palette.
 const YELLOW: Colour = (240, 228, 66);
@@ -71,15 +71,14 @@ fn splits(cells: &[CellSplit<'_>]) -> Markup {
     let groups: Vec<(String, Vec<Bar>)> = steps
         .into_iter()
         .skip(left_out)
-        .map(|(n, bars)| {
-            (format!("{} lane{}", format_count(n.into()), if n == 1 { "" } else { "s" }), bars)
-        })
+        .map(|(n, bars)| (plural(n.into(), "lane"), bars))
         .collect();
     let named: Vec<(&str, Colour)> =
         SHOWN.iter().map(|(name, colour, _)| (*name, *colour)).collect();
     let axis = PlotAxis { title: "bytes per lane", scale: Scale::Binary, print: &format_bytes };
     let title = "Memory per lane, split";
-    let legend: Vec<Entry> = seen.iter().map(|i| Entry::area(SHOWN[*i].0, SHOWN[*i].1)).collect();
+    let legend: Vec<LegendEntry> =
+        seen.iter().map(|i| LegendEntry::area(SHOWN[*i].0, SHOWN[*i].1)).collect();
     let below = (left_out > 0).then(|| {
         format!("{left_out} smaller lane counts are left out of the bars; the table has them.")
     });
@@ -109,15 +108,15 @@ fn parts(cell: &CellSplit<'_>) -> Vec<Option<f64>> {
 
 /// The total against lanes, a line per ladder.
 fn ladder(cells: &[CellSplit<'_>]) -> Markup {
-    let mut lines: Vec<Line> = Vec::new();
+    let mut lines: Vec<Stroke> = Vec::new();
     for (name, cell) in memory::names(cells).into_iter().zip(cells) {
         let whole = cell.bytes(&memory::TOTAL).or_else(|| cell.bytes(&memory::KNOWN));
         let Some(y) = whole.filter(|y| *y > 0.0) else { continue };
-        let point = Point { x: cell.lanes(), y, interval: None, marked: true };
+        let point = Mark { x: cell.lanes(), y, interval: None, marked: true };
         match lines.iter_mut().find(|l| l.name == name) {
             Some(line) => line.points.push(point),
             None => {
-                let line = Line::of(cell.cell.engine, name, vec![point], lines.iter());
+                let line = Stroke::of(cell.cell.engine, name, vec![point], lines.iter());
                 lines.push(line);
             }
         }

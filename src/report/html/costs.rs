@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::figure::{self, Entry, MOST_PANELS};
+use super::figure::{self, LegendEntry, MOST_PANELS};
 use super::{paragraph, tables};
 use crate::format::TrialRecord;
 use crate::report::layout::Column;
@@ -55,7 +55,8 @@ fn stacked(
     if panels.is_empty() {
         return paragraph("No valid trial measured this.");
     }
-    let legend: Vec<Entry> = seen.iter().map(|i| Entry::area(parts[*i].0, parts[*i].1)).collect();
+    let legend: Vec<LegendEntry> =
+        seen.iter().map(|i| LegendEntry::area(parts[*i].0, parts[*i].1)).collect();
     let left_out: Vec<String> = left_out.into_iter().collect();
     figure::figure(title, &legend, plot::bars(title, axis, parts, &panels), &left_out)
 }

@@ -10,7 +10,7 @@ use super::paragraph;
 use crate::format::TrialRecord;
 use crate::plan::cell::{Family, Key, families};
 use crate::plan::{Axis, Cell, CellKind};
-use crate::report::plot::{self, Line, Panel, PlotAxis, Point, Scale};
+use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
 use crate::report::summary::Group;
 use crate::report::verdict::Trials;
 use crate::stats::{hdr, median, median_interval};
@@ -151,7 +151,7 @@ fn curve(measure: &Measure, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<
         own.sort_by(|a, b| {
             value(a, across).partial_cmp(&value(b, across)).unwrap_or(Ordering::Equal)
         });
-        let mut lines: Vec<Line> = Vec::new();
+        let mut lines: Vec<Stroke> = Vec::new();
         for cell in own {
             let (Some(x), Some(name)) = (value(cell, across), names.get(cell.id.as_str())) else {
                 continue;
@@ -164,12 +164,12 @@ fn curve(measure: &Measure, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<
                 missing.push((why, format!("{name} at {} {across_title}, {title}", number(x))));
                 continue;
             };
-            let point = Point { x, y, interval: median_interval(&values), marked: true };
+            let point = Mark { x, y, interval: median_interval(&values), marked: true };
             match lines.iter_mut().find(|l| l.name == *name) {
                 Some(line) => line.points.push(point),
                 None => {
                     let earlier = panels.iter().flat_map(|p| &p.lines).chain(&lines);
-                    let line = Line::of(cell.engine, name.clone(), vec![point], earlier);
+                    let line = Stroke::of(cell.engine, name.clone(), vec![point], earlier);
                     lines.push(line);
                 }
             }

@@ -16,27 +16,27 @@ pub(super) const APART: &str =
     "Where lines coincide, the one below is wider and markers stand aside.";
 
 /// An entry of a legend.
-pub(super) struct Entry {
+pub(super) struct LegendEntry {
     name: String,
     colour: Colour,
     /// What marks the points of a line, and its dashes; areas have neither.
     line: Option<(Option<Marker>, Option<usize>)>,
 }
 
-impl Entry {
-    pub(super) fn area(name: &str, colour: Colour) -> Entry {
-        Entry { name: name.into(), colour, line: None }
+impl LegendEntry {
+    pub(super) fn area(name: &str, colour: Colour) -> LegendEntry {
+        LegendEntry { name: name.into(), colour, line: None }
     }
 }
 
 /// The legend of the lines of all panels, each name once.
-fn legend(panels: &[Panel<'_>]) -> Vec<Entry> {
-    let mut legend: Vec<Entry> = Vec::new();
+fn legend(panels: &[Panel<'_>]) -> Vec<LegendEntry> {
+    let mut legend: Vec<LegendEntry> = Vec::new();
     for line in panels.iter().flat_map(|p| &p.lines) {
         if !legend.iter().any(|e| e.name == line.name) {
             let marker = line.points.iter().any(|p| p.marked).then_some(line.marker);
             let (name, colour) = (line.name.clone(), line.colour);
-            legend.push(Entry { name, colour, line: Some((marker, line.dash)) });
+            legend.push(LegendEntry { name, colour, line: Some((marker, line.dash)) });
         }
     }
     legend
@@ -56,11 +56,11 @@ pub(super) fn lines(
 /// A plot with its caption and legend; words where nothing could be drawn.
 pub(super) fn figure(
     title: &str,
-    legend: &[Entry],
+    legend: &[LegendEntry],
     svg: Option<Markup>,
     below: &[String],
 ) -> Markup {
-    let key = |entry: &Entry| {
+    let key = |entry: &LegendEntry| {
         let colour = plot::paint(entry.colour);
         html! {
             @match entry.line {

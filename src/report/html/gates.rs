@@ -8,6 +8,7 @@ use super::{paragraph, rich};
 use crate::format::TrialRecord;
 use crate::report::summary::Group;
 use crate::report::{layout, memory};
+use crate::units::plural;
 
 /// Most cells that are named for each gate.
 const MOST_CELLS: usize = 40;
@@ -83,12 +84,11 @@ fn one(name: &str, hard: bool, gate: &Failed) -> Markup {
     let kind = if hard { "hard check: result invalid" } else { "noise: trial ignored" };
     let what = meaning(name);
     let more = gate.cells.len().saturating_sub(MOST_CELLS);
-    let s = if gate.cells.len() == 1 { "" } else { "s" };
     html! {
         details.bad {
             summary {
                 @if what.is_empty() { code { (name) } } @else { (what) " (" code { (name) } ")" }
-                ": " (gate.trials) " of " (gate.of) " trials, in " (gate.cells.len()) " cell" (s)
+                ": " (gate.trials) " of " (gate.of) " trials, in " (plural(gate.cells.len() as u64, "cell"))
                 " · " (kind)
             }
             ul {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::figure::{self, APART, MOST_PANELS};
 use super::paragraph;
 use crate::format::{Distribution, TrialRecord};
-use crate::report::plot::{self, Line, Panel, PlotAxis, Point, Scale};
+use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
 use crate::report::summary::Group;
 use crate::report::verdict::Trials;
 use crate::stats::hdr;
@@ -22,7 +22,7 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
     let y = PlotAxis { title: "time", scale: Scale::Log10, print: &format_ns };
     let mut panels: Vec<Panel> = Vec::new();
     for (title, group) in figure::titles_of(&groups).into_iter().zip(&groups) {
-        let mut lines: Vec<Line> = Vec::new();
+        let mut lines: Vec<Stroke> = Vec::new();
         for row in group.rows.iter().filter(|r| !r.cell.is_copy()) {
             let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
             let open = group.cell.arrivals.is_open();
@@ -32,7 +32,7 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
                 if let Some(points) = points.filter(|points| !points.is_empty()) {
                     let name = format!("{} {what}", row.name);
                     let earlier = panels.iter().flat_map(|p| &p.lines).chain(&lines);
-                    lines.push(Line::of(row.cell.engine, name, points, earlier));
+                    lines.push(Stroke::of(row.cell.engine, name, points, earlier));
                 }
             }
         }
@@ -71,7 +71,7 @@ fn percent(q: f64) -> String {
 fn percentiles(
     trials: &[&TrialRecord],
     of: fn(&TrialRecord) -> Option<&Distribution>,
-) -> Vec<Point> {
+) -> Vec<Mark> {
     let Ok(Some(histogram)) = hdr::merge(trials.iter().copied(), of) else { return vec![] };
     // Below a tenth the axis is so steep that every line would begin with the same drop.
     let mut steps: Vec<f64> = (1..=40).map(|i| 1.0 - 10f64.powf(-f64::from(i) / 8.0)).collect();
@@ -81,7 +81,7 @@ fn percentiles(
     steps
         .into_iter()
         .filter(|q| histogram.len() >= hdr::samples_needed(*q))
-        .map(|q| Point {
+        .map(|q| Mark {
             x: q,
             y: histogram.value_at_quantile(q) as f64,
             interval: None,

@@ -9,7 +9,7 @@ use crate::plan::cell::{Family, families};
 use crate::plan::{Axis, Engine};
 use crate::report::layout::Column;
 use crate::report::memory::Section;
-use crate::report::plot::{self, Line, Panel, PlotAxis, Point, Scale};
+use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
 use crate::report::summary::is_valid;
 use crate::report::usl::{self, Coefficients, Fit, Sample, Weights};
 use crate::units::{format_count, format_rate};
@@ -142,21 +142,21 @@ fn coefficient(v: f64) -> String {
 }
 
 /// What was measured as marks, and the law as a line that is dashed beyond them.
-fn drawing(engine: Engine, fit: &Fit) -> Vec<Line> {
+fn drawing(engine: Engine, fit: &Fit) -> Vec<Stroke> {
     let (colour, marker) = plot::engine_style(engine);
-    let mark = |x: u32, y: f64| Point { x: x.into(), y, interval: None, marked: true };
-    let measured: Vec<Point> =
+    let mark = |x: u32, y: f64| Mark { x: x.into(), y, interval: None, marked: true };
+    let measured: Vec<Mark> =
         fit.residuals.iter().map(|r| mark(r.lanes, r.measured_per_s)).collect();
     let ends = |f: fn(f64, f64) -> f64, from: f64| measured.iter().map(|p| p.x).fold(from, f);
     let (least, most) = (ends(f64::min, f64::INFINITY), ends(f64::max, 0.0));
-    let law = |from: f64, to: f64| -> Vec<Point> {
+    let law = |from: f64, to: f64| -> Vec<Mark> {
         let at = |i: u32| from * (to / from).powf(f64::from(i) / f64::from(STEPS));
-        let point = |x: f64| Point { x, y: fit.at.throughput(x), interval: None, marked: false };
+        let point = |x: f64| Mark { x, y: fit.at.throughput(x), interval: None, marked: false };
         (0..=STEPS).map(|i| point(at(i))).collect()
     };
     let line = |what: &str, dash, points| {
         let name = format!("{}: {what}", engine.name());
-        Line { name, colour, marker, dash, points }
+        Stroke { name, colour, marker, dash, points }
     };
     vec![
         line("the law", Some(0), law(least, most)),

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{broken, notes, paragraph};
+use super::{broken, notes, paragraph, rich};
 use crate::report::memory::Section;
 use crate::report::search::Searched;
 use crate::report::summary::Group;
@@ -74,18 +74,10 @@ pub(super) fn search(searched: &Searched, groups: &[Group]) -> Markup {
 
 /// How many hosts it takes, with what that assumes folded away.
 pub(super) fn capacity(plan: &capacity::Plan) -> Markup {
-    let mut section = plan.section();
-    let (assumed, said) =
-        std::mem::take(&mut section.notes).into_iter().partition(|n| n.starts_with("Assumed: "));
-    section.notes = said;
-    let assumed: Vec<String> = assumed;
+    let assumed = html! { ul { @for text in &plan.assumptions { li { (rich(text)) } } } };
     html! {
-        (titled(&section))
-        @if !assumed.is_empty() {
-            (folded("What this assumes", false, &html! { ul { @for text in &assumed {
-                li { (super::rich(text.trim_start_matches("Assumed: "))) }
-            } } }))
-        }
+        (titled(&plan.section()))
+        (folded("What this assumes", false, &assumed))
     }
 }
 

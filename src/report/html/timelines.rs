@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::figure::{self, APART};
 use super::paragraph;
 use crate::format::TrialRecord;
-use crate::report::plot::{Line, Panel, PlotAxis, Point, Scale};
+use crate::report::plot::{Mark, Panel, PlotAxis, Scale, Stroke};
 use crate::report::summary::Group;
 use crate::report::verdict::{self, Trials};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
@@ -24,7 +24,7 @@ const MOST_POINTS: usize = 240;
 
 /// What a line of the file must hold to be drawn; whatever else it holds is left alone.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-struct Look {
+struct Snapshot {
     cell: String,
     block: u32,
     worker: u32,
@@ -60,16 +60,16 @@ fn wanted<'g>(groups: &'g [Group], trials: &Trials<'_>) -> (Vec<&'g Group>, Want
 
 /// The lines of a timeline that belong to the trials that will be drawn; damaged ones are skipped,
 /// as a killed driver may leave one.
-fn read(timeline: impl BufRead, wanted: &Wanted) -> Vec<Look> {
-    let mut looks: Vec<Look> = Vec::new();
+fn read(timeline: impl BufRead, wanted: &Wanted) -> Vec<Snapshot> {
+    let mut looks: Vec<Snapshot> = Vec::new();
     for line in timeline.split(b'\n') {
         let Ok(line) = line else { break };
-        let Ok(look) = serde_json::from_slice::<Look>(&line) else { continue };
+        let Ok(look) = serde_json::from_slice::<Snapshot>(&line) else { continue };
         if wanted.get(&look.cell) != Some(&look.block) {
             continue;
         }
         // A trial that was repeated within its block begins anew; the last one is the quiet one.
-        let before = |l: &&Look| l.cell == look.cell && l.worker == look.worker;
+        let before = |l: &&Snapshot| l.cell == look.cell && l.worker == look.worker;
         if looks.iter().rev().find(before).is_some_and(|l| l.t_ns > look.t_ns) {
             looks.retain(|l| l.cell != look.cell);
         }
@@ -135,7 +135,7 @@ impl Total {
 }
 
 /// Adds the workers of each look up; a look begins with worker 0.
-fn totals(looks: &[&Look]) -> Vec<Total> {
+fn totals(looks: &[&Snapshot]) -> Vec<Total> {
     let mut out: Vec<Total> = Vec::new();
     for look in looks {
         let add = |sum: Option<f64>, part: Option<u64>| Some(sum? + part? as f64);
@@ -179,13 +179,13 @@ pub(super) fn timelines(
     let mut panels: Vec<Panel> = Vec::new();
     for (course, y) in COURSES.iter().zip(&axes) {
         for (title, group) in names.iter().zip(&groups) {
-            let mut lines: Vec<Line> = Vec::new();
+            let mut lines: Vec<Stroke> = Vec::new();
             for row in group.rows.iter().filter(|r| !r.cell.is_copy()) {
-                let own: Vec<&Look> = looks.iter().filter(|l| l.cell == row.cell.id).collect();
+                let own: Vec<&Snapshot> = looks.iter().filter(|l| l.cell == row.cell.id).collect();
                 let points = points(&totals(&own), course);
                 if !points.is_empty() {
                     let earlier = panels.iter().flat_map(|p| &p.lines).chain(&lines);
-                    let line = Line::of(row.cell.engine, row.name.clone(), points, earlier);
+                    let line = Stroke::of(row.cell.engine, row.name.clone(), points, earlier);
                     lines.push(line);
                 }
             }
@@ -213,7 +213,7 @@ pub(super) fn timelines(
 }
 
 /// A course as points, thinned evenly where it is long; its last point is always there.
-fn points(totals: &[Total], course: &Course) -> Vec<Point> {
+fn points(totals: &[Total], course: &Course) -> Vec<Mark> {
     let step = totals.len().div_ceil(MOST_POINTS).max(1);
     let kept: Vec<&Total> =
         totals.iter().rev().step_by(step).collect::<Vec<_>>().into_iter().rev().collect();
@@ -222,7 +222,7 @@ fn points(totals: &[Total], course: &Course) -> Vec<Point> {
     for (i, pair) in kept.windows(2).enumerate() {
         if let Some(y) = (course.of)(pair[0], pair[1]) {
             let x = pair[1].t_ns as f64;
-            points.push(Point { x, y, interval: None, marked: i % marks == 0 });
+            points.push(Mark { x, y, interval: None, marked: i % marks == 0 });
         }
     }
     points

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::scale::Ticked;
-use super::{Colour, Grid, Place, PlotAxis, Scale, columns, paint, tenth};
+use super::{Colour, Grid, Placed, PlotAxis, Scale, columns, paint, tenth};
 
 /// One bar of stacked parts.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ pub(crate) fn bars(
     let body = html! {
         @for (i, (title, bars)) in groups.iter().enumerate() {
             @let corner = grid.corner(i);
-            @let place = Place { grid: &grid, corner, axes: (axis, &no_y), ticked: (&across, &up) };
+            @let place = Placed { grid: &grid, corner, axes: (axis, &no_y), ticked: (&across, &up) };
             (place.frame(title, false, false, grid.is_last_of_column(i)))
             @for (row, bar) in bars.iter().enumerate() {
                 (stacked(&place, corner.1 + row as f64 * BAR_HEIGHT, bar, parts))
@@ -55,7 +55,7 @@ pub(crate) fn bars(
     Some(grid.svg(name, &body))
 }
 
-fn stacked(place: &Place<'_>, top: f64, bar: &Bar, parts: &[(&str, Colour)]) -> Markup {
+fn stacked(place: &Placed<'_>, top: f64, bar: &Bar, parts: &[(&str, Colour)]) -> Markup {
     let print = place.axes.0.print;
     let mut from = 0.0;
     let rects =
