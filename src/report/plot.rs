@@ -85,13 +85,29 @@ pub(crate) fn paint((r, g, b): Colour) -> String {
 }
 
 pub(crate) struct PlotAxis<'a> {
-    /// What it shows, with its unit.
-    pub(crate) title: &'a str,
-    pub(crate) scale: Scale,
-    pub(crate) print: &'a dyn Fn(f64) -> String,
+    title: &'a str,
+    scale: Scale,
+    print: &'a dyn Fn(f64) -> String,
+    /// Values that it holds whether or not they are drawn.
+    holds: Vec<f64>,
 }
 
-impl PlotAxis<'_> {
+impl<'a> PlotAxis<'a> {
+    /// An axis whose `title` says what it shows and in which unit; `print` prints a value.
+    pub(crate) fn new(
+        title: &'a str,
+        scale: Scale,
+        print: &'a dyn Fn(f64) -> String,
+    ) -> PlotAxis<'a> {
+        PlotAxis { title, scale, print, holds: Vec::new() }
+    }
+
+    /// The same with room for all of `values`, so that drawings beside each other share it.
+    pub(crate) fn holding(mut self, values: impl Iterator<Item = f64>) -> PlotAxis<'a> {
+        self.holds.extend(values);
+        self
+    }
+
     fn words(&self) -> String {
         format!("{}{}", self.title, self.scale.words())
     }
@@ -214,7 +230,7 @@ pub(crate) fn lines(
 ) -> Option<Markup> {
     let all = || panels.iter().flat_map(|p| &p.lines).flat_map(Stroke::finite);
     let most = if columns > 1 { 5 } else { 7 };
-    let across = x.scale.axis(all().map(|p| p.x), most)?;
+    let across = x.scale.axis(all().map(|p| p.x).chain(x.holds.iter().copied()), most)?;
     let size = if columns > 1 { (340.0, 170.0) } else { (400.0, 220.0) };
     let grid = Grid { columns, panels: panels.len(), size, left: 66.0 };
     let ends = |p: &Mark| {

@@ -75,7 +75,7 @@ fn splits(cells: &[CellSplit<'_>]) -> Markup {
         .collect();
     let named: Vec<(&str, Colour)> =
         SHOWN.iter().map(|(name, colour, _)| (*name, *colour)).collect();
-    let axis = PlotAxis { title: "bytes per lane", scale: Scale::Binary, print: &format_bytes };
+    let axis = PlotAxis::new("bytes per lane", Scale::Binary, &format_bytes);
     let title = "Memory per lane, split";
     let legend: Vec<LegendEntry> =
         seen.iter().map(|i| LegendEntry::area(SHOWN[*i].0, SHOWN[*i].1)).collect();
@@ -125,8 +125,8 @@ fn ladder(cells: &[CellSplit<'_>]) -> Markup {
         return html! {};
     }
     let count = |v: f64| format_count(v.round().max(0.0) as u64);
-    let x = PlotAxis { title: "lanes", scale: Scale::Log10, print: &count };
-    let y = PlotAxis { title: "user and kernel memory", scale: Scale::Log2, print: &format_bytes };
+    let x = PlotAxis::new("lanes", Scale::Log10, &count);
+    let y = PlotAxis::new("user and kernel memory", Scale::Log2, &format_bytes);
     let panel = Panel { title: String::new(), y: &y, lines };
     figure::lines("Total memory against lanes, memory trials", &x, 1, &[panel], &[])
 }

@@ -82,7 +82,7 @@ pub(super) fn memory(groups: &[&Group], trials: &Trials<'_>) -> Markup {
             .map(|bytes| bytes.map(|b| b as f64 / lanes))
             .to_vec()
     };
-    let axis = PlotAxis { title: "bytes per lane", scale: Scale::Binary, print: &format_bytes };
+    let axis = PlotAxis::new("bytes per lane", Scale::Binary, &format_bytes);
     html! {
         (paragraph(
             "Medians per lane at the plateau, half-way through the window. They include the fixed \
@@ -123,7 +123,7 @@ pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
         };
         vec![pacer, share(t.cpu.user_ns), share(t.cpu.system_ns)]
     };
-    let axis = PlotAxis { title: "CPU per request", scale: Scale::Linear, print: &format_ns };
+    let axis = PlotAxis::new("CPU per request", Scale::Linear, &format_ns);
     let busy: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();
     // Counting events takes time in those trials: they have rows, and no bars.
     let timed: Vec<&Group> = busy.iter().copied().filter(|g| !g.counts_events()).collect();

@@ -138,7 +138,7 @@ pub(super) fn curves(groups: &[Group], trials: &Trials<'_>) -> Markup {
 }
 
 fn curve(measure: &Measure, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<'_>) -> Markup {
-    let y = PlotAxis { title: measure.unit, scale: measure.scale, print: &measure.print };
+    let y = PlotAxis::new(measure.unit, measure.scale, &measure.print);
     let across_title = if across == Axis::Lanes { "lanes" } else { "offered req/s" };
     let title = format!("{} against {across_title}", measure.title);
     let all: Vec<&Cell> = cells.iter().flatten().copied().collect();

@@ -19,7 +19,7 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
     let told: Vec<&Group> =
         groups.iter().filter(|g| !g.counts_events() && has_samples(g, trials)).collect();
     let (groups, left_out) = figure::chosen(&told, MOST_PANELS);
-    let y = PlotAxis { title: "time", scale: Scale::Log10, print: &format_ns };
+    let y = PlotAxis::new("time", Scale::Log10, &format_ns);
     let mut panels: Vec<Panel> = Vec::new();
     for (title, group) in figure::titles_of(&groups).into_iter().zip(&groups) {
         let mut lines: Vec<Stroke> = Vec::new();
@@ -43,7 +43,7 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
             "No valid trial has a histogram of latencies, so nothing can be said about them.",
         );
     }
-    let x = PlotAxis { title: "percentile", scale: Scale::Hdr, print: &percent };
+    let x = PlotAxis::new("percentile", Scale::Hdr, &percent);
     let below: Vec<String> = left_out.into_iter().collect();
     let columns = plot::columns(panels.len());
     html! {

@@ -40,8 +40,8 @@ pub(super) fn scalability(records: &[TrialRecord], seed: u64) -> Markup {
         );
     }
     let lanes = |v: f64| format_count(v.round() as u64);
-    let x = PlotAxis { title: "lanes", scale: Scale::Log2, print: &lanes };
-    let y = PlotAxis { title: "achieved, req/s", scale: Scale::Linear, print: &format_rate };
+    let x = PlotAxis::new("lanes", Scale::Log2, &lanes);
+    let y = PlotAxis::new("achieved, req/s", Scale::Linear, &format_rate);
     let mut fitted = Vec::new();
     let mut panels = Vec::new();
     let mut refused = Vec::new();

@@ -175,7 +175,7 @@ pub(super) fn timelines(
     let names = figure::titles_of(&groups);
     let axes = COURSES.map(|c| (c.title, c.scale, c.print));
     let axes: Vec<PlotAxis> =
-        axes.iter().map(|(title, scale, print)| PlotAxis { title, scale: *scale, print }).collect();
+        axes.iter().map(|(title, scale, print)| PlotAxis::new(title, *scale, print)).collect();
     let mut panels: Vec<Panel> = Vec::new();
     for (course, y) in COURSES.iter().zip(&axes) {
         for (title, group) in names.iter().zip(&groups) {
@@ -198,11 +198,7 @@ pub(super) fn timelines(
              none, and neither have trials that failed.",
         );
     }
-    let x = PlotAxis {
-        title: "time since the start of the warm-up",
-        scale: Scale::Linear,
-        print: &format_ns,
-    };
+    let x = PlotAxis::new("time since the start of the warm-up", Scale::Linear, &format_ns);
     html! {
         (paragraph(&format!(
             "One trial per engine (the one with median throughput), sampled every 100 ms by the \

@@ -40,7 +40,7 @@ pub(crate) fn bars(
     let width = if columns > 1 { 350.0 } else { 440.0 };
     let size = (width, most as f64 * BAR_HEIGHT + 6.0);
     let grid = Grid { columns, panels: groups.len(), size, left: 20.0 };
-    let no_y = PlotAxis { title: "", scale: Scale::Linear, print: &|_| String::new() };
+    let no_y = PlotAxis::new("", Scale::Linear, &|_| String::new());
     let up = Ticked { low: 0.0, high: 1.0, ticks: Vec::new() };
     let body = html! {
         @for (i, (title, bars)) in groups.iter().enumerate() {
