@@ -161,7 +161,7 @@ fn curve(measure: &Measure, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<
                 trials.into_iter().flatten().filter_map(|t| (measure.of)(t)).collect();
             let Some(y) = median(&values) else {
                 let why = if trials.is_some() { measure.absent } else { "no trial is valid" };
-                missing.push((why, format!("{name} at {} {across_title}, {title}", number(x))));
+                missing.push((why, format!("{name}, {}", figure::titles(&[cell], &[])[0])));
                 continue;
             };
             let point = Mark { x, y, interval: median_interval(&values), marked: true };
@@ -193,7 +193,7 @@ fn curve(measure: &Measure, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<
     let xs = || all.iter().filter_map(|c| value(c, across));
     let (least, most) = (xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max));
     let scale = if most > 4.0 * least { Scale::Log2 } else { Scale::Linear };
-    let x = PlotAxis { title: across_title, scale, print: &number };
+    let x = PlotAxis::new(across_title, scale, &number).holding(xs());
     figure::lines(&title, &x, plot::columns(panels.len()), &panels, &below)
 }
 
