@@ -46,7 +46,8 @@ pub fn render(
     for Section { heading, columns, notes } in more.chain(memory::sections(records)) {
         push_section(&mut out, &heading, &columns, &notes);
     }
-    if let Some(Section { heading, columns, notes }) = capacity.map(capacity::Plan::section) {
+    if let Some(Section { heading, columns, mut notes }) = capacity.map(capacity::Plan::section) {
+        notes.push("What this assumes: see report.html.".into());
         push_section(&mut out, &format!("Capacity: {heading}"), &columns, &notes);
     }
     out.push_str(&source(plan, records));
