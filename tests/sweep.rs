@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use duel::config;
+use duel::plan::prepare::prepare;
+use duel::plan::schedule::Schedule;
 use duel::plan::sweep::Sweep;
+use duel::plan::target::Law;
 use duel::plan::{Cell, Engine};
+use duel::target::laws::draw;
 use proptest::prelude::*;
 
 /// A grid in which every axis has more than one value.
@@ -142,6 +146,66 @@ fn masking_hides_secret_headers_and_nothing_else() {
     let mut restored = masked;
     restored.plan.mix[0].headers.clone_from(&sweep.plan.mix[0].headers);
     assert_eq!(restored, sweep, "masking touched something else");
+}
+
+/// A mix of two at random instants, over three blocks.
+const DRAWN: &str = "plan.arrivals = 'poisson'\nplan.requests = 50\n\
+                     [[plan.request]]\npath = '/a'\n[[plan.request]]\npath = '/b'\n\
+                     [sweep]\nengines = ['threads', 'tokio']\nrates = [1000]\ntrials = 3";
+
+#[test]
+fn each_block_draws_anew_and_its_cells_draw_alike() {
+    let sweep = parse(DRAWN);
+    let cells = sweep.cells();
+    let drawn = |cell: &Cell, block| {
+        let plan = sweep.block_plan(cell, block);
+        let mix = prepare(&plan).expect("it can be rendered").mix;
+        let law = Law::Exponential { mean_ns: 5_000_000 };
+        Schedule::window(&plan, None)
+            .map(|at| (at.offset_ns, mix.pick(at.index), draw(&law, plan.seed, at.index)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sweep.block_plan(&cells[0], 0), sweep.trial_plan(&cells[0]), "as the config says");
+    let blocks: Vec<_> = (0..3).map(|block| drawn(&cells[0], block)).collect();
+    for (block, expected) in blocks.iter().enumerate() {
+        assert_eq!(expected.len(), 50);
+        assert_eq!(&drawn(&cells[1], block as u32), expected, "block {block} is one draw");
+    }
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        let pairs = || blocks[a].iter().zip(&blocks[b]);
+        assert!(pairs().all(|(x, y)| x.0 != y.0), "arrivals of blocks {a} and {b}");
+        assert!(pairs().any(|(x, y)| x.1 != y.1), "the mix of blocks {a} and {b}");
+        assert!(pairs().all(|(x, y)| x.2 != y.2), "service times of blocks {a} and {b}");
+    }
+}
+
+#[test]
+fn neighbouring_seeds_share_no_block() {
+    let seeds: BTreeSet<u64> = (0..50)
+        .flat_map(|seed| {
+            let sweep = sweep(DRAWN, &[&format!("plan.seed={seed}")]);
+            let cell = sweep.cells().remove(0);
+            (0..50).map(move |block| sweep.block_plan(&cell, block).seed)
+        })
+        .collect();
+    assert_eq!(seeds.len(), 50 * 50);
+}
+
+#[test]
+fn a_job_by_hand_has_the_draw_of_its_block() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let config = temp.path().join("x.toml");
+    std::fs::write(&config, DRAWN).expect("it can be written");
+    let sweep = parse(DRAWN);
+    let cells = sweep.cells();
+    for trial in sweep.order(cells.len()) {
+        let mut duel = std::process::Command::new(env!("CARGO_BIN_EXE_duel"));
+        duel.arg("plan").arg(&config).args(["--job", &trial.position.to_string()]);
+        let output = duel.output().expect("duel runs");
+        let job: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a job");
+        let seed = sweep.block_plan(&cells[trial.cell], trial.block).seed;
+        assert_eq!(job["plan"]["seed"].as_u64(), Some(seed), "position {}", trial.position);
+    }
 }
 
 #[test]

@@ -203,8 +203,8 @@ fn job(sweep: &Sweep, position: u32) -> anyhow::Result<Job> {
          and keep its standard input open for {}",
         time_ns(sweep).map_or("as long as it runs".into(), duration_literal)
     );
+    let plan = sweep.masked().block_plan(cell, trial.block);
     let trial = format!("{} block {}", cell.id, trial.block);
-    let plan = sweep.masked().trial_plan(cell);
     Ok(Job {
         cpus: placement.worker,
         tls,

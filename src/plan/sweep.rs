@@ -27,6 +27,10 @@ const MASK: &str = "***";
 /// Keeps the order of trials from being drawn from the stream that arrival gaps come from.
 const ORDER_STREAM: u64 = 0x6f72_6465_725f_6f66;
 
+/// Between the seeds of neighbouring blocks: odd, so that no two blocks share one, and large, so that
+/// the blocks of neighbouring seeds do not either (2^64 divided by the golden ratio).
+const BLOCK_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// A resolved config: everything that decides what a sweep measures, and nothing of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
@@ -329,15 +333,15 @@ impl Sweep {
         }
     }
 
-    /// As [`Sweep::trial_plan`], for one repetition.
+    /// As [`Sweep::trial_plan`], for one block.
     ///
-    /// In a search each repetition draws arrivals and service times anew, the same ones for every
-    /// engine and rate: repetitions of one draw would agree with one another however far that draw
-    /// lies from the others, and an interval over them would be of no use. A grid compares engines
-    /// on one draw.
+    /// Each block draws arrivals, service times, the mix and template values anew, the same for all
+    /// of its cells: blocks of one draw would agree with one another however far that draw lies from
+    /// the others, so that an interval over them would say nothing. The first block has the seed as
+    /// the config says it.
     pub fn block_plan(&self, cell: &Cell, block: u32) -> TrialPlan {
         let plan = self.trial_plan(cell);
-        let shift = if self.search.is_some() { u64::from(block) } else { 0 };
+        let shift = u64::from(block).wrapping_mul(BLOCK_STRIDE);
         TrialPlan { seed: plan.seed.wrapping_add(shift), ..plan }
     }
 
