@@ -1,5 +1,6 @@
 //! Commands: glue, printing and exit codes; what they do lives in the other modules.
 
+mod arguments;
 pub mod capacity;
 pub mod compare;
 pub mod limits;

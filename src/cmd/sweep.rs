@@ -447,7 +447,7 @@ fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson
             git_revision: host::git_revision().map(Into::into),
             binary_digest: context.binary_digest.clone(),
         },
-        command_line: masked_arguments(),
+        command_line: super::arguments::masked(std::env::args_os()),
         shard: shard.map(|shard| ShardOf {
             index: shard.index,
             count: shard.count,
@@ -456,31 +456,6 @@ fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson
         }),
         merged: None,
     })
-}
-
-/// The arguments without header and body values, which may be secrets.
-fn masked_arguments() -> Vec<String> {
-    let mut hide = false;
-    std::env::args_os()
-        .map(|argument| {
-            let argument = argument.to_string_lossy().into_owned();
-            let masked = if hide {
-                "***".into()
-            } else if let Some((key, _)) = argument.split_once('=')
-                && (argument.contains("header") || argument.contains("body"))
-            {
-                format!("{key}=***")
-            } else if argument.len() > 2
-                && (argument.starts_with("-H") || argument.starts_with("-b"))
-            {
-                format!("{}***", &argument[..2])
-            } else {
-                argument.clone()
-            };
-            hide = matches!(argument.as_str(), "-H" | "--header" | "-b" | "--body");
-            masked
-        })
-        .collect()
 }
 
 /// The exit code that the rows call for, if any. A noisy trial whose repeat was valid calls for
