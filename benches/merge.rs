@@ -12,9 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use duel::fleet::merge::merge;
 use duel::plan::Engine;
 use duel::plan::shard::Shard;
-use duel::results::merge::merge;
 use duel::results::store::{PlanJson, ShardOf, Versions};
 
 const CELLS: u32 = 100;

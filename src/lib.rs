@@ -11,7 +11,7 @@
 //! | [`units`] | – | durations, rates, sizes, as people write them | everything else |
 //! | [`sys`] | `units` | the few system calls that have no safe form | everything else |
 //! | [`cli`] | `plan` | arguments | what they do |
-//! | [`plan`] | `stats` `units` | cells and their order, arrivals, requests, targets: pure, seeded | processes, clocks |
+//! | [`plan`] | `units` | cells and their order, arrivals, requests, targets: pure, seeded | processes, clocks |
 //! | [`format`] | `plan` `units` | THE VOCABULARY: the record of a trial and its histograms | who fills or shows it |
 //! | [`protocol`] | `format` `plan` `side` `units` | THE SEAM between driver and worker | either side |
 //! | [`config`] | `codec` `plan` `stats` `units` | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
@@ -22,9 +22,9 @@
 //! | [`engine`] | `codec` `format` `plan` `protocol` `side` `sys` `units` `work` | lanes under five engines | TOML, paths, statistics |
 //! | [`target`] | `plan` `sys` | the embedded server and its virtual queue | who calls |
 //! | [`driver`] | `codec` `format` `limits` `plan` `protocol` `side` `sys` `target` `units` `work` | processes, CPUs, gates; one trial at a time | what is inside a worker, and that there are shards |
-//! | `fleet` | `driver` `format` `plan` `sys` `units` | shards of a run: which they are, when they start, how far their clocks are apart | what happens inside a trial |
-//! | [`stats`] | `format` `units` | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |
-//! | [`results`] | `fleet` `format` `plan` `stats` `units` | the run directory | how it is shown |
+//! | `fleet` | `driver` `format` `plan` `results` `sys` `units` | shards of a run: which they are, when they start, how far their clocks are apart | what happens inside a trial |
+//! | [`stats`] | `format` `plan` `units` | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |
+//! | [`results`] | `format` `plan` `stats` `units` | the run directory | how it is shown |
 //! | [`report`] | `format` `limits` `plan` `results` `stats` `units` | tables, files, pages, made from records | processes, measuring |
 //! | [`cmd`] | `cli` `codec` `config` `driver` `engine` `fleet` `format` `limits` `plan` `protocol` `report` `results` `side` `stats` `sys` `target` `terminal` `units` `work` | commands: glue, exit codes | how anything is measured |
 //!
@@ -57,7 +57,7 @@ pub mod codec;
 pub mod config;
 pub mod driver;
 mod engine;
-mod fleet;
+pub mod fleet;
 pub mod format;
 pub mod limits;
 pub mod plan;

@@ -8,11 +8,11 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use common::{Sweep, duel, output, text};
+use duel::fleet::merge::merge;
 use duel::format::add::{Sum, times};
 use duel::format::{Channel, ErrorKind, FORMAT_VERSION, TrialRecord, histogram};
 use duel::plan::shard::Shard;
 use duel::plan::{Cell, Engine};
-use duel::results::merge::merge;
 use duel::results::store::{PlanJson, RunDir, ShardOf, Versions};
 use duel::side::counters::Counters;
 use duel::side::{Phase, Recorder};

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use super::exit;
 use crate::cli::Merge;
+use crate::fleet::merge::merge;
 use crate::limits;
-use crate::results::merge::merge;
 
 /// Merges, writes the report, and says how it went.
 pub fn run(args: &Merge) -> ExitCode {

@@ -6,7 +6,7 @@
 //! * [`scheduler`] tells from the environment which shard this process is.
 //! * `rendezvous` is how shards that share a directory agree on each start, `mailbox` their
 //!   messages, and [`clock`] how far their clocks are apart.
-//! * `gates` judges how they started.
+//! * `gates` judges how they started, and [`merge`] puts the rows of all shards together.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -14,6 +14,7 @@ use std::path::Path;
 pub(crate) mod clock;
 pub(crate) mod gates;
 mod mailbox;
+pub mod merge;
 mod rendezvous;
 pub(crate) mod scheduler;
 

@@ -10,6 +10,7 @@
 //! * [`engine`] says what is true of each engine.
 //! * [`endpoint`] is where load goes, resolved.
 //! * [`target`] is what the embedded server plays.
+//! * [`slo`] is what must hold of the results.
 //! * [`expect`] is what is thought of the results beforehand.
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine;
 //!   [`values`] fills in templates, [`prepare`] puts both together before the clock starts.
@@ -25,6 +26,7 @@ pub mod request;
 pub mod schedule;
 pub mod search;
 pub mod shard;
+pub mod slo;
 pub mod stages;
 pub mod steps;
 pub mod sweep;

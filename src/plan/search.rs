@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sweep::Slo;
+use super::slo::Slo;
 use super::{Arrivals, Cell, Extent};
 use crate::units::{SECOND_NS, format_ns, format_rate};
 

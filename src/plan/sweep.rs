@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::cell::Axes;
 use super::expect::Expect;
 use super::search::Search;
+pub use super::slo::{MARGIN, Slo};
 use super::steps::{Offload, StepPlan};
 use super::target::EmbeddedTarget;
 use super::values::Value;
@@ -80,7 +81,7 @@ pub struct Sweep {
 
 /// Of runs from before there was a choice.
 fn margin() -> f64 {
-    crate::stats::MARGIN
+    MARGIN
 }
 
 /// Where the load goes.
@@ -160,21 +161,6 @@ pub struct Machine {
     pub worker_cpus: Option<Vec<u32>>,
     /// CPUs of the embedded target.
     pub target_cpus: Option<Vec<u32>>,
-}
-
-/// What must hold of every cell that completed.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Slo {
-    /// Bound on the median, response time in open loops and service time in closed ones.
-    pub p50_ns: Option<u64>,
-    /// Bound on the 90th percentile.
-    pub p90_ns: Option<u64>,
-    /// Bound on the 99th percentile.
-    pub p99_ns: Option<u64>,
-    /// Bound on the 99.9th percentile.
-    pub p99_9_ns: Option<u64>,
-    /// Bound on (failed + timed out + unsent) ÷ planned.
-    pub error_rate: Option<f64>,
 }
 
 /// One repetition of one cell.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::format::{Cpu, Ledger, Memory, ShardStart, Status};
 use crate::plan::shard::Shard;
-use crate::results::merge::SHARDS_FILE;
+use crate::results::store::SHARDS_FILE;
 use crate::stats::{CONFIDENCE, student_t_quantile};
 use crate::units::{format_bytes, format_count, format_ns};
 

@@ -1,5 +1,4 @@
-//! What a trial left behind: the record and the run directory.
+//! What trials left behind: the run directory, and what a search makes of its rows.
 
-pub mod merge;
 pub mod search;
 pub mod store;

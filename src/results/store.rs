@@ -23,6 +23,8 @@ use crate::plan::Cell;
 pub const PLAN_FILE: &str = "plan.json";
 /// Name of the records inside a run directory.
 pub const TRIALS_FILE: &str = "trials.jsonl";
+/// Name of the shards' own rows inside a merged directory.
+pub const SHARDS_FILE: &str = "shards.jsonl";
 /// Where a torn line goes when its run is resumed.
 pub const TORN_FILE: &str = "trials.torn";
 
@@ -344,7 +346,7 @@ impl RunDir {
 }
 
 /// What must hold of a record on both sides of the file.
-pub(super) fn check_record(record: &TrialRecord) -> Result<(), String> {
+pub(crate) fn check_record(record: &TrialRecord) -> Result<(), String> {
     for (name, ledger) in [("ledger", &record.ledger), ("warm-up ledger", &record.warmup)] {
         if !ledger.balances() {
             return Err(format!("the {name} does not balance: {ledger:?}"));

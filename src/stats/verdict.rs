@@ -12,8 +12,7 @@ use crate::units::{Ratio, format_share};
 /// `tests/precision.rs`).
 pub const RATIO_CONFIDENCE: f64 = 0.96;
 
-/// Two costs whose ratio lies within this of 1, either way, are as good as equal.
-pub const MARGIN: f64 = 0.05;
+pub use crate::plan::slo::MARGIN;
 
 /// What may be said of a ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]

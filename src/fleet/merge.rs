@@ -13,14 +13,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
-use super::store::{Merged, PlanJson, RunDir, ShardMachine, StoreError};
 use crate::format::Status;
 use crate::plan::sweep::Sweep;
+use crate::results::store::{Merged, PlanJson, RunDir, SHARDS_FILE, ShardMachine, StoreError};
 use row::Rows;
 use source::{Found, Source};
-
-/// Name of the shards' own rows inside a merged directory.
-pub const SHARDS_FILE: &str = "shards.jsonl";
 
 /// Shards whose rows are in memory at once.
 const BATCH: usize = 64;
