@@ -32,13 +32,9 @@ mod watch;
 
 /// What the trials of a sweep share.
 pub(crate) struct Context<'s> {
-    /// The sweep.
     pub(crate) sweep: &'s Sweep,
-    /// Hash of the plan.
     pub(crate) plan_hash: String,
-    /// Digest of the binary.
     pub(crate) binary_digest: String,
-    /// Limits of this machine.
     pub(crate) limits: Limits,
     /// CPUs that this process may use.
     pub(crate) allowed_cpus: Vec<u32>,

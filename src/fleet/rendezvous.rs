@@ -41,17 +41,12 @@ const MOST_OFFSET_NS: u64 = SECOND_NS;
 /// What must be equal on all shards, and where this one runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
-    /// Version of the records.
     pub(crate) format_version: u32,
-    /// Hash of the plan.
     pub(crate) plan_hash: String,
-    /// Digest of the binary.
     pub(crate) binary_digest: String,
-    /// How many shards this one thinks there are.
     pub(crate) count: u32,
     /// Whether shard 0 starts the target, on its loopback.
     pub(crate) embedded_target: bool,
-    /// Name of the machine.
     pub(crate) host: String,
     /// Kernel and network namespace: where these are equal, loopback is the same.
     pub(crate) loopback: String,
@@ -59,20 +54,17 @@ pub(crate) struct Hello {
 
 impl Hello {
     fn difference(&self, other: &Hello) -> Option<String> {
-        let differs = |what: &str, a: &str, b: &str| Some(format!("{what} ({b}, shard 0: {a})"));
-        if self.plan_hash != other.plan_hash {
-            return differs("another plan", &self.plan_hash, &other.plan_hash);
-        }
-        if self.binary_digest != other.binary_digest {
-            return differs("another duel binary", &self.binary_digest, &other.binary_digest);
-        }
-        if self.format_version != other.format_version {
-            let [a, b] = [self, other].map(|h| h.format_version.to_string());
-            return differs("another record format", &a, &b);
-        }
-        if self.count != other.count {
-            let [a, b] = [self, other].map(|h| h.count.to_string());
-            return differs("another number of shards", &a, &b);
+        let facts = |hello: &Hello| {
+            [
+                ("another plan", hello.plan_hash.clone()),
+                ("another duel binary", hello.binary_digest.clone()),
+                ("another record format", hello.format_version.to_string()),
+                ("another number of shards", hello.count.to_string()),
+            ]
+        };
+        let mut both = facts(self).into_iter().zip(facts(other));
+        if let Some(((what, mine), (_, others))) = both.find(|(a, b)| a != b) {
+            return Some(format!("{what} ({others}, shard 0: {mine})"));
         }
         (self.embedded_target && self.loopback != other.loopback).then(|| {
             format!(
