@@ -11,6 +11,7 @@ use duel::plan::steps::{FileOp, Offload, StepPlan};
 use duel::plan::sweep::{MemoryTrials, Sweep, Target};
 use duel::plan::target::{EmbeddedTarget, Law};
 use duel::plan::{Arrivals, Codec, Engine, Extent, Pacer};
+use duel::stats::precision::FEWEST_BLOCKS;
 use proptest::prelude::*;
 
 /// One millisecond.
@@ -179,7 +180,12 @@ fn an_empty_config_has_the_documented_defaults() {
         (&sweep.axes.cpus[..], &sweep.axes.stack_sizes_bytes[..]),
         (&[1][..], &[65_536][..])
     );
-    assert_eq!((sweep.trials, sweep.baseline, sweep.aa), (10, Engine::Threads, false));
+    assert_eq!((sweep.trials, sweep.baseline, sweep.aa), (100, Engine::Threads, false));
+    let precision = sweep.precision.expect("a sweep runs until it is precise");
+    // Ten blocks of five cells of ten seconds take longer than three minutes.
+    assert_eq!((precision.half_width, precision.budget_ns), (0.05, 15 * 5 * 10_060 * MS));
+    assert_eq!(parse("plan.duration = '10ms'").precision.unwrap().budget_ns, 180_000 * MS);
+    assert_eq!(sweep.equal_within, 0.05);
     assert!(sweep.slo.is_none() && sweep.expect_failed.is_empty());
 }
 
@@ -234,7 +240,10 @@ fn every_key_is_read() {
     );
     assert_eq!(sweep.axes.stack_sizes_bytes, [65_536, 2 << 20]);
     assert_eq!(sweep.axes.rayon_threads, [RayonThreads::Cores]);
-    assert_eq!((sweep.trials, sweep.aa), (3, true));
+    assert_eq!((sweep.trials, sweep.aa), (40, true));
+    let precision = sweep.precision.expect("named");
+    assert_eq!((precision.half_width, precision.budget_ns), (0.02, 600 * 3_600_000 * MS));
+    assert_eq!(sweep.equal_within, 0.1);
     assert_eq!(sweep.baseline, Engine::Tokio, "without threads, the first engine");
     let expected = &sweep.expect_failed[0];
     assert_eq!((expected.engine, expected.lanes), (Engine::Threads, Some(20_000)));
@@ -317,13 +326,14 @@ fn shipped_configs_parse_and_open_with_their_question() {
 }
 
 #[test]
-fn first_toml_loads_for_less_than_a_minute_and_seed_toml_sends_ten() {
+fn first_toml_loads_for_less_than_half_a_minute_before_its_first_verdict_and_seed_toml_sends_ten() {
     let configs = shipped();
     let find = |name| &configs.iter().find(|(_, s)| s.name == name).expect("shipped").1;
     let first = find("first");
     let Extent::DurationNs(window) = first.plan.extent else { panic!("first.toml runs by time") };
-    let trials = first.cells().len() as u64 * u64::from(first.trials);
-    assert!(trials * (window + first.plan.warmup_ns) < 60_000 * MS, "{trials} trials");
+    let trials = first.cells().len() as u64 * u64::from(FEWEST_BLOCKS);
+    assert!(first.precision.is_some());
+    assert!(trials * (window + first.plan.warmup_ns) < 30_000 * MS, "{trials} trials");
     let seed = find("seed");
     assert_eq!(seed.plan.extent, Extent::Requests(10));
     let parallel = find("parallel");

@@ -57,7 +57,7 @@ fn a_clear_difference_holds_or_does_not_and_the_rest_is_undecided() {
 }
 
 #[test]
-fn few_blocks_and_noisy_or_failed_trials_decide_nothing() {
+fn few_blocks_and_failed_trials_decide_nothing_and_noise_takes_none_away() {
     let by = expect(Engine::Tokio, Engine::Threads, Measure::CpuPerRequest, 1.0);
     let undecided = |records: &[TrialRecord]| match one(&by, records).held {
         Held::Undecided(why) => why,
@@ -66,7 +66,9 @@ fn few_blocks_and_noisy_or_failed_trials_decide_nothing() {
     assert!(undecided(&trials(0.5, 5)).contains("5 blocks"));
     assert!(undecided(&[]).contains("0 blocks"));
     let mut noisy = trials(0.5, 8);
-    noisy.iter_mut().take(6).for_each(|r| r.flags.push("noisy".into()));
+    noisy.iter_mut().for_each(|r| r.flags.push("noisy".into()));
+    assert_eq!(one(&by, &noisy).held, Held::Yes);
+    noisy.iter_mut().take(6).for_each(|r| r.status = Status::Invalid);
     assert!(undecided(&noisy).contains("5 blocks"), "three blocks lost");
     let mut failed = trials(0.5, 8);
     failed.iter_mut().for_each(|r| r.status = Status::Failed);

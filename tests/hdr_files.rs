@@ -182,7 +182,7 @@ fn the_distribution_is_that_of_the_merged_trials() {
 #[test]
 fn trials_that_may_not_be_ranked_are_shown_where_there_are_no_others() {
     let mut records = records();
-    records.iter_mut().for_each(|r| r.flags.push("noisy".into()));
+    records.iter_mut().for_each(|r| r.status = Status::Invalid);
     records[0].status = Status::Failed;
     let dir = written(&records);
     let text = std::fs::read_to_string(log_of(dir.path())).unwrap();
@@ -190,6 +190,23 @@ fn trials_that_may_not_be_ranked_are_shown_where_there_are_no_others() {
         assert!(text.contains(says), "{says:?} is not in {text}");
     }
     assert_eq!(text.matches("Tag=service,").count(), 3, "{text}");
+}
+
+#[test]
+fn noisy_trials_stand_in_for_quiet_ones_only_where_most_are_noisy() {
+    for (noisy, shown, says) in
+        [(3, 3, "on a busy machine: block 3, noisy"), (1, 2, "left out: block 3, noisy")]
+    {
+        let mut records = records();
+        records
+            .iter_mut()
+            .take(noisy + usize::from(noisy > 1))
+            .for_each(|r| r.flags.push("noisy".into()));
+        let dir = written(&records);
+        let text = std::fs::read_to_string(log_of(dir.path())).unwrap();
+        assert!(text.contains(says), "{says:?} is not in {text}");
+        assert_eq!(text.matches("Tag=service,").count(), shown, "{text}");
+    }
 }
 
 #[test]

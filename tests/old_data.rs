@@ -40,11 +40,11 @@ fn reports_and_comparisons_are_made_of_it() {
     assert_eq!(out.status.code(), Some(0), "{stderr}");
     assert!(stdout.contains("tokio"), "{stdout}");
     assert!(a.path().join("report.html").exists() && a.path().join("cells.csv").exists());
-    // Its trials are noisy, so that nothing may be compared: said so, not crashed.
+    // Two trials: too few for a verdict.
     let out = output(duel(&["compare"]).arg(a.path()).arg(b.path()));
     let (stdout, stderr) = text(&out);
-    assert_eq!(out.status.code(), Some(2), "{stdout}{stderr}");
-    assert!(stderr.contains("no cell has a valid trial in both"), "{stderr}");
+    assert_eq!(out.status.code(), Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("undecided, too few trials"), "{stdout}");
 }
 
 #[test]

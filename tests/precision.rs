@@ -92,9 +92,9 @@ fn coverage(sequences: u32, seed: u64, spreads: &[f64]) -> Vec<(Law, f64, f64)> 
 
 #[test]
 fn intervals_of_sweeps_that_stop_when_narrow_still_cover() {
-    for (law, spread, covered) in coverage(1_500, 1970, &[0.06, 0.09]) {
-        // Three standard errors of 1,500 sequences below 94 %.
-        assert!(covered >= 0.922, "{law:?} at {spread}: {covered}");
+    for (law, spread, covered) in coverage(400, 1970, &[0.06, 0.09]) {
+        // Three standard errors of 400 sequences below 94 %.
+        assert!(covered >= 0.904, "{law:?} at {spread}: {covered}");
     }
 }
 
@@ -110,19 +110,20 @@ fn intervals_of_sweeps_that_stop_when_narrow_cover_94_per_cent() {
 /// The share of reports like that of `configs/parallel.toml` that claim a difference: four groups of
 /// three engines and a baseline that are all alike, CPU and memory of each; `blocks` fixes their
 /// number, or else each comparison stops when it is precise.
-fn claims(reports: u32, seed: u64, cpu_spread: f64, blocks: Option<u32>) -> f64 {
+fn claims(reports: u32, seed: u64, law: Law, cpu_spread: f64, blocks: Option<u32>) -> f64 {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut claimed = 0;
     for _ in 0..reports {
         let mut family = Vec::new();
         for spread in [cpu_spread, 0.01].repeat(4) {
             // Engines of a group share the baseline's trial of the block.
-            let baseline: Vec<f64> = (0..MOST_BLOCKS).map(|_| spread * normal(&mut rng)).collect();
+            let baseline: Vec<f64> =
+                (0..MOST_BLOCKS).map(|_| spread * law.draw(&mut rng)).collect();
             for _ in 0..3 {
                 let mut block = 0;
                 let mut draw = || {
                     block += 1;
-                    spread * normal(&mut rng) - baseline[block - 1]
+                    spread * law.draw(&mut rng) - baseline[block - 1]
                 };
                 let end = match blocks {
                     Some(n) => estimate(&(0..n).map(|_| draw()).collect::<Vec<f64>>()),
@@ -141,22 +142,25 @@ fn claims(reports: u32, seed: u64, cpu_spread: f64, blocks: Option<u32>) -> f64 
 #[test]
 fn reports_on_identical_engines_claim_a_difference_in_one_of_twenty_at_most() {
     for blocks in [5, 6, 8, 12, 16] {
-        let share = claims(1_000, 16, 0.08, Some(blocks));
-        assert!(share <= 0.055, "{blocks} blocks: {share}");
+        let share = claims(300, 16, Law::Normal, 0.08, Some(blocks));
+        assert!(share <= 0.06, "{blocks} blocks: {share}");
     }
-    let share = claims(300, 16, 0.04, None);
-    assert!(share <= 0.06, "until precise: {share}");
+    // A machine on which something else runs now and then, in which no trial is left out.
+    let share = claims(300, 17, Law::Mixture, 0.15, Some(12));
+    assert!(share <= 0.06, "heavy noise: {share}");
+    let share = claims(100, 16, Law::Normal, 0.04, None);
+    assert!(share <= 0.07, "until precise: {share}");
 }
 
 #[test]
 #[ignore = "minutes: the full length of the test above"]
 fn reports_on_identical_engines_claim_a_difference_in_five_per_cent_of_ten_thousand() {
-    for (spread, blocks) in
-        [5, 8, 12, 20].map(|n| (0.08, Some(n))).into_iter().chain([(0.03, None), (0.06, None)])
-    {
-        let share = claims(10_000, 16, spread, blocks);
-        println!("spread {spread}, blocks {blocks:?}: {share}");
-        assert!(share <= 0.05, "spread {spread}, blocks {blocks:?}: {share}");
+    let fixed = [5, 8, 12, 20].map(|n| (Law::Normal, 0.08, Some(n)));
+    let until = [(Law::Normal, 0.03, None), (Law::Normal, 0.06, None), (Law::Mixture, 0.04, None)];
+    for (law, spread, blocks) in fixed.into_iter().chain(until) {
+        let share = claims(10_000, 16, law, spread, blocks);
+        println!("{law:?}, spread {spread}, blocks {blocks:?}: {share}");
+        assert!(share <= 0.05, "{law:?}, spread {spread}, blocks {blocks:?}: {share}");
     }
 }
 

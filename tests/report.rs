@@ -219,6 +219,53 @@ fn bad_trials_are_shown_and_never_compared() {
 }
 
 #[test]
+fn a_row_is_ranked_with_half_of_its_trials_and_three() {
+    for (all, valid, ranked) in [(10, 5, true), (10, 4, false), (10, 1, false), (6, 3, true)] {
+        let mut records = closed(Engine::Threads, all, 1.0);
+        for record in records.iter_mut().skip(valid as usize) {
+            *record = gated(record.clone(), "littles_law", true);
+        }
+        assert_eq!(row(&records, Engine::Threads).ranked, ranked, "{valid} of {all}");
+    }
+    // Whoever asks for two trials sees what they say.
+    assert!(row(&closed(Engine::Threads, 2, 1.0), Engine::Threads).ranked);
+}
+
+#[test]
+fn noise_excludes_no_trial_from_a_comparison_and_marks_levels() {
+    let busy = |from: u32| -> Vec<TrialRecord> {
+        [(Engine::Threads, 1.0), (Engine::Tokio, 0.5)]
+            .into_iter()
+            .flat_map(|(engine, cost)| closed(engine, 10, cost))
+            .map(|r| match r.block >= from {
+                false => r,
+                true => {
+                    let mut noisy = gated(r, "foreign_cpu_share", false);
+                    noisy.cpu.per_request_ns *= 3.0;
+                    noisy
+                }
+            })
+            .collect()
+    };
+    let quiet_cpu = row(&busy(10), Engine::Tokio).figures.unwrap().cpu_per_request_ns.unwrap();
+    for (from, marked) in [(10, false), (5, false), (4, true), (0, true)] {
+        let records = busy(from);
+        let tokio = row(&records, Engine::Tokio);
+        assert!(tokio.ranked);
+        assert_eq!(tokio.noisy_levels, marked, "quiet up to block {from}");
+        let ratio = tokio.cpu_ratio.unwrap();
+        assert_eq!((ratio.estimate.n, ratio.verdict), (10, Verdict::Lower), "from {from}");
+        let figures = tokio.figures.unwrap();
+        assert_eq!(figures.trials, 10, "memory, switches and threads are those of all");
+        let cpu = figures.cpu_per_request_ns.unwrap();
+        assert_eq!(cpu > 1.5 * quiet_cpu, marked, "{cpu} for {quiet_cpu}");
+        let text = table::render("x", &groups_of(&records), &[], None, false);
+        assert_eq!(text.contains("~ the machine was busy"), marked, "{text}");
+        assert_eq!(text.matches('~').count() > 1, marked, "{text}");
+    }
+}
+
+#[test]
 fn a_repeat_that_was_stopped_replaces_nothing() {
     let noisy = gated(sample::record(sample::cell(Engine::Threads), 0, 1.0), "steal", false);
     let stopped = TrialRecord { status: Status::Interrupted, ..noisy.clone() };

@@ -4,17 +4,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+use super::sweep::blocks;
 use crate::cli::Plan;
 use crate::driver::{cpus, target};
 use crate::limits::{Limits, PortBudget, TargetKind};
 use crate::plan::endpoint::Endpoint;
-use crate::plan::sweep::{Sweep, Target};
+use crate::plan::sweep::{Sweep, TRIAL_OVERHEAD_NS, Target};
 use crate::plan::{Cell, Extent};
 use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
+use crate::stats::precision::FEWEST_BLOCKS;
 use crate::units::{SECOND_NS, duration_literal, format_count, format_ns};
 
-/// Time of a trial beside its warm-up and window: processes, connects, a short drain.
-const OVERHEAD_NS: u64 = 60_000_000;
 /// What a timeout may be late by, beside a tenth of itself.
 const TIMER_NS: u64 = 10_000_000;
 /// Longest wait of a lane before it connects again.
@@ -61,7 +61,10 @@ fn describe(sweep: &Sweep) -> String {
         lines.push("order: decided as it goes, one trial of each cell in turn".into());
     } else {
         lines.push("order:".into());
-        for block in sweep.order(cells.len()).chunk_by(|a, b| a.block == b.block) {
+        // More blocks than are sure to be run would only be more of the same.
+        let shown = sweep.precision.map_or(sweep.trials, |_| FEWEST_BLOCKS) as usize;
+        let order = sweep.order(cells.len());
+        for block in order.chunk_by(|a, b| a.block == b.block).take(shown) {
             let names: Vec<&str> = block.iter().map(|t| cells[t.cell].id.as_str()).collect();
             lines.push(format!("  block {}: {}", block[0].block, names.join(" ")));
         }
@@ -78,13 +81,20 @@ fn headline(sweep: &Sweep) -> Vec<String> {
             sweep.name,
             if cells == 1 { "" } else { "s" }
         ),
+        None if sweep.precision.is_some() => {
+            format!("{}: {cells} cells, at most {} blocks", sweep.name, sweep.trials)
+        }
         None => format!("{}: {cells} cells × {} = {trials} trials", sweep.name, sweep.trials),
     }];
+    lines.extend(blocks::forecast(sweep));
     lines.push(format!("plan hash {}", sweep.plan_hash()));
     let most = format_ns((most_ns(sweep).saturating_mul(u64::from(sweep.trials))) as f64);
-    lines.push(match time_ns(sweep) {
+    lines.push(match sweep.trial_ns() {
         Some(ns) if sweep.search.is_some() => {
             format!("at most {} of load, and drains", format_ns((ns * trials) as f64))
+        }
+        Some(ns) if sweep.precision.is_some() => {
+            format!("about {} of load for each block", format_ns((ns * cells as u64) as f64))
         }
         Some(ns) => format!("about {} of load, at most {most}", format_ns((ns * trials) as f64)),
         None => format!(
@@ -142,21 +152,6 @@ fn kind(sweep: &Sweep) -> TargetKind {
     }
 }
 
-/// Length of one trial where the plan decides it.
-fn time_ns(sweep: &Sweep) -> Option<u64> {
-    let plan = &sweep.plan;
-    let window = match plan.extent {
-        Extent::DurationNs(ns) => ns,
-        Extent::Requests(n) => {
-            let slowest = sweep.axes.rates_per_s.iter().copied().reduce(f64::min);
-            let least = sweep.search.map(|search| search.min_per_s);
-            let slowest = slowest.or(plan.offered_per_s).or(least)?;
-            (n as f64 / slowest * SECOND_NS as f64) as u64
-        }
-    };
-    Some(plan.warmup_ns + window + OVERHEAD_NS)
-}
-
 /// Longest time of all cells once: where requests wait their full timeout, or lanes for a connection
 /// before each of them.
 fn most_ns(sweep: &Sweep) -> u64 {
@@ -172,7 +167,7 @@ fn most_ns(sweep: &Sweep) -> u64 {
                 released.saturating_add(n.div_ceil(lanes).saturating_mul(each))
             }
         };
-        plan.warmup_ns.saturating_add(window).saturating_add(OVERHEAD_NS)
+        plan.warmup_ns.saturating_add(window).saturating_add(TRIAL_OVERHEAD_NS)
     };
     sweep.cells().into_iter().map(of).fold(0, u64::saturating_add)
 }
@@ -201,7 +196,7 @@ fn job(sweep: &Sweep, position: u32) -> anyhow::Result<Job> {
         "duel: pipe this line, then {{\"frame\":\"go\",\"version\":{PROTOCOL_VERSION}}} and \
          {{\"frame\":\"start\",\"version\":{PROTOCOL_VERSION},\"at_ns\":0}}, into `duel worker`, \
          and keep its standard input open for {}",
-        time_ns(sweep).map_or("as long as it runs".into(), duration_literal)
+        sweep.trial_ns().map_or("as long as it runs".into(), duration_literal)
     );
     let plan = sweep.masked().block_plan(cell, trial.block);
     let trial = format!("{} block {}", cell.id, trial.block);

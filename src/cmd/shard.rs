@@ -8,6 +8,7 @@ use crate::fleet::{Meeting, scheduler};
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{Sweep, Target};
 use crate::plan::{Arrivals, Extent};
+use crate::stats::precision::FEWEST_BLOCKS;
 use crate::units::{SECOND_NS, format_ns, parse_duration_ns};
 
 /// Beside warm-up, window and timeout, what a trial may take by default under `--start-at`.
@@ -68,6 +69,12 @@ pub(super) fn part(args: &Run, sweep: &mut Sweep) -> Result<Part, String> {
         divisible(args, sweep, shard, part.meeting.is_some())?;
         // One shard alone cannot decide to run a trial again.
         sweep.noise_repeats = 0;
+    }
+    // Nor whether another block is needed.
+    let apart = part.slots.is_some() || shard.is_some_and(|s| s.count > 1);
+    if apart && sweep.precision.take().is_some() {
+        sweep.trials = FEWEST_BLOCKS;
+        say!("duel: shards run {FEWEST_BLOCKS} blocks where sweep.trials says nothing else");
     }
     Ok(part)
 }

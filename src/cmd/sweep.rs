@@ -1,5 +1,6 @@
 //! Runs the trials of a sweep in their order and says how it went; `run` and `try` share it.
 
+pub(super) mod blocks;
 mod search;
 
 use std::collections::HashSet;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use self::blocks::Blocks;
 use super::exit;
 use super::progress::{Progress, Signals};
 use super::shard::Part;
@@ -26,7 +28,7 @@ use crate::limits::{Limits, PortBudget};
 use crate::plan::Cell;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target, Trial};
-use crate::report::summary::{NOISY, is_valid, summarise};
+use crate::report::summary::{is_quiet, is_valid, summarise};
 use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
 use crate::side::usage::ProcessUse;
 use crate::units::{format_count, format_ns};
@@ -152,10 +154,16 @@ impl<'s> Session<'s> {
             .into_iter()
             .filter(|t| !done.contains(&(cells[t.cell].id.clone(), t.block)))
             .collect();
-        let mut progress = Progress::new(order.len(), self.signals.clone());
+        if let Some(warning) = blocks::warning(sweep) {
+            say!("duel: {warning}");
+        }
+        let mut blocks = Blocks::new(sweep, &cells);
+        let mut progress = Progress::new(blocks.least(&order), self.signals.clone());
         let mut repeats = Repeats::new(sweep.noise_repeats, order.len());
         for block in order.chunk_by(|a, b| a.block == b.block) {
-            let mut noisy = self.pass(&cells, block, &mut progress)?;
+            let Some(block) = blocks.next(block, &self.records) else { break };
+            progress.expect_more(blocks.beyond(&block));
+            let mut noisy = self.pass(&cells, &block, &mut progress)?;
             if let Some(why) = self.context.peers.over() {
                 say!("duel: {why}: without it no trial is whole, so the rest is left out");
                 break;
@@ -169,6 +177,9 @@ impl<'s> Session<'s> {
         }
         progress.finish();
         repeats.report();
+        if self.signals.exit_code().is_none() {
+            blocks.report(&self.records);
+        }
         self.conclude()
     }
 
@@ -202,7 +213,7 @@ impl<'s> Session<'s> {
                 say!("duel: the target completes no request, so the rest is left out");
                 self.hopeless = true;
             }
-            if is_noisy(&record) && matches!(record.status, Status::Ok | Status::Invalid) {
+            if !is_quiet(&record) && matches!(record.status, Status::Ok | Status::Invalid) {
                 noisy.push(*trial);
             }
             self.records.push(record);
@@ -280,10 +291,6 @@ impl Repeats {
             );
         }
     }
-}
-
-fn is_noisy(record: &TrialRecord) -> bool {
-    has_flag(record, NOISY)
 }
 
 fn has_flag(record: &TrialRecord, flag: &str) -> bool {
@@ -461,9 +468,12 @@ fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson
 /// The exit code that the rows call for, if any. A noisy trial whose repeat was valid calls for
 /// none: what came of it is attributed to the noise, and its figures are not used.
 fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
-    let valid: HashSet<_> =
-        records.iter().filter(|r| is_valid(r)).map(|r| (&r.cell.id, r.block)).collect();
-    let stands = |r: &&TrialRecord| !(is_noisy(r) && valid.contains(&(&r.cell.id, r.block)));
+    let valid: HashSet<_> = records
+        .iter()
+        .filter(|r| is_valid(r) && is_quiet(r))
+        .map(|r| (&r.cell.id, r.block))
+        .collect();
+    let stands = |r: &&TrialRecord| is_quiet(r) || !valid.contains(&(&r.cell.id, r.block));
     let records: Vec<&TrialRecord> = records.iter().filter(stands).collect();
     let failed =
         records.iter().any(|r| r.status == Status::Failed && !is_expected(&sweep.expect_failed, r));

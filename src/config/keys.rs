@@ -453,8 +453,15 @@ tables! {
         allocators: Key<Several<String>> [default("the C library's as the environment sets it") example("[\"glibc\", \"glibc-arenas-1\"]") also("allocator")],
         /// Where the task engines carry out file and compute steps.
         offload: Key<Several<Offload>> [default("inline") example("[\"inline\", \"rayon\"]")],
-        /// Trials of each cell.
-        trials: At<Count> [range(1.0, 1e6) default("10") example("5") also("repetitions repeats runs")],
+        /// Trials of each cell, a fixed number in place of `precision`, `budget` and `max_blocks`.
+        trials: Key<Count> [range(1.0, 1e6) default("as many as precision needs") example("10") also("repetitions repeats runs")],
+        /// How well ratios to the baseline are known before a sweep ends: half the width of their
+        /// intervals.
+        precision: At<Share> [range(0.001, 1.0) default("\"5%\"") example("\"2%\"")],
+        /// Longest time: no block begins that would end later.
+        budget: Key<Duration> [above(0.0, MAX_NS) default("\"3m\", or what ten blocks take") example("\"10m\"")],
+        /// Most blocks, each of which holds every cell once.
+        max_blocks: At<Count> [range(1.0, 1e5) default("100") example("40")],
         /// The engine to which the others' ratios are taken.
         baseline: Key<Engine> [default("threads, or else the first engine") example("\"tokio\"")],
         /// How close to 1 a ratio must be to count as equal.
@@ -468,7 +475,7 @@ tables! {
         /// Adds trials that split memory into its parts; `"only"` runs no others.
         memory: At<MemoryTrials> [default("false") example("true")],
         /// How often a noisy trial is repeated.
-        noise_repeats: At<Count> [range(0.0, 10.0) default("2") example("0")],
+        noise_repeats: At<Count> [range(0.0, 10.0) default("0") example("2")],
         /// Cells that must fail for the run to be as expected.
         expect_failed: Key<Several<ExpectFailed>> [default("none") example("[{ engine = \"threads\", lanes = \"20k\" }]")],
     }

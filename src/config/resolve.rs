@@ -12,12 +12,13 @@ use std::path::Path;
 
 use super::keys::{File, Plan};
 use super::node::{Fault, shown};
-use super::read::{At, Count, Key, Several, Size};
+use super::read::{At, Count, Key, Several, Size, place_of};
 use crate::plan::allocator::Allocator;
 use crate::plan::cell::Axes;
-use crate::plan::sweep::{ExpectFailed, Machine, MemoryTrials, Slo, Sweep, Target};
+use crate::plan::sweep::{ExpectFailed, Machine, MemoryTrials, Precision, Slo, Sweep, Target};
 use crate::plan::{Arrivals, Axis, Engine, Extent, TrialPlan};
-use crate::units::{SECOND_NS, format_count, size_literal};
+use crate::stats::precision::FEWEST_BLOCKS;
+use crate::units::{SECOND_NS, duration_literal, format_count, format_ns, size_literal};
 
 /// Smallest stack on which a TLS handshake fits, certificates of a few links included: 75 KiB were
 /// seen in a task engine's thread of a debug build.
@@ -88,7 +89,10 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     let axes = axes(&file, arrivals, target.is_tls(), &plan)?;
     let slo = slo(&file);
     let search = search::resolve(&file, &plan, slo.as_ref())?;
-    let trials = search.map_or(number(&file.sweep.trials), |search| search.max_trials);
+    let (trials, precision) = match search {
+        Some(search) => (search.max_trials, None),
+        None => repetitions(&file)?,
+    };
     let baseline = baseline(&file.sweep.baseline, &axes.engines)?;
     let expect_failed = expect_failed(&file)?;
     let machine = machine(&file, &target)?;
@@ -98,6 +102,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         plan,
         axes,
         trials,
+        precision,
         baseline,
         equal_within: file.sweep.equal_within.as_ref().map_or(crate::stats::MARGIN, |at| at.0),
         aa: file.sweep.aa.value,
@@ -112,8 +117,53 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         search,
     };
     bounded(&file, &sweep)?;
+    budget(&file, &mut sweep)?;
     sweep.expect = expect::expectations(&file.expect, &sweep)?;
     Ok(sweep)
+}
+
+/// Time that a sweep takes at most where the config names none.
+const BUDGET_NS: u64 = 180 * SECOND_NS;
+
+/// Blocks at most, and what ends them before; without a word about either, precision.
+fn repetitions(file: &File) -> Result<(u32, Option<Precision>), Fault> {
+    let sweep = &file.sweep;
+    let until = [sweep.precision.given_at(), place_of(&sweep.budget), sweep.max_blocks.given_at()];
+    match (&sweep.trials, until.into_iter().flatten().next()) {
+        (Some(_), Some(place)) => Err(Fault::new(
+            place,
+            "not beside sweep.trials, which fixes the number of blocks: leave out one of them",
+        )),
+        (Some(trials), None) => Ok((number(trials), None)),
+        (None, _) => {
+            let budget_ns = sweep.budget.as_ref().map_or(BUDGET_NS, |at| at.0);
+            let precision = Precision { half_width: sweep.precision.0, budget_ns };
+            Ok((number(&sweep.max_blocks), Some(precision)))
+        }
+    }
+}
+
+/// Refuses a budget that holds no block; where none is given, it holds the fewest that may do.
+fn budget(file: &File, sweep: &mut Sweep) -> Result<(), Fault> {
+    let cells = sweep.cells().len() as u64;
+    let (Some(trial_ns), Some(precision)) = (sweep.trial_ns(), &mut sweep.precision) else {
+        return Ok(());
+    };
+    let block_ns = trial_ns.saturating_mul(cells);
+    match &file.sweep.budget {
+        Some(at) if precision.budget_ns < block_ns => {
+            let block = format_ns(block_ns as f64);
+            let budget = duration_literal(precision.budget_ns);
+            Err(fault(at, format!("`{budget}` is shorter than one block, which takes {block}")))
+        }
+        Some(_) => Ok(()),
+        None => {
+            let fewest = block_ns.saturating_mul(u64::from(FEWEST_BLOCKS));
+            // Half again for what the estimate leaves out.
+            precision.budget_ns = precision.budget_ns.max(fewest.saturating_add(fewest / 2));
+            Ok(())
+        }
+    }
 }
 
 /// The name is part of a path, so only letters that need no quoting there are allowed.
@@ -327,14 +377,14 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
     if trials > MAX_TRIALS {
         let sweep = &file.sweep;
         let given = [
-            sweep.trials.given().map(|at| &at.place),
+            sweep.trials.as_ref().map(|at| &at.place),
             sweep.lanes.given().map(|at| &at.place),
             sweep.rates.as_ref().map(|at| &at.place),
             sweep.bodies.as_ref().map(|at| &at.place),
             sweep.processes.given().map(|at| &at.place),
             sweep.cpus.given().map(|at| &at.place),
         ];
-        let place = given.into_iter().flatten().next().unwrap_or(&sweep.trials.place);
+        let place = given.into_iter().flatten().next().unwrap_or(&sweep.max_blocks.place);
         let (found, most) = (format_count(trials), format_count(MAX_TRIALS));
         return Err(Fault::new(
             place,

@@ -22,6 +22,9 @@ use crate::units::SECOND_NS;
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
 const IDLE_NS: u64 = SECOND_NS;
 
+/// Time of a trial beside its warm-up and window: processes, connects, a short drain.
+pub(crate) const TRIAL_OVERHEAD_NS: u64 = 60_000_000;
+
 /// What stands in place of a masked header value.
 const MASK: &str = "***";
 
@@ -43,8 +46,11 @@ pub struct Sweep {
     pub plan: TrialPlan,
     /// The grid.
     pub axes: Axes,
-    /// Repetitions of every cell.
+    /// Repetitions of every cell; the most there may be where `precision` ends them.
     pub trials: u32,
+    /// What ends the repetitions before that; `None` where their number is fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// The engine that ratios refer to.
     pub baseline: Engine,
     /// Ratios this close to 1, as a share, are as good as equal; changes no trial.
@@ -77,6 +83,15 @@ pub struct Sweep {
     /// How the highest rate that meets the SLO is searched; `None` runs the grid as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+}
+
+/// When a sweep has blocks enough.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Precision {
+    /// Widest half-width of a ratio's interval, as a share of the ratio.
+    pub half_width: f64,
+    /// Longest time, in nanoseconds: no block begins that would end later.
+    pub budget_ns: u64,
 }
 
 /// Of runs from before there was a choice.
@@ -267,13 +282,17 @@ impl Sweep {
             "target": sweep.target,
             "plan": sweep.plan,
             "axes": sweep.axes,
-            "trials": sweep.trials,
+            // How long it goes on is no part of what is measured: a sweep may be given more time.
+            "trials": sweep.precision.is_none().then_some(sweep.trials),
             "baseline": sweep.baseline,
             "aa": sweep.aa,
             "idle": sweep.idle,
             "expect_failed": sweep.expect_failed,
         });
         // A key that is not used leaves the hash of older plans as it was.
+        if let Some(precision) = sweep.precision {
+            canonical["precision"] = precision.half_width.into();
+        }
         if sweep.syscalls {
             canonical["syscalls"] = true.into();
         }
@@ -292,6 +311,20 @@ impl Sweep {
     pub fn most_trials(&self) -> u64 {
         let each = self.search.map_or(u64::from(self.trials), |search| search.most_trials());
         self.cells().len() as u64 * each
+    }
+
+    /// Length of one trial, with [`TRIAL_OVERHEAD_NS`], where the plan decides it.
+    pub fn trial_ns(&self) -> Option<u64> {
+        let window = match self.plan.extent {
+            Extent::DurationNs(ns) => ns,
+            Extent::Requests(n) => {
+                let slowest = self.axes.rates_per_s.iter().copied().reduce(f64::min);
+                let least = self.search.map(|search| search.min_per_s);
+                let slowest = slowest.or(self.plan.offered_per_s).or(least)?;
+                (n as f64 / slowest * SECOND_NS as f64) as u64
+            }
+        };
+        Some(self.plan.warmup_ns + window + TRIAL_OVERHEAD_NS)
     }
 
     /// The plan of a cell's trials: this plan at the cell's rate.

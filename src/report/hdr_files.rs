@@ -20,7 +20,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use rayon::prelude::*;
 
-use super::summary::is_valid;
+use super::summary::{for_levels, is_quiet, is_valid};
 use crate::format::histogram;
 use crate::format::{Status, TrialRecord};
 
@@ -116,9 +116,16 @@ fn log(
     let mut builder = IntervalLogWriterBuilder::new();
     builder.add_comment("[Histogram log format version 1.3]");
     builder.add_comment(&format!("duel cell {}: nanoseconds", super::layout::clean(cell)));
-    let ranked = trials.iter().any(|r| is_valid(r));
-    for record in trials.iter().filter(|r| !is_valid(r)) {
-        builder.add_comment(&remark(record, is_shown(record, ranked)));
+    let valid: Vec<&TrialRecord> = trials.iter().copied().filter(|r| is_valid(r)).collect();
+    let levels = for_levels(&valid);
+    // The rule of the tables: where no trial is valid, those that ran to their end are shown.
+    let is_shown = |record: &TrialRecord| match record.status {
+        Status::Ok => levels.iter().any(|r| std::ptr::eq(*r, record)),
+        Status::Invalid => valid.is_empty(),
+        Status::Failed | Status::Interrupted => false,
+    };
+    for record in trials.iter().filter(|r| !(is_valid(r) && is_quiet(r))) {
+        builder.add_comment(&remark(record, is_shown(record)));
     }
     let (mut bytes, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
     let mut writer = builder
@@ -127,7 +134,7 @@ fn log(
         .begin_log_with(&mut bytes, &mut serializer)
         .expect("writing to memory cannot fail");
     let mut merged = Merged::new();
-    for record in trials.iter().filter(|r| is_shown(r, ranked)) {
+    for record in trials.iter().filter(|r| is_shown(r)) {
         let begun = record.started_unix_ns.unwrap_or(base_ns).saturating_sub(base_ns);
         let (begun, lasted) =
             (Duration::from_nanos(begun), Duration::from_nanos(record.measured_ns));
@@ -163,17 +170,12 @@ fn add(merged: &mut Merged, tag: &'static str, next: Histogram<u64>) -> Result<(
     }
 }
 
-/// The rule of the tables: where no trial may be ranked, those that ran to their end are shown.
-fn is_shown(record: &TrialRecord, ranked: bool) -> bool {
-    match record.status {
-        Status::Ok => is_valid(record) || !ranked,
-        Status::Invalid => !ranked,
-        Status::Failed | Status::Interrupted => false,
-    }
-}
-
 fn remark(record: &TrialRecord, shown: bool) -> String {
-    let what = if shown { "not to be believed" } else { "left out" };
+    let what = match (shown, record.status) {
+        (true, Status::Ok) => "on a busy machine",
+        (true, _) => "not to be believed",
+        (false, _) => "left out",
+    };
     let why = match record.status {
         Status::Ok => "noisy",
         Status::Invalid => "invalid",

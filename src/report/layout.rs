@@ -34,7 +34,8 @@ pub fn columns(group: &Group) -> Vec<Column> {
         cells: group.rows.iter().map(|r| clean(&r.name)).collect(),
     }];
     let mut add = |title: &str, cell: &dyn Fn(&Figures) -> String| {
-        let cells = group.rows.iter().map(|r| figure(r, cell)).collect();
+        let level = LEVELS.iter().any(|word| title.starts_with(word));
+        let cells = group.rows.iter().map(|r| figure(r, level, cell)).collect();
         columns.push(Column { title: title.into(), number: true, cells });
     };
     let any = |has: fn(&Figures) -> bool| group.rows.iter().flat_map(|r| &r.figures).any(has);
@@ -116,9 +117,15 @@ fn dash() -> String {
     "-".into()
 }
 
-/// A figure; in parentheses where it comes from trials that are not to be believed.
-fn figure(row: &Row, cell: &dyn Fn(&Figures) -> String) -> String {
+/// How the titles of columns begin that a busy machine moves.
+const LEVELS: [&str; 7] =
+    ["elapsed", "achieved", "service", "response", "start delay", "lane wait", "CPU"];
+
+/// A figure; in parentheses where it comes from trials that are not to be believed, with a tilde
+/// where it is a level from a busy machine.
+fn figure(row: &Row, level: bool, cell: &dyn Fn(&Figures) -> String) -> String {
     match &row.figures {
+        Some(f) if row.ranked && level && row.noisy_levels => format!("~{}", cell(f)),
         Some(f) if row.ranked => cell(f),
         Some(f) => format!("({})", cell(f)),
         None => dash(),
@@ -192,6 +199,14 @@ pub fn notes(group: &Group) -> Vec<String> {
     }
     if group.rows.iter().any(|r| !r.ranked && r.figures.is_some()) {
         notes.push("( ) from trials that are not to be believed: shown, never compared".into());
+    }
+    if group.rows.iter().any(|r| r.ranked && r.noisy_levels) {
+        notes.push(
+            "~ the machine was busy with something else in more than half of the trials: times and \
+             CPU are those of a busy machine; ratios hold, with what the noise adds to their \
+             intervals"
+                .into(),
+        );
     }
     if group.counts_events() {
         notes.push(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::layout::{Column, percentile};
 use super::memory::Section;
-use super::summary::is_valid;
+use super::summary::{for_levels, is_valid};
 use crate::format::{Distribution, TrialRecord};
 use crate::stats::hdr;
 
@@ -32,9 +32,11 @@ pub fn section(records: &[TrialRecord]) -> Option<Section> {
     // As in the tables above: valid trials, or else what there is, in brackets.
     let mut ranked = Vec::new();
     for trials in cells.values_mut() {
-        let valid = trials.iter().any(|r| is_valid(r));
-        trials.retain(|r| !valid || is_valid(r));
-        ranked.push(valid);
+        let valid: Vec<&TrialRecord> = trials.iter().copied().filter(|r| is_valid(r)).collect();
+        ranked.push(!valid.is_empty());
+        if !valid.is_empty() {
+            *trials = for_levels(&valid);
+        }
     }
     let names = cells.keys().zip(&ranked);
     let mark = |ranked: bool, text: String| if ranked { text } else { format!("({text})") };

@@ -1,15 +1,21 @@
 //! Records → groups of rows that may be compared: medians, merged percentiles, ratios.
 //!
-//! A row is a cell. Only *valid* trials enter its figures: they ran to their end, every hard gate
-//! held, and they are not noisy. Where a cell has no valid trial, its other finished ones are
-//! summarised so that they can be shown, and the row is not [`Row::ranked`].
+//! A row is a cell. Only *valid* trials enter its figures: they ran to their end and every hard gate
+//! held. Where too few are, what there is is shown, and the row is not [`Row::ranked`].
+//!
+//! Noise excludes no trial from a comparison: engines of a block share it, and it widens the
+//! interval by what it does. Levels, such as a p99 or CPU per request, are read from the quiet trials
+//! where at least half are quiet, and are marked otherwise; memory, switches and threads are always
+//! read from all.
 
 mod compare;
 mod figures;
+mod open;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use figures::{Figures, Percentiles};
+pub(crate) use open::Comparisons;
 
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::{Key, names};
@@ -61,8 +67,11 @@ pub struct Row {
     pub name: String,
     /// How its trials ended.
     pub tally: Tally,
-    /// Whether the figures come from valid trials; others are shown but never compared.
+    /// Whether enough trials are valid (see [`Tally::is_enough`]); other rows are shown but never
+    /// compared.
     pub ranked: bool,
+    /// Whether levels come from a machine that was busy with something else, for want of quiet trials.
+    pub noisy_levels: bool,
     /// Flags of the trials behind the figures.
     pub flags: BTreeSet<String>,
     /// `None` if no trial ran to its end.
@@ -82,9 +91,9 @@ pub struct Row {
 pub struct Tally {
     /// Blocks with any trial.
     pub blocks: usize,
-    /// Ran to the end, every hard gate held, not noisy.
+    /// Ran to the end, every hard gate held.
     pub valid: usize,
-    /// A noise gate failed.
+    /// Those of the valid in which a noise gate failed.
     pub noisy: usize,
     /// A hard gate failed.
     pub invalid: usize,
@@ -109,9 +118,28 @@ pub struct FailedGate {
     pub limit: Option<f64>,
 }
 
-/// Whether a trial's numbers may be ranked.
+impl Tally {
+    /// Whether the valid trials may stand for all: half of them and three are, or all of fewer. The
+    /// few that a gate lets through are the best, not the typical ones.
+    pub fn is_enough(&self) -> bool {
+        2 * self.valid >= self.blocks && self.valid >= self.blocks.min(3)
+    }
+}
+
+/// Whether a trial's numbers hold, however noisy the machine was.
 pub fn is_valid(record: &TrialRecord) -> bool {
-    record.status == Status::Ok && !record.flags.iter().any(|f| f == NOISY)
+    record.status == Status::Ok
+}
+
+/// Whether no noise gate failed.
+pub fn is_quiet(record: &TrialRecord) -> bool {
+    !record.flags.iter().any(|f| f == NOISY)
+}
+
+/// The trials that levels are read from: the quiet ones where at least half are, or else all.
+pub(crate) fn for_levels<'a>(valid: &[&'a TrialRecord]) -> Vec<&'a TrialRecord> {
+    let quiet: Vec<&TrialRecord> = valid.iter().copied().filter(|t| is_quiet(t)).collect();
+    if 2 * quiet.len() >= valid.len() { quiet } else { valid.to_vec() }
 }
 
 /// Sorts records into groups, in a fixed order, and compares each row with the baseline; ratios
@@ -124,15 +152,24 @@ pub fn summarise(records: &[TrialRecord], baseline: Engine, margin: f64) -> Vec<
     }
     let mut groups: BTreeMap<(CellKind, Key), Vec<Vec<&TrialRecord>>> = BTreeMap::new();
     for trials in cells.into_values() {
-        let cell = &trials[0].cell;
-        // The second copy of the baseline stands beside what it is to be compared with.
-        let kind = if cell.is_copy() { CellKind::Timed } else { cell.kind };
-        groups.entry((kind, cell.place(&[]))).or_default().push(trials);
+        groups.entry(place(&trials[0].cell)).or_default().push(trials);
     }
     let mut groups: Vec<Group> =
         groups.into_values().map(|cells| group(cells, baseline, margin)).collect();
     compare::judge_all(&mut groups, margin);
     groups
+}
+
+/// Whether the others of its group refer to a cell.
+fn is_reference(cell: &Cell, baseline: Engine) -> bool {
+    cell.engine == baseline && !cell.is_copy() && !cell.counts_events()
+}
+
+/// What the cells of a group share.
+fn place(cell: &Cell) -> (CellKind, Key) {
+    // The second copy of the baseline stands beside what it is to be compared with.
+    let kind = if cell.is_copy() { CellKind::Timed } else { cell.kind };
+    (kind, cell.place(&[]))
 }
 
 fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Group {
@@ -146,8 +183,7 @@ fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Gr
         .zip(names)
         .map(|((trials, blocks), name)| row(trials, blocks, name))
         .collect();
-    let reference =
-        rows.iter().position(|r| r.ranked && r.cell.engine == baseline && !r.cell.is_copy());
+    let reference = rows.iter().position(|r| r.ranked && is_reference(&r.cell, baseline));
     let mut group = Group {
         cell: all[0].clone(),
         trials: rows.iter().map(|r| r.tally.blocks).max().unwrap_or(0),
@@ -162,16 +198,21 @@ fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Gr
     group
 }
 
-/// The trial that stands for each block: the last valid one, or else the last.
+/// The trial that stands for each block: the last valid one that is quiet, or else the last valid
+/// one, or else the last.
 ///
-/// A noisy trial is repeated within its block, so that a block may hold several.
+/// A noisy trial may be repeated within its block, so that a block may hold several.
 fn by_block<'a>(trials: &[&'a TrialRecord]) -> BTreeMap<u32, &'a TrialRecord> {
     let mut blocks: BTreeMap<u32, &TrialRecord> = BTreeMap::new();
     for trial in trials {
         let held = blocks.get(&trial.block);
         // A repeat that the user stopped says nothing against the trial that it was to replace.
-        let worse = |h: &TrialRecord| is_valid(h) || trial.status == Status::Interrupted;
-        if held.is_none_or(|h| is_valid(trial) || !worse(h)) {
+        let worth = |t: &TrialRecord| match t.status {
+            Status::Ok => 2 + u8::from(is_quiet(t)),
+            Status::Interrupted => 0,
+            Status::Invalid | Status::Failed => 1,
+        };
+        if held.is_none_or(|h| worth(trial) >= worth(h)) {
             blocks.insert(trial.block, trial);
         }
     }
@@ -185,12 +226,12 @@ fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: Stri
     let mut failed_gates: BTreeMap<String, FailedGate> = BTreeMap::new();
     for trial in blocks.values() {
         *match trial.status {
-            Status::Ok if is_valid(trial) => &mut tally.valid,
-            Status::Ok => &mut tally.noisy,
+            Status::Ok => &mut tally.valid,
             Status::Invalid => &mut tally.invalid,
             Status::Failed => &mut tally.failed,
             Status::Interrupted => &mut tally.interrupted,
         } += 1;
+        tally.noisy += usize::from(is_valid(trial) && !is_quiet(trial));
         if trial.status == Status::Failed {
             let text = trial.error.as_deref().unwrap_or("no reason was recorded");
             *errors.entry(text.to_string()).or_insert(0) += 1;
@@ -206,17 +247,17 @@ fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: Stri
             failed_gates.insert(gate.name.clone(), failed);
         }
     }
-    let ranked = tally.valid > 0;
     let used: Vec<&TrialRecord> = blocks
         .values()
         .copied()
         .filter(|t| match t.status {
-            Status::Ok => is_valid(t) || !ranked,
-            Status::Invalid => !ranked,
+            Status::Ok => true,
+            Status::Invalid => tally.valid == 0,
             Status::Failed | Status::Interrupted => false,
         })
         .collect();
-    let (figures, unreadable) = figures::figures(&used);
+    let levels = for_levels(&used);
+    let (figures, unreadable) = figures::figures(&used, &levels);
     for text in unreadable {
         *errors.entry(text).or_insert(0) += 1;
     }
@@ -224,7 +265,8 @@ fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: Stri
         cell: trials[0].cell.clone(),
         name,
         tally,
-        ranked,
+        ranked: tally.is_enough(),
+        noisy_levels: levels.iter().any(|t| !is_quiet(t)),
         flags: used.iter().flat_map(|t| t.flags.iter().cloned()).collect(),
         figures,
         cpu_ratio: None,

@@ -60,7 +60,10 @@ fn beside(file: &File, plan: &TrialPlan, table: &Place) -> Result<(), Fault> {
     let given = [
         (place_of(&file.plan.stages), "stages have their own rates"),
         (place_of(&sweep.rates), "a search chooses its rates itself"),
-        (sweep.trials.given_at(), "see search.trials and search.max_trials"),
+        (place_of(&sweep.trials), "see search.trials and search.max_trials"),
+        (sweep.precision.given_at(), "see search.tolerance"),
+        (place_of(&sweep.budget), "see search.probes"),
+        (sweep.max_blocks.given_at(), "see search.max_trials"),
         (sweep.noise_repeats.given_at(), "a probe goes on to its next trial"),
         (sweep.memory.given_at(), "memory is split in a sweep of its own"),
     ];

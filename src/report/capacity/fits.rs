@@ -5,7 +5,7 @@ use super::{REACH, Refusal, count, next_lanes, refuse};
 use crate::format::{Distribution, Memory, TrialRecord};
 use crate::plan::cell::{Family, families};
 use crate::plan::{Axis, Cell, Engine};
-use crate::report::summary::is_valid;
+use crate::report::summary::{for_levels, is_valid};
 use crate::stats::hdr::samples_needed;
 use crate::stats::{CONFIDENCE, linear_fit, median};
 use crate::units::format_ns;
@@ -42,7 +42,8 @@ fn times(record: &TrialRecord) -> Option<&Distribution> {
 }
 
 impl Point<'_> {
-    fn of<'a>(Family { cell, members: trials, .. }: Family<'a, &'a TrialRecord>) -> Point<'a> {
+    fn of<'a>(Family { cell, members, .. }: Family<'a, &'a TrialRecord>) -> Point<'a> {
+        let trials = for_levels(&members);
         let means: Vec<f64> = trials.iter().filter_map(|t| Some(times(t)?.mean)).collect();
         Point {
             cell,

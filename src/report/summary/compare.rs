@@ -6,14 +6,14 @@ use super::{Group, Row, figures, is_valid};
 use crate::format::TrialRecord;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, RatioEstimate, judge, noise_floor, paired_ratio};
 
-type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
+pub(super) type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
 
 /// Fills in the ratios and noise floors of a group; `blocks` belong to its rows, in order.
 pub(super) fn compare(group: &mut Group, blocks: &[Blocks<'_>]) {
     let Some(reference) = group.reference else { return };
     let margin = group.margin;
     let cpu: &dyn Fn(&TrialRecord) -> Option<f64> = &figures::cpu_per_request_ns;
-    let memory = &|t: &TrialRecord| t.peak_over_baseline().map(|b| b as f64);
+    let memory = &figures::peak_over_baseline;
     let (ratios, floor) = compare_by(&group.rows, blocks, reference, margin, cpu);
     group.cpu_floor = floor;
     for (row, ratio) in group.rows.iter_mut().zip(ratios) {
@@ -71,7 +71,7 @@ pub(super) fn judge_all(groups: &mut [Group], margin: f64) {
 }
 
 /// Values of the same block, both valid.
-fn pairs(
+pub(super) fn pairs(
     this: &Blocks<'_>,
     reference: &Blocks<'_>,
     value: &dyn Fn(&TrialRecord) -> Option<f64>,

@@ -108,6 +108,11 @@ pub(super) fn memory_bytes(record: &TrialRecord) -> f64 {
     record.memory.peak_rss_bytes.saturating_sub(record.memory.baseline_rss_bytes) as f64
 }
 
+/// The same where it is known and no bound.
+pub(super) fn peak_over_baseline(record: &TrialRecord) -> Option<f64> {
+    record.peak_over_baseline().map(|bytes| bytes as f64)
+}
+
 /// CPU per request in nanoseconds; `None` if no request ended.
 pub(super) fn cpu_per_request_ns(record: &TrialRecord) -> Option<f64> {
     Some(record.cpu.per_request_ns).filter(|v| *v > 0.0)
@@ -118,12 +123,16 @@ fn requests_between_edges(record: &TrialRecord) -> Option<f64> {
     cpu_per_request_ns(record).map(|per| record.cpu.total_ns as f64 / per).filter(|n| *n > 0.0)
 }
 
-/// The figures over `trials`, with a sentence for each histogram that could not be read.
-pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>) {
+/// The figures over `trials`, times and CPU over `levels` among them, with a sentence for each
+/// histogram that could not be read.
+pub(super) fn figures(
+    trials: &[&TrialRecord],
+    levels: &[&TrialRecord],
+) -> (Option<Figures>, Vec<String>) {
     let Some(first) = trials.first() else { return (None, Vec::new()) };
     let mut unreadable = Vec::new();
     let mut merged = |name: &str, field: fn(&TrialRecord) -> Option<&Distribution>| {
-        hdr::merge(trials.iter().copied(), field).unwrap_or_else(|e: HdrError| {
+        hdr::merge(levels.iter().copied(), field).unwrap_or_else(|e: HdrError| {
             unreadable.push(format!("{name} has no percentiles: {e}"));
             None
         })
@@ -133,7 +142,8 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
         ledger += &trial.ledger;
     }
     let service = merged("service_ns", |t| t.service_ns.as_ref());
-    let gave_up_ns = service.as_ref().and_then(|h| hdr::gave_up_ns(h, ledger.timed_out));
+    let timed_out = levels.iter().map(|t| t.ledger.timed_out).sum();
+    let gave_up_ns = service.as_ref().and_then(|h| hdr::gave_up_ns(h, timed_out));
     let response = merged("response_ns", |t| t.response_ns.as_ref());
     let start_delay = merged("start_delay_ns", |t| t.start_delay_ns.as_ref());
     let pacer_delay = merged("pacer_delay_ns", |t| t.pacer_delay_ns.as_ref());
@@ -141,9 +151,11 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
     let connect = merged("connect_ns", |t| t.connect_ns.as_ref());
     let handshake = merged("handshake_ns", |t| t.handshake_ns.as_ref());
 
-    let middle = |value: &dyn Fn(&TrialRecord) -> Option<f64>| {
+    let over = |trials: &[&TrialRecord], value: &dyn Fn(&TrialRecord) -> Option<f64>| {
         median(&trials.iter().filter_map(|t| value(t)).collect::<Vec<f64>>())
     };
+    let middle = |value: &dyn Fn(&TrialRecord) -> Option<f64>| over(trials, value);
+    let level = |value: &dyn Fn(&TrialRecord) -> Option<f64>| over(levels, value);
     let always = |value: fn(&TrialRecord) -> f64| middle(&|t| Some(value(t))).unwrap_or(0.0);
     let a_request = |count: fn(&TrialRecord) -> u64| {
         middle(&|t| requests_between_edges(t).map(|n| count(t) as f64 / n))
@@ -161,11 +173,11 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
     let figures = Figures {
         trials: trials.len(),
         ledger,
-        achieved_per_s: always(|t| t.achieved_per_s),
+        achieved_per_s: level(&|t| Some(t.achieved_per_s)).unwrap_or(0.0),
         elapsed_ns: trials
             .iter()
             .any(|t| !t.measured_ns.is_multiple_of(1_000))
-            .then(|| always(|t| t.measured_ns as f64)),
+            .then(|| level(&|t| Some(t.measured_ns as f64)).unwrap_or(0.0)),
         service: Percentiles::of(service.as_ref(), gave_up_ns),
         response: Percentiles::of(response.as_ref(), gave_up_ns),
         start_delay: Percentiles::of(start_delay.as_ref(), None),
@@ -176,10 +188,10 @@ pub(super) fn figures(trials: &[&TrialRecord]) -> (Option<Figures>, Vec<String>)
         tls: trials.iter().find_map(|t| t.tls.clone()),
         reconnects: trials.iter().map(|t| t.reconnects).sum(),
         gave_up_ns,
-        cpu_per_request_ns: middle(&cpu_per_request_ns),
+        cpu_per_request_ns: level(&cpu_per_request_ns),
         cpu_per_second_ns: a_second(|t| t.cpu.total_ns),
         switches_per_second: a_second(|t| t.switches.voluntary + t.switches.involuntary),
-        occupancy: middle(&|t| t.occupancy),
+        occupancy: level(&|t| t.occupancy),
         memory_bytes: memory,
         memory_per_lane_bytes: memory / lanes,
         peak_is_bound: trials.iter().any(|t| t.peak_is_bound()),

@@ -1,0 +1,92 @@
+//! What a sweep that runs until its ratios are precise still needs: widths only, no percentiles.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::compare::{Blocks, pairs};
+use super::{by_block, figures, is_reference, place};
+use crate::format::TrialRecord;
+use crate::plan::{Cell, Engine};
+use crate::stats::precision::{fewest_blocks, half_width, is_precise};
+use crate::stats::{RATIO_CONFIDENCE, paired_ratio};
+
+/// What is compared, with its name.
+type Measure = (&'static str, fn(&TrialRecord) -> Option<f64>);
+
+const MEASURES: [Measure; 2] =
+    [("CPU a request", figures::cpu_per_request_ns), ("memory", figures::peak_over_baseline)];
+
+/// A ratio that is wider than wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wide {
+    /// Id of the cell.
+    pub(crate) cell: String,
+    pub(crate) measure: &'static str,
+    /// `None` without an interval.
+    pub(crate) half_width: Option<f64>,
+}
+
+/// The comparisons that a sweep's report will hold: each cell with the one that it refers to.
+#[derive(Debug)]
+pub(crate) struct Comparisons<'c> {
+    cells: &'c [Cell],
+    /// Index of a cell and of its reference.
+    pairs: Vec<(usize, usize)>,
+}
+
+impl<'c> Comparisons<'c> {
+    pub(crate) fn of(cells: &'c [Cell], baseline: Engine) -> Comparisons<'c> {
+        let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (i, cell) in cells.iter().enumerate().filter(|(_, c)| !c.is_memory()) {
+            groups.entry(place(cell)).or_default().push(i);
+        }
+        let mut pairs = Vec::new();
+        for mut group in groups.into_values() {
+            group.sort_by_cached_key(|i| (cells[*i].except(&[]), cells[*i].kind));
+            let reference = group.iter().find(|i| is_reference(&cells[**i], baseline)).copied();
+            let Some(reference) = reference else { continue };
+            pairs.extend(group.into_iter().filter(|i| *i != reference).map(|i| (i, reference)));
+        }
+        Comparisons { cells, pairs }
+    }
+
+    /// How many are judged together.
+    pub(crate) fn count(&self) -> usize {
+        self.pairs.iter().filter(|(i, _)| !self.cells[*i].is_copy()).count() * MEASURES.len()
+    }
+
+    /// Indices of the cells that need another block, and the ratios that are still too wide.
+    ///
+    /// Every cell is run in the fewest blocks. After them one goes on while a ratio of it or to it
+    /// is too wide; one that gave no pair at all will not.
+    pub(crate) fn open<'r>(
+        &self,
+        records: impl Iterator<Item = &'r TrialRecord>,
+        wanted: f64,
+    ) -> (BTreeSet<usize>, Vec<Wide>) {
+        let mut trials: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
+        for record in records {
+            trials.entry(&record.cell.id).or_default().push(record);
+        }
+        let none = Vec::new();
+        let of = |cell: &Cell| by_block(trials.get(cell.id.as_str()).unwrap_or(&none));
+        let blocks: Vec<Blocks<'_>> = self.cells.iter().map(of).collect();
+        let among = self.count();
+        let fewest = fewest_blocks(among) as usize;
+        let few = |i: &usize| blocks[*i].len() < fewest;
+        let mut open: BTreeSet<usize> = (0..self.cells.len()).filter(few).collect();
+        let mut wide = Vec::new();
+        for &(i, reference) in &self.pairs {
+            for (measure, value) in MEASURES {
+                let values = pairs(&blocks[i], &blocks[reference], &value);
+                let Some(estimate) = paired_ratio(&values, RATIO_CONFIDENCE) else { continue };
+                if is_precise(&estimate, wanted, among) {
+                    continue;
+                }
+                open.extend([i, reference]);
+                let (cell, half_width) = (self.cells[i].id.clone(), half_width(&estimate));
+                wide.push(Wide { cell, measure, half_width });
+            }
+        }
+        (open, wide)
+    }
+}
