@@ -192,6 +192,12 @@ pub struct Outcome {
     pub started_in_window: u64,
     /// Requests ended between the two readings of the CPU clock.
     pub ended_between_edges: u64,
+    /// What the achieved rate counts.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rate_requests: u64,
+    /// What the achieved rate divides by.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rate_ns: u64,
     /// Time between those two readings.
     pub edges_ns: u64,
     /// Idle time of this worker's CPUs between them.
@@ -202,6 +208,9 @@ pub struct Outcome {
     pub machine_cpus: u32,
     /// Σ over requests of the time in service inside the window, for Little's law.
     pub in_service_ns: u64,
+    /// The same of requests of the warm-up that were still in service when the window began.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub warmup_in_service_ns: u64,
     /// Histograms, HdrHistogram V2 deflated base64.
     pub histograms: BTreeMap<Channel, String>,
     /// Processor time.

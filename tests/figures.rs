@@ -194,6 +194,37 @@ fn both_sides_are_told_in_one_shape() {
     assert!(memory.baseline_rss_bytes > 0 && memory.page_table_bytes.unwrap() > 0, "{memory:?}");
 }
 
+/// Eight servers of 5 ms answer 1,600 requests a second, however many lanes wait for them.
+#[test]
+fn a_closed_loop_achieves_what_ends_between_the_edges() {
+    let sweep = Sweep::new(
+        "name = 'rate'\n[target]\nservice_time = '5ms'\nservers = 8\n\
+         [plan]\nduration = '500ms'\nwarmup = '400ms'\n\
+         [sweep]\nengines = ['tokio']\ncodecs = ['lean']\nlanes = [256]\ntrials = 1\n",
+    );
+    let done = sweep.run();
+    let row = done.records.first().expect("a row");
+    assert_eq!(row.achieved_per_s, row.rate_requests as f64 * 1e9 / row.rate_ns as f64);
+    assert!((1_440.0..1_760.0).contains(&row.achieved_per_s), "{}", row.achieved_per_s);
+    // 160 ms of the window belong to requests that began before it.
+    assert!(row.rate_requests as f64 > 1.2 * row.completed_in_window as f64, "{row:?}");
+    assert!(row.occupancy.expect("a closed loop") > 0.95, "{:?}", row.occupancy);
+}
+
+#[test]
+fn a_plan_by_count_achieves_no_more_than_it_offers() {
+    let sweep = Sweep::new(
+        "name = 'count'\n[plan]\narrivals = 'constant'\nrequests = 3\n\
+         [sweep]\nengines = ['threads']\ncodecs = ['lean']\nlanes = [2]\nrates = [100]\n\
+         trials = 1\n",
+    );
+    let done = sweep.run();
+    let row = done.records.first().expect("a row");
+    assert_eq!(row.rate_requests, 3, "{}", done.stderr);
+    assert!(row.rate_ns >= 30_000_000 && row.rate_ns >= row.measured_ns, "{row:?}");
+    assert!(row.achieved_per_s <= 100.0, "{}", row.achieved_per_s);
+}
+
 /// Two shards with this row each, merged.
 fn merged(row: &TrialRecord) -> TrialRecord {
     let home = tempfile::tempdir().expect("a directory");

@@ -13,7 +13,7 @@ use crate::plan::shard::Shard;
 use crate::plan::{Cell, Pacer};
 
 /// Version of the record; a reader refuses newer ones.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The record: what is given, figures with the rule of [`super::rule`] by which they add up, and
 /// histograms. A histogram is a field, a channel of the recorder, when it is kept, and a tag in the
@@ -184,7 +184,15 @@ record! {
             /// what costs are divided by.
             #[serde(default)]
             ended_between_edges: u64 = sum,
-            /// `completed_in_window` ÷ `measured_ns`.
+            /// What `achieved_per_s` counts: by duration the requests of either phase that completed
+            /// between those readings, by count all that completed.
+            #[serde(default)]
+            rate_requests: u64 = sum,
+            /// What `achieved_per_s` divides by: by duration the time between those readings, by count
+            /// the planned span (requests ÷ rate) or the measured one, whichever is longer.
+            #[serde(default)]
+            rate_ns: u64 = most,
+            /// `rate_requests` ÷ `rate_ns`. In rows of version 1: `completed_in_window` ÷ `measured_ns`.
             achieved_per_s: f64 = derived,
             /// Processor time of the workers between the window's edges.
             cpu: Cpu = costs,
@@ -325,6 +333,10 @@ impl TrialRecord {
     /// It is no record.
     pub fn read(line: &[u8]) -> serde_json::Result<TrialRecord> {
         let mut record: TrialRecord = serde_json::from_slice(line)?;
+        if record.format_version < 2 {
+            (record.rate_requests, record.rate_ns) =
+                (record.completed_in_window, record.measured_ns);
+        }
         // Rows of before the field hold it as a quotient.
         if record.ended_between_edges == 0 && record.cpu.per_request_ns > 0.0 {
             let ended = record.cpu.total_ns as f64 / record.cpu.per_request_ns;
@@ -367,9 +379,8 @@ impl TrialRecord {
         }
         let syscalls = self.events.syscalls.zip(Some(ended as f64).filter(|n| *n > 0.0));
         self.events.syscalls_per_request = syscalls.map(|(calls, n)| calls as f64 / n);
-        if self.measured_ns > 0 {
-            let seconds = self.measured_ns as f64 / 1e9;
-            self.achieved_per_s = self.completed_in_window as f64 / seconds;
+        if self.rate_ns > 0 {
+            self.achieved_per_s = self.rate_requests as f64 * 1e9 / self.rate_ns as f64;
         }
     }
 

@@ -82,6 +82,9 @@ pub struct Recorder {
     fewest: AtomicU64,
     most: AtomicU64,
     last_end: AtomicU64,
+    window_start: AtomicU64,
+    /// Time in service inside the window of requests of the warm-up.
+    warmup_in_service_ns: AtomicU64,
 }
 
 impl Recorder {
@@ -116,6 +119,8 @@ impl Recorder {
             fewest: AtomicU64::new(u64::MAX),
             most: AtomicU64::new(0),
             last_end: AtomicU64::new(0),
+            window_start: AtomicU64::new(u64::MAX),
+            warmup_in_service_ns: AtomicU64::new(0),
         }
     }
 
@@ -128,6 +133,25 @@ impl Recorder {
             }
         }
         self
+    }
+
+    /// Says when the window begins, before any lane is let go.
+    pub fn set_window_start(&self, at: u64) {
+        self.window_start.store(at, Relaxed);
+    }
+
+    /// A request of the warm-up ended, perhaps inside the window.
+    fn carried_over(&self, at: Instants, window_end: u64) {
+        let begun = self.window_start.load(Relaxed).max(at.start);
+        let inside = at.end.min(window_end).saturating_sub(begun);
+        if inside > 0 {
+            self.warmup_in_service_ns.fetch_add(inside, Relaxed);
+        }
+    }
+
+    /// Σ over requests of the warm-up of the time in service inside the window, in nanoseconds.
+    pub fn warmup_in_service_ns(&self) -> u64 {
+        self.warmup_in_service_ns.load(Relaxed)
     }
 
     /// Number of shards; a lane uses shard `lane % shards`.
@@ -182,6 +206,8 @@ impl Recorder {
                 me.late_service_ns.fetch_add(service, Relaxed);
                 me.in_service_other_ns.fetch_add(window_end.saturating_sub(at.start), Relaxed);
             }
+        } else {
+            self.carried_over(at, window_end);
         }
         self.counters.completed(shard, phase);
     }
@@ -213,6 +239,8 @@ impl Recorder {
                 me.late_service_ns.fetch_add(service, Relaxed);
                 me.in_service_other_ns.fetch_add(window_end.saturating_sub(at.start), Relaxed);
             }
+        } else {
+            self.carried_over(at, window_end);
         }
         self.counters.timed_out(shard, phase);
     }
@@ -241,6 +269,8 @@ impl Recorder {
                     .fetch_add(at.end.min(window_end).saturating_sub(at.start), Relaxed);
             }
             me.errors[kind as usize].fetch_add(1, Relaxed);
+        } else if kind != ErrorKind::Connect {
+            self.carried_over(at, window_end);
         }
         self.counters.failed(shard, phase);
     }

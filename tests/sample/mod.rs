@@ -55,6 +55,8 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         measured_ns: 160_000_000,
         completed_in_window: 2_000,
         ended_between_edges: 2_000,
+        rate_requests: 2_000,
+        rate_ns: 160_000_000,
         achieved_per_s: 12_500.0 / drift,
         service_ns: Some(climb(5_000_000, top, 2_000)),
         response_ns: open_only(5_050_000, top + 100_000),

@@ -39,7 +39,8 @@ pub(super) struct Monitor<'t> {
 /// One edge of the window.
 struct Reading {
     usage: Usage,
-    ended: u64,
+    /// Requests of either phase.
+    counts: Counts,
     at: u64,
     /// The monitor's own switches and faults, which no lane caused.
     own: (Switches, Events),
@@ -72,25 +73,32 @@ impl<'t> Monitor<'t> {
 
     fn read(&self, edge: Edge) -> Reading {
         let counters = self.trial.recorder.counters();
-        let ended =
-            || counters.read(Phase::Warmup).ended() + counters.read(Phase::Measured).ended();
+        let counts =
+            || [Phase::Warmup, Phase::Measured].into_iter().map(|p| counters.read(p)).sum();
         let usage = || match self.trial.job.cell.counts_events() {
             true => Usage::read_every_wait(edge),
             false => Usage::read(edge),
         };
         let runtime = self.trial.runtime_use();
-        // What is divided by `ended` is read next to it.
+        // What is divided by requests is read next to them.
         match edge {
             Edge::Start => {
                 let usage = usage();
                 let events = self.read_events();
-                Reading { usage, events, ended: ended(), at: now_ns(), own: Usage::own(), runtime }
+                Reading {
+                    usage,
+                    events,
+                    counts: counts(),
+                    at: now_ns(),
+                    own: Usage::own(),
+                    runtime,
+                }
             }
             Edge::End => {
-                let (ended, at) = (ended(), now_ns());
+                let (counts, at) = (counts(), now_ns());
                 // Nothing is read, and no time passes, in a trial that counts no events.
                 let events = self.read_events();
-                Reading { usage: usage(), events, ended, at, own: Usage::own(), runtime }
+                Reading { usage: usage(), events, counts, at, own: Usage::own(), runtime }
             }
         }
     }
@@ -99,6 +107,7 @@ impl<'t> Monitor<'t> {
         let trial = self.trial;
         trial.set_start(start);
         let phases = *trial.phases();
+        trial.recorder.set_window_start(phases.window_start);
         let stop = || trial.is_cancelled();
         // Without a warm-up the edge is read while lanes are still parked and cost nothing.
         let early = (phases.window_start == start).then(|| self.read(Edge::Start));
@@ -191,7 +200,8 @@ impl<'t> Monitor<'t> {
         let (min, max) = recorder.served_range();
         let spent = last.usage.since(&first.usage);
         let mut unavailable = spent.unavailable;
-        let ended = last.ended.saturating_sub(first.ended);
+        let ended = last.counts.ended().saturating_sub(first.counts.ended());
+        let (rate_requests, rate_ns) = self.achieved(window, first, last, counts.completed);
         let mut cpu = spent.cpu;
         cpu.pacer_ns = trial.pacer_cpu_ns();
         if trial.job.plan.arrivals.is_open() && cpu.pacer_ns.is_none() {
@@ -214,6 +224,8 @@ impl<'t> Monitor<'t> {
             completed_in_window: counts.completed - recorder.completed_late().min(counts.completed),
             started_in_window: counts.started - recorder.started_late().min(counts.started),
             ended_between_edges: ended,
+            rate_requests,
+            rate_ns,
             edges_ns: last.at.saturating_sub(first.at),
             cpus_idle_ns: spent.machine.as_ref().and_then(|m| self.idle_ns(m)),
             steal_ns: spent.machine.as_ref().map(|m| m.steal_ns),
@@ -222,6 +234,7 @@ impl<'t> Monitor<'t> {
                 .as_ref()
                 .map_or(0, |m| m.cpu_idle_ns.iter().flatten().count() as u32),
             in_service_ns: recorder.in_service_ns(),
+            warmup_in_service_ns: recorder.warmup_in_service_ns(),
             histograms: recorder
                 .histograms()
                 .iter()
@@ -246,6 +259,31 @@ impl<'t> Monitor<'t> {
             unavailable,
             error_samples: recorder.error_samples(),
             heap: self.heap,
+        }
+    }
+
+    /// What the achieved rate counts and divides by: by duration the requests of either phase that
+    /// completed between the edges, so that one in flight at the first edge makes up for one at the
+    /// last; by count all of them, in the time that was planned or that it took, the longer.
+    fn achieved(
+        &self,
+        window: (u64, u64),
+        first: &Reading,
+        last: &Reading,
+        completed: u64,
+    ) -> (u64, u64) {
+        let plan = &self.trial.job.plan;
+        match plan.extent {
+            Extent::DurationNs(_) => {
+                let completed = last.counts.completed.saturating_sub(first.counts.completed);
+                // Without a warm-up the first edge is read before the lanes are let go.
+                (completed, last.at.saturating_sub(first.at.max(window.0)))
+            }
+            Extent::Requests(n) => {
+                let rate = plan.offered_per_s.filter(|rate| *rate > 0.0);
+                let planned_ns = rate.map_or(0, |rate| (n as f64 * 1e9 / rate) as u64);
+                (completed, planned_ns.max(window.1.saturating_sub(window.0)))
+            }
         }
     }
 

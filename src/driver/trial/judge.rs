@@ -54,8 +54,12 @@ impl Running<'_> {
         let evidence = self.evidence(record, &outcomes, report.as_ref());
         let closed = !self.here.cell.arrivals.is_open() && !self.here.cell.is_idle();
         let closed = closed && record.measured_ns > 0;
-        record.occupancy =
-            closed.then(|| evidence.in_service_mean / f64::from(self.here.cell.total_lanes.max(1)));
+        record.occupancy = closed.then(|| {
+            let carried: u64 = outcomes.iter().map(|o| o.warmup_in_service_ns).sum();
+            let carried = carried as f64 / record.measured_ns as f64;
+            let lanes = f64::from(self.here.cell.total_lanes.max(1));
+            (evidence.in_service_mean + carried) / lanes
+        });
         record.gates = gates::judge(&evidence);
         peers.note(record, outcomes.iter().map(|o| o.started_at_ns).max());
         // Noise moves times, and a memory trial's bytes are all that is read of it.

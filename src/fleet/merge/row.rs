@@ -157,6 +157,7 @@ impl Rows {
             && let Some(span) = span_ns(&self.starts)
         {
             record.measured_ns = span;
+            record.rate_ns = record.rate_ns.max(span);
         }
         record.derive();
         record.gates = self.gates;
