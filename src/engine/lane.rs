@@ -7,24 +7,15 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use super::claims::Chunk;
+use super::link::Link;
 use super::release::Shot;
 use super::run::TrialRun;
 use super::steps::{Done, RequestSteps};
 use super::timer::{Timer, bound};
-use crate::codec::socket::{BlockingSocket, Route};
-use crate::codec::stream::Socket;
-use crate::codec::{AsyncConn, BlockingConn, Conn, Connected, Failure, Reply};
+use crate::codec::{AsyncConn, BlockingConn, Failure, Reply};
 use crate::side::{ErrorKind, Instants, Phase};
 use crate::sys::now_ns;
 use crate::work::Kit;
-
-/// After a failed connect a lane waits this long, doubling to [`BACKOFF_MOST_NS`].
-const BACKOFF_FIRST_NS: u64 = 10_000_000;
-const BACKOFF_MOST_NS: u64 = 1_000_000_000;
-
-/// Idle time after which a blocking lane of an open loop looks whether its connection still
-/// stands; servers keep idle ones for seconds.
-const LOOK_AFTER_NS: u64 = 500_000_000;
 
 /// What became of an attempt to send a shot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,32 +30,18 @@ pub(super) enum Attempt {
 
 /// The half of a lane that knows no socket.
 pub(super) struct Lane {
-    id: u32,
-    /// Where it records; kept, since it takes a division to find.
-    shard: usize,
+    link: Link,
     phase: Phase,
     chunk: Chunk,
     served: u64,
     last_end: u64,
-    backoff_ns: u64,
-    /// Connections begun, which decides where the next one comes from.
-    connects: u32,
 }
 
 impl Lane {
     fn new(trial: &TrialRun, id: u32) -> Self {
         let phase = if trial.job.plan.warmup_ns > 0 { Phase::Warmup } else { Phase::Measured };
-        let shard = trial.shard(id);
-        Lane {
-            id,
-            shard,
-            phase,
-            chunk: Chunk::default(),
-            served: 0,
-            last_end: 0,
-            backoff_ns: 0,
-            connects: 0,
-        }
+        let link = Link::new(trial, id);
+        Lane { link, phase, chunk: Chunk::default(), served: 0, last_end: 0 }
     }
 
     /// The next request of a closed loop; `None` when all are claimed or the trial is stopped.
@@ -94,7 +71,7 @@ impl Lane {
 
     fn started(&mut self, trial: &TrialRun, shot: &Shot, start: u64) {
         let window_end = trial.phases().window_end;
-        trial.recorder.started(self.shard, shot.phase, start, window_end);
+        trial.recorder.started(self.link.shard, shot.phase, start, window_end);
         if shot.phase == Phase::Measured {
             self.served += 1;
         }
@@ -119,7 +96,7 @@ impl Lane {
     ) -> bool {
         let end = now_ns();
         let at = Self::instants(shot, start, end);
-        let shard = self.shard;
+        let shard = self.link.shard;
         let window_end = trial.phases().window_end;
         self.last_end = end;
         // An answer that came after the timeout and before the timer is one that came too late,
@@ -127,61 +104,30 @@ impl Lane {
         let late = end.saturating_sub(start) > trial.job.plan.timeout_ns;
         let result = if late && result.is_ok() { Err(Failure::TimedOut) } else { result };
         let (kind, message, keep) = match result {
-            Ok(reply) if trial.expects(reply.status) => {
-                let bytes = (sent as u64, reply.received);
-                let first_byte = reply.first_byte.unwrap_or(end);
-                trial.recorder.completed(shard, shot.phase, at, first_byte, bytes, window_end);
-                return reply.keep;
+            Ok(reply) => {
+                self.link.answered(end);
+                if trial.expects(reply.status) {
+                    let bytes = (sent as u64, reply.received);
+                    let first_byte = reply.first_byte.unwrap_or(end);
+                    trial.recorder.completed(shard, shot.phase, at, first_byte, bytes, window_end);
+                    return reply.keep;
+                }
+                (ErrorKind::Status, format!("status {}", reply.status), reply.keep)
             }
-            Ok(reply) => (ErrorKind::Status, format!("status {}", reply.status), reply.keep),
-            Err(Failure::TimedOut) => {
-                trial.recorder.timed_out(shard, shot.phase, at, window_end);
-                return false;
-            }
-            Err(Failure::Unanswered { kind, message } | Failure::Error { kind, message }) => {
-                (kind, message, false)
-            }
+            Err(failure) => match self.link.failed(failure) {
+                None => {
+                    trial.recorder.timed_out(shard, shot.phase, at, window_end);
+                    return false;
+                }
+                Some((kind, message)) => (kind, message, false),
+            },
         };
         trial.recorder.failed(shard, shot.phase, at, kind, &message, window_end);
         keep
     }
 
-    /// Where the lane's next connection goes from and to.
-    fn route<'t>(&mut self, trial: &'t TrialRun) -> Route<'t> {
-        let number = self.connects;
-        self.connects = number.wrapping_add(1);
-        trial.route(self.id, number)
-    }
-
-    /// Books a connection begun at `begun` and keeps the codec's part of it; `again` is the phase
-    /// of the request that needed it, if one did.
-    fn connected<S: Socket>(
-        &mut self,
-        trial: &TrialRun,
-        begun: u64,
-        again: Option<Phase>,
-        made: Connected<S>,
-    ) -> Conn<S> {
-        self.backoff_ns = 0;
-        let now = now_ns();
-        let ready = made.handshake.as_ref().map_or(now, |(at, _)| *at);
-        if again != Some(Phase::Warmup) {
-            trial.recorder.connected(self.shard, ready - begun, again.is_some());
-            if let Some((_, agreed)) = made.handshake {
-                trial.recorder.shook_hands(self.shard, now - ready, agreed);
-            }
-        }
-        made.connection
-    }
-
-    /// Books a connect that failed with the request that needed it; says how long to wait.
-    fn connect_failed(
-        &mut self,
-        trial: &TrialRun,
-        shot: &Shot,
-        begun: u64,
-        failure: Failure,
-    ) -> Duration {
+    /// Books a connect that failed with the request that needed it.
+    fn connect_failed(&mut self, trial: &TrialRun, shot: &Shot, begun: u64, failure: Failure) {
         self.started(trial, shot, begun);
         // A connect that takes too long is a connect error: the timeout bounds requests.
         let failure = match failure {
@@ -189,10 +135,14 @@ impl Lane {
             other => other,
         };
         self.settle(trial, shot, begun, 0, Err(failure));
-        self.backoff_ns = (self.backoff_ns * 2).clamp(BACKOFF_FIRST_NS, BACKOFF_MOST_NS);
+    }
+
+    /// How long to wait before the next connect, no longer than the plan goes on.
+    fn pause(&self, trial: &TrialRun, shot: &Shot) -> Option<Duration> {
         let phases = trial.phases();
         let end = if shot.release.is_some() { phases.cutoff } else { phases.window_end };
-        Duration::from_nanos(self.backoff_ns.min(end.saturating_sub(self.last_end)))
+        let left = Duration::from_nanos(end.saturating_sub(self.last_end));
+        self.link.pause().map(|pause| pause.min(left))
     }
 
     fn ended(&self, trial: &TrialRun) {
@@ -215,19 +165,13 @@ impl BlockingLane {
 
     /// Connects at set-up and tells the monitor; a refusal is tried again with the first request.
     pub(super) fn connect_first(&mut self, trial: &TrialRun) {
-        let begun = now_ns();
-        match self.connect(trial) {
-            Ok(made) => {
-                self.connection = Some(self.lane.connected(trial, begun, None, made));
+        match self.lane.link.connect(trial, None) {
+            Ok(connection) => {
+                self.connection = Some(connection);
                 trial.progress.connected();
             }
             Err(_) => trial.progress.refused(),
         }
-    }
-
-    fn connect(&mut self, trial: &TrialRun) -> Result<Connected<BlockingSocket>, Failure> {
-        let route = self.lane.route(trial);
-        BlockingConn::connect(trial.job.cell.codec, &route, trial.timeout(), trial.tls())
     }
 
     /// Runs a closed loop until the plan is done.
@@ -245,45 +189,43 @@ impl BlockingLane {
 
     /// Sends one request and reads its response.
     pub(super) fn serve(&mut self, trial: &TrialRun, shot: &Shot) -> Attempt {
-        // A connection that was idle for long may have been closed by the target since. Looking
-        // costs a system call, which lanes that are busy do not pay.
-        if shot.release.is_some_and(|r| r.released > self.lane.last_end + LOOK_AFTER_NS)
-            && let Some(connection) = &mut self.connection
-            && !connection.is_idle()
-        {
-            self.connection = None;
+        if shot.release.is_some_and(|release| self.lane.link.was_idle(release.released)) {
+            self.lane.link.look(&mut self.connection);
         }
-        if self.connection.is_none() {
-            let begun = now_ns();
-            if let Err(attempt) = self.lane.admit(trial, shot, begun) {
-                return attempt;
-            }
-            match self.connect(trial) {
-                Ok(made) => {
-                    let connection = self.lane.connected(trial, begun, Some(shot.phase), made);
-                    self.connection = Some(connection);
-                }
-                Err(failure) => {
-                    let pause = self.lane.connect_failed(trial, shot, begun, failure);
-                    std::thread::sleep(pause);
-                    return Attempt::Made;
-                }
-            }
-        }
-        let connection = self.connection.as_mut().expect("connected above");
         let request = trial.request(shot.index);
-        connection.prepare(request);
-        if let Some(release) = &shot.release {
-            trial.handover.hold(release, shot.phase);
-        }
-        let start = now_ns();
+        let start = loop {
+            if self.connection.is_none() {
+                let begun = now_ns();
+                if let Err(attempt) = self.lane.admit(trial, shot, begun) {
+                    return attempt;
+                }
+                match self.lane.link.connect(trial, Some(shot.phase)) {
+                    Ok(connection) => self.connection = Some(connection),
+                    Err(failure) => {
+                        self.lane.connect_failed(trial, shot, begun, failure);
+                        self.pause(trial, shot);
+                        return Attempt::Made;
+                    }
+                }
+            }
+            self.connection.as_mut().expect("connected above").prepare(request);
+            if let Some(release) = &shot.release {
+                trial.handover.hold(release, shot.phase);
+            }
+            let start = now_ns();
+            if !self.lane.link.was_idle(start) {
+                break start;
+            }
+            self.lane.link.look(&mut self.connection);
+        };
         if let Err(attempt) = self.lane.admit(trial, shot, start) {
             return attempt;
         }
         self.lane.started(trial, shot, start);
+        let connection = self.connection.as_mut().expect("connected above");
         let done = match (trial.steps(request), &mut self.kit) {
             (Some(work), Some(kit)) => {
-                let steps = RequestSteps::new(trial, work, self.lane.shard, shot, start);
+                let steps = RequestSteps::new(trial, work, &mut self.lane.link, shot, start);
                 steps.run_blocking(kit, connection, request)
             }
             _ => Done::of(connection.exchange(request, start + trial.job.plan.timeout_ns)),
@@ -291,8 +233,16 @@ impl BlockingLane {
         let sent = request.bytes.len();
         if !self.lane.settle(trial, shot, start, sent, done.result) && !done.usable {
             self.connection = None;
+            self.pause(trial, shot);
         }
         Attempt::Made
+    }
+
+    /// Waits before the next connect where the target has refused one.
+    fn pause(&self, trial: &TrialRun, shot: &Shot) {
+        if let Some(pause) = self.lane.pause(trial, shot) {
+            std::thread::sleep(pause);
+        }
     }
 
     /// Books the lane's end.
@@ -317,25 +267,13 @@ impl AsyncLane {
 
     /// Connects at set-up and tells the monitor; a refusal is tried again with the first request.
     pub(super) async fn connect_first(&mut self, trial: &TrialRun) {
-        let begun = now_ns();
-        match self.connect(trial).await {
-            Ok(made) => {
-                self.connection = Some(self.lane.connected(trial, begun, None, made));
+        match self.lane.link.connect_async(trial, None).await {
+            Ok(connection) => {
+                self.connection = Some(connection);
                 trial.progress.connected();
             }
             Err(_) => trial.progress.refused(),
         }
-    }
-
-    async fn connect(
-        &mut self,
-        trial: &TrialRun,
-    ) -> Result<Connected<tokio::net::TcpStream>, Failure> {
-        let route = self.lane.route(trial);
-        let connect = AsyncConn::connect(trial.job.cell.codec, route, trial.tls());
-        // Boxed, since connecting is rare and its state would stay part of every lane.
-        let bounded = tokio::time::timeout(trial.timeout(), connect);
-        Box::pin(bounded).await.unwrap_or(Err(Failure::TimedOut))
     }
 
     /// Runs a closed loop until the plan is done; the timer is an armed one.
@@ -354,58 +292,65 @@ impl AsyncLane {
         shot: &Shot,
         timer: Pin<&mut Timer>,
     ) -> Attempt {
-        // An idle connection may have been closed by the target since; a task can see that.
-        if shot.release.is_some()
-            && let Some(connection) = &mut self.connection
-            && !connection.is_idle()
-        {
-            self.connection = None;
+        if shot.release.is_some_and(|release| self.lane.link.was_idle(release.released)) {
+            self.lane.link.look(&mut self.connection);
         }
-        if self.connection.is_none() {
-            let begun = now_ns();
-            if let Err(attempt) = self.lane.admit(trial, shot, begun) {
-                return attempt;
-            }
-            match self.connect(trial).await {
-                Ok(made) => {
-                    let connection = self.lane.connected(trial, begun, Some(shot.phase), made);
-                    self.connection = Some(connection);
-                }
-                Err(failure) => {
-                    let pause = self.lane.connect_failed(trial, shot, begun, failure);
-                    Box::pin(tokio::time::sleep(pause)).await;
-                    return Attempt::Made;
-                }
-            }
-        }
-        let connection = self.connection.as_mut().expect("connected above");
         let request = trial.request(shot.index);
-        connection.prepare(request);
-        let timeout = trial.job.plan.timeout_ns;
-        if let Some(release) = &shot.release {
-            trial.handover.hold(release, shot.phase);
-        }
-        let start = now_ns();
+        let start = loop {
+            if self.connection.is_none() {
+                let begun = now_ns();
+                if let Err(attempt) = self.lane.admit(trial, shot, begun) {
+                    return attempt;
+                }
+                match self.lane.link.connect_async(trial, Some(shot.phase)).await {
+                    Ok(connection) => self.connection = Some(connection),
+                    Err(failure) => {
+                        self.lane.connect_failed(trial, shot, begun, failure);
+                        self.pause(trial, shot).await;
+                        return Attempt::Made;
+                    }
+                }
+            }
+            self.connection.as_mut().expect("connected above").prepare(request);
+            if let Some(release) = &shot.release {
+                trial.handover.hold(release, shot.phase);
+            }
+            let start = now_ns();
+            if !self.lane.link.was_idle(start) {
+                break start;
+            }
+            self.lane.link.look(&mut self.connection);
+        };
         if let Err(attempt) = self.lane.admit(trial, shot, start) {
             return attempt;
         }
         self.lane.started(trial, shot, start);
+        let connection = self.connection.as_mut().expect("connected above");
         let done = match trial.steps(request) {
             Some(work) => {
-                let steps = RequestSteps::new(trial, work, self.lane.shard, shot, start);
+                let steps = RequestSteps::new(trial, work, &mut self.lane.link, shot, start);
                 // Boxed, so that lanes of plans without steps do not carry it.
                 Box::pin(steps.run_async(&mut self.kit, connection, request, timer)).await
             }
             None => {
+                let deadline = start + trial.job.plan.timeout_ns;
                 let mut exchange = pin!(connection.exchange(request));
-                Done::of(bound(timer, start + timeout, exchange.as_mut()).await)
+                Done::of(bound(timer, deadline, exchange.as_mut()).await)
             }
         };
         let sent = request.bytes.len();
         if !self.lane.settle(trial, shot, start, sent, done.result) && !done.usable {
             self.connection = None;
+            self.pause(trial, shot).await;
         }
         Attempt::Made
+    }
+
+    /// Waits before the next connect where the target has refused one.
+    async fn pause(&self, trial: &TrialRun, shot: &Shot) {
+        if let Some(pause) = self.lane.pause(trial, shot) {
+            Box::pin(tokio::time::sleep(pause)).await;
+        }
     }
 
     /// Books the lane's end.

@@ -6,7 +6,8 @@
 //! by side. What they share:
 //!
 //! * [`run`](mod@run) is what the lanes of a worker share, and [`claims`] how they take requests.
-//! * [`lane`] sends requests over one connection, blocking or async, and [`steps`] the file and
+//! * [`lane`] sends requests over one connection, blocking or async, whose [`link`] makes and renews
+//!   it, and [`steps`] carries out the file and
 //!   compute steps around them.
 //! * [`pacing`] releases the requests of an open loop, for tasks through [`native`]; [`release`]
 //!   carries them to a lane, and [`handover`] measures how long that takes.
@@ -21,6 +22,7 @@ mod handover;
 mod heartbeat;
 mod lane;
 mod latch;
+mod link;
 mod native;
 mod offload;
 mod pacing;

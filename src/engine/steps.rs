@@ -8,6 +8,7 @@
 
 use std::pin::{Pin, pin};
 
+use super::link::Link;
 use super::release::Shot;
 use super::run::TrialRun;
 use super::timer::{Timer, bound};
@@ -35,7 +36,7 @@ impl Done {
 pub(super) struct RequestSteps<'t> {
     trial: &'t TrialRun,
     work: &'t Work,
-    shard: usize,
+    link: &'t mut Link,
     phase: Phase,
     /// The step under way.
     step: StepAt,
@@ -52,7 +53,7 @@ impl<'t> RequestSteps<'t> {
     pub(super) fn new(
         trial: &'t TrialRun,
         work: &'t Work,
-        shard: usize,
+        link: &'t mut Link,
         shot: &Shot,
         start: u64,
     ) -> Self {
@@ -60,7 +61,7 @@ impl<'t> RequestSteps<'t> {
         RequestSteps {
             trial,
             work,
-            shard,
+            link,
             phase: shot.phase,
             step: StepAt { template, number: 0, index: shot.index },
             deadline: start + trial.job.plan.timeout_ns,
@@ -87,7 +88,7 @@ impl<'t> RequestSteps<'t> {
 
     fn ended(&mut self, channel: Channel) -> u64 {
         let now = now_ns();
-        self.trial.recorder.step(self.shard, self.phase, channel, now - self.begun);
+        self.trial.recorder.step(self.link.shard, self.phase, channel, now - self.begun);
         self.begun = now;
         now
     }
@@ -151,7 +152,11 @@ impl<'t> RequestSteps<'t> {
         while let Some(act) = self.act() {
             if let Act::Http = act {
                 if self.may_exchange() {
-                    let result = connection.exchange(request, self.deadline);
+                    let at = (self.phase, self.begun);
+                    let result = self
+                        .link
+                        .renew(self.trial, at, connection, request)
+                        .and_then(|()| connection.exchange(request, self.deadline));
                     self.exchanged(result);
                 }
             } else {
@@ -175,8 +180,14 @@ impl<'t> RequestSteps<'t> {
             if let Act::Http = act {
                 if self.may_exchange() {
                     let deadline = self.deadline;
-                    let mut exchange = pin!(connection.exchange(request));
-                    let result = bound(timer.as_mut(), deadline, exchange.as_mut()).await;
+                    let at = (self.phase, self.begun);
+                    let result = {
+                        let mut exchange = pin!(async {
+                            self.link.renew_async(self.trial, at, connection, request).await?;
+                            connection.exchange(request).await
+                        });
+                        bound(timer.as_mut(), deadline, exchange.as_mut()).await
+                    };
                     self.exchanged(result);
                 }
             } else {

@@ -75,6 +75,10 @@ errors! {
     Write = write,
     /// The connection ended or broke before or amid the response head.
     Read = read,
+    /// A connection that had served before ended before the first byte of an answer: the target
+    /// closed it while it was idle, or dropped the request; a client cannot tell which.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    Stale = stale,
     /// The response was not HTTP/1.x, or its framing was broken.
     Protocol = protocol,
     /// The status was not an expected one.

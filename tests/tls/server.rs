@@ -64,7 +64,7 @@ impl Certificate {
         self.home.path().join(name)
     }
 
-    fn config(&self) -> ServerConfig {
+    pub(crate) fn config(&self) -> ServerConfig {
         let certificates = CertificateDer::pem_file_iter(self.file("cert.pem"))
             .expect("the certificate")
             .collect::<Result<_, _>>()

@@ -111,6 +111,9 @@ impl Running<'_> {
             (None, Some((kind, sample))) if nothing => {
                 Some(format!("nothing completed; first {kind} error: {sample}"))
             }
+            (None, None) if nothing && record.ledger.timed_out == record.ledger.planned => {
+                Some("nothing completed: every request timed out".into())
+            }
             (None, None) if nothing => Some("nothing completed".into()),
             (None, Some((kind, sample))) => Some(format!("first {kind} error: {sample}")),
             (None, None) if record.ledger.planned == 0 && !self.here.cell.is_idle() => {

@@ -1,0 +1,381 @@
+//! When a connection may carry another request: the same under every engine and codec, plain and
+//! under TLS, whatever the target does with it.
+
+mod common;
+#[expect(dead_code, reason = "the servers there are for the tests of TLS")]
+#[path = "tls/server.rs"]
+mod server;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use common::{ALL, Done, Sweep, assert_books, assert_histograms};
+use duel::format::{Errors, TrialRecord};
+use rustls::{ServerConnection, StreamOwned};
+use server::{Certificate, Tls};
+
+const REQUESTS: u64 = 6;
+const LANES: u64 = 2;
+const KEPT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A connection as a target plays on it.
+trait Wire: Read + Write {
+    fn socket(&self) -> &TcpStream;
+
+    /// Says that nothing follows.
+    fn end(&mut self) -> std::io::Result<()>;
+
+    fn say(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.write_all(bytes)?;
+        self.flush()
+    }
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Wire for Tls {
+    fn socket(&self) -> &TcpStream {
+        &self.sock
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        self.conn.send_close_notify();
+        self.flush()?;
+        self.sock.shutdown(Shutdown::Write)
+    }
+}
+
+/// What the targets of a test saw.
+#[derive(Default)]
+struct Seen {
+    /// Requests whose head arrived.
+    requests: AtomicU64,
+    /// Requests on a connection that had ended for the client.
+    after_the_end: AtomicU64,
+}
+
+/// Reads the head of one request; an error once the client has gone.
+fn head(wire: &mut dyn Wire, seen: &Seen) -> std::io::Result<()> {
+    let (mut head, mut byte) = (vec![], [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        wire.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    seen.requests.fetch_add(1, SeqCst);
+    Ok(())
+}
+
+/// Waits until the client has gone; a request that still comes is one too many.
+fn hold(wire: &mut dyn Wire, seen: &Seen) {
+    while head(wire, seen).is_ok() {
+        seen.after_the_end.fetch_add(1, SeqCst);
+    }
+}
+
+/// What a target does with one connection.
+type Play = dyn Fn(&mut dyn Wire, &Seen) -> std::io::Result<()> + Send + Sync;
+
+/// Serves `play` on threads that end with the test.
+fn serve(tls: Option<&Certificate>, play: Arc<Play>) -> (SocketAddr, Arc<Seen>) {
+    let config = tls.map(|certificate| Arc::new(certificate.config()));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let address = listener.local_addr().expect("bound");
+    let seen = Arc::new(Seen::default());
+    let told = seen.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Without it a reset could overtake an answer that waits for an acknowledgement.
+            stream.set_nodelay(true).expect("a socket takes it");
+            let (config, play, seen) = (config.clone(), play.clone(), told.clone());
+            std::thread::spawn(move || {
+                // The client may leave at any time: that is what is tested.
+                let _ = match config {
+                    None => play(&mut stream, &seen),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).expect("a configuration");
+                        play(&mut StreamOwned::new(connection, stream), &seen)
+                    }
+                };
+            });
+        }
+    });
+    (address, seen)
+}
+
+/// Runs every engine and codec against `play`, plain and under TLS, and judges each.
+fn each(
+    plan: &str,
+    axes: &str,
+    play: impl Fn(&mut dyn Wire, &Seen) -> std::io::Result<()> + Send + Sync + 'static,
+    judge: impl Fn(&str, &Done, &Seen),
+) {
+    let play: Arc<Play> = Arc::new(play);
+    let certificate = Certificate::good();
+    for tls in [None, Some(&certificate)] {
+        let (address, seen) = serve(tls, play.clone());
+        let target = match tls {
+            None => format!("url = 'http://{address}'"),
+            Some(certificate) => format!(
+                "url = 'https://{address}'\nca_file = '{}'",
+                certificate.file("ca.pem").display()
+            ),
+        };
+        let done = Sweep::new(&format!(
+            "[target]\n{target}\n[plan]\nrequests = {REQUESTS}\n{plan}\n[sweep]\n\
+             lanes = [{LANES}]\n{axes}{ALL}"
+        ))
+        .run();
+        assert_eq!(done.records.len(), 10, "{}", done.stderr);
+        for r in &done.records {
+            assert_books(r);
+            assert_histograms(r);
+            assert_eq!(r.ledger.planned, REQUESTS, "{}", r.cell.id);
+        }
+        judge(if tls.is_some() { "TLS" } else { "plain" }, &done, &seen);
+    }
+}
+
+fn said(r: &TrialRecord) -> String {
+    format!("{} {:?} {:?} {:?}", r.cell.id, r.ledger, r.errors, r.error)
+}
+
+fn all_completed(what: &str, done: &Done, seen: &Seen) {
+    for r in &done.records {
+        assert_eq!(r.ledger.completed, REQUESTS, "{what}: {}", said(r));
+    }
+    assert_eq!(seen.requests.load(SeqCst), 10 * REQUESTS, "{what}: no request was lost");
+    assert_eq!(seen.after_the_end.load(SeqCst), 0, "{what}: connections that had ended");
+}
+
+/// Whether connections are used again: never, or always.
+fn reuse(what: &str, done: &Done, kept: bool) {
+    for r in &done.records {
+        let lanes = if r.cell.engine.has_one_lane() { 1 } else { LANES };
+        // A lane that served nothing never needed a second connection.
+        let expected = if kept { 0..=0 } else { REQUESTS - lanes..=REQUESTS - 1 };
+        assert!(expected.contains(&r.reconnects), "{what}: {} of {}", r.reconnects, said(r));
+    }
+}
+
+#[test]
+fn a_response_says_whether_its_connection_may_be_kept() {
+    for (response, kept) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: Keep-Alive\r\n\r\nok", true),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok", true),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x, Close\r\n\r\nok", false),
+        ("HTTP/1.1 204 No\r\nConnection: close\r\n\r\n", false),
+    ] {
+        // A target that announces the end and does not close is not asked again.
+        let play = move |wire: &mut dyn Wire, seen: &Seen| {
+            head(wire, seen)?;
+            wire.say(response.as_bytes())?;
+            while kept {
+                head(wire, seen)?;
+                wire.say(response.as_bytes())?;
+            }
+            hold(wire, seen);
+            Ok(())
+        };
+        each("", "", play, |how, done, seen| {
+            let what = format!("{how}, {response:?}");
+            all_completed(&what, done, seen);
+            reuse(&what, done, kept);
+        });
+    }
+}
+
+#[test]
+fn a_response_that_ends_with_its_connection_loses_no_request() {
+    for response in [
+        "HTTP/1.1 200 OK\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\nhello",
+        "HTTP/1.0 200 OK\r\n\r\nhello",
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nhello",
+    ] {
+        let play = move |wire: &mut dyn Wire, seen: &Seen| {
+            head(wire, seen)?;
+            wire.say(response.as_bytes())?;
+            wire.end()?;
+            hold(wire, seen);
+            Ok(())
+        };
+        each("", "", play, |how, done, seen| {
+            let what = format!("{how}, {response:?}");
+            all_completed(&what, done, seen);
+            reuse(&what, done, false);
+        });
+    }
+}
+
+/// How a target ends a connection.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Close,
+    Reset,
+}
+
+/// A second request on a connection is read and not answered: that looks like a connection which
+/// the target closed while it was idle, and cannot be told from it.
+#[test]
+fn a_connection_that_had_served_and_ends_without_an_answer_is_stale() {
+    for end in [End::Close, End::Reset] {
+        let play = move |wire: &mut dyn Wire, seen: &Seen| {
+            head(wire, seen)?;
+            wire.say(KEPT)?;
+            head(wire, seen)?;
+            if let End::Reset = end {
+                socket2::SockRef::from(wire.socket()).set_linger(Some(Duration::ZERO))?;
+                return Ok(());
+            }
+            wire.end()
+        };
+        each("", "", play, |how, done, _| {
+            for r in &done.records {
+                let what = format!("{how}, {end:?}: {}", said(r));
+                assert_eq!(r.errors.stale, r.ledger.failed, "{what}");
+                assert!(r.ledger.failed > 0, "{what}");
+                assert!(r.ledger.completed >= REQUESTS / 2, "{what}");
+            }
+        });
+    }
+}
+
+#[test]
+fn idle_connections_that_the_target_has_closed_are_seen_before_they_are_used() {
+    let play = |wire: &mut dyn Wire, seen: &Seen| {
+        wire.socket().set_read_timeout(Some(Duration::from_millis(20)))?;
+        loop {
+            if let Err(e) = head(wire, seen) {
+                // TLS says so, as servers do.
+                let _ = wire.end();
+                return Err(e);
+            }
+            wire.say(KEPT)?;
+        }
+    };
+    each("arrivals = 'constant'", "rates = [15]\n", play, |how, done, _| {
+        for r in &done.records {
+            let what = format!("{how}: {}", said(r));
+            // A machine that stalls makes the race that remains; it has its own name.
+            assert_eq!(r.errors.stale, r.ledger.failed, "{what}");
+            assert!(r.ledger.completed > r.ledger.failed, "{what}");
+            assert!(r.reconnects > 0, "{what}");
+        }
+    });
+}
+
+#[test]
+fn bytes_that_nobody_asked_for_answer_nothing() {
+    let play = |wire: &mut dyn Wire, seen: &Seen| {
+        loop {
+            head(wire, seen)?;
+            wire.say(KEPT)?;
+            // Into the pause between two requests.
+            std::thread::sleep(Duration::from_millis(2));
+            wire.say(b"HTTP/1.1 500 Unasked\r\nContent-Length: 0\r\n\r\n")?;
+        }
+    };
+    each("arrivals = 'constant'", "rates = [10]\n", play, |how, done, seen| {
+        all_completed(how, done, seen);
+        reuse(how, done, false);
+    });
+}
+
+/// A body that no socket buffer holds.
+const LARGE: &str = "[[plan.request]]\nmethod = 'POST'\nbody_file = '/proc/self/exe'\n";
+
+#[test]
+fn the_answer_that_comes_before_the_request_is_whole_counts() {
+    let body = tempfile::NamedTempFile::new().expect("a file");
+    body.as_file().set_len(8 << 20).expect("eight megabytes of nothing");
+    let plan = LARGE.replace("/proc/self/exe", &body.path().display().to_string());
+    let refused = "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+    let bare = "HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
+    type After = fn(&mut dyn Wire) -> std::io::Result<()>;
+    let stays: After = |wire| {
+        // Reads no more, until the client has gone.
+        let mut socket = wire.socket().try_clone()?;
+        rustix::event::poll(
+            &mut [rustix::event::PollFd::new(&socket, rustix::event::PollFlags::RDHUP)],
+            None,
+        )?;
+        socket.flush()
+    };
+    let closes: After = |_| Ok(());
+    let half: After = |wire| {
+        wire.end()?;
+        let mut rest = [0; 1 << 16];
+        while wire.read(&mut rest)? > 0 {}
+        Ok(())
+    };
+    for (name, answer, after) in [
+        ("stays", refused, stays),
+        ("stays and says nothing of it", bare, stays),
+        ("closes with a reset", refused, closes),
+        ("closes its half and reads on", refused, half),
+    ] {
+        let play = move |wire: &mut dyn Wire, seen: &Seen| {
+            head(wire, seen)?;
+            wire.say(answer.as_bytes())?;
+            after(wire)
+        };
+        each(&plan, "", play, |how, done, seen| {
+            for r in &done.records {
+                let what = format!("{how}, {name}: {}", said(r));
+                assert_eq!(r.errors, Errors { status: REQUESTS, ..Errors::default() }, "{what}");
+            }
+            reuse(&format!("{how}, {name}"), done, false);
+            assert_eq!(seen.requests.load(SeqCst), 10 * REQUESTS, "{how}, {name}");
+        });
+    }
+}
+
+#[test]
+fn informational_responses_without_end_are_no_answer() {
+    let play = |wire: &mut dyn Wire, seen: &Seen| {
+        head(wire, seen)?;
+        loop {
+            wire.say(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
+        }
+    };
+    each("", "", play, |how, done, _| {
+        for r in &done.records {
+            assert_eq!(r.errors.protocol, REQUESTS, "{how}: {}", said(r));
+            let told = r.error.as_deref().unwrap_or_default();
+            assert!(told.contains("more than 100 informational"), "{how}: {told}");
+        }
+    });
+}
+
+#[test]
+fn some_informational_responses_and_then_the_answer() {
+    let play = |wire: &mut dyn Wire, seen: &Seen| {
+        loop {
+            head(wire, seen)?;
+            for _ in 0..3 {
+                wire.say(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            }
+            wire.say(b"HTTP/1.1 102 Wait\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+    };
+    each("", "", play, |how, done, seen| {
+        all_completed(how, done, seen);
+        reuse(how, done, true);
+    });
+}
