@@ -111,7 +111,7 @@ impl Running<'_> {
             (None, Some((kind, sample))) if nothing => {
                 Some(format!("nothing completed; first {kind} error: {sample}"))
             }
-            (None, None) if nothing && record.ledger.timed_out == record.ledger.planned => {
+            (None, None) if nothing && record.ledger.timed_out > 0 => {
                 Some("nothing completed: every request timed out".into())
             }
             (None, None) if nothing => Some("nothing completed".into()),
