@@ -27,7 +27,8 @@ pub(super) struct Incoming {
     /// An incomplete head; empty, and not allocated, unless a head came in pieces.
     carry: Vec<u8>,
     received: u64,
-    first_byte: Option<u64>,
+    /// When it had been read; 0 before, and in the end where one read brought the whole.
+    first_byte: u64,
     reads: u32,
 }
 
@@ -37,7 +38,7 @@ impl Incoming {
             parser: ResponseParser::new(request_is_head),
             carry: Vec::new(),
             received: 0,
-            first_byte: None,
+            first_byte: 0,
             reads: 0,
         }
     }
@@ -51,8 +52,8 @@ impl Incoming {
     /// noted; a response that comes whole in one read (of TLS, in several records) needs no clock
     /// for it.
     fn before_read(&mut self) {
-        if self.reads > 0 && self.first_byte.is_none() {
-            self.first_byte = Some(now_ns());
+        if self.reads > 0 && self.first_byte == 0 {
+            self.first_byte = now_ns();
         }
     }
 
@@ -109,7 +110,7 @@ impl Incoming {
         Reply {
             status: answer.status,
             received: self.received,
-            first_byte: self.first_byte,
+            first_byte: (self.first_byte != 0).then_some(self.first_byte),
             keep: answer.keep_alive,
         }
     }
@@ -127,15 +128,15 @@ struct Exchange<'r> {
     written: usize,
     /// Nothing more will be written: the request is, or cannot be.
     sent: bool,
-    /// What broke the connection before the request was written whole.
-    cut: Option<std::io::Error>,
+    /// The system's error that broke the connection before the request was written whole, or 0.
+    cut: i32,
     incoming: Incoming,
 }
 
 impl<'r> Exchange<'r> {
     fn new(request: &'r Rendered) -> Self {
         let incoming = Incoming::new(request.is_head);
-        Exchange { request, written: 0, sent: false, cut: None, incoming }
+        Exchange { request, written: 0, sent: false, cut: 0, incoming }
     }
 
     /// Sends what is left of the request.
@@ -191,7 +192,7 @@ impl<'r> Exchange<'r> {
                     // The answer may have come before: it says why the target takes no more.
                     Poll::Ready(Err(e)) if is_gone(&e) => {
                         self.sent = true;
-                        self.cut = Some(e);
+                        self.cut = e.raw_os_error().unwrap_or(0);
                     }
                     Poll::Ready(Err(e)) => {
                         return Poll::Ready(Err(Failure::broke(ErrorKind::Write, &e, false)));
@@ -210,7 +211,7 @@ impl<'r> Exchange<'r> {
                 (true, _) => self.poll_more(stream, cx),
             };
             if let Some(result) = ready!(came) {
-                let clean = self.sent && self.cut.is_none();
+                let clean = self.sent && self.cut == 0;
                 return Poll::Ready(if clean { result } else { self.end_early(result) });
             }
         }
@@ -219,12 +220,13 @@ impl<'r> Exchange<'r> {
     /// The end of an exchange whose request was not sent whole.
     #[cold]
     fn end_early(&self, result: Result<Reply, Failure>) -> Result<Reply, Failure> {
-        match (result, &self.cut) {
-            (Ok(reply), _) => Ok(Reply { keep: false, ..reply }),
-            (Err(_), Some(cut)) if self.incoming.received == 0 => {
-                Err(Failure::broke(ErrorKind::Write, cut, false))
+        match result {
+            Ok(reply) => Ok(Reply { keep: false, ..reply }),
+            Err(_) if self.cut != 0 && self.incoming.received == 0 => {
+                let cut = std::io::Error::from_raw_os_error(self.cut);
+                Err(Failure::broke(ErrorKind::Write, &cut, false))
             }
-            (Err(failure), _) => Err(failure),
+            failed => failed,
         }
     }
 }

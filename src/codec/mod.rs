@@ -14,6 +14,7 @@ pub mod tls;
 
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind as IoErrorKind};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -269,12 +270,22 @@ impl Conn<tokio::net::TcpStream> {
     ///
     /// # Errors
     /// See [`Failure`]; the connection is then of no further use.
-    pub async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
-        match self {
-            // hyper's state is large and would be part of every lane, lean ones too.
-            Conn::Hyper(c) => Box::pin(c.exchange_async(request)).await,
-            Conn::Lean(c) => c.exchange(request).await,
+    ///
+    /// No `async fn`, whose state would hold its arguments twice in every lane.
+    pub fn exchange(&mut self, request: &Rendered) -> impl Future<Output = Result<Reply, Failure>> {
+        enum Exchange<H, L> {
+            Hyper(H),
+            Lean(L),
         }
+        let mut exchange = match self {
+            // hyper's state is large and would be part of every lane, lean ones too.
+            Conn::Hyper(c) => Exchange::Hyper(Box::pin(c.exchange_async(request))),
+            Conn::Lean(c) => Exchange::Lean(c.exchange(request)),
+        };
+        poll_fn(move |cx| match &mut exchange {
+            Exchange::Hyper(exchange) => exchange.as_mut().poll(cx),
+            Exchange::Lean(exchange) => Pin::new(exchange).poll(cx),
+        })
     }
 }
 

@@ -203,7 +203,9 @@ impl BlockingLane {
                     Ok(connection) => self.connection = Some(connection),
                     Err(failure) => {
                         self.lane.connect_failed(trial, shot, begun, failure);
-                        self.pause(trial, shot);
+                        if let Some(pause) = self.lane.pause(trial, shot) {
+                            std::thread::sleep(pause);
+                        }
                         return Attempt::Made;
                     }
                 }
@@ -233,16 +235,11 @@ impl BlockingLane {
         let sent = request.bytes.len();
         if !self.lane.settle(trial, shot, start, sent, done.result) && !done.usable {
             self.connection = None;
-            self.pause(trial, shot);
+            if let Some(pause) = self.lane.pause(trial, shot) {
+                std::thread::sleep(pause);
+            }
         }
         Attempt::Made
-    }
-
-    /// Waits before the next connect where the target has refused one.
-    fn pause(&self, trial: &TrialRun, shot: &Shot) {
-        if let Some(pause) = self.lane.pause(trial, shot) {
-            std::thread::sleep(pause);
-        }
     }
 
     /// Books the lane's end.
@@ -306,7 +303,9 @@ impl AsyncLane {
                     Ok(connection) => self.connection = Some(connection),
                     Err(failure) => {
                         self.lane.connect_failed(trial, shot, begun, failure);
-                        self.pause(trial, shot).await;
+                        if let Some(pause) = self.lane.pause(trial, shot) {
+                            Box::pin(tokio::time::sleep(pause)).await;
+                        }
                         return Attempt::Made;
                     }
                 }
@@ -341,16 +340,11 @@ impl AsyncLane {
         let sent = request.bytes.len();
         if !self.lane.settle(trial, shot, start, sent, done.result) && !done.usable {
             self.connection = None;
-            self.pause(trial, shot).await;
+            if let Some(pause) = self.lane.pause(trial, shot) {
+                Box::pin(tokio::time::sleep(pause)).await;
+            }
         }
         Attempt::Made
-    }
-
-    /// Waits before the next connect where the target has refused one.
-    async fn pause(&self, trial: &TrialRun, shot: &Shot) {
-        if let Some(pause) = self.lane.pause(trial, shot) {
-            Box::pin(tokio::time::sleep(pause)).await;
-        }
     }
 
     /// Books the lane's end.

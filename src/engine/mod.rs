@@ -7,8 +7,7 @@
 //!
 //! * [`run`](mod@run) is what the lanes of a worker share, and [`claims`] how they take requests.
 //! * [`lane`] sends requests over one connection, blocking or async, whose [`link`] makes and renews
-//!   it, and [`steps`] carries out the file and
-//!   compute steps around them.
+//!   it; [`steps`] carries out file and compute steps around the exchange.
 //! * [`pacing`] releases the requests of an open loop, for tasks through [`native`]; [`release`]
 //!   carries them to a lane, and [`handover`] measures how long that takes.
 //! * [`offload`] starts the threads of the task engines, [`heartbeat`] ticks beside the load.
