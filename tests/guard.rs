@@ -117,8 +117,11 @@ fn a_job_that_names_another_address_connects_nowhere() {
         let worker = worker.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut worker = worker.stderr(Stdio::null()).spawn().expect("a worker");
         let mut stdin = worker.stdin.take().expect("piped");
-        let frames =
-            "{\"frame\":\"go\",\"version\":1}\n{\"frame\":\"start\",\"version\":1,\"at_ns\":0}\n";
+        let version = duel::protocol::PROTOCOL_VERSION;
+        let frame = |name: &str, more: &str| {
+            format!("{{\"frame\":\"{name}\",\"version\":{version}{more}}}\n")
+        };
+        let frames = frame("go", "") + &frame("start", ",\"at_ns\":0");
         stdin.write_all(format!("{line}{frames}").as_bytes()).expect("it listens");
         let mut said = String::new();
         worker.stdout.take().expect("piped").read_to_string(&mut said).expect("frames");
