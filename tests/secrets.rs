@@ -133,7 +133,7 @@ fn failures_tell_no_secret() {
             "[[plan.request]]\nheaders = {{ authorization = 'Bearer {LITERAL}', 'a b' = '1' }}"
         ),
         format!("[[plan.request]]\nheaders = {{ authorization = \"{LITERAL}\\n\" }}"),
-        format!("[[plan.request]]\nheaders = {{ authorization = ['{LITERAL}'] }}"),
+        format!("[[plan.request]]\nheaders = {{ authorization = [['{LITERAL}']] }}"),
         format!("[[plan.request]]\nheaders = 'authorization: {LITERAL}'"),
         format!("[[plan.request]]\nheaders = {{ authorization = '{LITERAL}'"),
         format!("[[plan.request]]\nheaders = {{ authorization = '{LITERAL}' }} }}"),

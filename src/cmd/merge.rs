@@ -14,7 +14,7 @@ pub fn run(args: &Merge) -> ExitCode {
     let merged = super::in_pool(|| merge(&args.dirs, &args.out));
     let outcome = match merged.and_then(|merged| Ok(merged?)) {
         Ok(outcome) => outcome,
-        Err(error) => return super::usage(format!("merge: {error:#}")),
+        Err(error) => return super::usage(format!("merge: {error}")),
     };
     for warning in &outcome.warnings {
         say!("duel: {warning}");

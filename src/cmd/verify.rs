@@ -20,7 +20,8 @@ const SHORT: usize = 16;
 
 /// Runs the plan once under every engine and codec of a sweep.
 fn run_all(args: &Verify) -> anyhow::Result<u8> {
-    let sweep = crate::config::load(&args.config, &args.overrides)?;
+    let sweep = crate::config::load(&args.config, &args.overrides)
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
     let most = args.requests.as_deref().map(parse_count).transpose();
     let most = match most.context("--requests")? {
         Some(0) => anyhow::bail!("--requests: at least 1"),
