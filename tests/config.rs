@@ -287,9 +287,17 @@ fn a_config_is_read_from_disk_or_the_reason_is_named() {
     std::fs::write(&file, "[[plan.request]]\nbody_file = 'body.txt'\n").expect("written");
     let sweep = config::load(&file, &[]).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((sweep.name.as_str(), &sweep.plan.mix[0].body[..]), ("disk", &b"hello"[..]));
-    std::fs::write(&file, [0xff, 0xfe]).expect("written");
+    std::fs::write(&file, b"[plan]\n# \xff\n").expect("written");
     let error = config::load(&file, &[]).expect_err("not UTF-8").to_string();
-    assert!(error.contains("disk.toml: cannot be read: "), "{error}");
+    assert!(error.contains("disk.toml: cannot be read: line 2 is not UTF-8"), "{error}");
+    std::fs::write(&file, "\u{feff}[plan]\r\nrequests = 7\r\n").expect("written");
+    let sweep = config::load(&file, &[]).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(sweep.plan.extent, Extent::Requests(7), "a mark and CRLF change nothing");
+    for empty in ["", "# nothing\n", "\u{feff}\r\n"] {
+        std::fs::write(&file, empty).expect("written");
+        let error = config::load(&file, &[]).expect_err("no key").to_string();
+        assert!(error.contains("holds no key") && error.contains("duel init"), "{error}");
+    }
     std::fs::write(folder.path().join("body.txt"), "$PATH").expect("written");
     std::fs::write(&file, "[[plan.request]]\nbody_file = 'body.txt'\n").expect("written");
     let error = config::load(&file, &[]).expect_err("ambiguous").to_string();

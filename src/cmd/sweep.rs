@@ -93,7 +93,7 @@ struct Session<'s> {
 impl<'s> Session<'s> {
     /// Everything that can be refused is refused here, before the first trial.
     fn new(sweep: &'s Sweep, output: &'s Output) -> anyhow::Result<Self> {
-        let external = target::resolve(&sweep.target)?;
+        let external = target::resolve(&sweep.target)?.map(target::External::answering);
         if let Some(cap) = external.as_ref().and_then(|e| e.cap.as_ref()) {
             for cell in sweep.cells() {
                 let offered = cell.offered_per_s.map(|_| sweep.trial_plan(&cell).peak_per_s());

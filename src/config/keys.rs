@@ -5,10 +5,11 @@
 //! that `duel config`, `docs/config.md`, `duel-config(5)` and `duel init` print. A key of type
 //! `Key` may be left out; one of type `At` has a default or must be given.
 
-use super::node::{Node, Place, Value, shown};
+use super::entry::{self, ANY, Entry, Kind};
+use super::node::{Fault, Node, Place, Value, shown};
 use super::read::{
     At, Count, Duration, Faults, Field, Key, Level, Named, Rate, Read, Several, Share, Size,
-    entries, refuse, unknown,
+    choice, choices, entries, names, refuse, unknown,
 };
 use crate::plan::cell::RayonThreads;
 use crate::plan::expect::Measure;
@@ -24,177 +25,12 @@ const MAX_NS: f64 = 30.0 * 24.0 * 3600.0 * SECOND_NS as f64;
 /// Largest response body or stack.
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// A bound that stands for none.
-const ANY: f64 = u32::MAX as f64;
-
 /// Most worker or target processes of a trial.
 const MAX_PROCESSES: f64 = 4_096.0;
 
 /// Rates that a schedule in whole nanoseconds can hold: one in 11 days, one a nanosecond.
 const LEAST_RATE: f64 = 1e-6;
 const MOST_RATE: f64 = 1e9;
-
-/// What is known of a key.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry {
-    name: &'static str,
-    about: &'static str,
-    pub(super) kind: Kind,
-    /// Whether it takes a list.
-    pub(super) several: bool,
-    pub(super) range: Option<Range>,
-    /// As written in TOML, or in words where it depends on other keys.
-    pub(super) default: &'static str,
-    pub(super) example: &'static str,
-    /// What other tools call it; for a choice, pairs of another tool's name and this one's.
-    pub(super) also: &'static str,
-}
-
-/// What a value is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Kind {
-    Text,
-    Bool,
-    Count,
-    Duration,
-    Size,
-    Rate,
-    Share,
-    Number,
-    /// One of these names.
-    Choice(fn() -> &'static [&'static str]),
-    /// A table with these keys.
-    Table(&'static [Entry]),
-    /// A table whose keys the user names.
-    Named(&'static Kind),
-    /// One of a few forms, described in words; of a table, these are the keys.
-    Either(&'static str, &'static [Entry]),
-}
-
-/// The least and the greatest value.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Range {
-    low: f64,
-    high: f64,
-    /// The least itself is not allowed.
-    above: bool,
-}
-
-impl Range {
-    /// What to say of a value outside.
-    pub(super) fn refusal(&self, found: f64, show: fn(f64) -> String) -> Option<String> {
-        let low = if self.above { found > self.low } else { found >= self.low };
-        if low && found <= self.high {
-            return None;
-        }
-        let allowed = match found > self.high {
-            true if self.high == ANY => format!("at most {}", show(self.high)),
-            _ => self.words(show),
-        };
-        Some(format!("must be {allowed}, not `{}`", show(found)))
-    }
-
-    /// The bounds in words.
-    pub(super) fn words(&self, show: fn(f64) -> String) -> String {
-        let low = if self.low == 0.0 { "0".into() } else { show(self.low) };
-        match (self.above, self.high == ANY) {
-            (true, _) => format!("above {low} and at most {}", show(self.high)),
-            (false, true) => format!("at least {low}"),
-            (false, false) => format!("from {low} to {}", show(self.high)),
-        }
-    }
-}
-
-impl Entry {
-    const fn new(name: &'static str, about: &'static str, kind: Kind, several: bool) -> Self {
-        Entry { name, about, kind, several, range: None, default: "", example: "", also: "" }
-    }
-
-    const fn range(self, low: f64, high: f64) -> Self {
-        Entry { range: Some(Range { low, high, above: false }), ..self }
-    }
-
-    const fn above(self, low: f64, high: f64) -> Self {
-        Entry { range: Some(Range { low, high, above: true }), ..self }
-    }
-
-    const fn default(self, default: &'static str) -> Self {
-        Entry { default, ..self }
-    }
-
-    const fn example(self, example: &'static str) -> Self {
-        Entry { example, ..self }
-    }
-
-    const fn also(self, also: &'static str) -> Self {
-        Entry { also, ..self }
-    }
-
-    /// As it is written.
-    pub(super) fn name(&self) -> &'static str {
-        self.name.trim_start_matches("r#")
-    }
-
-    /// One or two sentences.
-    pub(super) fn about(&self) -> &'static str {
-        self.about.trim()
-    }
-
-    /// Whether the default can be written as it stands, and is not said in words.
-    pub(super) fn default_is_toml(&self) -> bool {
-        super::node::parse(&format!("v = {}", self.default)).is_ok()
-    }
-
-    /// Whether it is more than a table for other keys.
-    pub(super) fn is_leaf(&self) -> bool {
-        !matches!(self.kind, Kind::Table(_) | Kind::Named(Kind::Table(_)))
-    }
-
-    /// The keys below it.
-    pub(super) fn keys(&self) -> &'static [Entry] {
-        match self.kind {
-            Kind::Table(keys) | Kind::Either(_, keys) => keys,
-            Kind::Named(Kind::Table(keys)) => keys,
-            _ => &[],
-        }
-    }
-}
-
-/// Every key with its path, tables before what they hold.
-pub(super) fn all() -> Vec<(String, &'static Entry)> {
-    fn walk(keys: &'static [Entry], above: &str, out: &mut Vec<(String, &'static Entry)>) {
-        for entry in keys {
-            let path = format!("{above}{}", entry.name());
-            out.push((path.clone(), entry));
-            let named = if matches!(entry.kind, Kind::Named(_)) { "NAME." } else { "" };
-            walk(entry.keys(), &format!("{path}.{named}"), out);
-        }
-    }
-    let mut out = Vec::new();
-    walk(File::KEYS, "", &mut out);
-    out
-}
-
-/// Whether a key such as `plan.request[0].step` holds a list.
-pub(super) fn is_list(path: &str) -> bool {
-    let mut keys = File::KEYS;
-    let mut found = None;
-    for part in path.split('.') {
-        let name = part.split('[').next().unwrap_or(part);
-        found = keys.iter().find(|entry| entry.name() == name);
-        keys = found.map_or(&[], Entry::keys);
-    }
-    !path.ends_with(']') && found.is_some_and(|entry| entry.several)
-}
-
-/// The table in which a key of this path stands, as its header is written.
-pub(super) fn section(path: &str) -> String {
-    match path.rsplit_once('.') {
-        None => "no table, at the top".into(),
-        Some((table, _)) if is_list(table) => format!("[[{table}]]"),
-        Some((table, _)) => format!("[{table}]"),
-    }
-}
 
 macro_rules! tables {
     ($(
@@ -571,11 +407,27 @@ tables! {
     }
 }
 
-/// Reads a whole config.
-pub(super) fn read(root: &Node, faults: &mut Faults) -> Option<File> {
-    let entry = Entry::new("config", "", <File as Read>::KIND, false);
-    File::read(root, &entry, faults)
+/// Every key with its path, tables before what they hold.
+pub(super) fn all() -> Vec<(String, &'static Entry)> {
+    entry::all(File::KEYS)
 }
+
+/// Whether a key such as `plan.request[0].step` holds a list.
+pub(super) fn is_list(path: &str) -> bool {
+    entry::is_list(File::KEYS, path)
+}
+
+/// Reads a whole config, or says all that is wrong with its keys and values.
+pub(super) fn read(root: &Node) -> Result<File, Vec<Fault>> {
+    let mut faults = Faults { found: Vec::new(), root: File::KEYS };
+    let entry = Entry::new("config", "", <File as Read>::KIND, false);
+    match File::read(root, &entry, &mut faults) {
+        Some(file) if faults.found.is_empty() => Ok(file),
+        _ => Err(faults.found),
+    }
+}
+
+choices!(LawName, StepKind);
 
 /// What a step of a request is.
 #[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]

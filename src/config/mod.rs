@@ -1,7 +1,7 @@
 //! Configs: TOML and `--set` in, a resolved [`Sweep`] or one clear error out.
 //!
 //! * `node` is what was written, each value with its place: a line, a `--set` or a flag.
-//! * `keys` declares every key once: type, bounds, default, example and what it is for.
+//! * `entry` is what is known of a key; `keys` declares every key once: type, bounds, default, example and what it is for.
 //! * `read` turns nodes into typed values and notes every fault on the way.
 //! * `resolve` checks values against each other.
 //! * [`reference`] prints the keys, [`starter`] makes configs to begin with.
@@ -31,6 +31,7 @@
 //! [`crate::plan::values`]. Requests are rendered before the clock starts, at most a million of
 //! them and 512 MiB; `plan.renderings = K` renders K, and request i sends rendering i mod K.
 
+mod entry;
 mod keys;
 mod node;
 mod read;
@@ -44,6 +45,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::plan::sweep::Sweep;
+use crate::plan::values::without_mark;
 use node::{Fault, Node, Place};
 pub(crate) use node::{Setting, Value};
 
@@ -95,12 +97,19 @@ impl fmt::Display for Invalid {
 /// Every key or value that is not allowed, with its place; see [`ConfigError`].
 pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
     let read = |path: &Path| -> io::Result<String> {
-        let mut text = String::new();
-        File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MAX_CONFIG_BYTES {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_CONFIG_BYTES {
             return Err(io::Error::other("a config holds at most 1 MiB"));
         }
-        Ok(text)
+        match std::str::from_utf8(without_mark(&bytes)) {
+            Ok(text) => Ok(text.into()),
+            Err(error) => {
+                let before = &bytes[..error.valid_up_to()];
+                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                Err(io::Error::other(format!("line {line} is not UTF-8")))
+            }
+        }
     };
     let text = read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     let empty = overrides.is_empty() && node::parse(&text).is_ok_and(|table| table.is_empty());
@@ -151,14 +160,9 @@ fn resolved(
 ) -> Result<Sweep, Vec<Fault>> {
     let mut root = node::parse(text).map_err(|fault| vec![fault])?;
     for setting in settings {
-        setting.lay_over(&mut root).map_err(|fault| vec![fault])?;
+        setting.lay_over(&mut root, &keys::is_list).map_err(|fault| vec![fault])?;
     }
-    let mut faults = Vec::new();
     let root = Node { place: Place::whole(), value: Value::Table(root) };
-    match keys::read(&root, &mut faults) {
-        Some(file) if faults.is_empty() => {
-            resolve::resolve(file, file_name, base_dir).map_err(|fault| vec![fault])
-        }
-        _ => Err(faults),
-    }
+    let file = keys::read(&root)?;
+    resolve::resolve(file, file_name, base_dir).map_err(|fault| vec![fault])
 }

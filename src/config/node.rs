@@ -6,8 +6,6 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys;
-
 /// Who wrote a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -193,13 +191,18 @@ impl Setting {
     }
 
     /// Lays the setting over what was written before it.
-    pub(super) fn lay_over(self, root: &mut Table) -> Result<(), Fault> {
+    /// `is_list` says which keys take lists.
+    pub(super) fn lay_over(
+        self,
+        root: &mut Table,
+        is_list: &dyn Fn(&str) -> bool,
+    ) -> Result<(), Fault> {
         let key = self.path.join(".");
         for (table, name) in displaced(&key, &self.value) {
             remove_from_file(root, table, name);
         }
         let place = Place { origin: self.origin, ..Place::whole() };
-        lay(root, &place, &self.path, self.value).map_err(|message| {
+        lay(root, &place, &self.path, self.value, is_list).map_err(|message| {
             let place = Place { key: shown(&key), ..place.clone() };
             Fault::new(&place, message)
         })
@@ -329,7 +332,13 @@ fn remove_from_file(root: &mut Table, table: &str, name: &str) {
 }
 
 /// Sets one key, making the tables (and, before a number, the list) on the way to it.
-fn lay(table: &mut Table, place: &Place, path: &[String], value: Value) -> Result<(), String> {
+fn lay(
+    table: &mut Table,
+    place: &Place,
+    path: &[String],
+    value: Value,
+    is_list: &dyn Fn(&str) -> bool,
+) -> Result<(), String> {
     let (first, rest) = path.split_first().ok_or("an override needs a key")?;
     let place = place.under(first);
     // An old key keeps its place, since headers are sent in the order of their places.
@@ -342,7 +351,7 @@ fn lay(table: &mut Table, place: &Place, path: &[String], value: Value) -> Resul
         table.push((first.clone(), Node { place: place.clone(), value: empty }));
         table.len() - 1
     });
-    lay_at(&mut table[at].1, place, first, rest, value)
+    lay_at(&mut table[at].1, place, first, rest, value, is_list)
 }
 
 /// Sets a value, or what `path` names within it.
@@ -352,12 +361,13 @@ fn lay_at(
     name: &str,
     path: &[String],
     value: Value,
+    is_list: &dyn Fn(&str) -> bool,
 ) -> Result<(), String> {
     let Some(next) = path.first() else {
         *node = placed(value, place);
         return Ok(());
     };
-    if keys::is_list(&place.key) && !matches!(node.value, Value::List(_)) {
+    if is_list(&place.key) && !matches!(node.value, Value::List(_)) {
         // A single value stands for a list of one.
         let only = Node {
             place: place.element(0),
@@ -366,7 +376,7 @@ fn lay_at(
         node.value = Value::List(vec![only]);
     }
     match &mut node.value {
-        Value::Table(inner) => lay(inner, &place, path, value),
+        Value::Table(inner) => lay(inner, &place, path, value, is_list),
         Value::List(list) => {
             let length = list.len();
             let index = next.parse::<usize>().ok().filter(|index| *index <= length);
@@ -377,7 +387,7 @@ fn lay_at(
             if index == length {
                 list.push(Node { place: place.clone(), value: Value::Table(Vec::new()) });
             }
-            lay_at(&mut list[index], place, name, &path[1..], value)
+            lay_at(&mut list[index], place, name, &path[1..], value, is_list)
         }
         other => Err(format!("`{}` is not a table but {}", shown(name), other.found())),
     }

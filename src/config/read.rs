@@ -7,7 +7,7 @@ use std::ops::Deref;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 
-use super::keys::{self, Entry, Kind};
+use super::entry::{self, Entry, Kind};
 use super::node::{Fault, Node, Origin, Place, Table, Value, placed, shown};
 use crate::units::{
     SECOND_NS, UnitError, duration_literal, format_count, format_share, parse_count,
@@ -15,7 +15,11 @@ use crate::units::{
 };
 
 /// What is wrong so far.
-pub(super) type Faults = Vec<Fault>;
+pub(super) struct Faults {
+    pub(super) found: Vec<Fault>,
+    /// Every key, to say where one belongs.
+    pub(super) root: &'static [Entry],
+}
 
 /// A value and its place. A key of this type has a default or must be given.
 #[derive(Debug, Clone)]
@@ -109,7 +113,7 @@ impl<T: Read> Field for At<T> {
                     example => format!(", such as {} = {example}", entry.name()),
                 };
                 let message = format!("needs the key `{}`{example}", entry.name());
-                faults.push(Fault::new(table, message));
+                faults.found.push(Fault::new(table, message));
                 None
             }
             None => {
@@ -162,7 +166,7 @@ impl<T: Read> Field for Named<T> {
 
 /// Notes a fault of a value.
 pub(super) fn refuse<T>(faults: &mut Faults, node: &Node, message: impl Into<String>) -> Option<T> {
-    faults.push(Fault::new(&node.place, message));
+    faults.found.push(Fault::new(&node.place, message));
     None
 }
 
@@ -352,6 +356,8 @@ macro_rules! choices {
     )*};
 }
 
+pub(super) use choices;
+
 choices!(
     crate::plan::Arrivals,
     crate::plan::Codec,
@@ -362,8 +368,6 @@ choices!(
     crate::plan::steps::Offload,
     crate::plan::cell::RayonThreads,
     crate::plan::trace::TraceFormat,
-    super::keys::LawName,
-    super::keys::StepKind,
 );
 
 /// Notes every key of a table that is none of its own.
@@ -375,17 +379,17 @@ pub(super) fn unknown(table: &Table, keys: &[Entry], faults: &mut Faults) {
         let known: Vec<&str> = keys.iter().map(Entry::name).collect();
         let hint = hint(name, &known, "")
             .filter(|_| similarity(name, &known) > 0.85)
-            .or_else(|| elsewhere(name))
+            .or_else(|| elsewhere(name, faults.root))
             .or_else(|| hint(name, &known, ""))
             .unwrap_or_default();
         let message = format!("unknown key `{}`: {hint}allowed: {}", shown(name), known.join(", "));
-        faults.push(Fault::new(&node.place, message));
+        faults.found.push(Fault::new(&node.place, message));
     }
 }
 
 /// Where a key of that name, or of that meaning in other tools, is in place.
-fn elsewhere(name: &str) -> Option<String> {
-    let mut places = keys::all();
+fn elsewhere(name: &str, root: &'static [Entry]) -> Option<String> {
+    let mut places = entry::all(root);
     places.sort_by_key(|(path, _)| path.matches('.').count());
     // What stands in deeper tables, such as `from` of a stage, means nothing outside of them.
     let own = |path: &str| {
@@ -396,10 +400,14 @@ fn elsewhere(name: &str) -> Option<String> {
     let meant = places.iter().find(|(_, entry)| entry.also.split(' ').any(|also| also == name));
     let name = shown(name);
     match (meant, same) {
-        (Some((path, entry)), _) => {
-            Some(format!("in duel, `{name}` is `{}` under {}; ", entry.name(), keys::section(path)))
+        (Some((path, entry)), _) => Some(format!(
+            "in duel, `{name}` is `{}` under {}; ",
+            entry.name(),
+            entry::section(root, path)
+        )),
+        (None, Some((path, _))) => {
+            Some(format!("it belongs under {}; ", entry::section(root, path)))
         }
-        (None, Some((path, _))) => Some(format!("it belongs under {}; ", keys::section(path))),
         (None, None) => None,
     }
 }

@@ -1,6 +1,7 @@
 //! What is known of every key, for people: `duel config`, `docs/config.md` and `duel-config(5)`.
 
-use super::keys::{self, Entry, Kind};
+use super::entry::{Entry, Kind};
+use super::keys;
 use super::read::words;
 
 const INTRO: &str = "A config is TOML. Every key may be left out unless it is needed, a key that \

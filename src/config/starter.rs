@@ -1,6 +1,7 @@
 //! `duel init`: a config to begin with, made for a question, which shows every default.
 
-use super::keys::{self, Entry};
+use super::entry::Entry;
+use super::keys;
 
 /// What a starter config answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -158,9 +159,8 @@ mod tests {
     /// What is wrong with keys and values alone.
     fn faults(text: &str) -> Vec<String> {
         let value = Value::Table(node::parse(text).map_err(|fault| fault.message).unwrap());
-        let mut faults = Vec::new();
-        keys::read(&Node { place: Place::whole(), value }, &mut faults);
-        faults.into_iter().map(|fault| fault.line("x.toml")).collect()
+        let read = keys::read(&Node { place: Place::whole(), value });
+        read.err().into_iter().flatten().map(|fault| fault.line("x.toml")).collect()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where the load goes: embedded targets started fresh for a trial, or the user's own server,
 //! resolved once and guarded.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -28,6 +28,8 @@ const PROBE_NS: u64 = 2 * SECOND_NS;
 pub struct External {
     /// One address, so that every lane of every engine goes to the same place.
     pub endpoint: Endpoint,
+    /// Other addresses of the same name, in the resolver's order.
+    pub others: Vec<SocketAddr>,
     /// How TLS is spoken there.
     pub tls: Option<TlsPlan>,
     /// What it gets at most; `None` on loopback, which bears what its user asks for.
@@ -35,6 +37,23 @@ pub struct External {
 }
 
 impl External {
+    /// The same target at the first of its addresses that answers, in the resolver's order as curl
+    /// has it; where none does, the first is left for the trials to record.
+    pub fn answering(self) -> External {
+        let first = self.endpoint.tcp().filter(|_| !self.others.is_empty());
+        let all = first.into_iter().chain(self.others.iter().copied());
+        let answers = |at: &SocketAddr| {
+            TcpStream::connect_timeout(at, Duration::from_nanos(PROBE_NS)).is_ok()
+        };
+        match all.into_iter().find(answers) {
+            Some(at) => {
+                let cap = self.cap.filter(|_| !at.ip().is_loopback());
+                External { endpoint: at.into(), others: Vec::new(), cap, tls: self.tls }
+            }
+            None => self,
+        }
+    }
+
     /// Whether any certificate is accepted.
     pub fn is_insecure(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.insecure)
@@ -89,12 +108,17 @@ pub fn resolve(target: &Target) -> anyhow::Result<Option<External>> {
     let Target::External { authority, allow, unix_socket, tls } = target else { return Ok(None) };
     let tls = tls.as_ref().map(|named| tls_plan(authority, named)).transpose()?;
     let cap = named(allow, authority)?;
-    let endpoint = match unix_socket {
-        Some(path) => Endpoint::Unix(path.clone()),
-        None => Endpoint::Tcp(address_of(authority, cap.is_some())?),
+    let (endpoint, others) = match unix_socket {
+        Some(path) => (Endpoint::Unix(path.clone()), Vec::new()),
+        None => {
+            let mut all = addresses_of(authority, cap.is_some())?;
+            let others = all.split_off(1);
+            (Endpoint::Tcp(all[0]), others)
+        }
     };
-    let cap = cap.filter(|_| endpoint.tcp().is_some_and(|at| !at.ip().is_loopback()));
-    Ok(Some(External { endpoint, tls, cap }))
+    let mut addresses = endpoint.tcp().into_iter().chain(others.iter().copied());
+    let cap = cap.filter(|_| addresses.any(|at| !at.ip().is_loopback()));
+    Ok(Some(External { endpoint, others, tls, cap }))
 }
 
 /// The entry of `allow` that names an address: the last one, so that `--allow` raises what the
@@ -106,14 +130,15 @@ fn named(allow: &[String], authority: &str) -> anyhow::Result<Option<Cap>> {
     Ok(caps.into_iter().rev().find(|cap| cap.authority == authority))
 }
 
-fn address_of(authority: &str, allowed: bool) -> anyhow::Result<SocketAddr> {
+/// The addresses of a name, at least one.
+fn addresses_of(authority: &str, allowed: bool) -> anyhow::Result<Vec<SocketAddr>> {
     let addresses: Vec<SocketAddr> = authority
         .to_socket_addrs()
         .map_err(|e| anyhow!("[target] url: `{authority}` does not resolve: {e}"))?
         .collect();
-    let Some(first) = addresses.first() else {
+    if addresses.is_empty() {
         return Err(anyhow!("[target] url: `{authority}` resolves to no address"));
-    };
+    }
     if let Some(foreign) = addresses.iter().find(|a| !a.ip().is_loopback())
         && !allowed
     {
@@ -123,7 +148,7 @@ fn address_of(authority: &str, allowed: bool) -> anyhow::Result<SocketAddr> {
             foreign.ip()
         ));
     }
-    Ok(*first)
+    Ok(addresses)
 }
 
 fn tls_plan(authority: &str, named: &Tls) -> anyhow::Result<TlsPlan> {
@@ -292,6 +317,29 @@ mod tests {
             unix_socket: None,
             tls: None,
         }
+    }
+
+    #[test]
+    fn the_first_address_that_answers_is_used() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let answers = listener.local_addr().unwrap();
+        let gone = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+        let cap = Some(Cap::parse("h:1").unwrap());
+        let external = |first: SocketAddr, others: &[SocketAddr]| External {
+            endpoint: first.into(),
+            others: others.to_vec(),
+            tls: None,
+            cap: cap.clone(),
+        };
+        for (first, others) in
+            [(gone, vec![answers]), (answers, vec![gone]), (gone, vec![gone, answers])]
+        {
+            let found = external(first, &others).answering();
+            assert_eq!(found.endpoint, answers.into());
+            assert_eq!(found.cap, None, "loopback bears what its user asks for");
+        }
+        // Where nobody answers, the first is what the trials record.
+        assert_eq!(external(gone, &[gone]).answering().endpoint, gone.into());
     }
 
     #[test]

@@ -19,6 +19,8 @@
 
 mod log;
 
+use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -139,7 +141,7 @@ impl Trace {
         speed: f64,
         mix: &[RequestTemplate],
     ) -> Result<(Trace, TraceFormat), TraceError> {
-        let mut lines = text
+        let mut lines = values::without_mark(text)
             .split(|byte| *byte == b'\n')
             .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
             .enumerate()
@@ -177,7 +179,8 @@ impl Trace {
 
 /// The form of a line, if it is of one.
 fn tell(line: &[u8]) -> Option<TraceFormat> {
-    if line.contains(&b'\t') && !line.contains(&b'[') {
+    let number = line.split(|byte| *byte == b'\t').next().unwrap_or_default();
+    if number.len() < line.len() && milliseconds(number).is_some() {
         return Some(TraceFormat::Offsets);
     }
     if log::entry(line, true).is_ok() {
@@ -187,13 +190,13 @@ fn tell(line: &[u8]) -> Option<TraceFormat> {
 }
 
 /// Splits `offset_ms<TAB>path`.
-fn offset(line: &[u8]) -> Result<(f64, &[u8]), String> {
+fn offset(line: &[u8]) -> Result<(f64, Cow<'_, [u8]>), String> {
     let Some(tab) = line.iter().position(|byte| *byte == b'\t') else {
         return Err("holds no TAB: write offset_ms<TAB>path".into());
     };
     let (number, uri) = (&line[..tab], line[tab + 1..].trim_ascii());
-    let text = String::from_utf8_lossy(number);
-    let ms: f64 = text.trim().parse().map_err(|_| {
+    let ms = milliseconds(number).ok_or_else(|| {
+        let text = String::from_utf8_lossy(number);
         format!("`{}` is not an offset: write milliseconds, such as 12.5", text.escape_debug())
     })?;
     if !(ms >= 0.0 && ms * 1e6 <= MAX_OFFSET_NS) {
@@ -205,14 +208,22 @@ fn offset(line: &[u8]) -> Result<(f64, &[u8]), String> {
     Ok((ms * 1e6, origin_form(uri)))
 }
 
-/// Path and query of a URI.
-fn origin_form(uri: &[u8]) -> &[u8] {
+fn milliseconds(number: &[u8]) -> Option<f64> {
+    std::str::from_utf8(number).ok()?.trim().parse().ok()
+}
+
+/// Path and query of a URI (RFC 9112, 3.2.1): without a path, that of the root.
+fn origin_form(uri: &[u8]) -> Cow<'_, [u8]> {
     let scheme = [&b"http://"[..], b"https://"]
         .into_iter()
         .find(|s| uri.get(..s.len()).is_some_and(|start| start.eq_ignore_ascii_case(s)));
-    let Some(scheme) = scheme else { return uri };
+    let Some(scheme) = scheme else { return uri.into() };
     let rest = &uri[scheme.len()..];
-    rest.iter().position(|byte| *byte == b'/').map_or(b"/", |at| &rest[at..])
+    match rest.iter().position(|byte| b"/?#".contains(byte)) {
+        Some(at) if rest[at] == b'/' => rest[at..].into(),
+        Some(at) if rest[at] == b'?' => [b"/", &rest[at..]].concat().into(),
+        _ => b"/"[..].into(),
+    }
 }
 
 /// Puts entries together.
@@ -221,7 +232,7 @@ struct Builder<'t> {
     speed: f64,
     /// Methods that can be sent.
     methods: Vec<&'t str>,
-    known: HashMap<(&'t [u8], &'t [u8]), u32>,
+    known: HashMap<(&'t [u8], Cow<'t, [u8]>), u32>,
     /// Before scaling.
     last_ns: f64,
     /// Second of the log's first entry and of the last one, and where the last one's entries begin.
@@ -249,7 +260,7 @@ impl<'t> Builder<'t> {
         number: usize,
         offset_ns: f64,
         method: &'t [u8],
-        path: &'t [u8],
+        path: Cow<'t, [u8]>,
     ) -> Result<(), TraceError> {
         if offset_ns < self.last_ns {
             let (now, before) = (offset_ns / 1e6, self.last_ns / 1e6);
@@ -258,8 +269,8 @@ impl<'t> Builder<'t> {
             return Err(TraceError::new(number, message));
         }
         self.last_ns = offset_ns;
-        if !values::is_path(path) {
-            let found = String::from_utf8_lossy(path).escape_debug().to_string();
+        if !values::is_path(&path) {
+            let found = String::from_utf8_lossy(&path).escape_debug().to_string();
             let rule = "begin with / and write other characters than plain ASCII as %XX";
             return Err(TraceError::new(number, format!("`{found}` is not a path: {rule}")));
         }
@@ -283,7 +294,7 @@ impl<'t> Builder<'t> {
         }
         self.seconds = Some((first, entry.second));
         let path = origin_form(entry.path);
-        if entry.method.is_empty() || !values::is_path(path) {
+        if entry.method.is_empty() || !values::is_path(&path) {
             *self.trace.skipped.entry("-".into()).or_default() += 1;
         } else if self.methods.iter().any(|method| method.as_bytes() == entry.method) {
             self.push(0.0, entry.method, path);
@@ -294,14 +305,17 @@ impl<'t> Builder<'t> {
         Ok(())
     }
 
-    fn push(&mut self, offset_ns: f64, method: &'t [u8], path: &'t [u8]) {
+    fn push(&mut self, offset_ns: f64, method: &'t [u8], path: Cow<'t, [u8]>) {
         let requests = &mut self.trace.requests;
-        let pick = *self.known.entry((method, path)).or_insert_with(|| {
-            // Both were found to be plain ASCII.
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            requests.push((text(method), text(path)));
-            requests.len() as u32 - 1
-        });
+        let pick = match self.known.entry((method, path)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                // Both were found to be plain ASCII.
+                let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                requests.push((text(method), text(&new.key().1)));
+                *new.insert(requests.len() as u32 - 1)
+            }
+        };
         self.trace.picks.push(pick);
         self.trace.offsets_ns.push((offset_ns / self.speed) as u64);
     }

@@ -142,8 +142,8 @@ impl Lines {
     pub fn read(path: &Path) -> Result<Lines, String> {
         let text = read_file(path, MAX_DATA_BYTES)?;
         let mut spans = Vec::new();
-        let mut begin = 0;
-        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let mut begin = text.len() - without_mark(&text).len();
+        for (index, line) in without_mark(&text).split(|byte| *byte == b'\n').enumerate() {
             let end = begin + line.strip_suffix(b"\r").unwrap_or(line).len();
             if !line.trim_ascii().is_empty() {
                 // The bound on the file keeps all of them inside u32.
@@ -276,6 +276,11 @@ pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// A text without the byte-order mark that some editors put before UTF-8.
+pub fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
 /// A path as workers in any directory find it.
 ///
 /// # Errors
@@ -367,10 +372,14 @@ mod tests {
     fn a_choice_is_of_lines_that_are_not_blank() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("words");
+        for text in ["one\r\n\n  \ntwo words", "\u{feff}one\n\r\n\t\ntwo words\r\n"] {
+            std::fs::write(&path, text).unwrap();
+            let lines = Lines::read(&path).unwrap();
+            let all: Vec<_> = lines.iter().collect();
+            assert_eq!(all, [(1, &b"one"[..]), (4, &b"two words"[..])], "{text:?}");
+        }
         std::fs::write(&path, "one\r\n\n  \ntwo words").unwrap();
         let lines = Lines::read(&path).unwrap();
-        let all: Vec<_> = lines.iter().collect();
-        assert_eq!(all, [(1, &b"one"[..]), (4, &b"two words"[..])]);
         let value = Value::Choice { path: absolute(&path).unwrap(), sha256: lines.sha256() };
         let values = Values::load(&BTreeMap::from([("w".into(), value.clone())]), 1).unwrap();
         let drawn: std::collections::BTreeSet<_> =

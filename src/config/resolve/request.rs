@@ -148,7 +148,11 @@ fn header_value(at: &At<String>) -> Result<String, Fault> {
 
 /// The value of the environment variable that a text names as a whole, if it names one.
 fn sent(at: &At<String>) -> Result<Option<String>, Fault> {
-    let Some(name) = variable_name(at) else { return Ok(None) };
+    let Some(name) = variable_name(at) else {
+        let Some(name) = variable_within(at) else { return Ok(None) };
+        let rule = format!("put all of it into a variable and write \"${name}\" alone");
+        return Err(fault(at, format!("`${name}` inside a longer value is not replaced: {rule}")));
+    };
     std::env::var(name).map(Some).map_err(|error| match error {
         std::env::VarError::NotPresent => {
             fault(at, format!("the environment variable `{name}` is not set"))
@@ -156,6 +160,19 @@ fn sent(at: &At<String>) -> Result<Option<String>, Fault> {
         std::env::VarError::NotUnicode(_) => {
             fault(at, format!("the environment variable `{name}` is not UTF-8"))
         }
+    })
+}
+
+/// A variable that is named inside a longer text, written `$NAME` or `${NAME}`: in capitals, as those
+/// of the environment are, or by the name of one that is set.
+fn variable_within(text: &str) -> Option<&str> {
+    text.split('$').skip(1).find_map(|rest| {
+        let rest = rest.strip_prefix('{').unwrap_or(rest);
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let name = &rest[..end.unwrap_or(rest.len())];
+        let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let capitals = name.len() > 1 && !name.contains(|c: char| c.is_ascii_lowercase());
+        (named && (capitals || std::env::var_os(name).is_some())).then_some(name)
     })
 }
 

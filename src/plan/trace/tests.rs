@@ -59,6 +59,43 @@ fn the_entries_of_one_second_are_spread_over_it() {
 }
 
 #[test]
+fn an_absolute_uri_is_sent_in_origin_form() {
+    for (uri, path) in [
+        ("http://h?next=/home", "/?next=/home"),
+        ("http://h?x=1", "/?x=1"),
+        ("HTTPS://h:8443?x=http://i/j", "/?x=http://i/j"),
+        ("http://h", "/"),
+        ("http://h/", "/"),
+        ("http://h/a?b=/c", "/a?b=/c"),
+        ("/a?u=http://h/b", "/a?u=http://h/b"),
+    ] {
+        let (trace, format) = parse(&format!("0\t{uri}\n1\t{uri}\n")).unwrap();
+        assert_eq!(format, TraceFormat::Offsets);
+        assert_eq!(paths(&trace), [format!("GET {path}"), format!("GET {path}")], "{uri}");
+        let (trace, _) = parse(&logged(0, &format!("GET {uri} HTTP/1.1"))).unwrap();
+        assert_eq!(paths(&trace), [format!("GET {path}")], "{uri} in a log");
+    }
+}
+
+#[test]
+fn the_form_of_a_trace_is_told_whatever_its_paths_hold_and_its_editor_did() {
+    for text in [
+        "0\t/a?x[]=1\n5\t/b\n",
+        "0\t/b\n5\t/a?x[]=1\n",
+        "\u{feff}0\t/a?x[]=1\n5\t/b\n",
+        "0\t/a?x[]=1\r\n5\t/b\r\n",
+        " 0\t /a?x[]=1 \r\n\r\n5\t\t/b\n",
+        "0\thttp://h/a?b=[1]\n5\t/b",
+    ] {
+        let found = parse(text);
+        let (trace, format) = found.unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        assert_eq!((format, trace.len()), (TraceFormat::Offsets, 2), "{text:?}");
+    }
+    let log = format!("\u{feff}{}", logged(0, "GET /a HTTP/1.1").replace('\n', "\r\n"));
+    assert_eq!(paths(&parse(&log).unwrap().0), ["GET /a"]);
+}
+
+#[test]
 fn zones_and_midnights_are_crossed() {
     let line = |time: &str| format!("h - - [{time}] \"GET / HTTP/1.0\" 304 -\n");
     let text = line("31/Dec/1999:23:59:59 +0000") + &line("01/Jan/2000:02:00:01 +0200");

@@ -1,0 +1,171 @@
+//! What is known of a key, and where keys stand: the reference without the keys themselves.
+
+/// A bound that stands for none.
+pub(super) const ANY: f64 = u32::MAX as f64;
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    name: &'static str,
+    about: &'static str,
+    pub(super) kind: Kind,
+    /// Whether it takes a list.
+    pub(super) several: bool,
+    pub(super) range: Option<Range>,
+    /// As written in TOML, or in words where it depends on other keys.
+    pub(super) default: &'static str,
+    pub(super) example: &'static str,
+    /// What other tools call it; for a choice, pairs of another tool's name and this one's.
+    pub(super) also: &'static str,
+}
+
+/// What a value is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Text,
+    Bool,
+    Count,
+    Duration,
+    Size,
+    Rate,
+    Share,
+    Number,
+    /// One of these names.
+    Choice(fn() -> &'static [&'static str]),
+    /// A table with these keys.
+    Table(&'static [Entry]),
+    /// A table whose keys the user names.
+    Named(&'static Kind),
+    /// One of a few forms, described in words; of a table, these are the keys.
+    Either(&'static str, &'static [Entry]),
+}
+
+/// The least and the greatest value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Range {
+    low: f64,
+    high: f64,
+    /// The least itself is not allowed.
+    above: bool,
+}
+
+impl Range {
+    /// What to say of a value outside.
+    pub(super) fn refusal(&self, found: f64, show: fn(f64) -> String) -> Option<String> {
+        let low = if self.above { found > self.low } else { found >= self.low };
+        if low && found <= self.high {
+            return None;
+        }
+        let allowed = match found > self.high {
+            true if self.high == ANY => format!("at most {}", show(self.high)),
+            _ => self.words(show),
+        };
+        Some(format!("must be {allowed}, not `{}`", show(found)))
+    }
+
+    /// The bounds in words.
+    pub(super) fn words(&self, show: fn(f64) -> String) -> String {
+        let low = if self.low == 0.0 { "0".into() } else { show(self.low) };
+        match (self.above, self.high == ANY) {
+            (true, _) => format!("above {low} and at most {}", show(self.high)),
+            (false, true) => format!("at least {low}"),
+            (false, false) => format!("from {low} to {}", show(self.high)),
+        }
+    }
+}
+
+impl Entry {
+    pub(super) const fn new(
+        name: &'static str,
+        about: &'static str,
+        kind: Kind,
+        several: bool,
+    ) -> Self {
+        Entry { name, about, kind, several, range: None, default: "", example: "", also: "" }
+    }
+
+    pub(super) const fn range(self, low: f64, high: f64) -> Self {
+        Entry { range: Some(Range { low, high, above: false }), ..self }
+    }
+
+    pub(super) const fn above(self, low: f64, high: f64) -> Self {
+        Entry { range: Some(Range { low, high, above: true }), ..self }
+    }
+
+    pub(super) const fn default(self, default: &'static str) -> Self {
+        Entry { default, ..self }
+    }
+
+    pub(super) const fn example(self, example: &'static str) -> Self {
+        Entry { example, ..self }
+    }
+
+    pub(super) const fn also(self, also: &'static str) -> Self {
+        Entry { also, ..self }
+    }
+
+    /// As it is written.
+    pub(super) fn name(&self) -> &'static str {
+        self.name.trim_start_matches("r#")
+    }
+
+    /// One or two sentences.
+    pub(super) fn about(&self) -> &'static str {
+        self.about.trim()
+    }
+
+    /// Whether the default can be written as it stands, and is not said in words.
+    pub(super) fn default_is_toml(&self) -> bool {
+        toml::de::DeTable::parse(&format!("v = {}", self.default)).is_ok()
+    }
+
+    /// Whether it is more than a table for other keys.
+    pub(super) fn is_leaf(&self) -> bool {
+        !matches!(self.kind, Kind::Table(_) | Kind::Named(Kind::Table(_)))
+    }
+
+    /// The keys below it.
+    pub(super) fn keys(&self) -> &'static [Entry] {
+        match self.kind {
+            Kind::Table(keys) | Kind::Either(_, keys) => keys,
+            Kind::Named(Kind::Table(keys)) => keys,
+            _ => &[],
+        }
+    }
+}
+
+/// Every key with its path, tables before what they hold.
+pub(super) fn all(root: &'static [Entry]) -> Vec<(String, &'static Entry)> {
+    fn walk(keys: &'static [Entry], above: &str, out: &mut Vec<(String, &'static Entry)>) {
+        for entry in keys {
+            let path = format!("{above}{}", entry.name());
+            out.push((path.clone(), entry));
+            let named = if matches!(entry.kind, Kind::Named(_)) { "NAME." } else { "" };
+            walk(entry.keys(), &format!("{path}.{named}"), out);
+        }
+    }
+    let mut out = Vec::new();
+    walk(root, "", &mut out);
+    out
+}
+
+/// Whether a key such as `plan.request[0].step` holds a list.
+pub(super) fn is_list(root: &'static [Entry], path: &str) -> bool {
+    let mut keys = root;
+    let mut found = None;
+    for part in path.split('.') {
+        let name = part.split('[').next().unwrap_or(part);
+        found = keys.iter().find(|entry| entry.name() == name);
+        keys = found.map_or(&[], Entry::keys);
+    }
+    !path.ends_with(']') && found.is_some_and(|entry| entry.several)
+}
+
+/// The table in which a key of this path stands, as its header is written.
+pub(super) fn section(root: &'static [Entry], path: &str) -> String {
+    match path.rsplit_once('.') {
+        None => "no table, at the top".into(),
+        Some((table, _)) if is_list(root, table) => format!("[[{table}]]"),
+        Some((table, _)) => format!("[{table}]"),
+    }
+}
