@@ -280,7 +280,9 @@ impl<'t> Monitor<'t> {
                 (completed, last.at.saturating_sub(first.at.max(window.0)))
             }
             Extent::Requests(n) => {
-                let rate = plan.offered_per_s.filter(|rate| *rate > 0.0);
+                // What was cut short is measured by the time that it had.
+                let whole = !self.trial.is_cancelled();
+                let rate = plan.offered_per_s.filter(|rate| whole && *rate > 0.0);
                 let planned_ns = rate.map_or(0, |rate| (n as f64 * 1e9 / rate) as u64);
                 (completed, planned_ns.max(window.1.saturating_sub(window.0)))
             }
