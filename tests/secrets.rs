@@ -164,7 +164,7 @@ fn arguments_tell_no_secret() {
     let url = format!("http://{address}/");
     let authorization = format!("Authorization: Bearer {LITERAL}");
     let mut command = duel(&["try", &url, "-n", "4", "-c", "1", "-m", "POST"]);
-    command.args(["-H", &authorization, "--header=Cookie: id=$DUEL_TEST_SECRET"]);
+    command.args(["-H", &authorization, "--header=Cookie: $DUEL_TEST_SECRET"]);
     command
         .args(["-H", "x-token: $DUEL_TEST_SECRET", "-b", "$DUEL_TEST_BODY"])
         .arg("--out")
@@ -172,6 +172,12 @@ fn arguments_tell_no_secret() {
     let (code, _, stderr) = assert_quiet(&mut command);
     assert_eq!(code, Some(0), "{stderr}");
     assert_directory_clean(&dir);
+    // A variable inside a longer value was once sent as it stands, without a word.
+    for inside in ["Cookie: id=$DUEL_TEST_SECRET", "Authorization: Bearer ${DUEL_TEST_SECRET}"] {
+        let (code, _, stderr) = assert_quiet(&mut duel(&["try", &url, "-n", "1", "-H", inside]));
+        assert_eq!(code, Some(2), "{inside}");
+        assert!(stderr.contains("write \"$DUEL_TEST_SECRET\" alone"), "{stderr}");
+    }
     let forgotten = format!("Authorization Bearer {LITERAL}");
     let (code, _, stderr) = assert_quiet(&mut duel(&["try", &url, "-H", &forgotten]));
     assert_eq!(code, Some(2), "{stderr}");
