@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use duel::config;
 use duel::format::{MemorySplit, TrialRecord};
 use duel::plan::cell::{families, names};
-use duel::plan::expect::{Expect, Measure, Side};
+use duel::plan::expect::{Expect, Expected, Side};
 use duel::plan::search::{Search, closed};
 use duel::plan::sweep::Slo;
 use duel::plan::{Arrivals, Axis, Cell, CellKind, Engine};
@@ -184,7 +184,7 @@ fn expectations(axis: Axis, (a, b): &Pair) {
     let expect = Expect {
         winner: side(a),
         over: side(b),
-        measure: Measure::Throughput,
+        measure: Expected::Throughput,
         by: 1.0,
         lanes: None,
         processes: None,

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use duel::format::{FORMAT_VERSION, Status, TrialRecord};
 use duel::plan::{CellKind, Engine};
-use duel::report::compare::{Measure, compare};
+use duel::report::compare::compare;
+use duel::report::measures::Measure;
 use duel::results::store::{PlanJson, Run, RunDir, Versions};
 use duel::stats::{MARGIN, Verdict};
 

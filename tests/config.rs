@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use duel::config::{self, ConfigError};
 use duel::plan::allocator::Allocator;
 use duel::plan::cell::RayonThreads;
-use duel::plan::expect::Measure;
+use duel::plan::expect::Expected;
 use duel::plan::steps::{FileOp, Offload, StepPlan};
 use duel::plan::sweep::{MemoryTrials, Sweep, Target};
 use duel::plan::target::{EmbeddedTarget, Law};
@@ -224,7 +224,7 @@ fn every_key_is_read() {
     let expect = &sweep.expect[0];
     assert_eq!((expect.winner.engine, expect.over.engine), (Engine::Tokio, Engine::Rayon));
     assert_eq!((expect.winner.offload, expect.over.offload), (Some(Offload::Rayon), None));
-    assert_eq!((expect.measure, expect.by), (Measure::HeartbeatP99, 1.5));
+    assert_eq!((expect.measure, expect.by), (Expected::HeartbeatP99, 1.5));
     assert_eq!((expect.lanes, expect.processes, expect.cpus), (Some(1_000), Some(2), Some(2)));
     assert_eq!((expect.codec, expect.rate), (Some(Codec::Lean), Some(0.5)));
     assert_eq!(sweep.axes.offload, [Offload::Inline, Offload::Rayon]);

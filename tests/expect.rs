@@ -3,11 +3,11 @@
 mod sample;
 
 use duel::format::{Status, TrialRecord};
-use duel::plan::expect::{Expect, Measure, Side};
+use duel::plan::expect::{Expect, Expected, Side};
 use duel::plan::{Cell, Engine};
 use duel::report::expect::{Held, Outcome, outcomes, section};
 
-fn expect(winner: Engine, over: Engine, measure: Measure, by: f64) -> Expect {
+fn expect(winner: Engine, over: Engine, measure: Expected, by: f64) -> Expect {
     let side = |engine| Side { engine, offload: None };
     Expect {
         winner: side(winner),
@@ -41,24 +41,24 @@ fn one(expect: &Expect, records: &[TrialRecord]) -> Outcome {
 #[test]
 fn a_clear_difference_holds_or_does_not_and_the_rest_is_undecided() {
     let records = trials(0.5, 8);
-    let by = |factor| expect(Engine::Tokio, Engine::Threads, Measure::CpuPerRequest, factor);
+    let by = |factor| expect(Engine::Tokio, Engine::Threads, Expected::CpuPerRequest, factor);
     let held = one(&by(1.5), &records);
     assert_eq!(held.held, Held::Yes, "{held:?}");
     assert!(held.measured.starts_with("2.0") || held.measured.starts_with("1.9"), "{held:?}");
     assert!(held.expected.contains("tokio over threads in cpu_per_request by 1.50× or more"));
     assert!(held.place.contains("64 lanes"), "{held:?}");
     assert_eq!(one(&by(4.0), &records).held, Held::No);
-    let other = expect(Engine::Threads, Engine::Tokio, Measure::CpuPerRequest, 1.0);
+    let other = expect(Engine::Threads, Engine::Tokio, Expected::CpuPerRequest, 1.0);
     assert_eq!(one(&other, &records).held, Held::No, "the other way round");
     let tie = one(&by(1.0), &trials(1.0, 8));
     assert!(matches!(tie.held, Held::Undecided(_)), "{tie:?}");
-    let close = expect(Engine::Tokio, Engine::Threads, Measure::CpuPerRequest, 0.8);
+    let close = expect(Engine::Tokio, Engine::Threads, Expected::CpuPerRequest, 0.8);
     assert_eq!(one(&close, &trials(1.0, 8)).held, Held::Yes, "no worse than a fifth");
 }
 
 #[test]
 fn few_blocks_and_failed_trials_decide_nothing_and_noise_takes_none_away() {
-    let by = expect(Engine::Tokio, Engine::Threads, Measure::CpuPerRequest, 1.0);
+    let by = expect(Engine::Tokio, Engine::Threads, Expected::CpuPerRequest, 1.0);
     let undecided = |records: &[TrialRecord]| match one(&by, records).held {
         Held::Undecided(why) => why,
         other => panic!("{other:?}"),
@@ -77,7 +77,7 @@ fn few_blocks_and_failed_trials_decide_nothing_and_noise_takes_none_away() {
 
 #[test]
 fn only_one_runs_where_the_other_cannot() {
-    let runs = expect(Engine::Tokio, Engine::Threads, Measure::Runs, 1.0);
+    let runs = expect(Engine::Tokio, Engine::Threads, Expected::Runs, 1.0);
     let mut records = trials(1.0, 2);
     assert_eq!(one(&runs, &records).held, Held::No, "both run");
     for r in records.iter_mut().filter(|r| r.cell.engine == Engine::Threads) {
@@ -107,7 +107,7 @@ fn every_measure_reads_its_own_field() {
         r.memory.kernel_stack_bytes = Some(1 << 14);
     }
     let measures =
-        [Measure::Throughput, Measure::P99, Measure::HeartbeatP99, Measure::MemoryPerLane];
+        [Expected::Throughput, Expected::P99, Expected::HeartbeatP99, Expected::MemoryPerLane];
     for measure in measures {
         let expected = expect(Engine::Tokio, Engine::Threads, measure, 2.0);
         assert_eq!(one(&expected, &records).held, Held::Yes, "{measure:?}");
@@ -115,7 +115,7 @@ fn every_measure_reads_its_own_field() {
     for r in &mut records {
         r.heartbeat_ns = Some(sample::climb(1_000, 2_000, 900));
     }
-    let few = expect(Engine::Tokio, Engine::Threads, Measure::HeartbeatP99, 1.0);
+    let few = expect(Engine::Tokio, Engine::Threads, Expected::HeartbeatP99, 1.0);
     assert!(matches!(one(&few, &records).held, Held::Undecided(_)), "too few for a p99");
 }
 
@@ -126,7 +126,7 @@ fn selectors_choose_cells_and_a_table_shows_each_pair() {
         let id = format!("{}-more", engine.name());
         cells.push(Cell { id, lanes: 128, total_lanes: 128, ..sample::cell(engine) });
     }
-    let all = expect(Engine::Tokio, Engine::Threads, Measure::P99, 1.0);
+    let all = expect(Engine::Tokio, Engine::Threads, Expected::P99, 1.0);
     assert_eq!(all.pairs(&cells).len(), 2, "pairs of equal lanes");
     let some = Expect { lanes: Some(128), ..all.clone() };
     assert_eq!(some.pairs(&cells).len(), 1);

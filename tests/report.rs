@@ -6,8 +6,9 @@ mod sample;
 
 use std::path::Path;
 
-use duel::format::{Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
+use duel::format::{Channel, Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
 use duel::plan::{Arrivals, Cell, CellKind, Engine};
+use duel::report::measures::Measure;
 use duel::report::{csv, markdown, memory, summary, table};
 use duel::results::store::{PlanJson, Versions};
 use duel::stats::{MARGIN, Verdict};
@@ -210,7 +211,7 @@ fn bad_trials_are_shown_and_never_compared() {
     let tokio = row(&records, Engine::Tokio);
     assert_eq!((tokio.tally.valid, tokio.tally.invalid), (6, 4));
     assert_eq!(tokio.cpu_ratio.expect("six pairs are left").estimate.n, 6);
-    assert!(tokio.figures.expect("six trials").cpu_per_request_ns.unwrap() < 2_000.0);
+    assert!(tokio.figures.expect("six trials").get(Measure::CpuPerRequest).unwrap() < 2_000.0);
 
     let mut records = closed(Engine::Threads, 10, 1.0);
     records.extend(bad.into_iter().map(|r| gated(r, "littles_law", true)));
@@ -247,7 +248,8 @@ fn noise_excludes_no_trial_from_a_comparison_and_marks_levels() {
             })
             .collect()
     };
-    let quiet_cpu = row(&busy(10), Engine::Tokio).figures.unwrap().cpu_per_request_ns.unwrap();
+    let quiet_cpu =
+        row(&busy(10), Engine::Tokio).figures.unwrap().get(Measure::CpuPerRequest).unwrap();
     for (from, marked) in [(10, false), (5, false), (4, true), (0, true)] {
         let records = busy(from);
         let tokio = row(&records, Engine::Tokio);
@@ -257,7 +259,7 @@ fn noise_excludes_no_trial_from_a_comparison_and_marks_levels() {
         assert_eq!((ratio.estimate.n, ratio.verdict), (10, Verdict::Lower), "from {from}");
         let figures = tokio.figures.unwrap();
         assert_eq!(figures.trials, 10, "memory, switches and threads are those of all");
-        let cpu = figures.cpu_per_request_ns.unwrap();
+        let cpu = figures.get(Measure::CpuPerRequest).unwrap();
         assert_eq!(cpu > 1.5 * quiet_cpu, marked, "{cpu} for {quiet_cpu}");
         let text = table::render("x", &groups_of(&records), &[], None, false);
         assert_eq!(text.contains("~ the machine was busy"), marked, "{text}");
@@ -372,8 +374,8 @@ fn damaged_histograms_cost_their_percentiles_only() {
     records[0].service_ns.as_mut().unwrap().hdr = "HISTFAAAA".into();
     let threads = row(&records, Engine::Threads);
     let figures = threads.figures.unwrap();
-    assert_eq!(figures.service.p50, None);
-    assert!(figures.achieved_per_s > 0.0);
+    assert_eq!(figures.times(Channel::Service).p50, None);
+    assert!(figures.get(Measure::Achieved).unwrap() > 0.0);
     assert!(threads.errors.keys().any(|e| e.contains("service_ns")), "{:?}", threads.errors);
 }
 

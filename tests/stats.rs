@@ -288,13 +288,14 @@ fn percentiles_need_samples_and_know_timeouts() {
     let mut h = Histogram::<u64>::new(3).unwrap();
     h.record_n(1_000_000, 980).unwrap();
     h.record_n(5_000_100_000, 19).unwrap();
-    assert_eq!(hdr::percentile(&h, 0.99, None), None, "999 samples are one too few");
+    assert_eq!(hdr::percentile(&h, 0, 0.99, None), None, "999 samples are one too few");
     h.record(5_000_200_000).unwrap();
     let limit = hdr::gave_up_ns(&h, 20).unwrap();
     assert!((4_990_000_000..=5_000_100_000).contains(&limit), "{limit}");
-    let p50 = hdr::percentile(&h, 0.5, Some(limit)).unwrap();
+    let p50 = hdr::percentile(&h, 0, 0.5, Some(limit)).unwrap();
     assert!(!p50.lower_bound && p50.ns < 1_002_000, "{p50:?}");
-    let Some(Percentile { ns, lower_bound: true }) = hdr::percentile(&h, 0.99, Some(limit)) else {
+    let Some(Percentile { ns, lower_bound: true }) = hdr::percentile(&h, 0, 0.99, Some(limit))
+    else {
         panic!("p99 falls on a timed-out request");
     };
     assert!(ns <= 5_000_100_000, "a bound must not be rounded up: {ns}");
@@ -354,7 +355,7 @@ proptest! {
         let whole = bytes.len();
         bytes.truncate(whole - cut % whole);
         if let Ok(read) = histogram::decode(&STANDARD.encode(&bytes)) {
-            hdr::percentile(&read, 0.5, hdr::gave_up_ns(&read, 1));
+            hdr::percentile(&read, 0, 0.5, hdr::gave_up_ns(&read, 1));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::read::{
     choice, choices, entries, names, refuse, unknown,
 };
 use crate::plan::cell::RayonThreads;
-use crate::plan::expect::Measure;
+use crate::plan::expect::Expected;
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::sweep as plan;
 use crate::plan::trace::TraceFormat;
@@ -355,7 +355,7 @@ tables! {
         /// Engine that it is compared with.
         over: At<Engine> [example("\"threads\"")],
         /// What is compared.
-        measure: At<Measure> [example("\"p99\"")],
+        measure: At<Expected> [example("\"p99\"")],
         /// Ratio that is required; below 1, the winner may be that much worse.
         by: At<f64> [range(0.01, 1e6) default("1.0") example("1.5")],
         /// Only cells of so many lanes.

@@ -363,7 +363,7 @@ choices!(
     crate::plan::Codec,
     crate::plan::Engine,
     crate::plan::Pacer,
-    crate::plan::expect::Measure,
+    crate::plan::expect::Expected,
     crate::plan::steps::FileOp,
     crate::plan::steps::Offload,
     crate::plan::cell::RayonThreads,

@@ -397,6 +397,11 @@ impl TrialRecord {
         }
     }
 
+    /// Response times, in a closed loop service times.
+    pub fn latency(&self) -> Option<&Distribution> {
+        self.response_ns.as_ref().or(self.service_ns.as_ref())
+    }
+
     /// Whether the peak of the resident set counts from the start of the process, because it could
     /// not be reset: an upper bound, which holds whatever the worker did before any lane was there.
     pub fn peak_is_bound(&self) -> bool {

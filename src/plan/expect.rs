@@ -15,7 +15,7 @@ pub struct Expect {
     /// The one that it wins over.
     pub over: Side,
     /// By which measure.
-    pub measure: Measure,
+    pub measure: Expected,
     /// By which factor at least: above 1 is better by so much, below 1 is no worse than so much.
     pub by: f64,
     /// Lanes of each worker; `None` for all that the sweep holds, as with the selectors below.
@@ -48,7 +48,7 @@ pub struct Side {
 /// What is compared; see [`crate::report::expect`] for where each is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Measure {
+pub enum Expected {
     /// CPU time of the workers per request: less wins.
     CpuPerRequest,
     /// 99th percentile of response times, of service times in a closed loop: less wins.
@@ -63,16 +63,16 @@ pub enum Measure {
     Runs,
 }
 
-impl Measure {
+impl Expected {
     /// The name in configs and reports.
     pub fn name(self) -> &'static str {
         match self {
-            Measure::CpuPerRequest => "cpu_per_request",
-            Measure::P99 => "p99",
-            Measure::Throughput => "throughput",
-            Measure::MemoryPerLane => "memory_per_lane",
-            Measure::HeartbeatP99 => "heartbeat_p99",
-            Measure::Runs => "runs",
+            Expected::CpuPerRequest => "cpu_per_request",
+            Expected::P99 => "p99",
+            Expected::Throughput => "throughput",
+            Expected::MemoryPerLane => "memory_per_lane",
+            Expected::HeartbeatP99 => "heartbeat_p99",
+            Expected::Runs => "runs",
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod curve;
 mod fits;
+mod point;
 mod section;
 mod text;
 

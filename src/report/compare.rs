@@ -10,70 +10,15 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde_json::Value;
 
 use super::layout::clean;
+use super::measures::{self, Better, Measure, Place};
 use super::summary::is_valid;
-use crate::format::{Distribution, TrialRecord};
+use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::results::store::Run;
-use crate::stats::hdr::samples_needed;
 use crate::stats::{
     Comparison as Judged, MARGIN, RATIO_CONFIDENCE, Verdict, judge, median, unpaired_ratio,
 };
-use crate::units::{Ratio, format_bytes, format_ns, format_rate};
-
-/// What is compared of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Measure {
-    /// CPU per request, nanoseconds.
-    CpuPerRequest,
-    /// Peak user memory over the baseline, bytes.
-    Memory,
-    /// Achieved load of a closed loop, requests per second; more is better.
-    Achieved,
-    /// Median of response time (open) or service time (closed), nanoseconds.
-    P50,
-    /// 99th percentile of the same.
-    P99,
-}
-
-impl Measure {
-    const ALL: [Measure; 5] =
-        [Measure::CpuPerRequest, Measure::Memory, Measure::Achieved, Measure::P50, Measure::P99];
-
-    /// The name in the text.
-    pub fn name(self) -> &'static str {
-        match self {
-            Measure::CpuPerRequest => "CPU a request",
-            Measure::Memory => "peak memory",
-            Measure::Achieved => "achieved req/s",
-            Measure::P50 => "p50",
-            Measure::P99 => "p99",
-        }
-    }
-
-    fn value(self, record: &TrialRecord) -> Option<f64> {
-        let open = record.cell.arrivals.is_open();
-        let latency = if open { &record.response_ns } else { &record.service_ns };
-        let at = |q, value: fn(&Distribution) -> u64| {
-            latency.as_ref().filter(|d| d.count >= samples_needed(q)).map(|d| value(d) as f64)
-        };
-        match self {
-            Measure::CpuPerRequest => Some(record.cpu.per_request_ns).filter(|v| *v > 0.0),
-            Measure::Memory => record.peak_over_baseline().filter(|b| *b > 0).map(|b| b as f64),
-            // The schedule, not the engine, decides what an open loop achieves.
-            Measure::Achieved => (!open).then_some(record.achieved_per_s).filter(|v| *v > 0.0),
-            Measure::P50 => at(0.5, |d| d.p50),
-            Measure::P99 => at(0.99, |d| d.p99),
-        }
-    }
-
-    fn print(self, value: f64) -> String {
-        match self {
-            Measure::Memory => format_bytes(value),
-            Measure::Achieved => format_rate(value),
-            Measure::CpuPerRequest | Measure::P50 | Measure::P99 => format_ns(value),
-        }
-    }
-}
+use crate::units::Ratio;
 
 /// One measure of one cell in both runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,8 +38,10 @@ pub struct Line {
 impl Line {
     /// Whether B is worse than A, beyond the interval and after the correction.
     pub fn is_regression(&self) -> bool {
-        let worse =
-            if self.measure == Measure::Achieved { Verdict::Lower } else { Verdict::Higher };
+        let worse = match self.measure.facts().better {
+            Better::More => Verdict::Lower,
+            Better::Less | Better::Neither => Verdict::Higher,
+        };
         self.ratio.verdict == worse
     }
 }
@@ -133,7 +80,8 @@ pub fn compare(a: &Run, b: &Run) -> Result<Comparison, NotComparable> {
     for cell in a.plan.cells.iter().filter(|c| is_timed(c)) {
         match (trials_a.get(cell.id.as_str()), trials_b.get(cell.id.as_str())) {
             (Some(x), Some(y)) => {
-                lines.extend(Measure::ALL.iter().filter_map(|m| line(&cell.id, *m, x, y)));
+                let all = measures::shown(Place::Compare);
+                lines.extend(all.filter_map(|m| line(&cell.id, m.measure, x, y)));
             }
             (x, y) => {
                 for (side, trials) in [("A", x), ("B", y)] {
@@ -186,9 +134,15 @@ fn valid_by_cell(run: &Run) -> BTreeMap<&str, Vec<&TrialRecord>> {
     cells
 }
 
+/// A value to be compared: the schedule, not the engine, decides what an open loop achieves.
+fn value(measure: Measure, record: &TrialRecord) -> Option<f64> {
+    let scheduled = measure == Measure::Achieved && record.cell.arrivals.is_open();
+    measure.of(record).filter(|v| *v > 0.0 && !scheduled)
+}
+
 fn line(cell: &str, measure: Measure, a: &[&TrialRecord], b: &[&TrialRecord]) -> Option<Line> {
     let values = |trials: &[&TrialRecord]| -> Vec<f64> {
-        trials.iter().filter_map(|t| measure.value(t)).collect()
+        trials.iter().filter_map(|t| value(measure, t)).collect()
     };
     let (x, y) = (values(a), values(b));
     let estimate = unpaired_ratio(&y, &x, RATIO_CONFIDENCE)?;
@@ -214,7 +168,7 @@ impl Comparison {
                 l.ratio.estimate.interval().map(|(low, high)| format!(" [{low:.2}, {high:.2}]"));
             table.add_row([
                 clean(&l.cell),
-                l.measure.name().into(),
+                l.measure.words(),
                 l.measure.print(l.a),
                 l.measure.print(l.b),
                 format!("{}{}", Ratio(l.ratio.estimate.ratio), interval.unwrap_or_default()),

@@ -5,7 +5,9 @@
 
 use serde_json::Value;
 
-use super::summary::{Figures, Group, Percentiles, Row};
+use super::measures::{self, Place};
+use super::summary::{Figures, Group, QUANTILES, Row};
+use crate::format::Channel;
 use crate::plan::Axis;
 use crate::stats::Comparison;
 
@@ -73,47 +75,28 @@ fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
 
 fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
     let mut put = |name: &str, value: String| out.push((name.into(), value));
-    let of = |value: fn(&Figures) -> f64| number(figures.map(value));
-    let maybe = |value: fn(&Figures) -> Option<f64>| number(figures.and_then(value));
     let count = |value: fn(&Figures) -> u64| integer(figures.map(value));
     put("planned", count(|f| f.ledger.planned));
     put("completed", count(|f| f.ledger.completed));
     put("failed", count(|f| f.ledger.failed));
     put("timed_out", count(|f| f.ledger.timed_out));
     put("unsent", count(|f| f.ledger.unsent));
-    put("achieved_per_s", of(|f| f.achieved_per_s));
     put("gave_up_ns", integer(figures.and_then(|f| f.gave_up_ns)));
-    let none = Percentiles::default();
-    let of_field = |field: fn(&Figures) -> &Percentiles| figures.map_or(&none, field);
-    for (name, p) in [
-        ("service", of_field(|f| &f.service)),
-        ("response", of_field(|f| &f.response)),
-        ("start_delay", of_field(|f| &f.start_delay)),
-        ("pacer_delay", of_field(|f| &f.pacer_delay)),
-        ("lane_wait", of_field(|f| &f.lane_wait)),
+    for (name, channel) in [
+        ("service", Channel::Service),
+        ("response", Channel::Response),
+        ("start_delay", Channel::StartDelay),
+        ("pacer_delay", Channel::PacerDelay),
+        ("lane_wait", Channel::LaneWait),
     ] {
-        for (q, value) in [("p50", p.p50), ("p90", p.p90), ("p99", p.p99), ("p99_9", p.p99_9)] {
+        let all = figures.map(|f| f.times(channel).all()).unwrap_or_default();
+        for ((q, _), value) in QUANTILES.iter().zip(all) {
             put(&format!("{name}_{q}_ns"), integer(value.map(|v| v.ns)));
         }
     }
-    put("cpu_per_request_ns", maybe(|f| f.cpu_per_request_ns));
-    put("cpu_per_second_ns", of(|f| f.cpu_per_second_ns));
-    put("occupancy", maybe(|f| f.occupancy));
-    // A bound among values would be read as one of them; `flags` says why it is not there.
-    let peak = |f: &Figures, bytes: f64| (!f.peak_is_bound).then_some(bytes);
-    put("memory_over_baseline_bytes", number(figures.and_then(|f| peak(f, f.memory_bytes))));
-    put("memory_per_lane_bytes", number(figures.and_then(|f| peak(f, f.memory_per_lane_bytes))));
-    put("kernel_bytes", maybe(|f| f.kernel_bytes));
-    put("voluntary_switches_per_request", maybe(|f| f.voluntary_per_request));
-    put("involuntary_switches_per_request", maybe(|f| f.involuntary_per_request));
-    put("syscalls_per_request", maybe(|f| f.syscalls_per_request));
-    put("page_faults_per_request", maybe(|f| f.faults_per_request));
-    put("migrations_per_request", maybe(|f| f.migrations_per_request));
-    put("instructions_per_request", maybe(|f| f.instructions_per_request));
-    put("run_queue_wait_per_request_ns", maybe(|f| f.run_queue_wait_per_request_ns));
-    put("threads_peak", of(|f| f.threads));
-    put("fds_peak", of(|f| f.fds));
-    put("setup_ns", of(|f| f.setup_ns));
+    for facts in measures::shown(Place::Csv) {
+        put(facts.name, number(figures.and_then(|f| f.get(facts.measure))));
+    }
 }
 
 fn comparison(out: &mut Vec<Field>, what: &str, c: Option<Comparison>, own: Option<&str>) {

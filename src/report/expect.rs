@@ -17,13 +17,14 @@
 use std::collections::BTreeMap;
 
 use super::layout::Column;
+use super::measures::{Better, Measure};
 use super::memory::Section;
 use super::summary::is_valid;
-use crate::format::{Distribution, Status, TrialRecord};
-use crate::plan::expect::{Expect, Measure};
-use crate::plan::{Arrivals, Axis, Cell};
+use crate::format::{Status, TrialRecord};
+use crate::plan::expect::{Expect, Expected};
+use crate::plan::{Axis, Cell};
 use crate::results::store::PlanJson;
-use crate::stats::{MIN_FOR_INTERVAL, RATIO_CONFIDENCE, hdr, paired_ratio};
+use crate::stats::{MIN_FOR_INTERVAL, RATIO_CONFIDENCE, paired_ratio};
 use crate::units::Ratio;
 
 /// What became of one expectation in one pair of cells.
@@ -93,11 +94,11 @@ fn judge(
     trials: &Trials<'_>,
 ) -> Outcome {
     let (measured, held) = match expect.measure {
-        Measure::Runs => runs(winner, over, trials),
+        Expected::Runs => runs(winner, over, trials),
         _ => ratio(expect, winner, over, trials),
     };
     let by = match expect.measure {
-        Measure::Runs => String::new(),
+        Expected::Runs => String::new(),
         _ if expect.by == 1.0 => String::new(),
         _ => format!(" by {} or more", Ratio(expect.by)),
     };
@@ -145,14 +146,15 @@ fn runs(winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (String, Held) {
 
 fn ratio(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (String, Held) {
     let blocks = |cell: &Cell| trials.get(cell.id.as_str());
-    let more_wins = expect.measure == Measure::Throughput;
+    let Some(measure) = measured(expect.measure) else {
+        return ("-".into(), Held::Undecided("it has no ratio".into()));
+    };
+    let more_wins = measure.facts().better == Better::More;
     let mut pairs = Vec::new();
     if let (Some(own), Some(others)) = (blocks(winner), blocks(over)) {
         for (block, record) in own {
             let Some(other) = others.get(block) else { continue };
-            let Some(pair) = value(expect.measure, record).zip(value(expect.measure, other)) else {
-                continue;
-            };
+            let Some(pair) = value(measure, record).zip(value(measure, other)) else { continue };
             pairs.push(if more_wins { pair } else { (pair.1, pair.0) });
         }
     }
@@ -175,39 +177,22 @@ fn ratio(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (S
     (measured, held)
 }
 
-fn value(measure: Measure, record: &TrialRecord) -> Option<f64> {
-    // Noise moves times, not bytes.
-    let counts = match measure {
-        Measure::MemoryPerLane => record.status == Status::Ok,
-        _ => is_valid(record),
-    };
-    if !counts {
-        return None;
-    }
-    match measure {
-        Measure::CpuPerRequest => Some(record.cpu.per_request_ns),
-        Measure::P99 => {
-            let ledger = &record.ledger;
-            let open = record.cell.arrivals != Arrivals::Closed;
-            let times = if open { &record.response_ns } else { &record.service_ns };
-            let lost = ledger.planned - ledger.completed;
-            p99(times).filter(|_| lost * 100 <= ledger.planned)
-        }
-        Measure::Throughput => Some(record.achieved_per_s),
-        Measure::MemoryPerLane => {
-            let memory = &record.memory;
-            let user = memory.plateau_user_bytes?.checked_sub(memory.baseline_rss_bytes)?;
-            let kernel = memory.page_table_bytes? + memory.kernel_stack_bytes?;
-            Some((user + kernel) as f64 / f64::from(record.cell.total_lanes.max(1)))
-        }
-        Measure::HeartbeatP99 => p99(&record.heartbeat_ns),
-        Measure::Runs => None,
+/// The measure behind an expectation; none behind whether trials run.
+fn measured(expected: Expected) -> Option<Measure> {
+    match expected {
+        Expected::CpuPerRequest => Some(Measure::CpuPerRequest),
+        Expected::P99 => Some(Measure::P99),
+        Expected::Throughput => Some(Measure::Achieved),
+        Expected::MemoryPerLane => Some(Measure::UserAndKernelPerLane),
+        Expected::HeartbeatP99 => Some(Measure::HeartbeatP99),
+        Expected::Runs => None,
     }
 }
 
-fn p99(times: &Option<Distribution>) -> Option<f64> {
-    let times = times.as_ref().filter(|d| d.count >= hdr::samples_needed(0.99))?;
-    Some(times.p99 as f64)
+fn value(measure: Measure, record: &TrialRecord) -> Option<f64> {
+    // Noise moves times, not bytes.
+    let counts = if measure.facts().level { is_valid(record) } else { record.status == Status::Ok };
+    if counts { measure.of(record) } else { None }
 }
 
 /// The outcomes as a table; `None` where nothing was expected.

@@ -1,11 +1,11 @@
 //! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
 
-use super::summary::{FailedGate, Figures, Group, Percentiles, Row};
+use super::measures::{self, Facts, Measure, Place};
+use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
+use crate::format::Channel;
 use crate::stats::hdr::Percentile;
 use crate::stats::{Comparison, MIN_FOR_INTERVAL, Verdict, pairs_needed};
-use crate::units::{
-    Ratio, format_bytes, format_count, format_ns, format_rate, format_share, plural,
-};
+use crate::units::{Ratio, format_count, format_ns, format_share, plural};
 
 /// Title of the column that says how trials ended.
 pub const STATUS: &str = "status";
@@ -26,85 +26,85 @@ pub fn heading(group: &Group) -> String {
     format!("{} · {}", group.cell.place_words(&[]), plural(group.trials as u64, "trial"))
 }
 
-/// The columns of a group; those that say nothing here are left out.
+/// The columns of a group; those that no row has a value for are left out.
 pub fn columns(group: &Group) -> Vec<Column> {
     let mut columns = vec![Column {
         title: "engine".into(),
         number: false,
         cells: group.rows.iter().map(|r| clean(&r.name)).collect(),
     }];
-    let mut add = |title: &str, cell: &dyn Fn(&Figures) -> String| {
-        let level = LEVELS.iter().any(|word| title.starts_with(word));
-        let cells = group.rows.iter().map(|r| figure(r, level, cell)).collect();
-        columns.push(Column { title: title.into(), number: true, cells });
+    let figures = || group.rows.iter().flat_map(|r| &r.figures);
+    if figures().any(|f| f.by_requests) {
+        columns.push(column(group, "elapsed", true, &|f| value(f, Measure::Elapsed)));
+    }
+    let place = match () {
+        () if group.is_idle() => Place::Idle,
+        () if group.counts_events() => Place::Counted,
+        () => Place::Table,
     };
-    let any = |has: fn(&Figures) -> bool| group.rows.iter().flat_map(|r| &r.figures).any(has);
-    if any(|f| f.elapsed_ns.is_some()) {
-        add("elapsed", &|f| f.elapsed_ns.map_or_else(dash, format_ns));
-    }
-    if !group.is_idle() {
-        add("achieved\nreq/s", &|f| format_rate(f.achieved_per_s));
-    }
-    if group.cell.arrivals.is_open() {
-        add("response\np50", &|f| percentile(f.response.p50));
-        add("response\np99", &|f| percentile(f.response.p99));
-        add("start delay\np99", &|f| percentile(f.start_delay.p99));
-        add("lane wait\np99", &|f| percentile(f.lane_wait.p99));
-    } else if !group.is_idle() {
-        add("service\np50", &|f| percentile(f.service.p50));
-        add("service\np99", &|f| percentile(f.service.p99));
-    }
-    if group.is_idle() {
-        add("set-up", &|f| format_ns(f.setup_ns));
-        add("CPU\na second", &|f| format_ns(f.cpu_per_second_ns));
-    } else {
-        add("CPU\na request", &|f| f.cpu_per_request_ns.map_or_else(dash, format_ns));
-    }
-    let peak = |f: &Figures, bytes: f64| {
-        format!("{}{}", if f.peak_is_bound { "≤ " } else { "" }, format_bytes(bytes))
-    };
-    add("peak\nmemory", &|f| peak(f, f.memory_bytes));
-    add("memory\na lane", &|f| peak(f, f.memory_per_lane_bytes));
-    if any(|f| f.kernel_bytes.is_some()) {
-        add("+ kernel\na lane", &|f| f.kernel_per_lane_bytes.map_or_else(dash, format_bytes));
-    }
-    if group.is_idle() {
-        add("switches\na second", &|f| format_rate(f.switches_per_second));
-    } else {
-        add("switches\na request", &switches);
-    }
-    if group.counts_events() {
-        let known =
-            |v: Option<f64>, digits: usize| v.map_or_else(dash, |v| format!("{v:.digits$}"));
-        add("system calls\na request", &|f| known(f.syscalls_per_request, 3));
-        add("page faults\na request", &|f| known(f.faults_per_request, 3));
-        add("migrations\na request", &|f| known(f.migrations_per_request, 3));
-        add("queued for CPU\na request", &|f| {
-            f.run_queue_wait_per_request_ns.map_or_else(dash, format_ns)
-        });
-        if any(|f| f.instructions_per_request.is_some()) {
-            add("instructions\na request", &|f| known(f.instructions_per_request, 0));
+    for Facts { measure, title, level, .. } in measures::shown(place) {
+        let known = figures().any(|f| value(f, *measure) != dash());
+        if known || figures().next().is_none() {
+            columns.push(column(group, title, *level, &|f| value(f, *measure)));
         }
-    }
-    add("threads", &|f| format_count(f.threads.round() as u64));
-    if let Some(name) = compared_with(group) {
-        let ratio = |what: &str, of: fn(&Row) -> Option<Comparison>| Column {
-            title: format!("{what}\n÷ {name}"),
-            number: true,
-            cells: group.rows.iter().enumerate().map(|(i, r)| compared(group, i, of(r))).collect(),
-        };
-        // Beside what they compare: CPU first, so that the later position is still right.
-        let memory_at =
-            columns.iter().position(|c| c.title == "memory\na lane").map_or(0, |i| i + 1);
-        columns.insert(memory_at, ratio("memory", |r| r.memory_ratio));
-        let cpu_at = columns.iter().position(|c| c.title == "CPU\na request").map_or(0, |i| i + 1);
-        columns.insert(cpu_at, ratio("CPU", |r| r.cpu_ratio));
+        columns.extend(beside(group, *measure));
     }
     let status: Vec<String> = group.rows.iter().map(status).collect();
     if status.iter().any(|s| !s.is_empty()) {
         columns.push(Column { title: STATUS.into(), number: false, cells: status });
     }
     columns
+}
+
+fn column(group: &Group, title: &str, level: bool, cell: &dyn Fn(&Figures) -> String) -> Column {
+    let cells = group.rows.iter().map(|r| figure(r, level, cell)).collect();
+    Column { title: title.into(), number: true, cells }
+}
+
+/// What stands beside a measure: times beside the rate, ratios beside what they compare.
+fn beside(group: &Group, measure: Measure) -> Vec<Column> {
+    let ratio = |what: &str, of: fn(&Row) -> Option<Comparison>| {
+        let name = compared_with(group)?;
+        let cells = group.rows.iter().enumerate().map(|(i, r)| compared(group, i, of(r)));
+        Some(Column { title: format!("{what}\n÷ {name}"), number: true, cells: cells.collect() })
+    };
+    match measure {
+        Measure::Achieved => {
+            let open = [
+                ("response\np50", Channel::Response, 0.5),
+                ("response\np99", Channel::Response, 0.99),
+                ("start delay\np99", Channel::StartDelay, 0.99),
+                ("lane wait\np99", Channel::LaneWait, 0.99),
+            ];
+            let closed =
+                [("service\np50", Channel::Service, 0.5), ("service\np99", Channel::Service, 0.99)];
+            let times: &[_] = if group.cell.arrivals.is_open() { &open } else { &closed };
+            let quantile = |(title, channel, q): &(&str, Channel, f64)| {
+                column(group, title, true, &|f| quantile(f.times(*channel), *q))
+            };
+            times.iter().map(quantile).collect()
+        }
+        Measure::CpuPerRequest => ratio("CPU", |r| r.cpu_ratio).into_iter().collect(),
+        Measure::MemoryPerLane => ratio("memory", |r| r.memory_ratio).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A measure as a table shows it.
+pub(super) fn value(f: &Figures, measure: Measure) -> String {
+    let text = |m: Measure| f.get(m).map(|v| m.print(v));
+    let shown = match measure {
+        Measure::Switches => text(Measure::Voluntary)
+            .zip(text(Measure::Involuntary))
+            .map(|(voluntary, involuntary)| format!("{voluntary} + {involuntary}")),
+        Measure::Memory | Measure::MemoryPerLane if f.peak_is_bound => {
+            let lanes = f.get(Measure::Lanes).unwrap_or(1.0);
+            let each = if measure == Measure::Memory { 1.0 } else { lanes };
+            f.get(Measure::MemoryBound).map(|v| format!("≤ {}", measure.print(v / each)))
+        }
+        _ => text(measure),
+    };
+    shown.unwrap_or_else(dash)
 }
 
 /// The reference's name, if there is anything to compare it with.
@@ -117,10 +117,6 @@ fn dash() -> String {
     "-".into()
 }
 
-/// How the titles of columns begin that a busy machine moves.
-const LEVELS: [&str; 7] =
-    ["elapsed", "achieved", "service", "response", "start delay", "lane wait", "CPU"];
-
 /// A figure; in parentheses where it comes from trials that are not to be believed, with a tilde
 /// where it is a level from a busy machine.
 fn figure(row: &Row, level: bool, cell: &dyn Fn(&Figures) -> String) -> String {
@@ -132,18 +128,20 @@ fn figure(row: &Row, level: bool, cell: &dyn Fn(&Figures) -> String) -> String {
     }
 }
 
+/// A quantile, or what share of the requests was lost where that leaves it without a number.
+pub(super) fn quantile(times: &Percentiles, q: f64) -> String {
+    if let Some(lost) = times.lost_beyond(q) {
+        return format!("lost {}", format_share(lost));
+    }
+    let at = QUANTILES.iter().position(|(_, known)| *known == q);
+    percentile(at.and_then(|i| times.all()[i]))
+}
+
 /// A percentile; `≥` before one that falls on a request that was given up.
 pub fn percentile(value: Option<Percentile>) -> String {
     match value {
         None => dash(),
         Some(p) => format!("{}{}", if p.lower_bound { "≥ " } else { "" }, format_ns(p.ns as f64)),
-    }
-}
-
-fn switches(f: &Figures) -> String {
-    match f.voluntary_per_request.zip(f.involuntary_per_request) {
-        Some((v, i)) => format!("{v:.2} + {i:.2}"),
-        None => dash(),
     }
 }
 
@@ -266,7 +264,7 @@ fn lost(row: &Row) -> Option<String> {
 /// Connects, where there are about as many as requests, and TLS handshakes: neither is service time.
 fn connections(row: &Row) -> Option<String> {
     let figures = row.figures.as_ref()?;
-    let (connect, handshake) = (&figures.connect, &figures.handshake);
+    let (connect, handshake) = (figures.times(Channel::Connect), figures.times(Channel::Handshake));
     let often = figures.reconnects > figures.ledger.planned / 2;
     if handshake.count == 0 && !often {
         return None;
@@ -286,12 +284,12 @@ fn connections(row: &Row) -> Option<String> {
 /// Lane wait holds the wake-up of a parked lane as well, some tens of microseconds; hence the floor.
 fn lanes_ran_out(row: &Row) -> Option<String> {
     let figures = row.figures.as_ref()?;
-    let waits = &figures.lane_wait;
+    let waits = figures.times(Channel::LaneWait);
     // Where few requests found a lane at all, a lower percentile must do.
     let (name, wait) = [("99th", waits.p99), ("90th", waits.p90), ("50th", waits.p50)]
         .into_iter()
         .find_map(|(name, wait)| Some((name, wait?.ns as f64)))?;
-    let service = figures.service.p50?.ns as f64;
+    let service = figures.times(Channel::Service).p50?.ns as f64;
     (wait > (0.05 * service).clamp(200e3, 1e6)).then(|| {
         format!(
             "lanes ran out: the {name} percentile of lane wait is {}, with {} lanes",

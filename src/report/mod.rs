@@ -12,6 +12,7 @@ pub mod hdr_files;
 pub mod html;
 pub mod layout;
 pub mod markdown;
+pub mod measures;
 pub mod memory;
 mod plot;
 pub mod search;

@@ -2,17 +2,18 @@
 
 use serde_json::{Value, json};
 
-use super::layout::{Column, percentile};
+use super::layout::{Column, quantile, value};
+use super::measures::Measure;
 use super::memory::Section;
 use super::summary::{Figures, Group};
 use super::table;
-use crate::format::TrialRecord;
+use crate::format::{Channel, TrialRecord};
 use crate::plan::cell::names;
 use crate::plan::search::{Search, probe};
 use crate::plan::sweep::Sweep;
 use crate::results::search::{Answer, Judged, Outcome, Probe, Progress, replay};
 use crate::results::store::PlanJson;
-use crate::units::{format_bytes, format_ns, format_rate};
+use crate::units::format_rate;
 
 /// The searches of a run, each with what tells it from the others.
 pub struct Searched {
@@ -139,13 +140,13 @@ impl Searched {
             ),
             text("probes", true, each(&|(_, p)| (p.probes.len() + 1).to_string())),
             text("trials", true, each(&|(_, p)| p.trials().to_string())),
-            text("response p99\nat that rate", true, figures(&|f| percentile(f.response.p99))),
             text(
-                "CPU\na request",
+                "response p99\nat that rate",
                 true,
-                figures(&|f| f.cpu_per_request_ns.map_or_else(dash, format_ns)),
+                figures(&|f| quantile(f.times(Channel::Response), 0.99)),
             ),
-            text("memory\na lane", true, figures(&|f| format_bytes(f.memory_per_lane_bytes))),
+            text("CPU\nper request", true, figures(&|f| value(f, Measure::CpuPerRequest))),
+            text("memory\n÷ lanes", true, figures(&|f| value(f, Measure::MemoryPerLane))),
         ];
         let mut notes = self.sentences();
         notes.push(format!("Searched: {}.", self.search));

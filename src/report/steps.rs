@@ -50,7 +50,7 @@ pub fn section(records: &[TrialRecord]) -> Option<Section> {
             continue;
         }
         let one = |trials: &[&TrialRecord], q: f64| match hdr::merge(trials.iter().copied(), of) {
-            Ok(Some(times)) => percentile(hdr::percentile(&times, q, None)),
+            Ok(Some(times)) => percentile(hdr::percentile(&times, 0, q, None)),
             _ => "-".into(),
         };
         for (name, q) in [("p50", 0.5), ("p99", 0.99)] {

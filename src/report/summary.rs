@@ -14,6 +14,7 @@ mod open;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use figures::QUANTILES;
 pub use figures::{Figures, Percentiles};
 pub(crate) use open::Comparisons;
 

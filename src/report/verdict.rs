@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layout::percentile;
+use super::layout::quantile;
+use super::measures::Measure;
 use super::memory;
-use super::summary::{Group, Row, is_valid};
+use super::summary::{Figures, Group, Row, is_valid};
 use crate::format::TrialRecord;
-use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, hdr, paired_ratio};
+use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, paired_ratio};
 use crate::units::{Ratio, format_rate, plural};
 
 /// Valid trials by cell id.
@@ -153,15 +154,12 @@ fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
         format!("{place}, {}{among} used {cpu} and {bytes} of {}", row.name, reference.name);
     let (a, b) = (row.figures.as_ref()?, reference.figures.as_ref()?);
     let open = group.cell.arrivals.is_open();
-    let (p, q) =
-        if open { (a.response.p99, b.response.p99) } else { (a.service.p99, b.service.p99) };
-    if p.is_some() && q.is_some() {
+    let known = |f: &Figures| Some(quantile(f.latency(), 0.99)).filter(|p99| p99 != "-");
+    if let Some((p, q)) = known(a).zip(known(b)) {
         let of_what = if open { "response" } else { "service" };
         text.push_str(&format!(
-            "; its p99 of {of_what} time was {} against {}{}",
-            percentile(p),
-            percentile(q),
-            pairs.ratio(p99)
+            "; p99 of {of_what} time: {p} against {q}{}",
+            pairs.ratio(|t| Measure::P99.of(t))
         ));
     } else {
         text.push_str("; too few requests for a p99");
@@ -169,19 +167,13 @@ fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
     if !open {
         text.push_str(&format!(
             "; it completed {} req/s against {}{}",
-            format_rate(a.achieved_per_s),
-            format_rate(b.achieved_per_s),
-            pairs.ratio(|t| Some(t.achieved_per_s))
+            format_rate(a.get(Measure::Achieved).unwrap_or(0.0)),
+            format_rate(b.get(Measure::Achieved).unwrap_or(0.0)),
+            pairs.ratio(|t| Measure::Achieved.of(t))
         ));
     }
     text.push('.');
     Some(text)
-}
-
-/// The 99th percentile of a trial, where it has samples enough to have one.
-fn p99(trial: &TrialRecord) -> Option<f64> {
-    let times = trial.response_ns.as_ref().or(trial.service_ns.as_ref())?;
-    (times.count >= hdr::samples_needed(0.99)).then_some(times.p99 as f64)
 }
 
 /// How far a rival's ratio of CPU and memory goes over all groups of a kind.

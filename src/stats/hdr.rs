@@ -42,15 +42,24 @@ pub fn samples_needed(q: f64) -> u64 {
     (10.0 / (1.0 - q) - 1e-6).ceil() as u64
 }
 
-/// The quantile `q` of a merged histogram, or `None` where too few samples stand behind it.
+/// The quantile `q` over `planned` requests, or `None` where too few samples stand behind it, or where
+/// it falls on a request that is not in the histogram: one that failed or was never sent, and so took
+/// for ever.
 ///
 /// `gave_up_ns` is the shortest time after which a request was given up (see [`gave_up_ns`]),
 /// `None` where none was: from there up, a value may be a bound rather than a time.
-pub fn percentile(h: &Histogram<u64>, q: f64, gave_up_ns: Option<u64>) -> Option<Percentile> {
-    if h.len() < samples_needed(q) {
+pub fn percentile(
+    h: &Histogram<u64>,
+    planned: u64,
+    q: f64,
+    gave_up_ns: Option<u64>,
+) -> Option<Percentile> {
+    // A little less, so that 0.99 × 1,000 is the 990th and not the one after.
+    let rank = (q * planned.max(h.len()) as f64 - 1e-6).ceil().max(1.0) as u64;
+    if h.len() < samples_needed(q) || rank > h.len() {
         return None;
     }
-    let ns = h.value_at_quantile(q);
+    let ns = h.value_at_quantile(rank as f64 / h.len() as f64);
     let lower_bound = gave_up_ns.is_some_and(|limit| ns >= limit);
     // A bound must not be rounded up by the width of its bucket.
     Some(Percentile { ns: if lower_bound { h.lowest_equivalent(ns) } else { ns }, lower_bound })

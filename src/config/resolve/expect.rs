@@ -4,7 +4,7 @@ use super::{Fault, fault};
 use crate::config::keys::Expect as Entry;
 use crate::config::read::{At, Key, Several};
 use crate::plan::Engine;
-use crate::plan::expect::{Expect, Measure, Side};
+use crate::plan::expect::{Expect, Expected, Side};
 use crate::plan::steps::Offload;
 use crate::plan::sweep::Sweep;
 
@@ -35,10 +35,10 @@ pub(super) fn expectations(
 fn one(entry: &Entry, sweep: &Sweep) -> Result<Expect, Fault> {
     let axes = &sweep.axes;
     let measure = entry.measure.value;
-    if measure == Measure::HeartbeatP99 && !sweep.plan.heartbeat {
+    if measure == Expected::HeartbeatP99 && !sweep.plan.heartbeat {
         return Err(fault(&entry.measure, "there is no heartbeat: set plan.heartbeat = true"));
     }
-    if let (Some(at), Measure::Runs) = (entry.by.given(), measure) {
+    if let (Some(at), Expected::Runs) = (entry.by.given(), measure) {
         return Err(fault(at, "a trial runs or does not: there is no factor"));
     }
     let both = &entry.offload;

@@ -4,7 +4,7 @@
 //! request: the line through a nearly idle cell and a busy one is then right in between, where the
 //! mean of their CPU per request would be several times too high.
 
-use super::fits::Point;
+use super::point::Point;
 
 /// The cells of a series that count for a question, by rate.
 pub(super) struct Curve<'a> {

@@ -1,13 +1,14 @@
 //! Records → one series for each engine, with its lines over lanes and rate.
 
 use super::curve::Curve;
+use super::point::{Point, middle};
 use super::{REACH, Refusal, count, next_lanes, refuse};
-use crate::format::{Distribution, Memory, TrialRecord};
+use crate::format::{Memory, TrialRecord};
 use crate::plan::cell::{Family, families};
 use crate::plan::{Axis, Cell, Engine};
-use crate::report::summary::{for_levels, is_valid};
+use crate::report::summary::is_valid;
 use crate::stats::hdr::samples_needed;
-use crate::stats::{CONFIDENCE, linear_fit, median};
+use crate::stats::{CONFIDENCE, linear_fit};
 use crate::units::format_ns;
 
 /// What the lines are drawn over.
@@ -24,53 +25,6 @@ pub(super) struct Series<'a> {
     pub(super) other_fds: u64,
     pub(super) other_threads: u64,
     cells: Vec<Point<'a>>,
-}
-
-/// One cell: medians over its trials.
-pub(super) struct Point<'a> {
-    pub(super) cell: &'a Cell,
-    trials: Vec<&'a TrialRecord>,
-    pub(super) rate_per_s: f64,
-    pub(super) cpu_per_request_ns: f64,
-    /// Mean response time, in a closed loop service time; `None` where nothing completed.
-    pub(super) latency_ns: Option<f64>,
-}
-
-/// Response times, in a closed loop service times.
-fn times(record: &TrialRecord) -> Option<&Distribution> {
-    record.response_ns.as_ref().or(record.service_ns.as_ref())
-}
-
-impl Point<'_> {
-    fn of<'a>(Family { cell, members, .. }: Family<'a, &'a TrialRecord>) -> Point<'a> {
-        let trials = for_levels(&members);
-        let means: Vec<f64> = trials.iter().filter_map(|t| Some(times(t)?.mean)).collect();
-        Point {
-            cell,
-            rate_per_s: middle(&trials, |t| t.achieved_per_s),
-            cpu_per_request_ns: middle(&trials, |t| t.cpu.per_request_ns),
-            latency_ns: median(&means),
-            trials,
-        }
-    }
-
-    fn p99_ns(&self) -> Option<f64> {
-        let all: Vec<f64> = self.trials.iter().filter_map(|t| Some(times(t)?.p99 as f64)).collect();
-        median(&all)
-    }
-
-    fn samples(&self) -> u64 {
-        self.trials.iter().filter_map(|t| times(t)).map(|d| d.count).sum()
-    }
-
-    /// Share of the planned requests of the worst trial that did not complete: they took for ever.
-    fn lost(&self) -> f64 {
-        let share = |t: &&TrialRecord| {
-            let l = &t.ledger;
-            (l.planned - l.completed) as f64 / l.planned.max(1) as f64
-        };
-        self.trials.iter().map(share).fold(0.0, f64::max)
-    }
 }
 
 /// A straight line over the lanes of one worker.
@@ -110,10 +64,6 @@ pub(super) fn series(records: &[TrialRecord]) -> Vec<Series<'_>> {
     let timed = records.iter().filter(|r| r.cell.is_timed());
     let all = families(timed.map(|r| (&r.cell, r)), &ACROSS);
     all.into_iter().map(Series::of).collect()
-}
-
-fn middle(trials: &[&TrialRecord], of: impl Fn(&TrialRecord) -> f64) -> f64 {
-    median(&trials.iter().map(|t| of(t)).collect::<Vec<f64>>()).unwrap_or(0.0)
 }
 
 impl<'a> Series<'a> {

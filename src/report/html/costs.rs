@@ -8,6 +8,7 @@ use super::figure::{self, LegendEntry, MOST_PANELS};
 use super::{paragraph, tables};
 use crate::format::TrialRecord;
 use crate::report::layout::Column;
+use crate::report::measures::{self, Facts, Place};
 use crate::report::memory::Section;
 use crate::report::plot::{self, Bar, Colour, PALETTE, PlotAxis, Scale};
 use crate::report::summary::Group;
@@ -134,47 +135,6 @@ pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
     }
 }
 
-/// A column of the table of causes: its title, how it is printed, and its value in one trial of so
-/// many requests.
-type Cause = (&'static str, fn(f64) -> String, fn(&TrialRecord, f64) -> Option<f64>);
-
-const CAUSES: [Cause; 12] = [
-    ("CPU\nper request", format_ns, |t, _| Some(t.cpu.per_request_ns)),
-    ("whole machine\nbusy per request", format_ns, |t, n| {
-        t.cpu.machine_busy_ns.map(|ns| ns as f64 / n)
-    }),
-    ("user, of\nuser + system", percent, |t, _| {
-        let sampled = t.cpu.user_ns + t.cpu.system_ns;
-        (sampled > 0).then(|| t.cpu.user_ns as f64 / sampled as f64)
-    }),
-    ("waiting for a CPU\nper request", format_ns, |t, n| {
-        t.cpu.run_queue_wait_ns.map(|ns| ns as f64 / n)
-    }),
-    ("target's CPU\nper request", format_ns, |t, _| {
-        let received = t.target.received.filter(|n| *n > 0)?;
-        t.target.cpu_ns.map(|ns| ns as f64 / received as f64)
-    }),
-    ("voluntary switches\nper request", decimals, |t, n| Some(t.switches.voluntary as f64 / n)),
-    ("forced switches\nper request", decimals, |t, n| Some(t.switches.involuntary as f64 / n)),
-    ("moves between CPUs\nper request", decimals, |t, n| {
-        t.switches.migrations.map(|m| m as f64 / n)
-    }),
-    ("page faults\nper request", decimals, |t, n| {
-        Some((t.events.minor_faults? + t.events.major_faults?) as f64 / n)
-    }),
-    ("system calls\nper request", decimals, |t, _| t.events.syscalls_per_request),
-    ("tokio: parks\nper request", decimals, |t, n| t.runtime.map(|r| r.parks as f64 / n)),
-    ("tokio: workers busy\nper request", format_ns, |t, n| t.runtime.map(|r| r.busy_ns as f64 / n)),
-];
-
-fn percent(v: f64) -> String {
-    format!("{:.0} %", 100.0 * v)
-}
-
-fn decimals(v: f64) -> String {
-    if v > 0.0 && v < 0.01 { format!("{v:.4}") } else { format!("{v:.2}") }
-}
-
 /// What lies behind the processor time: switches, waits, and what the machine did beside.
 fn causes(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     let mut names = Vec::new();
@@ -189,20 +149,17 @@ fn causes(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     if names.is_empty() {
         return html! {};
     }
-    let requests = |t: &TrialRecord| {
-        let n = t.cpu.total_ns as f64 / t.cpu.per_request_ns;
-        (n.is_finite() && n > 0.0).then_some(n)
-    };
     let rows = names.len();
     let mut columns = vec![Column { title: "cell".into(), number: false, cells: names }];
-    for (title, print, of) in CAUSES {
+    for Facts { measure, title, of, .. } in measures::shown(Place::Cause) {
         let value = |trials: &&Vec<&TrialRecord>| {
-            median(&trials.iter().filter_map(|t| of(t, requests(t)?)).collect::<Vec<f64>>())
+            median(&trials.iter().filter_map(|t| of(t)).collect::<Vec<f64>>())
         };
         let values: Vec<Option<f64>> = own.iter().map(value).collect();
         if values.iter().any(Option::is_some) {
-            let cells = values.iter().map(|v| v.map_or_else(|| "-".into(), print)).collect();
-            columns.push(Column { title: title.into(), number: true, cells });
+            let cells =
+                values.iter().map(|v| v.map_or_else(|| "-".into(), |v| measure.print(v))).collect();
+            columns.push(Column { title: (*title).into(), number: true, cells });
         }
     }
     let heading = "What lies behind it: switches, waits, the rest of the machine";

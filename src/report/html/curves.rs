@@ -10,83 +10,64 @@ use super::paragraph;
 use crate::format::TrialRecord;
 use crate::plan::cell::{Family, Key, families};
 use crate::plan::{Axis, Cell, CellKind};
+use crate::report::measures::Measure;
 use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
 use crate::report::summary::Group;
 use crate::report::verdict::Trials;
-use crate::stats::{hdr, median, median_interval};
-use crate::units::{format_bytes, format_count, format_ns, format_rate};
+use crate::stats::{median, median_interval};
+use crate::units::format_count;
 
-/// A figure of one trial, as a curve shows it.
-struct Measure {
-    title: &'static str,
-    unit: &'static str,
+/// How a measure is drawn.
+struct Curve {
+    measure: Measure,
     scale: Scale,
-    print: fn(f64) -> String,
-    of: fn(&TrialRecord) -> Option<f64>,
-    /// Why `of` may have no value.
+    /// Why a trial may have no value.
     absent: &'static str,
     /// Whether it is drawn against rates even where lanes vary as well.
     over_rates: bool,
 }
 
-const MEASURES: [Measure; 5] = [
-    Measure {
-        title: "Throughput",
-        unit: "achieved, req/s",
+const CURVES: [Curve; 5] = [
+    Curve {
+        measure: Measure::Achieved,
         scale: Scale::Linear,
-        print: format_rate,
-        // An open loop that keeps up achieves its offer: nothing to be seen.
-        of: |t| {
-            let offered = t.cell.offered_per_s.unwrap_or(f64::INFINITY);
-            Some(t.achieved_per_s).filter(|v| (v / offered - 1.0).abs() > KEEPS_UP)
-        },
         absent: "what was achieved is within 2 % of what was offered",
         over_rates: false,
     },
-    Measure {
-        title: "99th percentile of response time (closed loop: service time)",
-        unit: "p99",
+    Curve {
+        measure: Measure::P99,
         scale: Scale::Log10,
-        print: format_ns,
-        of: |t| {
-            let times = t.response_ns.as_ref().or(t.service_ns.as_ref())?;
-            (times.count >= hdr::samples_needed(0.99)).then_some(times.p99 as f64)
-        },
-        absent: "no trial has the 1,000 requests that a p99 needs",
+        absent: "no trial has the 1,000 requests that a p99 needs, or too many requests were lost",
         over_rates: true,
     },
-    Measure {
-        title: "Peak memory over the baseline",
-        unit: "peak user memory",
+    Curve {
+        measure: Measure::Memory,
         scale: Scale::Binary,
-        print: format_bytes,
-        of: |t| t.peak_over_baseline().map(|b| b as f64),
         absent: "memory was not measured",
         over_rates: false,
     },
-    Measure {
-        title: "CPU per request",
-        unit: "CPU per request",
+    Curve {
+        measure: Measure::CpuPerRequest,
         scale: Scale::Linear,
-        print: format_ns,
-        of: |t| Some(t.cpu.per_request_ns).filter(|v| *v > 0.0),
         absent: "no CPU time was measured",
         over_rates: true,
     },
-    Measure {
-        title: "Context switches per request",
-        unit: "switches per request",
+    Curve {
+        measure: Measure::Switches,
         scale: Scale::Linear,
-        print: number,
-        of: |t| {
-            let requests = t.cpu.total_ns as f64 / t.cpu.per_request_ns;
-            let switches = t.switches.voluntary + t.switches.involuntary;
-            Some(switches as f64 / requests).filter(|v| v.is_finite())
-        },
         absent: "no switches were counted",
         over_rates: false,
     },
 ];
+
+impl Curve {
+    fn of(&self, trial: &TrialRecord) -> Option<f64> {
+        let value = self.measure.of(trial)?;
+        // An open loop that keeps up achieves its offer: nothing to be seen.
+        let offered = trial.cell.offered_per_s.filter(|_| self.measure == Measure::Achieved);
+        Some(value).filter(|v| offered.is_none_or(|offered| (v / offered - 1.0).abs() > KEEPS_UP))
+    }
+}
 
 /// How far the achieved rate may be from the offered one.
 const KEEPS_UP: f64 = 0.02;
@@ -127,20 +108,22 @@ pub(super) fn curves(groups: &[Group], trials: &Trials<'_>) -> Markup {
              six trials. {APART}"
         )))
         div.plots {
-            @for measure in &MEASURES {
-                @if !lanes.is_empty() { (curve(measure, Axis::Lanes, &lanes, trials)) }
-                @if !rates.is_empty() && (measure.over_rates || lanes.is_empty()) {
-                    (curve(measure, Axis::Load, &rates, trials))
+            @for drawn in &CURVES {
+                @if !lanes.is_empty() { (curve(drawn, Axis::Lanes, &lanes, trials)) }
+                @if !rates.is_empty() && (drawn.over_rates || lanes.is_empty()) {
+                    (curve(drawn, Axis::Load, &rates, trials))
                 }
             }
         }
     }
 }
 
-fn curve(measure: &Measure, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<'_>) -> Markup {
-    let y = PlotAxis::new(measure.unit, measure.scale, &measure.print);
+fn curve(drawn: &Curve, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<'_>) -> Markup {
+    let words = drawn.measure.words();
+    let print = |v| drawn.measure.print(v);
+    let y = PlotAxis::new(&words, drawn.scale, &print);
     let across_title = if across == Axis::Lanes { "lanes" } else { "offered req/s" };
-    let title = format!("{} against {across_title}", measure.title);
+    let title = format!("{} against {across_title}", drawn.measure.sentence_start());
     let all: Vec<&Cell> = cells.iter().flatten().copied().collect();
     let names = line_names(&all);
     let firsts: Vec<&Cell> = cells.iter().map(|c| c[0]).collect();
@@ -158,9 +141,9 @@ fn curve(measure: &Measure, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<
             };
             let trials = trials.get(cell.id.as_str());
             let values: Vec<f64> =
-                trials.into_iter().flatten().filter_map(|t| (measure.of)(t)).collect();
+                trials.into_iter().flatten().filter_map(|t| drawn.of(t)).collect();
             let Some(y) = median(&values) else {
-                let why = if trials.is_some() { measure.absent } else { "no trial is valid" };
+                let why = if trials.is_some() { drawn.absent } else { "no trial is valid" };
                 missing.push((why, format!("{name}, {}", figure::titles(&[cell], &[])[0])));
                 continue;
             };

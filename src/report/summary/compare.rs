@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Group, Row, figures, is_valid};
+use super::{Group, Row, is_valid};
 use crate::format::TrialRecord;
+use crate::report::measures::Measure;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, RatioEstimate, judge, noise_floor, paired_ratio};
 
 pub(super) type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
@@ -12,8 +13,8 @@ pub(super) type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
 pub(super) fn compare(group: &mut Group, blocks: &[Blocks<'_>]) {
     let Some(reference) = group.reference else { return };
     let margin = group.margin;
-    let cpu: &dyn Fn(&TrialRecord) -> Option<f64> = &figures::cpu_per_request_ns;
-    let memory = &figures::peak_over_baseline;
+    let cpu: &dyn Fn(&TrialRecord) -> Option<f64> = &|t| Measure::CpuPerRequest.of(t);
+    let memory = &|t: &TrialRecord| Measure::Memory.of(t);
     let (ratios, floor) = compare_by(&group.rows, blocks, reference, margin, cpu);
     group.cpu_floor = floor;
     for (row, ratio) in group.rows.iter_mut().zip(ratios) {

@@ -3,24 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{Blocks, pairs};
-use super::{by_block, figures, is_reference, place};
+use super::{by_block, is_reference, place};
 use crate::format::TrialRecord;
 use crate::plan::{Cell, Engine};
+use crate::report::measures::{self, Facts, Place};
 use crate::stats::precision::{fewest_blocks, half_width, is_precise};
 use crate::stats::{RATIO_CONFIDENCE, paired_ratio};
-
-/// What is compared, with its name.
-type Measure = (&'static str, fn(&TrialRecord) -> Option<f64>);
-
-const MEASURES: [Measure; 2] =
-    [("CPU a request", figures::cpu_per_request_ns), ("memory", figures::peak_over_baseline)];
 
 /// A ratio that is wider than wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wide {
     /// Id of the cell.
     pub(crate) cell: String,
-    pub(crate) measure: &'static str,
+    pub(crate) measure: String,
     /// `None` without an interval.
     pub(crate) half_width: Option<f64>,
 }
@@ -51,7 +46,8 @@ impl<'c> Comparisons<'c> {
 
     /// How many are judged together.
     pub(crate) fn count(&self) -> usize {
-        self.pairs.iter().filter(|(i, _)| !self.cells[*i].is_copy()).count() * MEASURES.len()
+        self.pairs.iter().filter(|(i, _)| !self.cells[*i].is_copy()).count()
+            * measures::shown(Place::Ratio).count()
     }
 
     /// Indices of the cells that need another block, and the ratios that are still too wide.
@@ -76,15 +72,15 @@ impl<'c> Comparisons<'c> {
         let mut open: BTreeSet<usize> = (0..self.cells.len()).filter(few).collect();
         let mut wide = Vec::new();
         for &(i, reference) in &self.pairs {
-            for (measure, value) in MEASURES {
-                let values = pairs(&blocks[i], &blocks[reference], &value);
+            for Facts { measure, of, .. } in measures::shown(Place::Ratio) {
+                let values = pairs(&blocks[i], &blocks[reference], of);
                 let Some(estimate) = paired_ratio(&values, RATIO_CONFIDENCE) else { continue };
                 if is_precise(&estimate, wanted, among) {
                     continue;
                 }
                 open.extend([i, reference]);
                 let (cell, half_width) = (self.cells[i].id.clone(), half_width(&estimate));
-                wide.push(Wide { cell, measure, half_width });
+                wide.push(Wide { cell, measure: measure.words(), half_width });
             }
         }
         (open, wide)

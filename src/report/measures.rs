@@ -1,0 +1,283 @@
+//! Every measure of a trial, once: tables, `cells.csv`, comparisons, plots and expectations iterate
+//! this list, so that a new figure is a line here and nowhere else.
+
+use crate::format::TrialRecord;
+use crate::stats::hdr::samples_needed;
+use crate::units::{format_bytes, format_count, format_ns, format_rate};
+
+/// How a measure is printed, and what it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Nanoseconds.
+    Time,
+    Bytes,
+    /// Per second.
+    Rate,
+    /// Whole things.
+    Count,
+    /// Things per request, with so many decimals.
+    Each(usize),
+    /// A part of 1.
+    Share,
+}
+
+impl Unit {
+    pub(crate) fn print(self, value: f64) -> String {
+        match self {
+            Unit::Time => format_ns(value),
+            Unit::Bytes => format_bytes(value),
+            Unit::Rate => format_rate(value),
+            Unit::Count => format_count(value.round() as u64),
+            // A rare event is no event that never happens.
+            Unit::Each(digits) if value > 0.0 && value < 0.5 * 0.1f64.powi(digits as i32) => {
+                format!("{value:.4}")
+            }
+            Unit::Each(digits) => format!("{value:.digits$}"),
+            Unit::Share => format!("{:.0} %", 100.0 * value),
+        }
+    }
+}
+
+/// Which direction is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Better {
+    Less,
+    More,
+    /// It says how the work was done, not how well.
+    Neither,
+}
+
+/// Where a measure is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A column of `cells.csv`.
+    Csv,
+    /// A column of the tables of cells that send requests.
+    Table,
+    /// The same, of cells that send none.
+    Idle,
+    /// The same, of cells whose events are counted.
+    Counted,
+    /// A column of the ratio to the baseline beside it.
+    Ratio,
+    /// A line of `duel compare`.
+    Compare,
+    /// A curve over lanes and rates.
+    Curve,
+    /// The table of what lies behind CPU.
+    Cause,
+}
+
+/// All that is known of a measure.
+pub(crate) struct Facts {
+    pub(crate) measure: Measure,
+    /// Column of `cells.csv`, unit last.
+    pub(crate) name: &'static str,
+    /// Head of a column; may hold one line break.
+    pub(crate) title: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) better: Better,
+    /// Whether other programs on the machine move it: times and CPU, but not bytes or counts.
+    pub(crate) level: bool,
+    /// Its value in one trial; `None` where it was not measured or says nothing.
+    pub(crate) of: fn(&TrialRecord) -> Option<f64>,
+    pub(crate) shown: &'static [Place],
+}
+
+/// Declares the measures: the names to ask for them, and their facts in the order in which columns
+/// stand.
+macro_rules! measures {
+    ($($measure:ident: $name:literal, $title:literal, $unit:expr, $better:ident, $level:literal,
+       [$($place:ident)*], $of:expr;)*) => {
+        /// A measure of a trial; see [`Facts`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Measure { $(#[doc = concat!("`", $name, "`")] $measure,)* }
+
+        impl Measure {
+            pub(crate) const COUNT: usize = [$(Measure::$measure,)*].len();
+        }
+
+        /// Every measure, in the order in which columns stand.
+        pub(crate) static MEASURES: [Facts; Measure::COUNT] = [$(Facts {
+            measure: Measure::$measure,
+            name: $name,
+            title: $title,
+            unit: $unit,
+            better: Better::$better,
+            level: $level,
+            of: $of,
+            shown: &[$(Place::$place,)*],
+        },)*];
+    };
+}
+
+impl Measure {
+    pub(crate) fn facts(self) -> &'static Facts {
+        &MEASURES[self as usize]
+    }
+
+    /// Its value in one trial.
+    pub(crate) fn of(self, record: &TrialRecord) -> Option<f64> {
+        (self.facts().of)(record)
+    }
+
+    /// The title in one line.
+    pub(crate) fn words(self) -> String {
+        self.facts().title.replace('\n', " ")
+    }
+
+    /// The same as a sentence begins.
+    pub(crate) fn sentence_start(self) -> String {
+        let words = self.words();
+        let mut letters = words.chars();
+        let first = letters.next().map(char::to_uppercase).into_iter().flatten();
+        first.chain(letters).collect()
+    }
+
+    pub(crate) fn print(self, value: f64) -> String {
+        self.facts().unit.print(value)
+    }
+}
+
+/// The measures that are shown in a place.
+pub(crate) fn shown(place: Place) -> impl Iterator<Item = &'static Facts> {
+    MEASURES.iter().filter(move |m| m.shown.contains(&place))
+}
+
+/// A count per request that ended between the edges.
+fn each(record: &TrialRecord, count: Option<u64>) -> Option<f64> {
+    let ended = Some(record.ended_between_edges).filter(|n| *n > 0)?;
+    Some(count? as f64 / ended as f64)
+}
+
+/// A count per second of the window.
+fn per_second(record: &TrialRecord, count: u64) -> Option<f64> {
+    (record.measured_ns > 0).then(|| count as f64 * 1e9 / record.measured_ns as f64)
+}
+
+fn above_zero(value: f64) -> Option<f64> {
+    (value > 0.0).then_some(value)
+}
+
+/// Share of `bytes` for each connection.
+fn per_lane(record: &TrialRecord, bytes: Option<f64>) -> Option<f64> {
+    Some(bytes? / f64::from(record.cell.total_lanes.max(1)))
+}
+
+/// A percentile of response time, in a closed loop of service time; `None` where too few samples
+/// stand behind it, or where it falls on a request that never completed.
+fn latency(record: &TrialRecord, q: f64) -> Option<f64> {
+    let times = record.latency().filter(|d| d.count >= samples_needed(q))?;
+    let lost = record.ledger.planned - record.ledger.completed;
+    if lost as f64 > (1.0 - q) * record.ledger.planned as f64 {
+        return None;
+    }
+    Some(if q > 0.5 { times.p99 } else { times.p50 } as f64)
+}
+
+measures! {
+    Elapsed: "elapsed_ns", "elapsed", Unit::Time, Less, true, [],
+        |t| Some(t.measured_ns as f64);
+    Achieved: "achieved_per_s", "achieved\nreq/s", Unit::Rate, More, true,
+        [Csv Table Counted Curve Compare], |t| Some(t.achieved_per_s);
+    P50: "p50_ns", "p50", Unit::Time, Less, true, [Compare], |t| latency(t, 0.5);
+    P99: "p99_ns", "p99", Unit::Time, Less, true, [Compare Curve], |t| latency(t, 0.99);
+    SetUp: "setup_ns", "set-up", Unit::Time, Less, true, [Csv Idle], |t| Some(t.setup_ns as f64);
+    CpuPerRequest: "cpu_per_request_ns", "CPU\nper request", Unit::Time, Less, true,
+        [Csv Table Counted Ratio Compare Curve Cause], |t| above_zero(t.cpu.per_request_ns);
+    CpuPerSecond: "cpu_per_second_ns", "CPU\nper second", Unit::Time, Less, true, [Csv Idle],
+        |t| per_second(t, t.cpu.total_ns);
+    MachineBusy: "machine_busy_per_request_ns", "whole machine busy\nper request", Unit::Time, Less,
+        true, [Cause], |t| each(t, t.cpu.machine_busy_ns);
+    UserShare: "user_share", "user, of\nuser + system", Unit::Share, Neither, true, [Cause], |t| {
+        let sampled = t.cpu.user_ns + t.cpu.system_ns;
+        (sampled > 0).then(|| t.cpu.user_ns as f64 / sampled as f64)
+    };
+    TargetCpu: "target_cpu_per_request_ns", "target's CPU\nper request", Unit::Time, Less, true,
+        [Cause], |t| {
+            let received = t.target.received.filter(|n| *n > 0)?;
+            Some(t.target.cpu_ns? as f64 / received as f64)
+        };
+    Occupancy: "occupancy", "occupancy", Unit::Share, More, true, [Csv], |t| t.occupancy;
+    Memory: "memory_over_baseline_bytes", "peak\nmemory", Unit::Bytes, Less, false,
+        [Csv Table Idle Counted Ratio Compare Curve],
+        |t| t.peak_over_baseline().map(|bytes| bytes as f64);
+    MemoryPerLane: "memory_per_lane_bytes", "memory\n÷ lanes", Unit::Bytes, Less, false,
+        [Csv Table Idle Counted], |t| per_lane(t, Measure::Memory.of(t));
+    MemoryBound: "memory_bound_bytes", "memory at most", Unit::Bytes, Less, false, [], |t| {
+        let memory = &t.memory;
+        Some(memory.peak_rss_bytes.saturating_sub(memory.baseline_rss_bytes) as f64)
+    };
+    Lanes: "lanes", "lanes", Unit::Count, Neither, false, [], |t| Some(t.cell.total_lanes.into());
+    Kernel: "kernel_bytes", "kernel memory", Unit::Bytes, Less, false, [Csv],
+        |t| t.memory.kernel_bytes.map(|bytes| bytes as f64);
+    KernelPerLane: "kernel_per_lane_bytes", "+ kernel\n÷ lanes", Unit::Bytes, Less, false,
+        [Table Idle Counted], |t| per_lane(t, Measure::Kernel.of(t));
+    Switches: "switches_per_request", "switches\nper request", Unit::Each(2), Less, false,
+        [Table Counted Curve], |t| each(t, Some(t.switches.voluntary + t.switches.involuntary));
+    Voluntary: "voluntary_switches_per_request", "voluntary switches\nper request", Unit::Each(2),
+        Less, false, [Csv Cause], |t| each(t, Some(t.switches.voluntary));
+    Involuntary: "involuntary_switches_per_request", "forced switches\nper request", Unit::Each(2), Less,
+        false, [Csv Cause], |t| each(t, Some(t.switches.involuntary));
+    SwitchesPerSecond: "switches_per_second", "switches\nper second", Unit::Rate, Less, false, [Idle],
+        |t| per_second(t, t.switches.voluntary + t.switches.involuntary);
+    Syscalls: "syscalls_per_request", "system calls\nper request", Unit::Each(3), Less, false,
+        [Csv Counted Cause], |t| t.events.syscalls_per_request;
+    Faults: "page_faults_per_request", "page faults\nper request", Unit::Each(3), Less, false,
+        [Csv Counted Cause], |t| each(t, Some(t.events.minor_faults? + t.events.major_faults?));
+    Migrations: "migrations_per_request", "moves between CPUs\nper request", Unit::Each(3), Less,
+        false, [Csv Counted Cause], |t| each(t, t.switches.migrations);
+    Instructions: "instructions_per_request", "instructions\nper request", Unit::Each(0), Less, false,
+        [Csv Counted], |t| each(t, t.events.instructions);
+    RunQueueWait: "run_queue_wait_per_request_ns", "waiting for a CPU\nper request", Unit::Time, Less,
+        true, [Csv Counted Cause], |t| each(t, t.cpu.run_queue_wait_ns);
+    Parks: "tokio_parks_per_request", "tokio: parks\nper request", Unit::Each(2), Neither, false,
+        [Cause], |t| each(t, Some(t.runtime.as_ref()?.parks));
+    WorkersBusy: "tokio_busy_per_request_ns", "tokio: workers busy\nper request", Unit::Time, Less,
+        true, [Cause], |t| each(t, Some(t.runtime.as_ref()?.busy_ns));
+    Threads: "threads_peak", "threads", Unit::Count, Less, false, [Csv Table Idle Counted],
+        |t| Some(t.threads_peak as f64);
+    Descriptors: "fds_peak", "descriptors", Unit::Count, Less, false, [Csv],
+        |t| Some(t.fds_peak as f64);
+    UserAndKernelPerLane: "user_and_kernel_per_lane_bytes", "memory\nper lane", Unit::Bytes, Less,
+        false, [], |t| {
+            let memory = &t.memory;
+            let user = memory.plateau_user_bytes?.checked_sub(memory.baseline_rss_bytes)?;
+            let kernel = memory.page_table_bytes? + memory.kernel_stack_bytes?;
+            per_lane(t, Some((user + kernel) as f64))
+        };
+    HeartbeatP99: "heartbeat_p99_ns", "heartbeat p99", Unit::Time, Less, true, [], |t| {
+        let times = t.heartbeat_ns.as_ref().filter(|d| d.count >= samples_needed(0.99))?;
+        Some(times.p99 as f64)
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_measure_stands_where_its_name_says_and_has_a_name_of_its_own() {
+        let mut names = HashSet::new();
+        for (i, facts) in MEASURES.iter().enumerate() {
+            assert_eq!(facts.measure as usize, i, "{} stands out of order", facts.name);
+            assert!(names.insert(facts.name), "{} stands twice", facts.name);
+            let unit = match facts.unit {
+                Unit::Time => Some("_ns"),
+                Unit::Bytes => Some("_bytes"),
+                _ => None,
+            };
+            assert!(unit.is_none_or(|u| facts.name.ends_with(u)), "{} says no unit", facts.name);
+            assert!(facts.title.matches('\n').count() <= 1, "{:?} has too many lines", facts.title);
+        }
+    }
+
+    #[test]
+    fn a_rare_event_is_not_printed_as_none() {
+        assert_eq!(Unit::Each(2).print(0.0), "0.00");
+        assert_eq!(Unit::Each(2).print(0.0012), "0.0012");
+        assert_eq!(Unit::Each(2).print(1.5), "1.50");
+    }
+}
