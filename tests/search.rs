@@ -4,11 +4,11 @@ mod sample;
 
 use duel::format::histogram;
 use duel::format::{Gate, Ledger, Status, TrialRecord};
-use duel::plan::search::{Next, Search};
+use duel::plan::search::{Next, Search, bounds};
 use duel::plan::sweep::Slo;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::erlang;
-use duel::results::search::{Answer, FLAG, Outcome, Progress, Step, replay};
+use duel::results::search::{Answer, FLAG, Outcome, Progress, Step, judge, replay, trial};
 use hdrhistogram::Histogram;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -19,8 +19,8 @@ fn search() -> Search {
     Search {
         tolerance: 0.05,
         probes: 15,
-        trials: 3,
-        max_trials: 10,
+        trials: 5,
+        max_trials: 20,
         min_per_s: 1.0,
         max_per_s: 1e6,
     }
@@ -69,7 +69,7 @@ impl Queue {
         -mean * uniform.ln()
     }
 
-    /// A trial: half a second of warm-up into an empty queue, then the window.
+    /// A trial: a second of warm-up into an empty queue, then the window.
     fn trial(&mut self, cell: Cell, block: u32) -> TrialRecord {
         let Some(rate) = cell.offered_per_s else {
             let mut record = sample::record(cell, block, 1.0);
@@ -79,7 +79,7 @@ impl Queue {
         };
         let mut free = vec![0.0f64; self.servers as usize];
         let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
-        let (warmup, mut now) = (5e8, 0.0);
+        let (warmup, mut now) = (1e9, 0.0);
         loop {
             now += self.exponential(1e9 / rate);
             if now > warmup + self.window_ns {
@@ -118,30 +118,65 @@ fn run(
     (progress, rows)
 }
 
+/// Of so many searches as in `configs/knee.toml`, those whose bracket does not hold the knee.
+fn outside(servers: u32, p99_ms: u64, searches: u32, seed: u64) -> u32 {
+    let truth = knee(servers, p99_ms as f64 * 1e6);
+    let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut queue = Queue { servers, rng, window_ns: 6e9 };
+    let mut outside = 0;
+    for _ in 0..searches {
+        let (found, _) = run(search(), &slo(p99_ms), |c, b| queue.trial(c, b));
+        assert!(found.probes.len() < 15, "{} probes", found.probes.len() + 1);
+        let Outcome::Found { met_per_s, missed_per_s, .. } = found.outcome() else {
+            panic!("{servers} servers, knee {truth:.1}: {:?}", found.outcome());
+        };
+        let wide = missed_per_s / met_per_s;
+        assert!(wide < if servers == 8 { 1.2 } else { 1.5 }, "{met_per_s} to {missed_per_s}");
+        outside += u32::from(!(met_per_s <= truth && truth < missed_per_s));
+    }
+    outside
+}
+
+/// Of so many probes of an M/M/8 at this rate, the share that is said to meet the SLO.
+fn met_at(per_s: f64, probes: u32, seed: u64) -> f64 {
+    let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut queue = Queue { servers: 8, rng, window_ns: 6e9 };
+    let all = bounds(&slo(40));
+    let mut met = 0;
+    for _ in 0..probes {
+        let mut trials = vec![];
+        let answer = loop {
+            let cell = Cell { offered_per_s: Some(per_s), ..cell() };
+            trials.push(trial(&queue.trial(cell, trials.len() as u32), &all));
+            if let Some(answer) = judge(&trials, &all, search().trials, search().max_trials) {
+                break answer;
+            }
+        };
+        met += u32::from(answer == Answer::Met);
+    }
+    f64::from(met) / f64::from(probes)
+}
+
 #[test]
-fn the_knee_of_a_pure_m_m_c_is_found_within_five_percent_in_fifteen_probes() {
+fn the_bracket_of_a_search_holds_the_knee() {
     let middle = knee(8, 40e6);
     assert!((middle - 1_465.0).abs() < 1.0, "theory itself: {middle}");
-    let mut worst: f64 = 0.0;
-    for (servers, p99_ms) in [(1, 60), (2, 50), (8, 40), (32, 30), (64, 27)] {
-        let truth = knee(servers, p99_ms as f64 * 1e6);
-        for seed in 0..10 {
-            let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-            // About 30,000 requests a trial: what is in doubt here is the search, not the sample.
-            let mut queue = Queue { servers, rng, window_ns: 3e13 / truth };
-            let (found, _) = run(search(), &slo(p99_ms), |c, b| queue.trial(c, b));
-            let place = format!("{servers} servers, seed {seed}, knee {truth:.1}");
-            let Outcome::Found { met_per_s, missed_per_s, .. } = found.outcome() else {
-                panic!("{place}: {:?}", found.outcome());
-            };
-            assert!(found.probes.len() < 15, "{place}: {} probes", found.probes.len() + 1);
-            for rate in [met_per_s, missed_per_s] {
-                worst = worst.max((rate / truth - 1.0).abs());
-                assert!((rate / truth - 1.0).abs() <= 0.05, "{place}: {met_per_s}, {missed_per_s}");
-            }
-        }
-    }
-    println!("farthest from the knee: {:.1} %", 100.0 * worst);
+    assert!((tail(8, 1_494.0, 40e6) - 0.0242).abs() < 0.0002, "2.4 % at 1,494/s");
+    let missed = outside(8, 40, 4, 1) + outside(1, 60, 1, 2) + outside(2, 50, 1, 3);
+    assert!(missed <= 1, "{missed} of 6 brackets do not hold the knee");
+    let met = met_at(1_494.0, 10, 4);
+    assert!(met <= 0.1, "said to be met at 2.4 %: {met}");
+}
+
+#[test]
+#[ignore = "minutes: the full length of the test above"]
+fn the_bracket_of_a_thousand_searches_holds_the_knee_in_95_per_cent() {
+    let missed = outside(8, 40, 1_000, 1);
+    println!("{missed} of 1,000 brackets do not hold the knee");
+    assert!(missed <= 50, "{missed}");
+    let met = met_at(1_494.0, 2_000, 4);
+    println!("said to be met at 2.4 %: {met}");
+    assert!(met <= 0.025, "{met}");
 }
 
 /// A trial in which the target answers in `ns`, and lanes are free at once.
@@ -173,13 +208,13 @@ fn cliff(most: f64) -> impl FnMut(Cell, u32) -> TrialRecord {
 fn a_cliff_is_bracketed_by_neighbours_and_rows_alone_say_it_again() {
     for knee in [3.0, 47.0, 799.0, 801.0, 5_000.0, 333_333.0] {
         let (found, rows) = run(search(), &slo(40), cliff(knee));
-        let Outcome::Found { met_per_s, missed_per_s, because } = found.outcome() else {
+        let Outcome::Found { met_per_s, missed_per_s, because, .. } = found.outcome() else {
             panic!("{knee}: {:?}", found.outcome());
         };
         assert!(met_per_s <= knee && knee < missed_per_s, "{knee}: {met_per_s}, {missed_per_s}");
         assert!(missed_per_s / met_per_s <= 1.0265, "{met_per_s} to {missed_per_s}");
         assert_eq!(because, Answer::Missed { bound: "p99 ≤ 40 ms".into() });
-        assert!(rows.len() <= 1 + 14 * 3, "clear answers need three trials: {}", rows.len());
+        assert!(rows.len() <= 1 + 14 * 5, "clear answers need five trials: {}", rows.len());
         let mut keys: Vec<_> = rows.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
         keys.sort();
         keys.dedup();
@@ -222,7 +257,7 @@ fn a_stop_of_the_generator_is_not_the_targets() {
             record
         };
         let (found, _) = run(search(), &slo(40), trial);
-        let Outcome::Found { met_per_s, missed_per_s, because } = found.outcome() else {
+        let Outcome::Found { met_per_s, missed_per_s, because, .. } = found.outcome() else {
             panic!("{:?}", found.outcome())
         };
         assert!(met_per_s <= 5_000.0 && 5_000.0 < missed_per_s);
@@ -258,7 +293,7 @@ fn a_stop_of_the_generator_is_not_the_targets() {
 }
 
 #[test]
-fn undecided_counts_as_not_met_and_lost_requests_as_late() {
+fn undecided_is_no_miss_and_lost_requests_are_late() {
     // One percent of late requests, give or take: on the bound itself.
     let astride = |cell: Cell, block: u32| {
         let mut record = steady(cell, block, 5_000_000);
@@ -273,10 +308,13 @@ fn undecided_counts_as_not_met_and_lost_requests_as_late() {
         record
     };
     let (found, _) = run(search(), &slo(40), astride);
-    let Outcome::Found { because, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
-    assert_eq!(because, Answer::Undecided);
+    let Outcome::OutOfProbes { met_per_s: Some(met), missed_per_s: None, .. } = found.outcome()
+    else {
+        panic!("{:?}", found.outcome())
+    };
+    assert!(met <= 5_000.0, "{met}");
     let most = found.probes.iter().map(|p| p.trials.len()).max();
-    assert_eq!(most, Some(10), "it was tried as often as allowed");
+    assert_eq!(most, Some(20), "it was tried as often as allowed");
 
     let losing = |cell: Cell, block: u32| {
         let mut record = steady(cell, block, 5_000_000);
@@ -313,9 +351,9 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
     let (why, rows) = nothing(&mut { noisy });
     assert_eq!(
         why,
-        "at 806 req/s only 0 of 10 trials may be believed: the gate steal_share failed"
+        "at 806 req/s only 0 of 20 trials may be believed: the gate steal_share failed"
     );
-    assert_eq!(rows, 11, "each trial is a new attempt, and there are ten");
+    assert_eq!(rows, 21, "each trial is a new attempt, and there are twenty");
     let late_once = |cell: Cell, block| {
         let mut record = noisy(cell, block);
         if record.cell.arrivals.is_open() && block == 2 {
@@ -324,7 +362,7 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
         record
     };
     let (why, _) = nothing(&mut { late_once });
-    assert!(why.contains("0 of 10 trials may be believed"), "one late trial of ten: {why}");
+    assert!(why.contains("0 of 20 trials may be believed"), "one late trial of twenty: {why}");
     let dead = |cell: Cell, block| {
         let mut record = steady(cell, block, 5_000_000);
         (record.status, record.error) = (Status::Failed, Some("no target".into()));

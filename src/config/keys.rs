@@ -383,9 +383,9 @@ tables! {
         /// Most rates that are tried.
         probes: At<Count> [range(3.0, 100.0) default("15") example("20")],
         /// Trials of a rate before it is judged.
-        trials: At<Count> [range(3.0, 10.0) default("3") example("5")],
+        trials: At<Count> [range(3.0, 80.0) default("5") example("3")],
         /// Most trials of a rate that is hard to judge.
-        max_trials: At<Count> [range(3.0, 10.0) default("10") example("5")],
+        max_trials: At<Count> [range(3.0, 80.0) default("20") example("10")],
         /// Lowest rate.
         min_rate: Key<Rate> [range(LEAST_RATE, MOST_RATE) default("the least that max_trials windows can judge") example("50")],
         /// Highest rate.

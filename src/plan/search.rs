@@ -4,8 +4,9 @@
 //! Rates are rungs of one ladder, rung k at (1 + tolerance ÷ 2)^k requests per second, so that
 //! engines whose knees are close are tried at the same rates; the other half of the tolerance is for
 //! what the intervals of a probe near the knee leave undecided. From the throughput of a closed loop the
-//! search goes up or down in growing steps until one rung met the SLO and a higher one did not, and
-//! then halves what is between them until they are neighbours.
+//! search goes up or down in growing steps until one rung met the SLO and a higher one missed it, and
+//! then halves what is between them. A rung that could not be decided stays between them: from there
+//! on the search halves what lies on either side of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,9 +31,9 @@ pub struct Search {
     pub tolerance: f64,
     /// Most probes for each engine, the closed loop included.
     pub probes: u32,
-    /// Trials of a probe before it is judged.
+    /// Trials of a probe before it is judged; then again whenever their number has doubled.
     pub trials: u32,
-    /// Most trials of a probe; undecided after them, it did not meet the SLO.
+    /// Most trials of a probe.
     pub max_trials: u32,
     /// No lower rate is tried, requests per second: below it `max_trials` windows hold too few
     /// requests to judge.
@@ -79,12 +80,23 @@ pub fn bounds(slo: &Slo) -> Vec<Bound> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rung(i32);
 
+/// What a probe said of its rung.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// It meets the SLO.
+    Met,
+    /// It does not.
+    Missed,
+    /// Neither could be shown.
+    Undecided,
+}
+
 /// What is to be done after the probes so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Try this rate.
     Probe(Rung),
-    /// Highest met and lowest missed are neighbours.
+    /// Between highest met and lowest missed no rung is left but undecided ones.
     Found {
         /// The highest rung that met the SLO.
         met: Rung,
@@ -133,28 +145,35 @@ impl Search {
         Rung(rung.max(self.lowest().0))
     }
 
-    /// What follows `done`, the rungs that were tried and whether each met the SLO, after a closed
-    /// loop that completed `closed_per_s`.
-    pub fn next(&self, closed_per_s: f64, done: &[(Rung, bool)]) -> Next {
-        let met = done.iter().filter(|(_, met)| *met).map(|(rung, _)| *rung).max();
-        let missed = done.iter().filter(|(_, met)| !*met).map(|(rung, _)| *rung).min();
-        match (met, missed) {
-            (Some(met), Some(missed)) if missed.0 - met.0 <= 1 => {
-                return Next::Found { met, missed };
-            }
-            (None, Some(rung)) if rung <= self.lowest() => return Next::NeverMet(rung),
-            (Some(rung), None) if rung >= self.highest() => return Next::NeverMissed(rung),
-            _ if done.len() as u64 + 1 >= u64::from(self.probes) => {
-                return Next::OutOfProbes { met, missed };
-            }
-            _ => {}
-        }
-        let wanted = match (met, missed) {
-            (Some(met), Some(missed)) => met.0 + (missed.0 - met.0) / 2,
-            (Some(met), None) => met.0 + self.stride(done.len()),
-            (None, Some(missed)) => missed.0 - self.stride(done.len()),
-            (None, None) => self.rung((closed_per_s * FIRST_SHARE).max(self.min_per_s)).0,
+    /// What follows `done`, the rungs that were tried and what was said of each, after a closed loop
+    /// that completed `closed_per_s`.
+    pub fn next(&self, closed_per_s: f64, done: &[(Rung, Reply)]) -> Next {
+        let rungs = |is: fn(Reply) -> bool| {
+            done.iter().filter(move |(_, reply)| is(*reply)).map(|(rung, _)| *rung)
         };
+        let met = rungs(|r| r == Reply::Met).max();
+        let missed = rungs(|r| r == Reply::Missed).min();
+        // The nearest rungs of which the same is not known.
+        let above = rungs(|r| r != Reply::Met).filter(|rung| Some(*rung) > met).min();
+        let below = rungs(|r| r != Reply::Missed).filter(|r| missed.is_none_or(|m| *r < m)).max();
+        let wanted = match (met, above, below, missed) {
+            (None, None, ..) => self.rung((closed_per_s * FIRST_SHARE).max(self.min_per_s)).0,
+            (Some(met), Some(above), ..) if above.0 - met.0 > 1 => met.0 + (above.0 - met.0) / 2,
+            (None, Some(rung), ..) if rung <= self.lowest() => return Next::NeverMet(rung),
+            (None, Some(above), ..) => above.0 - self.stride(rungs(|r| r != Reply::Met).count()),
+            (.., Some(below), Some(missed)) if missed.0 - below.0 > 1 => {
+                below.0 + (missed.0 - below.0) / 2
+            }
+            (Some(met), .., Some(missed)) => return Next::Found { met, missed },
+            (Some(met), .., None) if met >= self.highest() => return Next::NeverMissed(met),
+            (.., Some(below), None) if below < self.highest() => {
+                below.0 + self.stride(rungs(|r| r != Reply::Missed).count())
+            }
+            _ => return Next::OutOfProbes { met, missed },
+        };
+        if done.len() as u64 + 1 >= u64::from(self.probes) {
+            return Next::OutOfProbes { met, missed };
+        }
         Next::Probe(Rung(wanted.clamp(self.lowest().0, self.highest().0)))
     }
 

@@ -43,7 +43,7 @@ fn because(answer: &Answer) -> String {
     match answer {
         Answer::Met => "it met the SLO".into(),
         Answer::Missed { bound } => format!("{bound} missed"),
-        Answer::Undecided => "undecided after the most trials, which counts as not met".into(),
+        Answer::Undecided => "undecided after the most trials".into(),
         Answer::Generator { why } => {
             format!("generator-bound: {why}; the target's own limit is not known")
         }
@@ -55,12 +55,19 @@ fn because(answer: &Answer) -> String {
 fn sentence(name: &str, slo: &str, outcome: &Outcome) -> String {
     let rate = |r: &f64| format!("{} req/s", format_rate(*r));
     match outcome {
-        Outcome::Found { met_per_s, missed_per_s, because: why } => format!(
-            "{name} meets {slo} up to {}, and not at {} ({}).",
-            rate(met_per_s),
-            rate(missed_per_s),
-            because(why)
-        ),
+        Outcome::Found { met_per_s, missed_per_s, because: why, undecided_per_s } => {
+            let between: Vec<String> = undecided_per_s.iter().map(rate).collect();
+            let between = match between.is_empty() {
+                true => String::new(),
+                false => format!("; undecided at {}", between.join(", ")),
+            };
+            format!(
+                "{name} meets {slo} up to {}, and not at {} ({}){between}.",
+                rate(met_per_s),
+                rate(missed_per_s),
+                because(why)
+            )
+        }
         Outcome::NeverMet { lowest_per_s, because: why } => format!(
             "{name} does not meet {slo} even at the lowest rate, {} ({}).",
             rate(lowest_per_s),

@@ -3,10 +3,7 @@
 //! replay what running did.
 //!
 //! Whether a probe meets a bound is decided on *shares*: p99 ≤ 40 ms means that at most 1 % of the
-//! planned requests took longer, lost ones included. The share over all trials of the probe stands
-//! in an interval of Student's t over the trials' own shares, since requests of one trial wait in
-//! one queue and are not independent. The interval is no narrower than independent requests at the
-//! bound itself would make it, so that three calm trials prove nothing by their likeness.
+//! planned requests took longer, lost ones included; see [`judge`].
 
 mod judge;
 
@@ -18,7 +15,7 @@ pub use judge::{Answer, Judged, Share, judge, trial};
 
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::Key;
-use crate::plan::search::{Bound, Next, Rung, Search, bounds, closed, probe};
+use crate::plan::search::{Bound, Next, Reply, Rung, Search, bounds, closed, probe};
 use crate::plan::sweep::Slo;
 use crate::plan::{Arrivals, Axis, Cell, CellKind};
 
@@ -78,10 +75,12 @@ pub enum Outcome {
     Found {
         /// The highest rate that met the SLO, requests per second.
         met_per_s: f64,
-        /// The lowest that did not.
+        /// The lowest that missed it.
         missed_per_s: f64,
-        /// Why it did not.
+        /// Why it did.
         because: Answer,
+        /// Rates between the two at which neither could be shown, requests per second.
+        undecided_per_s: Vec<f64>,
     },
     /// Not even the lowest rate met it.
     NeverMet {
@@ -210,8 +209,13 @@ impl Progress {
         if let Some(open) = self.probes.last().filter(|p| p.answer.is_none()) {
             return Step::Run(probe(&self.cell, open.rate_per_s), open.trials.len() as u32);
         }
-        let done: Vec<(Rung, bool)> =
-            self.probes.iter().map(|p| (p.rung, p.answer == Some(Answer::Met))).collect();
+        let reply = |p: &Probe| match p.answer {
+            Some(Answer::Met) => Reply::Met,
+            // What the generator cannot offer cannot be searched above either.
+            Some(Answer::Missed { .. } | Answer::Generator { .. }) => Reply::Missed,
+            Some(Answer::Undecided | Answer::Unknown { .. }) | None => Reply::Undecided,
+        };
+        let done: Vec<(Rung, Reply)> = self.probes.iter().map(|p| (p.rung, reply(p))).collect();
         let rate = |rung| self.search.rate_per_s(rung);
         Step::Over(match self.search.next(start, &done) {
             Next::Probe(rung) => return Step::Run(probe(&self.cell, rate(rung)), 0),
@@ -219,6 +223,13 @@ impl Progress {
                 met_per_s: rate(met),
                 missed_per_s: rate(missed),
                 because: self.why(missed),
+                undecided_per_s: done
+                    .iter()
+                    .filter(|(rung, said)| {
+                        *said == Reply::Undecided && met < *rung && *rung < missed
+                    })
+                    .map(|(rung, _)| rate(*rung))
+                    .collect(),
             },
             Next::NeverMet(rung) => {
                 Outcome::NeverMet { lowest_per_s: rate(rung), because: self.why(rung) }
@@ -236,7 +247,7 @@ impl Progress {
     fn nothing(&self, why: String) -> Outcome {
         let known = |met: bool| {
             let judged = self.probes.iter().filter(move |p| match &p.answer {
-                Some(Answer::Unknown { .. }) | None => false,
+                Some(Answer::Unknown { .. } | Answer::Undecided) | None => false,
                 Some(answer) => (*answer == Answer::Met) == met,
             });
             judged.map(|p| p.rate_per_s)
