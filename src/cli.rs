@@ -164,6 +164,12 @@ pub struct Try {
     /// Trust these certificate authorities, in PEM, instead of the system's
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<String>,
+    /// Show this certificate, in PEM, where the target asks for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<String>,
+    /// Private key of --cert, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<String>,
     /// Accept any certificate of an https target
     #[arg(short = 'k', long)]
     pub insecure: bool,

@@ -14,7 +14,12 @@ use std::time::Duration;
 
 use common::{ALL, Done, Sweep, assert_books, assert_histograms};
 use duel::format::{Errors, TrialRecord};
-use rustls::{ServerConnection, StreamOwned};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
+};
 use server::{Certificate, Tls};
 
 const REQUESTS: u64 = 6;
@@ -86,8 +91,8 @@ fn hold(wire: &mut dyn Wire, seen: &Seen) {
 type Play = dyn Fn(&mut dyn Wire, &Seen) -> std::io::Result<()> + Send + Sync;
 
 /// Serves `play` on threads that end with the test.
-fn serve(tls: Option<&Certificate>, play: Arc<Play>) -> (SocketAddr, Arc<Seen>) {
-    let config = tls.map(|certificate| Arc::new(certificate.config()));
+fn serve(tls: Option<ServerConfig>, play: Arc<Play>) -> (SocketAddr, Arc<Seen>) {
+    let config = tls.map(Arc::new);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     let address = listener.local_addr().expect("bound");
     let seen = Arc::new(Seen::default());
@@ -122,7 +127,7 @@ fn each(
     let play: Arc<Play> = Arc::new(play);
     let certificate = Certificate::good();
     for tls in [None, Some(&certificate)] {
-        let (address, seen) = serve(tls, play.clone());
+        let (address, seen) = serve(tls.map(Certificate::config), play.clone());
         let target = match tls {
             None => format!("url = 'http://{address}'"),
             Some(certificate) => format!(
@@ -390,4 +395,67 @@ fn some_informational_responses_and_then_the_answer() {
         all_completed(how, done, seen);
         reuse(how, done, true);
     });
+}
+
+/// Answers every request.
+fn serves_on(wire: &mut dyn Wire, seen: &Seen) -> std::io::Result<()> {
+    loop {
+        head(wire, seen)?;
+        wire.say(KEPT)?;
+    }
+}
+
+/// A target that demands a client's certificate, in one version of TLS.
+fn demanding(own: &Certificate, version: &'static SupportedProtocolVersion) -> ServerConfig {
+    let mut roots = RootCertStore::empty();
+    let pem = CertificateDer::from_pem_file(own.file("ca.pem")).expect("the authority");
+    roots.add(pem).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .expect("a verifier");
+    ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("a version")
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(own.chain(), own.key())
+        .expect("they belong together")
+}
+
+#[test]
+fn a_demanded_certificate_is_shown_or_the_refusal_has_one_name() {
+    let certificate = Certificate::good();
+    let path = |name: &str| certificate.file(name).display().to_string();
+    let shown =
+        format!("client_cert = '{}'\nclient_key = '{}'", path("client.pem"), path("client.key"));
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let run = |more: &str| {
+            let (address, seen) =
+                serve(Some(demanding(&certificate, version)), Arc::new(serves_on));
+            let done = Sweep::new(&format!(
+                "[target]\nurl = 'https://{address}'\nca_file = '{}'\n{more}\n[plan]\n\
+                 requests = {REQUESTS}\n[sweep]\nlanes = [{LANES}]\n{ALL}",
+                path("ca.pem")
+            ))
+            .run();
+            (done, seen)
+        };
+        let (done, seen) = run(&shown);
+        assert_eq!(done.records.len(), 10, "{}", done.stderr);
+        all_completed("shown", &done, &seen);
+        let plan = std::fs::read_to_string(certificate.file("client.key")).expect("the key");
+        assert!(!done.stderr.contains(&plan), "the key is written nowhere");
+
+        let (done, _) = run("");
+        if done.records.is_empty() {
+            // TLS 1.2 refuses within the handshake, which is tried before the first trial.
+            assert!(done.stderr.contains("demands a client's certificate"), "{}", done.stderr);
+            continue;
+        }
+        for r in &done.records {
+            assert_eq!(r.errors.connect, r.ledger.failed, "{}", said(r));
+            let told = r.error.as_deref().unwrap_or_default();
+            assert!(told.contains("demands a client's certificate"), "{told}");
+        }
+    }
 }

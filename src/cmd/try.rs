@@ -64,6 +64,8 @@ fn settings(args: &Try) -> Result<Vec<Setting>, String> {
     };
     given("--unix-socket", "target.unix_socket", args.unix_socket.as_ref());
     given("--ca-file", "target.ca_file", args.ca_file.as_ref());
+    given("--cert", "target.client_cert", args.cert.as_ref());
+    given("--key", "target.client_key", args.key.as_ref());
     given("--stack-size", "sweep.stack_sizes", args.stack_size.as_ref());
     given("-R", "sweep.rates", args.rate.as_ref());
     given("-n", "plan.requests", args.requests.as_ref());

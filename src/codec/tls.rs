@@ -17,14 +17,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{
     CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, ProtocolVersion,
     RootCertStore, SignatureScheme,
 };
 
-use crate::plan::endpoint::TlsPlan;
+use crate::plan::endpoint::{Identity, TlsPlan};
 
 /// Plaintext of one record: the most that TLS allows (RFC 8446, 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
@@ -52,15 +52,25 @@ impl Client {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?;
-        let mut config = if plan.insecure {
+        let builder = if plan.insecure {
             let verifier = Arc::new(Anyone(provider));
-            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+            builder.dangerous().with_custom_certificate_verifier(verifier)
         } else {
             let roots = match &plan.ca_pem {
                 Some(pem) => roots(pem)?,
                 None => system_roots()?,
             };
-            builder.with_root_certificates(roots).with_no_client_auth()
+            builder.with_root_certificates(roots)
+        };
+        let mut config = match &plan.client {
+            None => builder.with_no_client_auth(),
+            Some(client) => builder
+                .with_client_auth_cert(
+                    chain(client).map_err(|why| format!("`{}` {why}", client.cert.display()))?,
+                    private_key(client)
+                        .map_err(|why| format!("`{}` {why}", client.key.display()))?,
+                )
+                .map_err(|e| format!("the client's certificate and key: {e}"))?,
         };
         config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -85,6 +95,28 @@ pub fn roots(pem: &str) -> Result<RootCertStore, String> {
         return Err("holds no certificate: write one or more in PEM".into());
     }
     Ok(store)
+}
+
+/// A client's certificate and those between it and its authority.
+///
+/// # Errors
+/// What is wrong with the file, in one sentence without a subject.
+pub(crate) fn chain(client: &Identity) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = std::fs::read(&client.cert).map_err(|e| format!("cannot be read: {e}"))?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err("holds no certificate: write it in PEM".into()),
+        chain => chain.map_err(|e| format!("is not PEM: {e}")),
+    }
+}
+
+/// The private key of a client's certificate.
+///
+/// # Errors
+/// As [`chain`].
+pub(crate) fn private_key(client: &Identity) -> Result<PrivateKeyDer<'static>, String> {
+    let pem = std::fs::read(&client.key).map_err(|e| format!("cannot be read: {e}"))?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|e| format!("holds no private key in PEM: {e}"))
 }
 
 /// The certificate authorities that this system trusts.
@@ -432,6 +464,11 @@ fn explain(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(bad) => certificate(bad),
         rustls::Error::InvalidMessage(_) => {
             format!("{error}: does the target speak plain http?")
+        }
+        rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired) => {
+            "the target demands a client's certificate: name one with `client_cert` and \
+             `client_key` (--cert, --key)"
+                .into()
         }
         other => other.to_string(),
     }

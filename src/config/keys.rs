@@ -124,6 +124,10 @@ tables! {
         unix_socket: Key<String> [default("none") example("\"/run/app.sock\"")],
         /// Certificate authorities to trust, in PEM.
         ca_file: Key<String> [default("the system's") example("\"ca.pem\"")],
+        /// The certificate, in PEM, to show where the target asks for one; with `client_key`.
+        client_cert: Key<String> [default("none") example("\"client.pem\"")],
+        /// The private key, in PEM, of `client_cert`.
+        client_key: Key<String> [default("none") example("\"client.key\"")],
         /// Accepts any certificate.
         insecure: At<bool> [default("false") example("true")],
         /// How long the embedded target takes to answer: a time, or a law of times.

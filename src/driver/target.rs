@@ -164,6 +164,7 @@ fn tls_plan(authority: &str, named: &Tls) -> anyhow::Result<TlsPlan> {
         server_name: host.trim_start_matches('[').trim_end_matches(']').to_string(),
         ca_pem,
         insecure: named.insecure,
+        client: named.client.clone(),
     };
     // What no worker could use is said once, before the first of them.
     tls::Client::new(&plan).map_err(|e| anyhow!("[target] url: {e}"))?;

@@ -105,6 +105,19 @@ pub struct TlsPlan {
     /// Accept any certificate.
     #[serde(default)]
     pub insecure: bool,
+    /// What the client shows where the target asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Identity>,
+}
+
+/// A client's certificate and its key: files in PEM, which each worker reads itself, so that the
+/// key is written nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The certificate, and those between it and its authority.
+    pub cert: std::path::PathBuf,
+    /// Its private key.
+    pub key: std::path::PathBuf,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::cell::Axes;
+use super::endpoint::Identity;
 use super::expect::Expect;
 use super::search::Search;
 pub use super::slo::{MARGIN, Slo};
@@ -136,6 +137,9 @@ pub struct Tls {
     /// Accept any certificate.
     #[serde(default)]
     pub insecure: bool,
+    /// What the client shows where the target asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Identity>,
 }
 
 /// Trials in which memory is split into its parts; their latency is never ranked, since the look
@@ -260,6 +264,7 @@ impl Sweep {
             allow.clear();
             if let Some(tls) = tls {
                 tls.ca_file = None;
+                tls.client = None;
             }
         }
         // Where files lie is the machine's matter, as its CPUs are.

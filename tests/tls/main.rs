@@ -194,7 +194,12 @@ fn a_bad_certificate_is_a_connect_error_of_either_kind_of_socket() {
     let server = Server::start(&certificate, answer(OK));
     let target = Endpoint::Tcp(server.address);
     let pem = std::fs::read_to_string(certificate.file("ca.pem")).expect("the authority");
-    let plan = TlsPlan { server_name: "127.0.0.1".into(), ca_pem: Some(pem), insecure: false };
+    let plan = TlsPlan {
+        server_name: "127.0.0.1".into(),
+        ca_pem: Some(pem),
+        insecure: false,
+        client: None,
+    };
     let client = tls::Client::new(&plan).expect("a client");
     let route = Route { target: &target, source: None, allowed: &[] };
     let timeout = Duration::from_secs(30);

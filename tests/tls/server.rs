@@ -44,6 +44,11 @@ impl Certificate {
         write("ca.pem", authority.pem());
         write("cert.pem", leaf.pem());
         write("key.pem", key.serialize_pem());
+        let key = KeyPair::generate().expect("keys");
+        let params = CertificateParams::new(vec!["client".into()]).expect("a name");
+        let client = params.signed_by(&key, &authority).expect("a certificate");
+        write("client.pem", client.pem());
+        write("client.key", key.serialize_pem());
         Certificate { home }
     }
 
@@ -64,18 +69,23 @@ impl Certificate {
         self.home.path().join(name)
     }
 
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        let file = self.file("cert.pem");
+        let chain = CertificateDer::pem_file_iter(file).expect("the certificate");
+        chain.collect::<Result<_, _>>().expect("PEM")
+    }
+
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_file(self.file("key.pem")).expect("the key")
+    }
+
     pub(crate) fn config(&self) -> ServerConfig {
-        let certificates = CertificateDer::pem_file_iter(self.file("cert.pem"))
-            .expect("the certificate")
-            .collect::<Result<_, _>>()
-            .expect("PEM");
-        let key = PrivateKeyDer::from_pem_file(self.file("key.pem")).expect("the key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
-            .with_single_cert(certificates, key)
+            .with_single_cert(self.chain(), self.key())
             .expect("they belong together")
     }
 }

@@ -9,6 +9,7 @@ use super::{Fault, axis_or, fault, number};
 use crate::config::keys::{Faulty, File, LawName, LawTable, ServiceTime};
 use crate::config::node::{Place, shown};
 use crate::config::read::{At, Duration, Key, Several, place_of};
+use crate::plan::endpoint::Identity;
 use crate::plan::guard::Cap;
 use crate::plan::sweep::{Target, Tls};
 use crate::plan::target::{EmbeddedTarget, Law, Stall};
@@ -40,6 +41,8 @@ pub(super) fn resolve(file: &File, base_dir: &Path) -> Result<Resolved, Fault> {
     let external_only = [
         ("unix_socket", place_of(&target.unix_socket)),
         ("ca_file", place_of(&target.ca_file)),
+        ("client_cert", place_of(&target.client_cert)),
+        ("client_key", place_of(&target.client_key)),
         ("insecure", target.insecure.given_at()),
     ];
     if let Some((key, span)) = external_only.into_iter().find_map(|(k, s)| Some((k, s?))) {
@@ -105,8 +108,10 @@ fn socket_path<T>(at: &At<T>, path: &str, base_dir: &Path) -> Result<PathBuf, Fa
 /// TLS for an https url; the authorities are read here, so that a bad file is named before a run.
 fn tls(https: bool, file: &File, base_dir: &Path) -> Result<Option<Tls>, Fault> {
     let (ca_file, insecure) = (&file.target.ca_file, &file.target.insecure);
+    let (cert, key) = (&file.target.client_cert, &file.target.client_key);
     if !https {
-        return match place_of(ca_file).or(insecure.given_at()) {
+        let client = place_of(cert).or(place_of(key));
+        return match place_of(ca_file).or(insecure.given_at()).or(client) {
             Some(place) => Err(Fault::new(place, "needs an https:// url")),
             None => Ok(None),
         };
@@ -119,7 +124,27 @@ fn tls(https: bool, file: &File, base_dir: &Path) -> Result<Option<Tls>, Fault> 
         Some(at) => Some(authorities(at, base_dir)?),
         None => None,
     };
-    Ok(Some(Tls { ca_file, insecure: insecure_too }))
+    Ok(Some(Tls { ca_file, insecure: insecure_too, client: identity(cert, key, base_dir)? }))
+}
+
+/// The client's own certificate; read here, so that a bad file is named before a run.
+fn identity(
+    cert: &Key<String>,
+    key: &Key<String>,
+    base_dir: &Path,
+) -> Result<Option<Identity>, Fault> {
+    let (cert, key) = match (cert, key) {
+        (None, None) => return Ok(None),
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(alone), None) => return Err(fault(alone, "needs `client_key` too")),
+        (None, Some(alone)) => return Err(fault(alone, "needs `client_cert` too")),
+    };
+    let path = |at: &At<String>| base_dir.join(&at.value);
+    let identity = Identity { cert: path(cert), key: path(key) };
+    let wrong = |at: &At<String>, why| fault(at, format!("`{}` {why}", shown(at)));
+    crate::codec::tls::chain(&identity).map_err(|why| wrong(cert, why))?;
+    crate::codec::tls::private_key(&identity).map_err(|why| wrong(key, why))?;
+    Ok(Some(identity))
 }
 
 fn authorities(at: &At<String>, base_dir: &Path) -> Result<PathBuf, Fault> {
