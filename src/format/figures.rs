@@ -144,13 +144,17 @@ figures! {
         user_ns: u64 = sum,
         /// System part, sampled by the kernel's tick: indicative.
         system_ns: u64 = sum,
-        /// `total_ns` ÷ requests ended between the same edges.
+        /// Net of the instrument: `total_ns` less `pacer_ns` and `monitor_ns`, ÷ requests that ended
+        /// between the same edges. Rows of format 1 and of the server have no monitor to take off.
         per_request_ns: f64 = derived,
         /// Part of the total that pacing used: the pacer's thread by its clock, and lanes that spun
         /// until an intended start; a lane that paces itself by its thread's clock around its waits;
         /// tokio's own timer (`native`) by a calibration at set-up that paces and releases nothing.
         /// `None` in a closed loop.
         pacer_ns: Option<u64> = known,
+        /// Part of the total that the worker's monitor used, by its thread's clock.
+        #[serde(default)]
+        monitor_ns: Option<u64> = known,
         /// Time that runnable threads waited for a CPU.
         run_queue_wait_ns: Option<u64> = known,
         /// Busy time of the whole machine between the edges, in kernel ticks.
@@ -215,6 +219,14 @@ figures! {
         peak_rss_bytes: u64 = sum,
         /// Resident set half-way through the window, baseline included.
         plateau_user_bytes: Option<u64> = known,
+        /// Anonymous and shared pages at the plateau less those at `Ready`: what lanes, runtime and
+        /// pool added in user space. Pages of files, such as program text, are not in it.
+        #[serde(default)]
+        added_bytes: Option<u64> = known,
+        /// Pages of files at the plateau less those at `Ready`: program text that the kernel mapped
+        /// meanwhile, shared by every process that runs it, and free for the kernel to drop.
+        #[serde(default)]
+        file_bytes: Option<u64> = known,
         /// Bytes that the program holds of its allocator, by the allocator's own count, baseline
         /// included; only in a trial of the kind `memory`.
         heap_bytes: Option<u64> = known,
@@ -380,9 +392,19 @@ impl MemorySplit {
 }
 
 impl Cpu {
+    /// What belongs to the instrument: pacer and monitor, as far as they are known.
+    pub fn instrument_ns(&self) -> u64 {
+        self.pacer_ns.unwrap_or(0) + self.monitor_ns.unwrap_or(0)
+    }
+
+    /// The total less what belongs to the instrument.
+    pub fn net_ns(&self) -> u64 {
+        self.total_ns.saturating_sub(self.instrument_ns())
+    }
+
     /// Works out the time of each of `ended` requests, zero where there were none.
     pub(crate) fn per_request(&mut self, ended: u64) {
-        self.per_request_ns = if ended > 0 { self.total_ns as f64 / ended as f64 } else { 0.0 };
+        self.per_request_ns = if ended > 0 { self.net_ns() as f64 / ended as f64 } else { 0.0 };
     }
 }
 

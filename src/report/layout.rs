@@ -97,10 +97,13 @@ pub(super) fn value(f: &Figures, measure: Measure) -> String {
         Measure::Switches => text(Measure::Voluntary)
             .zip(text(Measure::Involuntary))
             .map(|(voluntary, involuntary)| format!("{voluntary} + {involuntary}")),
-        Measure::Memory | Measure::MemoryPerLane if f.peak_is_bound => {
+        // Only rows of format 1 know no more than a peak.
+        Measure::Memory | Measure::MemoryPerLane if f.get(measure).is_none() => {
             let lanes = f.get(Measure::Lanes).unwrap_or(1.0);
             let each = if measure == Measure::Memory { 1.0 } else { lanes };
-            f.get(Measure::MemoryBound).map(|v| format!("≤ {}", measure.print(v / each)))
+            f.get(Measure::MemoryBound)
+                .filter(|_| f.peak_is_bound)
+                .map(|v| format!("≤ {}", measure.print(v / each)))
         }
         _ => text(measure),
     };
@@ -212,7 +215,12 @@ pub fn notes(group: &Group) -> Vec<String> {
                 .into(),
         );
     }
-    if group.rows.iter().flat_map(|r| &r.figures).any(|f| f.peak_is_bound) {
+    if group
+        .rows
+        .iter()
+        .flat_map(|r| &r.figures)
+        .any(|f| f.peak_is_bound && f.get(Measure::Memory).is_none())
+    {
         notes.push(
             "≤ the peak could not be reset before the lanes were there and counts from the start of \
              the process: an upper bound, in no ratio"

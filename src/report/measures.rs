@@ -186,7 +186,9 @@ measures! {
     CpuPerRequest: "cpu_per_request_ns", "CPU\nper request", Unit::Time, Less, true,
         [Csv Table Counted Ratio Compare Curve Cause], |t| above_zero(t.cpu.per_request_ns);
     CpuPerSecond: "cpu_per_second_ns", "CPU\nper second", Unit::Time, Less, true, [Csv Idle],
-        |t| per_second(t, t.cpu.total_ns);
+        |t| per_second(t, t.cpu.net_ns());
+    Instrument: "instrument_per_request_ns", "duel's pacer and monitor\nper request", Unit::Time, Less,
+        true, [Csv Cause], |t| each(t, Some(t.cpu.instrument_ns()));
     MachineBusy: "machine_busy_per_request_ns", "whole machine busy\nper request", Unit::Time, Less,
         true, [Cause], |t| each(t, t.cpu.machine_busy_ns);
     UserShare: "user_share", "user, of\nuser + system", Unit::Share, Neither, true, [Cause], |t| {
@@ -199,9 +201,10 @@ measures! {
             Some(t.target.cpu_ns? as f64 / received as f64)
         };
     Occupancy: "occupancy", "occupancy", Unit::Share, More, true, [Csv], |t| t.occupancy;
-    Memory: "memory_over_baseline_bytes", "peak\nmemory", Unit::Bytes, Less, false,
+    Memory: "memory_over_baseline_bytes", "memory", Unit::Bytes, Less, false,
         [Csv Table Idle Counted Ratio Compare Curve],
-        |t| t.peak_over_baseline().map(|bytes| bytes as f64);
+        // Rows of format 1 have their peak only, program text included.
+        |t| t.memory.added_bytes.or_else(|| t.peak_over_baseline()).map(|bytes| bytes as f64);
     MemoryPerLane: "memory_per_lane_bytes", "memory\n÷ lanes", Unit::Bytes, Less, false,
         [Csv Table Idle Counted], |t| per_lane(t, Measure::Memory.of(t));
     MemoryBound: "memory_bound_bytes", "memory at most", Unit::Bytes, Less, false, [], |t| {

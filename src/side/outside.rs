@@ -127,6 +127,7 @@ impl Process {
 
     fn used(&self) -> Option<(SideUse, BTreeMap<String, String>)> {
         let spent = self.last.as_ref()?.since(self.first.as_ref()?);
+        let added = self.plateau.map(|held| held.added_since(&self.baseline));
         let used = SideUse {
             processes: 1,
             cpu: spent.cpu,
@@ -136,6 +137,8 @@ impl Process {
                 baseline_rss_bytes: self.baseline.rss_bytes,
                 peak_rss_bytes: self.most.peak_rss_bytes,
                 plateau_user_bytes: self.plateau.map(|held| held.rss_bytes),
+                added_bytes: added.map(|(anonymous, _)| anonymous),
+                file_bytes: added.map(|(_, files)| files),
                 page_table_bytes: self.plateau.map(|held| held.page_table_bytes),
                 kernel_stack_bytes: self.plateau.map(|held| held.kernel_stack_bytes()),
                 ..Memory::default()

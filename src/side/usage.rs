@@ -294,6 +294,9 @@ impl MachineTime {
 pub struct ProcessUse {
     /// Resident set (`VmRSS`); before Linux 6.2 it may lag by 64 pages a thread.
     pub rss_bytes: u64,
+    /// Anonymous and shared pages of it (`RssAnon` + `RssShmem`); the others are pages of files.
+    #[serde(default)]
+    pub anonymous_bytes: u64,
     /// High-water mark of the resident set (`VmHWM`) since start or [`reset_hwm`].
     pub peak_rss_bytes: u64,
     /// Page tables (`VmPTE`).
@@ -332,11 +335,22 @@ impl ProcessUse {
         };
         Ok(ProcessUse {
             rss_bytes: bytes(status.vmrss, "VmRSS")?,
+            anonymous_bytes: bytes(status.rssanon, "RssAnon")?
+                + bytes(status.rssshmem, "RssShmem")?,
             peak_rss_bytes: bytes(status.vmhwm, "VmHWM")?,
             page_table_bytes: bytes(status.vmpte, "VmPTE")?,
             threads: status.threads,
             fds: count_fds(&format!("{dir}/fd")),
         })
+    }
+
+    /// Anonymous pages and pages of files that came since `baseline`, in this order.
+    pub(crate) fn added_since(&self, baseline: &ProcessUse) -> (u64, u64) {
+        let files = |u: &ProcessUse| u.rss_bytes.saturating_sub(u.anonymous_bytes);
+        (
+            self.anonymous_bytes.saturating_sub(baseline.anonymous_bytes),
+            files(self).saturating_sub(files(baseline)),
+        )
     }
 
     /// Kernel stacks: threads × [`KERNEL_STACK_BYTES`].

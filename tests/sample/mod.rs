@@ -70,6 +70,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
             system_ns: cpu_ns - cpu_ns / 3,
             per_request_ns: cpu_ns as f64 / 2_000.0,
             pacer_ns: open.then_some(1_000_000),
+            monitor_ns: None,
             run_queue_wait_ns: Some(3_000_000),
             machine_busy_ns: Some(90_000_000),
         },

@@ -14,7 +14,7 @@ use crate::side::counters::Counts;
 use crate::side::events::{self, Reading as EventReading};
 use crate::side::split::{AllocatorUse, HeapUse};
 use crate::side::usage::{Edge, MachineTime, ProcessUse, Usage};
-use crate::sys::{now_ns, sleep_until_ns};
+use crate::sys::{now_ns, sleep_until_ns, thread_cpu_ns};
 
 /// How often the monitor looks whether half of the requests have ended.
 const LOOK_NS: u64 = 20_000_000;
@@ -44,6 +44,8 @@ struct Reading {
     at: u64,
     /// The monitor's own switches and faults, which no lane caused.
     own: (Switches, Events),
+    /// The monitor's own CPU time, read next to the process's.
+    own_cpu_ns: u64,
     /// What the kernel counted for the lanes.
     events: EventReading,
     runtime: Option<RuntimeUse>,
@@ -84,9 +86,11 @@ impl<'t> Monitor<'t> {
         match edge {
             Edge::Start => {
                 let usage = usage();
+                let own_cpu_ns = thread_cpu_ns();
                 let events = self.read_events();
                 Reading {
                     usage,
+                    own_cpu_ns,
                     events,
                     counts: counts(),
                     at: now_ns(),
@@ -98,7 +102,9 @@ impl<'t> Monitor<'t> {
                 let (counts, at) = (counts(), now_ns());
                 // Nothing is read, and no time passes, in a trial that counts no events.
                 let events = self.read_events();
-                Reading { usage: usage(), events, counts, at, own: Usage::own(), runtime }
+                let own_cpu_ns = thread_cpu_ns();
+                let usage = usage();
+                Reading { usage, own_cpu_ns, events, counts, at, own: Usage::own(), runtime }
             }
         }
     }
@@ -204,6 +210,7 @@ impl<'t> Monitor<'t> {
         let (rate_requests, rate_ns) = self.achieved(window, first, last, counts.completed);
         let mut cpu = spent.cpu;
         cpu.pacer_ns = trial.pacer_cpu_ns();
+        cpu.monitor_ns = Some(last.own_cpu_ns.saturating_sub(first.own_cpu_ns));
         if trial.job.plan.arrivals.is_open() && cpu.pacer_ns.is_none() {
             let why = "the engine's own timer paced, too rarely to be calibrated at set-up";
             unavailable.insert("cpu.pacer_ns".into(), why.into());
@@ -326,7 +333,12 @@ impl<'t> Monitor<'t> {
                 missing(field, "the trial ended before half-way through its window");
             }
         }
+        // A trial that was over before anybody looked is judged by the look after its end.
+        let held = self.plateau.or(self.seen.last().copied());
+        let added = held.map(|held| held.added_since(&self.baseline));
         Memory {
+            added_bytes: added.map(|(anonymous, _)| anonymous),
+            file_bytes: added.map(|(_, files)| files),
             baseline_rss_bytes: self.baseline.rss_bytes,
             peak_rss_bytes: self.seen.iter().map(|u| u.peak_rss_bytes).max().unwrap_or(0),
             plateau_user_bytes: self.plateau.map(|u| u.rss_bytes),

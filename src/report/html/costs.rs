@@ -110,26 +110,22 @@ fn unavailable(trials: &Trials<'_>, prefixes: &[&str]) -> Markup {
     } }
 }
 
-/// User, system and pacer CPU time of each request.
+/// User and system CPU time of each request, net of the instrument's.
 pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
-    let parts = [("pacer", PALETTE[0]), ("user", PALETTE[1]), ("system", PALETTE[3])];
+    let parts = [("user", PALETTE[1]), ("system", PALETTE[3])];
     let lengths = |t: &TrialRecord| {
-        let total = t.cpu.total_ns as f64;
-        let per = t.cpu.per_request_ns;
         let sampled = (t.cpu.user_ns + t.cpu.system_ns) as f64;
-        let pacer = t.cpu.pacer_ns.map(|ns| ns as f64 / total.max(1.0) * per);
-        // The split is sampled; scaled to the exact total it says where the rest went.
-        let share = |ns: u64| {
-            (sampled > 0.0).then(|| (per - pacer.unwrap_or(0.0)).max(0.0) * ns as f64 / sampled)
-        };
-        vec![pacer, share(t.cpu.user_ns), share(t.cpu.system_ns)]
+        // The split is sampled; scaled to the exact figure it says where that went.
+        let share = |ns: u64| (sampled > 0.0).then(|| t.cpu.per_request_ns * ns as f64 / sampled);
+        vec![share(t.cpu.user_ns), share(t.cpu.system_ns)]
     };
     let axis = PlotAxis::new("CPU per request", Scale::Linear, &format_ns);
     let busy: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();
     // Counting events takes time in those trials: they have rows, and no bars.
     let timed: Vec<&Group> = busy.iter().copied().filter(|g| !g.counts_events()).collect();
     html! {
-        (paragraph("Medians. The total is exact; the kernel samples the split between user and system."))
+        (paragraph("Medians, net of duel's own pacer and monitor. The total is exact; the kernel samples the \
+             split between user and system."))
         (stacked(&timed, trials, "CPU per request", &axis, &parts, &lengths))
         (causes(&busy, trials))
     }
