@@ -382,12 +382,24 @@ impl Hosts {
 /// `duel compare`.
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// The run directory to compare with
-    #[arg(value_name = "DIR A")]
-    pub a: PathBuf,
-    /// The run directory that is judged
-    #[arg(value_name = "DIR B")]
-    pub b: PathBuf,
+    /// The run to compare with and the run that is judged; with --with, all runs to compare with
+    #[arg(value_name = "DIR", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// The runs that are judged, where there are several on each side
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub with: Vec<PathBuf>,
+    /// Smallest difference that counts, such as 5% or 0.02
+    #[arg(long, value_name = "SHARE", default_value = "5%")]
+    pub min_effect: String,
+    /// Exit with code 5 where a figure could be worse for all that is known
+    #[arg(long)]
+    pub strict: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print a table for a pull request
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// `duel merge`.

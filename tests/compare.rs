@@ -6,7 +6,7 @@ use std::path::Path;
 
 use duel::format::{FORMAT_VERSION, Status, TrialRecord};
 use duel::plan::{CellKind, Engine};
-use duel::report::compare::compare;
+use duel::report::compare::{Comparison, NotComparable, compare as compare_runs};
 use duel::report::measures::Measure;
 use duel::results::store::{PlanJson, Run, RunDir, Versions};
 use duel::stats::{MARGIN, Verdict};
@@ -44,6 +44,11 @@ fn runs(blocks: u32, cost: f64) -> (Run, Run) {
     let temp = tempfile::tempdir().unwrap();
     let a = run(&temp.path().join("a"), blocks, 0.5, |_| ());
     (a, run(&temp.path().join("b"), blocks, cost, |_| ()))
+}
+
+/// One run on each side, with the default minimum effect.
+fn compare(a: &Run, b: &Run) -> Result<Comparison, NotComparable> {
+    compare_runs(&[a], &[b], 0.05)
 }
 
 #[test]
@@ -146,4 +151,68 @@ fn invalid_trials_are_left_out_and_said() {
     assert_eq!(found.notes, ["tokio-hyper-l64-p1-c1: no valid trial in B"]);
     b.records.iter_mut().for_each(spoil);
     assert!(compare(&a, &b).unwrap_err().to_string().contains("no cell has a valid trial"));
+}
+
+/// Between two identical runs a machine drifts by a few per cent: that is no regression, however narrow
+/// the intervals over the trials of one run are.
+#[test]
+fn drift_between_two_runs_is_no_regression() {
+    let (mut a, mut b) = runs(10, 0.5);
+    for (run, level) in [(&mut a, 1.0), (&mut b, 1.045)] {
+        for record in &mut run.records {
+            record.cpu.per_request_ns = level * (1e4 + f64::from(record.block));
+        }
+    }
+    let found = compare(&a, &b).unwrap();
+    assert_eq!(found.worse(), 0, "{}", found.text());
+    assert!(found.text().contains("drift of the machine between them"), "{}", found.text());
+    let narrow = compare_runs(&[&a], &[&b], 0.01).unwrap();
+    assert_eq!(narrow.json()["min_effect"], 0.01);
+}
+
+#[test]
+fn lost_requests_are_a_figure_of_their_own() {
+    let (a, mut b) = runs(8, 0.5);
+    for record in &mut b.records {
+        let half = record.ledger.planned / 2;
+        record.ledger.completed -= half;
+        record.ledger.failed += half;
+    }
+    let found = compare(&a, &b).unwrap();
+    assert!(
+        found.lost.iter().all(|l| l.is_regression) && found.lost.len() == 2,
+        "{:?}",
+        found.lost
+    );
+    assert!(found.worse() >= 2 && found.text().contains("requests lost"), "{}", found.text());
+    let back = compare(&b, &a).unwrap();
+    assert!(back.lost.iter().all(|l| !l.is_regression), "{:?}", back.lost);
+    assert!(compare(&a, &a).unwrap().lost.is_empty(), "where nothing was lost there is no line");
+}
+
+#[test]
+fn several_runs_are_the_units() {
+    let of = |level: f64| {
+        let (mut run, _) = runs(10, 0.5);
+        for record in &mut run.records {
+            record.cpu.per_request_ns = level * (1e4 + f64::from(record.block));
+        }
+        run
+    };
+    let (a, same) = ([of(1.0), of(1.04), of(0.97)], [of(1.03), of(0.98), of(1.01)]);
+    let dear = [of(1.5), of(1.55), of(1.48)];
+    let all = |runs: &'static [Run; 3]| runs.iter().collect::<Vec<&Run>>();
+    let leak = |runs: [Run; 3]| -> &'static [Run; 3] { Box::leak(Box::new(runs)) };
+    let (a, same, dear) = (leak(a), leak(same), leak(dear));
+    let cpu = |found: &Comparison| {
+        let mut lines = found.regressions();
+        lines.any(|l| l.measure == Measure::CpuPerRequest)
+    };
+    let found = compare_runs(&all(a), &all(same), 0.05).unwrap();
+    assert!(!cpu(&found), "{}", found.text());
+    let found = compare_runs(&all(a), &all(dear), 0.05).unwrap();
+    assert!(cpu(&found), "{}", found.text());
+    assert!(!found.text().contains("One run per side"), "{}", found.text());
+    assert_eq!(found.json()["runs"], serde_json::json!([3, 3]));
+    assert!(found.markdown().contains("| CPU per request |"), "{}", found.markdown());
 }

@@ -67,6 +67,15 @@ fn runs_are_compared_by_exit_code_and_reason() {
     let dear = copy(&a, at("dear"), |r| r.cpu.per_request_ns *= 3.0);
     compared(&calm, &dear, 3, "WORSE");
     compared(&dear, &calm, 0, "better");
+    // Few trials decide nothing, which is no green light where one is asked for.
+    let code = |more: &[&str]| {
+        let mut arguments = vec!["compare", text(&calm), text(&calm)];
+        arguments.extend(more);
+        duel(&arguments).status.code()
+    };
+    assert_eq!((code(&[]), code(&["--strict"])), (Some(0), Some(5)));
+    assert_eq!((code(&["--json"]), code(&["--markdown"])), (Some(0), Some(0)));
+    assert_eq!((code(&["--min-effect", "x"]), code(&["--json", "--markdown"])), (Some(2), Some(2)));
 
     let torn = copy(&a, at("torn"), |_| ());
     let lines = std::fs::read_to_string(torn.join(TRIALS_FILE)).unwrap();

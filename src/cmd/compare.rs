@@ -1,6 +1,6 @@
 //! `duel compare`: two run directories, cell by cell; runs nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::exit;
@@ -8,41 +8,77 @@ use crate::cli::Compare;
 use crate::report::compare::compare;
 use crate::results::store::{Run, RunDir, StoreError};
 
-/// Prints what became worse or better from A to B, beyond the spread of their trials.
+/// Prints what became worse or better from A to B, beyond the spread of their trials or runs.
 pub fn run(args: &Compare) -> ExitCode {
-    let (a, b) = match (read(&args.a), read(&args.b)) {
+    let (before, after) = match (args.with.as_slice(), args.runs.as_slice()) {
+        ([], [a, b]) => (std::slice::from_ref(a), std::slice::from_ref(b)),
+        ([], runs) => {
+            let n = runs.len();
+            return super::usage(format!(
+                "two runs are compared, not {n}; of several: A1 A2 --with B1 B2"
+            ));
+        }
+        (with, runs) => (runs, with),
+    };
+    let min_effect = match share(&args.min_effect) {
+        Some(share) => share,
+        None => {
+            let text = &args.min_effect;
+            return super::usage(format!(
+                "--min-effect: `{text}` is no share from 0 to 100%, such as 5%"
+            ));
+        }
+    };
+    let all = |dirs: &[PathBuf]| dirs.iter().map(|dir| read(dir)).collect::<Result<Vec<_>, _>>();
+    let (a, b) = match (all(before), all(after)) {
         (Ok(a), Ok(b)) => (a, b),
         (Err(error), _) | (_, Err(error)) => return super::usage(error),
     };
-    let found = compare(&a.run, &b.run);
-    // Both are told whatever the first one holds, since each may explain the outcome.
-    let readable = a.tell() & b.tell();
-    match found {
-        Err(reasons) => super::usage(reasons),
-        Ok(found) => {
-            crate::terminal::print(&found.text());
-            match found.regressions().next() {
-                // What could not be read may have held the regression, or have made up for it.
-                _ if !readable => ExitCode::from(exit::USAGE),
-                Some(_) => ExitCode::from(exit::MISSED),
-                None => ExitCode::SUCCESS,
-            }
-        }
+    let runs = |side: &[Opened]| side.iter().map(|r| r.run.clone()).collect::<Vec<Run>>();
+    let (runs_a, runs_b) = (runs(&a), runs(&b));
+    let found =
+        compare(&runs_a.iter().collect::<Vec<_>>(), &runs_b.iter().collect::<Vec<_>>(), min_effect);
+    // All are told whatever the first one holds, since each may explain the outcome.
+    let readable = a.iter().chain(&b).fold(true, |readable, run| run.tell() & readable);
+    let found = match found {
+        Ok(found) => found,
+        Err(reasons) => return super::usage(reasons),
+    };
+    let text = match args {
+        Compare { json: true, .. } => format!("{:#}\n", found.json()),
+        Compare { markdown: true, .. } => found.markdown(),
+        _ => found.text(),
+    };
+    crate::terminal::print(&text);
+    match found.worse() {
+        // What could not be read may have held the regression, or have made up for it.
+        _ if !readable => ExitCode::from(exit::USAGE),
+        0 if args.strict && found.undecided() > 0 => ExitCode::from(exit::CANNOT_TELL),
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(exit::MISSED),
     }
 }
 
+/// `5%` or `0.05`.
+fn share(text: &str) -> Option<f64> {
+    let (number, by) =
+        text.trim().strip_suffix('%').map_or((text.trim(), 1.0), |n| (n.trim(), 100.0));
+    let share = number.parse::<f64>().ok()? / by;
+    (0.0..=1.0).contains(&share).then_some(share)
+}
+
 /// A run and what of it could not be read.
-struct Read {
+struct Opened {
     run: Run,
     damage: Vec<StoreError>,
 }
 
-fn read(dir: &Path) -> Result<Read, StoreError> {
+fn read(dir: &Path) -> Result<Opened, StoreError> {
     let (run, damage) = RunDir::salvage(dir)?;
-    Ok(Read { run, damage })
+    Ok(Opened { run, damage })
 }
 
-impl Read {
+impl Opened {
     /// Says what was set aside or could not be read; whether all of it was readable.
     fn tell(&self) -> bool {
         for warning in &self.run.warnings {

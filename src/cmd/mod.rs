@@ -39,6 +39,8 @@ pub mod exit {
     pub const INVALID: u8 = 4;
     /// An SLO was missed, or a figure became worse.
     pub const MISSED: u8 = 3;
+    /// `compare --strict`: a figure could be worse for all that is known.
+    pub const CANNOT_TELL: u8 = 5;
 }
 
 /// Prints an error on one line and gives the code for wrong usage.

@@ -1,24 +1,25 @@
-//! Two run directories, cell by cell: what became dearer or slower, beyond the spread of trials.
+//! Runs before and after, cell by cell: what became dearer or slower, and what was lost.
 //!
-//! Trials of two runs have no block in common, so each ratio B ÷ A is a Hodges–Lehmann shift of
-//! logarithms with a Mann–Whitney interval. Holm's correction goes over all ratios of the report: the
-//! more cells, the less often one of them cries wolf.
-
-use std::collections::BTreeMap;
+//! With one run on each side, each ratio B ÷ A is a Hodges–Lehmann shift of logarithms with a
+//! Mann–Whitney interval over trials. Trials of one run share whatever drifted between the runs, so
+//! that a difference counts only where the whole interval lies beyond a minimum effect, and the output
+//! says so. With several runs on each side the run is the unit: Student's interval of the logarithms of
+//! their medians. Holm's correction goes over all ratios of the report.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::layout::clean;
 use super::measures::{self, Better, Measure, Place};
 use super::summary::is_valid;
-use crate::format::TrialRecord;
+use crate::format::{Status, TrialRecord};
 use crate::plan::Cell;
 use crate::results::store::Run;
 use crate::stats::{
-    Comparison as Judged, MARGIN, RATIO_CONFIDENCE, Verdict, judge, median, unpaired_ratio,
+    Comparison as Judged, MARGIN, RATIO_CONFIDENCE, Verdict, judge, log_t_ratio, lost_p_value,
+    median, unpaired_ratio,
 };
-use crate::units::Ratio;
+use crate::units::{Ratio, format_share};
 
 /// One measure of one cell in both runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,17 +34,59 @@ pub struct Line {
     pub b: f64,
     /// The ratio B ÷ A, judged among all lines.
     pub ratio: Judged,
+    /// Smallest difference that counts: 0.05 is 5 %.
+    pub min_effect: f64,
 }
 
 impl Line {
-    /// Whether B is worse than A, beyond the interval and after the correction.
+    /// Whether B is worse than A: after the correction, with the whole interval beyond the minimum
+    /// effect.
     pub fn is_regression(&self) -> bool {
-        let worse = match self.measure.facts().better {
-            Better::More => Verdict::Lower,
-            Better::Less | Better::Neither => Verdict::Higher,
-        };
-        self.ratio.verdict == worse
+        let more = self.measure.facts().better == Better::More;
+        self.differs(if more { Verdict::Lower } else { Verdict::Higher })
     }
+
+    fn is_improvement(&self) -> bool {
+        let more = self.measure.facts().better == Better::More;
+        self.differs(if more { Verdict::Higher } else { Verdict::Lower })
+    }
+
+    fn differs(&self, way: Verdict) -> bool {
+        let least = 1.0 + self.min_effect;
+        let beyond = self
+            .ratio
+            .estimate
+            .interval()
+            .is_some_and(|(low, high)| low > least || high < 1.0 / least);
+        self.ratio.verdict == way && beyond
+    }
+
+    /// What is said of it in a table.
+    fn word(&self) -> String {
+        match self.ratio.verdict {
+            _ if self.is_regression() => "WORSE".into(),
+            _ if self.is_improvement() => "better".into(),
+            Verdict::Higher | Verdict::Lower => {
+                format!("differs, not by more than {}", format_share(self.min_effect))
+            }
+            said => format!("{}{said}", said.mark()),
+        }
+    }
+}
+
+/// Requests that were lost in a cell: failed, timed out or never sent, of those planned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lost {
+    /// Cell id.
+    pub cell: String,
+    /// Lost and planned in A.
+    pub a: (u64, u64),
+    /// Lost and planned in B.
+    pub b: (u64, u64),
+    /// Of the exact test that both lose the same share.
+    pub p_value: f64,
+    /// Whether B lost more, after Bonferroni's correction over the cells.
+    pub is_regression: bool,
 }
 
 /// Two runs against each other.
@@ -51,6 +94,10 @@ impl Line {
 pub struct Comparison {
     /// One a cell and measure, in the order of A's cells.
     pub lines: Vec<Line>,
+    /// One per cell in which either lost a request.
+    pub lost: Vec<Lost>,
+    /// Runs of each side.
+    pub runs: (usize, usize),
     /// What could not be compared, one sentence each.
     pub notes: Vec<String>,
 }
@@ -60,48 +107,54 @@ pub struct Comparison {
 #[error("the runs are not comparable: {}", .0.join("; "))]
 pub struct NotComparable(pub Vec<String>);
 
-/// Compares run `b` with run `a`, the reference.
+/// Compares runs `b` with runs `a`, the reference; differences below `min_effect` count for nothing.
 ///
 /// # Errors
-/// Where target, plan or machine differ, or no cell has a valid trial in both runs. The sweeps may
-/// differ: cells that only one run has are noted.
-pub fn compare(a: &Run, b: &Run) -> Result<Comparison, NotComparable> {
+/// Where target, plan or machine differ, or no cell has a valid trial in both. The sweeps may differ:
+/// cells that only one side has are noted.
+pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, NotComparable> {
+    let (Some(first), Some(other)) = (a.first(), b.first()) else {
+        return Err(NotComparable(vec!["there is no run on one of the sides".into()]));
+    };
     let mut reasons = Vec::new();
-    for part in ["target", "plan"] {
-        differences(part, &a.plan.config[part], &b.plan.config[part], &mut reasons);
+    for run in a.iter().chain(b).skip(1) {
+        for part in ["target", "plan"] {
+            differences(part, &first.plan.config[part], &run.plan.config[part], &mut reasons);
+        }
+        differences("machine", &first.plan.machine, &run.plan.machine, &mut reasons);
     }
-    differences("machine", &a.plan.machine, &b.plan.machine, &mut reasons);
     if !reasons.is_empty() {
+        reasons.dedup();
         return Err(NotComparable(reasons));
     }
-    let (trials_a, trials_b) = (valid_by_cell(a), valid_by_cell(b));
-    let mut notes = Vec::new();
-    let mut lines = Vec::new();
-    for cell in a.plan.cells.iter().filter(|c| is_timed(c)) {
-        match (trials_a.get(cell.id.as_str()), trials_b.get(cell.id.as_str())) {
-            (Some(x), Some(y)) => {
-                let all = measures::shown(Place::Compare);
-                lines.extend(all.filter_map(|m| line(&cell.id, m.measure, x, y)));
-            }
-            (x, y) => {
-                for (side, trials) in [("A", x), ("B", y)] {
-                    if trials.is_none() {
-                        notes.push(format!("{}: no valid trial in {side}", cell.id));
-                    }
-                }
+    let mut found =
+        Comparison { lines: vec![], lost: vec![], runs: (a.len(), b.len()), notes: vec![] };
+    for cell in first.plan.cells.iter().filter(|c| is_timed(c)) {
+        let (x, y) = (trials_of(a, &cell.id), trials_of(b, &cell.id));
+        found.lost.extend(lost(&cell.id, a, b));
+        for (side, runs) in [("A", &x), ("B", &y)] {
+            if runs.iter().all(Vec::is_empty) {
+                found.notes.push(format!("{}: no valid trial in {side}", cell.id));
             }
         }
+        let all = measures::shown(Place::Compare);
+        found.lines.extend(all.filter_map(|m| line(&cell.id, m.measure, &x, &y, min_effect)));
     }
-    for cell in b.plan.cells.iter().filter(|c| is_timed(c)) {
-        if !a.plan.cells.iter().any(|c| c.id == cell.id) {
-            notes.push(format!("{}: only in B", cell.id));
+    for cell in other.plan.cells.iter().filter(|c| is_timed(c)) {
+        if !first.plan.cells.iter().any(|c| c.id == cell.id) {
+            found.notes.push(format!("{}: only in B", cell.id));
         }
     }
-    if lines.is_empty() {
+    if found.lines.is_empty() {
         return Err(NotComparable(vec!["no cell has a valid trial in both".into()]));
     }
-    judge(lines.iter_mut().map(|l| &mut l.ratio), MARGIN);
-    Ok(Comparison { lines, notes })
+    judge(found.lines.iter_mut().map(|l| &mut l.ratio), MARGIN);
+    let level = (1.0 - RATIO_CONFIDENCE) / found.lost.len().max(1) as f64;
+    for lost in &mut found.lost {
+        let share = |(lost, planned): (u64, u64)| lost as f64 / planned.max(1) as f64;
+        lost.is_regression = lost.p_value <= level && share(lost.b) > share(lost.a);
+    }
+    Ok(found)
 }
 
 /// Notes each leaf that differs, by its path.
@@ -126,12 +179,28 @@ fn is_timed(cell: &Cell) -> bool {
     !cell.is_memory() && !cell.counts_events()
 }
 
-fn valid_by_cell(run: &Run) -> BTreeMap<&str, Vec<&TrialRecord>> {
-    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-    for record in run.records.iter().filter(|r| is_valid(r) && is_timed(&r.cell)) {
-        cells.entry(&record.cell.id).or_default().push(record);
-    }
-    cells
+/// The valid trials of a cell, by run.
+fn trials_of<'r>(runs: &[&'r Run], cell: &str) -> Vec<Vec<&'r TrialRecord>> {
+    let valid = |run: &&'r Run| {
+        run.records.iter().filter(|r| is_valid(r) && r.cell.id == cell).collect::<Vec<_>>()
+    };
+    runs.iter().map(valid).collect()
+}
+
+/// Requests lost in all trials that ended, valid or not: a trial may be invalid for its losses.
+fn lost(cell: &str, a: &[&Run], b: &[&Run]) -> Option<Lost> {
+    let count = |runs: &[&Run]| {
+        let ended = |r: &&TrialRecord| {
+            r.cell.id == cell && matches!(r.status, Status::Ok | Status::Invalid)
+        };
+        let ledgers = runs.iter().flat_map(|run| &run.records).filter(ended).map(|r| &r.ledger);
+        ledgers.fold((0, 0), |(lost, all), l| (lost + l.planned - l.completed, all + l.planned))
+    };
+    let (a, b) = (count(a), count(b));
+    (a.0 + b.0 > 0).then(|| {
+        let p_value = lost_p_value(a, b);
+        Lost { cell: cell.into(), a, b, p_value, is_regression: false }
+    })
 }
 
 /// A value to be compared: the schedule, not the engine, decides what an open loop achieves.
@@ -140,40 +209,97 @@ fn value(measure: Measure, record: &TrialRecord) -> Option<f64> {
     measure.of(record).filter(|v| *v > 0.0 && !scheduled)
 }
 
-fn line(cell: &str, measure: Measure, a: &[&TrialRecord], b: &[&TrialRecord]) -> Option<Line> {
-    let values = |trials: &[&TrialRecord]| -> Vec<f64> {
+fn line(
+    cell: &str,
+    measure: Measure,
+    a: &[Vec<&TrialRecord>],
+    b: &[Vec<&TrialRecord>],
+    min_effect: f64,
+) -> Option<Line> {
+    let of = |trials: &Vec<&TrialRecord>| -> Vec<f64> {
         trials.iter().filter_map(|t| value(measure, t)).collect()
     };
-    let (x, y) = (values(a), values(b));
-    let estimate = unpaired_ratio(&y, &x, RATIO_CONFIDENCE)?;
+    let (x, y): (Vec<f64>, Vec<f64>);
+    let estimate = if a.len() > 1 || b.len() > 1 {
+        let medians = |runs: &[Vec<&TrialRecord>]| -> Vec<f64> {
+            runs.iter().filter_map(|trials| median(&of(trials))).collect()
+        };
+        (x, y) = (medians(a), medians(b));
+        log_t_ratio(&y, &x, RATIO_CONFIDENCE)?
+    } else {
+        (x, y) = (of(a.first()?), of(b.first()?));
+        unpaired_ratio(&y, &x, RATIO_CONFIDENCE)?
+    };
     let ratio = Judged::alone(estimate, None, MARGIN);
-    Some(Line { cell: cell.into(), measure, a: median(&x)?, b: median(&y)?, ratio })
+    let (a, b) = (median(&x)?, median(&y)?);
+    Some(Line { cell: cell.into(), measure, a, b, ratio, min_effect })
 }
 
 impl Comparison {
-    /// The lines in which B is worse; the command ends with exit code 3 if there is one.
+    /// The ratios in which B is worse.
     pub fn regressions(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(|l| l.is_regression())
+    }
+
+    /// How many figures are worse in B; the command ends with exit code 3 if there is one.
+    pub fn worse(&self) -> usize {
+        self.regressions().count() + self.lost.iter().filter(|l| l.is_regression).count()
+    }
+
+    /// How many figures could be worse for all that is known: `--strict` ends with exit code 5.
+    pub fn undecided(&self) -> usize {
+        let open = |l: &&Line| matches!(l.ratio.verdict, Verdict::Undecided { .. });
+        self.lines.iter().filter(open).count()
+    }
+
+    /// Rows of the comparison: cell, measure, A, B, ratio, verdict.
+    fn rows(&self) -> Vec<[String; 6]> {
+        let ratio = |l: &Line| {
+            let interval =
+                l.ratio.estimate.interval().map(|(low, high)| format!(" [{low:.2}, {high:.2}]"));
+            format!("{}{}", Ratio(l.ratio.estimate.ratio), interval.unwrap_or_default())
+        };
+        let lines = self.lines.iter().map(|l| {
+            let (a, b) = (l.measure.print(l.a), l.measure.print(l.b));
+            [clean(&l.cell), l.measure.words(), a, b, ratio(l), l.word()]
+        });
+        let share = |(lost, planned): (u64, u64)| format_share(lost as f64 / planned.max(1) as f64);
+        let lost = self.lost.iter().map(|l| {
+            let word = if l.is_regression { "WORSE" } else { "no increase shown" };
+            let p = format!("p = {:.2e}", l.p_value);
+            [clean(&l.cell), "requests lost".into(), share(l.a), share(l.b), p, word.into()]
+        });
+        lines.chain(lost).collect()
+    }
+
+    /// What it comes to, one sentence each.
+    fn conclusion(&self) -> Vec<String> {
+        let all = self.lines.len() + self.lost.len();
+        let (worse, open) = (self.worse(), self.undecided());
+        let mut said = vec![format!("{worse} of {all} figures are worse in B")];
+        if open > 0 {
+            let cannot =
+                if open == self.lines.len() { "Cannot tell: all" } else { "Cannot tell for" };
+            said.push(format!("{cannot} {open}: run both sides longer, or with more blocks"));
+        }
+        if self.runs == (1, 1) {
+            said.push(format!(
+                "One run per side: drift of the machine between them cannot be told from a change, so \
+                 only differences beyond {} count. To use runs as units: duel compare A1 A2 A3 --with \
+                 B1 B2 B3",
+                format_share(self.lines.first().map_or(0.0, |l| l.min_effect))
+            ));
+        }
+        said
     }
 
     /// The comparison for a terminal.
     pub fn text(&self) -> String {
         let mut table = Table::new();
         let rule = LineStyle::none().fill('─').junction('─');
-        table
-            .load_style(TableStyle::new().header_separator(rule))
-            .set_header(["cell", "measure", "A", "B", "B ÷ A", "verdict"]);
-        for l in &self.lines {
-            let interval =
-                l.ratio.estimate.interval().map(|(low, high)| format!(" [{low:.2}, {high:.2}]"));
-            table.add_row([
-                clean(&l.cell),
-                l.measure.words(),
-                l.measure.print(l.a),
-                l.measure.print(l.b),
-                format!("{}{}", Ratio(l.ratio.estimate.ratio), interval.unwrap_or_default()),
-                word(l),
-            ]);
+        table.load_style(TableStyle::new().header_separator(rule)).set_header(HEADS);
+        for row in self.rows() {
+            table.add_row(row);
         }
         for (i, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 1));
@@ -186,20 +312,48 @@ impl Comparison {
             out.push_str(line.trim_end());
             out.push('\n');
         }
-        for note in &self.notes {
+        for note in self.notes.iter().chain(&self.conclusion()) {
             out.push_str(&clean(note));
             out.push('\n');
         }
-        let worse = self.regressions().count();
-        out.push_str(&format!("{worse} of {} figures are worse in B\n", self.lines.len()));
         out
+    }
+
+    /// The comparison as a table for a pull request.
+    pub fn markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let mut out = line(&HEADS.map(String::from)) + "| --- | --- | --: | --: | --: | --- |\n";
+        out.extend(self.rows().iter().map(|row| line(&row.clone().map(|c| c.replace('|', "\\|")))));
+        out.push('\n');
+        for note in self.notes.iter().chain(&self.conclusion()) {
+            out.push_str(&format!("- {}\n", clean(note)));
+        }
+        out
+    }
+
+    /// The comparison for programs.
+    pub fn json(&self) -> Value {
+        let lines = self.lines.iter().map(|l| {
+            let e = &l.ratio.estimate;
+            json!({
+                "cell": l.cell, "measure": l.measure.facts().name, "a": l.a, "b": l.b,
+                "ratio": e.ratio, "low": e.low, "high": e.high, "adjusted_p": l.ratio.adjusted_p,
+                "verdict": l.ratio.verdict.word(), "regression": l.is_regression(),
+            })
+        });
+        let lost = self.lost.iter().map(|l| {
+            json!({
+                "cell": l.cell, "a_lost": l.a.0, "a_planned": l.a.1, "b_lost": l.b.0,
+                "b_planned": l.b.1, "p_value": l.p_value, "regression": l.is_regression,
+            })
+        });
+        json!({
+            "runs": [self.runs.0, self.runs.1],
+            "min_effect": self.lines.first().map(|l| l.min_effect),
+            "figures": lines.collect::<Vec<_>>(), "lost": lost.collect::<Vec<_>>(),
+            "worse": self.worse(), "undecided": self.undecided(), "notes": self.notes,
+        })
     }
 }
 
-fn word(line: &Line) -> String {
-    match line.ratio.verdict {
-        Verdict::Higher | Verdict::Lower if line.is_regression() => "WORSE".into(),
-        Verdict::Higher | Verdict::Lower => "better".into(),
-        said => format!("{}{said}", said.mark()),
-    }
-}
+const HEADS: [&str; 6] = ["cell", "measure", "A", "B", "B ÷ A", "verdict"];

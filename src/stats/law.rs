@@ -45,7 +45,7 @@ pub fn student_t_quantile(p: f64, degrees: usize) -> f64 {
 }
 
 /// The finite sums for whole degrees of freedom, Abramowitz and Stegun 26.7.3 and 26.7.4.
-fn student_t_cdf(t: f64, degrees: usize) -> f64 {
+pub(super) fn student_t_cdf(t: f64, degrees: usize) -> f64 {
     let theta = (t.abs() / (degrees as f64).sqrt()).atan();
     let (sine, cosine) = theta.sin_cos();
     let odd = degrees % 2 == 1;

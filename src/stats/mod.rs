@@ -15,12 +15,14 @@ pub mod precision;
 mod rank_sum;
 mod regression;
 mod signed_rank;
+mod two_sample;
 mod verdict;
 
 pub use law::{normal_cdf, normal_quantile, student_t_quantile};
 pub use rank_sum::unpaired_ratio;
 pub use regression::{LinearFit, linear_fit};
 pub use signed_rank::paired_ratio;
+pub use two_sample::{log_t_ratio, lost_p_value};
 pub use verdict::{
     Comparison, MARGIN, RATIO_CONFIDENCE, Verdict, holm, judge, noise_floor, pairs_needed,
 };
