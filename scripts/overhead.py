@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does looking change what is looked at? CPU a request with and without duel's own measuring.
+"""Does looking change what is looked at? CPU per request with and without duel's own measuring.
 
 Three questions, each answered by pairs of trials that follow one another at once, in an order that
 alternates, with a Hodges-Lehmann ratio and its signed-rank interval of 95 %:
@@ -60,7 +60,7 @@ ENDED = (0, 1, 3, 4)
 
 
 def tried(url, engine, *more, scraped=False):
-    """CPU a request of one trial of `duel try`, or None where it is not to be believed."""
+    """CPU per request of one trial of `duel try`, or None where it is not to be believed."""
     command = [args.duel, "try", url, "-c", str(args.lanes), "-d", args.duration, "--warmup", "100ms",
                "--engines", engine, "--codecs", "lean", "--trials", "1", "--json", *more]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""System calls and voluntary switches a request, by engine and codec, lanes sharing one CPU.
+"""System calls and voluntary switches per request, by engine and codec, lanes sharing one CPU.
 
 A worker is driven by hand under strace with two request counts; the difference of the two counts
 cancels set-up. Switches come from a run of their own without strace, which would add its own.

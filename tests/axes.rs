@@ -150,7 +150,7 @@ fn page(records: &[TrialRecord], engine: Engine) -> String {
 
 /// What the lines of throughput are called, each with the title of its panel.
 fn lines(page: &str) -> Vec<String> {
-    let plot = page.split("<figcaption>Throughput against lanes").nth(1).expect("a plot");
+    let plot = page.split("<figcaption>Achieved req/s against lanes").nth(1).expect("a plot");
     let plot = plot.split("</figure>").next().unwrap_or(plot);
     let of = |panel: &str| -> Vec<String> {
         let (title, drawn) = panel.split_once("</text>").expect("a panel has a title");

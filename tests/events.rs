@@ -1,4 +1,4 @@
-//! System calls a request, page faults, migrations and tokio's own counts, in real trials.
+//! System calls per request, page faults, migrations and tokio's own counts, in real trials.
 
 use std::process::Command;
 

@@ -60,7 +60,8 @@ pub fn run(args: &Report) -> ExitCode {
                 None => {
                     let expects = expect::of_plan(&run.plan);
                     let below = sections(&expects, &run.plan.cells, &run.records);
-                    table::render(name, &groups, &below, width(), colour)
+                    report::verdict::text(&run.records, &groups, width())
+                        + &table::render(name, &groups, &below, width(), colour)
                 }
             });
         }

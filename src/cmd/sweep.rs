@@ -306,7 +306,9 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
         return searched.text(name, &groups, super::report::width(), colour);
     }
     let sections = super::report::sections(&sweep.expect, &sweep.cells(), records);
-    crate::report::table::render(name, &groups, &sections, super::report::width(), colour)
+    let width = super::report::width();
+    crate::report::verdict::text(records, &groups, width)
+        + &crate::report::table::render(name, &groups, &sections, width, colour)
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

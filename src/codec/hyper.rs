@@ -3,7 +3,7 @@
 //! The lane polls hyper's connection and the response future in turn; no second task, no pool
 //! that retries. hyper owns the stream, so that the two sides tell each other through a [`Meter`]:
 //! what was read and what broke, and, on a blocking socket, when a read may block. That is only
-//! when both the connection and the response are pending: two socket calls a request, as blocking
+//! when both the connection and the response are pending: two socket calls per request, as blocking
 //! code written by hand has.
 
 use std::future::poll_fn;

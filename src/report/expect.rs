@@ -6,7 +6,7 @@
 //! | `cpu_per_request` | `cpu.per_request_ns` |
 //! | `p99` | `response_ns`, in a closed loop `service_ns`, of trials with 1,000 samples or more in which at most a hundredth did not complete |
 //! | `throughput` | `achieved_per_s` |
-//! | `memory_per_lane` | (`plateau_user_bytes` − `baseline_rss_bytes` + `page_table_bytes` + `kernel_stack_bytes`) ÷ `total_lanes` |
+//! | `memory_per_lane` | (`added_bytes` + `page_table_bytes` + `kernel_stack_bytes`) ÷ `total_lanes` |
 //! | `heartbeat_p99` | `heartbeat_ns` with 1,000 samples or more |
 //! | `runs` | whether trials ran to their end |
 //!

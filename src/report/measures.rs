@@ -244,10 +244,8 @@ measures! {
         |t| Some(t.fds_peak as f64);
     UserAndKernelPerLane: "user_and_kernel_per_lane_bytes", "memory\nper lane", Unit::Bytes, Less,
         false, [], |t| {
-            let memory = &t.memory;
-            let user = memory.plateau_user_bytes?.checked_sub(memory.baseline_rss_bytes)?;
-            let kernel = memory.page_table_bytes? + memory.kernel_stack_bytes?;
-            per_lane(t, Some((user + kernel) as f64))
+            let kernel = t.memory.page_table_bytes? + t.memory.kernel_stack_bytes?;
+            per_lane(t, Some(Measure::Memory.of(t)? + kernel as f64))
         };
     HeartbeatP99: "heartbeat_p99_ns", "heartbeat p99", Unit::Time, Less, true, [], |t| {
         let times = t.heartbeat_ns.as_ref().filter(|d| d.count >= samples_needed(0.99))?;

@@ -225,7 +225,7 @@ fn splits(cells: &[CellSplit<'_>]) -> Section {
         }
     }
     let mut notes = vec![
-        "bytes a lane added since Ready, half-way through the window; medians; page cache apart"
+        "bytes per lane added since Ready, half-way through the window; medians; page cache apart"
             .to_string(),
     ];
     if cells.iter().flat_map(|c| &c.splits).any(|s| s.source == SplitSource::Proc) {
@@ -259,7 +259,7 @@ fn slopes(ladders: &[Ladder]) -> Section {
     let parts: Vec<(&str, &str)> =
         PARTS.iter().chain([&TOTAL]).map(|p| (p.name, p.title)).collect();
     let mut columns = vec![Column {
-        title: "bytes a lane".into(),
+        title: "bytes per lane".into(),
         number: false,
         cells: parts.iter().map(|(_, title)| title.to_string()).collect(),
     }];

@@ -21,7 +21,7 @@ pub mod steps;
 pub mod summary;
 pub mod table;
 pub mod usl;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::io::{self, Write};
 

@@ -140,7 +140,7 @@ pub fn text(shards: &Shards) -> String {
         let _ = writeln!(
             out,
             "{:<12} {:>9} {:>12} {:>24} {:>28} {:>10}",
-            "", "valid", "completed", "CPU a request", "peak memory", "late"
+            "", "valid", "completed", "CPU per request", "peak memory", "late"
         );
         let mut line = |name: String, s: &OfShard| {
             let _ = writeln!(
@@ -174,7 +174,7 @@ pub fn text(shards: &Shards) -> String {
     out
 }
 
-/// The cheapest and the dearest shard by CPU a request, and the largest by memory.
+/// The cheapest and the dearest shard by CPU per request, and the largest by memory.
 fn extremes(cell: &BTreeMap<Shard, OfShard>) -> [(&'static str, (&Shard, &OfShard)); 3] {
     let by = |of: fn(&OfShard) -> f64| {
         let mut all: Vec<_> = cell.iter().collect();

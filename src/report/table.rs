@@ -153,7 +153,7 @@ fn build(columns: &[Column]) -> Table {
 }
 
 /// Breaks a note at spaces; what follows the first line is indented.
-fn wrap(text: &str, width: Option<u16>) -> Vec<String> {
+pub(super) fn wrap(text: &str, width: Option<u16>) -> Vec<String> {
     let room = width.map_or(usize::MAX, |w| usize::from(w).max(20));
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();

@@ -7,7 +7,7 @@
 //!
 //! They are opened in trials of their own (`[sweep] syscalls = true`), since an inherited event is
 //! switched with its thread: measured on a 2-CPU virtual machine with Linux 6.18, one such event,
-//! software or tracepoint, raised the CPU a request of 64 threads by a tenth to a third and that of
+//! software or tracepoint, raised the CPU per request of 64 threads by a tenth to a third and that of
 //! 64 tasks by a few percent. Left open in every trial it would decide the comparison that duel is for.
 
 use std::fs;

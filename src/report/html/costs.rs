@@ -8,7 +8,7 @@ use super::figure::{self, LegendEntry, MOST_PANELS};
 use super::{paragraph, tables};
 use crate::format::TrialRecord;
 use crate::report::layout::Column;
-use crate::report::measures::{self, Facts, Place};
+use crate::report::measures::{self, Facts, Measure, Place};
 use crate::report::memory::Section;
 use crate::report::plot::{self, Bar, Colour, PALETTE, PlotAxis, Scale};
 use crate::report::summary::Group;
@@ -74,8 +74,7 @@ pub(super) fn memory(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     let lengths = |t: &TrialRecord| {
         let lanes = f64::from(t.cell.total_lanes.max(1));
         let m = &t.memory;
-        let plateau = m.plateau_user_bytes.map(|b| b.saturating_sub(m.baseline_rss_bytes));
-        let user = plateau.or_else(|| t.peak_over_baseline());
+        let user = Measure::Memory.of(t).map(|bytes| bytes as u64);
         // The cgroup's kernel memory holds page tables and stacks too.
         let known = m.page_table_bytes.unwrap_or(0) + m.kernel_stack_bytes.unwrap_or(0);
         let other = m.kernel_bytes.map(|k| k.saturating_sub(known));

@@ -1,4 +1,4 @@
-//! What the ladders say in a sentence: bytes a lane, and threads against tasks.
+//! What the ladders say in a sentence: bytes per lane, and threads against tasks.
 
 use super::Ladder;
 use crate::plan::engine::LaneKind;
