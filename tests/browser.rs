@@ -140,7 +140,7 @@ fn every_plot_has_a_name_hover_texts_and_units() {
         "percentile, tail stretched",
         "bytes per lane",
         "CPU per request",
-        "achieved, req/s",
+        "achieved req/s",
     ] {
         assert!(text.contains(&format!(">{axis}<")), "no axis says {axis}");
     }
@@ -198,7 +198,8 @@ fn eighteen_cells_take_a_dozen_plots_in_the_order_of_their_numbers() {
         record.response_ns.as_mut().unwrap().count = 999;
     }
     let text = render(plan(vec![]), &all);
-    let note = "Not drawn, because no trial has the 1,000 requests that a p99 needs: threads";
+    let note = "Not drawn, because no trial has the 1,000 requests that a p99 needs, or too many \
+                requests were lost: threads";
     assert!(text.contains(note), "points vanish without a word");
 }
 
@@ -246,7 +247,7 @@ fn empty_and_hopeless_runs_still_render() {
     assert!(none.contains("nothing can be concluded yet"), "{none}");
     let mut bad = records();
     for r in &mut bad {
-        r.flags.push("noisy".into());
+        r.status = Status::Invalid;
     }
     let text = render(plan(vec![]), &bad);
     assert!(text.contains("No trial is valid"), "it must say that nothing can be concluded");
