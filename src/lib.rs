@@ -12,7 +12,7 @@
 //! | [`sys`] | `units` | the few system calls that have no safe form | everything else |
 //! | [`cli`] | `config` `plan` | arguments | what they do |
 //! | [`plan`] | `units` | cells and their order, arrivals, requests, targets: pure, seeded | processes, clocks |
-//! | [`format`] | `plan` `units` | THE VOCABULARY: the record of a trial and its histograms | who fills or shows it |
+//! | [`mod@format`] | `plan` `units` | THE VOCABULARY: the record of a trial and its histograms | who fills or shows it |
 //! | [`protocol`] | `format` `plan` `side` `units` | THE SEAM between driver and worker | either side |
 //! | [`config`] | `codec` `plan` `stats` `units` | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
 //! | [`side`] | `format` `sys` `units` | what is measured of a process, client or server | what it is compared with |
@@ -30,7 +30,7 @@
 //!
 //! A reader in a hurry: `driver/trial.rs` runs a trial, `engine/threads.rs` and `engine/tokio.rs`
 //! are the two sides of the question, `engine/lane.rs` is what both share, and
-//! [`format`] says what comes out.
+//! [`mod@format`] says what comes out.
 //!
 //! # What holds everywhere
 //!

@@ -144,7 +144,7 @@ fn table() -> Graph {
     let text = text.expect("src/lib.rs");
     let names = |cell: &str| -> Vec<String> {
         let quoted = cell.split('`').skip(1).step_by(2);
-        quoted.map(|name| name.trim_matches(['[', ']']).to_string()).collect()
+        quoted.map(|name| name.trim_start_matches("mod@").to_string()).collect()
     };
     let mut graph = Graph::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("//! | ")) {

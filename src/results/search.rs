@@ -3,7 +3,7 @@
 //! replay what running did.
 //!
 //! Whether a probe meets a bound is decided on *shares*: p99 ≤ 40 ms means that at most 1 % of the
-//! planned requests took longer, lost ones included; see [`judge`].
+//! planned requests took longer, lost ones included; see [`mod@judge`].
 
 mod judge;
 
