@@ -85,8 +85,8 @@ fn what_a_search_cannot_do_is_one_error() {
     refused(&["plan", "--job", "0"], "a search decides its trials as it goes");
     let out = output(duel(&["plan"]).arg(sweep.config()));
     let (shown, _) = text(&out);
-    for part in ["a search of 1 cell, at most 141 trials", "at most 15 probes of 3 to 10 trials"] {
+    for part in ["a search of 1 cell, at most 281 trials", "at most 15 probes of 5 to 20 trials"] {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
-    assert!(shown.contains("at most 64.9 s of load"), "{shown}");
+    assert!(shown.contains("at most 129 s of load"), "{shown}");
 }

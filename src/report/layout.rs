@@ -297,7 +297,7 @@ fn lanes_ran_out(row: &Row) -> Option<String> {
     let (name, wait) = [("99th", waits.p99), ("90th", waits.p90), ("50th", waits.p50)]
         .into_iter()
         .find_map(|(name, wait)| Some((name, wait?.ns as f64)))?;
-    let service = figures.times(Channel::Service).p50?.ns as f64;
+    let service = figures.times(Channel::Service).served_p50_ns? as f64;
     (wait > (0.05 * service).clamp(200e3, 1e6)).then(|| {
         format!(
             "lanes ran out: the {name} percentile of lane wait is {}, with {} lanes",

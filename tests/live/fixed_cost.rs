@@ -32,8 +32,7 @@ fn every_engine_has_a_row_that_sends_nothing() {
         assert!(record.cpu.total_ns < record.measured_ns / 4, "{id} is busy: {:?}", record.cpu);
     }
     assert!(done.stdout.contains("armed, no request"), "{}", done.stdout);
-    assert!(done.stdout.contains("tokio (idle)"), "{}", done.stdout);
-    assert!(done.stdout.contains("a second"), "{}", done.stdout);
+    assert!(done.stdout.contains("per second"), "{}", done.stdout);
 }
 
 #[test]

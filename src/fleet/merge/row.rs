@@ -135,7 +135,8 @@ impl Rows {
             record.unavailable.remove("server");
         }
         record.shard_spread = self.spread;
-        let trial_plan = sweep.trial_plan(cell);
+        // Each block draws its arrivals anew, so that it plans a number of its own.
+        let trial_plan = sweep.block_plan(cell, record.block);
         if let Some(planned) = Shard::WHOLE.planned(&trial_plan) {
             let ledger = &mut record.ledger;
             let Some(absent) = planned.checked_sub(ledger.planned) else {

@@ -39,6 +39,8 @@ pub struct Percentiles {
     pub count: u64,
     /// Share of the planned requests that failed, were given up or never sent; they took for ever.
     pub lost: f64,
+    /// Median of those in the histogram, whatever was lost beside; `None` under 20 samples.
+    pub served_p50_ns: Option<u64>,
     /// Median.
     pub p50: Option<Percentile>,
     /// 90th percentile.
@@ -66,7 +68,8 @@ impl Percentiles {
         let at =
             |q: f64| hdr::percentile(h, planned, q, gave_up_ns).filter(|_| lost <= 1.0 - q + 1e-12);
         let [p50, p90, p99, p99_9] = QUANTILES.map(|(_, q)| at(q));
-        Percentiles { count: h.len(), lost, p50, p90, p99, p99_9 }
+        let served_p50_ns = hdr::percentile(h, 0, 0.5, None).map(|p| p.ns);
+        Percentiles { count: h.len(), lost, served_p50_ns, p50, p90, p99, p99_9 }
     }
 
     /// The quantiles in the order of [`QUANTILES`].
