@@ -20,13 +20,13 @@
 //! | [`codec`] | `plan` `side` `sys` | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
 //! | [`work`] | `plan` | file and compute steps | which thread carries them out |
 //! | [`engine`] | `codec` `format` `plan` `protocol` `side` `sys` `units` `work` | lanes under five engines | TOML, paths, statistics |
-//! | [`target`] | `plan` `sys` | the embedded server and its virtual queue | who calls |
-//! | [`driver`] | `codec` `format` `limits` `plan` `protocol` `side` `sys` `target` `units` `work` | processes, CPUs, gates; one trial at a time | what is inside a worker, and that there are shards |
+//! | [`server`] | `plan` `sys` | the embedded server and its virtual queue | who calls |
+//! | [`driver`] | `codec` `format` `limits` `plan` `protocol` `server` `side` `sys` `units` `work` | processes, CPUs, gates; one trial at a time | what is inside a worker, and that there are shards |
 //! | `fleet` | `driver` `format` `plan` `results` `sys` `units` | shards of a run: which they are, when they start, how far their clocks are apart | what happens inside a trial |
 //! | [`stats`] | `format` `plan` `units` | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |
 //! | [`results`] | `format` `plan` `stats` `units` | the run directory | how it is shown |
 //! | [`report`] | `format` `limits` `plan` `results` `stats` `units` | tables, files, pages, made from records | processes, measuring |
-//! | [`cmd`] | `cli` `codec` `config` `driver` `engine` `fleet` `format` `limits` `plan` `protocol` `report` `results` `side` `stats` `sys` `target` `terminal` `units` `work` | commands: glue, exit codes | how anything is measured |
+//! | [`cmd`] | `cli` `codec` `config` `driver` `engine` `fleet` `format` `limits` `plan` `protocol` `report` `results` `server` `side` `stats` `sys` `terminal` `units` `work` | commands: glue, exit codes | how anything is measured |
 //!
 //! A reader in a hurry: `driver/trial.rs` runs a trial, `engine/threads.rs` and `engine/tokio.rs`
 //! are the two sides of the question, `engine/lane.rs` is what both share, and
@@ -64,9 +64,9 @@ pub mod plan;
 pub mod protocol;
 pub mod report;
 pub mod results;
+pub mod server;
 pub mod side;
 pub mod stats;
 pub mod sys;
-pub mod target;
 pub mod units;
 pub mod work;

@@ -12,7 +12,7 @@ use common::{Sweep, duel, output, records, text};
 use duel::format::histogram;
 use duel::format::{Channel, Distribution, Ledger, Status, TrialRecord};
 use duel::plan::sweep::Target;
-use duel::target::TargetReport;
+use duel::server::TargetReport;
 use serde_json::Value;
 
 /// An open loop whose arrivals are few, so that a busy machine sends all of them.

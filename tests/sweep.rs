@@ -9,7 +9,7 @@ use duel::plan::schedule::Schedule;
 use duel::plan::sweep::Sweep;
 use duel::plan::target::Law;
 use duel::plan::{Cell, Engine};
-use duel::target::laws::draw;
+use duel::server::laws::draw;
 use proptest::prelude::*;
 
 /// A grid in which every axis has more than one value.

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use duel::plan::target::{EmbeddedTarget, Faults, Law, Stall};
-use duel::target::{TargetJob, TargetReport, TargetStart, body_byte, laws, serve_controlled};
+use duel::server::{TargetJob, TargetReport, TargetStart, body_byte, laws, serve_controlled};
 use harness::{Client, SEED, Target};
 
 #[path = "target/harness.rs"]

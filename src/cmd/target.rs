@@ -6,7 +6,7 @@ use crate::cli::Target as Arguments;
 use crate::config::{ConfigError, Setting, Value, from_flags};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::Target;
-use crate::target::{TargetJob, serve_controlled, serve_forever};
+use crate::server::{TargetJob, serve_controlled, serve_forever};
 
 /// Serves until a signal, or under the driver until standard input closes.
 pub fn run(args: &Arguments) -> ExitCode {

@@ -14,8 +14,8 @@ use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::guard::Cap;
 use crate::plan::sweep::{Target, Tls};
 use crate::plan::target::EmbeddedTarget;
+use crate::server::{Listening, TargetJob, TargetReport, TargetStart, digest};
 use crate::sys::now_ns;
-use crate::target::{Listening, TargetJob, TargetReport, TargetStart, digest};
 use crate::units::{SECOND_NS, format_count, format_rate};
 
 /// How long a target may take to listen, or to report.

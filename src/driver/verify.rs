@@ -19,9 +19,9 @@ use crate::plan::sweep::{Sweep, Target};
 use crate::plan::target::{EmbeddedTarget, Faults, Law};
 use crate::plan::{Arrivals, Axis, Cell, Extent, TrialPlan};
 use crate::protocol::Job;
+use crate::server::digest::{Multiset, Seen};
 use crate::side::Phase;
 use crate::sys::now_ns;
-use crate::target::digest::{Multiset, Seen};
 use crate::units::SECOND_NS;
 
 /// Most time from spawn to Ready, and from Go to Armed.

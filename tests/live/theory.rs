@@ -4,8 +4,8 @@
 use duel::plan::Engine;
 use duel::plan::schedule::Schedule;
 use duel::plan::sweep::Target;
-use duel::target::laws::draw;
-use duel::target::queue::VirtualQueue;
+use duel::server::laws::draw;
+use duel::server::queue::VirtualQueue;
 
 use duel::format::TrialRecord;
 use duel::format::histogram;

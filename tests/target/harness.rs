@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use duel::plan::target::EmbeddedTarget;
-use duel::target::{Listening, TargetJob, TargetReport, serve_controlled};
+use duel::server::{Listening, TargetJob, TargetReport, serve_controlled};
 
 /// The seed of every target here.
 pub(crate) const SEED: u64 = 7;

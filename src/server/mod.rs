@@ -14,7 +14,7 @@
 //!
 //! Map: [`laws`] draws service times and faults as pure functions of (seed, request number),
 //! [`queue`] turns arrivals into departures, `request` parses, `response` holds the prebuilt
-//! answers, `connection` is what is kept for a connection, `server` is the loop, `control` the
+//! answers, `connection` is what is kept for a connection, `reference` is the loop, `control` the
 //! protocol above, [`digest`] says what was sent.
 
 use crate::plan::endpoint::Endpoint;
@@ -25,9 +25,9 @@ mod control;
 pub mod digest;
 pub mod laws;
 pub mod queue;
+mod reference;
 mod request;
 mod response;
-mod server;
 
 pub use control::{serve_controlled, serve_forever};
 pub use response::body_byte;

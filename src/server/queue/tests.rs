@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::VirtualQueue;
 use crate::plan::target::Law;
-use crate::target::laws;
+use crate::server::laws;
 
 /// Departures of (arrival, service) pairs.
 fn departures(servers: u32, customers: &[(u64, u64)]) -> Vec<(u64, u64)> {

@@ -10,7 +10,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::server::Server;
+use super::reference::Server;
 use super::{Listening, TargetJob, TargetStart};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::target::Law;

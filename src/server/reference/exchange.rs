@@ -8,11 +8,11 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use super::Server;
+use crate::server::connection::{Answer, READABLE, State, Token};
+use crate::server::laws;
+use crate::server::request::{Refusal, Request, Step};
+use crate::server::response::Kind;
 use crate::sys::{MonotonicNs, now_ns};
-use crate::target::connection::{Answer, READABLE, State, Token};
-use crate::target::laws;
-use crate::target::request::{Refusal, Request, Step};
-use crate::target::response::Kind;
 
 /// What a client may still send after its connection's last answer, in bytes.
 const DRAIN: u32 = 1024 * 1024;
