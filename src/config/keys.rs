@@ -62,7 +62,7 @@ macro_rules! tables {
 
             fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
                 let table = entries(node, entry, faults)?;
-                unknown(table, Self::KEYS, faults);
+                unknown(table, &node.place, Self::KEYS, faults);
                 let mut keys = Self::KEYS.iter();
                 $(
                     let $field = keys.next().and_then(|entry| {
@@ -423,7 +423,7 @@ pub(super) fn is_list(path: &str) -> bool {
 
 /// Reads a whole config, or says all that is wrong with its keys and values.
 pub(super) fn read(root: &Node) -> Result<File, Vec<Fault>> {
-    let mut faults = Faults { found: Vec::new(), root: File::KEYS };
+    let mut faults = Faults { found: Vec::new(), meant: Vec::new(), root: File::KEYS };
     let entry = Entry::new("config", "", <File as Read>::KIND, false);
     match File::read(root, &entry, &mut faults) {
         Some(file) if faults.found.is_empty() => Ok(file),

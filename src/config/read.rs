@@ -17,6 +17,8 @@ use crate::units::{
 /// What is wrong so far.
 pub(super) struct Faults {
     pub(super) found: Vec<Fault>,
+    /// The keys that misspelled ones probably stand for: they are not called missing as well.
+    pub(super) meant: Vec<String>,
     /// Every key, to say where one belongs.
     pub(super) root: &'static [Entry],
 }
@@ -107,6 +109,7 @@ impl<T: Read> Field for At<T> {
     ) -> Option<Self> {
         match node {
             Some(node) => At::read(node, entry, faults),
+            None if faults.meant.contains(&table.under(entry.name()).key) => None,
             None if entry.default.is_empty() => {
                 let example = match entry.example {
                     "" => String::new(),
@@ -371,17 +374,25 @@ choices!(
 );
 
 /// Notes every key of a table that is none of its own.
-pub(super) fn unknown(table: &Table, keys: &[Entry], faults: &mut Faults) {
+pub(super) fn unknown(table: &Table, place: &Place, keys: &[Entry], faults: &mut Faults) {
     for (name, node) in table {
         if keys.iter().any(|entry| entry.name() == name) {
             continue;
         }
         let known: Vec<&str> = keys.iter().map(Entry::name).collect();
-        let hint = hint(name, &known, "")
-            .filter(|_| similarity(name, &known) > 0.85)
-            .or_else(|| elsewhere(name, faults.root))
-            .or_else(|| hint(name, &known, ""))
-            .unwrap_or_default();
+        let near = nearest(name, &known);
+        let (close, far) = match near {
+            Some((score, known)) if score > 0.85 => (Some(known), None),
+            other => (None, other.map(|(_, known)| known)),
+        };
+        let hint = match (close, elsewhere(name, faults.root), far) {
+            (None, Some(place), _) => place,
+            (Some(known), ..) | (None, None, Some(known)) => {
+                faults.meant.push(place.under(known).key);
+                did_you_mean(known)
+            }
+            (None, None, None) => String::new(),
+        };
         let message = format!("unknown key `{}`: {hint}allowed: {}", shown(name), known.join(", "));
         faults.found.push(Fault::new(&node.place, message));
     }
@@ -412,20 +423,22 @@ fn elsewhere(name: &str, root: &'static [Entry]) -> Option<String> {
     }
 }
 
-fn similarity(name: &str, known: &[&str]) -> f64 {
-    known.iter().map(|known| strsim::jaro_winkler(name, known)).fold(0.0, f64::max)
+/// The known name that is most like this one, and how like it is.
+fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<(f64, &'a str)> {
+    let scored = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7)
+}
+
+fn did_you_mean(known: &str) -> String {
+    format!("did you mean `{known}`? ")
 }
 
 /// `did you mean …? ` with the nearest known name, or the one that `also` maps to as `other:name`.
 pub(super) fn hint(name: &str, known: &[&str], also: &str) -> Option<String> {
     let meant = also.split(' ').filter_map(|pair| pair.split_once(':'));
     let mut meant = meant.filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, to)| to);
-    let nearest = || {
-        let scored = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
-        scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7)
-    };
-    let known = meant.next().or_else(|| nearest().map(|(_, known)| known))?;
-    Some(format!("did you mean `{known}`? "))
+    let known = meant.next().or_else(|| nearest(name, known).map(|(_, known)| known))?;
+    Some(did_you_mean(known))
 }
 
 /// The bounds of a key in words.
