@@ -137,7 +137,8 @@ pub struct Try {
     /// Requests in total
     #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration")]
     pub requests: Option<String>,
-    /// Length of the measured window; a number alone counts seconds [default: 10s]
+    /// Measured time of each engine, shared by ten interleaved trials so that figures have intervals;
+    /// a number alone counts seconds [default: 10s]
     #[arg(short = 'd', long, short_alias = 'z', value_name = "TIME")]
     pub duration: Option<String>,
     /// Offered load in requests per second, in total; without it lanes send as fast as they can
@@ -186,7 +187,7 @@ pub struct Try {
     #[arg(long, default_value = "threads,tokio", value_delimiter = ',')]
     pub engines: Vec<String>,
     /// Codecs, separated by commas
-    #[arg(long, default_value = "lean", value_delimiter = ',')]
+    #[arg(long, default_value = "hyper", value_delimiter = ',')]
     pub codecs: Vec<String>,
     /// CPUs of the workers
     #[arg(long, default_value = "1", value_name = "COUNT")]
@@ -200,9 +201,16 @@ pub struct Try {
     /// Timer of an offered load: precise or native
     #[arg(long, default_value = "precise", value_name = "TIMER")]
     pub pacer: String,
-    /// Repetitions
-    #[arg(long, default_value = "1", value_name = "COUNT")]
-    pub trials: String,
+    /// Fixed number of trials of each engine, each as long as -d or -n says; 1 is one long trial
+    /// [default: 10 of a tenth of -d; 1 with -n, or with -d under 2s]
+    #[arg(long, value_name = "COUNT")]
+    pub trials: Option<String>,
+    /// Go on until the ratios of CPU per request and memory are known within this, such as 5%
+    #[arg(long, value_name = "SHARE")]
+    pub precision: Option<String>,
+    /// With --precision: longest time for all of it [default: 3m]
+    #[arg(long, value_name = "TIME")]
+    pub budget: Option<String>,
     /// Seed of arrivals and order
     #[arg(long, default_value = "1", value_name = "COUNT")]
     pub seed: String,

@@ -4,7 +4,9 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Sweep, duel, output, text};
+use std::process::Stdio;
+
+use common::{Sweep, duel, first_address, output, text};
 use duel::format::TrialRecord;
 
 const CONFIG: &str = "[target]\nservice_time = '0'\n[plan]\nrequests = 200\n\
@@ -61,4 +63,57 @@ fn a_plan_says_how_many_blocks_to_expect_and_warns_of_too_few_trials() {
     assert!(plan.contains(warning), "{plan}");
     let done = few.run();
     assert!(done.stderr.contains(warning), "{}", done.stderr);
+}
+
+/// Runs `try` against an embedded target of its own; the rows and what was said.
+fn try_with(arguments: &[&str]) -> (Vec<TrialRecord>, String, String) {
+    let mut target = duel(&["target", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the target starts");
+    let url = format!("http://{}/", first_address(&mut target));
+    let home = tempfile::tempdir().expect("a directory for the test");
+    let mut command = duel(&["try", &url, "-c", "4", "--out"]);
+    let (stdout, stderr) = text(&output(command.arg(home.path().join("out")).args(arguments)));
+    let _ = target.kill();
+    let _ = target.wait();
+    (common::records(&home.path().join("out")), stdout, stderr)
+}
+
+#[test]
+fn a_try_shares_its_time_among_interleaved_trials_and_has_intervals() {
+    let (rows, stdout, stderr) = try_with(&["-d", "2s"]);
+    let all = blocks(&rows);
+    assert_eq!(all.len(), 10, "{stderr}");
+    assert!(all.values().all(|n| *n == 2), "each engine once per block: {all:?}");
+    for row in &rows {
+        assert_eq!(row.cell.codec.name(), "hyper", "run and try have one default");
+        assert!((200_000_000..220_000_000).contains(&row.measured_ns), "{}", row.measured_ns);
+    }
+    // Ratios with intervals, and percentiles of all trials together.
+    assert!(stdout.contains("10 trials") && stdout.contains("× ["), "{stdout}");
+    let verdict = stdout.lines().next().unwrap_or_default();
+    assert!(verdict.contains("% [") || verdict.contains("equal within"), "{stdout}");
+}
+
+#[test]
+fn a_try_runs_as_many_trials_as_it_is_told() {
+    let (rows, ..) = try_with(&["-d", "2s", "--trials", "1", "--engines", "tokio"]);
+    let [row] = &rows[..] else { panic!("{} rows", rows.len()) };
+    assert!(row.measured_ns >= 2_000_000_000, "one long trial: {}", row.measured_ns);
+    let (rows, _, stderr) = try_with(&["-n", "100"]);
+    let planned: Vec<u64> = rows.iter().map(|r| r.ledger.planned).collect();
+    assert_eq!(planned, [100, 100], "-n is a total: {stderr}");
+    let (rows, _, stderr) = try_with(&["-n", "100", "--precision", "100%"]);
+    assert!((10..30).contains(&blocks(&rows).len()), "{stderr}");
+    for (arguments, says) in [
+        (&["--precision", "0%"][..], "--precision must be from 0.1 %"),
+        (&["--trials", "2", "--precision", "5%"], "--precision"),
+        (&["-d", "10s", "--precision", "5%", "--budget", "1s"], "shorter than one block"),
+    ] {
+        let (rows, _, stderr) = try_with(arguments);
+        assert!(rows.is_empty() && stderr.contains(says), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
 }

@@ -6,6 +6,8 @@ use super::shard::Part;
 use super::sweep::{Directory, Output, allow, execute};
 use crate::cli::Try;
 use crate::config::Setting;
+use crate::stats::precision::FEWEST_BLOCKS;
+use crate::units::{SECOND_NS, duration_literal, parse_duration_ns};
 
 /// Runs what the arguments say.
 pub fn run(args: &Try) -> ExitCode {
@@ -54,7 +56,6 @@ fn settings(args: &Try) -> Result<Vec<Setting>, String> {
         Setting::flag("-c", "sweep.lanes", args.lanes.clone()),
         Setting::flag("--processes", "sweep.processes", args.processes.clone()),
         Setting::flag("--cpus", "sweep.cpus", args.cpus.clone()),
-        Setting::flag("--trials", "sweep.trials", args.trials.clone()),
         // A quick look shows what it saw: as many trials as were asked for.
         Setting::flag("--trials", "sweep.noise_repeats", "0".to_string()),
         Setting::flag("name", "name", "try".to_string()),
@@ -69,7 +70,11 @@ fn settings(args: &Try) -> Result<Vec<Setting>, String> {
     given("--stack-size", "sweep.stack_sizes", args.stack_size.as_ref());
     given("-R", "sweep.rates", args.rate.as_ref());
     given("-n", "plan.requests", args.requests.as_ref());
-    given("-d", "plan.duration", args.duration.as_deref().map(seconds).as_ref());
+    let trials = Trials::of(args);
+    given("-d", "plan.duration", trials.duration.as_ref());
+    given("--trials", "sweep.trials", trials.trials.as_ref());
+    given("--precision", "sweep.precision", args.precision.as_ref());
+    given("--budget", "sweep.budget", args.budget.as_ref());
     let file = args.body.as_ref().and_then(|body| body.strip_prefix('@'));
     given("-b", "plan.request.0.body_file", file.map(Into::into).as_ref());
     given("-D", "plan.request.0.body_file", args.body_file.as_ref());
@@ -83,6 +88,44 @@ fn settings(args: &Try) -> Result<Vec<Setting>, String> {
         set.push(Setting::header("-H", &name, values));
     }
     Ok(set)
+}
+
+/// Trials of an engine where nothing is said: the fewest that give an interval whose width counts.
+const TRIALS: u32 = FEWEST_BLOCKS;
+/// Shorter trials would be set-up more than load.
+const SHORTEST_TRIAL_NS: u64 = 200_000_000;
+/// Above it the whole is longer than any plan may be, which the config says better.
+const LONGEST_TRIAL_NS: u64 = 3 * 24 * 3600 * SECOND_NS;
+/// Length of all of an engine's trials where nothing is said.
+const DURATION: &str = "10s";
+
+/// How often each engine runs, and for how long each time.
+#[derive(Debug, PartialEq)]
+struct Trials {
+    duration: Option<String>,
+    /// `None` where precision decides.
+    trials: Option<String>,
+}
+
+impl Trials {
+    /// Unless `--trials` says otherwise, the time is shared by interleaved trials, since engines can
+    /// only be compared within blocks: one long trial each tells nothing of what chance did.
+    fn of(args: &Try) -> Trials {
+        let given = args.duration.as_deref().map(seconds);
+        let until_precise = args.precision.is_some() || args.budget.is_some();
+        if args.trials.is_some() {
+            return Trials { duration: given, trials: args.trials.clone() };
+        }
+        let whole = given.clone().unwrap_or_else(|| DURATION.into());
+        let each = parse_duration_ns(&whole).map_or(0, |ns| ns / u64::from(TRIALS));
+        let sensible = (SHORTEST_TRIAL_NS..=LONGEST_TRIAL_NS).contains(&each);
+        if args.requests.is_some() || !sensible {
+            let one = (!until_precise).then(|| "1".into());
+            return Trials { duration: given, trials: one };
+        }
+        let trials = (!until_precise).then(|| TRIALS.to_string());
+        Trials { duration: Some(duration_literal(each)), trials }
+    }
 }
 
 /// Headers in order, each with all that was said of it.
