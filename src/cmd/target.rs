@@ -46,5 +46,5 @@ fn job(args: &Arguments) -> Result<TargetJob, ConfigError> {
     ])?;
     let Target::Embedded(spec) = sweep.target else { unreachable!("no flag above names a url") };
     let listen = args.listen.clone();
-    Ok(TargetJob { listen, spec, seed: args.seed, cpus: vec![], digest: false })
+    Ok(TargetJob::new(listen, spec, args.seed))
 }

@@ -202,12 +202,11 @@ impl Targets {
             let what = format!("target {number}");
             let mut pipe = Piped::spawn(&what, &["target", "--control"], &[])
                 .map_err(|e| anyhow!("{what} could not be started: {e}"))?;
+            let listen = SocketAddr::new(address(number), 0).into();
             let job = TargetJob {
-                listen: SocketAddr::new(address(number), 0).into(),
-                spec: spec.clone(),
-                seed: seed.wrapping_add(u64::from(number)),
                 cpus: cpus.to_vec(),
                 digest,
+                ..TargetJob::new(listen, spec.clone(), seed.wrapping_add(u64::from(number)))
             };
             let line = serde_json::to_vec(&job).expect("a target's job is plain data");
             pipe.send_line(&line).map_err(|e| anyhow!("{what}: {e}"))?;

@@ -9,7 +9,7 @@
 //! * [`steps`] is what a request does beside HTTP.
 //! * [`engine`] says what is true of each engine.
 //! * [`endpoint`] is where load goes, resolved.
-//! * [`target`] is what the embedded server plays.
+//! * [`target`] is what the embedded server plays, [`server`] how a server under test is run.
 //! * [`slo`] is what must hold of the results.
 //! * [`expect`] is what is thought of the results beforehand.
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine;
@@ -25,6 +25,7 @@ pub mod prepare;
 pub mod request;
 pub mod schedule;
 pub mod search;
+pub mod server;
 pub mod shard;
 pub mod slo;
 pub mod stages;

@@ -1,4 +1,4 @@
-//! What the embedded target plays: plain data of a plan, which [`crate::target`] carries out.
+//! What the embedded target plays: plain data of a plan, which [`crate::server`] carries out.
 
 use serde::{Deserialize, Serialize};
 

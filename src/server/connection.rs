@@ -41,12 +41,8 @@ pub(super) enum State {
     },
 }
 
-/// One connection.
-pub(super) struct Connection {
-    pub(super) socket: OwnedFd,
-    pub(super) state: State,
-    /// The events that epoll reports for it.
-    pub(super) interest: EventFlags,
+/// What came in on a connection: requests are cut out of it.
+pub(super) struct Inbox {
     parser: Parser,
     /// The digest of the request on its way in, where one is kept.
     pub(super) ongoing: Option<Box<Ongoing>>,
@@ -55,12 +51,9 @@ pub(super) struct Connection {
     taken: usize,
 }
 
-impl Connection {
-    pub(super) fn new(socket: OwnedFd, digest: bool) -> Self {
+impl Inbox {
+    pub(super) fn new(digest: bool) -> Self {
         Self {
-            socket,
-            state: State::Reading,
-            interest: READABLE,
             parser: Parser::new(),
             ongoing: digest.then(Box::default),
             unread: Vec::new(),
@@ -103,6 +96,21 @@ impl Connection {
     /// Whether bytes are left over.
     pub(super) fn has_unread(&self) -> bool {
         self.taken < self.unread.len()
+    }
+}
+
+/// One connection.
+pub(super) struct Connection {
+    pub(super) socket: OwnedFd,
+    pub(super) state: State,
+    /// The events that epoll reports for it.
+    pub(super) interest: EventFlags,
+    pub(super) inbox: Inbox,
+}
+
+impl Connection {
+    pub(super) fn new(socket: OwnedFd, digest: bool) -> Self {
+        Self { socket, state: State::Reading, interest: READABLE, inbox: Inbox::new(digest) }
     }
 }
 
@@ -212,11 +220,11 @@ mod tests {
         assert!(size_of::<Slot>() <= 160, "a slot takes {} bytes", size_of::<Slot>());
         let mut connection = connection();
         let requests = b"GET / HTTP/1.1\r\n\r\n".repeat(3);
-        assert!(matches!(connection.absorb(&requests), Step::Whole(_)));
-        assert!(matches!(connection.next_step(), Step::Whole(_)));
-        assert!(connection.has_unread());
-        assert!(matches!(connection.next_step(), Step::Whole(_)));
-        assert_eq!(connection.next_step(), Step::More);
-        assert_eq!(connection.unread.capacity(), 0, "a buffer stays with an idle connection");
+        assert!(matches!(connection.inbox.absorb(&requests), Step::Whole(_)));
+        assert!(matches!(connection.inbox.next_step(), Step::Whole(_)));
+        assert!(connection.inbox.has_unread());
+        assert!(matches!(connection.inbox.next_step(), Step::Whole(_)));
+        assert_eq!(connection.inbox.next_step(), Step::More);
+        assert_eq!(connection.inbox.unread.capacity(), 0, "a buffer stays with an idle connection");
     }
 }

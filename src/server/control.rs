@@ -1,18 +1,22 @@
 //! How the target is run: under a driver that speaks JSON lines, or by hand.
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::reference::Server;
-use super::{Listening, TargetJob, TargetStart};
+use super::handler::Handler;
+use super::reference::{Server, listen};
+use super::{Listening, TargetGo, TargetJob, TargetStart, pool, rayon, threads, tokio};
 use crate::plan::endpoint::Endpoint;
+use crate::plan::server::{ServerEngine, ServerPlan};
 use crate::plan::target::Law;
 use crate::sys::now_ns;
 
@@ -43,13 +47,18 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
         }
         ensure!(lines.read(&stdin)?, "standard input ended before the job, one line of JSON");
     };
-    let mut server = set_up(job)?;
+    prepare(&job)?;
+    if let Some(plan) = job.server.clone() {
+        return subject(&job, plan, lines, stdin, stdout);
+    }
+    let mut server = Server::new(job)?;
     server.watch(&stdin).context("standard input must be a pipe, a socket or a terminal")?;
     print(&mut stdout, &Listening { listening: server.address()? })?;
     loop {
         while let Some(line) = lines.next() {
-            let start: TargetStart = parse(&line, "start")?;
-            server.start_at(start.start_at_ns);
+            if let Told::Start(start) = parse(&line, "start")? {
+                server.start_at(start.start_at_ns);
+            }
         }
         if server.turn()? && !lines.read(&stdin)? {
             return print(&mut stdout, &server.report());
@@ -64,7 +73,8 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
 /// Fails on a job that cannot be played, an address that cannot be listened on, or a system call
 /// that the loop cannot do without.
 pub fn serve_forever(job: TargetJob, on_listening: impl FnOnce(Endpoint)) -> anyhow::Result<()> {
-    let mut server = set_up(job)?;
+    prepare(&job)?;
+    let mut server = Server::new(job)?;
     on_listening(server.address()?);
     server.start_at(now_ns());
     loop {
@@ -72,11 +82,70 @@ pub fn serve_forever(job: TargetJob, on_listening: impl FnOnce(Endpoint)) -> any
     }
 }
 
-fn set_up(job: TargetJob) -> anyhow::Result<Server> {
-    check(&job)?;
+/// Driver → target, after the job.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Told {
+    Start(TargetStart),
+    Go(TargetGo),
+}
+
+/// Runs a server under test, as [`serve_controlled`] does the reference. Its threads end with the
+/// process.
+fn subject(
+    job: &TargetJob,
+    plan: ServerPlan,
+    mut lines: Lines,
+    stdin: impl AsFd,
+    mut stdout: impl Write,
+) -> anyhow::Result<()> {
+    let mut listener = Some(listen(&job.listen)?);
+    let listening = listener.as_ref().map(TcpListener::local_addr).context("a listener")??;
+    let handler = Arc::new(Handler::new(job, plan));
+    print(&mut stdout, &Listening { listening: listening.into() })?;
+    let mut held = job.held;
+    loop {
+        while let Some(line) = lines.next() {
+            match parse(&line, "start")? {
+                Told::Start(start) => handler.start_at(start.start_at_ns),
+                Told::Go(told) => held = !told.go,
+            }
+        }
+        if let Some(listener) = listener.take_if(|_| !held) {
+            begin(listener, handler.clone())?;
+        }
+        if !lines.read(&stdin)? {
+            return print(&mut stdout, &handler.report());
+        }
+    }
+}
+
+/// Starts the engine on a thread of its own.
+fn begin(listener: TcpListener, handler: Arc<Handler>) -> anyhow::Result<()> {
+    let engine = move || {
+        let ended = match handler.plan.engine {
+            ServerEngine::Reference => Ok(()),
+            ServerEngine::Threads => threads::run(&listener, &handler),
+            ServerEngine::Pool => pool::run(listener, &handler),
+            ServerEngine::Rayon => rayon::run(listener, &handler),
+            ServerEngine::Tokio | ServerEngine::TokioSingle => tokio::run(listener, &handler),
+        };
+        if let Err(e) = ended {
+            handler.trouble(0, || format!("{e:#}"));
+        }
+    };
+    std::thread::Builder::new()
+        .spawn(engine)
+        .context("the engine's thread could not be started")?;
+    Ok(())
+}
+
+/// Checks a job, and moves and raises what holds for the whole process.
+fn prepare(job: &TargetJob) -> anyhow::Result<()> {
+    check(job)?;
     pin(&job.cpus)?;
     raise_descriptor_limit();
-    Server::new(job)
+    Ok(())
 }
 
 /// Refuses jobs that cannot be played as they are written.
@@ -202,13 +271,7 @@ mod tests {
             faults: Faults::default(),
         };
         spec(&mut target);
-        TargetJob {
-            listen: ([127, 0, 0, 1], 0).into(),
-            spec: target,
-            seed: 1,
-            cpus: vec![],
-            digest: false,
-        }
+        TargetJob::new(([127, 0, 0, 1], 0).into(), target, 1)
     }
 
     #[test]

@@ -16,18 +16,33 @@
 //! [`queue`] turns arrivals into departures, `request` parses, `response` holds the prebuilt
 //! answers, `connection` is what is kept for a connection, `reference` is the loop, `control` the
 //! protocol above, [`digest`] says what was sent.
+//!
+//! The other engines serve real handlers and are subjects, not referees: `threads`, `pool`, `rayon`
+//! and `tokio` differ in scheduling alone. They share `handler`, what is done with a request, and
+//! `lean` and `hyper`, which speak HTTP; `blocking` drives those on threads, and `parking` keeps the
+//! connections of engines whose threads take a request at a time.
 
 use crate::plan::endpoint::Endpoint;
+use crate::plan::server::ServerPlan;
 use crate::plan::target::EmbeddedTarget;
 
+mod blocking;
 mod connection;
 mod control;
 pub mod digest;
+mod handler;
+mod hyper;
 pub mod laws;
+mod lean;
+mod parking;
+mod pool;
 pub mod queue;
+mod rayon;
 mod reference;
 mod request;
 mod response;
+mod threads;
+mod tokio;
 
 pub use control::{serve_controlled, serve_forever};
 pub use response::body_byte;
@@ -48,6 +63,20 @@ pub struct TargetJob {
     /// Whether to keep a digest of every request, for `duel verify`.
     #[serde(default)]
     pub digest: bool,
+    /// The server under test that plays it; `None` for the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerPlan>,
+    /// Whether the server under test begins only when it is told to, so that what it holds before
+    /// any runtime, pool or connection can be read.
+    #[serde(default)]
+    pub held: bool,
+}
+
+impl TargetJob {
+    /// The reference, anywhere.
+    pub fn new(listen: Endpoint, spec: EmbeddedTarget, seed: u64) -> TargetJob {
+        TargetJob { listen, spec, seed, cpus: vec![], digest: false, server: None, held: false }
+    }
 }
 
 /// Target → driver: it accepts connections.
@@ -62,6 +91,13 @@ pub struct Listening {
 pub struct TargetStart {
     /// CLOCK_MONOTONIC.
     pub start_at_ns: u64,
+}
+
+/// Driver → target: a server under test that was held begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetGo {
+    /// Nothing else can be said.
+    pub go: bool,
 }
 
 /// Target → driver: the last line.
@@ -81,6 +117,15 @@ pub struct TargetReport {
     pub service_ns_total: u64,
     /// Most answers that left later than 1 ms after their instant.
     pub late_answers: u64,
+    /// Sum of the times from whole requests to their answers; `None` under the reference.
+    #[serde(default)]
+    pub residence_ns_total: Option<u64>,
+    /// Connections that were closed at once, since the engine had no thread for them.
+    #[serde(default)]
+    pub refused: u64,
+    /// The first thing that the engine could not do.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// What it was sent, where the job asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<digest::Report>,

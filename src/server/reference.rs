@@ -76,8 +76,8 @@ impl Server {
     /// # Errors
     /// Fails when the address cannot be listened on.
     pub(super) fn new(job: TargetJob) -> anyhow::Result<Self> {
-        let listener =
-            listen(&job.listen).with_context(|| format!("cannot listen on {}", job.listen))?;
+        let listener = listen(&job.listen)?;
+        listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make an epoll")?;
         // A timerfd takes absolute nanoseconds and knows no slack; epoll's own timeout is in
         // milliseconds on kernels before 5.11 and in the calls that still support them.
@@ -239,12 +239,16 @@ impl Server {
 
 /// A listening socket with the largest backlog that the kernel grants; a Unix socket comes as a
 /// `TcpListener` too, of which nothing but its descriptor is used.
-fn listen(at: &Endpoint) -> std::io::Result<TcpListener> {
+pub(super) fn listen(at: &Endpoint) -> anyhow::Result<TcpListener> {
+    bound(at).with_context(|| format!("cannot listen on {at}"))
+}
+
+fn bound(at: &Endpoint) -> std::io::Result<TcpListener> {
     use socket2::{Domain, SockAddr, Socket, Type};
     let socket = match at {
         Endpoint::Tcp(address) => {
             let domain = Domain::for_address(*address);
-            let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+            let socket = Socket::new(domain, Type::STREAM, None)?;
             // A fresh target on a fixed port must not wait for the last one's connections to be
             // forgotten.
             socket.set_reuse_address(true)?;
@@ -254,7 +258,7 @@ fn listen(at: &Endpoint) -> std::io::Result<TcpListener> {
             socket
         }
         Endpoint::Unix(path) => {
-            let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
             let address = SockAddr::unix(path)?;
             if let Err(e) = socket.bind(&address) {
                 // A socket that nobody listens on any more was left by a target that was killed.

@@ -6,9 +6,9 @@
 use httparse::Status;
 
 /// Most headers of a request.
-const MAX_HEADERS: usize = 64;
+pub(super) const MAX_HEADERS: usize = 64;
 /// Longest head, and longest trailer section, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
+pub(super) const MAX_HEAD: usize = 16 * 1024;
 /// Longest line before a chunk, extensions included, in bytes.
 const MAX_CHUNK_LINE: usize = 1024;
 

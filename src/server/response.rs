@@ -1,5 +1,7 @@
 //! Prebuilt answers: a head with a small body is one slice and one write.
 
+use bytes::Bytes;
+
 use super::laws::Fault;
 use super::request::{Persistence, Refusal};
 
@@ -9,6 +11,12 @@ const PREBUILT_BODY: usize = 64 * 1024;
 /// The rest of a longer body is sent in pieces of at most this length, one a turn of the loop, so
 /// that one heavy body cannot make other answers late.
 const PATTERN: usize = 256 * 1024;
+
+/// What a client that holds a body back waits for.
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What a client may still send after its connection's last answer, in bytes.
+pub(super) const DRAIN: u32 = 1024 * 1024;
 
 /// One line of the body, repeated; a power of two, so that it divides both lengths above.
 const LINE: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.\n";
@@ -65,13 +73,13 @@ impl Kind {
 pub(super) struct Answers {
     served: [Template; 6],
     refused: [Template; 2],
-    pattern: Vec<u8>,
+    pattern: Bytes,
 }
 
 impl Answers {
     /// Builds them for bodies of this length in bytes.
     pub(super) fn new(body_bytes: u64) -> Self {
-        let pattern = LINE.repeat(PATTERN / LINE.len());
+        let pattern = Bytes::from(LINE.repeat(PATTERN / LINE.len()));
         let served = |status: &str, persistence| {
             template(status, persistence, body_bytes, &pattern[..PREBUILT_BODY])
         };
@@ -115,6 +123,13 @@ impl Answers {
         let rest = template.body.saturating_sub(offset);
         let length = rest.min((self.pattern.len() - from) as u64) as usize;
         &self.pattern[from..from + length]
+    }
+
+    /// A part of a body from `offset` on, of which `left` bytes are still to be sent.
+    pub(super) fn body_frame(&self, offset: u64, left: u64) -> Bytes {
+        let from = (offset % self.pattern.len() as u64) as usize;
+        let length = left.min((self.pattern.len() - from) as u64) as usize;
+        self.pattern.slice(from..from + length)
     }
 
     /// Whether the first `sent` bytes are the whole answer.

@@ -2,35 +2,59 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use duel::plan::Codec;
+use duel::plan::server::{PoolOf, ServerEngine, ServerPlan, ServerSetting, ServerStep};
 use duel::plan::target::EmbeddedTarget;
 use duel::server::{Listening, TargetJob, TargetReport, serve_controlled};
 
 /// The seed of every target here.
 pub(crate) const SEED: u64 = 7;
 
-/// A target on a thread of its own, and the driver's ends of its pipes.
+/// A target and the driver's ends of its pipes: the reference on a thread of its own, a server
+/// under test in a process, with which its threads end.
 pub(crate) struct Target {
     address: SocketAddr,
-    pub(crate) stdin: std::io::PipeWriter,
-    stdout: BufReader<std::io::PipeReader>,
-    thread: JoinHandle<anyhow::Result<()>>,
+    pub(crate) stdin: Box<dyn Write>,
+    stdout: BufReader<Box<dyn Read>>,
+    runs: Runs,
+}
+
+enum Runs {
+    Thread(JoinHandle<anyhow::Result<()>>),
+    Process(Child),
 }
 
 impl Target {
     pub(crate) fn start(spec: EmbeddedTarget) -> Self {
-        let (stdin_end, mut stdin) = std::io::pipe().expect("a pipe");
-        let (stdout, stdout_end) = std::io::pipe().expect("a pipe");
-        let thread = std::thread::spawn(move || serve_controlled(stdin_end, stdout_end));
-        let job = TargetJob {
-            listen: ([127, 0, 0, 1], 0).into(),
-            spec,
-            seed: SEED,
-            cpus: vec![],
-            digest: false,
+        Self::start_as(spec, None)
+    }
+
+    /// The same as a server under test, or as the reference.
+    pub(crate) fn start_as(spec: EmbeddedTarget, server: Option<ServerPlan>) -> Self {
+        let (mut stdin, stdout, runs): (Box<dyn Write>, Box<dyn Read>, Runs) = match &server {
+            None => {
+                let (stdin_end, stdin) = std::io::pipe().expect("a pipe");
+                let (stdout, stdout_end) = std::io::pipe().expect("a pipe");
+                let thread = std::thread::spawn(move || serve_controlled(stdin_end, stdout_end));
+                (Box::new(stdin), Box::new(stdout), Runs::Thread(thread))
+            }
+            Some(_) => {
+                let mut child = Command::new(env!("CARGO_BIN_EXE_duel"))
+                    .args(["target", "--control"])
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .expect("duel starts");
+                let stdin = Box::new(child.stdin.take().expect("a pipe"));
+                let stdout = Box::new(child.stdout.take().expect("a pipe"));
+                (stdin, stdout, Runs::Process(child))
+            }
         };
+        let job = TargetJob { server, ..TargetJob::new(([127, 0, 0, 1], 0).into(), spec, SEED) };
         let line = serde_json::to_string(&job).expect("a job is JSON");
         writeln!(stdin, "{line}").expect("the job is written");
         let mut stdout = BufReader::new(stdout);
@@ -39,7 +63,7 @@ impl Target {
         let listening: Listening =
             serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no Listening: {e}"));
         let address = listening.listening.tcp().expect("a TCP address");
-        Self { address, stdin, stdout, thread }
+        Self { address, stdin, stdout, runs }
     }
 
     pub(crate) fn connect(&self) -> Client {
@@ -54,8 +78,15 @@ impl Target {
         drop(self.stdin);
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("a line");
-        let ended = self.thread.join().expect("the target does not panic");
-        ended.expect("the target ends without an error");
+        match self.runs {
+            Runs::Thread(thread) => {
+                let ended = thread.join().expect("the target does not panic");
+                ended.expect("the target ends without an error");
+            }
+            Runs::Process(mut child) => {
+                assert!(child.wait().expect("it ends").success(), "the server failed");
+            }
+        }
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no report: {e}"))
     }
 }
@@ -112,5 +143,46 @@ impl Client {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest).expect("the stream ends without an error");
         assert_eq!(rest, b"", "bytes after the last answer");
+    }
+}
+
+/// A server under test.
+pub(crate) fn server(
+    engine: ServerEngine,
+    codec: Codec,
+    pool: PoolOf,
+    pool_size: u32,
+    steps: Vec<ServerStep>,
+) -> ServerPlan {
+    let setting = ServerSetting {
+        pool,
+        pool_size: Some(pool_size),
+        stack_bytes: 256 << 10,
+        steps,
+        permits: None,
+    };
+    ServerPlan { engine, codec, offload: Default::default(), setting }
+}
+
+/// Every server under test, with pools of so many threads.
+pub(crate) fn servers(pool_size: u32) -> impl Iterator<Item = ServerPlan> {
+    let engines = ServerEngine::ALL.into_iter().filter(|e| *e != ServerEngine::Reference);
+    let pools = engines.flat_map(|engine| match engine {
+        ServerEngine::Pool => vec![(engine, PoolOf::Connections), (engine, PoolOf::Requests)],
+        _ => vec![(engine, PoolOf::Requests)],
+    });
+    pools.flat_map(move |(engine, pool)| {
+        Codec::ALL.into_iter().map(move |codec| server(engine, codec, pool, pool_size, vec![]))
+    })
+}
+
+/// Runs a test against the reference and every server under test; what it prints names the one.
+pub(crate) fn each(pool_size: u32, test: impl Fn(&dyn Fn(EmbeddedTarget) -> Target, &str)) {
+    for server in [None].into_iter().chain(servers(pool_size).map(Some)) {
+        let name = server.as_ref().map_or("reference".into(), |s| {
+            format!("{} {} {:?}", s.engine.name(), s.codec.name(), s.setting.pool)
+        });
+        println!("as {name}:");
+        test(&|spec| Target::start_as(spec, server.clone()), &name);
     }
 }

@@ -11,14 +11,11 @@ use super::Server;
 use crate::server::connection::{Answer, READABLE, State, Token};
 use crate::server::laws;
 use crate::server::request::{Refusal, Request, Step};
-use crate::server::response::Kind;
+use crate::server::response::{CONTINUE, DRAIN, Kind};
 use crate::sys::{MonotonicNs, now_ns};
 
-/// What a client may still send after its connection's last answer, in bytes.
-const DRAIN: u32 = 1024 * 1024;
 /// An answer that leaves this much after its instant counts as late: 1 ms.
 const LATE_NS: u64 = 1_000_000;
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Server {
     /// Does what an event of a connection asks for.
@@ -60,7 +57,7 @@ impl Server {
             Ok((0, _)) => self.close(token),
             Ok((length, _)) => {
                 self.now_ns = now_ns();
-                let step = connection.absorb(&self.scratch[..length]);
+                let step = connection.inbox.absorb(&self.scratch[..length]);
                 self.follow(token, step);
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -71,7 +68,7 @@ impl Server {
     /// Goes on after an answer, with what the client had sent meanwhile.
     pub(super) fn next_request(&mut self, token: Token) {
         if let Some(connection) = self.connections.get_mut(token) {
-            let step = connection.next_step();
+            let step = connection.inbox.next_step();
             self.follow(token, step);
         }
     }
@@ -90,7 +87,7 @@ impl Server {
             }
             self.now_ns = now_ns();
             let Some(connection) = self.connections.get_mut(token) else { return };
-            step = connection.next_step();
+            step = connection.inbox.next_step();
         }
     }
 
@@ -100,8 +97,10 @@ impl Server {
         let number = self.report.received;
         self.report.received += 1;
         if let Some(log) = &mut self.log
-            && let Some(ongoing) =
-                self.connections.get_mut(token).and_then(|connection| connection.ongoing.as_mut())
+            && let Some(ongoing) = self
+                .connections
+                .get_mut(token)
+                .and_then(|connection| connection.inbox.ongoing.as_mut())
         {
             log.add(ongoing);
         }
@@ -196,7 +195,7 @@ impl Server {
             self.set_interest(token, READABLE);
             return true;
         }
-        let more_came = connection.has_unread() || connection.interest != READABLE;
+        let more_came = connection.inbox.has_unread() || connection.interest != READABLE;
         if more_came || matches!(kind, Kind::Refused(_)) {
             let _ = rustix::net::shutdown(&connection.socket, Shutdown::Write);
             connection.state = State::Draining { budget: DRAIN };

@@ -17,8 +17,7 @@ fn server(service_ns: u64) -> (Server, TcpStream) {
         faults: Faults::default(),
     };
     let listen = ([127, 0, 0, 1], 0).into();
-    let mut server = Server::new(TargetJob { listen, spec, seed: 1, cpus: vec![], digest: false })
-        .expect("a server");
+    let mut server = Server::new(TargetJob::new(listen, spec, 1)).expect("a server");
     let client = connect(&mut server);
     (server, client)
 }

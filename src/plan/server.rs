@@ -1,0 +1,138 @@
+//! The server under test: how it schedules connections, and what its handler does. Pure data, which
+//! [`crate::server`] carries out.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Codec;
+use super::engine::LaneThreads;
+use super::steps::Offload;
+use super::target::Law;
+
+/// What is true of a server engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// The name in configs, records and tables.
+    pub name: &'static str,
+    /// The threads that run connections and handlers.
+    pub threads: LaneThreads,
+    /// Whether a handler is a task of an async runtime, which can hand work to other threads.
+    pub offloads: bool,
+}
+
+/// Makes the enum, the list and the facts of the same rows.
+macro_rules! server_engines {
+    ($($(#[$doc:meta])* $engine:ident = $name:literal, $threads:ident, offloads: $offloads:literal;)*) => {
+        /// How a server runs its connections.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+        )]
+        #[serde(rename_all = "kebab-case")]
+        pub enum ServerEngine {
+            $($(#[$doc])* $engine,)*
+        }
+
+        impl ServerEngine {
+            /// Every server engine, in the order in which tables show them.
+            pub const ALL: [ServerEngine; [$(ServerEngine::$engine),*].len()] =
+                [$(ServerEngine::$engine),*];
+
+            /// What is true of the engine.
+            pub const fn facts(self) -> ServerFacts {
+                match self {
+                    $(ServerEngine::$engine => ServerFacts {
+                        name: $name,
+                        threads: LaneThreads::$threads,
+                        offloads: $offloads,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+server_engines! {
+    /// The embedded target: one epoll loop that computes when each answer is due.
+    Reference = "reference", Own, offloads: false;
+    /// One OS thread per connection.
+    Threads = "threads", PerLane, offloads: false;
+    /// A fixed number of OS threads that take connections or requests.
+    Pool = "pool", Pool, offloads: false;
+    /// One rayon job per request.
+    Rayon = "rayon", Pool, offloads: false;
+    /// One task per connection on tokio's multi-thread runtime, a worker thread per CPU.
+    Tokio = "tokio", PerCpu, offloads: true;
+    /// One task per connection on tokio's current-thread runtime.
+    TokioSingle = "tokio-single", Own, offloads: true;
+}
+
+impl ServerEngine {
+    /// What ratios are relative to unless a sweep says otherwise.
+    pub const BASELINE: ServerEngine = ServerEngine::Threads;
+
+    /// The name in configs, records and tables.
+    pub const fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// Whether it needs a `pool_size`.
+    pub fn has_pool(self) -> bool {
+        self == ServerEngine::Pool
+    }
+}
+
+/// What a thread of the pool takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolOf {
+    /// A connection, until it closes: the others wait to be accepted.
+    #[default]
+    Connections,
+    /// A request: connections between two requests occupy no thread.
+    Requests,
+}
+
+/// A step of the handler, carried out after the one before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ServerStep {
+    /// A timer.
+    Wait {
+        /// For how long.
+        time: Law,
+    },
+    /// Bytes are hashed with SHA-256.
+    Compute {
+        /// How many.
+        bytes: u64,
+    },
+}
+
+/// What the config says of the server under test, the same for every engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerSetting {
+    /// What a thread of the pool takes.
+    pub pool: PoolOf,
+    /// Threads of the pool; `None` where no engine has one, and for rayon a thread per CPU.
+    pub pool_size: Option<u32>,
+    /// Stack of each thread that the engine starts.
+    pub stack_bytes: u64,
+    /// What the handler does before it answers.
+    pub steps: Vec<ServerStep>,
+    /// Compute and file steps that run at the same time at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permits: Option<u32>,
+}
+
+/// The server of one cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerPlan {
+    /// How connections are run.
+    pub engine: ServerEngine,
+    /// Who speaks HTTP.
+    pub codec: Codec,
+    /// Where compute and file steps of a task go.
+    pub offload: Offload,
+    /// The rest.
+    pub setting: ServerSetting,
+}

@@ -1,0 +1,154 @@
+//! HTTP/1.1 on a server's connection as hyper speaks it, with the same handler and the same bytes.
+
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::handler::{Handler, Runner};
+use super::lean;
+use super::request::{MAX_HEAD, MAX_HEADERS, Persistence};
+use super::response::Kind;
+use crate::codec::stream::Socket;
+use crate::sys::now_ns;
+
+/// Read buffer on the stack: hyper's cursor cannot be filled in place without `unsafe`.
+const CHUNK_BYTES: usize = 8 * 1024;
+
+/// Serves a connection to its end.
+pub(super) async fn connection<S: Socket, R: Runner>(
+    mut socket: S,
+    runner: R,
+    handler: Arc<Handler>,
+) {
+    let resets = AtomicBool::new(false);
+    let service = service_fn(|request| respond(request, &runner, &handler, &resets));
+    let mut builder = http1::Builder::new();
+    // The same head as the other codec sends: neither pays for a date that the other does not.
+    builder.auto_date_header(false).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
+    // What hyper refuses it has answered already.
+    let _ = builder.serve_connection(HyperIo(&mut socket), service).await;
+    match resets.load(Relaxed) {
+        true => lean::reset(&socket),
+        false => lean::farewell(&mut socket).await,
+    }
+}
+
+/// Reads the request's body, and does what it asks for.
+async fn respond<R: Runner>(
+    request: Request<Incoming>,
+    runner: &R,
+    handler: &Arc<Handler>,
+    resets: &AtomicBool,
+) -> std::io::Result<Response<Pattern>> {
+    let head_only = request.method() == Method::HEAD;
+    let mut body = request.into_body();
+    while let Some(part) = body.frame().await {
+        // Half a request is none.
+        part.map_err(std::io::Error::other)?;
+    }
+    // hyper itself heeds what the request says of the connection.
+    let kind = handler.serve(runner, now_ns(), head_only, Persistence::Default).await;
+    let Kind::Served { error, .. } = kind else {
+        resets.store(true, Relaxed);
+        return Err(std::io::ErrorKind::ConnectionReset.into());
+    };
+    let mut response = Response::new(Pattern::new(handler.clone(), head_only));
+    if error {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    }
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Ok(response)
+}
+
+/// The body of an answer, in frames that share one pattern.
+struct Pattern {
+    handler: Arc<Handler>,
+    at: u64,
+}
+
+impl Pattern {
+    fn new(handler: Arc<Handler>, head_only: bool) -> Pattern {
+        let body = Pattern { handler, at: 0 };
+        if head_only || body.is_end_stream() {
+            body.handler.answered(true);
+        }
+        body
+    }
+
+    fn left(&self) -> u64 {
+        self.handler.body_bytes() - self.at
+    }
+}
+
+impl Body for Pattern {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.left() == 0 {
+            return Poll::Ready(None);
+        }
+        let frame = self.handler.answers.body_frame(self.at, self.left());
+        self.at += frame.len() as u64;
+        if self.left() == 0 {
+            self.handler.answered(true);
+        }
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left())
+    }
+}
+
+/// A socket as hyper reads and writes it; it stays with the connection, which ends it.
+struct HyperIo<'s, S>(&'s mut S);
+
+impl<S: Socket> Read for HyperIo<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
+        let room = buf.remaining().min(CHUNK_BYTES);
+        ready!(self.0.poll_recv(cx, &mut bytes[..room], |came| buf.put_slice(came)))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Socket> Write for HyperIo<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.0.poll_send(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

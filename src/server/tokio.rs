@@ -1,0 +1,111 @@
+//! `tokio` and `tokio-single`: one task per connection, on a worker thread per CPU or on one thread.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+use super::handler::{Handler, Runner};
+use super::{hyper, lean};
+use crate::plan::Codec;
+use crate::plan::server::ServerEngine;
+use crate::plan::steps::Offload;
+use crate::sys::{MonotonicNs, now_ns};
+
+pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Result<()> {
+    let mut builder = match handler.plan.engine {
+        ServerEngine::TokioSingle => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = builder
+        .worker_threads(handler.cpus)
+        .thread_stack_size(handler.plan.setting.stack_bytes as usize)
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("the tokio runtime could not be built")?;
+    listener.set_nonblocking(true)?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let here = Task::new(handler)?;
+        loop {
+            let socket = match listener.accept().await {
+                Ok((socket, _)) => socket,
+                Err(e) => {
+                    handler.trouble(0, || format!("a connection could not be accepted: {e}"));
+                    // The listener stays readable: without a pause this task would spin.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
+            };
+            handler.accepted();
+            match handler.plan.codec {
+                Codec::Lean => {
+                    tokio::spawn(lean::connection(socket, here.clone(), handler.clone()))
+                }
+                Codec::Hyper => {
+                    tokio::spawn(hyper::connection(socket, here.clone(), handler.clone()))
+                }
+            };
+        }
+    })
+}
+
+/// A connection's task waits on tokio's timer, and works where the plan says.
+#[derive(Clone)]
+struct Task(Arc<Workshop>);
+
+struct Workshop {
+    offload: Offload,
+    /// Under `offload = "rayon"`.
+    pool: Option<rayon::ThreadPool>,
+    permits: Option<tokio::sync::Semaphore>,
+}
+
+impl Task {
+    fn new(handler: &Handler) -> anyhow::Result<Task> {
+        let offload = handler.plan.offload;
+        let pool = (offload == Offload::Rayon).then(|| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(handler.cpus)
+                .stack_size(handler.plan.setting.stack_bytes as usize)
+                .build()
+                .with_context(|| format!("a pool of {} threads could not be started", handler.cpus))
+        });
+        let permits = handler.plan.setting.permits;
+        let permits = permits.map(|n| tokio::sync::Semaphore::new(n as usize));
+        Ok(Task(Arc::new(Workshop { offload, pool: pool.transpose()?, permits })))
+    }
+}
+
+impl Runner for Task {
+    async fn until(&self, at: MonotonicNs) {
+        tokio::time::sleep(Duration::from_nanos(at.saturating_sub(now_ns()))).await;
+    }
+
+    async fn work(&self, work: impl FnOnce() + Send + 'static) {
+        let Workshop { offload, pool, permits } = &*self.0;
+        // The semaphore is never closed.
+        let _permit = match permits {
+            Some(permits) => permits.acquire().await.ok(),
+            None => None,
+        };
+        match (offload, pool) {
+            (Offload::SpawnBlocking, _) => {
+                let _ = tokio::task::spawn_blocking(work).await;
+            }
+            (Offload::Rayon, Some(pool)) => {
+                let (done, over) = oneshot::channel();
+                pool.spawn_fifo(move || {
+                    work();
+                    let _ = done.send(());
+                });
+                let _ = over.await;
+            }
+            _ => work(),
+        }
+    }
+}
