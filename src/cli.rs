@@ -11,7 +11,7 @@ const VERSION: &str = env!("DUEL_VERSION");
 const AFTER_HELP: &str = "\
 Exit codes, the first that applies: 130 or 143 interrupted, partial results kept; 2 usage, config or \
 not comparable; 1 a trial failed that no expect_failed names, or nothing completed; 4 a hard gate \
-failed, the numbers are not to be believed; 3 an SLO was missed or a regression was found; 0.
+failed, the numbers are not to be believed, or an SLO cannot be judged; 3 an SLO was missed or a regression was found; 0.
 
 Load goes to loopback only, unless [target] allow or --allow names the address. NO_COLOR is honoured.";
 

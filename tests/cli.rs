@@ -184,9 +184,16 @@ fn a_missed_objective_is_code_3() {
              engines = ['threads']\nlanes = [2]\ntrials = 1\n[slo]\n{slo}\n"
         )
     };
-    let done = Sweep::new(&config("p50 = '1ms'")).run();
+    let sweep = Sweep::new(&config("p50 = '1ms'"));
+    let done = sweep.run();
     assert_eq!(done.code, 3, "{}", done.stderr);
     assert!(done.stderr.contains("SLO missed"), "{}", done.stderr);
+    // Where no request was within, no noise of the machine is why.
+    let report = std::fs::read_to_string(sweep.dir().join("report.md")).expect("a report");
+    let page = std::fs::read_to_string(sweep.dir().join("report.html")).expect("a page");
+    for text in [&done.stdout, &report, &page] {
+        assert!(text.contains("SLO") && text.contains("missed"), "{text}");
+    }
     let done = Sweep::new(&config("p50 = '1h'\nerror_rate = 0.5")).run();
     assert_eq!(done.code, 0, "{}", done.stderr);
     // Trials that count events or split memory carry what looking costs: nothing judges them.

@@ -59,7 +59,8 @@ pub fn run(args: &Report) -> ExitCode {
                 Some(searched) => searched.text(name, &groups, width(), colour),
                 None => {
                     let expects = expect::of_plan(&run.plan);
-                    let below = sections(&expects, &run.plan.cells, &run.records);
+                    let slo = report::slo::section_of(&run.plan, &run.records);
+                    let below = sections(slo, &expects, &run.plan.cells, &run.records);
                     report::verdict::text(&run.records, &groups, width())
                         + &table::render(name, &groups, &below, width(), colour)
                 }
@@ -84,14 +85,15 @@ pub fn run(args: &Report) -> ExitCode {
     if damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::exit::USAGE) }
 }
 
-/// What stands below the table of a run: expectations, steps, and where memory went.
+/// What stands below the table of a run: its SLO, expectations, steps, and where memory went.
 pub(super) fn sections(
+    slo: Option<memory::Section>,
     expects: &[Expect],
     cells: &[Cell],
     records: &[TrialRecord],
 ) -> Vec<memory::Section> {
     let expected = expect::section(expects, cells, records);
-    let more = expected.into_iter().chain(steps::section(records));
+    let more = slo.into_iter().chain(expected).chain(steps::section(records));
     more.chain(memory::sections(records)).collect()
 }
 

@@ -22,16 +22,16 @@ use crate::driver::timeline::Timeline;
 use crate::driver::trial::{Context, GAVE_UP};
 use crate::driver::{cpus, host, target};
 use crate::fleet::{Fleet, Hello};
-use crate::format::histogram;
-use crate::format::{Distribution, FORMAT_VERSION, Status, TrialRecord};
+use crate::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::limits::{Limits, PortBudget};
 use crate::plan::Cell;
 use crate::plan::shard::Shard;
-use crate::plan::sweep::{ExpectFailed, Slo, Sweep, Target, Trial};
+use crate::plan::sweep::{ExpectFailed, Sweep, Target, Trial};
+use crate::report::slo::{self, Judgement};
 use crate::report::summary::{is_quiet, is_valid, summarise};
 use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
 use crate::side::usage::ProcessUse;
-use crate::units::{format_count, format_ns};
+use crate::units::format_count;
 
 /// Where a run's rows are kept.
 pub(super) enum Directory {
@@ -241,17 +241,32 @@ impl<'s> Session<'s> {
             );
         }
         let nothing_else = if unwritten { exit::FAILED } else { 0 };
-        // A search misses its SLO on purpose, and says itself what came of that.
-        let slo = sweep.slo.as_ref().filter(|_| sweep.search.is_none());
-        let misses = slo.map_or(vec![], |slo| missed(slo, &self.records));
-        for miss in &misses {
-            say!("duel: SLO missed: {miss}");
-        }
+        let kept = self.objectives();
         let code = self.signals.exit_code().or_else(|| match sweep.search {
             Some(_) => search::verdict(sweep, &self.records),
             None => verdict(sweep, &self.records),
         });
-        Ok(code.unwrap_or(if misses.is_empty() { nothing_else } else { exit::MISSED }))
+        Ok(code.or(kept).unwrap_or(nothing_else))
+    }
+
+    /// Says which bounds of the SLO were missed or cannot be judged, and the exit code for that.
+    fn objectives(&self) -> Option<u8> {
+        let sweep = self.context.sweep;
+        // A search misses its SLO on purpose, and says itself what came of that.
+        let slo = sweep.slo.as_ref().filter(|_| sweep.search.is_none())?;
+        let rows = slo::judge(slo, &self.records);
+        for row in &rows {
+            match row.judgement {
+                Judgement::Met => {}
+                Judgement::Missed => say!("duel: SLO missed: {row}"),
+                Judgement::Unknown(_) => say!("duel: SLO cannot be judged: {row}"),
+            }
+        }
+        let any = |is: fn(&Judgement) -> bool| rows.iter().any(|r| is(&r.judgement));
+        if any(|j| matches!(j, Judgement::Unknown(_))) {
+            return Some(exit::INVALID);
+        }
+        any(|j| *j == Judgement::Missed).then_some(exit::MISSED)
     }
 }
 
@@ -305,7 +320,8 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     if let Some(searched) = crate::report::search::of_sweep(sweep, records) {
         return searched.text(name, &groups, super::report::width(), colour);
     }
-    let sections = super::report::sections(&sweep.expect, &sweep.cells(), records);
+    let kept = slo::section(sweep.slo.as_ref(), records);
+    let sections = super::report::sections(kept, &sweep.expect, &sweep.cells(), records);
     let width = super::report::width();
     crate::report::verdict::text(records, &groups, width)
         + &crate::report::table::render(name, &groups, &sections, width, colour)
@@ -495,56 +511,4 @@ fn is_expected(expected: &[ExpectFailed], record: &TrialRecord) -> bool {
                 record.error.as_ref().is_some_and(|error| error.contains(limit))
             })
     })
-}
-
-/// Every bound of the SLO that a trial missed. Failed, timed out and unsent requests took for
-/// ever, so they count above every percentile's bound.
-fn missed(slo: &Slo, records: &[TrialRecord]) -> Vec<String> {
-    let mut misses = vec![];
-    // Trials that split memory or count events carry what looking costs: they are judged by nothing.
-    let sent = |r: &&TrialRecord| {
-        let judged = !r.cell.is_memory() && !r.cell.counts_events();
-        r.status == Status::Ok && r.ledger.planned > 0 && judged
-    };
-    for record in records.iter().filter(sent) {
-        let place = format!("{} block {}", record.cell.id, record.block);
-        let lost = record.ledger.planned - record.ledger.completed;
-        let share = lost as f64 / record.ledger.planned.max(1) as f64;
-        if slo.error_rate.is_some_and(|most| share > most) {
-            let planned = format_count(record.ledger.planned);
-            misses.push(format!("{place}: {} of {planned} requests lost", format_count(lost)));
-        }
-        let times = record.response_ns.as_ref().or(record.service_ns.as_ref());
-        let bounds = [
-            ("p50", 0.5, slo.p50_ns),
-            ("p90", 0.9, slo.p90_ns),
-            ("p99", 0.99, slo.p99_ns),
-            ("p99.9", 0.999, slo.p99_9_ns),
-        ];
-        for (name, q, bound) in bounds {
-            let Some(bound) = bound else { continue };
-            let seen = percentile_with_lost(times, record, q);
-            if seen.is_none_or(|ns| ns > bound) {
-                let seen = seen.map_or("never".into(), |ns| format_ns(ns as f64));
-                let bound = format_ns(bound as f64);
-                misses.push(format!("{place}: {name} {seen}, allowed {bound}"));
-            }
-        }
-    }
-    misses
-}
-
-/// The percentile over all planned requests; `None` when it falls on one that did not complete.
-fn percentile_with_lost(times: Option<&Distribution>, record: &TrialRecord, q: f64) -> Option<u64> {
-    let completed = record.ledger.completed;
-    let rank = (q * record.ledger.planned as f64).ceil().max(1.0) as u64;
-    if rank > completed {
-        return None;
-    }
-    let histogram = histogram::decode(&times?.hdr).ok()?;
-    // Timed out requests are in the histogram too, but took for ever: were they all below, this
-    // many more samples would stand under the rank. For service times they are above the others.
-    let below = if record.response_ns.is_some() { record.ledger.timed_out } else { 0 };
-    let rank = (rank + below).min(histogram.len());
-    Some(histogram.value_at_quantile(rank as f64 / histogram.len().max(1) as f64))
 }

@@ -21,7 +21,7 @@ use maud::{Markup, html};
 
 use super::summary::Group;
 use super::verdict::{self, by_cell};
-use super::{capacity, expect, layout, steps};
+use super::{capacity, expect, layout, slo, steps};
 use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
 
@@ -48,6 +48,8 @@ pub fn render(
         ("Checks that failed", gates::gates(records, groups)),
         ("Head to head", tables::groups(groups)),
     ]);
+    let kept = slo::section_of(plan, records);
+    sections.extend(kept.map(|s| ("SLO", tables::table(&s))));
     sections.extend(expected.map(|s| ("Expected before the run", tables::table(&s))));
     sections.extend(steps::section(records).map(|s| ("Steps and heartbeat", tables::table(&s))));
     sections.extend([

@@ -6,6 +6,7 @@ use super::capacity;
 use super::expect;
 use super::layout::{self, Column};
 use super::memory::{self, Section};
+use super::slo;
 use super::steps;
 use super::summary::Group;
 use super::verdict::{self, by_cell};
@@ -42,7 +43,8 @@ pub fn render(
         push_section(&mut out, &layout::heading(group), &columns, &layout::notes(group));
     }
     let expected = expect::section(&expect::of_plan(plan), &plan.cells, records);
-    let more = expected.into_iter().chain(steps::section(records));
+    let more =
+        slo::section_of(plan, records).into_iter().chain(expected).chain(steps::section(records));
     for Section { heading, columns, notes } in more.chain(memory::sections(records)) {
         push_section(&mut out, &heading, &columns, &notes);
     }

@@ -17,6 +17,7 @@ pub mod memory;
 mod plot;
 pub mod search;
 pub mod shards;
+pub(crate) mod slo;
 pub mod steps;
 pub mod summary;
 pub mod table;

@@ -203,7 +203,7 @@ fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Gr
 /// one, or else the last.
 ///
 /// A noisy trial may be repeated within its block, so that a block may hold several.
-fn by_block<'a>(trials: &[&'a TrialRecord]) -> BTreeMap<u32, &'a TrialRecord> {
+pub(crate) fn by_block<'a>(trials: &[&'a TrialRecord]) -> BTreeMap<u32, &'a TrialRecord> {
     let mut blocks: BTreeMap<u32, &TrialRecord> = BTreeMap::new();
     for trial in trials {
         let held = blocks.get(&trial.block);

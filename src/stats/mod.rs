@@ -14,6 +14,7 @@ mod law;
 pub mod precision;
 mod rank_sum;
 mod regression;
+mod share;
 mod signed_rank;
 mod two_sample;
 mod verdict;
@@ -21,6 +22,7 @@ mod verdict;
 pub use law::{normal_cdf, normal_quantile, student_t_quantile};
 pub use rank_sum::unpaired_ratio;
 pub use regression::{LinearFit, linear_fit};
+pub use share::clustered_share;
 pub use signed_rank::paired_ratio;
 pub use two_sample::{log_t_ratio, lost_p_value};
 pub use verdict::{

@@ -1,0 +1,314 @@
+//! Whether each cell keeps its SLO: met, missed, or not to be judged.
+//!
+//! A cell is judged on its valid trials together, the quiet ones where at least half are quiet. A
+//! bound is met where the interval of the share of requests within it is above what it asks, and
+//! missed where it is below. The percentile's own interval is the same one seen from the other side,
+//! read off the merged histogram (Woodruff, "Confidence intervals for medians and other position
+//! measures", 1952). Other programs make times longer and never shorter: on a busy machine a bound may
+//! be met, but not missed, unless not one request was within.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use super::layout::Column;
+use super::memory::Section;
+use super::summary::{by_block, for_levels, is_quiet, is_valid};
+use crate::format::histogram::decode;
+use crate::format::{Status, TrialRecord};
+use crate::plan::search::{Bound, bounds};
+use crate::plan::slo::Slo;
+use crate::results::store::PlanJson;
+use crate::stats::clustered_share;
+use crate::stats::hdr::merge;
+use crate::units::{format_count, format_ns, format_share};
+
+/// What may be said of a bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    Met,
+    Missed,
+    /// Neither, and why.
+    Unknown(String),
+}
+
+/// One bound in one cell.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SloRow {
+    /// Id of the cell.
+    pub(crate) cell: String,
+    bound: Bound,
+    seen: String,
+    trials: usize,
+    pub(crate) judgement: Judgement,
+}
+
+impl std::fmt::Display for SloRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let SloRow { cell, seen, .. } = self;
+        let allowed = match self.bound.most_ns {
+            Some(ns) => format_ns(ns as f64),
+            None => format_share(self.bound.allowed),
+        };
+        let trials = match self.trials {
+            1 => "1 trial".into(),
+            n => format!("{n} trials"),
+        };
+        write!(f, "{cell}: {} {seen}, allowed {allowed}, over {trials}", name(&self.bound))?;
+        match &self.judgement {
+            Judgement::Unknown(why) => write!(f, ": {why}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a bound bounds, without how much.
+fn name(bound: &Bound) -> &str {
+    bound.name.split(" ≤").next().unwrap_or_default()
+}
+
+/// The SLO of a run directory's plan; none of a search, which misses its SLO on purpose.
+fn of_plan(plan: &PlanJson) -> Option<Slo> {
+    let slo = serde_json::from_value(plan.config["slo"].clone()).ok()?;
+    plan.config.get("search").is_none_or(serde_json::Value::is_null).then_some(slo)
+}
+
+/// Every bound in every cell that sends requests and ran.
+pub(crate) fn judge(slo: &Slo, records: &[TrialRecord]) -> Vec<SloRow> {
+    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
+    // Trials that split memory or count events carry what looking costs: they are judged by nothing.
+    let sent = |r: &&TrialRecord| {
+        let ran = matches!(r.status, Status::Ok | Status::Invalid) && r.ledger.planned > 0;
+        ran && !r.cell.is_memory() && !r.cell.counts_events()
+    };
+    for record in records.iter().filter(sent) {
+        cells.entry(&record.cell.id).or_default().push(record);
+    }
+    let all = bounds(slo);
+    let of = |(id, trials): (&str, Vec<&TrialRecord>)| {
+        let blocks = by_block(&trials);
+        let valid: Vec<&TrialRecord> = blocks.into_values().filter(|t| is_valid(t)).collect();
+        all.iter().map(move |bound| row(id, bound, &valid)).collect::<Vec<_>>()
+    };
+    cells.into_iter().flat_map(of).collect()
+}
+
+fn row(id: &str, bound: &Bound, valid: &[&TrialRecord]) -> SloRow {
+    let trials = for_levels(valid);
+    let (seen, judgement) = match bound.most_ns {
+        _ if trials.is_empty() => ("-".into(), Judgement::Unknown("no trial is valid".into())),
+        Some(most) => percentile(1.0 - bound.allowed, most, &trials),
+        None => lost(bound.allowed, &trials),
+    };
+    let noisy = valid.iter().filter(|t| !is_quiet(t)).count();
+    let busy = || {
+        let (noisy, all) = (format_count(noisy as u64), format_count(valid.len() as u64));
+        Judgement::Unknown(format!(
+            "the machine was busy with something else in {noisy} of {all} trials, which may be why"
+        ))
+    };
+    // Where not even the fastest request was within, noise is not why.
+    let none = |t: &&TrialRecord| t.latency().is_none_or(|d| Some(d.min) > bound.most_ns);
+    let hopeless = bound.most_ns.is_some() && trials.iter().all(none);
+    let judgement = match judgement {
+        Judgement::Met => Judgement::Met,
+        _ if !hopeless && trials.iter().any(|t| !is_quiet(t)) => busy(),
+        other => other,
+    };
+    SloRow { cell: id.into(), bound: bound.clone(), seen, trials: trials.len(), judgement }
+}
+
+/// What was lost is counted, not estimated.
+fn lost(allowed: f64, trials: &[&TrialRecord]) -> (String, Judgement) {
+    let planned: u64 = trials.iter().map(|t| t.ledger.planned).sum();
+    let lost: u64 = planned - trials.iter().map(|t| t.ledger.completed).sum::<u64>();
+    let missed = lost as f64 > allowed * planned as f64;
+    let seen = format!("{} of {}", format_count(lost), format_count(planned));
+    (seen, if missed { Judgement::Missed } else { Judgement::Met })
+}
+
+/// All trials together: requests that were lost took for ever.
+struct Times {
+    merged: Histogram<u64>,
+    planned: u64,
+    completed: u64,
+    /// Requests that were given up and may stand below others in the histogram.
+    given_up: u64,
+}
+
+impl Times {
+    fn of(trials: &[&TrialRecord]) -> Option<Times> {
+        let merged = merge(trials.iter().copied(), TrialRecord::latency).ok()??;
+        // Of service times, what was given up is above all others.
+        let below = |t: &&TrialRecord| t.response_ns.as_ref().map_or(0, |_| t.ledger.timed_out);
+        Some(Times {
+            merged,
+            planned: trials.iter().map(|t| t.ledger.planned).sum(),
+            completed: trials.iter().map(|t| t.ledger.completed).sum(),
+            given_up: trials.iter().map(below).sum(),
+        })
+    }
+
+    /// The quantile over all planned requests; `None` where it falls on one that was lost.
+    fn at(&self, q: f64) -> Option<u64> {
+        let rank = ((q * self.planned as f64 - 1e-6).ceil().max(1.0) as u64).min(self.planned);
+        if rank > self.completed {
+            return None;
+        }
+        let rank = (rank + self.given_up).min(self.merged.len());
+        Some(self.merged.value_at_quantile(rank as f64 / self.merged.len().max(1) as f64))
+    }
+}
+
+fn percentile(q: f64, most: u64, trials: &[&TrialRecord]) -> (String, Judgement) {
+    let Some(times) = Times::of(trials) else { return ("never".into(), Judgement::Missed) };
+    // Of each trial, the requests that took at most so long.
+    let within = |ns: u64| -> Vec<(u64, u64)> {
+        let of = |t: &&TrialRecord| {
+            let within = decode(&t.latency()?.hdr).ok()?.count_between(0, ns);
+            Some((within.min(t.ledger.completed), t.ledger.planned))
+        };
+        trials.iter().filter_map(of).collect()
+    };
+    let at = times.at(q);
+    // Where it falls on a lost request, the last that was not lost. Many may have taken as long as
+    // the one at the quantile: how the trials differ is seen on either side of it.
+    let point = at.unwrap_or(times.merged.max());
+    let reach = [point, times.merged.lowest_equivalent(point).saturating_sub(1)]
+        .into_iter()
+        .filter_map(|ns| clustered_share(&within(ns)))
+        .fold(0.0, |most, (_, reach)| f64::max(most, reach));
+    let (low, high) = (times.at((q - reach).max(0.0)), times.at((q + reach).min(1.0)));
+    let print = |t: Option<u64>| t.map_or("never".into(), |ns| format_ns(ns as f64));
+    let seen = format!("{} [{}, {}]", print(at), print(low), print(high));
+    let judgement = match clustered_share(&within(most)) {
+        Some((share, reach)) if share - reach >= q - 1e-12 => Judgement::Met,
+        Some((share, reach)) if share + reach < q - 1e-12 => Judgement::Missed,
+        _ => Judgement::Unknown("more trials are needed, the interval holds the bound".into()),
+    };
+    (seen, judgement)
+}
+
+/// The bounds of a run as a table; `None` without an SLO.
+pub(crate) fn section(slo: Option<&Slo>, records: &[TrialRecord]) -> Option<Section> {
+    let rows = judge(slo?, records);
+    if rows.is_empty() {
+        return None;
+    }
+    let column = |title: &str, number: bool, of: &dyn Fn(&SloRow) -> String| Column {
+        title: title.into(),
+        number,
+        cells: rows.iter().map(of).collect(),
+    };
+    let result = |r: &SloRow| match &r.judgement {
+        Judgement::Met => "met".into(),
+        Judgement::Missed => "missed".into(),
+        Judgement::Unknown(why) => format!("cannot be judged: {why}"),
+    };
+    Some(Section {
+        heading: "SLO".into(),
+        columns: vec![
+            column("cell", false, &|r| r.cell.clone()),
+            column("bound", false, &|r| r.bound.name.clone()),
+            column("measured", true, &|r| r.seen.clone()),
+            column("trials", true, &|r| format_count(r.trials as u64)),
+            column("SLO", false, &result),
+        ],
+        notes: vec![],
+    })
+}
+
+/// The same of a run directory.
+pub(crate) fn section_of(plan: &PlanJson, records: &[TrialRecord]) -> Option<Section> {
+    section(of_plan(plan).as_ref(), records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Ledger, histogram};
+    use crate::plan::{Cell, Engine};
+
+    const MS: u64 = 1_000_000;
+
+    /// A trial of requests that took `times` (milliseconds, how many), with `lost` more that failed.
+    fn trial(block: u32, times: &[(u64, u64)], lost: u64, noisy: bool) -> TrialRecord {
+        let mut times_ns = histogram::empty();
+        for (ms, count) in times {
+            times_ns.record_n(ms * MS, *count).unwrap();
+        }
+        let completed = times_ns.len();
+        let planned = completed + lost;
+        let cell = Cell::plain(Engine::Threads, 4);
+        TrialRecord {
+            status: Status::Ok,
+            flags: if noisy { vec!["noisy".into()] } else { vec![] },
+            ledger: Ledger { planned, completed, failed: lost, ..Ledger::default() },
+            service_ns: Some(histogram::summarize(&times_ns).unwrap()),
+            ..TrialRecord::blank("p".into(), "b".into(), block, block, cell)
+        }
+    }
+
+    fn answer(slo: &Slo, trials: &[TrialRecord]) -> &'static str {
+        let rows = judge(slo, trials);
+        let [row] = &rows[..] else { panic!("{rows:?}") };
+        match row.judgement {
+            Judgement::Met => "met",
+            Judgement::Missed => "missed",
+            Judgement::Unknown(_) => "unknown",
+        }
+    }
+
+    fn ten(times: &[(u64, u64)], lost: u64, noisy: u32) -> Vec<TrialRecord> {
+        (0..10).map(|b| trial(b, times, lost, b < noisy)).collect()
+    }
+
+    #[test]
+    fn a_bound_is_met_missed_or_not_to_be_judged() {
+        let p99 = |ms: u64| Slo { p99_ns: Some(ms * MS), ..Slo::default() };
+        let calm = [(2, 995), (8, 5)];
+        assert_eq!(answer(&p99(10), &ten(&calm, 0, 0)), "met");
+        assert_eq!(answer(&p99(10), &ten(&[(2, 900), (30, 100)], 0, 0)), "missed");
+        // What was lost took for ever.
+        assert_eq!(answer(&p99(10), &ten(&calm, 100, 0)), "missed");
+        // All of the late ones in one trial of ten: it may be chance.
+        let mut bursts = ten(&calm, 0, 0);
+        bursts[4] = trial(4, &[(2, 800), (30, 200)], 0, false);
+        assert_eq!(answer(&p99(10), &bursts), "unknown");
+        // Few requests, all of them within.
+        assert_eq!(answer(&p99(10), &[trial(0, &[(2, 20)], 0, false)]), "met");
+    }
+
+    #[test]
+    fn noise_is_no_miss() {
+        let p99 = |ms: u64| Slo { p99_ns: Some(ms * MS), ..Slo::default() };
+        let late = [(2, 900), (30, 100)];
+        assert_eq!(answer(&p99(10), &ten(&late, 0, 6)), "unknown");
+        assert_eq!(answer(&p99(10), &ten(&late, 0, 5)), "missed", "half of the trials are quiet");
+        assert_eq!(answer(&p99(50), &ten(&late, 0, 10)), "met", "noise makes no time shorter");
+        assert_eq!(answer(&p99(1), &ten(&late, 0, 10)), "missed", "not one request was within");
+        // Quiet trials alone are judged where they are many enough.
+        let mut mixed = ten(&[(2, 1_000)], 0, 0);
+        for block in 0..4 {
+            mixed[block as usize] = trial(block, &[(90, 1_000)], 0, true);
+        }
+        assert_eq!(answer(&p99(10), &mixed), "met");
+        let errors = Slo { error_rate: Some(0.01), ..Slo::default() };
+        assert_eq!(answer(&errors, &ten(&late, 20, 0)), "missed");
+        assert_eq!(answer(&errors, &ten(&late, 20, 10)), "unknown");
+        assert_eq!(answer(&errors, &ten(&late, 1, 10)), "met");
+    }
+
+    #[test]
+    fn what_is_not_valid_is_not_judged() {
+        let slo = Slo { p50_ns: Some(MS), ..Slo::default() };
+        let mut invalid = ten(&[(2, 100)], 0, 0);
+        invalid.iter_mut().for_each(|t| t.status = Status::Invalid);
+        assert_eq!(answer(&slo, &invalid), "unknown");
+        invalid.iter_mut().for_each(|t| t.status = Status::Failed);
+        assert!(judge(&slo, &invalid).is_empty(), "a failure is told elsewhere");
+        let section = section(Some(&slo), &ten(&[(2, 100)], 0, 0)).expect("an SLO");
+        assert_eq!(section.columns[4].cells, ["missed"]);
+        assert!(section.columns[2].cells[0].starts_with("2 ms [2 ms, 2 ms]"), "{section:?}");
+    }
+}
