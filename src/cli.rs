@@ -36,7 +36,7 @@ pub enum Command {
     Plan(Plan),
     /// Show the results of a run directory again
     Report(Report),
-    /// Compare two run directories cell by cell; exit code 3 if the second is worse
+    /// Compare two runs cell by cell, or the targets of one; exit code 3 if the second is worse
     Compare(Compare),
     /// From a run to hosts: lanes, memory, CPU, hosts and the first limit
     Capacity(Capacity),
@@ -390,7 +390,8 @@ impl Hosts {
 /// `duel compare`.
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// The run to compare with and the run that is judged; with --with, all runs to compare with
+    /// The run to compare with and the run that is judged; with --with, all runs to compare with; one
+    /// alone, where it compared several targets
     #[arg(value_name = "DIR", required = true)]
     pub runs: Vec<PathBuf>,
     /// The runs that are judged, where there are several on each side

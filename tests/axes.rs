@@ -36,6 +36,11 @@ rayon_threads = ["lanes", "cores"]
 allocators = ["glibc", "glibc-arenas-1"]
 offload = ["inline", "rayon"]
 trials = 1
+[[sweep.target]]
+name = "old"
+[[sweep.target]]
+name = "new"
+service_time = "1ms"
 "#;
 
 type Pair = (Cell, Cell);

@@ -198,7 +198,7 @@ fn every_key_is_read() {
     assert_eq!((target.faults.error_rate, target.faults.reset_rate), (0.01, 0.001));
     let stall = target.faults.stall.expect("a stall is named");
     assert_eq!((stall.every_ns, stall.for_ns), (5_000 * MS, 200 * MS));
-    assert_eq!(sweep.plan.extent, Extent::Requests(2_000));
+    assert_eq!(sweep.plan.extent, Extent::Requests(1_000));
     assert_eq!(
         (sweep.plan.warmup_ns, sweep.plan.timeout_ns, sweep.plan.seed),
         (100 * MS, 1_000 * MS, 7)
@@ -245,6 +245,12 @@ fn every_key_is_read() {
     assert_eq!((precision.half_width, precision.budget_ns), (0.02, 600 * 3_600_000 * MS));
     assert_eq!(sweep.equal_within, 0.1);
     assert_eq!(sweep.baseline, Engine::Tokio, "without threads, the first engine");
+    let [old, new] = &sweep.axes.targets[..] else { panic!("{:?}", sweep.axes.targets) };
+    assert_eq!((old.name.as_str(), &old.target), ("old", &sweep.target));
+    let Target::Embedded(changed) = &new.target else { panic!("embedded") };
+    assert_eq!(changed.service_time, Law::Exponential { mean_ns: 5 * MS });
+    assert_eq!((changed.servers, changed.faults.error_rate), (3, 0.02));
+    assert_eq!(changed.processes, 2, "what it does not name is as in [target]");
     let expected = &sweep.expect_failed[0];
     assert_eq!((expected.engine, expected.lanes), (Engine::Threads, Some(20_000)));
     assert_eq!(expected.limit.as_deref(), Some("vm.max_map_count"));

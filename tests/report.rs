@@ -210,13 +210,13 @@ fn bad_trials_are_shown_and_never_compared() {
     records.extend(bad.clone());
     let tokio = row(&records, Engine::Tokio);
     assert_eq!((tokio.tally.valid, tokio.tally.invalid), (6, 4));
-    assert_eq!(tokio.cpu_ratio.expect("six pairs are left").estimate.n, 6);
+    assert_eq!(tokio.cpu_ratio().expect("six pairs are left").estimate.n, 6);
     assert!(tokio.figures.expect("six trials").get(Measure::CpuPerRequest).unwrap() < 2_000.0);
 
     let mut records = closed(Engine::Threads, 10, 1.0);
     records.extend(bad.into_iter().map(|r| gated(r, "littles_law", true)));
     let tokio = row(&records, Engine::Tokio);
-    assert!(!tokio.ranked && tokio.figures.is_some() && tokio.cpu_ratio.is_none());
+    assert!(!tokio.ranked && tokio.figures.is_some() && tokio.cpu_ratio().is_none());
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn noise_excludes_no_trial_from_a_comparison_and_marks_levels() {
         let tokio = row(&records, Engine::Tokio);
         assert!(tokio.ranked);
         assert_eq!(tokio.noisy_levels, marked, "quiet up to block {from}");
-        let ratio = tokio.cpu_ratio.unwrap();
+        let ratio = tokio.cpu_ratio().unwrap();
         assert_eq!((ratio.estimate.n, ratio.verdict), (10, Verdict::Lower), "from {from}");
         let figures = tokio.figures.unwrap();
         assert_eq!(figures.trials, 10, "memory, switches and threads are those of all");
@@ -324,21 +324,21 @@ fn a_repeated_block_counts_once_with_its_quiet_trial() {
 #[test]
 fn verdicts_know_the_noise_floor_and_the_number_of_comparisons() {
     let records = eventful();
-    let rayon = row(&records, Engine::Rayon).cpu_ratio.unwrap().verdict;
+    let rayon = row(&records, Engine::Rayon).cpu_ratio().unwrap().verdict;
     assert_eq!(rayon, Verdict::Equal { margin: MARGIN });
-    assert_eq!(row(&records, Engine::Tokio).cpu_ratio.unwrap().verdict, Verdict::Lower);
+    assert_eq!(row(&records, Engine::Tokio).cpu_ratio().unwrap().verdict, Verdict::Lower);
     let few: Vec<TrialRecord> = [Engine::Threads, Engine::Rayon, Engine::Tokio]
         .into_iter()
         .zip([1.0, 2.0, 0.5])
         .flat_map(|(e, cost)| closed(e, 6, cost))
         .collect();
-    let tokio = row(&few, Engine::Tokio).cpu_ratio.unwrap();
+    let tokio = row(&few, Engine::Tokio).cpu_ratio().unwrap();
     let undecided = matches!(tokio.verdict, Verdict::Undecided { up_to: Some(end) } if end < 0.6);
     assert!(undecided, "six blocks cannot settle four comparisons: {tokio:?}");
     let text = table::render("x", &groups_of(&few), &[], None, false);
     assert!(text.contains("run at least 8"), "{text}");
     let point = row(&few.into_iter().filter(|r| r.block < 5).collect::<Vec<_>>(), Engine::Tokio);
-    assert_eq!(point.cpu_ratio.unwrap().verdict, Verdict::Undecided { up_to: None });
+    assert_eq!(point.cpu_ratio().unwrap().verdict, Verdict::Undecided { up_to: None });
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn comparisons_of_all_groups_are_judged_together() {
         })
     };
     let verdicts = |groups: &[summary::Group]| -> Vec<Verdict> {
-        groups.iter().flat_map(|g| &g.rows).filter_map(|r| Some(r.cpu_ratio?.verdict)).collect()
+        groups.iter().flat_map(|g| &g.rows).filter_map(|r| Some(r.cpu_ratio()?.verdict)).collect()
     };
     // Alone, eight blocks settle two comparisons; among the sixteen of eight groups they do not.
     let one: Vec<TrialRecord> = of(1).collect();

@@ -1,16 +1,17 @@
-//! `duel compare`: two run directories, cell by cell; runs nothing.
+//! `duel compare`: two run directories, cell by cell, or the targets of one; runs nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::exit;
 use crate::cli::Compare;
-use crate::report::compare::compare;
+use crate::report::compare::{compare, compare_targets};
 use crate::results::store::{Run, RunDir, StoreError};
 
 /// Prints what became worse or better from A to B, beyond the spread of their trials or runs.
 pub fn run(args: &Compare) -> ExitCode {
     let (before, after) = match (args.with.as_slice(), args.runs.as_slice()) {
+        ([], [_]) => (args.runs.as_slice(), [].as_slice()),
         ([], [a, b]) => (std::slice::from_ref(a), std::slice::from_ref(b)),
         ([], runs) => {
             let n = runs.len();
@@ -36,8 +37,13 @@ pub fn run(args: &Compare) -> ExitCode {
     };
     let runs = |side: &[Opened]| side.iter().map(|r| r.run.clone()).collect::<Vec<Run>>();
     let (runs_a, runs_b) = (runs(&a), runs(&b));
-    let found =
-        compare(&runs_a.iter().collect::<Vec<_>>(), &runs_b.iter().collect::<Vec<_>>(), min_effect);
+    let found = match (runs_a.as_slice(), runs_b.is_empty()) {
+        ([run], true) => compare_targets(run, min_effect),
+        (a, _) => {
+            let b: Vec<&Run> = runs_b.iter().collect();
+            compare(&a.iter().collect::<Vec<_>>(), &b, min_effect)
+        }
+    };
     // All are told whatever the first one holds, since each may explain the outcome.
     let readable = a.iter().chain(&b).fold(true, |readable, run| run.tell() & readable);
     let found = match found {

@@ -47,7 +47,6 @@ fn describe(sweep: &Sweep) -> String {
         sweep,
         limits: Limits::read(),
         allowed: cpus::allowed().unwrap_or_default(),
-        endpoint: target::resolve(&sweep.target).ok().flatten().map(|e| e.endpoint),
     };
     for cell in &cells {
         let verdict = match judge.verdict(cell) {
@@ -121,15 +120,16 @@ struct Judge<'s> {
     sweep: &'s Sweep,
     limits: Limits,
     allowed: Vec<u32>,
-    endpoint: Option<Endpoint>,
 }
 
 impl Judge<'_> {
     /// How a cell runs, or why it cannot.
     fn verdict(&self, cell: &Cell) -> anyhow::Result<String> {
         let plan = self.sweep.trial_plan(cell);
-        let ports = self.limits.ports(&plan, cell, self.endpoint.as_ref());
-        self.limits.check(cell, kind(self.sweep))?;
+        let target = self.sweep.target_of(cell);
+        let endpoint = target::resolve(target).ok().flatten().map(|e| e.endpoint);
+        let ports = self.limits.ports(&plan, cell, endpoint.as_ref());
+        self.limits.check(cell, kind(target))?;
         ports.as_ref().map_or(Ok(()), PortBudget::check)?;
         let machine = &self.sweep.machine;
         let placement = cpus::split(&self.allowed, cell.cpus, machine, embedded(self.sweep))?;
@@ -145,8 +145,8 @@ fn embedded(sweep: &Sweep) -> bool {
     matches!(sweep.target, Target::Embedded(_))
 }
 
-fn kind(sweep: &Sweep) -> TargetKind {
-    match &sweep.target {
+fn kind(target: &Target) -> TargetKind {
+    match target {
         Target::Embedded(t) => TargetKind::Embedded { processes: t.processes },
         Target::External { .. } => TargetKind::External { loopback: true },
     }
@@ -183,7 +183,7 @@ fn job(sweep: &Sweep, position: u32) -> anyhow::Result<Job> {
         format!("--job {position}: this sweep has trials 0 to {}", order.len() - 1)
     })?;
     let cell = &cells[trial.cell];
-    let (endpoint, tls) = match target::resolve(&sweep.target)? {
+    let (endpoint, tls) = match target::resolve(sweep.target_of(cell))? {
         Some(external) => (external.endpoint, external.tls),
         None => {
             say!("duel: start a target for this job: duel target --listen 127.0.0.1:8080");

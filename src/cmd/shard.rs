@@ -100,13 +100,16 @@ fn divisible(args: &Run, sweep: &Sweep, shard: Shard, meets: bool) -> Result<(),
     for cell in sweep.cells() {
         shard.cell(&cell).map_err(|e| format!("--shard {shard}: {e}"))?;
     }
-    match &sweep.target {
-        Target::Embedded(target) if target.servers > 0 && !meets => Err(format!(
-            "--shard {shard}: {} servers are one queue for all shards only with --rendezvous DIR, \
-             or where [target] url names one target",
-            target.servers
+    let queue = sweep.targets().into_iter().find_map(|target| match target {
+        Target::Embedded(target) => Some(target.servers).filter(|n| *n > 0 && !meets),
+        Target::External { .. } => None,
+    });
+    match queue {
+        Some(servers) => Err(format!(
+            "--shard {shard}: {servers} servers are one queue for all shards only with \
+             --rendezvous DIR, or where [target] url names one target"
         )),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

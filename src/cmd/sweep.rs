@@ -63,8 +63,10 @@ pub(super) struct Output {
 
 /// Adds `--allow` addresses to the config's.
 pub(super) fn allow(sweep: &mut Sweep, more: &[String]) {
-    if let Target::External { allow, .. } = &mut sweep.target {
-        allow.extend(more.iter().cloned());
+    for target in sweep.targets_mut() {
+        if let Target::External { allow, .. } = target {
+            allow.extend(more.iter().cloned());
+        }
     }
 }
 
@@ -93,15 +95,7 @@ struct Session<'s> {
 impl<'s> Session<'s> {
     /// Everything that can be refused is refused here, before the first trial.
     fn new(sweep: &'s Sweep, output: &'s Output) -> anyhow::Result<Self> {
-        let external = target::resolve(&sweep.target)?.map(target::External::answering);
-        if let Some(cap) = external.as_ref().and_then(|e| e.cap.as_ref()) {
-            for cell in sweep.cells() {
-                let offered = cell.offered_per_s.map(|_| sweep.trial_plan(&cell).peak_per_s());
-                let offered = offered.or(sweep.search.map(|search| search.max_per_s));
-                cap.check(cell.total_lanes.into(), offered).with_context(|| cell.id.clone())?;
-            }
-        }
-        external.as_ref().map_or(Ok(()), target::probe)?;
+        let external = target::resolve_all(sweep)?;
         // Workers and targets inherit the driver's limit until they raise their own.
         let mut context = Context {
             sweep,
@@ -116,6 +110,13 @@ impl<'s> Session<'s> {
             keep_going: output.keep_going,
             timeline: None,
         };
+        for cell in sweep.cells() {
+            let Some(cap) = context.external(&cell).and_then(|e| e.cap.as_ref()) else { continue };
+            let offered = cell.offered_per_s.map(|_| sweep.trial_plan(&cell).peak_per_s());
+            let offered = offered.or(sweep.search.map(|search| search.max_per_s));
+            cap.check(cell.total_lanes.into(), offered).with_context(|| cell.id.clone())?;
+        }
+        context.external.iter().try_for_each(target::probe)?;
         // What cannot be served is said before anybody is met and anything is written.
         let listener = output.metrics.map(listen).transpose()?;
         let signals = Signals::catch().context("cannot handle signals")?;
@@ -134,13 +135,15 @@ impl<'s> Session<'s> {
 
     fn run(mut self) -> anyhow::Result<u8> {
         let sweep = self.context.sweep;
-        if let Some(external) = &self.context.external {
+        for external in &self.context.external {
             say!("duel: load goes to {}", external.describe());
         }
         let cells = sweep.cells();
-        let to = self.context.external.as_ref().map(|e| &e.endpoint);
-        let limits = &self.context.limits;
-        let ports = |cell: &Cell| limits.ports(&sweep.trial_plan(cell), cell, to);
+        let context = &self.context;
+        let ports = |cell: &Cell| {
+            let to = context.external(cell).map(|e| &e.endpoint);
+            context.limits.ports(&sweep.trial_plan(cell), cell, to)
+        };
         if let Some(ports) = cells.iter().filter_map(ports).find(PortBudget::may_run_out) {
             say!("duel: keep_alive = false may run out of ports: {ports}");
         }
@@ -209,7 +212,7 @@ impl<'s> Session<'s> {
                 crate::terminal::print(&(serde_json::to_string(&record)? + "\n"));
             }
             let expected = is_expected(&self.context.sweep.expect_failed, &record);
-            if self.context.external.is_some() && !expected && has_flag(&record, GAVE_UP) {
+            if !self.context.external.is_empty() && !expected && has_flag(&record, GAVE_UP) {
                 say!("duel: the target completes no request, so the rest is left out");
                 self.hopeless = true;
             }
@@ -354,7 +357,7 @@ fn metrics(
 /// Who else carries out parts of this run; shards meet here, before anything is written.
 fn peers(output: &Output, context: &Context, signals: &Signals) -> anyhow::Result<Box<dyn Peers>> {
     let part = &output.part;
-    let embedded_target = context.external.is_none();
+    let embedded_target = context.external.is_empty();
     let place = match &output.dir {
         Directory::Named(path) => path,
         Directory::None | Directory::Fresh => Path::new("runs"),

@@ -41,7 +41,7 @@ macro_rules! tables {
         )*}
     )*) => {$(
         $(#[doc = $about])*
-        #[derive(Debug)]
+        #[derive(Debug, Clone)]
         pub(super) struct $table {
             $( $(#[doc = $doc])* pub(super) $field: $type, )*
         }
@@ -316,8 +316,29 @@ tables! {
         memory: At<MemoryTrials> [default("false") example("true")],
         /// How often a noisy trial is repeated.
         noise_repeats: At<Count> [range(0.0, 10.0) default("0") example("2")],
+        /// Targets to compare with the first of them, in the same blocks: did a change make a service
+        /// slower?
+        target: Key<Several<SweepTarget>> [default("the one target") example("[{ name = \"old\", url = \"http://127.0.0.1:8080\" }, { name = \"new\", url = \"http://127.0.0.1:8081\" }]") also("targets variants")],
         /// Cells that must fail for the run to be as expected.
         expect_failed: Key<Several<ExpectFailed>> [default("none") example("[{ engine = \"threads\", lanes = \"20k\" }]")],
+    }
+
+    /// `[[sweep.target]]`: what it does not name is as in `[target]`.
+    SweepTarget {
+        /// What it is called in results.
+        name: At<String> [example("\"old\"")],
+        /// A server of yours.
+        url: Key<String> [default("target.url") example("\"http://127.0.0.1:8080\"")],
+        /// Connects to this Unix-domain socket instead of the URL's host.
+        unix_socket: Key<String> [default("target.unix_socket") example("\"/run/old.sock\"")],
+        /// How long the embedded target takes to answer.
+        service_time: Key<ServiceTime> [default("target.service_time") example("\"5ms\"")],
+        /// Requests that the embedded target serves at once.
+        servers: Key<Count> [range(0.0, ANY) default("target.servers") example("4")],
+        /// Length of each response body of the embedded target.
+        body: Key<Size> [range(0.0, GIB) default("target.body") example("\"64KiB\"")],
+        /// What goes wrong at the embedded target.
+        faults: Key<Faulty> [default("target.faults") example("{ error_rate = 0.01 }")],
     }
 
     /// `[[sweep.expect_failed]]`.
@@ -463,7 +484,7 @@ pub(super) enum LawName {
 }
 
 /// A duration alone is the fixed law.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum ServiceTime {
     Fixed(Duration),
     Law(Box<LawTable>),

@@ -15,7 +15,8 @@ use super::node::{Fault, shown};
 use super::read::{At, Count, Key, Several, Size, place_of};
 use crate::plan::allocator::Allocator;
 use crate::plan::cell::Axes;
-use crate::plan::sweep::{ExpectFailed, Machine, MemoryTrials, Precision, Slo, Sweep, Target};
+use crate::plan::sweep::{ExpectFailed, Machine, MemoryTrials, Precision, Slo, Sweep};
+use crate::plan::target::{SweptTarget, Target};
 use crate::plan::{Arrivals, Axis, Engine, Extent, TrialPlan};
 use crate::stats::precision::FEWEST_BLOCKS;
 use crate::units::{SECOND_NS, duration_literal, format_count, format_ns, size_literal};
@@ -78,15 +79,27 @@ fn axis_or<T, U: PartialEq>(
 /// Resolves a mirror; see [`super::parse`].
 pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sweep, Fault> {
     let name = name(&file.name, file_name)?;
-    let target::Resolved { target, host, url_path } = target::resolve(&file, base_dir)?;
+    let resolved = target::resolve(&file, base_dir)?;
     let arrivals = file.plan.arrivals.value;
     let data = values::resolve(&file.plan, base_dir)?;
     let traced = arrivals == Arrivals::Trace;
-    let mix = request::mix(&file.plan.request, &url_path, base_dir, traced, &data)?;
+    let mix_of =
+        |path: &At<String>| request::mix(&file.plan.request, path, base_dir, traced, &data);
+    let (mut targets, mut first) = (Vec::new(), None);
+    for (name, target::Resolved { target, host, url_path }) in resolved {
+        let mix = mix_of(&url_path)?;
+        let (_, _, common) = first.get_or_insert((target.clone(), host.clone(), mix.clone()));
+        let mix = if mix == *common { Vec::new() } else { mix };
+        targets.push(SweptTarget { name, target, host, mix });
+    }
+    let Some((target, host, mix)) = first else { unreachable!("there is a target") };
+    if file.sweep.target.is_none() {
+        targets.clear();
+    }
     values::check(&file.plan, &data)?;
     let shape = shape::resolve(&file.plan, arrivals, &mix, base_dir)?;
     let plan = plan(&file.plan, arrivals, host, mix, shape, data)?;
-    let axes = axes(&file, arrivals, target.is_tls(), &plan)?;
+    let axes = axes(&file, arrivals, &target, targets, &plan)?;
     let slo = slo(&file);
     let search = search::resolve(&file, &plan, slo.as_ref())?;
     let (trials, precision) = match search {
@@ -166,9 +179,13 @@ fn budget(file: &File, sweep: &mut Sweep) -> Result<(), Fault> {
     }
 }
 
-/// The name is part of a path, so only letters that need no quoting there are allowed.
+/// Letters that need no quoting in a path.
+fn allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.".contains(c)
+}
+
+/// The name is part of a path.
 fn name(key: &Key<String>, file_name: &str) -> Result<String, Fault> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let Some(at) = key else {
         let stem = Path::new(file_name).file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
         let name: String =
@@ -176,6 +193,11 @@ fn name(key: &Key<String>, file_name: &str) -> Result<String, Fault> {
         let name = name.trim_start_matches(['.', '-']);
         return Ok(if name.is_empty() { "sweep".into() } else { name.into() });
     };
+    checked_name(at)
+}
+
+/// A name that may be part of a path.
+fn checked_name(at: &At<String>) -> Result<String, Fault> {
     let name = &at.value;
     let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     if first && name.len() <= 64 && name.chars().all(allowed) {
@@ -227,8 +249,15 @@ fn plan(
     Ok(plan)
 }
 
-fn axes(file: &File, arrivals: Arrivals, tls: bool, plan: &TrialPlan) -> Result<Axes, Fault> {
+fn axes(
+    file: &File,
+    arrivals: Arrivals,
+    target: &Target,
+    targets: Vec<SweptTarget>,
+    plan: &TrialPlan,
+) -> Result<Axes, Fault> {
     let sweep = &file.sweep;
+    let tls = target.is_tls() || targets.iter().any(|swept| swept.target.is_tls());
     let rates_per_s = axis_or(&sweep.rates, Vec::new(), |at| Ok(at.0))?;
     let shaped = arrivals == Arrivals::Trace || file.plan.stages.is_some();
     match (&sweep.rates, file.plan.arrivals.given()) {
@@ -247,7 +276,7 @@ fn axes(file: &File, arrivals: Arrivals, tls: bool, plan: &TrialPlan) -> Result<
     }
     let bodies = axis_or(&sweep.bodies, Vec::new(), |at| Ok(at.0))?;
     if let Some(at) = &sweep.bodies {
-        if file.target.url.is_some() {
+        if matches!(target, Target::External { .. }) {
             return Err(fault(at, "only the embedded target's body can be swept: remove it"));
         }
         if file.target.body.given().is_some() {
@@ -266,6 +295,7 @@ fn axes(file: &File, arrivals: Arrivals, tls: bool, plan: &TrialPlan) -> Result<
         rayon_threads: axis(&sweep.rayon_threads, |at| Ok(at.value))?,
         allocators: allocators(&sweep.allocators)?,
         offload: steps::offload(&sweep.offload, plan)?,
+        targets,
     })
 }
 

@@ -12,7 +12,7 @@ use crate::codec::{self, tls};
 use crate::format::TargetUse;
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::guard::Cap;
-use crate::plan::sweep::{Target, Tls};
+use crate::plan::sweep::{Sweep, Target, Tls};
 use crate::plan::target::EmbeddedTarget;
 use crate::server::{Listening, TargetJob, TargetReport, TargetStart, digest};
 use crate::sys::now_ns;
@@ -97,6 +97,15 @@ pub fn probe(external: &External) -> anyhow::Result<()> {
     codec::probe(&route, &client, Duration::from_nanos(PROBE_NS)).map_err(|why| {
         anyhow!("[target] url: {}: {}; nothing was sent", external.endpoint, why.what)
     })
+}
+
+/// Where the external targets of a sweep are, each at the first of its addresses that answers.
+///
+/// # Errors
+/// As of [`resolve`].
+pub(crate) fn resolve_all(sweep: &Sweep) -> anyhow::Result<Vec<External>> {
+    let all = sweep.targets().into_iter().filter_map(|target| resolve(target).transpose());
+    all.map(|external| external.map(External::answering)).collect()
 }
 
 /// Where an external target is, or `None` for the embedded one.

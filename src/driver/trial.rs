@@ -42,8 +42,8 @@ pub(crate) struct Context<'s> {
     pub(crate) peers: Box<dyn Peers>,
     /// Where the run can be scraped.
     pub(crate) metrics: Option<Metrics>,
-    /// Where an external target is, resolved once.
-    pub(crate) external: Option<External>,
+    /// Where external targets are, resolved once; in the order of their axis, where there is one.
+    pub(crate) external: Vec<External>,
     /// Remarks that every row of this run carries, such as that it was forced to go on.
     pub(crate) remarks: Vec<String>,
     /// Whether a trial goes on in which nothing completes.
@@ -116,11 +116,17 @@ impl Context<'_> {
         }
     }
 
-    fn target_kind(&self) -> TargetKind {
-        match (&self.sweep.target, &self.external) {
-            (Target::Embedded(t), _) => TargetKind::Embedded { processes: t.processes },
-            (_, external) => {
-                TargetKind::External { loopback: external.iter().all(|e| e.endpoint.is_local()) }
+    /// Where a cell's external target is; `None` for the embedded one.
+    pub(crate) fn external(&self, cell: &Cell) -> Option<&External> {
+        self.external.get(cell.target_nth.unwrap_or(0) as usize)
+    }
+
+    fn target_kind(&self, cell: &Cell) -> TargetKind {
+        match self.sweep.target_of(cell) {
+            Target::Embedded(t) => TargetKind::Embedded { processes: t.processes },
+            Target::External { .. } => {
+                let loopback = self.external(cell).is_none_or(|e| e.endpoint.is_local());
+                TargetKind::External { loopback }
             }
         }
     }

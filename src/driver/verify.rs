@@ -101,7 +101,9 @@ const MOOT: [Axis; 7] =
 /// number of lanes and the highest rate.
 pub fn cells(sweep: &Sweep) -> Vec<Cell> {
     let mut cells: Vec<Cell> = Vec::new();
-    for cell in sweep.cells().into_iter().filter(Cell::is_timed) {
+    // What the others of several targets are asked differs in the `Host` alone, or is another plan.
+    let first = |cell: &Cell| cell.is_timed() && cell.target_nth.is_none_or(|nth| nth == 0);
+    for cell in sweep.cells().into_iter().filter(first) {
         let alike = cells.iter_mut().find(|known| known.except(&MOOT) == cell.except(&MOOT));
         match alike {
             None => cells.push(cell),
@@ -208,7 +210,7 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
 
 /// The config's target without its delays and faults: what is compared is bytes, not times.
 fn target(sweep: &Sweep, cell: &Cell) -> EmbeddedTarget {
-    let (processes, body_bytes) = match &sweep.target {
+    let (processes, body_bytes) = match sweep.target_of(cell) {
         Target::Embedded(target) => (target.processes, target.body_bytes),
         Target::External { .. } => (1, 0),
     };

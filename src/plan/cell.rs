@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allocator::Allocator;
 use super::steps::Offload;
+use super::target::SweptTarget;
 use super::{Arrivals, Codec, Engine};
 use crate::units::{format_rate, plural, size_literal};
 
@@ -58,6 +59,12 @@ pub struct Cell {
     /// requests have such steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offload: Option<Offload>,
+    /// Name of the target; only where the sweep compares several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Which of them it is, from 0; the others are compared with the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_nth: Option<u32>,
 }
 
 /// What the trials of a cell are for.
@@ -149,6 +156,9 @@ pub struct Axes {
     /// Where the task engines carry out file and compute steps; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offload: Vec<Offload>,
+    /// Targets that are compared with one another; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<SweptTarget>,
 }
 
 /// How many threads the pool has.
@@ -186,6 +196,8 @@ pub enum Axis {
     Allocator,
     /// Where steps are carried out.
     Offload,
+    /// Who answers.
+    Target,
 }
 
 /// A value on an axis, as it is compared and sorted: numbers as numbers, then text.
@@ -213,7 +225,7 @@ struct Facts {
 
 /// Every axis: first what the rows of a table share, then what tells them apart. The first is the
 /// outermost loop of the grid, and the first by which cells are sorted and named.
-static AXES: [Facts; 11] = [
+static AXES: [Facts; 12] = [
     Facts {
         axis: Axis::Lanes,
         shared: true,
@@ -363,6 +375,23 @@ static AXES: [Facts; 11] = [
         value: |c| optional(c.offload.map(|offload| offload as u64)),
         words: |c| said(c.offload, |offload| format!("steps {}", offload.name())),
     },
+    Facts {
+        axis: Axis::Target,
+        shared: false,
+        fields: &["target", "target_nth"],
+        applies: |_| true,
+        count: |axes| axes.targets.len(),
+        set: |axes, i, c| {
+            c.target = Some(axes.targets[i].name.clone());
+            c.target_nth = Some(i as u32);
+        },
+        id: |_, c| Some(format!("to-{}", c.target.as_ref()?)),
+        value: |c| {
+            let nth = c.target_nth.map_or(0, |nth| 1 + u64::from(nth));
+            (nth, c.target.clone().unwrap_or_default())
+        },
+        words: |c| c.target.clone().unwrap_or_default(),
+    },
 ];
 
 fn number(n: impl Into<u64>) -> Value {
@@ -388,7 +417,7 @@ impl Axis {
         &AXES[self as usize]
     }
 
-    /// Whether the rows of one table share its value.
+    /// Whether the rows of one table share its value, where no targets are compared.
     pub fn is_shared(self) -> bool {
         self.facts().shared
     }
@@ -433,13 +462,19 @@ impl Axis {
 pub struct Key(Vec<Value>);
 
 /// What each cell is called among the others: the engine, the kind where they differ in it, and the
-/// axes on which they differ but for those in `without`.
+/// axes on which they differ but for those in `without`. Targets under one engine are called by their
+/// own names.
 pub fn names(cells: &[&Cell], without: &[Axis]) -> Vec<String> {
     let mut axes = Axis::differing(cells);
-    axes.retain(|axis| *axis != Axis::Engine && !without.contains(axis));
+    let by_target = cells.len() > 1
+        && cells.iter().all(|c| c.target.is_some())
+        && !axes.contains(&Axis::Engine)
+        && !without.contains(&Axis::Target);
+    let first = if by_target { Axis::Target } else { Axis::Engine };
+    axes.retain(|axis| *axis != first && *axis != Axis::Engine && !without.contains(axis));
     let kinds = cells.iter().any(|c| c.kind != cells[0].kind);
     let name = |cell: &&Cell| {
-        let mut name = cell.engine.name().to_string();
+        let mut name = first.words(cell);
         if let Some(label) = cell.kind.label().filter(|_| kinds) {
             name += &format!(" ({label})");
         }
@@ -497,6 +532,8 @@ impl Cell {
             body_bytes: None,
             allocator: None,
             offload: None,
+            target: None,
+            target_nth: None,
         }
     }
 
@@ -505,18 +542,37 @@ impl Cell {
         Key(Axis::all().filter(|axis| !axes.contains(axis)).map(|axis| axis.value(self)).collect())
     }
 
+    /// Whether the rows of the cell's table share an axis: where targets are compared, all but that.
+    pub(crate) fn shares(&self, axis: Axis) -> bool {
+        match self.target {
+            Some(_) => axis != Axis::Target,
+            None => axis.is_shared(),
+        }
+    }
+
     /// The key of the axes whose values the rows of a table share, but for `without`.
     pub fn place(&self, without: &[Axis]) -> Key {
-        let shared = Axis::all().filter(|axis| axis.is_shared() && !without.contains(axis));
+        let shared = Axis::all().filter(|axis| self.shares(*axis) && !without.contains(axis));
         Key(shared.map(|axis| axis.value(self)).collect())
     }
 
     /// The same in words, and what is counted: `64 lanes · 1 CPU · hyper · closed loop`.
     pub fn place_words(&self, without: &[Axis]) -> String {
-        let shared = Axis::all().filter(|axis| axis.is_shared() && !without.contains(axis));
+        let shared = Axis::all().filter(|axis| self.shares(*axis) && !without.contains(axis));
+        let said = |axis: &Axis| match axis {
+            Axis::Processes => self.processes > 1,
+            Axis::Pool => self.is_small_pool(),
+            axis => axis.is_shared() || axis.applies(self),
+        };
         let counted = self.counts_events().then(|| "system calls counted".to_string());
-        let words = shared.map(|axis| axis.words(self)).chain(counted);
+        let words = shared.filter(said).map(|axis| axis.words(self)).chain(counted);
         words.filter(|words| !words.is_empty()).collect::<Vec<String>>().join(" · ")
+    }
+
+    /// Whether the others of its table refer to the cell: of several targets the first, or else the
+    /// baseline's engine.
+    pub fn is_baseline(&self, engine: Engine) -> bool {
+        self.target_nth.map_or(self.engine == engine, |nth| nth == 0)
     }
 
     /// Whether both are the same on every axis that says something of both, but for the engine and

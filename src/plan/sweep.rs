@@ -1,7 +1,6 @@
 //! A resolved config: its cells, what each runs, and an interleaved order of trials.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use rand::Rng;
 use rand::SeedableRng;
@@ -10,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::cell::Axes;
-use super::endpoint::Identity;
 use super::expect::Expect;
 use super::search::Search;
 pub use super::slo::{MARGIN, Slo};
 use super::steps::{Offload, StepPlan};
-use super::target::EmbeddedTarget;
+use super::target::{EmbeddedTarget, SweptTarget};
+pub use super::target::{Target, Tls};
 use super::values::Value;
-use super::{Cell, CellKind, Engine, Extent, TrialPlan, variable_name};
+use super::{Cell, CellKind, Engine, Extent, RequestTemplate, TrialPlan, variable_name};
 use crate::units::SECOND_NS;
 
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
@@ -100,48 +99,6 @@ fn margin() -> f64 {
     MARGIN
 }
 
-/// Where the load goes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// The embedded target, fresh for each trial.
-    Embedded(EmbeddedTarget),
-    /// A server of the user's.
-    External {
-        /// `host:port` as named; the port is always present.
-        authority: String,
-        /// Non-loopback `host:port`s that may be loaded.
-        allow: Vec<String>,
-        /// The path of a Unix-domain socket, where connections go there instead.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        unix_socket: Option<PathBuf>,
-        /// How TLS is spoken there; `None` for plain HTTP.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        tls: Option<Tls>,
-    },
-}
-
-impl Target {
-    /// Whether requests go over TLS.
-    pub fn is_tls(&self) -> bool {
-        matches!(self, Target::External { tls: Some(_), .. })
-    }
-}
-
-/// TLS as the config names it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tls {
-    /// Certificate authorities to trust, in PEM; `None` trusts the system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
-    /// Accept any certificate.
-    #[serde(default)]
-    pub insecure: bool,
-    /// What the client shows where the target asks for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<Identity>,
-}
-
 /// Trials in which memory is split into its parts; their latency is never ranked, since the look
 /// that is taken half-way through the window holds the process's mappings for a moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,7 +163,7 @@ impl Sweep {
         };
         let cells = self.axes.spread(first);
         let all = cells.iter().flat_map(|cell| {
-            let kinds = self.kinds(cell.engine).into_iter();
+            let kinds = self.kinds(cell).into_iter();
             kinds.map(|kind| cell.of_kind(kind, &self.axes))
         });
         let mut seen = HashSet::new();
@@ -214,11 +171,11 @@ impl Sweep {
     }
 
     /// The kinds of cells at each point of the grid.
-    fn kinds(&self, engine: Engine) -> Vec<CellKind> {
+    fn kinds(&self, cell: &Cell) -> Vec<CellKind> {
         let timed = self.memory != MemoryTrials::Only;
         [
             (timed, CellKind::Timed),
-            (timed && self.aa && engine == self.baseline, CellKind::Copy),
+            (timed && self.aa && cell.is_baseline(self.baseline), CellKind::Copy),
             (timed && self.idle, CellKind::Idle),
             (timed && self.syscalls, CellKind::Counted),
             (self.memory != MemoryTrials::None, CellKind::Memory),
@@ -260,7 +217,8 @@ impl Sweep {
     /// is the same and gives no way to guess at a secret; `$NAME` counts as written.
     pub fn plan_hash(&self) -> String {
         let mut sweep = self.masked();
-        if let Target::External { allow, tls, .. } = &mut sweep.target {
+        for target in sweep.targets_mut() {
+            let Target::External { allow, tls, .. } = target else { continue };
             allow.clear();
             if let Some(tls) = tls {
                 tls.ca_file = None;
@@ -268,7 +226,7 @@ impl Sweep {
             }
         }
         // Where files lie is the machine's matter, as its CPUs are.
-        for step in sweep.plan.mix.iter_mut().flat_map(|template| &mut template.steps) {
+        for step in sweep.templates_mut().flat_map(|template| &mut template.steps) {
             if let StepPlan::File(step) = step {
                 step.dir = None;
             }
@@ -334,11 +292,17 @@ impl Sweep {
 
     /// The plan of a cell's trials: this plan at the cell's rate.
     pub fn trial_plan(&self, cell: &Cell) -> TrialPlan {
-        let plan = TrialPlan {
+        let mut plan = TrialPlan {
             arrivals: cell.arrivals,
             offered_per_s: cell.offered_per_s,
             ..self.plan.clone()
         };
+        if let Some(swept) = self.swept_target(cell) {
+            plan.host.clone_from(&swept.host);
+            if !swept.mix.is_empty() {
+                plan.mix.clone_from(&swept.mix);
+            }
+        }
         if !cell.is_idle() {
             return plan;
         }
@@ -372,7 +336,7 @@ impl Sweep {
     /// The embedded target of a cell's trials: this target with the cell's body; `None` where the
     /// target is external.
     pub fn embedded_target(&self, cell: &Cell) -> Option<EmbeddedTarget> {
-        match &self.target {
+        match self.target_of(cell) {
             Target::Embedded(target) => Some(EmbeddedTarget {
                 body_bytes: cell.body_bytes.unwrap_or(target.body_bytes),
                 ..target.clone()
@@ -381,11 +345,40 @@ impl Sweep {
         }
     }
 
+    /// What a cell's target differs in, where the sweep compares several.
+    fn swept_target(&self, cell: &Cell) -> Option<&SweptTarget> {
+        self.axes.targets.get(cell.target_nth? as usize)
+    }
+
+    /// Where a cell's load goes.
+    pub fn target_of(&self, cell: &Cell) -> &Target {
+        self.swept_target(cell).map_or(&self.target, |swept| &swept.target)
+    }
+
+    /// Every target, in the order of the axis.
+    pub fn targets(&self) -> Vec<&Target> {
+        match self.axes.targets.as_slice() {
+            [] => vec![&self.target],
+            several => several.iter().map(|swept| &swept.target).collect(),
+        }
+    }
+
+    /// Every target, to be changed: the first of several stands twice.
+    pub fn targets_mut(&mut self) -> impl Iterator<Item = &mut Target> {
+        let several = self.axes.targets.iter_mut().map(|swept| &mut swept.target);
+        several.chain([&mut self.target])
+    }
+
+    fn templates_mut(&mut self) -> impl Iterator<Item = &mut RequestTemplate> {
+        let several = self.axes.targets.iter_mut().flat_map(|swept| &mut swept.mix);
+        several.chain(&mut self.plan.mix)
+    }
+
     /// This sweep as it may be written and shown: the values of headers that hold secrets are
     /// `***` unless they only name an environment variable.
     pub fn masked(&self) -> Sweep {
         let mut masked = self.clone();
-        for (name, value) in masked.plan.mix.iter_mut().flat_map(|r| r.headers.iter_mut()) {
+        for (name, value) in masked.templates_mut().flat_map(|r| r.headers.iter_mut()) {
             if is_secret_header(name) && variable_name(value).is_none() {
                 *value = MASK.into();
             }

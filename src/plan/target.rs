@@ -1,6 +1,67 @@
-//! What the embedded target plays: plain data of a plan, which [`crate::server`] carries out.
+//! Where the load goes, and what the embedded target plays: plain data of a plan.
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use super::RequestTemplate;
+use super::endpoint::Identity;
+
+/// Where the load goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The embedded target, fresh for each trial.
+    Embedded(EmbeddedTarget),
+    /// A server of the user's.
+    External {
+        /// `host:port` as named; the port is always present.
+        authority: String,
+        /// Non-loopback `host:port`s that may be loaded.
+        allow: Vec<String>,
+        /// The path of a Unix-domain socket, where connections go there instead.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unix_socket: Option<PathBuf>,
+        /// How TLS is spoken there; `None` for plain HTTP.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<Tls>,
+    },
+}
+
+impl Target {
+    /// Whether requests go over TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Target::External { tls: Some(_), .. })
+    }
+}
+
+/// TLS as the config names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// Certificate authorities to trust, in PEM; `None` trusts the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate.
+    #[serde(default)]
+    pub insecure: bool,
+    /// What the client shows where the target asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Identity>,
+}
+
+/// One of several targets that a sweep compares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SweptTarget {
+    /// In ids, tables and sentences.
+    pub name: String,
+    /// Where the load goes.
+    pub target: Target,
+    /// The `Host` header there.
+    pub host: String,
+    /// What it is asked for, where its url names another path than the first one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<RequestTemplate>,
+}
 
 /// What the embedded target plays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

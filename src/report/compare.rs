@@ -4,20 +4,21 @@
 //! Mann–Whitney interval over trials. Trials of one run share whatever drifted between the runs, so
 //! that a difference counts only where the whole interval lies beyond a minimum effect, and the output
 //! says so. With several runs on each side the run is the unit: Student's interval of the logarithms of
-//! their medians. Holm's correction goes over all ratios of the report.
+//! their medians. Targets that one run compared are paired within its blocks instead, which share what
+//! drifts. Holm's correction goes over all ratios of the report.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde_json::{Value, json};
 
 use super::layout::clean;
-use super::measures::{self, Better, Measure, Place};
-use super::summary::is_valid;
+use super::measures::{self, Better, Measure, Place, compared};
+use super::summary::{by_block, is_valid};
 use crate::format::{Status, TrialRecord};
-use crate::plan::Cell;
+use crate::plan::{Axis, Cell};
 use crate::results::store::Run;
 use crate::stats::{
-    Comparison as Judged, MARGIN, RATIO_CONFIDENCE, Verdict, judge, log_t_ratio, lost_p_value,
-    median, unpaired_ratio,
+    Comparison as Judged, MARGIN, RATIO_CONFIDENCE, RatioEstimate, Verdict, judge, log_t_ratio,
+    lost_p_value, median, paired_ratio, unpaired_ratio,
 };
 use crate::units::{Ratio, format_share};
 
@@ -96,7 +97,7 @@ pub struct Comparison {
     pub lines: Vec<Line>,
     /// One per cell in which either lost a request.
     pub lost: Vec<Lost>,
-    /// Runs of each side.
+    /// Runs of each side; of targets of one run, none.
     pub runs: (usize, usize),
     /// What could not be compared, one sentence each.
     pub notes: Vec<String>,
@@ -130,8 +131,9 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, No
     let mut found =
         Comparison { lines: vec![], lost: vec![], runs: (a.len(), b.len()), notes: vec![] };
     for cell in first.plan.cells.iter().filter(|c| is_timed(c)) {
-        let (x, y) = (trials_of(a, &cell.id), trials_of(b, &cell.id));
-        found.lost.extend(lost(&cell.id, a, b));
+        let x: Vec<_> = a.iter().map(|run| trials_of(run, &cell.id)).collect();
+        let y: Vec<_> = b.iter().map(|run| trials_of(run, &cell.id)).collect();
+        found.lost.extend(lost((&cell.id, a), (&cell.id, b)));
         for (side, runs) in [("A", &x), ("B", &y)] {
             if runs.iter().all(Vec::is_empty) {
                 found.notes.push(format!("{}: no valid trial in {side}", cell.id));
@@ -145,8 +147,48 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, No
             found.notes.push(format!("{}: only in B", cell.id));
         }
     }
+    judged(found, "no cell has a valid trial in both")
+}
+
+/// Compares the targets of one run with the first of them, block by block.
+///
+/// # Errors
+/// Where the run has one target, or no block in which two of them have a valid trial.
+pub fn compare_targets(run: &Run, min_effect: f64) -> Result<Comparison, NotComparable> {
+    let cells = || run.plan.cells.iter().filter(|c| is_timed(c) && c.target.is_some());
+    if cells().next().is_none() {
+        let why = "one run alone is compared where it has several [[sweep.target]]; or name two runs";
+        return Err(NotComparable(vec![why.into()]));
+    }
+    let mut found = Comparison { lines: vec![], lost: vec![], runs: (0, 0), notes: vec![] };
+    for cell in cells().filter(|c| c.target_nth != Some(0)) {
+        let alike = |c: &&Cell| {
+            let key = |c: &Cell| (c.kind, c.except(&[Axis::Target]));
+            c.target_nth == Some(0) && key(c) == key(cell)
+        };
+        let Some(first) = cells().find(alike) else { continue };
+        found.lost.extend(lost((&first.id, &[run]), (&cell.id, &[run])));
+        let (a, b) = (trials_of(run, &first.id), trials_of(run, &cell.id));
+        let of_block = |t: &TrialRecord| a.iter().copied().find(|o| o.block == t.block);
+        let pairs: Vec<_> = b.into_iter().filter_map(|t| Some((t, of_block(t)?))).collect();
+        if pairs.is_empty() {
+            found.notes.push(format!("{}: no block with a valid trial of both", cell.id));
+        }
+        for measure in compared(cell).map(|facts| facts.measure) {
+            let both = pairs.iter().map(|(b, a)| (value(measure, b), value(measure, a)));
+            let values: Vec<(f64, f64)> = both.filter_map(|(b, a)| b.zip(a)).collect();
+            let Some(estimate) = paired_ratio(&values, RATIO_CONFIDENCE) else { continue };
+            let (y, x): (Vec<f64>, Vec<f64>) = values.into_iter().unzip();
+            found.lines.extend(line_of(&cell.id, measure, &x, &y, estimate, min_effect));
+        }
+    }
+    judged(found, "no two targets have a valid trial in the same block")
+}
+
+/// Judges all lines together; an error where there is none.
+fn judged(mut found: Comparison, why_none: &str) -> Result<Comparison, NotComparable> {
     if found.lines.is_empty() {
-        return Err(NotComparable(vec!["no cell has a valid trial in both".into()]));
+        return Err(NotComparable(vec![why_none.into()]));
     }
     judge(found.lines.iter_mut().map(|l| &mut l.ratio), MARGIN);
     let level = (1.0 - RATIO_CONFIDENCE) / found.lost.len().max(1) as f64;
@@ -179,24 +221,22 @@ fn is_timed(cell: &Cell) -> bool {
     !cell.is_memory() && !cell.counts_events()
 }
 
-/// The valid trials of a cell, by run.
-fn trials_of<'r>(runs: &[&'r Run], cell: &str) -> Vec<Vec<&'r TrialRecord>> {
-    let valid = |run: &&'r Run| {
-        run.records.iter().filter(|r| is_valid(r) && r.cell.id == cell).collect::<Vec<_>>()
-    };
-    runs.iter().map(valid).collect()
+/// The valid trials of a cell, the one that stands for each block.
+fn trials_of<'r>(run: &'r Run, cell: &str) -> Vec<&'r TrialRecord> {
+    let all: Vec<&TrialRecord> = run.records.iter().filter(|r| r.cell.id == cell).collect();
+    by_block(&all).into_values().filter(|r| is_valid(r)).collect()
 }
 
 /// Requests lost in all trials that ended, valid or not: a trial may be invalid for its losses.
-fn lost(cell: &str, a: &[&Run], b: &[&Run]) -> Option<Lost> {
-    let count = |runs: &[&Run]| {
+fn lost((cell_a, a): (&str, &[&Run]), (cell, b): (&str, &[&Run])) -> Option<Lost> {
+    let count = |id: &str, runs: &[&Run]| {
         let ended = |r: &&TrialRecord| {
-            r.cell.id == cell && matches!(r.status, Status::Ok | Status::Invalid)
+            r.cell.id == id && matches!(r.status, Status::Ok | Status::Invalid)
         };
         let ledgers = runs.iter().flat_map(|run| &run.records).filter(ended).map(|r| &r.ledger);
         ledgers.fold((0, 0), |(lost, all), l| (lost + l.planned - l.completed, all + l.planned))
     };
-    let (a, b) = (count(a), count(b));
+    let (a, b) = (count(cell_a, a), count(cell, b));
     (a.0 + b.0 > 0).then(|| {
         let p_value = lost_p_value(a, b);
         Lost { cell: cell.into(), a, b, p_value, is_regression: false }
@@ -230,8 +270,19 @@ fn line(
         (x, y) = (of(a.first()?), of(b.first()?));
         unpaired_ratio(&y, &x, RATIO_CONFIDENCE)?
     };
+    line_of(cell, measure, &x, &y, estimate, min_effect)
+}
+
+fn line_of(
+    cell: &str,
+    measure: Measure,
+    a: &[f64],
+    b: &[f64],
+    estimate: RatioEstimate,
+    min_effect: f64,
+) -> Option<Line> {
     let ratio = Judged::alone(estimate, None, MARGIN);
-    let (a, b) = (median(&x)?, median(&y)?);
+    let (a, b) = (median(a)?, median(b)?);
     Some(Line { cell: cell.into(), measure, a, b, ratio, min_effect })
 }
 
@@ -281,6 +332,13 @@ impl Comparison {
             let cannot =
                 if open == self.lines.len() { "Cannot tell: all" } else { "Cannot tell for" };
             said.push(format!("{cannot} {open}: run both sides longer, or with more blocks"));
+        }
+        if self.runs == (0, 0) {
+            said.push(
+                "A is the first target, B the other one, in the same blocks of one run: what drifts \
+                 is the same for both"
+                    .into(),
+            );
         }
         if self.runs == (1, 1) {
             said.push(format!(

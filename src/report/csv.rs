@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::measures::{self, Place};
+use super::measures::{self, Measure, Place};
 use super::summary::{Figures, Group, QUANTILES, Row};
 use crate::format::Channel;
 use crate::plan::Axis;
@@ -68,8 +68,16 @@ fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
     put("error", row.errors.keys().cloned().collect::<Vec<_>>().join("; "));
     figures(&mut out, row.figures.as_ref());
     let own = (group.reference == Some(index)).then_some("baseline");
-    comparison(&mut out, "cpu", row.cpu_ratio, own);
-    comparison(&mut out, "memory", row.memory_ratio, own);
+    for (name, measure) in [
+        ("cpu", Measure::CpuPerRequest),
+        ("memory", Measure::Memory),
+        ("achieved", Measure::Achieved),
+        ("p50", Measure::P50),
+        ("p99", Measure::P99),
+    ] {
+        let own = own.filter(|_| measures::compared(c).any(|facts| facts.measure == measure));
+        comparison(&mut out, name, row.ratio(measure), own);
+    }
     out
 }
 

@@ -29,7 +29,7 @@ pub fn heading(group: &Group) -> String {
 /// The columns of a group; those that no row has a value for are left out.
 pub fn columns(group: &Group) -> Vec<Column> {
     let mut columns = vec![Column {
-        title: "engine".into(),
+        title: if group.cell.target.is_some() { "target" } else { "engine" }.into(),
         number: false,
         cells: group.rows.iter().map(|r| clean(&r.name)).collect(),
     }];
@@ -63,10 +63,17 @@ fn column(group: &Group, title: &str, level: bool, cell: &dyn Fn(&Figures) -> St
 
 /// What stands beside a measure: times beside the rate, ratios beside what they compare.
 fn beside(group: &Group, measure: Measure) -> Vec<Column> {
-    let ratio = |what: &str, of: fn(&Row) -> Option<Comparison>| {
+    let ratio = |what: &str, measure: Measure| {
         let name = compared_with(group)?;
-        let cells = group.rows.iter().enumerate().map(|(i, r)| compared(group, i, of(r)));
-        Some(Column { title: format!("{what}\n÷ {name}"), number: true, cells: cells.collect() })
+        measures::compared(&group.cell).find(|facts| facts.measure == measure)?;
+        // A p99 takes more requests than short trials of a target have.
+        let bare = measure == Measure::P99 && group.rows.iter().all(|r| r.ratio(measure).is_none());
+        if bare {
+            return None;
+        }
+        let cells = group.rows.iter().enumerate();
+        let cells = cells.map(|(i, r)| compared(group, i, r.ratio(measure))).collect();
+        Some(Column { title: format!("{what}\n÷ {name}"), number: true, cells })
     };
     match measure {
         Measure::Achieved => {
@@ -82,10 +89,12 @@ fn beside(group: &Group, measure: Measure) -> Vec<Column> {
             let quantile = |(title, channel, q): &(&str, Channel, f64)| {
                 column(group, title, true, &|f| quantile(f.times(*channel), *q))
             };
-            times.iter().map(quantile).collect()
+            let ratios = [("achieved", Measure::Achieved), ("p50", Measure::P50), ("p99", Measure::P99)];
+            let ratios = ratios.into_iter().filter_map(|(what, measure)| ratio(what, measure));
+            times.iter().map(quantile).chain(ratios).collect()
         }
-        Measure::CpuPerRequest => ratio("CPU", |r| r.cpu_ratio).into_iter().collect(),
-        Measure::MemoryPerLane => ratio("memory", |r| r.memory_ratio).into_iter().collect(),
+        Measure::CpuPerRequest => ratio("CPU", measure).into_iter().collect(),
+        Measure::MemoryPerLane => ratio("memory", Measure::Memory).into_iter().collect(),
         _ => Vec::new(),
     }
 }
@@ -311,7 +320,7 @@ fn lanes_ran_out(row: &Row) -> Option<String> {
 fn how_to_read(group: &Group) -> Option<String> {
     let name = compared_with(group)?;
     let shown: Vec<Comparison> =
-        group.rows.iter().flat_map(|r| [r.cpu_ratio, r.memory_ratio]).flatten().collect();
+        group.rows.iter().flat_map(|r| r.ratios.iter().map(|(_, ratio)| *ratio)).collect();
     if shown.is_empty() {
         return None;
     }
@@ -330,10 +339,12 @@ fn how_to_read(group: &Group) -> Option<String> {
     if any(|v| matches!(v, Verdict::Undecided { up_to: Some(_) })) {
         parts.push(undecided(group, &shown));
     }
-    for (what, floor) in [("CPU", group.cpu_floor), ("memory", group.memory_floor)] {
-        if let Some((low, high)) = floor {
-            parts.push(format!("noise floor of {what} [{low:.3}, {high:.3}]"));
-        }
+    for (measure, (low, high)) in &group.floors {
+        let what = match measure {
+            Measure::CpuPerRequest => "CPU".into(),
+            measure => measure.words(),
+        };
+        parts.push(format!("noise floor of {what} [{low:.3}, {high:.3}]"));
     }
     Some(parts.join("; "))
 }

@@ -2,6 +2,7 @@
 //! this list, so that a new figure is a line here and nowhere else.
 
 use crate::format::TrialRecord;
+use crate::plan::Cell;
 use crate::stats::hdr::samples_needed;
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
 
@@ -60,6 +61,8 @@ pub(crate) enum Place {
     Counted,
     /// A column of the ratio to the baseline beside it.
     Ratio,
+    /// A column of the ratio to the first target, where several are compared.
+    TargetRatio,
     /// A line of `duel compare`.
     Compare,
     /// A curve over lanes and rates.
@@ -144,6 +147,14 @@ pub(crate) fn shown(place: Place) -> impl Iterator<Item = &'static Facts> {
     MEASURES.iter().filter(move |m| m.shown.contains(&place))
 }
 
+/// The measures in which the cells of a table are compared: engines in what they cost, targets in how
+/// fast they answer. The schedule, not the target, decides what an open loop achieves.
+pub(crate) fn compared(cell: &Cell) -> impl Iterator<Item = &'static Facts> {
+    let place = if cell.target.is_some() { Place::TargetRatio } else { Place::Ratio };
+    let open = cell.arrivals.is_open();
+    shown(place).filter(move |facts| facts.measure != Measure::Achieved || !open)
+}
+
 /// A count per request that ended between the edges.
 fn each(record: &TrialRecord, count: Option<u64>) -> Option<f64> {
     let ended = Some(record.ended_between_edges).filter(|n| *n > 0)?;
@@ -179,9 +190,10 @@ measures! {
     Elapsed: "elapsed_ns", "elapsed", Unit::Time, Less, true, [],
         |t| Some(t.measured_ns as f64);
     Achieved: "achieved_per_s", "achieved\nreq/s", Unit::Rate, More, true,
-        [Csv Table Counted Curve Compare], |t| Some(t.achieved_per_s);
-    P50: "p50_ns", "p50", Unit::Time, Less, true, [Compare], |t| latency(t, 0.5);
-    P99: "p99_ns", "p99", Unit::Time, Less, true, [Compare Curve], |t| latency(t, 0.99);
+        [Csv Table Counted Curve Compare TargetRatio], |t| Some(t.achieved_per_s);
+    P50: "p50_ns", "p50", Unit::Time, Less, true, [Compare TargetRatio], |t| latency(t, 0.5);
+    P99: "p99_ns", "p99", Unit::Time, Less, true, [Compare Curve TargetRatio],
+        |t| latency(t, 0.99);
     SetUp: "setup_ns", "set-up", Unit::Time, Less, true, [Csv Idle], |t| Some(t.setup_ns as f64);
     CpuPerRequest: "cpu_per_request_ns", "CPU\nper request", Unit::Time, Less, true,
         [Csv Table Counted Ratio Compare Curve Cause], |t| above_zero(t.cpu.per_request_ns);

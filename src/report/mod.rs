@@ -22,7 +22,7 @@ pub mod steps;
 pub mod summary;
 pub mod table;
 pub mod usl;
-pub(crate) mod verdict;
+pub mod verdict;
 
 use std::io::{self, Write};
 

@@ -21,6 +21,7 @@ pub(crate) use open::Comparisons;
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::{Key, names};
 use crate::plan::{Cell, CellKind, Engine};
+use crate::report::measures::Measure;
 use crate::stats::Comparison;
 
 /// The flag of a trial that a noise gate failed.
@@ -37,10 +38,8 @@ pub struct Group {
     pub rows: Vec<Row>,
     /// Index of the row that ratios refer to; `None` if the baseline has no valid trial here.
     pub reference: Option<usize>,
-    /// Ratios of CPU per request that identical systems show, from an A/A pair.
-    pub cpu_floor: Option<(f64, f64)>,
-    /// The same for memory.
-    pub memory_floor: Option<(f64, f64)>,
+    /// Ratios of a measure that identical systems show, from an A/A pair.
+    pub floors: Vec<(Measure, (f64, f64))>,
     /// Ratios this close to 1, as a share, are as good as equal.
     pub margin: f64,
     /// Comparisons of the whole report that were judged together.
@@ -77,14 +76,29 @@ pub struct Row {
     pub flags: BTreeSet<String>,
     /// `None` if no trial ran to its end.
     pub figures: Option<Figures>,
-    /// CPU per request against the reference, from pairs of the same block.
-    pub cpu_ratio: Option<Comparison>,
-    /// Peak user memory over the baseline against the reference.
-    pub memory_ratio: Option<Comparison>,
+    /// Each measure that is compared against the reference, from pairs of the same block.
+    pub ratios: Vec<(Measure, Comparison)>,
     /// Each error text with the number of trials that it stopped.
     pub errors: BTreeMap<String, usize>,
     /// Gates that failed, by name.
     pub failed_gates: BTreeMap<String, FailedGate>,
+}
+
+impl Row {
+    /// A measure against the reference.
+    pub fn ratio(&self, measure: Measure) -> Option<Comparison> {
+        self.ratios.iter().find(|(known, _)| *known == measure).map(|(_, ratio)| *ratio)
+    }
+
+    /// CPU per request against the reference.
+    pub fn cpu_ratio(&self) -> Option<Comparison> {
+        self.ratio(Measure::CpuPerRequest)
+    }
+
+    /// Memory over the baseline against the reference.
+    pub fn memory_ratio(&self) -> Option<Comparison> {
+        self.ratio(Measure::Memory)
+    }
 }
 
 /// Blocks of a cell by how their trial ended.
@@ -163,7 +177,7 @@ pub fn summarise(records: &[TrialRecord], baseline: Engine, margin: f64) -> Vec<
 
 /// Whether the others of its group refer to a cell.
 fn is_reference(cell: &Cell, baseline: Engine) -> bool {
-    cell.engine == baseline && !cell.is_copy() && !cell.counts_events()
+    cell.is_baseline(baseline) && !cell.is_copy() && !cell.counts_events()
 }
 
 /// What the cells of a group share.
@@ -190,8 +204,7 @@ fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Gr
         trials: rows.iter().map(|r| r.tally.blocks).max().unwrap_or(0),
         rows,
         reference,
-        cpu_floor: None,
-        memory_floor: None,
+        floors: Vec::new(),
         margin,
         among: 0,
     };
@@ -270,8 +283,7 @@ fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: Stri
         noisy_levels: levels.iter().any(|t| !is_quiet(t)),
         flags: used.iter().flat_map(|t| t.flags.iter().cloned()).collect(),
         figures,
-        cpu_ratio: None,
-        memory_ratio: None,
+        ratios: Vec::new(),
         errors,
         failed_gates,
     }

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod targets;
+
 use super::layout::quantile;
 use super::measures::Measure;
 use super::memory;
@@ -26,6 +28,9 @@ pub(super) fn by_cell(records: &[TrialRecord]) -> Trials<'_> {
     cells.into_iter().map(|(id, blocks)| (id, blocks.into_values().collect())).collect()
 }
 
+/// Most sentences about targets: what more there are stand in the tables.
+const MOST_TARGETS: usize = 12;
+
 /// One sentence at the same offered rate, if there is one, one as fast as lanes could, and what one
 /// more lane costs where memory trials climb a ladder.
 pub(super) fn sentences(
@@ -35,6 +40,7 @@ pub(super) fn sentences(
 ) -> Vec<String> {
     let mut said: Vec<String> =
         spoken_of(groups).into_iter().filter_map(|g| sentence(g, trials)).collect();
+    said.extend(groups.iter().flat_map(targets::sentences).take(MOST_TARGETS));
     let cells = memory::cells(records);
     let ladders = memory::sentences(&memory::ladders(&cells));
     // A run of memory trials alone has no groups, and nothing to be ranked.
@@ -67,7 +73,8 @@ pub(super) fn remarks(groups: &[Group]) -> Vec<String> {
         out.extend(over_all(groups, open));
     }
     let open = || groups.iter().filter(|g| g.cell.arrivals.is_open());
-    if groups.is_empty() || open().any(|g| rival(g).is_some()) {
+    let targets = groups.iter().any(|g| g.cell.target.is_some());
+    if groups.is_empty() || targets || open().any(|g| rival(g).is_some()) {
         return out;
     }
     out.push(if open().next().is_none() {
@@ -120,7 +127,7 @@ fn nothing(groups: &[Group]) -> String {
 }
 
 fn ratio_of_cpu(row: &Row) -> Option<f64> {
-    row.cpu_ratio.map(|c| c.estimate.ratio)
+    row.cpu_ratio().map(|c| c.estimate.ratio)
 }
 
 /// The rows that stand against the reference.
@@ -150,7 +157,7 @@ fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
     };
     let pairs = Pairs::of(row, reference, trials, group.margin);
     let (a, b) = (row.figures.as_ref()?, reference.figures.as_ref()?);
-    let cpu = change(row.cpu_ratio, "CPU per request", &reference.name, &cpu_of(a, b));
+    let cpu = change(row.cpu_ratio(), "CPU per request", &reference.name, &cpu_of(a, b));
     let memory = pairs.memory(row, &reference.name, (a, b));
     let mut text = format!("{place}, {}{among} used {cpu} and {memory}", row.name);
     let open = group.cell.arrivals.is_open();
@@ -209,7 +216,7 @@ fn over_all(groups: &[Group], open: bool) -> Option<String> {
         .iter()
         .filter(|g| g.cell.arrivals.is_open() == open && g.reference.is_some())
         .flat_map(|g| &g.rows)
-        .filter(|r| r.name == row.name && r.cpu_ratio.is_some())
+        .filter(|r| r.name == row.name && r.cpu_ratio().is_some())
         .collect();
     if same.len() < 2 {
         return None;
@@ -225,8 +232,8 @@ fn over_all(groups: &[Group], open: bool) -> Option<String> {
         "Over all {} {kind}, {} used {} the CPU per request and {} the user memory of {}.",
         same.len(),
         row.name,
-        range(|r| r.cpu_ratio),
-        range(|r| r.memory_ratio),
+        range(Row::cpu_ratio),
+        range(Row::memory_ratio),
         reference.name
     ))
 }
@@ -289,13 +296,13 @@ impl<'a> Pairs<'a> {
         let figures = format!("{} against {} per lane", bytes(a), bytes(b));
         match kernel {
             Some(c) => change(Some(c), "memory", than, &format!("{figures}, kernel included")),
-            None => change(row.memory_ratio, "user memory", than, &figures),
+            None => change(row.memory_ratio(), "user memory", than, &figures),
         }
     }
 }
 
 /// The verdict for a terminal, before its tables: the same sentences as in the reports.
-pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>) -> String {
+pub fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>) -> String {
     let said = sentences(records, groups, &by_cell(records));
     let lines = said.iter().flat_map(|sentence| wrap(sentence, width));
     lines.map(|line| line + "\n").chain(["\n".to_string()]).collect()

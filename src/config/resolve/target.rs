@@ -6,13 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Fault, axis_or, fault, number};
-use crate::config::keys::{Faulty, File, LawName, LawTable, ServiceTime};
+use crate::config::keys::{self, Faulty, File, LawName, LawTable, ServiceTime};
 use crate::config::node::{Place, shown};
 use crate::config::read::{At, Duration, Key, Several, place_of};
 use crate::plan::endpoint::Identity;
 use crate::plan::guard::Cap;
 use crate::plan::sweep::{Target, Tls};
 use crate::plan::target::{EmbeddedTarget, Law, Stall};
+use crate::units::format_count;
 
 /// The `Host` header towards the embedded target, whose address changes from trial to trial.
 const EMBEDDED_HOST: &str = "localhost";
@@ -33,11 +34,72 @@ pub(super) struct Resolved {
     pub(super) url_path: At<String>,
 }
 
-pub(super) fn resolve(file: &File, base_dir: &Path) -> Result<Resolved, Fault> {
-    if let Some(url) = &file.target.url {
-        return external(url, file, base_dir);
+impl Resolved {
+    fn is_embedded(&self) -> bool {
+        matches!(self.target, Target::Embedded(_))
     }
-    let target = &file.target;
+}
+
+/// The target, or each of several with its name, which is empty where there is one.
+pub(super) fn resolve(file: &File, base_dir: &Path) -> Result<Vec<(String, Resolved)>, Fault> {
+    let Some(list) = &file.sweep.target else {
+        return Ok(vec![(String::new(), resolve_one(&file.target, base_dir)?)]);
+    };
+    if list.len() < 2 || list.len() > super::MAX_VALUES {
+        let most = format_count(super::MAX_VALUES as u64);
+        return Err(fault(list, format!("targets are compared from two up to {most}")));
+    }
+    let mut all: Vec<(String, Resolved)> = Vec::new();
+    for at in &list.value {
+        let name = super::checked_name(&at.name)?;
+        if all.iter().any(|(known, _)| *known == name) {
+            return Err(fault(&at.name, "another target is called so too: rename one"));
+        }
+        if let (Some(body), Some(_)) = (&at.body, &file.sweep.bodies) {
+            return Err(fault(body, "give `sweep.bodies` or a body of each target, not both"));
+        }
+        let resolved = resolve_one(&overridden(&file.target, at), base_dir)?;
+        if let Some((_, first)) = all.first()
+            && first.is_embedded() != resolved.is_embedded()
+        {
+            let why = "the embedded target cannot be compared with one that has a url: they get \
+                       other CPUs";
+            return Err(fault(&at.name, why));
+        }
+        all.push((name, resolved));
+    }
+    Ok(all)
+}
+
+/// `[target]` with what one of several names itself.
+fn overridden(target: &keys::Target, own: &keys::SweepTarget) -> keys::Target {
+    let mut target = target.clone();
+    let keys::SweepTarget { name: _, url, unix_socket, service_time, servers, body, faults } = own;
+    if url.is_some() {
+        target.url.clone_from(url);
+    }
+    if unix_socket.is_some() {
+        target.unix_socket.clone_from(unix_socket);
+    }
+    if let Some(at) = service_time {
+        target.service_time = at.clone();
+    }
+    if let Some(at) = servers {
+        target.servers = at.clone();
+    }
+    if let Some(at) = body {
+        target.body = at.clone();
+    }
+    if faults.is_some() {
+        target.faults.clone_from(faults);
+    }
+    target
+}
+
+fn resolve_one(target: &keys::Target, base_dir: &Path) -> Result<Resolved, Fault> {
+    if let Some(url) = &target.url {
+        return external(url, target, base_dir);
+    }
     let external_only = [
         ("unix_socket", place_of(&target.unix_socket)),
         ("ca_file", place_of(&target.ca_file)),
@@ -50,14 +112,13 @@ pub(super) fn resolve(file: &File, base_dir: &Path) -> Result<Resolved, Fault> {
         return Err(Fault::new(span, message));
     }
     Ok(Resolved {
-        target: Target::Embedded(embedded(file)?),
+        target: Target::Embedded(embedded(target)?),
         host: EMBEDDED_HOST.into(),
         url_path: At { value: "/".into(), place: Place::whole() },
     })
 }
 
-fn external(url: &At<String>, file: &File, base_dir: &Path) -> Result<Resolved, Fault> {
-    let target = &file.target;
+fn external(url: &At<String>, target: &keys::Target, base_dir: &Path) -> Result<Resolved, Fault> {
     let embedded_only = [
         ("service_time", target.service_time.given_at()),
         ("servers", target.servers.given_at()),
@@ -78,7 +139,7 @@ fn external(url: &At<String>, file: &File, base_dir: &Path) -> Result<Resolved, 
         (None, Some(path)) => Some(socket_path(url, &path, base_dir)?),
         (None, None) => None,
     };
-    let tls = tls(parts.tls, file, base_dir)?;
+    let tls = tls(parts.tls, target, base_dir)?;
     Ok(Resolved {
         target: Target::External {
             authority: parts.authority,
@@ -106,9 +167,9 @@ fn socket_path<T>(at: &At<T>, path: &str, base_dir: &Path) -> Result<PathBuf, Fa
 }
 
 /// TLS for an https url; the authorities are read here, so that a bad file is named before a run.
-fn tls(https: bool, file: &File, base_dir: &Path) -> Result<Option<Tls>, Fault> {
-    let (ca_file, insecure) = (&file.target.ca_file, &file.target.insecure);
-    let (cert, key) = (&file.target.client_cert, &file.target.client_key);
+fn tls(https: bool, target: &keys::Target, base_dir: &Path) -> Result<Option<Tls>, Fault> {
+    let (ca_file, insecure) = (&target.ca_file, &target.insecure);
+    let (cert, key) = (&target.client_cert, &target.client_key);
     if !https {
         let client = place_of(cert).or(place_of(key));
         return match place_of(ca_file).or(insecure.given_at()).or(client) {
@@ -168,8 +229,7 @@ fn allowed(list: &Key<Several<String>>) -> Result<Vec<String>, Fault> {
     })
 }
 
-fn embedded(file: &File) -> Result<EmbeddedTarget, Fault> {
-    let target = &file.target;
+fn embedded(target: &keys::Target) -> Result<EmbeddedTarget, Fault> {
     if let Some(at) = &target.allow {
         return Err(fault(at, "`allow` needs `target.url`: the embedded target is on loopback"));
     }

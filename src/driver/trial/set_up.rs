@@ -31,12 +31,12 @@ const TURN_NS: u64 = 100_000_000;
 impl Context<'_> {
     /// The CPUs of a cell that meets no limit.
     fn admit(&self, cell: &Cell) -> anyhow::Result<Placement> {
-        self.limits.check(cell, self.target_kind())?;
-        let endpoint = self.external.as_ref().map(|e| &e.endpoint);
+        self.limits.check(cell, self.target_kind(cell))?;
+        let endpoint = self.external(cell).map(|e| &e.endpoint);
         if let Some(ports) = self.limits.ports(&self.sweep.trial_plan(cell), cell, endpoint) {
             ports.check()?;
         }
-        let embedded = self.external.is_none();
+        let embedded = self.external.is_empty();
         cpus::split(&self.allowed_cpus, cell.cpus, &self.sweep.machine, embedded)
     }
 
@@ -49,7 +49,7 @@ impl Context<'_> {
         record: &mut TrialRecord,
         stop: Stop,
     ) -> anyhow::Result<(Option<Targets>, Vec<Endpoint>)> {
-        if let Some(external) = &self.external {
+        if let Some(external) = self.external(cell) {
             record.flags.push("external_target".into());
             if external.is_insecure() {
                 record.flags.push("insecure_tls".into());
@@ -158,7 +158,7 @@ impl<'c> Running<'c> {
 
     fn job(&self, worker: u32) -> Job {
         let cell = &self.here.cell;
-        let external = self.context.external.as_ref();
+        let external = self.context.external(cell);
         let trial = format!("{} block {}", cell.id, self.block);
         Job {
             worker: self.here.workers[worker as usize],

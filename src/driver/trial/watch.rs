@@ -69,7 +69,7 @@ impl Running<'_> {
                 self.workers.iter_mut().for_each(Worker::cancel);
             }
             let started = all.started;
-            if let Some(cap) = self.context.external.as_ref().and_then(|e| e.cap.as_ref()) {
+            if let Some(cap) = self.context.external(&self.here.cell).and_then(|e| e.cap.as_ref()) {
                 cap.check_started(started, now.saturating_sub(start))?;
             }
             // Without the shared pages nothing can be seen to move.
@@ -109,7 +109,7 @@ impl Running<'_> {
     /// Whether requests fail and none completes, for longer than a server may take to wake up;
     /// failures on purpose are none.
     fn is_hopeless(&self, all: Counts, since_start_ns: u64) -> bool {
-        let on_purpose = match &self.context.sweep.target {
+        let on_purpose = match self.context.sweep.target_of(&self.here.cell) {
             Target::Embedded(target) => target.faults != Faults::default(),
             Target::External { .. } => false,
         };

@@ -112,7 +112,7 @@ pub(super) fn titles(cells: &[&Cell], without: &[Axis]) -> Vec<String> {
     let differing = Axis::differing(cells);
     let counted = cells.iter().any(|c| c.counts_events() != cells[0].counts_events());
     let told = |axis: &Axis| {
-        axis.is_shared()
+        cells.iter().any(|cell| cell.shares(*axis))
             && !without.contains(axis)
             && (matches!(axis, Axis::Lanes | Axis::Load) || differing.contains(axis))
     };

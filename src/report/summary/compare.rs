@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Group, Row, is_valid};
 use crate::format::TrialRecord;
-use crate::report::measures::Measure;
+use crate::report::measures::compared;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, RatioEstimate, judge, noise_floor, paired_ratio};
 
 pub(super) type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
@@ -12,18 +12,12 @@ pub(super) type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
 /// Fills in the ratios and noise floors of a group; `blocks` belong to its rows, in order.
 pub(super) fn compare(group: &mut Group, blocks: &[Blocks<'_>]) {
     let Some(reference) = group.reference else { return };
-    let margin = group.margin;
-    let cpu: &dyn Fn(&TrialRecord) -> Option<f64> = &|t| Measure::CpuPerRequest.of(t);
-    let memory = &|t: &TrialRecord| Measure::Memory.of(t);
-    let (ratios, floor) = compare_by(&group.rows, blocks, reference, margin, cpu);
-    group.cpu_floor = floor;
-    for (row, ratio) in group.rows.iter_mut().zip(ratios) {
-        row.cpu_ratio = ratio;
-    }
-    let (ratios, floor) = compare_by(&group.rows, blocks, reference, margin, memory);
-    group.memory_floor = floor;
-    for (row, ratio) in group.rows.iter_mut().zip(ratios) {
-        row.memory_ratio = ratio;
+    for facts in compared(&group.cell) {
+        let (ratios, floor) = compare_by(&group.rows, blocks, reference, group.margin, &facts.of);
+        group.floors.extend(floor.map(|floor| (facts.measure, floor)));
+        for (row, ratio) in group.rows.iter_mut().zip(ratios) {
+            row.ratios.extend(ratio.map(|ratio| (facts.measure, ratio)));
+        }
     }
 }
 
@@ -65,7 +59,7 @@ fn compare_by(
 /// claim a difference that is none, and a reader sees them all.
 pub(super) fn judge_all(groups: &mut [Group], margin: f64) {
     let rows = groups.iter_mut().flat_map(|g| &mut g.rows).filter(|r| !r.cell.is_copy());
-    let among = judge(rows.flat_map(|r| [&mut r.cpu_ratio, &mut r.memory_ratio]).flatten(), margin);
+    let among = judge(rows.flat_map(|r| r.ratios.iter_mut().map(|(_, ratio)| ratio)), margin);
     for group in groups {
         group.among = among;
     }

@@ -6,7 +6,7 @@ use super::compare::{Blocks, pairs};
 use super::{by_block, is_reference, place};
 use crate::format::TrialRecord;
 use crate::plan::{Cell, Engine};
-use crate::report::measures::{self, Facts, Place};
+use crate::report::measures::{Facts, Measure, compared};
 use crate::stats::precision::{fewest_blocks, half_width, is_precise};
 use crate::stats::{RATIO_CONFIDENCE, paired_ratio};
 
@@ -46,14 +46,15 @@ impl<'c> Comparisons<'c> {
 
     /// How many are judged together.
     pub(crate) fn count(&self) -> usize {
-        self.pairs.iter().filter(|(i, _)| !self.cells[*i].is_copy()).count()
-            * measures::shown(Place::Ratio).count()
+        let ranked = self.pairs.iter().map(|(i, _)| &self.cells[*i]).filter(|c| !c.is_copy());
+        ranked.map(|cell| compared(cell).count()).sum()
     }
 
     /// Indices of the cells that need another block, and the ratios that are still too wide.
     ///
     /// Every cell is run in the fewest blocks. After them one goes on while a ratio of it or to it
-    /// is too wide; one that gave no pair at all will not.
+    /// is too wide; one that gave no pair at all will not. A p99 is compared, but would need far more
+    /// blocks than all else.
     pub(crate) fn open<'r>(
         &self,
         records: impl Iterator<Item = &'r TrialRecord>,
@@ -72,7 +73,8 @@ impl<'c> Comparisons<'c> {
         let mut open: BTreeSet<usize> = (0..self.cells.len()).filter(few).collect();
         let mut wide = Vec::new();
         for &(i, reference) in &self.pairs {
-            for Facts { measure, of, .. } in measures::shown(Place::Ratio) {
+            let decide = compared(&self.cells[i]).filter(|facts| facts.measure != Measure::P99);
+            for Facts { measure, of, .. } in decide {
                 let values = pairs(&blocks[i], &blocks[reference], of);
                 let Some(estimate) = paired_ratio(&values, RATIO_CONFIDENCE) else { continue };
                 if is_precise(&estimate, wanted, among) {

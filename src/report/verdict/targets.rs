@@ -1,0 +1,80 @@
+//! What is said of targets that a sweep compared: how fast each answers against the first.
+
+use crate::report::layout::quantile;
+use crate::report::measures::{Measure, compared};
+use crate::report::summary::{Figures, Group, Row};
+use crate::stats::{Comparison, Verdict};
+use crate::units::{Ratio, format_share};
+
+/// One sentence for each target but the first.
+pub(super) fn sentences(group: &Group) -> Vec<String> {
+    let (Some(reference), true) = (group.reference, group.cell.target.is_some()) else {
+        return Vec::new();
+    };
+    let first = &group.rows[reference];
+    let others = group.rows.iter().filter(|r| r.cell.target_nth != Some(0) && r.ranked);
+    others.filter_map(|row| sentence(group, row, first)).collect()
+}
+
+fn sentence(group: &Group, row: &Row, first: &Row) -> Option<String> {
+    let (a, b) = (row.figures.as_ref()?, first.figures.as_ref()?);
+    let said = compared(&group.cell).filter_map(|facts| {
+        let measure = facts.measure;
+        Some(part(measure, row.ratio(measure)?, &figures(measure, a, b), &first.name))
+    });
+    let said: Vec<String> = said.chain(lost(a, b)).collect();
+    let place = group.cell.place_words(&[]);
+    (!said.is_empty()).then(|| format!("{place}: {} {}.", row.name, said.join("; ")))
+}
+
+/// Of both, as they are printed elsewhere.
+fn figures(measure: Measure, a: &Figures, b: &Figures) -> String {
+    let show = |f: &Figures| match measure {
+        Measure::P50 => quantile(f.latency(), 0.5),
+        Measure::P99 => quantile(f.latency(), 0.99),
+        measure => {
+            let unit = if measure == Measure::Achieved { " req/s" } else { "" };
+            f.get(measure).map_or("-".into(), |v| measure.print(v) + unit)
+        }
+    };
+    format!("{} against {}", show(a), show(b))
+}
+
+/// `has a p50 12 % [8, 15] higher than old (1.1 ms against 1 ms)`.
+fn part(measure: Measure, c: Comparison, figures: &str, than: &str) -> String {
+    let what = if measure == Measure::Achieved { "rate" } else { measure.facts().title };
+    let e = c.estimate;
+    let percent = |r: f64| 100.0 * (r - 1.0);
+    match c.verdict {
+        Verdict::Higher | Verdict::Lower => {
+            let way = if e.ratio > 1.0 { "higher" } else { "lower" };
+            let interval = e.interval().map_or(String::new(), |(low, high)| {
+                let (x, y) = (percent(low).abs(), percent(high).abs());
+                format!(" [{:.1}, {:.1}]", x.min(y), x.max(y))
+            });
+            let by = percent(e.ratio).abs();
+            format!("has a {what} {by:.1} %{interval} {way} than {than} ({figures})")
+        }
+        Verdict::Equal { margin } => {
+            format!("has a {what} equal to that of {than} within {} ({figures})", format_share(margin))
+        }
+        Verdict::Undecided { up_to: None } => {
+            format!("has a {what} that cannot be compared yet with that of {than} ({figures})")
+        }
+        Verdict::Undecided { up_to: Some(end) } => {
+            let way = if end < 1.0 { "as low as" } else { "up to" };
+            let end = Ratio(end);
+            format!("has a {what} that could be {way} {end} that of {than}: undecided ({figures})")
+        }
+    }
+}
+
+/// Requests that did not complete, where one side has any.
+fn lost(a: &Figures, b: &Figures) -> Option<String> {
+    let share = |f: &Figures| {
+        let ledger = f.ledger;
+        (ledger.planned - ledger.completed) as f64 / ledger.planned.max(1) as f64
+    };
+    let (x, y) = (share(a), share(b));
+    (x + y > 0.0).then(|| format!("lost {} of its requests against {}", format_share(x), format_share(y)))
+}
