@@ -98,6 +98,8 @@ def differs(duel, folder, args, seed, old, new):
         sys.exit(done.stderr)
     rows = list(csv.DictReader((out / "cells.csv").open()))
     row = next(row for row in rows if row["target"] == "new")
+    if not row["p50_ratio"]:
+        sys.exit(f"nothing is compared:\n{done.stdout}{done.stderr}")
     measures = ["achieved", "p50", "p99"]
     return [m for m in measures if row[f"{m}_ratio_verdict"] in ("higher", "lower")], row
 
@@ -119,6 +121,8 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         home, servers = pathlib.Path(home), []
+        # nginx's worker is another user.
+        home.chmod(0o755)
         try:
             for name, size in [("a", TEXT_BYTES), ("b", TEXT_BYTES), ("c", TEXT_BYTES * 11 // 10)]:
                 servers.append(start(home / name, size))
