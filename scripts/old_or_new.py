@@ -25,7 +25,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TEXT_BYTES = 40_000
+TEXT_BYTES = 10_000
 
 NGINX = """
 worker_processes 1;
