@@ -50,7 +50,9 @@ fn each_target_is_a_cell_with_what_it_names_itself() {
             Some("z-old") => ("127.0.0.1:80", "/v1", "127.0.0.1"),
             _ => ("127.0.0.2:8081", "/v2", "127.0.0.2:8081"),
         };
-        let Target::External { authority: at, .. } = sweep.target_of(cell) else { panic!("no url") };
+        let Target::External { authority: at, .. } = sweep.target_of(cell) else {
+            panic!("no url")
+        };
         assert_eq!((at.as_str(), plan.host.as_str()), (authority, host), "{}", cell.id);
         assert_eq!(plan.mix[0].path, path, "{}", cell.id);
         assert!(cell.id.contains(&format!("-to-{}", cell.target.as_ref().unwrap())), "{}", cell.id);
@@ -203,7 +205,8 @@ fn simulated(rng: &mut Xoshiro256PlusPlus, slower: f64) -> (bool, bool) {
         logs[0].push(slower.ln() + spread(normal(rng), 0.06));
         logs[1].push(slower.ln() + spread(normal(rng), 0.06));
         logs[2].push(slower.ln() + spread(normal(rng), 0.2));
-        let precise = |logs: &Vec<f64>| duel::stats::precision::is_precise(&estimate(logs), 0.05, 3);
+        let precise =
+            |logs: &Vec<f64>| duel::stats::precision::is_precise(&estimate(logs), 0.05, 3);
         if logs[0].len() >= 60 || (precise(&logs[0]) && precise(&logs[1])) {
             break;
         }
@@ -228,12 +231,13 @@ fn identical_targets_rarely_differ_and_a_tenth_more_work_is_found() {
 #[test]
 fn two_servers_in_one_run_are_told_apart_and_compare_judges_them() {
     let serve = |service_time: &str| {
-        let mut server = duel(&["target", "--listen", "127.0.0.1:0", "--service-time", service_time])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the target starts");
+        let mut server =
+            duel(&["target", "--listen", "127.0.0.1:0", "--service-time", service_time])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the target starts");
         let at = first_address(&mut server);
         (server, at)
     };

@@ -43,11 +43,8 @@ pub fn run(args: &Plan) -> ExitCode {
 fn describe(sweep: &Sweep) -> String {
     let mut lines = headline(sweep);
     let cells = sweep.cells();
-    let judge = Judge {
-        sweep,
-        limits: Limits::read(),
-        allowed: cpus::allowed().unwrap_or_default(),
-    };
+    let judge =
+        Judge { sweep, limits: Limits::read(), allowed: cpus::allowed().unwrap_or_default() };
     for cell in &cells {
         let verdict = match judge.verdict(cell) {
             Ok(verdict) => verdict,

@@ -157,7 +157,8 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, No
 pub fn compare_targets(run: &Run, min_effect: f64) -> Result<Comparison, NotComparable> {
     let cells = || run.plan.cells.iter().filter(|c| is_timed(c) && c.target.is_some());
     if cells().next().is_none() {
-        let why = "one run alone is compared where it has several [[sweep.target]]; or name two runs";
+        let why =
+            "one run alone is compared where it has several [[sweep.target]]; or name two runs";
         return Err(NotComparable(vec![why.into()]));
     }
     let mut found = Comparison { lines: vec![], lost: vec![], runs: (0, 0), notes: vec![] };
@@ -230,9 +231,8 @@ fn trials_of<'r>(run: &'r Run, cell: &str) -> Vec<&'r TrialRecord> {
 /// Requests lost in all trials that ended, valid or not: a trial may be invalid for its losses.
 fn lost((cell_a, a): (&str, &[&Run]), (cell, b): (&str, &[&Run])) -> Option<Lost> {
     let count = |id: &str, runs: &[&Run]| {
-        let ended = |r: &&TrialRecord| {
-            r.cell.id == id && matches!(r.status, Status::Ok | Status::Invalid)
-        };
+        let ended =
+            |r: &&TrialRecord| r.cell.id == id && matches!(r.status, Status::Ok | Status::Invalid);
         let ledgers = runs.iter().flat_map(|run| &run.records).filter(ended).map(|r| &r.ledger);
         ledgers.fold((0, 0), |(lost, all), l| (lost + l.planned - l.completed, all + l.planned))
     };

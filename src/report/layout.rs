@@ -89,7 +89,8 @@ fn beside(group: &Group, measure: Measure) -> Vec<Column> {
             let quantile = |(title, channel, q): &(&str, Channel, f64)| {
                 column(group, title, true, &|f| quantile(f.times(*channel), *q))
             };
-            let ratios = [("achieved", Measure::Achieved), ("p50", Measure::P50), ("p99", Measure::P99)];
+            let ratios =
+                [("achieved", Measure::Achieved), ("p50", Measure::P50), ("p99", Measure::P99)];
             let ratios = ratios.into_iter().filter_map(|(what, measure)| ratio(what, measure));
             times.iter().map(quantile).chain(ratios).collect()
         }

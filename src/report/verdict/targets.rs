@@ -56,7 +56,10 @@ fn part(measure: Measure, c: Comparison, figures: &str, than: &str) -> String {
             format!("has a {what} {by:.1} %{interval} {way} than {than} ({figures})")
         }
         Verdict::Equal { margin } => {
-            format!("has a {what} equal to that of {than} within {} ({figures})", format_share(margin))
+            format!(
+                "has a {what} equal to that of {than} within {} ({figures})",
+                format_share(margin)
+            )
         }
         Verdict::Undecided { up_to: None } => {
             format!("has a {what} that cannot be compared yet with that of {than} ({figures})")
@@ -76,5 +79,6 @@ fn lost(a: &Figures, b: &Figures) -> Option<String> {
         (ledger.planned - ledger.completed) as f64 / ledger.planned.max(1) as f64
     };
     let (x, y) = (share(a), share(b));
-    (x + y > 0.0).then(|| format!("lost {} of its requests against {}", format_share(x), format_share(y)))
+    (x + y > 0.0)
+        .then(|| format!("lost {} of its requests against {}", format_share(x), format_share(y)))
 }
