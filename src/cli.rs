@@ -322,8 +322,8 @@ pub struct Report {
     /// Print the JSON Schema of a TrialRecord
     #[arg(long)]
     pub schema: bool,
-    /// Requests per second that the report's section on capacity plans for [default: the highest
-    /// that was measured]
+    /// Requests per second that the report's section on capacity plans for; several, such as
+    /// 10k,20k, make a what-if table [default: the highest that was measured]
     #[arg(long, value_name = "RATE")]
     pub rate: Option<String>,
     /// What else is asked of the hosts.
@@ -339,33 +339,55 @@ pub struct Report {
 pub struct Capacity {
     /// The run directory
     pub dir: PathBuf,
-    /// Requests per second to plan for, in total
+    /// Requests per second to plan for, in total; several, such as 10k,20k, make a what-if table
     #[arg(long, value_name = "RATE")]
     pub rate: String,
     /// What else is asked of the hosts.
     #[command(flatten)]
     pub hosts: Hosts,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, group = "form")]
     pub json: bool,
+    /// Print the what-if table for a spreadsheet
+    #[arg(long, group = "form")]
+    pub csv: bool,
+    /// Print Markdown
+    #[arg(long, group = "form")]
+    pub markdown: bool,
+    /// Print the config of a run that would measure what is missing
+    #[arg(long, group = "form")]
+    pub suggest: bool,
 }
 
 /// What hosts are like, and what is asked of them.
 #[derive(Debug, Clone, Args)]
 pub struct Hosts {
-    /// Count only measured cells whose 99th percentile is at most this
+    /// Count only measured cells whose 99th percentile is at most this [default: the run's slo.p99]
     #[arg(long, value_name = "TIME")]
     pub p99: Option<String>,
+    /// Share of requests that must be answered, whose error budget is told [default: the run's
+    /// slo.error_rate]
+    #[arg(long, value_name = "SHARE")]
+    pub availability: Option<String>,
     /// Mean time of a request in the system [default: as measured]
     #[arg(long, value_name = "TIME")]
     pub latency: Option<String>,
+    /// Types of hosts, with prices: a TOML file such as configs/hosts.toml
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "cpus"])]
+    pub hosts: Option<PathBuf>,
     /// Memory of a host [default: that of the measured machine]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
     /// CPUs of a host [default: those of the measured machine]
     #[arg(long, value_name = "COUNT")]
     pub cpus: Option<String>,
-    /// Growth a year, compounded
+    /// Share of a host's CPUs that is planned for; several make a what-if table
+    #[arg(long, value_name = "SHARE", default_value = "70%")]
+    pub cpu_target: String,
+    /// Share of a host's memory that is planned for
+    #[arg(long, value_name = "SHARE", default_value = "80%")]
+    pub memory_target: String,
+    /// Growth per year, compounded, or per month, such as 2%/month; several make a what-if table
     #[arg(long, value_name = "SHARE", default_value = "0%", allow_negative_numbers = true)]
     pub growth: String,
     /// Months to plan ahead
@@ -379,9 +401,10 @@ pub struct Hosts {
 impl Hosts {
     /// Whether anything but a default was asked.
     pub fn is_asked(&self) -> bool {
-        let texts = [&self.p99, &self.latency, &self.memory, &self.cpus];
+        let texts = [&self.p99, &self.availability, &self.latency, &self.memory, &self.cpus];
         texts.iter().any(|text| text.is_some())
-            || self.growth != "0%"
+            || self.hosts.is_some()
+            || [&self.growth, &self.cpu_target, &self.memory_target] != ["0%", "70%", "80%"]
             || self.months != 12.0
             || self.spare != 0
     }

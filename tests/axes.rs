@@ -13,6 +13,7 @@ use duel::plan::expect::{Expect, Expected, Side};
 use duel::plan::search::{Search, closed};
 use duel::plan::sweep::Slo;
 use duel::plan::{Arrivals, Axis, Cell, CellKind, Engine};
+use duel::report::capacity::hosts::HostType;
 use duel::report::capacity::{self, Question};
 use duel::report::{html, layout, memory, summary};
 use duel::results::search::{FLAG, Progress, replay};
@@ -104,17 +105,8 @@ fn hosts(axis: Axis, pair: &Pair) {
     if matches!(axis, Axis::Lanes | Axis::Load) {
         return;
     }
-    let question = Question {
-        rate_per_s: 1_000.0,
-        p99_ns: None,
-        latency_ns: None,
-        memory_bytes: 1 << 30,
-        cpus: 8,
-        growth_per_year: 0.0,
-        months: 12.0,
-        spare: 0,
-    };
-    let plan = capacity::plan(&trials(&ladders(pair), |_| ()), &question, &|_| vec![]);
+    let question = Question::new(1_000.0, HostType::plain(8, 1 << 30));
+    let plan = capacity::plan(&trials(&ladders(pair), |_| ()), &[question], &|_| vec![]);
     two(axis, "capacity", &plan.engines.into_iter().map(|e| e.name).collect::<Vec<_>>());
 }
 

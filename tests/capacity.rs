@@ -4,10 +4,11 @@ mod sample;
 
 use std::collections::BTreeMap;
 
-use duel::format::TrialRecord;
+use duel::format::{Distribution, TrialRecord};
 use duel::limits::{Ceiling, Limits, Scope, TargetKind, Use};
 use duel::plan::allocator::Allocator;
 use duel::plan::{Cell, Engine};
+use duel::report::capacity::hosts::HostType;
 use duel::report::capacity::{Plan, Question, Resource, measured_rate, plan};
 
 const MIB: f64 = 1_048_576.0;
@@ -27,8 +28,8 @@ fn cell(engine: Engine, lanes: u32, per_s: f64) -> Vec<TrialRecord> {
             r.cpu.per_request_ns = 10_000.0;
             r.threads_peak = u64::from(lanes) + 3;
             r.fds_peak = u64::from(lanes) + 9;
-            let times = r.service_ns.as_mut().expect("a closed loop has service times");
-            (times.mean, times.p99) = (5e6, 6_000_000);
+            let times = sample::climb(6_000_000, 6_000_000, 2_000);
+            r.service_ns = Some(Distribution { mean: 5e6, ..times });
             r
         })
         .collect()
@@ -42,16 +43,11 @@ fn records() -> Vec<TrialRecord> {
 }
 
 fn question() -> Question {
-    Question {
-        rate_per_s: 20_000.0,
-        p99_ns: None,
-        latency_ns: None,
-        memory_bytes: 1 << 30,
-        cpus: 1,
-        growth_per_year: 0.0,
-        months: 12.0,
-        spare: 0,
-    }
+    Question::new(20_000.0, host(1, 1 << 30))
+}
+
+fn host(cpus: u32, memory_bytes: u64) -> HostType {
+    HostType::plain(cpus, memory_bytes)
 }
 
 fn ceiling(most_lanes: u64) -> Ceiling {
@@ -67,7 +63,7 @@ fn ceiling(most_lanes: u64) -> Ceiling {
 }
 
 fn ask(records: &[TrialRecord], q: &Question) -> Plan {
-    plan(records, q, &|_| vec![ceiling(16_370)])
+    plan(records, std::slice::from_ref(q), &|_| vec![ceiling(16_370)])
 }
 
 #[track_caller]
@@ -96,8 +92,8 @@ fn a_second_worker_has_its_own_share_of_what_is_limited_per_worker_alone() {
     };
     let used = |cpus| {
         let away = TargetKind::External { loopback: false };
-        let q = Question { cpus, ..question() };
-        let plan = plan(&records(), &q, &|engine| limits.predict(engine, away));
+        let q = Question { host: host(cpus, 1 << 30), ..question() };
+        let plan = plan(&records(), &[q], &|engine| limits.predict(engine, away));
         let need = plan.engines[0].answer.as_ref().expect("the records answer it");
         let named = |r: &Resource| (r.name.clone(), r.used);
         need.resources.iter().map(named).collect::<BTreeMap<_, _>>()
@@ -124,12 +120,12 @@ fn little_lines_and_hosts() {
     assert_eq!((need.hosts_today, need.hosts_with_spare), (1, 1));
     near(need.left, 1.0 - 20.0 / 70.0, 1e-9);
     assert_eq!(need.threads, u64::from(need.lanes) + 3);
-    assert_eq!(need.sources["cpu_per_request_ns"], ["threads-l64", "threads-l256"]);
-    assert_eq!(need.sources["tested_to_per_s"], ["threads-l256"]);
+    assert_eq!(need.from("cpu_per_request_ns"), ["threads-l64", "threads-l256"]);
+    assert_eq!(need.from("tested_to_per_s"), ["threads-l256"]);
     assert!(
-        answer.text().contains("first limit: CPU at 70,000 req/s per host"),
+        answer.text(None).contains("first limit: CPU at 70,000 req/s per host"),
         "{}",
-        answer.text()
+        answer.text(None)
     );
 }
 
@@ -152,7 +148,7 @@ fn allocators_and_processes_have_lines_of_their_own() {
         let answer = ask(&all, &question());
         let per_lane = answer.engines.iter().map(|e| e.answer.as_ref().unwrap().bytes_per_lane);
         let found: Vec<f64> = per_lane.collect();
-        assert_eq!(found.len(), 2, "{}", answer.text());
+        assert_eq!(found.len(), 2, "{}", answer.text(None));
         near(found[0], 20_000.0 + 16_384.0, 1e-6);
         near(found[1], 60_000.0 + 16_384.0 / f64::from(all.last().unwrap().cell.processes), 1e-6);
         let names: Vec<&str> = answer.engines.iter().map(|e| e.name.as_str()).collect();
@@ -171,9 +167,9 @@ fn memory_at_twice_the_largest_lanes_follows_the_line() {
 
 #[test]
 fn the_tightest_resource_binds() {
-    let small = Question { memory_bytes: (8.0 * MIB) as u64, ..question() };
+    let small = Question { host: host(1, (8.0 * MIB) as u64), ..question() };
     let binding = |q: &Question, most: u64| {
-        let answer = plan(&records(), q, &|_| vec![ceiling(most)]);
+        let answer = plan(&records(), std::slice::from_ref(q), &|_| vec![ceiling(most)]);
         let need = answer.engines[0].answer.clone().unwrap();
         (need.resources[0].name.clone(), need.hosts_today)
     };
@@ -206,7 +202,7 @@ fn refused(records: &[TrialRecord], q: &Question, why: &str) {
     let refusal = answer.engines[0].answer.as_ref().expect_err("it must be refused");
     assert!(refusal.why.contains(why), "{refusal:?} does not say {why}");
     assert!(!refusal.measure_next.is_empty(), "it must say what to measure next");
-    assert!(answer.text().contains("measure next"), "{}", answer.text());
+    assert!(answer.text(None).contains("measure next"), "{}", answer.text(None));
 }
 
 #[test]
@@ -231,7 +227,7 @@ fn refused_where_the_data_do_not_reach() {
 #[test]
 fn every_assumption_is_listed_and_no_records_are_no_panic() {
     let q = Question { p99_ns: Some(7_000_000), growth_per_year: 0.3, ..question() };
-    let text = ask(&records(), &q).text();
+    let text = ask(&records(), &q).text(None);
     for word in
         ["Poisson", "Erlang C", "70 %", "80 %", "straight line", "30 % per year", "p99 ≤ 7 ms"]
     {
@@ -244,19 +240,20 @@ fn every_assumption_is_listed_and_no_records_are_no_panic() {
 fn the_p99_of_a_closed_loop_is_said_to_be_one_and_the_section_holds_the_answer() {
     let slo = Question { p99_ns: Some(7_000_000), growth_per_year: 0.3, spare: 1, ..question() };
     let answer = ask(&records(), &slo);
-    assert!(answer.text().contains("where the cell that counts is a closed loop"));
+    assert!(answer.text(None).contains("where the cell that counts is a closed loop"));
     let without = ask(&records(), &question());
-    assert!(!without.text().contains("where the cell that counts is a closed loop"));
+    assert!(!without.text(None).contains("where the cell that counts is a closed loop"));
 
-    let section = answer.section();
+    let sections = answer.sections();
+    let columns = || sections.iter().flat_map(|s| &s.columns);
     let row: Vec<(&str, &str)> =
-        section.columns.iter().map(|c| (c.title.as_str(), c.cells[0].as_str())).collect();
+        columns().map(|c| (c.title.as_str(), c.cells[0].as_str())).collect();
     for (title, cell) in [("lanes", "125"), ("in flight", "100.0"), ("with\nspare", "2")] {
         assert!(row.contains(&(title, cell)), "{title} is not {cell} in {row:?}");
     }
-    assert!(section.notes.is_empty(), "what is assumed stands apart: {:?}", section.notes);
+    assert!(sections[0].notes.is_empty(), "what is assumed stands apart: {:?}", sections[0].notes);
     assert!(answer.assumptions.len() > 5, "{:?}", answer.assumptions);
-    let refused = ask(&cell(Engine::Threads, 64, 12_800.0), &question()).section();
+    let refused = ask(&cell(Engine::Threads, 64, 12_800.0), &question()).sections().remove(0);
     assert!(refused.columns.is_empty(), "no row without an answer");
     assert!(refused.notes[0].contains("measure next: sweep lanes = ["), "{:?}", refused.notes);
 
@@ -288,8 +285,7 @@ fn cpu_is_that_of_the_planned_rate_and_not_of_an_idle_cell() {
     let q = Question {
         rate_per_s: 200_000.0,
         p99_ns: Some(50_000_000),
-        cpus: 4,
-        memory_bytes: 8 << 30,
+        host: host(4, 8 << 30),
         ..question()
     };
     let answer = ask(&records, &q);
@@ -300,7 +296,7 @@ fn cpu_is_that_of_the_planned_rate_and_not_of_an_idle_cell() {
     // Four workers of 12,000/s each are what met the bound: 48,000/s per host, and no more is claimed.
     near(need(0).tested_to_per_s, 48_000.0, 1e-9);
     assert_eq!(need(0).hosts_today, 5);
-    let text = answer.text();
+    let text = answer.text(None);
     assert!(
         text.contains("first limit: p99 ≤ 50 ms is only tested up to 48,000 req/s per host"),
         "{text}"
@@ -321,9 +317,9 @@ fn no_rate_is_claimed_that_lies_beyond_the_data() {
     let need = answer.engines[0].answer.as_ref().unwrap();
     near(need.host_rate_per_s, 2.0 * 1_954.0, 1e-9);
     assert!(
-        answer.text().contains("first limit: none within the data, which reach to 3,908 req/s"),
+        answer.text(None).contains("first limit: none within the data, which reach to 3,908 req/s"),
         "{}",
-        answer.text()
+        answer.text(None)
     );
     let fast = Question { rate_per_s: 20_000.0, ..question() };
     refused(&slow, &fast, "would have to send 20,000 req/s; this run measured up to 1,954 req/s");
@@ -372,7 +368,7 @@ fn twice_the_load_is_forecast_from_the_cells_below() {
     };
     let below: Vec<TrialRecord> =
         [(16, 3_200.0), (64, 12_800.0)].into_iter().flat_map(|(l, r)| measured(l, r)).collect();
-    let q = Question { rate_per_s: 20_000.0, cpus: 1, ..question() };
+    let q = Question { rate_per_s: 20_000.0, ..question() };
     let answer = ask(&below, &q);
     let need = answer.engines[0].answer.as_ref().unwrap();
     near(need.cpu_per_request_ns, 8_000.0 + 1e8 / 20_000.0, 1e-6);

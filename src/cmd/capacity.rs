@@ -1,13 +1,19 @@
-//! `duel capacity`: from the cells of a run to hosts; runs nothing.
+//! `duel capacity`: from the cells of a run to hosts and money.
 
 use std::process::ExitCode;
 
 use crate::cli::{Capacity as Arguments, Hosts};
 use crate::driver::host::Machine;
 use crate::limits::{Limits, TargetKind};
-use crate::report::capacity::{Plan, Question, measured_rate, plan};
+use crate::plan::Engine;
+use crate::report::capacity::hosts::{self, HostType};
+use crate::report::capacity::{Month, Plan, Question, measured_rate, plan};
+use crate::report::markdown;
 use crate::results::store::{Run, RunDir};
-use crate::units::{parse_count, parse_duration_ns, parse_rate, parse_size};
+use crate::units::{parse_count, parse_duration_ns, parse_rate, parse_share, parse_size};
+
+/// Most questions of a what-if table: more is a mistake.
+const MOST_QUESTIONS: usize = 10_000;
 
 /// Prints how many hosts a rate needs under each engine.
 pub fn run(args: &Arguments) -> ExitCode {
@@ -18,94 +24,199 @@ pub fn run(args: &Arguments) -> ExitCode {
     for warning in &run.warnings {
         say!("duel: {warning}");
     }
-    let asked = question(Some(&args.rate), &args.hosts, &run)
-        .and_then(|q| answer(&run, &q.ok_or("no rate")?));
+    let asked = questions(Some(&args.rate), &args.hosts, &run)
+        .and_then(|asked| answer(&run, &asked.ok_or("no rate")?));
     let answer = match asked {
         Ok(answer) => answer,
         Err(error) => return super::usage(error),
     };
-    if args.json {
-        let json = serde_json::to_string_pretty(&answer).expect("a plan is plain data");
-        crate::terminal::print(&(json + "\n"));
-    } else {
-        crate::terminal::print(&answer.text());
-    }
+    let text = match () {
+        () if args.json => {
+            serde_json::to_string_pretty(&answer).expect("a plan is plain data") + "\n"
+        }
+        () if args.csv => answer.csv(),
+        () if args.markdown => markdown::capacity(&answer),
+        () => answer.text(super::report::width()),
+    };
+    crate::terminal::print(&text);
     // A question that no engine answers is not answered.
     let answered = answer.engines.iter().any(|e| e.answer.is_ok());
     if answered { ExitCode::SUCCESS } else { ExitCode::from(super::exit::FAILED) }
 }
 
-/// Answers a question by a run's records and the limits of its machine.
-pub(super) fn answer(run: &Run, question: &Question) -> Result<Plan, String> {
+/// Answers questions by a run's records and the limits of its machine.
+pub(super) fn answer(run: &Run, questions: &[Question]) -> Result<Plan, String> {
     let limits: Limits = serde_json::from_value(run.plan.limits.clone())
         .map_err(|error| format!("{}: limits: {error}", run.path.display()))?;
     let away = TargetKind::External { loopback: false };
-    Ok(plan(&run.records, question, &|engine| limits.predict(engine, away)))
+    for host in questions.iter().map(|q| &q.host) {
+        check_limits(host, &limits, away)?;
+    }
+    Ok(plan(&run.records, questions, &|engine| limits.predict(engine, away)))
 }
 
-/// The question of the flags. Without a rate it is the highest that the run measured within the
-/// bound; `None` where there is none.
-pub(super) fn question(
-    rate: Option<&String>,
-    hosts: &Hosts,
-    run: &Run,
-) -> Result<Option<Question>, String> {
-    fn read<T, E: std::fmt::Display>(
-        flag: &str,
-        text: Option<&String>,
-        parse: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<Option<T>, String> {
-        text.map(|t| parse(t)).transpose().map_err(|e| format!("--{flag}: {e}"))
+/// Refuses a limit of a host that no engine counts lanes against.
+fn check_limits(host: &HostType, limits: &Limits, away: TargetKind) -> Result<(), String> {
+    let predicted = Engine::ALL.into_iter().flat_map(|engine| limits.predict(engine, away));
+    let mut known: Vec<String> = predicted.map(|ceiling| ceiling.limit).collect();
+    known.sort_unstable();
+    known.dedup();
+    match host.limits.keys().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "--hosts: {}: unknown limit `{name}`: allowed are {}",
+            host.name,
+            known.join(", ")
+        )),
     }
-    let machine: Machine = serde_json::from_value(run.plan.machine.clone()).unwrap_or_default();
+}
+
+/// Reads the value of a flag.
+fn read<T, E: std::fmt::Display>(
+    flag: &str,
+    text: Option<&String>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, String> {
+    text.map(|t| parse(t)).transpose().map_err(|e| format!("--{flag}: {e}"))
+}
+
+/// Reads values that stand between commas, none twice.
+fn list<E: std::fmt::Display>(
+    flag: &str,
+    text: &str,
+    parse: impl Fn(&str) -> Result<f64, E>,
+) -> Result<Vec<f64>, String> {
+    let mut all = Vec::new();
+    for part in text.split(',') {
+        let value = parse(part.trim()).map_err(|e| format!("--{flag}: {e}"))?;
+        if all.contains(&value) {
+            return Err(format!("--{flag}: `{}` stands twice: name each once", part.trim()));
+        }
+        all.push(value);
+    }
+    Ok(all)
+}
+
+/// The questions of the flags, the plan's first. Without a rate it is the highest that the run
+/// measured within the bound; `None` where there is none.
+pub(super) fn questions(
+    rate: Option<&String>,
+    args: &Hosts,
+    run: &Run,
+) -> Result<Option<Vec<Question>>, String> {
     let above_zero = |ns: u64| if ns > 0 { Ok(ns) } else { Err("must be above zero".to_string()) };
     let time = |t: &str| parse_duration_ns(t).map_err(|e| e.to_string()).and_then(above_zero);
+    let rates = rate.map(|text| list("rate", text, parse_rate)).transpose()?;
+    let slo = &run.plan.config["slo"];
+    let p99_ns = read("p99", args.p99.as_ref(), time)?.or(slo["p99_ns"].as_u64());
+    let availability = read("availability", args.availability.as_ref(), below_all)?
+        .or(slo["error_rate"].as_f64().map(|lost| 1.0 - lost));
+    let latency_ns = read("latency", args.latency.as_ref(), time)?;
+    let growths = list("growth", &args.growth, growth)?;
+    let cpu_targets = list("cpu-target", &args.cpu_target, part)?;
+    let memory_target = part(&args.memory_target).map_err(|e| format!("--memory-target: {e}"))?;
+    if !(0.0..=600.0).contains(&args.months) {
+        return Err(format!("--months: {} is not from 0 to 600", args.months));
+    }
+    let hosts = hosts_of(args, run)?;
+    let Some(rates) = rates.or_else(|| measured_rate(&run.records, p99_ns).map(|r| vec![r])) else {
+        return Ok(None);
+    };
+    if rates.len() * growths.len() * cpu_targets.len() * hosts.len() > MOST_QUESTIONS {
+        return Err("--rate, --growth, --cpu-target and --hosts make more than 10,000 plans".into());
+    }
+    let from = Some(this_month());
+    let mut questions = Vec::new();
+    for &rate_per_s in &rates {
+        for &growth_per_year in &growths {
+            for &cpu_target in &cpu_targets {
+                questions.extend(hosts.iter().map(|host| Question {
+                    rate_per_s,
+                    p99_ns,
+                    availability,
+                    latency_ns,
+                    host: host.clone(),
+                    cpu_target,
+                    memory_target,
+                    growth_per_year,
+                    months: args.months,
+                    from,
+                    spare: args.spare,
+                }));
+            }
+        }
+    }
+    Ok(Some(questions))
+}
+
+/// The types of hosts that a file lists, or the one that flags and the measured machine say.
+fn hosts_of(args: &Hosts, run: &Run) -> Result<Vec<HostType>, String> {
+    if let Some(path) = &args.hosts {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| format!("--hosts: {name}: {e}"))?;
+        return hosts::parse(&text, &name).map_err(|error| format!("--hosts: {error}"));
+    }
+    let above_zero =
+        |bytes: u64| if bytes > 0 { Ok(bytes) } else { Err("must be above zero".to_string()) };
     let size = |t: &str| parse_size(t).map_err(|e| e.to_string()).and_then(above_zero);
     let cpus = |t: &str| match parse_count(t).map(u32::try_from) {
         Ok(Ok(n @ 1..)) => Ok(n),
         Ok(_) => Err("a host has from 1 to 4,294,967,295 CPUs".to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let given = read("rate", rate, parse_rate)?;
-    let p99_ns = read("p99", hosts.p99.as_ref(), time)?;
-    let latency_ns = read("latency", hosts.latency.as_ref(), time)?;
-    let memory = read("memory", hosts.memory.as_ref(), size)?;
-    let named = read("cpus", hosts.cpus.as_ref(), cpus)?;
-    let growth_per_year = growth(&hosts.growth)?;
-    if !(0.0..=600.0).contains(&hosts.months) {
-        return Err(format!("--months: {} is not from 0 to 600", hosts.months));
-    }
-    let Some(rate_per_s) = given.or_else(|| measured_rate(&run.records, p99_ns)) else {
-        return Ok(None);
-    };
+    let machine: Machine = serde_json::from_value(run.plan.machine.clone()).unwrap_or_default();
     let here = machine.cpus_online.len() as u32;
-    Ok(Some(Question {
-        rate_per_s,
-        p99_ns,
-        latency_ns,
-        memory_bytes: memory
-            .or(machine.memory_bytes)
-            .ok_or("--memory: the run does not say; name a host's memory")?,
-        cpus: named
-            .or((here > 0).then_some(here))
-            .ok_or("--cpus: the run does not say; name a host's CPUs")?,
-        growth_per_year,
-        months: hosts.months,
-        spare: hosts.spare,
-    }))
+    let cpus = read("cpus", args.cpus.as_ref(), cpus)?
+        .or((here > 0).then_some(here))
+        .ok_or("--cpus: the run does not say; name a host's CPUs")?;
+    let memory_bytes = read("memory", args.memory.as_ref(), size)?
+        .or(machine.memory_bytes)
+        .ok_or("--memory: the run does not say; name a host's memory")?;
+    Ok(vec![HostType::plain(cpus, memory_bytes)])
 }
 
-/// `30%` or `0.3`.
+/// A share above zero, and of all at most.
+fn part(text: &str) -> Result<f64, String> {
+    match parse_share(text) {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        Ok(_) => Err(format!("`{text}` is not above 0% and at most 100%")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A share above zero, and below all: an objective of 100 % leaves no budget.
+fn below_all(text: &str) -> Result<f64, String> {
+    match part(text)? {
+        share if share < 1.0 => Ok(share),
+        _ => {
+            Err(format!("`{text}` leaves no error budget: write a share below 100%, such as 99.9%"))
+        }
+    }
+}
+
+/// Growth per year: `30%`, `0.3` or `2%/month`.
 fn growth(text: &str) -> Result<f64, String> {
-    let number = text.trim();
-    let (number, by) = match number.strip_suffix('%') {
+    let (number, is_monthly) = match text.trim() {
+        t if t.ends_with("/month") => (t.trim_end_matches("/month"), true),
+        t => (t.trim_end_matches("/year"), false),
+    };
+    let (number, by) = match number.trim().strip_suffix('%') {
         Some(percent) => (percent, 100.0),
         None => (number, 1.0),
     };
     let value = number.trim().parse::<f64>().map(|v| v / by).unwrap_or(f64::NAN);
-    if value > -1.0 && value <= 100.0 {
-        Ok(value)
+    let yearly = if is_monthly { (1.0 + value).powi(12) - 1.0 } else { value };
+    if value > -1.0 && yearly <= 100.0 {
+        Ok(yearly)
     } else {
-        Err(format!("--growth: `{text}` is not a yearly growth: write 30% or 0.3, above -100%"))
+        Err(format!(
+            "`{text}` is not a growth: write 30%, 0.3 or 2%/month, above -100% and at most 10000% per year"
+        ))
     }
+}
+
+/// The month in which this runs.
+fn this_month() -> Month {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    Month { year: now.year(), month: now.month() }
 }

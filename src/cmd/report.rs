@@ -36,7 +36,7 @@ pub fn run(args: &Report) -> ExitCode {
         say!("duel: {warning}");
     }
     // Without a machine or limits in the run there is no plan, unless one was asked for.
-    let capacity = super::capacity::question(args.rate.as_ref(), &args.hosts, &run)
+    let capacity = super::capacity::questions(args.rate.as_ref(), &args.hosts, &run)
         .and_then(|q| q.map(|q| super::capacity::answer(&run, &q)).transpose());
     let capacity = match capacity {
         Ok(capacity) => capacity,

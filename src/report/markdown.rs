@@ -48,12 +48,31 @@ pub fn render(
     for Section { heading, columns, notes } in more.chain(memory::sections(records)) {
         push_section(&mut out, &heading, &columns, &notes);
     }
-    if let Some(Section { heading, columns, mut notes }) = capacity.map(capacity::Plan::section) {
-        notes.push("What this assumes: see report.html.".into());
-        push_section(&mut out, &format!("Capacity: {heading}"), &columns, &notes);
+    if let Some(plan) = capacity {
+        push_capacity(&mut out, plan);
+        out.push_str("\nWhat this assumes: see report.html.\n");
     }
     out.push_str(&source(plan, records));
     out
+}
+
+/// A plan by itself, with what it assumes.
+pub fn capacity(plan: &capacity::Plan) -> String {
+    let mut out = String::new();
+    push_capacity(&mut out, plan);
+    let assumed: Vec<String> = plan.assumptions.iter().map(ToString::to_string).collect();
+    push_section(&mut out, "What this assumes", &[], &assumed);
+    out.trim_start().into()
+}
+
+fn push_capacity(out: &mut String, plan: &capacity::Plan) {
+    for (at, Section { heading, columns, notes }) in plan.sections().into_iter().enumerate() {
+        let heading = if at == 0 { format!("Capacity: {heading}") } else { heading };
+        push_section(out, &heading, &columns, &notes);
+        if at == 0 {
+            let _ = writeln!(out, "\n{}", escape(&plan.sentence));
+        }
+    }
 }
 
 /// A heading, a table and a list of notes.

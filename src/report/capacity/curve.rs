@@ -5,6 +5,9 @@
 //! mean of their CPU per request would be several times too high.
 
 use super::point::Point;
+use super::{CurvePoint, Figure, req_s};
+use crate::stats::median_interval;
+use crate::units::format_ns;
 
 /// The cells of a series that count for a question, by rate.
 pub(super) struct Curve<'a> {
@@ -89,4 +92,55 @@ impl<'a> Curve<'a> {
             cells: vec![a.cell.id.clone(), b.cell.id.clone()],
         }
     }
+
+    /// The measured cells by rate, and the planned point among them.
+    pub(super) fn points(&self, rate_per_s: f64, at: &At) -> Vec<CurvePoint> {
+        let mut all: Vec<(f64, CurvePoint)> =
+            self.points.iter().map(|p| (p.rate_per_s, measured(p))).collect();
+        let figure = |name: &str, value: f64, text: String| Figure {
+            name: name.into(),
+            value,
+            text,
+            from: at.cells.clone(),
+        };
+        let cpu = at.busy * 1e9 / rate_per_s;
+        let mut figures = vec![
+            figure("rate_per_s", rate_per_s, req_s(rate_per_s)),
+            figure("cpu_per_request_ns", cpu, format_ns(cpu)),
+            figure("latency_ns", at.latency_ns, format_ns(at.latency_ns)),
+        ];
+        let beside = self.points.iter().filter(|p| at.cells.contains(&p.cell.id));
+        let p99s: Vec<f64> = beside.filter_map(|p| p.p99_ns).collect();
+        if let Some(most) = p99s.iter().copied().reduce(f64::max) {
+            figures.push(figure("p99_ns", most, format!("up to {}", format_ns(most))));
+        }
+        all.push((rate_per_s, CurvePoint { cell: None, figures }));
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        all.into_iter().map(|(_, point)| point).collect()
+    }
+}
+
+/// A cell's medians over trials, with their intervals.
+fn measured(point: &Point<'_>) -> CurvePoint {
+    let values = |of: &dyn Fn(&crate::format::TrialRecord) -> Option<f64>| -> Vec<f64> {
+        point.trials.iter().filter_map(|t| of(t)).collect()
+    };
+    let mut figures = Vec::new();
+    let mut add = |name: &str, value: Option<f64>, values: Vec<f64>, text: fn(f64) -> String| {
+        let Some(value) = value else { return };
+        let interval = median_interval(&values)
+            .map_or(String::new(), |(low, high)| format!(" [{}, {}]", text(low), text(high)));
+        figures.push(Figure {
+            name: name.into(),
+            value,
+            text: text(value) + &interval,
+            from: vec![point.cell.id.clone()],
+        });
+    };
+    let cpu = values(&|t| Some(t.cpu.per_request_ns));
+    add("rate_per_s", Some(point.rate_per_s), vec![], req_s);
+    add("p99_ns", point.p99_ns, values(&|t| Some(t.latency()?.p99 as f64)), format_ns);
+    add("cpu_per_request_ns", Some(point.cpu_per_request_ns), cpu, format_ns);
+    add("latency_ns", point.latency_ns, vec![], format_ns);
+    CurvePoint { cell: Some(point.cell.id.clone()), figures }
 }

@@ -2,13 +2,13 @@
 
 use super::curve::Curve;
 use super::point::{Point, middle};
-use super::{REACH, Refusal, count, next_lanes, refuse};
+use super::{REACH, Refusal, Suggestion, count, next_lanes, refuse};
 use crate::format::{Memory, TrialRecord};
 use crate::plan::cell::{Family, families};
 use crate::plan::{Axis, Cell, Engine};
 use crate::report::summary::is_valid;
 use crate::stats::hdr::samples_needed;
-use crate::stats::{CONFIDENCE, linear_fit};
+use crate::stats::{CONFIDENCE, linear_fit, median};
 use crate::units::format_ns;
 
 /// What the lines are drawn over.
@@ -109,11 +109,12 @@ impl<'a> Series<'a> {
     /// The cells that meet a bound on p99, over their rates.
     pub(super) fn curve(&self, p99_ns: Option<u64>) -> Result<Curve<'_>, Refusal> {
         if self.cells.is_empty() {
-            return refuse("no valid trial", "run its cells again, or see which gates failed");
+            let next = "run its cells again, or see which gates failed";
+            return refuse("no valid trial", next, Some(Suggestion::Longer(1.0)));
         }
         let Some(bound) = p99_ns else {
             return Curve::of(self.cells.iter()).map_or_else(
-                || refuse("no request completed in any cell", "see the errors of its trials"),
+                || refuse("no request completed in any cell", "see the errors of its trials", None),
                 Ok,
             );
         };
@@ -121,12 +122,12 @@ impl<'a> Series<'a> {
         let (enough, few): (Vec<_>, Vec<_>) =
             self.cells.iter().partition(|p| p.samples() >= needed);
         let meets =
-            |p: &Point<'_>| p.lost() <= 0.01 && p.p99_ns().is_some_and(|ns| ns <= bound as f64);
+            |p: &Point<'_>| p.lost() <= 0.01 && p.p99_ns.is_some_and(|ns| ns <= bound as f64);
         if let Some(curve) = Curve::of(enough.iter().copied().filter(|p| meets(p))) {
             return Ok(curve);
         }
         let bound = format_ns(bound as f64);
-        let lowest = enough.iter().filter_map(|p| p.p99_ns()).reduce(f64::min);
+        let lowest = enough.iter().filter_map(|p| p.p99_ns).reduce(f64::min);
         match lowest {
             Some(ns) if ns > p99_ns.unwrap_or(0) as f64 => refuse(
                 format!(
@@ -134,20 +135,44 @@ impl<'a> Series<'a> {
                     format_ns(ns)
                 ),
                 "measure lower rates or fewer lanes",
+                self.lower(),
             ),
-            Some(_) => refuse(
+            _ if !enough.is_empty() => refuse(
                 format!("every cell that met p99 ≤ {bound} lost more than 1 % of its requests"),
                 "see the errors of its trials, or measure lower rates",
+                self.lower(),
             ),
-            None => refuse(
-                format!(
-                    "no cell has the {} completed requests that a p99 needs (the most were {})",
-                    count(needed as f64),
-                    count(few.iter().map(|p| p.samples()).max().unwrap_or(0) as f64)
-                ),
-                "measure longer, or more trials",
-            ),
+            _ => {
+                let most = few.iter().map(|p| p.samples()).max().unwrap_or(0);
+                refuse(
+                    format!(
+                        "no cell has the {} completed requests that a p99 needs (the most were {})",
+                        count(needed as f64),
+                        count(most as f64)
+                    ),
+                    "measure longer, or more trials",
+                    Some(Suggestion::Longer((2.0 * needed as f64 / most.max(1) as f64).ceil())),
+                )
+            }
         }
+    }
+
+    /// A fraction of the least that was measured: rates of an open loop, lanes of a closed one.
+    fn lower(&self) -> Option<Suggestion> {
+        let rates = self.cells.iter().filter(|p| p.cell.arrivals.is_open()).map(|p| p.rate_per_s);
+        if let Some(least) = rates.reduce(f64::min) {
+            let part = |share: f64| (least * share * 10.0).ceil() / 10.0;
+            return Some(Suggestion::Rates(vec![part(0.125), part(0.25), part(0.5)]));
+        }
+        let least = self.lanes().first().copied()?;
+        let mut lanes = vec![(least / 8).max(1), (least / 4).max(1), (least / 2).max(1)];
+        lanes.dedup();
+        Some(Suggestion::Lanes(lanes))
+    }
+
+    /// Its cells of these ids.
+    pub(super) fn points(&self, ids: &[String]) -> Vec<&Point<'a>> {
+        self.cells.iter().filter(|p| ids.contains(&p.cell.id)).collect()
     }
 
     /// Lines of memory over lanes.
@@ -157,44 +182,49 @@ impl<'a> Series<'a> {
             return refuse(
                 "one lane at a time: it has no slope over lanes to plan by",
                 "plan with an engine that has several lanes",
+                None,
             );
         }
         let largest = lanes.last().copied().unwrap_or(0);
         if lanes.len() < 2 {
-            return refuse(
-                format!("one lane value only ({largest}): memory over lanes has no slope"),
-                format!("sweep {}", next_lanes(f64::from(largest.max(64)) * 4.0)),
-            );
+            return Ok(self.whole());
         }
-        let user = self.line(|t| Some(t.memory.peak_rss_bytes));
+        let user = self.line(&|t| Some(t.memory.peak_rss_bytes));
         let Some(user) = user.filter(|l| l.per_lane > 0.0) else {
+            let (lanes_text, suggestion) = next_lanes(f64::from(largest) * 16.0);
             return refuse(
                 format!(
                     "memory does not grow with lanes between {} and {largest}: a lane costs less \
                      than the trials scatter",
                     lanes[0]
                 ),
-                format!("sweep {}", next_lanes(f64::from(largest) * 16.0)),
+                format!("sweep {lanes_text}"),
+                suggestion,
             );
         };
-        let whole = self.line(|t| t.memory.kernel_bytes);
-        let counted: fn(&Memory) -> Option<u64> =
-            |m| Some(m.page_table_bytes? + m.kernel_stack_bytes?);
-        let (kernel, kernel_counts) = match whole {
-            Some(line) => (Some(line), "all kernel memory of the workers' cgroup"),
-            None => match self.line(|t| counted(&t.memory)) {
-                Some(line) => (Some(line), "page tables and kernel stacks only, sockets not"),
-                None => (None, "not measured"),
-            },
-        };
+        let (kernel, kernel_counts) = kernel(|of| self.line(of));
         // A line that falls says that lanes are free, which no host should be sized by.
         let kernel =
             kernel.map(|k| Line { fixed: k.fixed.max(0.0), per_lane: k.per_lane.max(0.0) });
         Ok(Lines { user: Line { fixed: user.fixed.max(0.0), ..user }, kernel, kernel_counts })
     }
 
+    /// What the only measured lanes take, as a fixed cost of each worker: with fewer it is no more.
+    fn whole(&self) -> Lines {
+        let fixed = |of: &dyn Fn(&TrialRecord) -> Option<u64>| {
+            let workers = f64::from(self.processes.max(1));
+            let each = |t: &&TrialRecord| Some(of(t)? as f64 / workers);
+            let trials = self.cells.iter().flat_map(|p| &p.trials);
+            let bytes = trials.map(each).collect::<Option<Vec<f64>>>()?;
+            Some(Line { fixed: median(&bytes)?, per_lane: 0.0 })
+        };
+        let user = fixed(&|t| Some(t.memory.peak_rss_bytes));
+        let (kernel, kernel_counts) = kernel(fixed);
+        Lines { user: user.unwrap_or(Line { fixed: 0.0, per_lane: 0.0 }), kernel, kernel_counts }
+    }
+
     /// A line through all trials, for one worker.
-    fn line(&self, of: impl Fn(&TrialRecord) -> Option<u64>) -> Option<Line> {
+    fn line(&self, of: &dyn Fn(&TrialRecord) -> Option<u64>) -> Option<Line> {
         let mut points = Vec::new();
         for p in &self.cells {
             let workers = f64::from(p.cell.processes.max(1));
@@ -206,17 +236,42 @@ impl<'a> Series<'a> {
         Some(Line { fixed: fit.intercept, per_lane: fit.slope })
     }
 
-    /// Whether a worker of so many lanes is within twice the data.
+    /// Whether a worker of so many lanes is within the data: twice the largest, or the only lanes.
     pub(super) fn reaches(&self, lanes: f64) -> Result<(), Refusal> {
-        let largest = f64::from(self.lanes().last().copied().unwrap_or(0));
-        if lanes <= REACH * largest {
+        let measured = self.lanes();
+        let largest = f64::from(measured.last().copied().unwrap_or(0));
+        let has_slope = measured.len() > 1;
+        if lanes <= largest * if has_slope { REACH } else { 1.0 } {
             return Ok(());
         }
-        let why = format!(
-            "each worker would need {} lanes; this run measured up to {}",
-            count(lanes),
-            count(largest)
-        );
-        refuse(why, format!("sweep {}", next_lanes(lanes)))
+        let why = match has_slope {
+            true => format!(
+                "each worker would need {} lanes; this run measured up to {}",
+                count(lanes),
+                count(largest)
+            ),
+            false => format!(
+                "one lane value only ({}): memory over lanes has no slope, and each worker would \
+                 need {} lanes",
+                count(largest),
+                count(lanes)
+            ),
+        };
+        let (text, suggestion) = next_lanes(lanes);
+        refuse(why, format!("sweep {text}"), suggestion)
+    }
+}
+
+/// Kernel memory by the best count that there is, and what it counts.
+fn kernel(
+    line: impl Fn(&dyn Fn(&TrialRecord) -> Option<u64>) -> Option<Line>,
+) -> (Option<Line>, &'static str) {
+    if let Some(line) = line(&|t| t.memory.kernel_bytes) {
+        return (Some(line), "all kernel memory of the workers' cgroup");
+    }
+    let counted = |m: &Memory| Some(m.page_table_bytes? + m.kernel_stack_bytes?);
+    match line(&|t| counted(&t.memory)) {
+        Some(line) => (Some(line), "page tables and kernel stacks only, sockets not"),
+        None => (None, "not measured"),
     }
 }

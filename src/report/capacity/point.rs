@@ -4,48 +4,48 @@ use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::plan::cell::Family;
 use crate::report::summary::for_levels;
-use crate::stats::median;
+use crate::stats::{hdr, median};
 
-/// One cell: medians over its trials.
+/// One cell: medians over its trials, and the percentile of all their requests together.
 pub(super) struct Point<'a> {
     pub(super) cell: &'a Cell,
     pub(super) trials: Vec<&'a TrialRecord>,
+    /// What was achieved, and no more than was offered: arrivals that came early are no capacity.
     pub(super) rate_per_s: f64,
     pub(super) cpu_per_request_ns: f64,
     /// Mean response time, in a closed loop service time; `None` where nothing completed.
     pub(super) latency_ns: Option<f64>,
+    /// Of all requests, lost ones as infinite; `None` where too few were measured or too many lost.
+    pub(super) p99_ns: Option<f64>,
 }
 
 impl Point<'_> {
     pub(super) fn of<'a>(Family { cell, members, .. }: Family<'a, &'a TrialRecord>) -> Point<'a> {
         let trials = for_levels(&members);
         let means: Vec<f64> = trials.iter().filter_map(|t| Some(t.latency()?.mean)).collect();
+        let planned = trials.iter().map(|t| t.ledger.planned).sum();
+        let merged = hdr::merge(trials.iter().copied(), TrialRecord::latency).ok().flatten();
+        let p99 = merged.and_then(|h| hdr::percentile(&h, planned, 0.99, None));
+        let achieved = middle(&trials, |t| t.achieved_per_s);
         Point {
             cell,
-            rate_per_s: middle(&trials, |t| t.achieved_per_s),
+            rate_per_s: cell.offered_per_s.map_or(achieved, |offered| achieved.min(offered)),
             cpu_per_request_ns: middle(&trials, |t| t.cpu.per_request_ns),
             latency_ns: median(&means),
+            p99_ns: p99.map(|p99| p99.ns as f64),
             trials,
         }
-    }
-
-    pub(super) fn p99_ns(&self) -> Option<f64> {
-        let all: Vec<f64> =
-            self.trials.iter().filter_map(|t| Some(t.latency()?.p99 as f64)).collect();
-        median(&all)
     }
 
     pub(super) fn samples(&self) -> u64 {
         self.trials.iter().filter_map(|t| t.latency()).map(|d| d.count).sum()
     }
 
-    /// Share of the planned requests of the worst trial that did not complete: they took for ever.
+    /// Share of the planned requests that did not complete: they took for ever.
     pub(super) fn lost(&self) -> f64 {
-        let share = |t: &&TrialRecord| {
-            let l = &t.ledger;
-            (l.planned - l.completed) as f64 / l.planned.max(1) as f64
-        };
-        self.trials.iter().map(share).fold(0.0, f64::max)
+        let sum = |of: fn(&TrialRecord) -> u64| self.trials.iter().map(|t| of(t)).sum::<u64>();
+        let planned = sum(|t| t.ledger.planned);
+        (planned - sum(|t| t.ledger.completed)) as f64 / planned.max(1) as f64
     }
 }
 

@@ -1,69 +1,240 @@
-//! A plan as a table, for the reports.
+//! A plan as tables, for the reports and the terminal.
 
 use super::{EnginePlan, Need, Plan, req_s};
 use crate::report::layout::Column;
 use crate::report::memory::Section;
-use crate::units::{format_bytes, format_count, format_ns, plural};
+use crate::units::format_ns;
+
+/// An engine that has an answer.
+type Answered<'a> = (&'a EnginePlan, &'a Need);
 
 impl Plan {
-    /// One row per engine, with every refusal below; what it assumes is for the caller to show.
-    pub fn section(&self) -> Section {
+    /// Every table of the plan; what it assumes is for the caller to show.
+    pub fn sections(&self) -> Vec<Section> {
+        let decided = [self.decision(), self.needs()];
+        decided
+            .into_iter()
+            .filter(|s| !s.columns.is_empty() || !s.notes.is_empty())
+            .chain(self.below())
+            .collect()
+    }
+
+    /// What stands below the answers: the measured curve, budgets, what if.
+    pub(super) fn below(&self) -> Vec<Section> {
+        [self.curve(), self.budgets(), self.what_if_section()].into_iter().flatten().collect()
+    }
+
+    fn answered(&self) -> Vec<Answered<'_>> {
+        self.engines.iter().filter_map(|e| Some((e, e.answer.as_ref().ok()?))).collect()
+    }
+
+    /// A column of one text for each answer.
+    fn column(&self, title: &str, number: bool, of: &dyn Fn(&Answered<'_>) -> String) -> Column {
+        Column { title: title.into(), number, cells: self.answered().iter().map(of).collect() }
+    }
+
+    fn names(&self) -> Column {
+        self.column("engine", false, &|(e, _)| e.words())
+    }
+
+    /// Hosts, limits and money, one row an engine, with every refusal below.
+    pub(super) fn decision(&self) -> Section {
         let q = &self.question;
-        let mut heading = format!(
-            "{} on hosts of {} and {}",
-            req_s(q.rate_per_s),
-            plural(q.cpus.into(), "CPU"),
-            format_bytes(q.memory_bytes as f64)
-        );
+        let mut heading = format!("{} on hosts of ", req_s(q.rate_per_s));
+        let types: Vec<&str> = self.engines.iter().map(|e| e.host.as_str()).collect();
+        match types.iter().any(|name| *name != q.host.name) {
+            true => heading.push_str("several types"),
+            false => heading.push_str(&q.host.words()),
+        }
         if let Some(p99) = q.p99_ns {
             heading.push_str(&format!(", p99 ≤ {}", format_ns(p99 as f64)));
         }
-        let answered: Vec<(&EnginePlan, &Need)> =
-            self.engines.iter().filter_map(|e| Some((e, e.answer.as_ref().ok()?))).collect();
-        let columns = if answered.is_empty() { vec![] } else { self.columns(&answered) };
-        let notes: Vec<String> = self
-            .engines
-            .iter()
-            .filter_map(|e| {
-                let refusal = e.answer.as_ref().err()?;
-                let (why, next) = (&refusal.why, &refusal.measure_next);
-                Some(format!("{}: no answer: {why}; measure next: {next}", e.name))
-            })
-            .collect();
+        let notes = self.engines.iter().filter_map(|e| {
+            let refusal = e.answer.as_ref().err()?;
+            let (why, next) = (&refusal.why, &refusal.measure_next);
+            Some(format!("{}: no answer: {why}; measure next: {next}", e.words()))
+        });
+        let notes = notes.collect();
+        if self.answered().is_empty() {
+            return Section { heading, columns: vec![], notes };
+        }
+        let is_bound = q.p99_ns.is_some();
+        let text = |name: &'static str| move |(_, n): &Answered<'_>| n.text_of(name).to_string();
+        let mut columns =
+            vec![self.names(), self.column("hosts\ntoday", true, &text("hosts_today"))];
+        if q.growth_per_year != 0.0 {
+            columns.push(self.column("hosts\ngrown", true, &text("hosts_grown")));
+        }
+        if q.spare > 0 {
+            columns.push(self.column("with\nspare", true, &text("hosts")));
+        }
+        columns.extend([
+            self.column("first limit", false, &|(_, n)| n.first_limit(is_bound)),
+            self.column("used", true, &|(_, n)| used(n, 0)),
+            self.column("next limit", false, &|(_, n)| {
+                n.resources.get(1).map_or("-".into(), |r| r.name.clone())
+            }),
+            self.column("used", true, &|(_, n)| used(n, 1)),
+        ]);
+        if self.answered().iter().any(|(_, n)| n.reached().is_some()) {
+            columns.push(self.column("today's hosts\nare used up", false, &|(_, n)| {
+                n.reached().unwrap_or("-".into())
+            }));
+        }
+        if self.answered().iter().any(|(_, n)| n.cost.is_some()) {
+            columns.push(self.column("per month", true, &text("total_cents")));
+            columns.push(self.column("per million\nrequests", true, &text("cents_per_million")));
+        }
+        for (i, budget) in self.answered().iter().flat_map(|(_, n)| n.budgets.iter().enumerate()) {
+            if columns.iter().any(|c| c.title.starts_with(&budget.objective)) {
+                continue;
+            }
+            columns.push(self.column(
+                &format!("{}\nbudget left", budget.objective),
+                true,
+                &|(_, n)| n.budgets.get(i).map_or("-".into(), super::Budget::words),
+            ));
+        }
         Section { heading, columns, notes }
     }
 
-    fn columns(&self, answered: &[(&EnginePlan, &Need)]) -> Vec<Column> {
-        let q = &self.question;
-        let column = |title: &str, number, of: &dyn Fn(&EnginePlan, &Need) -> String| Column {
-            title: title.into(),
-            number,
-            cells: answered.iter().map(|(e, n)| of(e, n)).collect(),
-        };
-        let count = |n: u64| format_count(n);
-        let mut columns = vec![
-            column("engine", false, &|e, _| e.name.clone()),
-            column("in flight", true, &|_, n| format!("{:.1}", n.in_flight)),
-            column("lanes", true, &|_, n| count(n.lanes.into())),
-            column("memory\nuser", true, &|_, n| format_bytes(n.user_bytes)),
-            column("memory\nkernel", true, &|_, n| {
-                n.kernel_bytes.map_or_else(|| "unknown".into(), format_bytes)
-            }),
-            column("CPUs\nbusy", true, &|_, n| format!("{:.2}", n.cpus_busy)),
-            column("descriptors", true, &|_, n| count(n.descriptors)),
-            column("ports", true, &|_, n| count(n.ports)),
-            column("threads", true, &|_, n| count(n.threads)),
-            column("CPU\nper request", true, &|_, n| format_ns(n.cpu_per_request_ns)),
-            column("first limit", false, &|_, n| n.first_limit(q.p99_ns.is_some())),
-            column("hosts\ntoday", true, &|_, n| count(n.hosts_today)),
-            column("used", true, &|_, n| format!("{:.0} %", 100.0 * (1.0 - n.left))),
+    /// What all hosts hold, one row an engine.
+    fn needs(&self) -> Section {
+        let text = |name: &'static str| move |(_, n): &Answered<'_>| n.text_of(name).to_string();
+        if self.answered().is_empty() {
+            return Section { heading: String::new(), columns: vec![], notes: vec![] };
+        }
+        let columns = vec![
+            self.names(),
+            self.column("in flight", true, &text("in_flight")),
+            self.column("lanes", true, &text("lanes")),
+            self.column("memory\nuser", true, &text("user_bytes")),
+            self.column("memory\nkernel", true, &text("kernel_bytes")),
+            self.column("CPUs\nbusy", true, &text("cpus_busy")),
+            self.column("CPU\nper request", true, &text("cpu_per_request_ns")),
+            self.column("descriptors", true, &text("descriptors")),
+            self.column("ports", true, &text("ports")),
+            self.column("threads", true, &text("threads")),
+            self.column("tested up to\nper host", true, &text("tested_to_per_s")),
+            self.column("cell", false, &|(_, n)| n.from("tested_to_per_s").join(" ")),
         ];
-        if q.growth_per_year != 0.0 {
-            columns.push(column("hosts\ngrown", true, &|_, n| count(n.hosts_grown)));
+        Section { heading: "what today's hosts hold".into(), columns, notes: vec![] }
+    }
+
+    /// The measured cells by rate, and the planned point among them.
+    fn curve(&self) -> Option<Section> {
+        let answered = self.answered();
+        // Types of hosts share what was measured, and differ in where the plan stands.
+        let first = answered.first().map_or("", |(e, _)| e.host.as_str());
+        let rows: Vec<(String, &super::CurvePoint)> = answered
+            .iter()
+            .flat_map(|(e, n)| n.curve.iter().map(move |p| (*e, p)))
+            .filter(|(e, p)| e.host == first || p.cell.is_none())
+            .map(|(e, p)| (if p.cell.is_none() { e.words() } else { e.name.clone() }, p))
+            .collect();
+        if rows.is_empty() {
+            return None;
         }
-        if q.spare > 0 {
-            columns.push(column("with\nspare", true, &|_, n| count(n.hosts_with_spare)));
+        let column = |title: &str, name: &str| Column {
+            title: title.into(),
+            number: true,
+            cells: rows
+                .iter()
+                .map(|(_, p)| {
+                    p.figures.iter().find(|f| f.name == name).map_or("-".into(), |f| f.text.clone())
+                })
+                .collect(),
+        };
+        let texts = |title: &str, of: &dyn Fn(&(String, &super::CurvePoint)) -> String| Column {
+            title: title.into(),
+            number: false,
+            cells: rows.iter().map(of).collect(),
+        };
+        let columns = vec![
+            texts("engine", &|(name, _)| name.clone()),
+            column("rate of a\nworker group", "rate_per_s"),
+            column("p99", "p99_ns"),
+            column("CPU\nper request", "cpu_per_request_ns"),
+            column("mean\ntime", "latency_ns"),
+            texts("cell", &|(_, p)| p.cell.clone().unwrap_or_else(|| "► planned".into())),
+        ];
+        let notes = vec!["p99 of all requests of a cell, the others medians over its trials; in brackets the interval at 95 % confidence, where there are trials enough".into()];
+        Some(Section {
+            heading: "the measured curve, and where the plan stands on it".into(),
+            columns,
+            notes,
+        })
+    }
+
+    /// What is left of every error budget.
+    fn budgets(&self) -> Option<Section> {
+        let answered = self.answered();
+        let rows: Vec<(String, &super::Budget)> =
+            answered.iter().flat_map(|(e, n)| n.budgets.iter().map(|b| (e.words(), b))).collect();
+        if rows.is_empty() {
+            return None;
         }
-        columns
+        let column = |title: &str, number, of: &dyn Fn(&(String, &super::Budget)) -> String| {
+            Column { title: title.into(), number, cells: rows.iter().map(of).collect() }
+        };
+        let text = |name: &'static str| {
+            move |(_, b): &(String, &super::Budget)| {
+                b.figures.iter().find(|f| f.name == name).map_or("-".into(), |f| f.text.clone())
+            }
+        };
+        let columns = vec![
+            column("engine", false, &|(name, _)| name.clone()),
+            column("objective", false, &|(_, b)| b.objective.clone()),
+            column("bad requests\nmeasured", true, &text("bad")),
+            column("share\nat most", true, &text("at_most")),
+            column("budget", true, &text("budget_minutes")),
+            column("budget\nrequests", true, &text("budget_requests")),
+            column("left", true, &|(_, b)| b.words()),
+            column("left", true, &text("left_minutes")),
+            column("left\nrequests", true, &text("left_requests")),
+        ];
+        let mut notes = vec!["by the worse of the two cells beside the planned rate; failed, timed-out and unsent requests are bad".to_string()];
+        if rows.iter().any(|(_, b)| b.is_open()) {
+            notes.push("`cannot be told`: too few requests were measured to tell whether the budget is kept; measure longer".into());
+        }
+        Some(Section {
+            heading: "error budget over 28 days at the planned rate".into(),
+            columns,
+            notes,
+        })
+    }
+}
+
+fn used(need: &Need, at: usize) -> String {
+    let name = need.resources.get(at).map(|r| format!("used: {}", r.name));
+    name.map_or("-".into(), |name| need.text_of(&name).to_string())
+}
+
+impl EnginePlan {
+    /// Engine and type of hosts.
+    pub(super) fn words(&self) -> String {
+        match self.host.is_empty() {
+            true => self.name.clone(),
+            false => format!("{} on {}", self.name, self.host),
+        }
+    }
+}
+
+impl super::Budget {
+    /// Whether the measurement leaves open whether the budget is kept.
+    fn is_open(&self) -> bool {
+        self.left >= 0.0 && self.left_at_least < 0.0
+    }
+
+    /// What is left in words.
+    fn words(&self) -> String {
+        let text = |name: &str| {
+            self.figures.iter().find(|f| f.name == name).map_or("-", |f| f.text.as_str())
+        };
+        match () {
+            () if self.is_open() => "cannot be told".into(),
+            () if self.left < 0.0 => format!("overspent ({})", text("left")),
+            () => format!("{} (at least {})", text("left"), text("left_at_least")),
+        }
     }
 }

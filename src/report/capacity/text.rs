@@ -1,37 +1,115 @@
-//! A plan in words.
+//! A plan in words: the sentence that goes into a planning document, then what stands behind it.
 
 use std::fmt::Write;
 
-use super::{EnginePlan, Need, Plan, Question, req_s};
+use super::{EnginePlan, Need, Plan, Question};
 use crate::report::layout::clean;
-use crate::units::{format_bytes, format_count, format_ns, plural};
+use crate::report::memory::Section;
+use crate::report::table;
+use crate::units::{format_ns, plural};
+
+/// Other engines that the sentence names.
+const MOST_OTHERS: usize = 3;
+
+/// The cheapest answer in money where every answer has a price, or else in hosts.
+fn best(engines: &[EnginePlan]) -> Option<(&EnginePlan, &Need)> {
+    let answered = || engines.iter().filter_map(|e| Some((e, e.answer.as_ref().ok()?)));
+    let priced = answered().all(|(_, need)| need.cost.is_some());
+    answered().min_by(|(_, a), (_, b)| {
+        let cents = |need: &Need| need.cost.as_ref().filter(|_| priced).map(|c| c.total_cents);
+        let by_hosts = a.hosts_with_spare.cmp(&b.hosts_with_spare);
+        cents(a).cmp(&cents(b)).then(by_hosts).then(b.left.total_cmp(&a.left))
+    })
+}
+
+/// `3 hosts, 240 EUR per month`.
+fn hosts_and_money(need: &Need) -> String {
+    let hosts = plural(need.hosts_with_spare, "host");
+    match need.cost {
+        Some(_) => format!("{hosts}, {} per month", need.text_of("total_cents")),
+        None => hosts,
+    }
+}
+
+/// What a plan comes to.
+pub(super) fn sentence(q: &Question, questions: &[Question], engines: &[EnginePlan]) -> String {
+    let Some((best, need)) = best(engines) else {
+        return match engines.first().map(|e| &e.answer) {
+            Some(Err(refusal)) => format!("No answer: {}.", refusal.why),
+            _ => "No trials: run the sweep first.".into(),
+        };
+    };
+    let host = questions.iter().map(|q| &q.host).find(|h| h.name == best.host).unwrap_or(&q.host);
+    let hosts = plural(need.hosts_with_spare, "host");
+    let mut out = match host.name.is_empty() {
+        true => format!("{hosts} ({}) with {}", host.words(), best.name),
+        false => format!("{hosts} of {} with {}", host.words(), best.name),
+    };
+    let _ = write!(out, ": {} for {}", need.text_of("hosts_today"), need.text_of("rate_per_s"));
+    if let Some(p99) = q.p99_ns {
+        let _ = write!(out, " at p99 ≤ {}", format_ns(p99 as f64));
+    }
+    if q.growth_per_year != 0.0 {
+        let (more, rate) = (need.text_of("hosts_for_growth"), need.text_of("grown_rate_per_s"));
+        let by = need.text_of("grown_by");
+        let _ = write!(out, ", {more} for growth to {rate} by {by}");
+    }
+    if q.spare > 0 {
+        let _ = write!(out, ", {} spare", need.text_of("hosts_spare"));
+    }
+    let _ = write!(out, ". {}.", need.first_limit_sentence(q));
+    if need.cost.is_some() {
+        let (total, each) = (need.text_of("total_cents"), need.text_of("cents_per_million"));
+        let _ = write!(out, " {total} per month, {each} per million requests.");
+    }
+    let same_host = engines.iter().filter(|e| e.host == best.host && e.name != best.name);
+    for other in same_host.take(MOST_OTHERS) {
+        let answer = match &other.answer {
+            Ok(need) => hosts_and_money(need),
+            Err(_) => "no answer from these data".into(),
+        };
+        let _ = write!(out, " With {} instead of {}: {answer}.", other.name, best.name);
+    }
+    for other in engines.iter().filter(|e| e.name == best.name && e.host != best.host) {
+        if let Ok(need) = &other.answer {
+            let _ = write!(out, " On {} instead: {}.", other.host, hosts_and_money(need));
+        }
+    }
+    clean(&out)
+}
 
 impl Plan {
-    /// The plan for a terminal.
-    pub fn text(&self) -> String {
-        let q = &self.question;
-        let mut out = format!(
-            "{} on hosts of {} and {}",
-            req_s(q.rate_per_s),
-            plural(q.cpus.into(), "CPU"),
-            format_bytes(q.memory_bytes as f64)
-        );
-        if let Some(p99) = q.p99_ns {
-            let _ = write!(out, ", p99 ≤ {}", format_ns(p99 as f64));
+    /// The plan for a terminal of `width` columns; `None` does not limit it.
+    pub fn text(&self, width: Option<u16>) -> String {
+        let wrapped = |out: &mut String, text: &str| {
+            for line in table::wrap(text, width) {
+                let _ = writeln!(out, "{line}");
+            }
+        };
+        let mut out = String::new();
+        wrapped(&mut out, &self.sentence);
+        let push = |out: &mut String, sections: &[Section]| {
+            out.push_str(table::render("", &[], sections, width, false).trim_start_matches('\n'));
+        };
+        if self.engines.iter().any(|e| e.answer.is_ok()) {
+            out.push('\n');
+            push(&mut out, &[self.decision()]);
         }
-        out.push('\n');
         for engine in &self.engines {
-            let _ = writeln!(out, "\n{}", clean(&engine.name));
-            for line in engine.lines(q) {
-                let _ = writeln!(out, "  {line}");
+            let host =
+                if engine.host.is_empty() { String::new() } else { format!(" on {}", engine.host) };
+            let _ = writeln!(out, "\n{}{host}", clean(&engine.name));
+            for line in engine.lines(&self.question) {
+                wrapped(&mut out, &format!("  {line}"));
             }
         }
-        if self.engines.is_empty() {
-            out.push_str("\nno trials: run the sweep first\n");
+        for section in self.below() {
+            out.push('\n');
+            push(&mut out, &[section]);
         }
         out.push_str("\nassuming that\n");
         for assumption in &self.assumptions {
-            let _ = writeln!(out, "  {assumption}");
+            wrapped(&mut out, &format!("- {assumption}"));
         }
         out
     }
@@ -51,74 +129,126 @@ impl EnginePlan {
 }
 
 impl Need {
+    /// Whether the first limit lies inside the data.
+    fn is_limited(&self) -> bool {
+        self.resources[0].allows_per_s.is_some_and(|allows| allows < self.tested_to_per_s)
+    }
+
     /// The first limit of a host in words.
     pub(super) fn first_limit(&self, is_bound: bool) -> String {
         let first = &self.resources[0];
-        let rate = req_s(self.host_rate_per_s);
-        match first.allows_per_s {
-            Some(allows) if allows < self.tested_to_per_s => {
-                format!("{} at {rate} per host", first.name)
-            }
-            _ if is_bound => format!("{} is only tested up to {rate} per host", first.name),
-            _ => format!("none within the data, which reach to {rate} per host"),
+        let rate = self.text_of("host_rate_per_s");
+        match is_bound {
+            _ if self.is_limited() => format!("{} at {rate} per host", first.name),
+            true => format!("{} is only tested up to {rate} per host", first.name),
+            false => format!("none within the data, which reach to {rate} per host"),
         }
+    }
+
+    /// The same with how much of it is used.
+    fn first_limit_sentence(&self, q: &Question) -> String {
+        let first = &self.resources[0];
+        let used = self.text_of(&format!("used: {}", first.name));
+        if self.is_limited() && first.planned < 1.0 {
+            let planned = self.text_of(&format!("planned: {}", first.name));
+            return format!(
+                "{} is the first limit ({used} used, {planned} planned)",
+                capital(&first.name)
+            );
+        }
+        let limit = self.first_limit(q.p99_ns.is_some());
+        format!("First limit: {limit} ({used} used)")
     }
 
     /// Hosts today, after growth and with spares.
     fn hosts(&self, q: &Question) -> String {
-        let n = |n: u64| format_count(n);
-        let used = 100.0 * (1.0 - self.left);
-        let mut hosts = format!("hosts: {} today ({used:.0} % used)", n(self.hosts_today));
-        if self.grown_rate_per_s != q.rate_per_s {
-            let grown = req_s(self.grown_rate_per_s);
-            let _ = write!(hosts, ", {} after growth to {grown}", n(self.hosts_grown));
+        let mut hosts = format!("hosts: {} today", self.text_of("hosts_today"));
+        if q.growth_per_year != 0.0 {
+            let (grown, hosts_grown) =
+                (self.text_of("grown_rate_per_s"), self.text_of("hosts_grown"));
+            let _ = write!(hosts, ", {hosts_grown} after growth to {grown}");
         }
         if q.spare > 0 {
             let lost = plural(u64::from(q.spare), "host");
-            let _ = write!(hosts, ", {} to survive the loss of {lost}", n(self.hosts_with_spare));
+            let _ = write!(hosts, ", {} to survive the loss of {lost}", self.text_of("hosts"));
         }
         hosts
     }
 
     fn lines(&self, q: &Question) -> Vec<String> {
-        let n = |n: u64| format_count(n);
-        let from = |what: &str| self.sources.get(what).map_or(String::new(), |c| c.join(" and "));
+        let t = |name: &str| self.text_of(name).to_string();
+        let from = |name: &str| self.from(name).join(" and ");
         let next: Vec<String> = self.resources[1..]
             .iter()
             .take(3)
-            .map(|r| format!("{} ({:.0} % used)", r.name, r.used * 100.0))
+            .map(|r| format!("{} ({} used)", r.name, t(&format!("used: {}", r.name))))
             .collect();
-        vec![
+        let mut lines = vec![
             self.hosts(q),
             format!("first limit: {}", self.first_limit(q.p99_ns.is_some())),
             format!("next limits: {}", next.join(", ")),
+        ];
+        if let Some(reached) = self.reached() {
+            lines.push(format!("today's hosts are used up: {reached}"));
+        }
+        if self.cost.is_some() {
+            lines.push(format!(
+                "money per month: {} = {} today + {} growth + {} spare, at {} per host",
+                t("total_cents"),
+                t("today_cents"),
+                t("growth_cents"),
+                t("spare_cents"),
+                t("host_cents")
+            ));
+        }
+        lines.extend([
             format!(
-                "CPU: {:.2} CPUs busy, {} per request at {} per group of workers (from {})",
-                self.cpus_busy,
-                format_ns(self.cpu_per_request_ns),
-                req_s(self.group_rate_per_s),
+                "CPU: {} CPUs busy, {} per request at {} per group of workers (from {})",
+                t("cpus_busy"),
+                t("cpu_per_request_ns"),
+                t("group_rate_per_s"),
                 from("cpu_per_request_ns")
             ),
             format!(
-                "{:.1} requests in flight at {} each; {} lanes",
-                self.in_flight,
-                format_ns(self.latency_ns),
-                n(self.lanes.into())
+                "{} requests in flight at {} each; {} lanes",
+                t("in_flight"),
+                t("latency_ns"),
+                t("lanes")
             ),
             format!(
                 "memory: {} user, {} kernel ({}); {} per lane, and what {} take before any lane",
-                format_bytes(self.user_bytes),
-                self.kernel_bytes.map_or_else(|| "unknown".into(), format_bytes),
+                t("user_bytes"),
+                if self.kernel_bytes.is_some() { t("kernel_bytes") } else { "unknown".into() },
                 self.kernel_counts,
-                format_bytes(self.bytes_per_lane),
+                t("bytes_per_lane"),
                 plural(self.processes, "worker")
             ),
             format!(
                 "{} descriptors, {} ports, {} threads",
-                n(self.descriptors),
-                n(self.ports),
-                n(self.threads)
+                t("descriptors"),
+                t("ports"),
+                t("threads")
             ),
-        ]
+            format!("tested up to {} per host ({})", t("tested_to_per_s"), from("tested_to_per_s")),
+        ]);
+        lines
     }
+
+    /// When each limit is used up by today's hosts, the first first; `None` without growth.
+    pub(super) fn reached(&self) -> Option<String> {
+        let mut all: Vec<(f64, String)> = (self.resources.iter())
+            .filter_map(|r| {
+                let text = self.text_of(&format!("reached: {}", r.name));
+                Some((r.reached_in_months?, format!("{} {text}", r.name)))
+            })
+            .collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let all: Vec<String> = all.into_iter().map(|(_, text)| text).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }

@@ -74,9 +74,10 @@ pub(super) fn search(searched: &Searched, groups: &[Group]) -> Markup {
 
 /// How many hosts it takes, with what that assumes folded away.
 pub(super) fn capacity(plan: &capacity::Plan) -> Markup {
-    let assumed = html! { ul { @for text in &plan.assumptions { li { (rich(text)) } } } };
+    let assumed = html! { ul { @for a in &plan.assumptions { li { (rich(&a.to_string())) } } } };
     html! {
-        (titled(&plan.section()))
+        p { (rich(&plan.sentence)) }
+        @for section in &plan.sections() { (titled(section)) }
         (folded("What this assumes", false, &assumed))
     }
 }

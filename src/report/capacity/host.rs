@@ -1,0 +1,403 @@
+//! One host at a rate: what it uses of each resource, and how many of it a rate needs.
+
+use super::curve::{At, Curve};
+use super::fits::{Lines, Series};
+use super::hosts::{MONTH_HOURS, format_money};
+use super::{
+    Cost, Figure, MAY_WAIT, MOST_HOSTS, Need, Question, REACH, Refusal, Resource, Suggestion,
+    budget, erlang, refuse, req_s,
+};
+use crate::limits::Ceiling;
+use crate::units::{format_bytes, format_count, format_ns, format_share};
+
+/// One host at a rate.
+struct Host<'a> {
+    q: &'a Question,
+    series: &'a Series<'a>,
+    curve: Curve<'a>,
+    memory: Lines,
+    ceilings: &'a [Ceiling],
+    /// Copies of the measured cell's workers on one host.
+    groups: f64,
+    /// Worker processes on one host.
+    workers: f64,
+}
+
+/// A resource at a rate: its name, the share of what is planned for that is used, and what share of
+/// the whole is planned for.
+struct Used {
+    name: String,
+    used: f64,
+    planned: f64,
+}
+
+/// What one host of a rate needs.
+struct Load {
+    at: At,
+    lanes: f64,
+    /// In a fixed order.
+    used: Vec<Used>,
+}
+
+impl Host<'_> {
+    fn at(&self, rate_per_s: f64) -> Load {
+        let at = self.curve.at(rate_per_s / self.groups);
+        let latency_ns = self.q.latency_ns.map_or(at.latency_ns, |ns| ns as f64);
+        let in_flight = rate_per_s * latency_ns / 1e9;
+        let lanes = erlang::lanes_for(in_flight, MAY_WAIT).map_or(f64::INFINITY, f64::from);
+        let at = At { latency_ns, ..at };
+        let (host, q) = (&self.q.host, self.q);
+        let cpu = self.groups * at.busy / f64::from(host.cpus);
+        let bytes = self.workers * self.memory.fixed_bytes() + lanes * self.memory.per_lane_bytes();
+        let used = |name: &str, of_all: f64, planned: f64| Used {
+            name: name.into(),
+            used: of_all / planned,
+            planned,
+        };
+        let mut all = vec![
+            used("CPU", cpu, q.cpu_target),
+            used("memory", bytes / host.memory_bytes as f64, q.memory_target),
+        ];
+        for ceiling in self.ceilings.iter().filter(|c| !c.is_memory_estimate()) {
+            // What is counted per worker is there once more for every further worker of the host.
+            let each = if ceiling.is_per_worker() { self.workers } else { 1.0 };
+            let most = match host.limits.get(&ceiling.limit) {
+                Some(have) => have.saturating_sub(ceiling.before_lanes) / ceiling.per_lane.max(1),
+                None => ceiling.most_lanes,
+            };
+            all.push(used(&ceiling.limit, lanes / (most as f64 * each), 1.0));
+        }
+        Load { at, lanes, used: all }
+    }
+
+    /// Highest rate up to which the data reach: what met the bound on p99, or else [`REACH`] times
+    /// what was measured.
+    fn end_per_s(&self) -> f64 {
+        let beyond = if self.q.p99_ns.is_some() { 1.0 } else { REACH };
+        self.groups * self.curve.end_per_s() * beyond
+    }
+
+    /// Rate at which a resource is used up; `None` beyond the end of the data.
+    fn allows(&self, resource: usize) -> Option<f64> {
+        let used = |rate: f64| self.at(rate).used[resource].used;
+        let (mut low, mut high) = (0.0, self.end_per_s());
+        if used(high) <= 1.0 {
+            return None;
+        }
+        // Halved until the last place of what is printed is sure.
+        for _ in 0..50 {
+            let middle = (low + high) / 2.0;
+            if used(middle) <= 1.0 { low = middle } else { high = middle }
+        }
+        Some(low)
+    }
+
+    /// Whether so high a rate lies beyond the data, where no bound is a reason for more hosts.
+    fn reaches(&self, most_per_s: f64, host_rate_per_s: f64) -> Result<(), Refusal> {
+        let end = self.end_per_s();
+        if host_rate_per_s < end || most_per_s <= end || self.q.p99_ns.is_some() {
+            return Ok(());
+        }
+        let each = most_per_s / self.groups;
+        let rates = vec![(each / 2.0).ceil(), each.ceil()];
+        refuse(
+            format!(
+                "each group of workers would have to send {}; this run measured up to {}",
+                req_s(each),
+                req_s(end / REACH / self.groups)
+            ),
+            format!("sweep rates = [{:.0}, {:.0}], or name a bound with --p99", rates[0], rates[1]),
+            Some(Suggestion::Rates(rates)),
+        )
+    }
+}
+
+/// What a question needs of hosts that run a series.
+pub(super) fn answer(
+    series: &Series<'_>,
+    q: &Question,
+    ceilings: &[Ceiling],
+) -> Result<Need, Refusal> {
+    let curve = series.curve(q.p99_ns)?;
+    let memory = series.memory()?;
+    let groups = f64::from((q.host.cpus / series.cpus).max(1));
+    let workers = groups * f64::from(series.processes);
+    let host = Host { q, series, curve, memory, ceilings, groups, workers };
+    let empty = host.at(0.0);
+    if let Some(used) = empty.used.iter().find(|used| used.used >= 1.0) {
+        return refuse(
+            format!("a host has no room for a single lane: {} is used up", used.name),
+            "ask for hosts with more of it",
+            None,
+        );
+    }
+    let allows: Vec<Option<f64>> = (0..empty.used.len()).map(|i| host.allows(i)).collect();
+    let grown_rate_per_s = q.rate_in(q.months);
+    let most = q.rate_per_s.max(grown_rate_per_s);
+    let host_rate_per_s = allows.iter().flatten().copied().fold(host.end_per_s(), f64::min);
+    host.reaches(most, host_rate_per_s)?;
+    let hosts = |rate: f64| {
+        Some((rate / host_rate_per_s).ceil().max(1.0) as u64).filter(|hosts| *hosts <= MOST_HOSTS)
+    };
+    let (Some(hosts_today), Some(hosts_grown)) = (hosts(q.rate_per_s), hosts(most)) else {
+        return refuse(
+            format!("{} would take more than a million hosts", req_s(most)),
+            "ask for a lower rate",
+            None,
+        );
+    };
+    let load = host.at(q.rate_per_s / hosts_today as f64);
+    series.reaches(load.lanes / workers)?;
+    let mut need = host.need(load, &allows, host_rate_per_s, (hosts_today, hosts_grown));
+    need.figures = host.figures(&need);
+    Ok(need)
+}
+
+impl Host<'_> {
+    fn need(
+        &self,
+        load: Load,
+        allows: &[Option<f64>],
+        host_rate_per_s: f64,
+        (hosts_today, hosts_grown): (u64, u64),
+    ) -> Need {
+        let (q, series, memory, hosts) = (self.q, self.series, &self.memory, hosts_today as f64);
+        let lanes = (load.lanes * hosts) as u32;
+        let processes = (self.workers * hosts) as u64;
+        let resources = self.resources(&load, allows, hosts);
+        let rate_per_s = q.rate_per_s / hosts;
+        let threads_of_lanes = if series.threads_grow() { u64::from(lanes) } else { 0 };
+        let hosts_with_spare = hosts_grown + u64::from(q.spare);
+        Need {
+            latency_ns: load.at.latency_ns,
+            in_flight: q.rate_per_s * load.at.latency_ns / 1e9,
+            lanes,
+            user_bytes: memory.user.at(lanes, self.workers * hosts),
+            kernel_bytes: memory.kernel.map(|k| k.at(lanes, self.workers * hosts)),
+            kernel_counts: memory.kernel_counts,
+            bytes_per_lane: memory.per_lane_bytes(),
+            cpus_busy: self.groups * load.at.busy * hosts,
+            cpu_per_request_ns: self.groups * load.at.busy * 1e9 / rate_per_s,
+            descriptors: u64::from(lanes) + series.other_fds * processes,
+            ports: u64::from(lanes),
+            threads: threads_of_lanes + series.other_threads * processes,
+            processes,
+            group_rate_per_s: rate_per_s / self.groups,
+            tested_to_per_s: self.end_per_s(),
+            left: 1.0 - resources[0].used,
+            resources,
+            host_rate_per_s,
+            hosts_today,
+            grown_rate_per_s: q.rate_in(q.months),
+            hosts_grown,
+            hosts_with_spare,
+            cost: self.cost(hosts_today, hosts_grown),
+            budgets: budget::budgets(q, &series.points(&load.at.cells)),
+            curve: self.curve.points(rate_per_s / self.groups, &load.at),
+            figures: vec![],
+        }
+    }
+
+    /// What limits one host, the first limit first.
+    fn resources(&self, load: &Load, allows: &[Option<f64>], hosts: f64) -> Vec<Resource> {
+        let (q, end) = (self.q, self.end_per_s());
+        let monthly = (1.0 + q.growth_per_year).ln() / 12.0;
+        let reached = |allows: f64| {
+            let months = (allows * hosts / q.rate_per_s).ln() / monthly;
+            (monthly > 0.0).then_some(months.max(0.0))
+        };
+        let mut resources: Vec<Resource> = (load.used.iter().zip(allows))
+            .map(|(used, allows)| Resource {
+                name: used.name.clone(),
+                allows_per_s: *allows,
+                used: used.used,
+                planned: used.planned,
+                reached_in_months: allows.and_then(reached),
+            })
+            .collect();
+        let name = match q.p99_ns {
+            Some(ns) => format!("p99 ≤ {}", format_ns(ns as f64)),
+            None => "the measured range".into(),
+        };
+        resources.push(Resource {
+            name,
+            allows_per_s: Some(end),
+            used: q.rate_per_s / hosts / end,
+            planned: 1.0,
+            reached_in_months: reached(end),
+        });
+        let order = |r: &Resource| (r.allows_per_s.unwrap_or(f64::INFINITY), -r.used);
+        resources.sort_by(|a, b| {
+            let ((x, u), (y, v)) = (order(a), order(b));
+            x.total_cmp(&y).then(u.total_cmp(&v))
+        });
+        resources
+    }
+
+    fn cost(&self, today: u64, grown: u64) -> Option<Cost> {
+        let price = self.q.host.price.as_ref()?;
+        let (each, spare) = (price.month_cents(), u64::from(self.q.spare));
+        let total_cents = each * (grown + spare);
+        let millions = self.q.rate_per_s * (MONTH_HOURS * 3_600) as f64 / 1e6;
+        Some(Cost {
+            currency: price.currency.clone(),
+            host_cents: each,
+            today_cents: each * today,
+            growth_cents: each * (grown - today),
+            spare_cents: each * spare,
+            total_cents,
+            cents_per_million: total_cents as f64 / millions,
+        })
+    }
+}
+
+/// Ids of cells and names of switches.
+type From = Vec<String>;
+
+/// What the figures of a need come from.
+struct Sources {
+    /// Every cell of the series.
+    all: From,
+    /// The cells on either side of the planned rate.
+    at: From,
+    /// The cell up to whose rate the data reach.
+    end: From,
+    /// What the mean time of a request is from.
+    latency: From,
+    /// What a number of hosts is from.
+    hosts: From,
+    growth: From,
+    figures: Vec<Figure>,
+}
+
+fn asked(switches: &[&str]) -> From {
+    switches.iter().map(ToString::to_string).collect()
+}
+
+impl Host<'_> {
+    /// Every number of a need that is shown, with what it comes from.
+    fn figures(&self, need: &Need) -> Vec<Figure> {
+        let all = self.series.ids();
+        let at = self.curve.at(need.group_rate_per_s).cells;
+        let end = vec![self.curve.end_cell().to_string()];
+        let given = self.q.latency_ns.is_some();
+        let mut sources = Sources {
+            latency: if given { asked(&["--latency"]) } else { at.clone() },
+            hosts: [all.clone(), end.clone(), asked(&["--rate", "--hosts"])].concat(),
+            growth: asked(&["--rate", "--growth", "--months"]),
+            all,
+            at,
+            end,
+            figures: vec![],
+        };
+        sources.counts(self.q, need);
+        sources.measures(self.q, need);
+        sources.resources(self.q, need);
+        sources.cost(need);
+        sources.figures
+    }
+}
+
+/// A name, a value, how it is printed, and what it comes from.
+type Measured<'a> = (&'a str, f64, fn(f64) -> String, &'a [&'a From]);
+
+impl Sources {
+    fn add(&mut self, name: &str, value: f64, text: String, from: &[&From]) {
+        let mut from: From = from.iter().flat_map(|f| f.iter().cloned()).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        from.retain(|source| seen.insert(source.clone()));
+        self.figures.push(Figure { name: name.into(), value, text, from });
+    }
+
+    fn counts(&mut self, q: &Question, need: &Need) {
+        let (hosts, growth) = (self.hosts.clone(), self.growth.clone());
+        let (all, latency) = (self.all.clone(), self.latency.clone());
+        let (rate, spare) = (asked(&["--rate"]), asked(&["--spare"]));
+        let sizes = asked(&["--cpus", "--hosts"]);
+        let more = need.hosts_grown - need.hosts_today;
+        let counts: [(&str, u64, &[&From]); 10] = [
+            ("hosts", need.hosts_with_spare, &[&hosts, &growth, &spare]),
+            ("hosts_today", need.hosts_today, &[&hosts]),
+            ("hosts_grown", need.hosts_grown, &[&hosts, &growth]),
+            ("hosts_for_growth", more, &[&hosts, &growth]),
+            ("hosts_spare", q.spare.into(), &[&spare]),
+            ("lanes", need.lanes.into(), &[&latency, &rate]),
+            ("descriptors", need.descriptors, &[&all, &latency]),
+            ("ports", need.ports, &[&latency, &rate]),
+            ("threads", need.threads, &[&all, &latency]),
+            ("processes", need.processes, &[&all, &sizes]),
+        ];
+        for (name, number, from) in counts {
+            self.add(name, number as f64, format_count(number), from);
+        }
+    }
+
+    fn measures(&mut self, q: &Question, need: &Need) {
+        let (all, at, end) = (self.all.clone(), self.at.clone(), self.end.clone());
+        let (latency, growth) = (self.latency.clone(), self.growth.clone());
+        let (rate, sizes) = (asked(&["--rate"]), asked(&["--rate", "--hosts"]));
+        let measures: [Measured<'_>; 12] = [
+            ("rate_per_s", q.rate_per_s, req_s, &[&rate]),
+            ("grown_rate_per_s", need.grown_rate_per_s, req_s, &[&growth]),
+            ("in_flight", need.in_flight, |n| format!("{n:.1}"), &[&latency, &rate]),
+            ("latency_ns", need.latency_ns, format_ns, &[&latency]),
+            ("cpu_per_request_ns", need.cpu_per_request_ns, format_ns, &[&at]),
+            ("cpus_busy", need.cpus_busy, |n| format!("{n:.2}"), &[&at, &rate]),
+            ("group_rate_per_s", need.group_rate_per_s, req_s, &[&sizes]),
+            ("host_rate_per_s", need.host_rate_per_s, req_s, &[&all, &end]),
+            ("tested_to_per_s", need.tested_to_per_s, req_s, &[&end]),
+            ("user_bytes", need.user_bytes, format_bytes, &[&all]),
+            ("bytes_per_lane", need.bytes_per_lane, format_bytes, &[&all]),
+            ("kernel_bytes", need.kernel_bytes.unwrap_or(f64::NAN), format_bytes, &[&all]),
+        ];
+        for (name, value, text, from) in measures {
+            // What was not measured has no figure.
+            if !value.is_nan() {
+                self.add(name, value, text(value), from);
+            }
+        }
+    }
+
+    fn resources(&mut self, q: &Question, need: &Need) {
+        let growth = self.growth.clone();
+        self.add("grown_by", q.months, q.month_in(q.months), &[&growth]);
+        for r in &need.resources {
+            let from = match r.name.as_str() {
+                "CPU" => [self.at.clone(), asked(&["--cpu-target"])].concat(),
+                "memory" => [self.all.clone(), asked(&["--memory-target"])].concat(),
+                _ if r.allows_per_s == Some(need.tested_to_per_s) => self.end.clone(),
+                _ => [self.latency.clone(), asked(&["limits of plan.json"])].concat(),
+            };
+            let (name, used) = (&r.name, r.used * r.planned);
+            self.add(&format!("used: {name}"), used, format!("{:.0} %", used * 100.0), &[&from]);
+            let planned = format_share(r.planned);
+            self.add(&format!("planned: {name}"), r.planned, planned, &[&from]);
+            if let Some(allows) = r.allows_per_s {
+                self.add(&format!("allows: {name}"), allows, req_s(allows), &[&from]);
+            }
+            if let Some(months) = r.reached_in_months {
+                let text = q.month_in(months);
+                self.add(&format!("reached: {name}"), months, text, &[&from, &growth]);
+            }
+        }
+    }
+
+    fn cost(&mut self, need: &Need) {
+        let Some(cost) = &need.cost else { return };
+        let (hosts, price) = (self.hosts.clone(), asked(&["price of --hosts"]));
+        for (name, cents) in [
+            ("host_cents", cost.host_cents),
+            ("today_cents", cost.today_cents),
+            ("growth_cents", cost.growth_cents),
+            ("spare_cents", cost.spare_cents),
+            ("total_cents", cost.total_cents),
+        ] {
+            let text = format_money(cents, &cost.currency);
+            self.add(name, cents as f64, text, &[&hosts, &price]);
+        }
+        // A fraction of a cent is no amount to add up: four decimals of the unit.
+        let each = cost.cents_per_million;
+        let text = format!("{:.4} {}", each / 100.0, cost.currency);
+        self.add("cents_per_million", each, text, &[&hosts, &price]);
+    }
+}

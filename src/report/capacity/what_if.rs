@@ -1,0 +1,128 @@
+//! The same question under other rates, growths and utilisations, one row for each engine.
+
+use serde::Serialize;
+
+use super::hosts::format_money;
+use super::{EnginePlan, Plan, Question, req_s};
+use crate::report::layout::Column;
+use crate::report::memory::Section;
+use crate::units::{format_count, format_share};
+
+/// One cell of the table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WhatIf {
+    /// Requests per second.
+    pub rate_per_s: f64,
+    /// Growth per year.
+    pub growth_per_year: f64,
+    /// Share of CPU that is planned for.
+    pub cpu_target: f64,
+    /// Type of hosts; empty where it was given by flags.
+    pub host: String,
+    /// Engine, and what else tells it apart.
+    pub engine: String,
+    /// Hosts with growth and spare; `None` where the data do not reach.
+    pub hosts: Option<u64>,
+    /// What they cost in a month, in whole cents.
+    pub month_cents: Option<u64>,
+    /// Three letters, where there is a price.
+    pub currency: Option<String>,
+    /// Why there is no answer.
+    pub why: Option<String>,
+    /// The cells behind it.
+    pub from: Vec<String>,
+}
+
+pub(super) fn rows(q: &Question, engines: &[EnginePlan]) -> Vec<WhatIf> {
+    let one = |engine: &EnginePlan| {
+        let need = engine.answer.as_ref().ok();
+        let cost = need.and_then(|need| need.cost.as_ref());
+        WhatIf {
+            rate_per_s: q.rate_per_s,
+            growth_per_year: q.growth_per_year,
+            cpu_target: q.cpu_target,
+            host: engine.host.clone(),
+            engine: engine.name.clone(),
+            hosts: need.map(|need| need.hosts_with_spare),
+            month_cents: cost.map(|cost| cost.total_cents),
+            currency: cost.map(|cost| cost.currency.clone()),
+            why: engine.answer.as_ref().err().map(|refusal| refusal.why.clone()),
+            from: need.map_or(vec![], |need| need.from("hosts").to_vec()),
+        }
+    };
+    engines.iter().map(one).collect()
+}
+
+impl Plan {
+    /// The what-if table; `None` where one rate, growth and utilisation was asked.
+    pub(super) fn what_if_section(&self) -> Option<Section> {
+        let rows = &self.what_if;
+        if rows.is_empty() {
+            return None;
+        }
+        let column = |title: &str, number, of: &dyn Fn(&WhatIf) -> String| Column {
+            title: title.into(),
+            number,
+            cells: rows.iter().map(of).collect(),
+        };
+        let mut columns = vec![
+            column("engine", false, &|r| r.engine.clone()),
+            column("rate", true, &|r| req_s(r.rate_per_s)),
+            column("growth\nper year", true, &|r| format_share(r.growth_per_year)),
+            column("CPU\nplanned", true, &|r| format_share(r.cpu_target)),
+        ];
+        if rows.iter().any(|r| !r.host.is_empty()) {
+            columns.push(column("host", false, &|r| r.host.clone()));
+        }
+        columns.push(column("hosts", true, &|r| r.hosts.map_or("-".into(), format_count)));
+        if rows.iter().any(|r| r.month_cents.is_some()) {
+            columns.push(column("per month", true, &|r| {
+                let money = r.month_cents.zip(r.currency.as_deref());
+                money.map_or("-".into(), |(cents, currency)| format_money(cents, currency))
+            }));
+        }
+        let mut notes: Vec<String> = Vec::new();
+        for row in rows {
+            if let Some(why) = &row.why {
+                let note = format!("{} at {}: no answer: {why}", row.engine, req_s(row.rate_per_s));
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            }
+        }
+        Some(Section { heading: "what if".into(), columns, notes })
+    }
+
+    /// The what-if table, or the plan alone, for a spreadsheet.
+    pub fn csv(&self) -> String {
+        let own;
+        let rows = match self.what_if.is_empty() {
+            true => {
+                own = rows(&self.question, &self.engines);
+                &own
+            }
+            false => &self.what_if,
+        };
+        let mut out = String::from(
+            "engine,host,rate_per_s,growth_per_year,cpu_target,hosts,month_cents,currency,why,from\n",
+        );
+        let text = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        for r in rows {
+            let number = |n: Option<u64>| n.map_or(String::new(), |n| n.to_string());
+            let cells = [
+                text(&r.engine),
+                text(&r.host),
+                r.rate_per_s.to_string(),
+                r.growth_per_year.to_string(),
+                r.cpu_target.to_string(),
+                number(r.hosts),
+                number(r.month_cents),
+                text(r.currency.as_deref().unwrap_or_default()),
+                text(r.why.as_deref().unwrap_or_default()),
+                text(&r.from.join(" ")),
+            ];
+            out += &(cells.join(",") + "\n");
+        }
+        out
+    }
+}

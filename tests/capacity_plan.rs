@@ -1,0 +1,400 @@
+//! The plan as it is pasted into a document: host counts against queueing theory, money to the cent,
+//! what must never happen when a question changes, and where each printed number comes from.
+
+mod sample;
+
+use std::sync::LazyLock;
+
+use duel::format::{Distribution, TrialRecord};
+use duel::limits::{Ceiling, Scope};
+use duel::plan::{Arrivals, Cell, Engine};
+use duel::report::capacity::hosts::{self, HostType};
+use duel::report::capacity::{Month, Need, Plan, Question, plan};
+use proptest::prelude::*;
+
+/// A cell of an open loop: trials with so much CPU per request, and all times equal to `p99_ns`.
+fn cell(engine: Engine, lanes: u32, rate: f64, p99_ns: u64, cpu_ns: f64) -> Vec<TrialRecord> {
+    let cell = Cell {
+        id: format!("{}-l{lanes}-r{rate}", engine.name()),
+        lanes,
+        total_lanes: lanes,
+        arrivals: Arrivals::Poisson,
+        offered_per_s: Some(rate),
+        ..sample::cell(engine)
+    };
+    // Histograms are dear to make in a debug build: those of one trial serve for all.
+    static BLANK: LazyLock<TrialRecord> =
+        LazyLock::new(|| sample::record(sample::cell(Engine::Tokio), 0, 1.0));
+    let mut r = TrialRecord { cell, achieved_per_s: rate, ..BLANK.clone() };
+    r.memory.peak_rss_bytes = 4_000_000 + 20_000 * u64::from(lanes);
+    r.memory.page_table_bytes = Some(0);
+    r.memory.kernel_stack_bytes = Some(16_384 * u64::from(lanes));
+    r.cpu.per_request_ns = cpu_ns;
+    let times = sample::climb(p99_ns, p99_ns, 2_000);
+    r.response_ns = Some(Distribution { mean: 5e6, ..times });
+    (0..6).map(|block| TrialRecord { block, ..r.clone() }).collect()
+}
+
+/// Rates in steps of a fifth up to `top`, at two lane counts; p99 grows with the rate.
+fn records(engine: Engine, top: f64, cpu_ns: f64) -> Vec<TrialRecord> {
+    let step = |i: u32| {
+        let (rate, p99) = (top * f64::from(i) / 5.0, 9_000_000 + 8_000_000 * u64::from(i));
+        [64, 256].into_iter().flat_map(move |lanes| cell(engine, lanes, rate, p99, cpu_ns))
+    };
+    (1..=5).flat_map(step).collect()
+}
+
+fn host(name: &str, cpus: u32, memory: &str, price: &str) -> HostType {
+    let text =
+        format!("[[host]]\nname = \"{name}\"\ncpus = {cpus}\nmemory = \"{memory}\"\n{price}");
+    hosts::parse(&text, "hosts.toml").unwrap().remove(0)
+}
+
+fn small() -> HostType {
+    host("type-a", 2, "4GiB", "price = \"0.1096 USD per hour\"")
+}
+
+fn ask(records: &[TrialRecord], questions: &[Question]) -> Plan {
+    let ceiling = Ceiling {
+        limit: "vm.max_map_count".into(),
+        have: 65_530,
+        before_lanes: 100,
+        per_lane: 4,
+        unit: "memory maps in a worker".into(),
+        scope: Scope::Worker,
+        most_lanes: 16_357,
+    };
+    plan(records, questions, &|_| vec![ceiling.clone()])
+}
+
+fn need<'p>(plan: &'p Plan, engine: &str) -> &'p Need {
+    let found = plan.engines.iter().find(|e| e.name == engine).expect("the engine is planned");
+    found.answer.as_ref().unwrap_or_else(|refusal| panic!("{engine}: {refusal:?}"))
+}
+
+fn two_engines() -> Vec<TrialRecord> {
+    static BOTH: LazyLock<Vec<TrialRecord>> = LazyLock::new(|| {
+        let threads = records(Engine::Threads, 1_000.0, 60_000.0);
+        [threads, records(Engine::Tokio, 2_000.0, 20_000.0)].concat()
+    });
+    BOTH.clone()
+}
+
+fn full() -> Question {
+    Question {
+        p99_ns: Some(50_000_000),
+        availability: Some(0.999),
+        growth_per_year: 0.21,
+        months: 6.0,
+        from: Some(Month { year: 2026, month: 11 }),
+        spare: 1,
+        ..Question::new(20_000.0, small())
+    }
+}
+
+#[test]
+fn the_sentence_says_hosts_limit_money_and_the_other_engine() {
+    let plan = ask(&two_engines(), &[full()]);
+    // p99 ≤ 50 ms holds up to the tenth step: 2,000/s per worker, of which a host runs two.
+    assert_eq!(
+        plan.sentence,
+        "7 hosts of type-a (2 CPUs, 4 GiB) with tokio: 5 for 20,000 req/s at p99 ≤ 50 ms, 1 for \
+         growth to 22,000 req/s by May 2027, 1 spare. First limit: p99 ≤ 50 ms is only tested up to \
+         4,000 req/s per host (100 % used). 560.07 USD per month, 0.0107 USD per million requests. \
+         With threads instead of tokio: 12 hosts, 960.12 USD per month."
+    );
+    let tight = Question { host: host("tiny", 2, "11MiB", ""), ..full() };
+    let plan = ask(&two_engines(), &[tight]);
+    assert!(plan.sentence.contains("Memory is the first limit ("), "{}", plan.sentence);
+    assert!(plan.sentence.contains(" % used, 80 % planned)"), "{}", plan.sentence);
+    assert!(!plan.sentence.contains("per month"), "no price is invented: {}", plan.sentence);
+}
+
+#[test]
+fn growth_names_the_month_in_which_each_limit_is_reached() {
+    let plan = ask(&two_engines(), &[full()]);
+    let need = need(&plan, "tokio");
+    let first = &need.resources[0];
+    // 5 hosts of 4,000/s serve exactly today's rate.
+    assert!(first.reached_in_months.unwrap() < 1e-9, "{first:?}");
+    let roomy = Question { rate_per_s: 17_000.0, ..full() };
+    let plan = ask(&two_engines(), &[roomy]);
+    let need = self::need(&plan, "tokio");
+    let months = need.resources[0].reached_in_months.unwrap();
+    let expected = 12.0 * (20_000.0f64 / 17_000.0).ln() / 1.21f64.ln();
+    assert!((months / expected - 1.0).abs() < 1e-9, "{months} is not {expected}");
+    assert!(plan.text(None).contains("used up: p99 ≤ 50 ms September 2027"), "{}", plan.text(None));
+    let shrinking = Question { growth_per_year: -0.5, ..full() };
+    let plan = ask(&two_engines(), &[shrinking]);
+    let need = self::need(&plan, "tokio");
+    assert_eq!((need.hosts_today, need.hosts_grown, need.hosts_with_spare), (5, 5, 6));
+    assert!(need.resources.iter().all(|r| r.reached_in_months.is_none()));
+}
+
+#[test]
+fn several_types_of_hosts_are_compared_by_money() {
+    let large = host("type-b", 8, "16GiB", "price = \"0.30 USD per hour\"");
+    let questions = [full(), Question { host: large, ..full() }];
+    let plan = ask(&two_engines(), &questions);
+    assert_eq!(plan.engines.len(), 4);
+    // 3 of type-b for 657 USD against 7 of type-a for 560.07 USD.
+    assert!(plan.sentence.starts_with("7 hosts of type-a"), "{}", plan.sentence);
+    assert!(
+        plan.sentence.contains("On type-b instead: 3 hosts, 657 USD per month."),
+        "{}",
+        plan.sentence
+    );
+    assert!(plan.what_if.is_empty());
+}
+
+#[test]
+fn what_if_holds_every_combination_in_every_form() {
+    let mut questions = vec![];
+    for rate_per_s in [20_000.0, 40_000.0] {
+        for growth_per_year in [0.21, 0.0] {
+            for cpu_target in [0.7, 0.03] {
+                questions.push(Question { rate_per_s, growth_per_year, cpu_target, ..full() });
+            }
+        }
+    }
+    let plan = ask(&two_engines(), &questions);
+    assert_eq!(plan.what_if.len(), 8 * 2);
+    for row in &plan.what_if {
+        let q = Question {
+            rate_per_s: row.rate_per_s,
+            growth_per_year: row.growth_per_year,
+            cpu_target: row.cpu_target,
+            ..full()
+        };
+        let alone = ask(&two_engines(), &[q]);
+        let need = need(&alone, &row.engine);
+        assert_eq!(row.hosts, Some(need.hosts_with_spare), "{row:?}");
+        assert_eq!(row.month_cents, need.cost.as_ref().map(|c| c.total_cents), "{row:?}");
+        assert!(!row.from.is_empty());
+    }
+    let csv = plan.csv();
+    assert_eq!(csv.lines().count(), 1 + 16, "{csv}");
+    assert!(
+        csv.lines().nth(1).unwrap().starts_with("\"threads\",\"type-a\",20000,0.21,0.7,12,96012,")
+    );
+    let text = plan.text(None);
+    let markdown = duel::report::markdown::capacity(&plan);
+    for form in [&text, &markdown] {
+        assert!(form.contains("what if"), "{form}");
+        assert!(form.contains("960.12 USD"), "{form}");
+    }
+}
+
+#[test]
+fn the_text_fits_eighty_columns_but_for_tables_of_names() {
+    let text = ask(&two_engines(), &[full()]).text(Some(80));
+    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+    assert_eq!(wide, [""; 0], "{text}");
+}
+
+/// Every number of the text stands in the JSON as the text of a figure with its source, as a value
+/// that was asked, or in an assumption.
+#[test]
+fn every_printed_number_is_in_the_json_with_its_source() {
+    let plan = ask(&two_engines(), &[full()]);
+    let json = serde_json::to_value(&plan).unwrap();
+    let mut known = String::new();
+    let mut sourced = 0;
+    figures(&json, &mut |figure| {
+        let from = figure["from"].as_array().unwrap();
+        assert!(!from.is_empty(), "{figure} has no source");
+        known += &format!(" {} {} ", figure["text"].as_str().unwrap(), figure["from"]);
+        sourced += 1;
+    });
+    assert!(sourced > 100, "{sourced} figures");
+    for assumption in json["assumptions"].as_array().unwrap() {
+        known += &format!(" {} ", assumption["text"].as_str().unwrap());
+    }
+    // What was asked, and names that hold digits.
+    known += " p99 95 28 99 50 99.9 2 4 1 ";
+    let numbers = |text: &str| -> Vec<String> {
+        text.split(|c: char| !(c.is_ascii_digit() || ".,".contains(c)))
+            .map(|n| n.trim_matches([',', '.']).to_string())
+            .filter(|n| n.contains(|c: char| c.is_ascii_digit()))
+            .collect()
+    };
+    let known: std::collections::BTreeSet<String> = numbers(&known).into_iter().collect();
+    let text = plan.text(None);
+    for line in text.lines() {
+        for number in numbers(line) {
+            assert!(known.contains(&number), "{number} of `{line}` is not in the JSON");
+        }
+    }
+}
+
+fn figures(json: &serde_json::Value, found: &mut impl FnMut(&serde_json::Value)) {
+    match json {
+        serde_json::Value::Object(map) => {
+            if map.contains_key("text") && map.contains_key("from") {
+                found(json);
+            }
+            map.values().for_each(|value| figures(value, found));
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| figures(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_error_budget_counts_what_was_lost_and_late() {
+    let mut all = records(Engine::Tokio, 2_000.0, 20_000.0);
+    for r in all.iter_mut().filter(|r| r.cell.offered_per_s == Some(2_000.0)) {
+        // 1 of 2,000 requests lost in each trial: half of a budget of 0.1 %.
+        r.ledger.completed -= 1;
+        r.ledger.failed += 1;
+    }
+    let plan = ask(&all, &[full()]);
+    let budgets = &need(&plan, "tokio").budgets;
+    let answered = budgets.iter().find(|b| b.objective == "99.9 % answered").unwrap();
+    assert_eq!((answered.bad, answered.of), (6, 12_000));
+    assert!((answered.left - 0.5).abs() < 1e-9, "{answered:?}");
+    // Poisson: 6 seen leaves up to 13.06 open, of 12,000.
+    assert!((answered.at_most * 12_000.0 - 13.06).abs() < 0.03, "{answered:?}");
+    let of = |name: &str| answered.figures.iter().find(|f| f.name == name).unwrap().value;
+    assert!(
+        (of("budget_minutes") - 40.32).abs() < 1e-6 && (of("left_minutes") - 20.16).abs() < 1e-6
+    );
+    assert!((of("budget_requests") / (20_000.0 * 28.0 * 86_400.0 * 0.001) - 1.0).abs() < 1e-9);
+    assert!(plan.text(None).contains("cannot be told"), "six losses may be thirteen");
+    let in_time = budgets.iter().find(|b| b.objective == "99 % within 50 ms").unwrap();
+    assert_eq!((in_time.bad, in_time.left > 0.9), (6, true), "a lost request is never in time");
+}
+
+/// p99 of the time in an M/M/c, in units of the mean service time, at `busy` Erlang; by bisection of
+/// the tail of waiting time plus service.
+fn p99_of_queue(servers: u32, busy: f64) -> f64 {
+    let c = f64::from(servers);
+    if busy >= c {
+        return f64::INFINITY;
+    }
+    let mut b = 1.0;
+    for k in 1..=servers {
+        b = busy * b / (f64::from(k) + busy * b);
+    }
+    let waits = b / (1.0 - busy / c * (1.0 - b));
+    let drain = c - busy;
+    let beyond = |t: f64| {
+        let at_once = (1.0 - waits) * (-t).exp();
+        let queued = match (drain - 1.0).abs() < 1e-9 {
+            true => waits * (1.0 + t) * (-t).exp(),
+            false => waits * (drain * (-t).exp() - (-drain * t).exp()) / (drain - 1.0),
+        };
+        at_once + queued
+    };
+    let (mut low, mut high) = (0.0, 1e6);
+    for _ in 0..200 {
+        let middle = (low + high) / 2.0;
+        if beyond(middle) > 0.01 { low = middle } else { high = middle }
+    }
+    high
+}
+
+/// A target of c servers is measured at rates in steps of 2 %, with the p99 that theory has; the plan
+/// must find the last step within the bound, and as many hosts as that takes.
+#[test]
+fn fifty_queues_have_the_hosts_that_theory_has() {
+    let mean_ns = 5e6;
+    let mut cases = 0;
+    for servers in [1, 2, 4, 8, 16] {
+        let capacity = f64::from(servers) * 1e9 / mean_ns;
+        let steps: Vec<f64> = (1..50).map(|i| capacity * f64::from(i) / 50.0).collect();
+        let p99 = |rate: &f64| p99_of_queue(servers, rate * mean_ns / 1e9) * mean_ns;
+        let measured = steps.iter().take_while(|r| p99(r) < 6e10);
+        let trial = |r: &f64| cell(Engine::Tokio, 256, *r, p99(r) as u64, 1_000.0).remove(0);
+        let records: Vec<TrialRecord> = measured.map(trial).collect();
+        for bound in [6.0, 9.0] {
+            let within = steps.iter().rfind(|r| p99(r) <= bound * mean_ns).unwrap();
+            for rate_per_s in [900.0, 5_000.0, 33_333.0, 100_000.0, 777_777.0] {
+                let q = Question {
+                    p99_ns: Some((bound * mean_ns) as u64),
+                    ..Question::new(rate_per_s, HostType::plain(1, 1 << 34))
+                };
+                let plan = ask(&records, &[q]);
+                assert_eq!(
+                    need(&plan, "tokio").hosts_today,
+                    (rate_per_s / within).ceil() as u64,
+                    "c = {servers}, {bound} × the mean, {rate_per_s}/s: {within}/s per host"
+                );
+                cases += 1;
+            }
+        }
+    }
+    assert_eq!(cases, 50);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// More load never takes fewer hosts, a looser bound never more, spare hosts are added exactly,
+    /// and money is hosts × the price of one, in whole cents.
+    #[test]
+    fn hosts_follow_the_question(
+        rate in 100.0..100_000.0f64,
+        more in 1.0..3.0f64,
+        p99_ms in 20u64..60,
+        looser in 0u64..30,
+        spare in 0u32..50,
+        micros in 1u64..5_000_000,
+        growth in -0.9..3.0f64,
+    ) {
+        static TOKIO: LazyLock<Vec<TrialRecord>> = LazyLock::new(|| {
+            let all = records(Engine::Tokio, 2_000.0, 20_000.0);
+            all.into_iter().filter(|r| r.block == 0).collect()
+        });
+        let records = &*TOKIO;
+        let price = format!("price = \"{}.{:06} EUR per hour\"", micros / 1_000_000, micros % 1_000_000);
+        let base = Question {
+            p99_ns: Some(p99_ms * 1_000_000),
+            growth_per_year: growth,
+            host: host("x", 2, "2GiB", &price),
+            ..Question::new(rate, small())
+        };
+        let hosts = |q: Question| {
+            let plan = ask(records, &[q]);
+            need(&plan, "tokio").clone()
+        };
+        let first = hosts(base.clone());
+        let loaded = hosts(Question { rate_per_s: rate * more, ..base.clone() });
+        prop_assert!(loaded.hosts_today >= first.hosts_today);
+        prop_assert!(loaded.hosts_with_spare >= first.hosts_with_spare);
+        let loose = hosts(Question { p99_ns: Some((p99_ms + looser) * 1_000_000), ..base.clone() });
+        prop_assert!(loose.hosts_today <= first.hosts_today);
+        let spared = hosts(Question { spare, ..base.clone() });
+        prop_assert_eq!(spared.hosts_with_spare, first.hosts_with_spare + u64::from(spare));
+        let cost = spared.cost.unwrap();
+        prop_assert_eq!(cost.total_cents, cost.today_cents + cost.growth_cents + cost.spare_cents);
+        prop_assert_eq!(cost.total_cents, cost.host_cents * spared.hosts_with_spare);
+        // The price of a host in cents, by whole numbers alone: 730 hours, half a cent up.
+        prop_assert_eq!(cost.host_cents, (micros * 730 + 5_000) / 10_000);
+    }
+}
+
+#[test]
+fn limits_of_a_host_take_the_place_of_the_measured_ones() {
+    let named = host("x", 1, "4GiB", "limits = { \"vm.max_map_count\" = 500 }");
+    let q = Question { host: named, ..full() };
+    let plan = ask(&two_engines(), &[q]);
+    let need = need(&plan, "threads");
+    // (500 − 100) ÷ 4 = 100 lanes per worker.
+    let used = need.resources.iter().find(|r| r.name == "vm.max_map_count").unwrap().used;
+    let lanes = f64::from(need.lanes) / need.hosts_today as f64;
+    assert!((used - lanes / 100.0).abs() < 1e-9, "{used} for {lanes} lanes");
+}
+
+#[test]
+fn one_lane_count_is_planned_whole_up_to_its_lanes() {
+    let one: Vec<TrialRecord> = [500.0, 2_000.0]
+        .iter()
+        .flat_map(|r| cell(Engine::Tokio, 256, *r, 20_000_000, 2e4))
+        .collect();
+    let q = Question { host: HostType::plain(1, 1 << 30), ..full() };
+    let plan = ask(&one, &[q]);
+    let need = need(&plan, "tokio");
+    let each = need.user_bytes / need.processes as f64;
+    assert!((each - (4_000_000.0 + 20_000.0 * 256.0)).abs() < 1.0, "{each}");
+}
