@@ -11,12 +11,19 @@ const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/run-format-1"
 #[test]
 fn a_value_that_is_none_is_one_error_that_names_its_flag() {
     let bad = [
-        ("--rate", &["0", "-5", "fast", "nan", "inf", "", "5/min"][..]),
+        ("--rate", &["10,10", "10,", "0", "-5", "fast", "nan", "inf", "", "5/min"][..]),
         ("--p99", &["0s", "5", "soon", "-1ms", ""]),
         ("--latency", &["0ms", "5", "nan"]),
         ("--memory", &["0", "much", "-1GiB", "1.5.5MiB"]),
         ("--cpus", &["0", "1.5", "-2", "5000M", "two"]),
-        ("--growth", &["-100%", "fast", "101", "nan", "%", "1e400"]),
+        (
+            "--growth",
+            &["-100%", "-100%/month", "50%/month", "fast", "101", "nan", "%", "1e400", "0%,0%"],
+        ),
+        ("--availability", &["100%", "0", "-1", "most", ""]),
+        ("--cpu-target", &["0", "101%", "-5%", "half", "70%,70%", "70%,"]),
+        ("--memory-target", &["0", "101%", "50%,60%", ""]),
+        ("--hosts", &["/nonexistent", "/"]),
         ("--months", &["-1", "601", "nan", "inf", "soon"]),
         ("--spare", &["-1", "1.5", "5000000000"]),
     ];
@@ -42,6 +49,34 @@ fn a_value_that_is_none_is_one_error_that_names_its_flag() {
         assert_eq!(out.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(what), "{stderr}");
     }
+}
+
+/// What is wrong with a file of hosts is tested where it is read; here, that it ends in one line.
+#[test]
+fn a_bad_file_of_hosts_is_one_error_and_the_shipped_one_is_read() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("hosts.toml");
+    let ask = |hosts: &Path| {
+        let mut command = duel(&["capacity", RUN, "--rate", "100", "--hosts"]);
+        let out = output(command.arg(hosts));
+        (out.status.code(), text(&out))
+    };
+    let host = "[[host]]\nname = \"a\"\ncpus = 1\nmemory = \"1GiB\"\n";
+    for (text, error) in [
+        (host.replace("cpus = 1\n", ""), "host 1: cpus is missing"),
+        (host.replace("1GiB", "-1GiB"), "write a size above zero"),
+        (format!("{host}price = 0.1\n"), "it has no currency"),
+        (format!("{host}limits = {{ files = 5 }}\n"), "unknown limit `files`: allowed are RLIMIT_"),
+    ] {
+        std::fs::write(&file, &text).unwrap();
+        let (code, (stdout, stderr)) = ask(&file);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{text}: {stderr}");
+        assert!(stderr.contains(error) && stderr.trim_end().lines().count() == 1, "{stderr}");
+    }
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/hosts.toml");
+    let (code, (_, stderr)) = ask(Path::new(shipped));
+    assert_ne!(code, Some(2), "{stderr}");
+    assert!(!std::fs::read_to_string(shipped).unwrap().contains("\nprice"), "no price is invented");
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn the_sentence_says_hosts_limit_money_and_the_other_engine() {
          4,000 req/s per host (100 % used). 560.07 USD per month, 0.0107 USD per million requests. \
          With threads instead of tokio: 12 hosts, 960.12 USD per month."
     );
-    let tight = Question { host: host("tiny", 2, "11MiB", ""), ..full() };
+    let tight = Question { host: host("tiny", 2, "10.5MiB", ""), ..full() };
     let plan = ask(&two_engines(), &[tight]);
     assert!(plan.sentence.contains("Memory is the first limit ("), "{}", plan.sentence);
     assert!(plan.sentence.contains(" % used, 80 % planned)"), "{}", plan.sentence);
