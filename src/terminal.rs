@@ -5,7 +5,7 @@
 //! fail; a reader that left early has what it wanted.
 
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -28,6 +28,15 @@ pub(crate) fn say(text: fmt::Arguments) {
     }
     // One write a line, so that lines of several processes do not mix.
     let _ = std::io::stderr().write_all((plain + "\n").as_bytes());
+}
+
+/// Columns of the terminal; `None` elsewhere, where lines may be as long as they are.
+pub(crate) fn width() -> Option<u16> {
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col)
 }
 
 /// Prints a result to standard output.

@@ -36,7 +36,7 @@ pub fn run(args: &Arguments) -> ExitCode {
         }
         () if args.csv => answer.csv(),
         () if args.markdown => markdown::capacity(&answer),
-        () => answer.text(super::report::width()),
+        () => answer.text(crate::terminal::width()),
     };
     crate::terminal::print(&text);
     // A question that no engine answers is not answered.

@@ -20,6 +20,7 @@ use crate::report::{
 };
 use crate::results::store::{self, Run, RunDir};
 use crate::stats::MARGIN;
+use crate::terminal;
 
 /// Prints a run's table, its records, or the schema of a record.
 pub fn run(args: &Report) -> ExitCode {
@@ -56,13 +57,13 @@ pub fn run(args: &Report) -> ExitCode {
         if !args.quiet {
             let name = &run.plan.name;
             crate::terminal::print(&match search::of_plan(&run.plan, &run.records) {
-                Some(searched) => searched.text(name, &groups, width(), colour),
+                Some(searched) => searched.text(name, &groups, terminal::width(), colour),
                 None => {
                     let expects = expect::of_plan(&run.plan);
                     let slo = report::slo::section_of(&run.plan, &run.records);
                     let below = sections(slo, &expects, &run.plan.cells, &run.records);
-                    report::verdict::text(&run.records, &groups, width())
-                        + &table::render(name, &groups, &below, width(), colour)
+                    report::verdict::text(&run.records, &groups, terminal::width())
+                        + &table::render(name, &groups, &below, terminal::width(), colour)
                 }
             });
         }
@@ -163,13 +164,4 @@ pub(super) fn write_files_in_child(dir: &Path) -> anyhow::Result<()> {
         .context("cannot start the process that writes the report")?;
     anyhow::ensure!(status.success(), "the report could not be written: {status}");
     Ok(())
-}
-
-/// Columns of the terminal; `None` elsewhere, where lines may be as long as they are.
-pub(super) fn width() -> Option<u16> {
-    if !std::io::stdout().is_terminal() {
-        return None;
-    }
-    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
-    (size.ws_col > 0).then_some(size.ws_col)
 }

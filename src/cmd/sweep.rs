@@ -321,11 +321,11 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     let colour = crate::report::colour_wanted(terminal);
     let groups = summarise(records, sweep.baseline, sweep.equal_within);
     if let Some(searched) = crate::report::search::of_sweep(sweep, records) {
-        return searched.text(name, &groups, super::report::width(), colour);
+        return searched.text(name, &groups, crate::terminal::width(), colour);
     }
     let kept = slo::section(sweep.slo.as_ref(), records);
     let sections = super::report::sections(kept, &sweep.expect, &sweep.cells(), records);
-    let width = super::report::width();
+    let width = crate::terminal::width();
     crate::report::verdict::text(records, &groups, width)
         + &crate::report::table::render(name, &groups, &sections, width, colour)
 }
