@@ -14,7 +14,7 @@
 //! | [`plan`] | `units` | cells and their order, arrivals, requests, targets: pure, seeded | processes, clocks |
 //! | [`mod@format`] | `plan` `units` | THE VOCABULARY: the record of a trial and its histograms | who fills or shows it |
 //! | [`protocol`] | `format` `plan` `side` `units` | THE SEAM between driver and worker | either side |
-//! | [`config`] | `codec` `plan` `stats` `units` | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
+//! | [`config`] | `codec` `plan` `stats` `terminal` `units` | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
 //! | [`side`] | `format` `sys` `units` | what is measured of a process, client or server | what it is compared with |
 //! | [`limits`] | `codec` `plan` `side` `units` | what this machine allows, and what a cell needs of it | processes |
 //! | [`codec`] | `plan` `side` `sys` | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
@@ -25,7 +25,7 @@
 //! | `fleet` | `driver` `format` `plan` `results` `sys` `units` | shards of a run: which they are, when they start, how far their clocks are apart | what happens inside a trial |
 //! | [`stats`] | `format` `plan` `units` | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |
 //! | [`results`] | `format` `plan` `stats` `units` | the run directory | how it is shown |
-//! | [`report`] | `format` `limits` `plan` `results` `stats` `units` | tables, files, pages, made from records | processes, measuring |
+//! | [`report`] | `format` `limits` `plan` `results` `stats` `terminal` `units` | tables, files, pages, made from records | processes, measuring |
 //! | [`cmd`] | `cli` `codec` `config` `driver` `engine` `fleet` `format` `limits` `plan` `protocol` `report` `results` `server` `side` `stats` `sys` `terminal` `units` `work` | commands: glue, exit codes | how anything is measured |
 //!
 //! A reader in a hurry: `driver/trial.rs` runs a trial, `engine/threads.rs` and `engine/tokio.rs`

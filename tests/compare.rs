@@ -58,8 +58,8 @@ fn the_same_run_twice_shows_no_difference() {
     assert_eq!(found.lines.len(), 10, "five measures of two cells");
     // Blocks drift by 27 % from the first to the last: equal is more than can be said.
     let said = |text: &str| found.lines.iter().filter(|l| l.ratio.verdict.word() == text).count();
-    assert_eq!((said("undecided"), said("equal")), (10, 0), "{}", found.text());
-    assert!(found.text().contains("? undecided, could be up to 1.09×"), "{}", found.text());
+    assert_eq!((said("undecided"), said("equal")), (10, 0), "{}", found.text(None));
+    assert!(found.text(None).contains("? undecided, could be up to 1.09×"), "{}", found.text(None));
     assert_eq!(found.regressions().count(), 0);
 }
 
@@ -72,7 +72,7 @@ fn a_steady_run_twice_is_equal_within_the_margin() {
     let found = compare(&a, &b).unwrap();
     let cpu = found.lines.iter().filter(|l| l.measure == Measure::CpuPerRequest);
     assert!(cpu.clone().all(|l| l.ratio.verdict == Verdict::Equal { margin: MARGIN }));
-    assert!(found.text().contains("≈ equal within 5 %"), "{}", found.text());
+    assert!(found.text(None).contains("≈ equal within 5 %"), "{}", found.text(None));
 }
 
 #[test]
@@ -82,10 +82,10 @@ fn what_became_dearer_is_a_regression_and_cheaper_is_not() {
     let worse: Vec<_> = found.regressions().map(|l| (l.cell.as_str(), l.measure)).collect();
     let id = "tokio-hyper-l64-p1-c1";
     assert_eq!(worse, [(id, Measure::CpuPerRequest), (id, Measure::Memory)]);
-    assert!(found.text().contains("2 of 10 figures are worse in B"), "{}", found.text());
+    assert!(found.text(None).contains("2 of 10 figures are worse in B"), "{}", found.text(None));
     let back = compare(&b, &a).unwrap();
     assert_eq!(back.regressions().count(), 0);
-    assert!(back.text().contains("better"), "{}", back.text());
+    assert!(back.text(None).contains("better"), "{}", back.text(None));
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn trials_that_count_events_or_split_memory_are_no_ones_equal() {
             }
         }
         let found = compare(&a, &b).unwrap();
-        assert!(found.lines.iter().all(|l| l.cell.starts_with("threads")), "{}", found.text());
-        assert_eq!(found.regressions().count(), 0, "{kind:?}: {}", found.text());
+        assert!(found.lines.iter().all(|l| l.cell.starts_with("threads")), "{}", found.text(None));
+        assert_eq!(found.regressions().count(), 0, "{kind:?}: {}", found.text(None));
         assert!(found.notes.is_empty(), "{kind:?}: {:?}", found.notes);
     }
 }
@@ -164,8 +164,8 @@ fn drift_between_two_runs_is_no_regression() {
         }
     }
     let found = compare(&a, &b).unwrap();
-    assert_eq!(found.worse(), 0, "{}", found.text());
-    assert!(found.text().contains("drift of the machine between them"), "{}", found.text());
+    assert_eq!(found.worse(), 0, "{}", found.text(None));
+    assert!(found.text(None).contains("drift of the machine between them"), "{}", found.text(None));
     let narrow = compare_runs(&[&a], &[&b], 0.01).unwrap();
     assert_eq!(narrow.json()["min_effect"], 0.01);
 }
@@ -184,7 +184,11 @@ fn lost_requests_are_a_figure_of_their_own() {
         "{:?}",
         found.lost
     );
-    assert!(found.worse() >= 2 && found.text().contains("requests lost"), "{}", found.text());
+    assert!(
+        found.worse() >= 2 && found.text(None).contains("requests lost"),
+        "{}",
+        found.text(None)
+    );
     let back = compare(&b, &a).unwrap();
     assert!(back.lost.iter().all(|l| !l.is_regression), "{:?}", back.lost);
     assert!(compare(&a, &a).unwrap().lost.is_empty(), "where nothing was lost there is no line");
@@ -209,10 +213,10 @@ fn several_runs_are_the_units() {
         lines.any(|l| l.measure == Measure::CpuPerRequest)
     };
     let found = compare_runs(&all(a), &all(same), 0.05).unwrap();
-    assert!(!cpu(&found), "{}", found.text());
+    assert!(!cpu(&found), "{}", found.text(None));
     let found = compare_runs(&all(a), &all(dear), 0.05).unwrap();
-    assert!(cpu(&found), "{}", found.text());
-    assert!(!found.text().contains("One run per side"), "{}", found.text());
+    assert!(cpu(&found), "{}", found.text(None));
+    assert!(!found.text(None).contains("One run per side"), "{}", found.text(None));
     assert_eq!(found.json()["runs"], serde_json::json!([3, 3]));
     assert!(found.markdown().contains("| CPU per request |"), "{}", found.markdown());
 }

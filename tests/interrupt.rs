@@ -348,3 +348,25 @@ fn state(pid: u32) -> char {
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     rest.trim().chars().next().unwrap_or('?')
 }
+
+/// What is printed for a shell is what goes on, from where the user stood.
+#[test]
+fn an_interrupted_run_names_the_command_that_goes_on() {
+    let sweep = two();
+    let mut command = sweep.command();
+    // An override with blanks and brackets, which a shell would take apart.
+    command.args(["--set", "sweep.lanes=[4, 8]"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut driver = command.spawn().expect("duel starts");
+    busy_worker(&driver);
+    signal(driver.id(), Signal::INT);
+    assert_eq!(wait(&mut driver).code(), Some(130));
+    let mut said = String::new();
+    driver.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert!(said.contains("report.html"), "{said}");
+    let lines = || said.lines();
+    let told = lines().skip_while(|line| !line.ends_with("go on with")).nth(1).expect("a command");
+    let again = output(std::process::Command::new("sh").args(["-c", told]));
+    assert_eq!(again.status.code(), Some(0), "{told}: {}", String::from_utf8_lossy(&again.stderr));
+    let ended = records(&sweep.dir()).iter().filter(|r| r.status == Status::Ok).count();
+    assert_eq!(ended, 4, "two engines at two numbers of lanes");
+}

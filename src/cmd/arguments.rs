@@ -2,6 +2,7 @@
 //! out however it was typed.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::CommandFactory;
 use clap::parser::ValueSource;
@@ -34,6 +35,32 @@ pub(super) fn masked(arguments: impl IntoIterator<Item = OsString>) -> Vec<Strin
         }
     }
     shown
+}
+
+/// The command that goes on with a run directory: as this one was called, which `duel run` alone can.
+pub(super) fn resuming(dir: &Path) -> String {
+    let mut arguments: Vec<String> =
+        std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    if arguments.get(1).is_none_or(|command| command != "run") {
+        return format!("duel report {}   (only `duel run` can go on)", quoted(&dir.display()));
+    }
+    let has = |flag: &str| arguments.iter().any(|a| a.split('=').next() == Some(flag));
+    let (out, resume) = (has("--out"), has("--resume"));
+    if !out {
+        arguments.extend(["--out".into(), dir.display().to_string()]);
+    }
+    arguments.extend((!resume).then(|| "--resume".into()));
+    arguments.iter().map(|a| quoted(a)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &dyn std::fmt::Display) -> String {
+    let word = word.to_string();
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }
 
 /// A value without what may be secret in it.
@@ -78,6 +105,13 @@ mod tests {
             let shown = shown(arguments);
             assert!(shown.contains(MASK) && !shown.contains("s3cret"), "{arguments:?}: {shown}");
         }
+    }
+
+    #[test]
+    fn a_shell_reads_back_what_is_quoted() {
+        assert_eq!(quoted(&"runs/a.toml"), "runs/a.toml");
+        assert_eq!(quoted(&"sweep.lanes=[1, 2]"), "'sweep.lanes=[1, 2]'");
+        assert_eq!(quoted(&"it's"), r"'it'\''s'");
     }
 
     #[test]

@@ -38,7 +38,11 @@ pub fn run(args: &Arguments) -> ExitCode {
         () if args.markdown => markdown::capacity(&answer),
         () => answer.text(crate::terminal::width()),
     };
-    crate::terminal::print(&text);
+    if args.json || args.csv || args.markdown {
+        crate::terminal::print(&text);
+    } else {
+        crate::terminal::page(&text);
+    }
     // A question that no engine answers is not answered.
     let answered = answer.engines.iter().any(|e| e.answer.is_ok());
     if answered { ExitCode::SUCCESS } else { ExitCode::from(super::exit::FAILED) }

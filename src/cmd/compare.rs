@@ -53,9 +53,13 @@ pub fn run(args: &Compare) -> ExitCode {
     let text = match args {
         Compare { json: true, .. } => format!("{:#}\n", found.json()),
         Compare { markdown: true, .. } => found.markdown(),
-        _ => found.text(),
+        _ => found.text(crate::terminal::width()),
     };
-    crate::terminal::print(&text);
+    if args.json || args.markdown {
+        crate::terminal::print(&text);
+    } else {
+        crate::terminal::page(&text);
+    }
     match found.worse() {
         // What could not be read may have held the regression, or have made up for it.
         _ if !readable => ExitCode::from(exit::USAGE),

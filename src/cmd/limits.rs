@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use crate::cli::Limits as Arguments;
 use crate::limits::{Limits, LimitsReport, TargetKind};
+use crate::report::layout::Column;
+use crate::report::table;
 use crate::units::parse_count;
 
 /// Prints the limits by engine, the tightest first.
@@ -21,7 +23,20 @@ pub fn run(args: &Arguments) -> ExitCode {
         let json = serde_json::to_string_pretty(&report).expect("limits are plain data");
         crate::terminal::print(&(json + "\n"));
     } else {
-        crate::terminal::print(&format!("{report}\n"));
+        crate::terminal::page(&text(&report));
     }
     ExitCode::SUCCESS
+}
+
+fn text(report: &LimitsReport) -> String {
+    let (above, below) = report.sentences();
+    let (heads, rows) = report.table();
+    let column = |(i, title): (usize, String)| Column {
+        title,
+        number: i > 0,
+        cells: rows.iter().map(|row| row[i].clone()).collect(),
+    };
+    let columns = heads.into_iter().enumerate().map(column).collect();
+    let below: String = below.into_iter().map(|line| line + "\n").collect();
+    format!("{above}\n\n{}\n{below}", table::plain(columns, crate::terminal::width()))
 }

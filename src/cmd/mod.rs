@@ -78,7 +78,11 @@ pub fn init(question: crate::config::starter::Question) -> ExitCode {
 /// `duel config`.
 pub fn config(markdown: bool) -> ExitCode {
     use crate::config::reference;
-    terminal::print(&if markdown { reference::markdown() } else { reference::plain() });
+    if markdown {
+        terminal::print(&reference::markdown());
+    } else {
+        terminal::page(&reference::plain());
+    }
     ExitCode::SUCCESS
 }
 

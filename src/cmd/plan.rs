@@ -12,6 +12,8 @@ use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::{Sweep, TRIAL_OVERHEAD_NS, Target};
 use crate::plan::{Cell, Extent};
 use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
+use crate::report::layout::Column;
+use crate::report::table;
 use crate::stats::precision::FEWEST_BLOCKS;
 use crate::units::{SECOND_NS, duration_literal, format_count, format_ns};
 
@@ -28,7 +30,7 @@ pub fn run(args: &Plan) -> ExitCode {
     };
     super::sweep::allow(&mut sweep, &args.allow);
     match args.job {
-        None => crate::terminal::print(&describe(&sweep)),
+        None => crate::terminal::page(&describe(&sweep)),
         Some(position) => match job(&sweep, position) {
             Ok(job) => {
                 let line = serde_json::to_string(&Frame::Job(job)).expect("a job is plain data");
@@ -45,23 +47,29 @@ fn describe(sweep: &Sweep) -> String {
     let cells = sweep.cells();
     let judge =
         Judge { sweep, limits: Limits::read(), allowed: cpus::allowed().unwrap_or_default() };
-    for cell in &cells {
-        let verdict = match judge.verdict(cell) {
-            Ok(verdict) => verdict,
-            Err(why) => format!("will fail: {why}"),
-        };
-        let connections = format_count(cell.total_lanes.into());
-        lines.push(format!("  {}  {connections} connections  {verdict}", cell.id));
-    }
+    let column = |title: &str, number, of: &dyn Fn((usize, &Cell)) -> String| Column {
+        title: title.into(),
+        number,
+        cells: cells.iter().enumerate().map(of).collect(),
+    };
+    let verdict =
+        |cell: &Cell| judge.verdict(cell).unwrap_or_else(|why| format!("will fail: {why}"));
+    let table = vec![
+        column("cell", false, &|(_, cell)| cell.id.clone()),
+        column("number", true, &|(number, _)| number.to_string()),
+        column("connections", true, &|(_, cell)| format_count(cell.total_lanes.into())),
+        column("here", false, &|(_, cell)| verdict(cell)),
+    ];
+    lines.extend(["".into(), table::plain(table, crate::terminal::width())]);
     if sweep.search.is_some() {
         lines.push("order: decided as it goes, one trial of each cell in turn".into());
     } else {
-        lines.push("order:".into());
+        lines.push("order of the cells, by number:".into());
         // More blocks than are sure to be run would only be more of the same.
         let shown = sweep.precision.map_or(sweep.trials, |_| FEWEST_BLOCKS) as usize;
         let order = sweep.order(cells.len());
         for block in order.chunk_by(|a, b| a.block == b.block).take(shown) {
-            let names: Vec<&str> = block.iter().map(|t| cells[t.cell].id.as_str()).collect();
+            let names: Vec<String> = block.iter().map(|t| t.cell.to_string()).collect();
             lines.push(format!("  block {}: {}", block[0].block, names.join(" ")));
         }
     }

@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::exit;
 use crate::driver::trial::{Stage, Watch};
 use crate::format::{Status, TrialRecord};
+use crate::report::gates;
 use crate::units::{format_count, format_ns, format_rate};
 
 /// What ends a run, with the exit code: an interrupt, a request to end, a terminal that is gone.
@@ -73,7 +74,7 @@ impl Progress {
                 Some(trials as u64),
                 ProgressDrawTarget::stderr_with_hz(5),
             );
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}")
+            let style = ProgressStyle::with_template("{bar:20} {pos}/{len} {wide_msg}")
                 .expect("a constant template");
             bar.set_style(style);
             bar
@@ -107,7 +108,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => {
                 if record.status != Status::Ok {
-                    bar.println(line);
+                    bar.suspend(|| say!("{line}"));
                 }
                 bar.inc(1);
             }
@@ -144,14 +145,18 @@ fn summary(record: &TrialRecord) -> String {
         text += &format!(": {error}");
     }
     if record.status != Status::Failed {
-        text += &format!(", {} requests/s", format_rate(record.achieved_per_s));
+        text += &format!(", {} req/s", format_rate(record.achieved_per_s));
         if let Some(d) = record.response_ns.as_ref().or(record.service_ns.as_ref()) {
             text += &format!(", p50 {}, p99 {}", format_ns(d.p50 as f64), format_ns(d.p99 as f64));
         }
     }
-    for gate in record.gates.iter().filter(|g| g.ok == Some(false)) {
-        let show = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.4}"));
-        text += &format!(" [{}: {} against {}]", gate.name, show(gate.value), show(gate.limit));
+    let failed = || record.gates.iter().filter(|g| g.ok == Some(false));
+    // What was noisy is told once, below the table.
+    if failed().any(|gate| !gate.hard) {
+        text += ", noisy";
+    }
+    for gate in failed().filter(|gate| gate.hard) {
+        text += &format!("; {}", gates::failure(&gate.name, gate.value, gate.limit));
     }
     text
 }

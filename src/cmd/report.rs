@@ -56,7 +56,7 @@ pub fn run(args: &Report) -> ExitCode {
         let colour = report::colour_wanted(std::io::stdout().is_terminal());
         if !args.quiet {
             let name = &run.plan.name;
-            crate::terminal::print(&match search::of_plan(&run.plan, &run.records) {
+            crate::terminal::page(&match search::of_plan(&run.plan, &run.records) {
                 Some(searched) => searched.text(name, &groups, terminal::width(), colour),
                 None => {
                     let expects = expect::of_plan(&run.plan);
@@ -68,7 +68,7 @@ pub fn run(args: &Report) -> ExitCode {
             });
         }
         match shards::read(dir) {
-            Ok(Some(all)) if !args.quiet => crate::terminal::print(&shards::text(&all)),
+            Ok(Some(all)) if !args.quiet => crate::terminal::page(&shards::text(&all)),
             Ok(_) => {}
             Err(error) => say!("duel: {error:#}"),
         }

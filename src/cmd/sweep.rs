@@ -227,7 +227,7 @@ impl<'s> Session<'s> {
     fn conclude(self) -> anyhow::Result<u8> {
         let sweep = self.context.sweep;
         if !self.output.json {
-            crate::terminal::print(&table(&sweep.name, &self.records, sweep));
+            crate::terminal::page(&table(&sweep.name, &self.records, sweep));
         }
         let mut unwritten = false;
         if let Some(dir) = &self.dir {
@@ -237,11 +237,15 @@ impl<'s> Session<'s> {
                 say!("duel: {error:#}; make it again with `duel report`");
                 unwritten = true;
             }
+            let peak = crate::units::format_bytes(peak);
+            say!("duel: results: {}/report.html", dir.path().display());
             say!(
-                "duel: results in {} (the driver's own peak memory: {})",
-                dir.path().display(),
-                crate::units::format_bytes(peak)
+                "duel: beside it: report.md, cells.csv, trials.csv (the driver's peak memory: {peak})"
             );
+            if self.signals.exit_code().is_some() {
+                say!("duel: go on with");
+                crate::terminal::say_command(&super::arguments::resuming(dir.path()));
+            }
         }
         let nothing_else = if unwritten { exit::FAILED } else { 0 };
         let kept = self.objectives();

@@ -28,7 +28,7 @@ pub fn run(args: &Arguments) -> ExitCode {
     }
     let listening = |at| {
         let scheme = if matches!(at, Endpoint::Tcp(_)) { "http://" } else { "" };
-        crate::terminal::print(&format!("duel target: listening on {scheme}{at}\n"));
+        crate::terminal::page(&format!("duel target: listening on {scheme}{at}\n"));
     };
     match serve_forever(job, listening) {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,16 +30,16 @@ fn run_all(args: &Verify) -> anyhow::Result<u8> {
     let sweep = numbered(&sweep, most)?;
     let plan = planned(&sweep.plan)?;
     let cells = cells(&sweep);
-    crate::terminal::print(&heading(&sweep, &plan, &cells));
+    crate::terminal::page(&heading(&sweep, &plan, &cells));
     let mut bad = 0;
     for cell in &cells {
         let (row, good) = row(&sweep, cell, &plan);
-        crate::terminal::print(&row);
+        crate::terminal::page(&row);
         bad += u32::from(!good);
     }
     let digest = plan.sum.hex();
     let requests = format_count(plan.requests.len() as u64);
-    crate::terminal::print(&match bad {
+    crate::terminal::page(&match bad {
         0 => format!(
             "one digest: every engine sent the plan's {requests} requests once, byte for byte\n\
              {digest}\n"

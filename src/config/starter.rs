@@ -2,6 +2,7 @@
 
 use super::entry::Entry;
 use super::keys;
+use crate::terminal::wrap;
 
 /// What a starter config answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -114,17 +115,24 @@ fn line(path: &str, entry: &Entry, chosen: Chosen) -> String {
     } else {
         String::new()
     };
-    format!("# {}{default}\n{hash}{} = {value}\n", entry.about(), entry.name())
+    let about = comment(&format!("{}{default}", entry.about()));
+    format!("{about}{hash}{} = {value}\n", entry.name())
+}
+
+/// Lines of at most 80 columns, as this goes into a file.
+fn comment(text: &str) -> String {
+    wrap(text, Some(78)).into_iter().map(|line| format!("# {line}\n")).collect()
 }
 
 /// The text of a starter.
 pub(crate) fn starter(question: Question) -> String {
     let (asked, chosen) = question.chosen();
-    let mut out = format!(
-        "# {asked}\n#\n# duel plan FILE shows what would run, duel run FILE runs it. A line behind a # is \
-         a default, or an\n# example where there is none; duel config prints every key with its \
-         bounds.\n"
-    );
+    let mut out = comment(asked)
+        + "#\n"
+        + &comment(
+            "duel plan FILE shows what would run, duel run FILE runs it. A line behind a # is a \
+             default, or an example where there is none; duel config prints every key with its bounds.",
+        );
     for (table, keys) in keys::all().iter().filter(|(path, _)| !path.contains('.')) {
         if !matches!(table.as_str(), "target" | "plan" | "sweep" | "machine" | "slo") {
             continue;

@@ -57,6 +57,8 @@ impl Piped {
     ) -> std::io::Result<Self> {
         let spawned_at = now_ns();
         let mut command = Command::new("/proc/self/exe");
+        // Its messages are read line by line here.
+        command.env_remove("COLUMNS");
         for (name, value) in environment {
             match value {
                 Some(value) => command.env(name, value),

@@ -104,7 +104,7 @@ pub(super) fn ping(mail: &Mailbox, shard: u32, stop: Stop) -> anyhow::Result<Clo
 /// Shard 0's side of [`ping`]; a shard that does not come is missed in the next step.
 pub(super) fn answer_pings(mail: &Mailbox, of: Range<u32>, stop: Stop) -> anyhow::Result<()> {
     let mut due: Vec<(u32, u32)> = of.map(|k| (k, 0)).collect();
-    mail.until(mail.wait_ns, stop, || {
+    mail.until(mail.wait_ns, &|| "the other shards".into(), stop, || {
         for (k, round) in &mut due {
             if mail.read::<Ping>(&format!("clock/ping.{k}.{round}"))?.is_some() {
                 let received_unix_ns = unix_now_ns();

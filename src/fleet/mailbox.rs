@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::driver::peers::Stop;
 use crate::plan::shard::Shard;
 use crate::sys::{now_ns, sleep_until_ns};
-use crate::units::format_ns;
+use crate::units::{SECOND_NS, format_ns};
 
+/// How often a shard that waits says for whom; the first time after a fifth of it.
+const SAY_EVERY_NS: u64 = 10 * SECOND_NS;
 /// Longest message: a list of addresses, or one sentence.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -129,7 +131,7 @@ impl Mailbox {
     /// Waits for a message of shard 0's, which itself may have to wait for others.
     pub(super) fn hear<T: DeserializeOwned>(&self, name: &str, stop: Stop) -> anyhow::Result<T> {
         let wait_ns = 2 * self.wait_ns;
-        let heard = self.until(wait_ns, stop, || {
+        let heard = self.until(wait_ns, &|| list(&[0]), stop, || {
             // Looked for in this order, since a shard writes what it has to say before it goes.
             let gone = self.gone(0)?;
             match (self.read(name)?, gone) {
@@ -153,21 +155,21 @@ impl Mailbox {
         shards: Range<u32>,
         stop: Stop,
     ) -> anyhow::Result<(Vec<(u32, T)>, Vec<u32>)> {
-        let mut pending: Vec<u32> = shards.collect();
+        let pending = RefCell::new(shards.collect::<Vec<u32>>());
         let mut messages = vec![];
         let mut missing = vec![];
-        self.until(self.wait_ns, stop, || {
-            for k in std::mem::take(&mut pending) {
+        self.until(self.wait_ns, &|| list(&pending.borrow()), stop, || {
+            for k in pending.take() {
                 let gone = self.gone(k)?;
                 match self.read(&format!("{name}.{k}"))? {
                     Some(message) => messages.push((k, message)),
                     None if gone.is_some() => missing.push(k),
-                    None => pending.push(k),
+                    None => pending.borrow_mut().push(k),
                 }
             }
-            Ok(pending.is_empty().then_some(()))
+            Ok(pending.borrow().is_empty().then_some(()))
         })?;
-        missing.append(&mut pending);
+        missing.append(&mut pending.into_inner());
         Ok((messages, missing))
     }
 
@@ -175,10 +177,13 @@ impl Mailbox {
     pub(super) fn until<T>(
         &self,
         wait_ns: u64,
+        whom: &dyn Fn() -> String,
         stop: Stop,
         mut look: impl FnMut() -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<Option<T>> {
-        let deadline = now_ns().saturating_add(wait_ns);
+        let begun = now_ns();
+        let deadline = begun.saturating_add(wait_ns);
+        let mut say_at = begun + SAY_EVERY_NS / 5;
         loop {
             if let Some(answer) = look()? {
                 return Ok(Some(answer));
@@ -190,7 +195,13 @@ impl Mailbox {
                 self.leave_with("it was stopped by a signal");
                 anyhow::bail!("stopped while waiting for the other shards");
             }
-            sleep_until_ns(now_ns() + self.poll_ns());
+            let now = now_ns();
+            if now >= say_at {
+                let (waited, most) = ((now - begun) / SECOND_NS, wait_ns.div_ceil(SECOND_NS));
+                say!("duel: waiting for {} ({waited} s of at most {most} s)", whom());
+                say_at = now + SAY_EVERY_NS;
+            }
+            sleep_until_ns(now + self.poll_ns());
         }
     }
 

@@ -230,7 +230,7 @@ impl Rendezvous {
         let apart = |e: anyhow::Error| self.apart(e.to_string(), all);
         let endpoints: Vec<Endpoint> = self
             .mailbox
-            .until(2 * self.mailbox.wait_ns, stop, || {
+            .until(2 * self.mailbox.wait_ns, &|| list(&[0]), stop, || {
                 // A shard 0 that cannot start its target says so in its decision instead. What was
                 // said is read behind what says that it is gone, since it goes last.
                 let gone = self.mailbox.gone(0)?;

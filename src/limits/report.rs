@@ -1,9 +1,7 @@
-//! What `duel limits` shows: each limit, how many lanes it allows, and which binds first.
+//! What `duel limits` shows: each limit, how many lanes it allows, and which is reached first.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::{Deserialize, Serialize};
 
 use super::check::{Ceiling, LimitHit, typical_cell};
@@ -75,28 +73,48 @@ impl LimitsReport {
         rows
     }
 
-    fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(
-            TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')),
+    /// The heads of the table and its rows: each limit, what it allows, and the lanes of each engine.
+    pub(crate) fn table(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let engines = || self.engines.iter();
+        let names = engines().map(|e| e.engine.name().to_string());
+        let heads = ["limit", "allows"].map(String::from).into_iter().chain(names).collect();
+        let row = |limit: &Ceiling| {
+            let lanes = engines().map(|engine| engine.cell(&limit.limit));
+            [limit.limit.clone(), limit.allows()].into_iter().chain(lanes).collect()
+        };
+        (heads, self.rows().into_iter().map(row).collect())
+    }
+
+    /// What stands above the table, and below it.
+    pub(crate) fn sentences(&self) -> (String, Vec<String>) {
+        let target = match self.target {
+            TargetKind::Embedded { processes: 0 | 1 } => "the embedded target".to_string(),
+            TargetKind::Embedded { processes } => format!("{processes} embedded targets"),
+            TargetKind::External { loopback: true } => "a target on this machine".to_string(),
+            TargetKind::External { loopback: false } => "a target on another machine".to_string(),
+        };
+        let above = format!(
+            "Maximum lanes per worker process against {target}, with the hyper codec and stacks of \
+             64 KiB. ► the limit reached first; - no limit; memory is an estimate."
         );
-        let mut header = vec!["limit".to_string(), "allows".into()];
-        header.extend(self.engines.iter().map(|e| e.engine.name().to_string()));
-        table.set_header(header);
-        for row in self.rows() {
-            let mut cells = vec![row.limit.clone(), row.allows()];
-            cells.extend(self.engines.iter().map(|engine| engine.cell(&row.limit)));
-            table.add_row(cells);
+        let mut below = vec![];
+        for (to, at) in [("on loopback", None), ("elsewhere", Some(ELSEWHERE))] {
+            let ports = self.limits.ports_to(at.as_ref(), 1);
+            below.extend(ports.map(|p| format!("keep_alive = false towards a target {to}: {p}")));
         }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
+        let lanes = self.lanes.map(|n| format_count(n.into()));
+        for (engine, lanes) in self.engines.iter().zip(lanes.iter().cycle()) {
+            below.push(match &engine.hit {
+                None => format!("{lanes} lanes under {} fit", engine.engine.name()),
+                Some(hit) => hit.to_string(),
+            });
         }
-        table
+        (above, below)
     }
 }
 
 impl EngineReport {
-    /// Most lanes under the limit; the one that binds first is marked.
+    /// Most lanes under the limit; the one that is reached first is marked.
     fn cell(&self, limit: &str) -> String {
         match self.ceilings.iter().position(|ceiling| ceiling.limit == limit) {
             None => "-".to_string(),
@@ -113,36 +131,5 @@ impl Ceiling {
         } else {
             format_count(self.have)
         }
-    }
-}
-
-impl fmt::Display for LimitsReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let target = match self.target {
-            TargetKind::Embedded { processes: 0 | 1 } => "the embedded target".to_string(),
-            TargetKind::Embedded { processes } => format!("{processes} embedded targets"),
-            TargetKind::External { loopback: true } => "a target on this machine".to_string(),
-            TargetKind::External { loopback: false } => "a target on another machine".to_string(),
-        };
-        writeln!(
-            f,
-            "Most lanes of one worker against {target}, with hyper and stacks of 64 KiB; \
-             ► binds first, - does not bind; memory is an estimate."
-        )?;
-        writeln!(f, "{}", self.table())?;
-        for (to, at) in [("on loopback", None), ("elsewhere", Some(ELSEWHERE))] {
-            if let Some(ports) = self.limits.ports_to(at.as_ref(), 1) {
-                writeln!(f, "keep_alive = false towards a target {to}: {ports}")?;
-            }
-        }
-        let Some(lanes) = self.lanes else { return Ok(()) };
-        let lanes = format_count(u64::from(lanes));
-        for engine in &self.engines {
-            match &engine.hit {
-                None => writeln!(f, "{lanes} lanes under {} fit", engine.engine.name())?,
-                Some(hit) => writeln!(f, "{hit}")?,
-            }
-        }
-        Ok(())
     }
 }

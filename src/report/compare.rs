@@ -7,12 +7,12 @@
 //! their medians. Targets that one run compared are paired within its blocks instead, which share what
 //! drifts. Holm's correction goes over all ratios of the report.
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde_json::{Value, json};
 
-use super::layout::clean;
+use super::layout::{Column, clean};
 use super::measures::{self, Better, Measure, Place, compared};
 use super::summary::{by_block, is_valid};
+use super::table;
 use crate::format::{Status, TrialRecord};
 use crate::plan::{Axis, Cell};
 use crate::results::store::Run;
@@ -68,7 +68,7 @@ impl Line {
             _ if self.is_regression() => "WORSE".into(),
             _ if self.is_improvement() => "better".into(),
             Verdict::Higher | Verdict::Lower => {
-                format!("differs, not by more than {}", format_share(self.min_effect))
+                format!("differs, perhaps by under {}", format_share(self.min_effect))
             }
             said => format!("{}{said}", said.mark()),
         }
@@ -351,28 +351,28 @@ impl Comparison {
         said
     }
 
-    /// The comparison for a terminal.
-    pub fn text(&self) -> String {
-        let mut table = Table::new();
-        let rule = LineStyle::none().fill('─').junction('─');
-        table.load_style(TableStyle::new().header_separator(rule)).set_header(HEADS);
-        for row in self.rows() {
-            table.add_row(row);
-        }
-        for (i, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, 1));
-            if (2..=4).contains(&i) {
-                column.set_cell_alignment(CellAlignment::Right);
+    /// The comparison for a terminal of `width` columns: a table per cell.
+    pub fn text(&self, width: Option<u16>) -> String {
+        let rows = self.rows();
+        let mut cells: Vec<&str> = Vec::new();
+        for row in &rows {
+            if !cells.contains(&row[0].as_str()) {
+                cells.push(&row[0]);
             }
         }
         let mut out = String::new();
-        for line in table.lines() {
-            out.push_str(line.trim_end());
-            out.push('\n');
+        for cell in cells {
+            let of_cell = || rows.iter().filter(|row| row[0] == cell);
+            let column = |i: usize| Column {
+                title: HEADS[i].into(),
+                number: (2..=4).contains(&i),
+                cells: of_cell().map(|row| row[i].clone()).collect(),
+            };
+            let columns = (1..HEADS.len()).map(column).collect();
+            out.push_str(&format!("{cell}\n{}\n", table::plain(columns, width)));
         }
         for note in self.notes.iter().chain(&self.conclusion()) {
-            out.push_str(&clean(note));
-            out.push('\n');
+            out.push_str(&format!("{}\n", clean(note)));
         }
         out
     }

@@ -1,5 +1,6 @@
 //! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
 
+use super::gates;
 use super::measures::{self, Facts, Measure, Place};
 use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
 use crate::format::Channel;
@@ -209,20 +210,20 @@ pub fn notes(group: &Group) -> Vec<String> {
         notes.extend(lanes_ran_out(row).map(|text| format!("{name}: {text}")));
     }
     if group.rows.iter().any(|r| !r.ranked && r.figures.is_some()) {
-        notes.push("( ) from trials that are not to be believed: shown, never compared".into());
+        notes.push(
+            "(…) failed a quality check: shown for information, left out of comparisons".into(),
+        );
     }
     if group.rows.iter().any(|r| r.ranked && r.noisy_levels) {
         notes.push(
             "~ the machine was busy with something else in more than half of the trials: times and \
-             CPU are those of a busy machine; ratios hold, with what the noise adds to their \
-             intervals"
+             CPU are those of a busy machine; ratios hold, with wider intervals"
                 .into(),
         );
     }
     if group.counts_events() {
         notes.push(
-            "the kernel counted events: CPU and times hold what that costs, and are not compared"
-                .into(),
+            "the kernel counted events, which costs CPU and time: neither is compared".into(),
         );
     }
     if group
@@ -245,22 +246,11 @@ fn of(trials: usize, blocks: usize) -> String {
     format!("{trials} of {blocks} trial{}", if blocks == 1 { "" } else { "s" })
 }
 
-/// Which gate failed, how often, what was seen and what is allowed.
+/// What a gate saw, and in how many trials.
 pub(super) fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
-    let number = |v: f64| {
-        if name.ends_with("_ns") {
-            return format_ns(v);
-        }
-        let text = format!("{v:.4}");
-        text.trim_end_matches('0').trim_end_matches('.').to_string()
-    };
-    let seen = match (gate.value, gate.limit) {
-        (Some(value), Some(limit)) => format!(": {}, limit {}", number(value), number(limit)),
-        (Some(value), None) => format!(": {}", number(value)),
-        _ => String::new(),
-    };
-    let kind = if gate.hard { "hard" } else { "noise" };
-    format!("{kind} gate {} failed in {}{seen}", clean(name), of(gate.trials, blocks))
+    let kind = if gate.hard { "not reliable" } else { "noisy" };
+    let what = clean(&gates::failure(name, gate.value, gate.limit));
+    format!("{kind} in {}: {what}", of(gate.trials, blocks))
 }
 
 /// Requests of the shown trials that did not complete.
@@ -304,15 +294,15 @@ fn lanes_ran_out(row: &Row) -> Option<String> {
     let figures = row.figures.as_ref()?;
     let waits = figures.times(Channel::LaneWait);
     // Where few requests found a lane at all, a lower percentile must do.
-    let (name, wait) = [("99th", waits.p99), ("90th", waits.p90), ("50th", waits.p50)]
+    let (name, wait) = [("p99", waits.p99), ("p90", waits.p90), ("p50", waits.p50)]
         .into_iter()
         .find_map(|(name, wait)| Some((name, wait?.ns as f64)))?;
     let service = figures.times(Channel::Service).served_p50_ns? as f64;
     (wait > (0.05 * service).clamp(200e3, 1e6)).then(|| {
         format!(
-            "lanes ran out: the {name} percentile of lane wait is {}, with {} lanes",
-            format_ns(wait),
-            format_count(row.cell.total_lanes.into())
+            "lanes ran out: all {} lanes were busy; {name} wait for a free one {}; add lanes",
+            format_count(row.cell.total_lanes.into()),
+            format_ns(wait)
         )
     })
 }

@@ -104,9 +104,10 @@ pub fn cells(records: &[TrialRecord]) -> Vec<CellSplit<'_>> {
 }
 
 fn why_not(record: &TrialRecord) -> &str {
-    let gate = record.gates.iter().find(|g| g.hard && g.ok == Some(false)).map(|g| &g.name);
-    let missing = || record.unavailable.get("memory.split");
-    record.error.as_ref().or(gate).or_else(missing).map_or("no reason was recorded", String::as_str)
+    let gate = record.gates.iter().find(|g| g.hard && g.ok == Some(false));
+    let gate = gate.map(|g| super::gates::meaning(&g.name).unwrap_or(&g.name));
+    let missing = || record.unavailable.get("memory.split").map(String::as_str);
+    record.error.as_deref().or(gate).or_else(missing).unwrap_or("no reason was recorded")
 }
 
 /// Names of the cells, each with what tells it from the others beside its lanes.

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod csv;
 pub mod erlang;
 pub mod expect;
+pub(crate) mod gates;
 pub mod hdr_files;
 pub mod html;
 pub mod layout;

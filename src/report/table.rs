@@ -7,11 +7,14 @@ use comfy_table::{
 use super::layout::{self, Column};
 use super::memory::Section;
 use super::summary::{Group, Row};
+use crate::terminal::{columns, wrap};
 
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
+/// Columns that words need to be read when they are folded.
+const LEAST_WORDS: usize = 16;
 const RESET: &str = "\x1b[0m";
 
 /// Renders the groups of a sweep, and where its memory went, for a terminal of `width` columns;
@@ -48,15 +51,22 @@ pub fn render(
     }
     for section in sections {
         out.push_str(&format!("\n{}\n", paint(BOLD, &section.heading)));
-        for (part, table) in fitted(section.columns.clone(), width).iter().enumerate() {
-            if part > 0 {
-                out.push('\n');
-            }
-            push_table(&mut out, table, &|_| None, &paint);
-        }
+        out.push_str(&plain(section.columns.clone(), width));
         for line in section.notes.iter().flat_map(|note| wrap(&layout::clean(note), width)) {
             out.push_str(&format!("{}\n", paint(DIM, &line)));
         }
+    }
+    out
+}
+
+/// A table without colours, folded where it is wider than `width`.
+pub(crate) fn plain(columns: Vec<Column>, width: Option<u16>) -> String {
+    let mut out = String::new();
+    for (part, table) in fitted(columns, width).iter().enumerate() {
+        if part > 0 {
+            out.push('\n');
+        }
+        push_table(&mut out, table, &|_| None, &|_, text| text.into());
     }
     out
 }
@@ -101,6 +111,20 @@ fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
     if natural_width(&whole) <= room {
         return vec![whole];
     }
+    // A last column of words goes on below itself, where the figures leave room for it.
+    if let Some((last, others)) = columns.split_last()
+        && !last.number
+        && last.title != layout::STATUS
+        && natural_width(&build(others)) + LEAST_WORDS <= room
+    {
+        let mut table = build(&columns);
+        for column in table.column_iter_mut().take(others.len()) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(width.unwrap_or(u16::MAX));
+        return vec![table];
+    }
     // How a row ended must not come last, far from the row's first figures.
     if columns.last().is_some_and(|c| c.title == layout::STATUS) {
         columns[1..].rotate_right(1);
@@ -124,7 +148,7 @@ fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
 }
 
 fn natural_width(table: &Table) -> usize {
-    table.lines().map(|l| l.trim_end().chars().count()).max().unwrap_or(0)
+    table.lines().map(|l| columns(l.trim_end())).max().unwrap_or(0)
 }
 
 fn build(columns: &[Column]) -> Table {
@@ -150,23 +174,4 @@ fn build(columns: &[Column]) -> Table {
         }
     }
     table
-}
-
-/// Breaks a note at spaces; what follows the first line is indented.
-pub(super) fn wrap(text: &str, width: Option<u16>) -> Vec<String> {
-    let room = width.map_or(usize::MAX, |w| usize::from(w).max(20));
-    let mut lines: Vec<String> = Vec::new();
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
-            lines.push(std::mem::replace(&mut line, format!("  {word}")));
-            continue;
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    lines
 }

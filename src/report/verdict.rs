@@ -11,9 +11,9 @@ use super::layout::quantile;
 use super::measures::Measure;
 use super::memory;
 use super::summary::{Figures, Group, Row, is_valid};
-use super::table::wrap;
 use crate::format::TrialRecord;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, paired_ratio};
+use crate::terminal::wrap;
 use crate::units::{Ratio, format_rate, plural};
 
 /// Valid trials by cell id.

@@ -24,7 +24,11 @@ fn a_schedule_beyond_the_machine_is_invalid() {
     assert!(record.ledger.balances() && record.ledger.unsent > 0, "{:?}", record.ledger);
     let groups = summarise(&done.records, Engine::Tokio, duel::stats::MARGIN);
     assert!(groups.iter().flat_map(|g| &g.rows).all(|r| !r.ranked), "an invalid row is ranked");
-    assert!(done.stdout.contains("hard gate delivered_rate failed"), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("duel sent fewer requests than the plan asks for"),
+        "{}",
+        done.stdout
+    );
 }
 
 /// Two lanes of 50 ms carry 40 requests/s: the machine has time, the lanes have not.

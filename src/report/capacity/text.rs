@@ -82,7 +82,7 @@ impl Plan {
     /// The plan for a terminal of `width` columns; `None` does not limit it.
     pub fn text(&self, width: Option<u16>) -> String {
         let wrapped = |out: &mut String, text: &str| {
-            for line in table::wrap(text, width) {
+            for line in crate::terminal::wrap(text, width) {
                 let _ = writeln!(out, "{line}");
             }
         };

@@ -6,30 +6,13 @@ use maud::{Markup, html};
 
 use super::{paragraph, rich};
 use crate::format::TrialRecord;
+use crate::report::gates::meaning;
 use crate::report::summary::Group;
 use crate::report::{layout, memory};
 use crate::units::plural;
 
 /// Most cells that are named for each gate.
 const MOST_CELLS: usize = 40;
-
-/// What a gate that failed means to a reader; see [`crate::driver::gates`] for the rules.
-fn meaning(gate: &str) -> &'static str {
-    match gate {
-        "ledger_balanced" => "requests are missing from the ledger",
-        "connected_lanes" => "not every lane had a connection when the trial began",
-        "delivered_rate" => "duel sent fewer requests than the plan asks for",
-        "target_received" => "the target counted other requests than were sent",
-        "pacer_delay_p99_ns" => "duel released requests late",
-        "worker_cpu_share" => {
-            "the load generator's CPUs were nearly fully used and limit the result"
-        }
-        "littles_law" => "requests in flight do not agree with rate × time",
-        "steal_share" => "the hypervisor took CPU time away",
-        "foreign_cpu_share" => "other processes used the load generator's CPUs",
-        _ => "",
-    }
-}
 
 /// A gate over all cells.
 #[derive(Default)]
@@ -54,7 +37,7 @@ pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> Markup {
             all.trials += gate.trials;
             all.of += blocks;
             let note = layout::gate_note(name, gate, blocks);
-            let note = note.split_once(" failed in ").map_or(note.as_str(), |(_, n)| n);
+            let note = note.split_once(" in ").map_or(note.as_str(), |(_, n)| n);
             all.cells.push(format!("{}: {note}", row.cell.id));
         }
         for (error, trials) in &row.errors {
@@ -82,7 +65,7 @@ pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> Markup {
 
 fn one(name: &str, hard: bool, gate: &Failed) -> Markup {
     let kind = if hard { "hard check: result invalid" } else { "noise: trial ignored" };
-    let what = meaning(name);
+    let what = meaning(name).unwrap_or_default();
     let more = gate.cells.len().saturating_sub(MOST_CELLS);
     html! {
         details.bad {

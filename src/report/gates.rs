@@ -1,0 +1,80 @@
+//! What a gate that failed means, in words; docs/gates.md says what to do about it.
+
+use crate::units::format_ns;
+
+/// What happened where a gate failed; `None` for names that only other versions know.
+pub(crate) fn meaning(gate: &str) -> Option<&'static str> {
+    Some(match gate {
+        "ledger_balanced" => "requests are missing from the ledger",
+        "connected_lanes" => "not every lane had a connection when the trial began",
+        "delivered_rate" => "duel sent fewer requests than the plan asks for",
+        "target_received" => "the target counted other requests than were sent",
+        "pacer_delay_p99_ns" => "duel sent its requests late",
+        "worker_cpu_share" => "the load generator's own CPU was nearly fully used",
+        "littles_law" => "requests in flight do not agree with rate × time",
+        "stopped_ns" => "a worker or target was stopped by a signal",
+        "steal_share" => "the hypervisor took CPU time away",
+        "foreign_cpu_share" => "other processes used the load generator's CPUs",
+        "shards_together" => "not every shard took part",
+        "start_late_ns" => "a shard started late",
+        "start_skew_ns" => "the shards started at different times",
+        "clock_offset_ns" => "the clocks of two shards are too far apart",
+        _ => return None,
+    })
+}
+
+/// `other processes used the load generator's CPUs (foreign_cpu_share 97.6 %, limit 10 %)`.
+pub(crate) fn failure(gate: &str, value: Option<f64>, limit: Option<f64>) -> String {
+    let (value, limit) = match (value, limit) {
+        (Some(value), Some(limit)) => {
+            let (value, limit) = apart(gate, value, limit);
+            (format!(" {value}"), format!(", limit {limit}"))
+        }
+        (Some(value), None) => (format!(" {}", number(gate, value, 1)), String::new()),
+        _ => Default::default(),
+    };
+    let figures = format!("{gate}{value}{limit}");
+    meaning(gate).map_or(figures.clone(), |words| format!("{words} ({figures})"))
+}
+
+/// Both numbers, with as many decimals as tell them apart.
+fn apart(gate: &str, value: f64, limit: f64) -> (String, String) {
+    let both = |decimals| (number(gate, value, decimals), number(gate, limit, decimals));
+    (1..6).map(both).find(|(value, limit)| value != limit).unwrap_or_else(|| both(6))
+}
+
+fn number(gate: &str, value: f64, decimals: usize) -> String {
+    if gate.ends_with("_ns") {
+        return format_ns(value);
+    }
+    let share = gate.ends_with("_share") || gate.ends_with("_rate");
+    let (value, unit) = if share { (value * 100.0, " %") } else { (value, "") };
+    let text = format!("{value:.decimals$}");
+    format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::gates::{Evidence, judge};
+
+    #[test]
+    fn every_gate_has_words() {
+        for gate in judge(&Evidence::default()) {
+            assert!(meaning(&gate.name).is_some(), "{}", gate.name);
+            let page = include_str!("../../docs/gates.md");
+            assert!(page.contains(&format!("`{}`", gate.name)), "docs/gates.md: {}", gate.name);
+        }
+    }
+
+    #[test]
+    fn rounding_never_hides_by_how_much_a_limit_was_passed() {
+        assert_eq!(
+            failure("steal_share", Some(0.0104), Some(0.01)),
+            "the hypervisor took CPU time away (steal_share 1.04 %, limit 1 %)"
+        );
+        assert_eq!(failure("other", Some(3.0), Some(2.5)), "other 3, limit 2.5");
+        let late = failure("pacer_delay_p99_ns", Some(245e3), Some(200e3));
+        assert_eq!(late, "duel sent its requests late (pacer_delay_p99_ns 245 µs, limit 200 µs)");
+    }
+}
