@@ -240,7 +240,7 @@ fn the_report_marks_the_first_limit_and_answers_for_the_lanes() {
         ..boundless()
     };
     let report = LimitsReport::new(&limits, EMBEDDED, Some(17_000));
-    let text = report.to_string();
+    let text = duel::cmd::limits::text(&report, None);
     let line = |start: &str| {
         let found = text.lines().find(|l| l.trim_start().starts_with(start));
         found.unwrap_or_else(|| panic!("no line {start:?} in:\n{text}"))

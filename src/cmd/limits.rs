@@ -23,12 +23,13 @@ pub fn run(args: &Arguments) -> ExitCode {
         let json = serde_json::to_string_pretty(&report).expect("limits are plain data");
         crate::terminal::print(&(json + "\n"));
     } else {
-        crate::terminal::page(&text(&report));
+        crate::terminal::page(&text(&report, crate::terminal::width()));
     }
     ExitCode::SUCCESS
 }
 
-fn text(report: &LimitsReport) -> String {
+/// The report for a terminal of `width` columns.
+pub fn text(report: &LimitsReport, width: Option<u16>) -> String {
     let (above, below) = report.sentences();
     let (heads, rows) = report.table();
     let column = |(i, title): (usize, String)| Column {
@@ -38,5 +39,5 @@ fn text(report: &LimitsReport) -> String {
     };
     let columns = heads.into_iter().enumerate().map(column).collect();
     let below: String = below.into_iter().map(|line| line + "\n").collect();
-    format!("{above}\n\n{}\n{below}", table::plain(columns, crate::terminal::width()))
+    format!("{above}\n\n{}\n{below}", table::plain(columns, width))
 }
