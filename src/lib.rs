@@ -16,10 +16,10 @@
 //! | [`protocol`] | `format` `plan` `side` `units` | THE SEAM between driver and worker | either side |
 //! | [`config`] | `codec` `plan` `stats` `terminal` `units` | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
 //! | [`side`] | `format` `sys` `units` | what is measured of a process, client or server | what it is compared with |
-//! | [`limits`] | `codec` `plan` `side` `units` | what this machine allows, and what a cell needs of it | processes |
+//! | [`limits`] | `codec` `plan` `side` `sys` `units` | what this machine allows, and what a cell needs of it | processes |
 //! | [`codec`] | `plan` `side` `sys` | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
 //! | [`work`] | `plan` | file and compute steps | which thread carries them out |
-//! | [`engine`] | `codec` `format` `plan` `protocol` `side` `sys` `units` `work` | lanes under five engines | TOML, paths, statistics |
+//! | [`engine`] | `codec` `format` `plan` `protocol` `side` `sys` `units` `work` | lanes under six engines | TOML, paths, statistics |
 //! | [`server`] | `codec` `plan` `sys` | the embedded target and its virtual queue; servers under test | who calls |
 //! | [`driver`] | `codec` `format` `limits` `plan` `protocol` `server` `side` `sys` `units` `work` | processes, CPUs, gates; one trial at a time | what is inside a worker, and that there are shards |
 //! | `fleet` | `driver` `format` `plan` `results` `sys` `units` | shards of a run: which they are, when they start, how far their clocks are apart | what happens inside a trial |

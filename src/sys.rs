@@ -1,6 +1,8 @@
 //! The few things that safe crates do not offer, each in one small function.
 //!
-//! This is the only module with `unsafe`; every block says why it is sound.
+//! This is the only module with `unsafe`, and [`ring`] with it; every block says why it is sound.
+
+pub(crate) mod ring;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicU64;

@@ -173,7 +173,7 @@ fn an_empty_config_has_the_documented_defaults() {
     assert_eq!((plan.pacer, plan.keep_alive), (Pacer::Precise, true));
     assert!(plan.expect_status.is_empty());
     assert_eq!((plan.mix.len(), plan.mix[0].path.as_str()), (1, "/"));
-    assert_eq!(sweep.axes.engines, Engine::ALL);
+    assert_eq!(sweep.axes.engines, Engine::by_default());
     assert_eq!(sweep.axes.codecs, [Codec::Hyper]);
     assert_eq!((&sweep.axes.lanes[..], &sweep.axes.processes[..]), (&[64][..], &[1][..]));
     assert_eq!(

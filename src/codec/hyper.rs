@@ -22,7 +22,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::lean::Incoming;
 use super::parse::{self, MAX_HEAD, MAX_HEADERS, ParseError};
-use super::socket::BlockingSocket;
+use super::socket::{AsyncSocket, BlockingSocket};
 use super::stream::{Socket, Stream};
 use super::{Failure, Reply, is_gone};
 use crate::plan::request::Rendered;
@@ -257,7 +257,7 @@ impl Conn<BlockingSocket> {
     }
 }
 
-impl Conn<tokio::net::TcpStream> {
+impl<S: AsyncSocket + 'static> Conn<S> {
     /// Sends one request and reads its response; the caller bounds the time.
     pub(super) async fn exchange_async(&mut self, request: &Rendered) -> Result<Reply, Failure> {
         self.meter.begin();

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::parse::{Answer, ParseError, Progress, ResponseParser};
-use super::socket::BlockingSocket;
+use super::socket::{AsyncSocket, BlockingSocket};
 use super::stream::{Socket, Stream};
 use super::{Failure, Reply, is_gone};
 use crate::plan::request::Rendered;
@@ -263,11 +263,11 @@ impl Conn<BlockingSocket> {
     }
 }
 
-impl Conn<tokio::net::TcpStream> {
+impl<S: AsyncSocket> Conn<S> {
     /// Sends one request and reads its response; the caller bounds the time.
     ///
     /// No `async fn`, whose state would hold its arguments twice in every lane.
-    pub(super) fn exchange(
+    pub(super) fn exchange_async(
         &mut self,
         request: &Rendered,
     ) -> impl Future<Output = Result<Reply, Failure>> {

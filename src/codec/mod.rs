@@ -23,7 +23,7 @@ use crate::plan::request::Rendered;
 use crate::side::ErrorKind;
 use crate::sys::now_ns;
 use parse::ParseError;
-use socket::{BlockingSocket, Route};
+use socket::{AsyncSocket, BlockingSocket, Route};
 use stream::{Socket, Stream, Tls};
 use tls::TlsError;
 
@@ -138,8 +138,6 @@ pub enum Conn<S: Socket> {
 
 /// A lane's connection on a blocking socket.
 pub type BlockingConn = Conn<BlockingSocket>;
-/// A lane's connection on an async socket.
-pub type AsyncConn = Conn<tokio::net::TcpStream>;
 
 impl<S: Socket + 'static> Conn<S> {
     fn plain(codec: Codec, socket: S) -> Result<Connected<S>, Failure> {
@@ -247,18 +245,18 @@ pub(crate) fn probe(
     refusal.map_or(Ok(()), Err)
 }
 
-impl Conn<tokio::net::TcpStream> {
+impl<S: AsyncSocket + 'static> Conn<S> {
     /// Connects, with a TLS handshake where there is a client for it; the caller bounds the time.
     ///
     /// # Errors
     /// A `connect` error.
-    pub async fn connect(
+    pub async fn connect_async(
         codec: Codec,
         route: Route<'_>,
         tls: Option<&tls::Client>,
-    ) -> Result<Connected<tokio::net::TcpStream>, Failure> {
+    ) -> Result<Connected<S>, Failure> {
         let failed = |e: Error| Failure::connect(&route, e);
-        let socket = route.connect_async().await.map_err(failed)?;
+        let socket = S::connect(&route).await.map_err(failed)?;
         let Some(client) = tls else { return Self::plain(codec, socket) };
         let begun = now_ns();
         let mut tls = Tls::new(socket, client).map_err(failed)?;
@@ -272,7 +270,10 @@ impl Conn<tokio::net::TcpStream> {
     /// See [`Failure`]; the connection is then of no further use.
     ///
     /// No `async fn`, whose state would hold its arguments twice in every lane.
-    pub fn exchange(&mut self, request: &Rendered) -> impl Future<Output = Result<Reply, Failure>> {
+    pub fn exchange_async(
+        &mut self,
+        request: &Rendered,
+    ) -> impl Future<Output = Result<Reply, Failure>> {
         enum Exchange<H, L> {
             Hyper(H),
             Lean(L),
@@ -280,7 +281,7 @@ impl Conn<tokio::net::TcpStream> {
         let mut exchange = match self {
             // hyper's state is large and would be part of every lane, lean ones too.
             Conn::Hyper(c) => Exchange::Hyper(Box::pin(c.exchange_async(request))),
-            Conn::Lean(c) => Exchange::Lean(c.exchange(request)),
+            Conn::Lean(c) => Exchange::Lean(c.exchange_async(request)),
         };
         poll_fn(move |cx| match &mut exchange {
             Exchange::Hyper(exchange) => exchange.as_mut().poll(cx),
@@ -295,7 +296,8 @@ mod tests {
 
     #[test]
     fn tls_makes_no_plain_connection_larger() {
-        assert_eq!(size_of::<AsyncConn>(), size_of::<tokio::net::TcpStream>());
+        use tokio::net::TcpStream;
+        assert_eq!(size_of::<Conn<TcpStream>>(), size_of::<TcpStream>());
         assert_eq!(size_of::<BlockingConn>(), size_of::<BlockingSocket>());
     }
 }

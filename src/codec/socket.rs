@@ -24,7 +24,7 @@ pub const SOURCES_PER_WORKER: u32 = 254;
 
 /// How long to wait before a full backlog of a Unix socket is tried again: the kernel tells nobody
 /// when there is room.
-const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 
 /// Where a lane connects from and to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl<'t> Route<'t> {
     }
 
     /// The socket and the address to connect it to.
-    fn socket(&self) -> std::io::Result<(socket2::Socket, SockAddr)> {
+    pub(crate) fn socket(&self) -> std::io::Result<(socket2::Socket, SockAddr)> {
         self.guard()?;
         let target = match self.target {
             Endpoint::Tcp(address) => *address,
@@ -118,13 +118,20 @@ impl<'t> Route<'t> {
         })?;
         Ok(socket.into())
     }
+}
 
-    /// Connects an async socket; the caller bounds the time. See [`Route::connect_blocking`] for
-    /// the type.
-    pub async fn connect_async(&self) -> std::io::Result<tokio::net::TcpStream> {
-        let (socket, address) = self.socket()?;
+/// A socket that wakes a task.
+pub trait AsyncSocket: Socket + Sized {
+    /// Connects; the caller bounds the time. See [`Route::connect_blocking`] for the type of a Unix
+    /// socket.
+    fn connect(route: &Route<'_>) -> impl Future<Output = std::io::Result<Self>>;
+}
+
+impl AsyncSocket for tokio::net::TcpStream {
+    async fn connect(route: &Route<'_>) -> std::io::Result<Self> {
+        let (socket, address) = route.socket()?;
         socket.set_nonblocking(true)?;
-        match self.target {
+        match route.target {
             Endpoint::Tcp(target) => tokio::net::TcpSocket::from_std_stream(socket.into())
                 .connect(*target)
                 .await
@@ -136,7 +143,7 @@ impl<'t> Route<'t> {
                     }
                     tokio::time::sleep(BACKLOG_PAUSE).await;
                 }
-                tokio::net::TcpStream::from_std(socket.into())
+                Self::from_std(socket.into())
             }
         }
     }
@@ -150,7 +157,7 @@ fn source(worker: u32, number: u32) -> IpAddr {
 }
 
 /// Says what the kernel's "Cannot assign requested address" means for a connect.
-fn explain(error: std::io::Error) -> std::io::Error {
+pub(crate) fn explain(error: std::io::Error) -> std::io::Error {
     match error.kind() {
         std::io::ErrorKind::AddrNotAvailable => std::io::Error::new(
             error.kind(),

@@ -21,7 +21,7 @@ const HANDSHAKE_READ_BYTES: usize = 4 * 1024;
 const LOOK_BYTES: usize = 1024;
 
 /// What a stream asks of a socket.
-pub trait Socket: AsFd + Send + Unpin {
+pub trait Socket: AsFd + Unpin + Sized {
     /// Whether reads hold up the lane's own thread.
     const BLOCKS: bool;
 
@@ -51,6 +51,31 @@ pub trait Socket: AsFd + Send + Unpin {
 
     /// Writes once.
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>>;
+
+    /// As [`Socket::poll_send`], for a caller who does not send anything else until these bytes are
+    /// sent: `Pending` may mean that they are on their way.
+    #[inline]
+    fn poll_send_again(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.poll_send(cx, bytes)
+    }
+
+    /// Whether nothing has come that was not asked for, not even the end of the stream.
+    fn is_quiet(&mut self) -> bool {
+        is_quiet(self)
+    }
+
+    /// Reads once, without waiting.
+    fn recv_now<R>(
+        &mut self,
+        buffer: &mut [MaybeUninit<u8>],
+        take: impl FnOnce(&mut [u8]) -> R,
+    ) -> std::io::Result<R> {
+        recv_now(self, buffer, take)
+    }
 }
 
 impl Socket for tokio::net::TcpStream {
@@ -76,10 +101,20 @@ impl Socket for tokio::net::TcpStream {
 
 /// Whether nothing has come that was not asked for, not even the end of the stream. One system
 /// call, which asks the kernel itself: a runtime may not have heard yet.
-fn is_quiet(socket: &impl AsFd) -> bool {
+pub(crate) fn is_quiet(socket: &impl AsFd) -> bool {
     let mut byte = [0u8; 1];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     rustix::net::recv(socket, &mut byte, flags) == Err(rustix::io::Errno::AGAIN)
+}
+
+/// Reads once what the kernel has.
+pub(crate) fn recv_now<R>(
+    socket: &impl AsFd,
+    buffer: &mut [MaybeUninit<u8>],
+    take: impl FnOnce(&mut [u8]) -> R,
+) -> std::io::Result<R> {
+    let ((came, _), _) = rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT)?;
+    Ok(take(came))
 }
 
 /// A connected socket with or without TLS. TLS is boxed, so that plain lanes do not carry it.
@@ -124,7 +159,7 @@ impl<S: Socket> Stream<S> {
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         match self {
-            Stream::Plain(socket) => socket.poll_send(cx, bytes),
+            Stream::Plain(socket) => socket.poll_send_again(cx, bytes),
             Stream::Tls(tls) => tls.poll_write(cx, bytes),
         }
     }
@@ -142,7 +177,7 @@ impl<S: Socket> Stream<S> {
     /// ticket, is neither plaintext nor the end.
     pub fn is_idle(&mut self) -> bool {
         match self {
-            Stream::Plain(socket) => is_quiet(socket),
+            Stream::Plain(socket) => socket.is_quiet(),
             Stream::Tls(tls) => tls.is_idle(),
         }
     }
@@ -260,14 +295,15 @@ impl<S: Socket> Tls<S> {
     fn is_idle(&mut self) -> bool {
         loop {
             let mut buffer = [MaybeUninit::<u8>::uninit(); LOOK_BYTES];
-            let came = match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
-                Ok(((came, _), _)) => came,
-                Err(e) => return e == rustix::io::Errno::AGAIN,
-            };
+            let Tls { socket, session } = self;
             let mut plain = false;
-            let fits = !came.is_empty() && self.session.receive(came, |_| plain = true).is_ok();
-            if !fits || plain || self.session.peer_closed() {
-                return false;
+            let fits = socket.recv_now(&mut buffer, |came| {
+                !came.is_empty() && session.receive(came, |_| plain = true).is_ok()
+            });
+            match fits {
+                Err(e) => return e.kind() == IoErrorKind::WouldBlock,
+                Ok(fits) if !fits || plain || session.peer_closed() => return false,
+                Ok(_) => {}
             }
         }
     }

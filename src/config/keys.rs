@@ -272,7 +272,7 @@ tables! {
     /// `[sweep]`.
     Sweep {
         /// How lanes are run: which costs least?
-        engines: Key<Several<Engine>> [default("all") example("[\"threads\", \"tokio\"]") also("engine async:tokio thread:threads pool:rayon")],
+        engines: Key<Several<Engine>> [default("all but uring, which many containers forbid") example("[\"threads\", \"tokio\"]") also("engine async:tokio thread:threads pool:rayon")],
         /// Who speaks HTTP on the socket, the same for every engine.
         codecs: At<Several<Codec>> [default("[\"hyper\"]") example("[\"hyper\", \"lean\"]") also("codec")],
         /// Connections per worker process: how do costs grow with concurrency?

@@ -284,7 +284,7 @@ fn axes(
         }
     }
     Ok(Axes {
-        engines: axis_or(&sweep.engines, Engine::ALL.to_vec(), |at| Ok(at.value))?,
+        engines: axis_or(&sweep.engines, Engine::by_default(), |at| Ok(at.value))?,
         codecs: axis(&sweep.codecs, |at| Ok(at.value))?,
         lanes: axis(&sweep.lanes, |at| Ok(number(at)))?,
         processes: axis(&sweep.processes, |at| Ok(number(at)))?,

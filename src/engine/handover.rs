@@ -59,6 +59,12 @@ impl Handover {
         }
     }
 
+    /// A lane's thread, pacing by itself, took this much for the measured phase.
+    pub(super) fn paced(&self, cpu_ns: u64) {
+        self.spun_ns.fetch_add(cpu_ns, Relaxed);
+        self.pacer_took(0);
+    }
+
     /// The pacer has ended and took this much for the measured phase.
     pub(super) fn pacer_took(&self, cpu_ns: u64) {
         let _ = self.pacer_cpu_ns.set(cpu_ns);

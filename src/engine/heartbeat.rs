@@ -10,6 +10,7 @@
 //! | `threads` | a thread |
 //! | `rayon` | a job for each tick, handed to the pool by a thread that only keeps the time |
 //! | `tokio`, `tokio-single` | a task of the lanes' runtime, on its timer of 1 ms |
+//! | `uring` | the thread of the first ring, between two turns, which wait no longer than for it |
 //!
 //! A rayon pool with a thread per lane has one thread more for it. In a pool of cores, jobs that the
 //! pool itself made go first: lanes of a closed loop that never wait starve it, as they do anything
@@ -51,6 +52,11 @@ impl Ticks {
     /// start gate has opened.
     pub(super) fn of_lane(trial: &TrialRun) -> Option<Self> {
         wanted(trial).then(|| Ticks::new(trial))
+    }
+
+    /// When the next one is due.
+    pub(super) fn due(&self) -> u64 {
+        if self.next < self.end { self.next } else { u64::MAX }
     }
 
     /// Records every tick that has come.

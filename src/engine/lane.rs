@@ -11,8 +11,8 @@ use super::link::Link;
 use super::release::Shot;
 use super::run::TrialRun;
 use super::steps::{Done, RequestSteps};
-use super::timer::{Timer, bound};
-use crate::codec::{AsyncConn, BlockingConn, Failure, Reply};
+use super::timer::{TaskSocket, bound, sleep};
+use crate::codec::{BlockingConn, Conn, Failure, Reply};
 use crate::side::{ErrorKind, Instants, Phase};
 use crate::sys::now_ns;
 use crate::work::Kit;
@@ -250,14 +250,14 @@ impl BlockingLane {
 }
 
 /// A lane on an async socket: a task.
-pub(super) struct AsyncLane {
+pub(super) struct AsyncLane<S: TaskSocket> {
     lane: Lane,
-    connection: Option<AsyncConn>,
+    connection: Option<Conn<S>>,
     /// Of plans with steps alone.
     kit: Option<Box<Kit>>,
 }
 
-impl AsyncLane {
+impl<S: TaskSocket> AsyncLane<S> {
     pub(super) fn new(trial: &TrialRun, id: u32) -> Self {
         AsyncLane { lane: Lane::new(trial, id), connection: None, kit: trial.kit() }
     }
@@ -274,7 +274,7 @@ impl AsyncLane {
     }
 
     /// Runs a closed loop until the plan is done; the timer is an armed one.
-    pub(super) async fn run_closed(&mut self, trial: &TrialRun, mut timer: Pin<&mut Timer>) {
+    pub(super) async fn run_closed(&mut self, trial: &TrialRun, mut timer: Pin<&mut S::Timer>) {
         while let Some(shot) = self.lane.claim(trial) {
             if self.serve(trial, &shot, timer.as_mut()).await == Attempt::Over {
                 break;
@@ -287,7 +287,7 @@ impl AsyncLane {
         &mut self,
         trial: &TrialRun,
         shot: &Shot,
-        timer: Pin<&mut Timer>,
+        timer: Pin<&mut S::Timer>,
     ) -> Attempt {
         if shot.release.is_some_and(|release| self.lane.link.was_idle(release.released)) {
             self.lane.link.look(&mut self.connection);
@@ -304,7 +304,7 @@ impl AsyncLane {
                     Err(failure) => {
                         self.lane.connect_failed(trial, shot, begun, failure);
                         if let Some(pause) = self.lane.pause(trial, shot) {
-                            Box::pin(tokio::time::sleep(pause)).await;
+                            Box::pin(sleep::<S::Timer>(pause)).await;
                         }
                         return Attempt::Made;
                     }
@@ -333,7 +333,7 @@ impl AsyncLane {
             }
             None => {
                 let deadline = start + trial.job.plan.timeout_ns;
-                let mut exchange = pin!(connection.exchange(request));
+                let mut exchange = pin!(connection.exchange_async(request));
                 Done::of(bound(timer, deadline, exchange.as_mut()).await)
             }
         };
@@ -341,7 +341,7 @@ impl AsyncLane {
         if !self.lane.settle(trial, shot, start, sent, done.result) && !done.usable {
             self.connection = None;
             if let Some(pause) = self.lane.pause(trial, shot) {
-                Box::pin(tokio::time::sleep(pause)).await;
+                Box::pin(sleep::<S::Timer>(pause)).await;
             }
         }
         Attempt::Made
@@ -356,6 +356,7 @@ impl AsyncLane {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reactor::RingSocket;
     use super::*;
 
     fn state<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
@@ -365,9 +366,13 @@ mod tests {
     /// All of it stays in memory for each request in flight, and most of it is touched for each.
     #[test]
     fn a_waiting_lane_is_small() {
-        let bytes = state::<&'static mut AsyncLane, &'static TrialRun, Pin<&'static mut Timer>, _>(
-            AsyncLane::run_closed,
-        );
-        assert!(bytes <= 448, "a lane's request loop holds {bytes} bytes while it waits");
+        fn check<S: TaskSocket>() {
+            let bytes = state::<&'static mut AsyncLane<S>, &TrialRun, Pin<&mut S::Timer>, _>(
+                AsyncLane::run_closed,
+            );
+            assert!(bytes <= 448, "a lane's request loop holds {bytes} bytes while it waits");
+        }
+        check::<tokio::net::TcpStream>();
+        check::<RingSocket>();
     }
 }

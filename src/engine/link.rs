@@ -1,11 +1,13 @@
 //! A lane's connection over time: made, looked at when it was idle, replaced, refused.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use super::run::TrialRun;
+use super::timer::{LaneTimer, TaskSocket, arm, bound};
 use crate::codec::socket::Route;
 use crate::codec::stream::Socket;
-use crate::codec::{AsyncConn, BlockingConn, Conn, Connected, Failure};
+use crate::codec::{BlockingConn, Conn, Connected, Failure};
 use crate::plan::request::Rendered;
 use crate::side::{ErrorKind, Phase};
 use crate::sys::now_ns;
@@ -101,17 +103,21 @@ impl Link {
     }
 
     /// As [`Link::connect`], for an async socket.
-    pub(super) async fn connect_async(
+    pub(super) async fn connect_async<S: TaskSocket>(
         &mut self,
         trial: &TrialRun,
         again: Option<Phase>,
-    ) -> Result<AsyncConn, Failure> {
+    ) -> Result<Conn<S>, Failure> {
         let begun = now_ns();
         let route = self.route(trial);
-        let connect = AsyncConn::connect(trial.job.cell.codec, route, trial.tls());
         // Boxed, since connecting is rare and its state would stay part of every lane.
-        let bounded = tokio::time::timeout(trial.timeout(), connect);
-        let made = Box::pin(bounded).await.unwrap_or(Err(Failure::TimedOut))?;
+        let made = Box::pin(async {
+            let mut connect = pin!(Conn::connect_async(trial.job.cell.codec, route, trial.tls()));
+            let mut timer = pin!(S::Timer::after(trial.timeout()));
+            arm(timer.as_mut()).await;
+            bound(timer, begun + trial.job.plan.timeout_ns, connect.as_mut()).await
+        });
+        let made = made.await?;
         Ok(self.connected(trial, begun, again, made))
     }
 
@@ -153,11 +159,11 @@ impl Link {
     }
 
     /// As [`Link::renew`], for an async socket.
-    pub(super) async fn renew_async(
+    pub(super) async fn renew_async<S: TaskSocket>(
         &mut self,
         trial: &TrialRun,
         (phase, at): (Phase, u64),
-        connection: &mut AsyncConn,
+        connection: &mut Conn<S>,
         request: &Rendered,
     ) -> Result<(), Failure> {
         if self.was_idle(at) && !connection.is_idle() {

@@ -1,9 +1,9 @@
-//! How lanes are run: five engines over one codec and one recorder.
+//! How lanes are run: six engines over one codec and one recorder.
 //!
 //! An engine takes a [`TrialRun`], makes its lanes, connects and parks them, and runs them until
 //! the plan is done. It knows no TOML and no paths, computes no statistics, and differs from the
-//! others in scheduling alone: [`sequential`], [`threads`], [`rayon`] and [`tokio`] can be read side
-//! by side. What they share:
+//! others in scheduling alone: [`sequential`], [`threads`], [`rayon`], [`tokio`] and [`uring`]
+//! can be read side by side. What they share:
 //!
 //! * [`run`](mod@run) is what the lanes of a worker share, and [`claims`] how they take requests.
 //! * [`lane`] sends requests over one connection, blocking or async, whose [`link`] makes and renews
@@ -11,6 +11,7 @@
 //! * [`pacing`] releases the requests of an open loop, for tasks through [`native`]; [`release`]
 //!   carries them to a lane, and [`handover`] measures how long that takes.
 //! * [`offload`] starts the threads of the task engines, [`heartbeat`] ticks beside the load.
+//! * [`reactor`] is what tasks on a ring wait for, as tokio's is for its own.
 //! * [`latch`], [`progress`] and [`timer`] are what all of them wait for.
 //!
 //! A worker's main thread is the monitor: it runs no lane under any engine, so that it can read
@@ -27,6 +28,7 @@ mod offload;
 mod pacing;
 mod progress;
 mod rayon;
+mod reactor;
 mod release;
 mod run;
 mod sequential;
@@ -34,6 +36,7 @@ mod steps;
 mod threads;
 mod timer;
 mod tokio;
+mod uring;
 
 use std::sync::Arc;
 
@@ -51,5 +54,6 @@ pub(crate) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
         Engine::Rayon => rayon::run(trial),
         Engine::Tokio => tokio::run_multi_thread(trial),
         Engine::TokioSingle => tokio::run_current_thread(trial),
+        Engine::Uring => uring::run(trial),
     }
 }

@@ -32,7 +32,7 @@ impl Due {
         self.release_at(handed.max(self.intended), handed)
     }
 
-    fn release_at(self, released: u64, handed: u64) -> Shot {
+    pub(super) fn release_at(self, released: u64, handed: u64) -> Shot {
         let release = Release { intended: self.intended, released, handed };
         Shot { release: Some(release), ..self.shot }
     }
@@ -119,13 +119,13 @@ pub(super) fn pace_itself(
 /// A sleep on the high-resolution timer with a slack of 1 ns wakes tens of microseconds late on a
 /// virtual machine. Where releases are rare enough the sleeper asks to be woken that much earlier
 /// and spins the rest; where they are frequent it does not, since lanes need the CPU more.
-struct Sleeper {
+pub(super) struct Sleeper {
     /// How much earlier than wanted to wake; `None` where the wait never spins.
     lead_ns: Option<u64>,
 }
 
 impl Sleeper {
-    fn new(trial: &TrialRun) -> Self {
+    pub(super) fn new(trial: &TrialRun) -> Self {
         let plan = &trial.job.plan;
         if plan.pacer == Pacer::Native {
             return Sleeper { lead_ns: None };
@@ -139,16 +139,26 @@ impl Sleeper {
         Sleeper { lead_ns: rare.then_some(0) }
     }
 
+    /// When to wake for `at`.
+    pub(super) fn early(&self, at: u64) -> u64 {
+        at - self.lead_ns.unwrap_or(0).min(at)
+    }
+
+    /// Learns from a wake-up for `early` that came at `now`.
+    pub(super) fn woke(&mut self, early: u64, now: u64) {
+        if let Some(lead) = &mut self.lead_ns {
+            // A moving average over some eight wake-ups, plus a half for their spread.
+            let late = (now.saturating_sub(early) * 3 / 2).min(LEAD_MOST_NS);
+            *lead = (*lead * 7 + late) / 8;
+        }
+    }
+
     /// Waits until `at` on CLOCK_MONOTONIC; returns at once when it has passed.
     fn wait(&mut self, at: u64) {
-        let early = at - self.lead_ns.unwrap_or(0).min(at);
+        let early = self.early(at);
         if now_ns() < early {
             sleep_until_ns(early);
-            if let Some(lead) = &mut self.lead_ns {
-                // A moving average over some eight wake-ups, plus a half for their spread.
-                let late = (now_ns().saturating_sub(early) * 3 / 2).min(LEAD_MOST_NS);
-                *lead = (*lead * 7 + late) / 8;
-            }
+            self.woke(early, now_ns());
         }
         while self.lead_ns.is_some() && now_ns() < at {
             std::hint::spin_loop();

@@ -11,8 +11,8 @@ use std::pin::{Pin, pin};
 use super::link::Link;
 use super::release::Shot;
 use super::run::TrialRun;
-use super::timer::{Timer, bound};
-use crate::codec::{AsyncConn, BlockingConn, Failure, Reply};
+use super::timer::{TaskSocket, bound};
+use crate::codec::{BlockingConn, Conn, Failure, Reply};
 use crate::plan::request::Rendered;
 use crate::side::{Channel, ErrorKind, Phase};
 use crate::sys::now_ns;
@@ -169,12 +169,12 @@ impl<'t> RequestSteps<'t> {
     }
 
     /// Carries out the steps for a task.
-    pub(super) async fn run_async(
+    pub(super) async fn run_async<S: TaskSocket>(
         mut self,
         kit: &mut Option<Box<Kit>>,
-        connection: &mut AsyncConn,
+        connection: &mut Conn<S>,
         request: &Rendered,
-        mut timer: Pin<&mut Timer>,
+        mut timer: Pin<&mut S::Timer>,
     ) -> Done {
         while let Some(act) = self.act() {
             if let Act::Http = act {
@@ -184,7 +184,7 @@ impl<'t> RequestSteps<'t> {
                     let result = {
                         let mut exchange = pin!(async {
                             self.link.renew_async(self.trial, at, connection, request).await?;
-                            connection.exchange(request).await
+                            connection.exchange_async(request).await
                         });
                         bound(timer.as_mut(), deadline, exchange.as_mut()).await
                     };

@@ -6,35 +6,79 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep};
 
+use super::reactor::{RingSocket, RingTimer};
 use crate::codec::Failure;
+use crate::codec::socket::AsyncSocket;
 use crate::sys::now_ns;
 
-/// One lazily re-armed timer per lane: it is moved when it fires, not with each request, so that a
-/// request costs no work on the timer wheel.
-pub(super) type Timer = Sleep;
+/// A timer that wakes the task that polled it.
+///
+/// A lane has one for its requests, lazily re-armed: it is moved when it fires, not with each request,
+/// so that a request costs no work on whatever holds the timers.
+pub(super) trait LaneTimer: Sized {
+    /// A timer that goes off after `time`.
+    fn after(time: Duration) -> Self;
 
-/// A timer that first looks after `timeout`.
-pub(super) fn timer(timeout: Duration) -> Timer {
-    sleep(timeout)
+    /// Whether it has gone off; cheap.
+    fn is_elapsed(&self) -> bool;
+
+    /// Wakes the task when it goes off.
+    fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Moves it to `time` from now.
+    fn reset(self: Pin<&mut Self>, time: Duration);
+}
+
+impl LaneTimer for Sleep {
+    fn after(time: Duration) -> Self {
+        tokio::time::sleep(time)
+    }
+
+    fn is_elapsed(&self) -> bool {
+        Sleep::is_elapsed(self)
+    }
+
+    /// Polls the timer whatever is left of the task's budget. A target that floods its client uses
+    /// that up with each poll, and a timer without budget neither tells that it went off nor keeps
+    /// the waker.
+    fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        pin!(unconstrained(self)).poll(cx)
+    }
+
+    fn reset(self: Pin<&mut Self>, time: Duration) {
+        Sleep::reset(self, Instant::now() + time);
+    }
+}
+
+/// The socket of a task, and the timers of whoever schedules that.
+pub(super) trait TaskSocket: AsyncSocket + 'static {
+    type Timer: LaneTimer;
+}
+
+impl TaskSocket for tokio::net::TcpStream {
+    type Timer = Sleep;
+}
+
+impl TaskSocket for RingSocket {
+    type Timer = RingTimer;
+}
+
+/// Suspends the task for some time.
+pub(super) async fn sleep<T: LaneTimer>(time: Duration) {
+    let mut timer = pin!(T::after(time));
+    poll_fn(|cx| timer.as_mut().poll_elapsed(cx)).await;
 }
 
 /// Makes the timer wake the task that awaits this, which [`bound`] relies on.
-pub(super) async fn arm(mut timer: Pin<&mut Timer>) {
+pub(super) async fn arm(mut timer: Pin<&mut impl LaneTimer>) {
     poll_fn(|cx| {
         // A timer that has gone off already is seen and moved by the first `bound`.
-        let _ = poll_timer(timer.as_mut(), cx);
+        let _ = timer.as_mut().poll_elapsed(cx);
         Poll::Ready(())
     })
     .await;
-}
-
-/// Polls the timer whatever is left of the task's budget. A target that floods its client uses
-/// that up with each poll, and a timer without budget neither tells that it went off nor keeps
-/// the waker.
-fn poll_timer(timer: Pin<&mut Timer>, cx: &mut Context<'_>) -> Poll<()> {
-    pin!(unconstrained(timer)).poll(cx)
 }
 
 /// Bounds an exchange by `deadline` on CLOCK_MONOTONIC.
@@ -45,7 +89,7 @@ fn poll_timer(timer: Pin<&mut Timer>, cx: &mut Context<'_>) -> Poll<()> {
 /// Takes the exchange by reference and is no `async fn`: one would hold the exchange twice, as an
 /// argument and pinned, in every lane (tests: `a_waiting_lane_is_small`).
 pub(super) fn bound<'a, T>(
-    mut timer: Pin<&'a mut Timer>,
+    mut timer: Pin<&'a mut impl LaneTimer>,
     deadline: u64,
     mut exchange: Pin<&'a mut impl Future<Output = Result<T, Failure>>>,
 ) -> impl Future<Output = Result<T, Failure>> + 'a {
@@ -56,12 +100,12 @@ pub(super) fn bound<'a, T>(
         if !timer.is_elapsed() {
             return Poll::Pending;
         }
-        while poll_timer(timer.as_mut(), cx).is_ready() {
+        while timer.as_mut().poll_elapsed(cx).is_ready() {
             let left = deadline.saturating_sub(now_ns());
             if left == 0 {
                 return Poll::Ready(Err(Failure::TimedOut));
             }
-            timer.as_mut().reset(Instant::now() + Duration::from_nanos(left));
+            timer.as_mut().reset(Duration::from_nanos(left));
         }
         Poll::Pending
     })
@@ -71,7 +115,7 @@ pub(super) fn bound<'a, T>(
 pub(super) async fn wait_until(at: u64) {
     let left = at.saturating_sub(now_ns());
     if left > 0 {
-        sleep(Duration::from_nanos(left)).await;
+        tokio::time::sleep(Duration::from_nanos(left)).await;
     }
 }
 
@@ -89,7 +133,7 @@ mod tests {
             .expect("a runtime without I/O");
         let result = runtime.block_on(async {
             let timeout = Duration::from_millis(20);
-            let mut timer = pin!(timer(timeout));
+            let mut timer = pin!(Sleep::after(timeout));
             arm(timer.as_mut()).await;
             let deadline = now_ns() + timeout.as_nanos() as u64;
             let mut flood = pin!(async {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::time::Sleep;
 
 use super::lane::{AsyncLane, Attempt};
 use super::progress::MOST_CONNECTING;
 use super::release::Releases;
 use super::run::TrialRun;
-use super::timer::{arm, timer};
+use super::timer::{LaneTimer, arm};
 use super::{heartbeat, native};
 
 pub(super) fn run_multi_thread(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
@@ -67,7 +69,7 @@ async fn run_lanes(trial: Arc<TrialRun>, releases: Arc<Releases>) {
             if trial.is_open_loop() {
                 run_open(&trial, &mut lane, &releases).await;
             } else if !trial.is_cancelled() {
-                let mut timer = pin!(timer(trial.timeout()));
+                let mut timer = pin!(Sleep::after(trial.timeout()));
                 arm(timer.as_mut()).await;
                 lane.run_closed(&trial, timer).await;
             }
@@ -79,8 +81,8 @@ async fn run_lanes(trial: Arc<TrialRun>, releases: Arc<Releases>) {
     let _ = ended.acquire_many(lanes).await;
 }
 
-async fn run_open(trial: &TrialRun, lane: &mut AsyncLane, releases: &Releases) {
-    let mut timer = pin!(timer(trial.timeout()));
+async fn run_open(trial: &TrialRun, lane: &mut AsyncLane<TcpStream>, releases: &Releases) {
+    let mut timer = pin!(Sleep::after(trial.timeout()));
     arm(timer.as_mut()).await;
     while let Some(shot) = releases.next().await {
         if trial.is_cancelled() || lane.serve(trial, &shot, timer.as_mut()).await == Attempt::Over {

@@ -56,6 +56,9 @@ pub struct Limits {
     pub tw_buckets: Option<u64>,
     /// Connections that the machine's connection tracking holds, where it is at work.
     pub conntrack: Option<Use>,
+    /// Why no io_uring can be made here, which the engine `uring` takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring_refused: Option<String>,
     /// CPUs that this process may use; glibc opens eight arenas for each.
     pub cpus: u32,
 }

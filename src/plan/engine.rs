@@ -25,6 +25,8 @@ pub enum SocketKind {
     Blocking,
     /// The socket is in an epoll set, which a runtime waits for.
     Epoll,
+    /// The kernel carries out what is put on a ring of io_uring, and says so there.
+    Ring,
 }
 
 /// The threads that run a worker's lanes, beside the engine's own.
@@ -99,11 +101,19 @@ engines! {
     Tokio = "tokio", Task, Epoll, PerCpu, offloads: true;
     /// One task per lane on tokio's current-thread runtime: concurrency without parallelism.
     TokioSingle = "tokio-single", Task, Epoll, Own, offloads: true;
+    /// One task per lane on io_uring, a thread and a ring per CPU.
+    Uring = "uring", Task, Ring, PerCpu, offloads: false;
 }
 
 impl Engine {
     /// What ratios are relative to unless a sweep says otherwise.
     pub const BASELINE: Engine = Engine::Threads;
+
+    /// Those of a sweep that names none: every engine that runs on each Linux. Rings are forbidden in
+    /// many containers.
+    pub fn by_default() -> Vec<Engine> {
+        Engine::ALL.into_iter().filter(|e| e.facts().sockets != SocketKind::Ring).collect()
+    }
 
     /// The name in configs, records and tables.
     pub const fn name(self) -> &'static str {
@@ -149,7 +159,8 @@ mod tests {
         let of = |applies: fn(Engine) -> bool| {
             Engine::ALL.into_iter().filter(|e| applies(*e)).map(Engine::name).collect::<Vec<_>>()
         };
-        assert_eq!(of(|e| !e.has_one_lane()), ["threads", "rayon", "tokio", "tokio-single"]);
+        let many = ["threads", "rayon", "tokio", "tokio-single", "uring"];
+        assert_eq!(of(|e| !e.has_one_lane()), many);
         assert_eq!(of(Engine::sweeps_stacks), ["threads", "rayon"]);
         assert_eq!(of(Engine::has_pool), ["rayon"]);
         assert_eq!(of(Engine::offloads), ["tokio", "tokio-single"]);

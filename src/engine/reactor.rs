@@ -1,0 +1,437 @@
+//! What tasks on a ring wait for: sockets and timers, completed by the kernel instead of announced as
+//! ready.
+//!
+//! The codec polls a [`RingSocket`] as it polls any other. A poll takes what a completion has brought,
+//! or asks the ring for it; [`Reactor::collect`] hands completions out and notes whose lane can go on.
+//! A thread has one reactor, which the sockets and timers of its lanes find by themselves.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::poll_fn;
+use std::io::{Error, ErrorKind as IoErrorKind};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::timer::{LaneTimer, sleep};
+use crate::codec::socket::{AsyncSocket, BACKLOG_PAUSE, Route, explain};
+use crate::codec::stream::{Socket, is_quiet, recv_now};
+use crate::sys::now_ns;
+use crate::sys::ring::{Buffer, LONGEST_SEND, Op, Ring};
+
+thread_local! {
+    static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
+}
+
+/// The ring of a thread and those who wait for it.
+pub(super) struct Reactor {
+    ring: Ring,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Lanes that can go on, each once.
+    ready: Vec<u32>,
+    is_ready: Vec<bool>,
+    timers: BinaryHeap<Reverse<(u64, u32)>>,
+    /// The lane that is being polled.
+    lane: u32,
+    /// When completions were last collected.
+    now: u64,
+    multishot: bool,
+}
+
+/// What the ring knows of a socket.
+#[derive(Default)]
+struct Slot {
+    lane: u32,
+    /// Tells completions of a socket from those of the one before it.
+    generation: u32,
+    arrived: Option<Buffer>,
+    /// What came after it, where a lane was slow to look.
+    more: Vec<Buffer>,
+    /// The end of the stream (zero), or the error that ended it.
+    ended: Option<i32>,
+    /// A receive is with the kernel.
+    receiving: bool,
+    /// There may be more than provided buffers take: the lane reads for itself.
+    reads: bool,
+    sending: Sending,
+    /// A wait for room, or for the connection, is with the kernel.
+    waiting: bool,
+    /// The submission that something of this socket was last queued for.
+    round: u64,
+}
+
+/// How far a queued request is.
+#[derive(Default, Clone, Copy)]
+enum Sending {
+    #[default]
+    Nothing,
+    /// Queued, or sent whole once its round is over.
+    Queued(u32),
+    /// Sent in part, or not at all: bytes, or an error of the system below zero.
+    Cut(i32),
+}
+
+impl Slot {
+    fn push(&mut self, buffer: Buffer) {
+        if self.arrived.is_none() && self.more.is_empty() {
+            self.arrived = Some(buffer);
+        } else {
+            self.more.push(buffer);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Buffer> {
+        self.arrived.take().or_else(|| (!self.more.is_empty()).then(|| self.more.remove(0)))
+    }
+
+    fn key(&self, index: u32) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(index)
+    }
+}
+
+/// Generations start over here, which leaves the rest of a key to the operation.
+const GENERATIONS: u32 = 1 << 30;
+
+fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> R {
+    REACTOR.with_borrow_mut(|reactor| act(reactor.as_mut().expect("lanes of a ring run on its thread")))
+}
+
+impl Reactor {
+    /// Makes the reactor of the calling thread, for lanes `0..lanes` of its own counting.
+    pub(super) fn start(lanes: u32, multishot: bool) -> anyhow::Result<()> {
+        let reactor = Reactor {
+            ring: Ring::new(lanes).map_err(anyhow::Error::msg)?,
+            slots: Vec::with_capacity(lanes as usize),
+            free: Vec::new(),
+            ready: Vec::with_capacity(lanes as usize),
+            is_ready: vec![false; lanes as usize],
+            timers: BinaryHeap::with_capacity(2 * lanes as usize),
+            lane: 0,
+            now: now_ns(),
+            multishot,
+        };
+        REACTOR.set(Some(reactor));
+        Ok(())
+    }
+
+    /// Submits what the lanes asked for, waits until something completes, a timer goes off or
+    /// `until`, and returns the lanes that can go on.
+    pub(super) fn turn(until: u64, lanes: &mut Vec<u32>) -> anyhow::Result<()> {
+        with(|r| {
+            let timer = r.timers.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
+            let wait_ns = until.min(timer).saturating_sub(now_ns());
+            r.ring.enter(if r.ready.is_empty() { wait_ns } else { 0 })?;
+            r.now = now_ns();
+            r.collect();
+            std::mem::swap(&mut r.ready, lanes);
+            lanes.iter().for_each(|lane| r.is_ready[*lane as usize] = false);
+            Ok(())
+        })
+    }
+
+    /// A lane is polled: what is asked for from now on is its own.
+    pub(super) fn enter_lane(lane: u32) {
+        with(|r| r.lane = lane);
+    }
+
+    /// The lane that is being polled.
+    pub(super) fn lane() -> u32 {
+        with(|r| r.lane)
+    }
+
+    /// When completions were last collected.
+    pub(super) fn now() -> u64 {
+        with(|r| r.now)
+    }
+
+    /// Lets a lane go on with the next turn.
+    pub(super) fn wake(lane: u32) {
+        with(|r| r.make_ready(lane));
+    }
+
+    fn make_ready(&mut self, lane: u32) {
+        if !std::mem::replace(&mut self.is_ready[lane as usize], true) {
+            self.ready.push(lane);
+        }
+    }
+
+    /// Hands out completions and timers.
+    fn collect(&mut self) {
+        while let Some(done) = self.ring.next() {
+            let (index, generation) = (done.key as u32, (done.key >> 32) as u32);
+            let Some(slot) =
+                self.slots.get_mut(index as usize).filter(|slot| slot.generation == generation)
+            else {
+                // Of a connection that was given up.
+                done.buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
+                continue;
+            };
+            match done.op {
+                Op::Receive => {
+                    slot.receiving = done.more;
+                    match (done.result, done.buffer) {
+                        (1.., Some(buffer)) => slot.push(buffer),
+                        (result, buffer) => {
+                            buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
+                            match -result {
+                                errno if errno == Errno::NOBUFS.raw_os_error() => slot.reads = true,
+                                _ => slot.ended = Some(result),
+                            }
+                        }
+                    }
+                }
+                Op::Send => slot.sending = Sending::Cut(done.result),
+                Op::Writable => slot.waiting = false,
+                Op::Cancel => continue,
+            }
+            let lane = slot.lane;
+            self.make_ready(lane);
+        }
+        while let Some(Reverse((at, lane))) = self.timers.peek().copied()
+            && at <= self.now
+        {
+            self.timers.pop();
+            self.make_ready(lane);
+        }
+    }
+
+    fn open(&mut self) -> u32 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        let slot = &mut self.slots[index as usize];
+        let generation = (slot.generation + 1) % GENERATIONS;
+        *slot = Slot { lane: self.lane, generation, ..Slot::default() };
+        index
+    }
+
+    fn close(&mut self, index: u32) {
+        let slot = std::mem::take(&mut self.slots[index as usize]);
+        if slot.round == self.ring.round() && slot.round > 0 {
+            // Entries name the descriptor, which is about to stand for another socket.
+            let _ = self.ring.submit();
+        }
+        let key = slot.key(index);
+        let held = [(slot.receiving, Op::Receive), (slot.waiting, Op::Writable)];
+        held.into_iter().filter(|(is, _)| *is).for_each(|(_, op)| self.ring.cancel(op, key));
+        let buffers = slot.arrived.into_iter().chain(slot.more);
+        buffers.for_each(|buffer| self.ring.recycle(buffer));
+        self.slots[index as usize].generation = slot.generation + 1;
+        self.free.push(index);
+    }
+}
+
+/// A lane's socket on its thread's ring.
+pub(super) struct RingSocket {
+    slot: u32,
+    socket: std::net::TcpStream,
+}
+
+impl RingSocket {
+    fn new(socket: std::net::TcpStream) -> Self {
+        RingSocket { slot: with(Reactor::open), socket }
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut Ring, &mut Slot, u64) -> R) -> R {
+        with(|r| {
+            let slot = &mut r.slots[self.slot as usize];
+            let key = slot.key(self.slot);
+            act(&mut r.ring, slot, key)
+        })
+    }
+
+    /// Asks to be woken when the socket takes bytes, is connected, or has failed.
+    fn ask_writable(&self) {
+        self.with(|ring, slot, key| {
+            if !std::mem::replace(&mut slot.waiting, true) {
+                slot.round = ring.round();
+                ring.wait_writable(self, key);
+            }
+        });
+    }
+
+    async fn writable(&self) {
+        self.ask_writable();
+        let done = || self.with(|_, slot, _| !slot.waiting);
+        poll_fn(|_| if done() { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+}
+
+impl AsFd for RingSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for RingSocket {
+    fn drop(&mut self) {
+        with(|r| r.close(self.slot));
+    }
+}
+
+impl Socket for RingSocket {
+    const BLOCKS: bool = false;
+
+    #[inline]
+    fn poll_recv<R>(
+        &mut self,
+        _: &mut Context<'_>,
+        buffer: &mut [MaybeUninit<u8>],
+        take: impl FnOnce(&mut [u8]) -> R,
+    ) -> Poll<std::io::Result<R>> {
+        with(|r| {
+            let slot = &mut r.slots[self.slot as usize];
+            if let Some(mut came) = slot.pop() {
+                slot.reads |= came.is_full();
+                let taken = take(r.ring.bytes(&mut came));
+                r.ring.recycle(came);
+                return Poll::Ready(Ok(taken));
+            }
+            if let Some(end) = slot.ended {
+                return Poll::Ready(match end {
+                    0 => Ok(take(&mut [])),
+                    errno => Err(Error::from_raw_os_error(-errno)),
+                });
+            }
+            if slot.reads {
+                match rustix::net::recv(&self.socket, buffer, RecvFlags::DONTWAIT) {
+                    Ok(((came, _), _)) => return Poll::Ready(Ok(take(came))),
+                    Err(Errno::AGAIN | Errno::INTR) => slot.reads = false,
+                    Err(e) => return Poll::Ready(Err(e.into())),
+                }
+            }
+            if !std::mem::replace(&mut slot.receiving, true) {
+                slot.round = r.ring.round();
+                r.ring.receive(&self.socket, slot.key(self.slot), r.multishot);
+            }
+            Poll::Pending
+        })
+    }
+
+    fn poll_send(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        match rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => {
+                self.ask_writable();
+                Poll::Pending
+            }
+            sent => Poll::Ready(sent.map_err(Error::from)),
+        }
+    }
+
+    /// Queues what is short, for the submission that carries every lane's.
+    #[inline]
+    fn poll_send_again(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let state = self.with(|ring, slot, key| match slot.sending {
+            Sending::Nothing if bytes.len() <= LONGEST_SEND => {
+                slot.sending = Sending::Queued(bytes.len() as u32);
+                let queued = ring.send(&self.socket, key, bytes);
+                slot.round = ring.round();
+                Some(queued.map_or_else(|e| Poll::Ready(Err(e)), |()| Poll::Pending))
+            }
+            Sending::Queued(_) if slot.round == ring.round() => Some(Poll::Pending),
+            Sending::Queued(len) => {
+                slot.sending = Sending::Nothing;
+                Some(Poll::Ready(Ok(len as usize)))
+            }
+            Sending::Cut(result) => {
+                slot.sending = Sending::Nothing;
+                match result {
+                    0.. => Some(Poll::Ready(Ok(result as usize))),
+                    errno if -errno == Errno::AGAIN.raw_os_error() => None,
+                    errno => Some(Poll::Ready(Err(Error::from_raw_os_error(-errno)))),
+                }
+            }
+            Sending::Nothing => None,
+        });
+        state.unwrap_or_else(|| self.poll_send(cx, bytes))
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        self.with(|_, slot, _| slot.arrived.is_none() && slot.ended.is_none())
+            && is_quiet(&self.socket)
+    }
+
+    fn recv_now<R>(
+        &mut self,
+        buffer: &mut [MaybeUninit<u8>],
+        take: impl FnOnce(&mut [u8]) -> R,
+    ) -> std::io::Result<R> {
+        self.with(|ring, slot, _| {
+            if let Some(mut came) = slot.pop() {
+                let taken = take(ring.bytes(&mut came));
+                ring.recycle(came);
+                return Ok(taken);
+            }
+            recv_now(&self.socket, buffer, take)
+        })
+    }
+}
+
+impl AsyncSocket for RingSocket {
+    async fn connect(route: &Route<'_>) -> std::io::Result<Self> {
+        let (socket, address) = route.socket()?;
+        socket.set_nonblocking(true)?;
+        let made = RingSocket::new(socket.into());
+        let socket = socket2::SockRef::from(&made.socket);
+        while let Err(e) = socket.connect(&address) {
+            if e.kind() == IoErrorKind::WouldBlock {
+                // The full backlog of a Unix socket.
+                sleep::<RingTimer>(BACKLOG_PAUSE).await;
+                continue;
+            }
+            if e.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) {
+                return Err(explain(e));
+            }
+            made.writable().await;
+            match socket.take_error()? {
+                Some(e) => return Err(explain(e)),
+                None => break,
+            }
+        }
+        Ok(made)
+    }
+}
+
+/// A timer of a lane on a ring.
+pub(super) struct RingTimer {
+    at: u64,
+    armed: bool,
+}
+
+impl LaneTimer for RingTimer {
+    fn after(time: Duration) -> Self {
+        RingTimer { at: now_ns() + time.as_nanos() as u64, armed: false }
+    }
+
+    fn is_elapsed(&self) -> bool {
+        with(|r| r.now >= self.at)
+    }
+
+    fn poll_elapsed(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        with(|r| {
+            if r.now >= self.at {
+                return Poll::Ready(());
+            }
+            if !std::mem::replace(&mut self.armed, true) {
+                r.timers.push(Reverse((self.at, r.lane)));
+            }
+            Poll::Pending
+        })
+    }
+
+    fn reset(mut self: Pin<&mut Self>, time: Duration) {
+        self.set(Self::after(time));
+    }
+}

@@ -1,0 +1,369 @@
+//! One task per lane on io_uring: a thread with a ring for each CPU of the worker.
+//!
+//! The threads block and the tasks of tokio wait for readiness; here the kernel is told what to do,
+//! and says when it is done. A turn submits what all lanes asked for and waits, in one call.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+
+use anyhow::Context as _;
+
+use super::heartbeat::Ticks;
+use super::lane::{AsyncLane, Attempt};
+use super::pacing::{Due, Sleeper, shots};
+use super::progress::MOST_CONNECTING;
+use super::reactor::{Reactor, RingSocket, RingTimer};
+use super::release::Shot;
+use super::run::TrialRun;
+use super::timer::{LaneTimer, arm};
+use crate::sys::{now_ns, thread_cpu_ns};
+use crate::units::SECOND_NS;
+
+/// How often a thread looks whether the trial was stopped.
+const LOOK_NS: u64 = 50_000_000;
+/// Longest calibration, a part of set-up.
+const CALIBRATE_NS: u64 = 100_000_000;
+/// Longest gap that a calibration paces.
+const CALIBRATE_GAP_NS: u64 = CALIBRATE_NS / 10;
+
+pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
+    let lanes = trial.job.cell.lanes;
+    trial.progress.expect(lanes);
+    let rings = (trial.job.cpus.len() as u32).clamp(1, lanes.max(1));
+    let pacer: Arc<Mutex<Option<Pacer>>> = Arc::default();
+    for first in 1..rings {
+        let (ring_trial, pacer) = (trial.clone(), pacer.clone());
+        let run = move || {
+            if let Err(error) = run_ring(&ring_trial, (first, rings), &pacer) {
+                ring_trial.progress.fail(format!("{error:#}"));
+            }
+            ring_trial.exit_gate.wait();
+        };
+        let builder = thread::Builder::new().name(format!("ring-{first}"));
+        let builder = builder.stack_size(trial.job.cell.stack_bytes() as usize);
+        builder.spawn(run).context("the thread of a ring could not be started")?;
+    }
+    run_ring(trial, (0, rings), &pacer)?;
+    trial.exit_gate.wait();
+    Ok(())
+}
+
+/// Runs every `rings`th lane from `first` on the calling thread.
+fn run_ring(
+    trial: &Arc<TrialRun>,
+    (first, rings): (u32, u32),
+    pacer: &Mutex<Option<Pacer>>,
+) -> anyhow::Result<()> {
+    let ids = (first..trial.job.cell.lanes).step_by(rings as usize);
+    let count = ids.len() as u32;
+    Reactor::start(count, true)?;
+    let pacing = trial.is_open_loop().then(|| Pacing::calibrate(trial)).transpose()?;
+    let lanes = Rc::new(Lanes::default());
+    let mut tasks = Tasks::new(ids.len());
+    for id in ids {
+        tasks.start(run_lane(trial.clone(), id, lanes.clone()));
+        while tasks.started() - lanes.parked.get() > MOST_CONNECTING && !trial.is_cancelled() {
+            tasks.turn(now_ns() + LOOK_NS)?;
+        }
+    }
+    while lanes.parked.get() < count && !trial.is_cancelled() {
+        tasks.turn(now_ns() + LOOK_NS)?;
+    }
+    trial.start_gate.wait();
+    lanes.open.set(true);
+    (0..count).for_each(Reactor::wake);
+    let ticks = (first == 0).then(|| Ticks::of_lane(trial)).flatten();
+    match pacing {
+        None => run_closed(trial, &mut tasks, ticks),
+        Some(pacing) => pacing.run(trial, &mut tasks, &lanes, ticks, pacer),
+    }
+}
+
+fn run_closed(
+    trial: &TrialRun,
+    tasks: &mut Tasks<impl Future<Output = ()>>,
+    mut ticks: Option<Ticks>,
+) -> anyhow::Result<()> {
+    while tasks.alive > 0 {
+        let look = tasks.now() + LOOK_NS;
+        let until = ticks.as_ref().map_or(look, |ticks| ticks.due().min(look));
+        tasks.turn(until)?;
+        if let Some(ticks) = &mut ticks {
+            ticks.catch_up(trial);
+        }
+    }
+    Ok(())
+}
+
+async fn run_lane(trial: Arc<TrialRun>, id: u32, lanes: Rc<Lanes>) {
+    let mut lane = AsyncLane::<RingSocket>::new(&trial, id);
+    lane.connect_first(&trial).await;
+    lanes.park().await;
+    let mut timer = std::pin::pin!(RingTimer::after(trial.timeout()));
+    arm(timer.as_mut()).await;
+    if trial.is_open_loop() {
+        while let Some(shot) = lanes.next().await {
+            if trial.is_cancelled()
+                || lane.serve(&trial, &shot, timer.as_mut()).await == Attempt::Over
+            {
+                break;
+            }
+        }
+    } else {
+        lane.run_closed(&trial, timer).await;
+    }
+    lane.ended(&trial);
+}
+
+/// What the lanes of a thread wait for beside their sockets.
+#[derive(Default)]
+struct Lanes {
+    open: Cell<bool>,
+    parked: Cell<u32>,
+    /// The shot of the lane that is polled next.
+    handed: Cell<Option<Shot>>,
+    /// Lanes without a request, the one that waits longest first.
+    idle: RefCell<VecDeque<u32>>,
+    /// Since when there is one.
+    idle_since: Cell<u64>,
+    /// The schedule has ended.
+    closed: Cell<bool>,
+}
+
+impl Lanes {
+    /// Suspends a connected lane until the start.
+    async fn park(&self) {
+        self.parked.set(self.parked.get() + 1);
+        poll_fn(|_| if self.open.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// The next release; `None` when the schedule has ended.
+    async fn next(&self) -> Option<Shot> {
+        let mut idle = false;
+        poll_fn(|_| match self.handed.take() {
+            Some(shot) => Poll::Ready(Some(shot)),
+            None if self.closed.get() => Poll::Ready(None),
+            None => {
+                if !std::mem::replace(&mut idle, true) {
+                    self.rest(Reactor::lane());
+                }
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    fn rest(&self, lane: u32) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            self.idle_since.set(now_ns());
+        }
+        idle.push_back(lane);
+    }
+
+    fn has_idle(&self) -> bool {
+        !self.idle.borrow().is_empty()
+    }
+}
+
+/// The tasks of a thread.
+struct Tasks<F> {
+    tasks: Vec<Option<Pin<Box<F>>>>,
+    alive: usize,
+    ready: Vec<u32>,
+    woken: Arc<Woken>,
+    waker: Waker,
+}
+
+/// Whether a task woke itself while it was polled: completions wake lanes by number.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+impl<F: Future<Output = ()>> Tasks<F> {
+    fn new(tasks: usize) -> Self {
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(woken.clone());
+        Tasks { tasks: Vec::with_capacity(tasks), alive: 0, ready: Vec::new(), woken, waker }
+    }
+
+    fn started(&self) -> u32 {
+        self.tasks.len() as u32
+    }
+
+    fn start(&mut self, task: F) {
+        let number = self.started();
+        self.tasks.push(Some(Box::pin(task)));
+        self.alive += 1;
+        self.poll(number);
+    }
+
+    fn poll(&mut self, number: u32) {
+        let Some(task) = &mut self.tasks[number as usize] else { return };
+        Reactor::enter_lane(number);
+        self.woken.0.store(false, Relaxed);
+        if task.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
+            self.tasks[number as usize] = None;
+            self.alive -= 1;
+        } else if self.woken.0.load(Relaxed) {
+            Reactor::wake(number);
+        }
+    }
+
+    /// Waits for the ring until `until` and polls the lanes that can go on; says whether there were
+    /// any.
+    fn turn(&mut self, until: u64) -> anyhow::Result<bool> {
+        let mut ready = std::mem::take(&mut self.ready);
+        Reactor::turn(until, &mut ready)?;
+        let any = !ready.is_empty();
+        ready.drain(..).for_each(|number| self.poll(number));
+        self.ready = ready;
+        Ok(any)
+    }
+
+    fn now(&self) -> u64 {
+        Reactor::now()
+    }
+}
+
+/// The schedule that the threads of a worker share: whichever has a lane takes what is due.
+struct Pacer {
+    shots: Box<dyn Iterator<Item = Due> + Send>,
+    next: Option<Due>,
+}
+
+impl Pacer {
+    fn new(trial: &TrialRun) -> Self {
+        let mut shots = Box::new(shots(trial));
+        let next = shots.next();
+        Pacer { shots, next }
+    }
+}
+
+/// What became of a look at the schedule.
+enum Look {
+    Due(Due),
+    /// Nothing before that instant.
+    Until(u64),
+    Ended,
+}
+
+/// How a thread paces, and what that takes.
+struct Pacing {
+    /// CPU time of a wait that the timer ended.
+    wait_ns: u64,
+    /// The same, of all in the measured phase, and what was spun.
+    took_ns: u64,
+}
+
+impl Pacing {
+    /// Paces at the trial's rate on a ring that does nothing else.
+    fn calibrate(trial: &TrialRun) -> anyhow::Result<Self> {
+        let rate = trial.job.plan.peak_per_s() / f64::from(trial.job.workers);
+        let gap_ns = (SECOND_NS as f64 / rate).clamp(1.0, CALIBRATE_GAP_NS as f64) as u64;
+        let (start, before) = (now_ns(), thread_cpu_ns());
+        let mut waits = 0;
+        while now_ns() < start + CALIBRATE_NS {
+            waits += 1;
+            Reactor::turn(start + waits * gap_ns, &mut Vec::new())?;
+        }
+        Ok(Pacing { wait_ns: (thread_cpu_ns() - before) / waits.max(1), took_ns: 0 })
+    }
+
+    fn run(
+        mut self,
+        trial: &TrialRun,
+        tasks: &mut Tasks<impl Future<Output = ()>>,
+        lanes: &Lanes,
+        mut ticks: Option<Ticks>,
+        pacer: &Mutex<Option<Pacer>>,
+    ) -> anyhow::Result<()> {
+        let mut sleeper = Sleeper::new(trial);
+        while tasks.alive > 0 {
+            let due = release(trial, tasks, lanes, pacer);
+            let now = now_ns();
+            let early = sleeper.early(due);
+            let tick = ticks.as_ref().map_or(u64::MAX, Ticks::due);
+            let until = if now < early { early } else { now };
+            let any = tasks.turn(until.min(tick).min(now + LOOK_NS))?;
+            let ended = now_ns();
+            if !any && due != u64::MAX && ended >= early {
+                let took = if now < early {
+                    sleeper.woke(early, ended);
+                    self.wait_ns
+                } else {
+                    ended - now
+                };
+                self.took_ns += if ended >= trial.phases().window_start { took } else { 0 };
+            }
+            if let Some(ticks) = &mut ticks {
+                ticks.catch_up(trial);
+            }
+            if lanes.closed.get() || tasks.alive == 0 {
+                trial.handover.paced(std::mem::take(&mut self.took_ns));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hands what is due to idle lanes; returns when to do so again.
+fn release(
+    trial: &TrialRun,
+    tasks: &mut Tasks<impl Future<Output = ()>>,
+    lanes: &Lanes,
+    pacer: &Mutex<Option<Pacer>>,
+) -> u64 {
+    if trial.is_cancelled() {
+        close(tasks, lanes);
+    }
+    while lanes.has_idle() {
+        let now = now_ns();
+        let due = match look(trial, pacer, now) {
+            Look::Due(due) => due,
+            Look::Until(at) => return at,
+            Look::Ended => {
+                close(tasks, lanes);
+                break;
+            }
+        };
+        // What came due while every lane was busy waited for a lane, not for this.
+        let released = if due.intended < lanes.idle_since.get() { due.intended } else { now };
+        let lane = lanes.idle.borrow_mut().pop_front();
+        lanes.handed.set(Some(due.release_at(released, released)));
+        lane.into_iter().for_each(|lane| tasks.poll(lane));
+    }
+    u64::MAX
+}
+
+fn look(trial: &TrialRun, pacer: &Mutex<Option<Pacer>>, now: u64) -> Look {
+    // A thread that panicked with it has left the schedule as it was.
+    let mut pacer = pacer.lock().unwrap_or_else(PoisonError::into_inner);
+    let pacer = pacer.get_or_insert_with(|| Pacer::new(trial));
+    match pacer.next {
+        None => Look::Ended,
+        Some(due) if due.intended > now => Look::Until(due.intended),
+        Some(due) => {
+            pacer.next = pacer.shots.next();
+            Look::Due(due)
+        }
+    }
+}
+
+/// Ends the idle lanes, and the others once they are.
+fn close(tasks: &mut Tasks<impl Future<Output = ()>>, lanes: &Lanes) {
+    lanes.closed.set(true);
+    let idle = std::mem::take(&mut *lanes.idle.borrow_mut());
+    idle.into_iter().for_each(|lane| tasks.poll(lane));
+}

@@ -1,0 +1,365 @@
+//! One io_uring: receives into buffers that it owns, sends of bytes that it copies, and one call
+//! that submits, waits and runs what the kernel has deferred.
+//!
+//! What makes the safe interface sound:
+//!
+//! * A receive writes into a provided buffer alone. Those are never freed, and each is either the
+//!   kernel's or a [`Buffer`]'s, which cannot be copied and goes back by value.
+//! * A send must not wait (`MSG_DONTWAIT`), so that it is over within the call that submits it; until
+//!   then its bytes lie in `outgoing`, which does not move and is emptied only when nothing is left
+//!   to submit.
+//! * Other operations hold no pointer.
+//!
+//! The flags that it needs make Linux 6.1 the oldest kernel. `DEFER_TASKRUN` keeps the kernel from
+//! receiving anything outside of [`Ring::enter`]: between two calls a plain `recv` on a socket gets
+//! what comes after all that the ring has handed out.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
+use io_uring::{
+    CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue,
+};
+use nix::libc;
+
+/// Bytes of a provided buffer: a response of a small body whole. What is larger is better read by
+/// calls of its own.
+pub(crate) const BUFFER_BYTES: usize = 2048;
+/// Provided buffers: for what arrives at once, not for each connection. A page of ring entries.
+const BUFFERS: u16 = 256;
+/// Bytes of requests that are queued until the next submission.
+const OUTGOING_BYTES: usize = 256 * 1024;
+/// Longest request that is queued.
+pub(crate) const LONGEST_SEND: usize = 4096;
+/// The group that receives take their buffers from; a ring has one.
+const GROUP: u16 = 0;
+
+/// What was asked of the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// Bytes came, or the end, or an error.
+    Receive,
+    /// A send did not go out whole: those that do tell nobody.
+    Send,
+    /// A socket takes bytes again, or is connected.
+    Writable,
+    /// Something was given up: of no interest.
+    Cancel,
+}
+
+const OPS: [Op; 4] = [Op::Receive, Op::Send, Op::Writable, Op::Cancel];
+/// Bits of a completion's tag that the caller chooses.
+const KEY_BITS: u32 = 62;
+
+/// How an operation ended, or what it brought.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub(crate) op: Op,
+    pub(crate) key: u64,
+    /// Bytes, or an error of the system below zero.
+    pub(crate) result: i32,
+    /// A receive goes on.
+    pub(crate) more: bool,
+    /// What was received.
+    pub(crate) buffer: Option<Buffer>,
+}
+
+/// A buffer that holds what was received, until it is given back by [`Ring::recycle`].
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    id: u16,
+    len: u16,
+}
+
+impl Buffer {
+    /// Whether it is full, so that there may be more where this came from.
+    pub(crate) fn is_full(&self) -> bool {
+        usize::from(self.len) == BUFFER_BYTES
+    }
+}
+
+/// A page of entries, aligned as the kernel asks.
+#[repr(align(4096))]
+struct Page(#[expect(dead_code, reason = "the kernel reads it")] [u8; 4096]);
+
+/// The provided buffers and the ring of entries that hands them to the kernel.
+struct Provided {
+    entries: *mut BufRingEntry,
+    bytes: *mut u8,
+    tail: u16,
+}
+
+impl Provided {
+    fn new() -> Self {
+        const { assert!(size_of::<Page>() == BUFFERS as usize * size_of::<BufRingEntry>()) };
+        // Never freed: the kernel lets go of them some time after the ring is closed.
+        let entries = Box::into_raw(Box::new(Page([0; 4096]))).cast();
+        let bytes = vec![0_u8; usize::from(BUFFERS) * BUFFER_BYTES].leak().as_mut_ptr();
+        Provided { entries, bytes, tail: 0 }
+    }
+
+    /// Where a buffer begins.
+    #[expect(unsafe_code, reason = "an offset into one allocation")]
+    fn at(&self, id: u16) -> *mut u8 {
+        assert!(id < BUFFERS);
+        // SAFETY: the allocation holds `BUFFERS` of them.
+        unsafe { self.bytes.add(usize::from(id) * BUFFER_BYTES) }
+    }
+
+    /// Gives a buffer to the kernel.
+    #[expect(unsafe_code, reason = "entries are shared with the kernel")]
+    fn give(&mut self, id: u16) {
+        let at = self.at(id);
+        // SAFETY: the index is below `BUFFERS`, of which the page holds as many entries; the kernel
+        // reads an entry only once the tail has passed it, which happens below.
+        let tail = unsafe {
+            let entry = &mut *self.entries.add(usize::from(self.tail % BUFFERS));
+            entry.set_addr(at as u64);
+            entry.set_len(BUFFER_BYTES as u32);
+            entry.set_bid(id);
+            &*BufRingEntry::tail(self.entries).cast::<AtomicU16>()
+        };
+        self.tail = self.tail.wrapping_add(1);
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// A ring of one thread. It is never closed, as its thread stays until the process ends.
+pub(crate) struct Ring {
+    submitter: Submitter<'static>,
+    entries: SubmissionQueue<'static>,
+    completions: CompletionQueue<'static>,
+    provided: Provided,
+    outgoing: Vec<u8>,
+    /// Submissions, from 1: what was pushed in an earlier one is with the kernel.
+    round: u64,
+}
+
+impl Ring {
+    /// Makes a ring for so many connections.
+    ///
+    /// # Errors
+    /// What this system does not allow or know, and the way out.
+    pub(crate) fn new(connections: u32) -> Result<Self, String> {
+        let (uring, provided) = make(connections).map_err(|e| why_not(&e))?;
+        let (mut submitter, entries, completions) = Box::leak(Box::new(uring)).split();
+        // Spares the kernel the look-up of the descriptor in each call; an old one does without.
+        let _ = submitter.register_ring_fd();
+        let outgoing = Vec::with_capacity(OUTGOING_BYTES);
+        let mut ring = Ring { submitter, entries, completions, provided, outgoing, round: 1 };
+        (0..BUFFERS).for_each(|id| ring.provided.give(id));
+        Ok(ring)
+    }
+
+    /// The submission under way, from 1.
+    pub(crate) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// Receives what comes next, or all that comes until a completion says that there is no more.
+    pub(crate) fn receive(&mut self, socket: &impl AsFd, key: u64, multishot: bool) {
+        let fd = Fd(socket.as_fd().as_raw_fd());
+        let entry = if multishot {
+            opcode::RecvMulti::new(fd, GROUP).build()
+        } else {
+            // Nothing has come yet, mostly: the kernel need not try before it waits.
+            let poll_first = 1;
+            let recv = opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(GROUP);
+            recv.ioprio(poll_first).build().flags(squeue::Flags::BUFFER_SELECT)
+        };
+        self.push(entry, Op::Receive, key);
+    }
+
+    /// Sends a copy of `bytes`, at most [`LONGEST_SEND`], as far as the socket takes them at once;
+    /// completes only where it does not take all.
+    pub(crate) fn send(&mut self, socket: &impl AsFd, key: u64, bytes: &[u8]) -> io::Result<()> {
+        assert!(bytes.len() <= LONGEST_SEND);
+        if self.outgoing.len() + bytes.len() > self.outgoing.capacity() {
+            self.submit()?;
+        }
+        let begin = self.outgoing.len();
+        self.outgoing.extend_from_slice(bytes);
+        let copy = self.outgoing[begin..].as_ptr();
+        // Without MSG_WAITALL a part would count as success.
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+        let fd = Fd(socket.as_fd().as_raw_fd());
+        let entry = opcode::Send::new(fd, copy, bytes.len() as u32).flags(flags).build();
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), Op::Send, key);
+        Ok(())
+    }
+
+    /// Completes once the socket takes bytes, is connected, or has failed.
+    pub(crate) fn wait_writable(&mut self, socket: &impl AsFd, key: u64) {
+        let fd = Fd(socket.as_fd().as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLOUT as u32).build();
+        self.push(entry, Op::Writable, key);
+    }
+
+    /// Gives up what was asked under this key.
+    pub(crate) fn cancel(&mut self, op: Op, key: u64) {
+        let entry = opcode::AsyncCancel::new(tag(op, key)).build();
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), Op::Cancel, key);
+    }
+
+    #[expect(unsafe_code, reason = "the kernel follows the pointers of an entry")]
+    fn push(&mut self, entry: squeue::Entry, op: Op, key: u64) {
+        let entry = entry.user_data(tag(op, key));
+        // SAFETY: an entry has no pointer but to bytes in `outgoing`; see the module's text.
+        while unsafe { self.entries.push(&entry) }.is_err() {
+            // Full. The kernel takes entries whatever becomes of them.
+            let _ = self.submit();
+        }
+    }
+
+    /// Hands what is queued to the kernel without waiting.
+    pub(crate) fn submit(&mut self) -> io::Result<()> {
+        self.entries.sync();
+        let submitted = self.submitter.submit();
+        self.submitted(submitted)
+    }
+
+    fn submitted(&mut self, result: io::Result<usize>) -> io::Result<()> {
+        self.entries.sync();
+        if self.entries.is_empty() {
+            self.round += 1;
+            self.outgoing.clear();
+        }
+        match result {
+            Ok(_) => Ok(()),
+            Err(e) => match e.raw_os_error() {
+                // Time passed, a signal came, or completions must be taken first.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(e),
+            },
+        }
+    }
+
+    /// Submits what is queued and waits for one completion, at most `wait_ns`; not at all at zero.
+    #[expect(unsafe_code, reason = "the call that the crate offers does not run deferred work")]
+    pub(crate) fn enter(&mut self, wait_ns: u64) -> io::Result<()> {
+        self.entries.sync();
+        let result = if wait_ns > 0 {
+            let time = Timespec::from(std::time::Duration::from_nanos(wait_ns));
+            self.submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
+        } else {
+            let (queued, flags) = (self.entries.len() as u32, EnterFlags::GETEVENTS.bits());
+            // SAFETY: there is no argument that the kernel would follow.
+            unsafe { self.submitter.enter::<()>(queued, 0, flags, None) }
+        };
+        self.completions.sync();
+        self.submitted(result)
+    }
+
+    /// Takes the next completion of those that [`Ring::enter`] has seen.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Completion> {
+        let Some(entry) = self.completions.next() else {
+            self.completions.sync();
+            return None;
+        };
+        let buffer = cqueue::buffer_select(entry.flags()).map(|id| {
+            let len = entry.result().clamp(0, BUFFER_BYTES as i32) as u16;
+            Buffer { id, len }
+        });
+        let (op, key) = untag(entry.user_data());
+        let more = cqueue::more(entry.flags());
+        Some(Completion { op, key, result: entry.result(), more, buffer })
+    }
+
+    /// What a buffer holds.
+    #[expect(unsafe_code, reason = "a slice of a provided buffer")]
+    pub(crate) fn bytes(&mut self, buffer: &mut Buffer) -> &mut [u8] {
+        // SAFETY: the kernel named the buffer in a completion and does not touch it until it is
+        // given back, for which the token must be given up; `len` is at most its size.
+        unsafe { std::slice::from_raw_parts_mut(self.provided.at(buffer.id), buffer.len.into()) }
+    }
+
+    /// Gives a buffer back to the kernel.
+    pub(crate) fn recycle(&mut self, mut buffer: Buffer) {
+        if cfg!(debug_assertions) {
+            // Whoever reads it from now on reads no response.
+            self.bytes(&mut buffer).fill(POISON);
+        }
+        self.provided.give(buffer.id);
+    }
+}
+
+/// What stands in a buffer that was given back, in builds with debug assertions.
+const POISON: u8 = 0xA5;
+
+/// Makes a ring and registers its provided buffers, none of which it gets yet.
+#[expect(unsafe_code, reason = "the kernel is given the page of entries")]
+fn make(connections: u32) -> io::Result<(IoUring, Provided)> {
+    let entries = if connections > 4096 { 4096 } else { 1024 };
+    // A receive and a failed send of each connection, and every buffer, without overflow.
+    let completions = connections.saturating_mul(4).clamp(4096, 1 << 20).next_power_of_two();
+    let with = |no_array: bool| {
+        let mut builder = IoUring::builder();
+        builder.setup_cqsize(completions).setup_clamp().setup_submit_all();
+        builder.setup_single_issuer().setup_defer_taskrun();
+        if no_array {
+            builder.setup_no_sqarray();
+        }
+        builder.build(entries)
+    };
+    // Linux 6.6 does without an array of indices that nothing here needs.
+    let uring = with(true).or_else(|e| match e.raw_os_error() {
+        Some(libc::EINVAL) => with(false),
+        _ => Err(e),
+    })?;
+    let provided = Provided::new();
+    let page = provided.entries as u64;
+    // SAFETY: the page stays for ever, and so do the buffers that it will name.
+    unsafe { uring.submitter().register_buf_ring_with_flags(page, BUFFERS, GROUP, 0) }?;
+    Ok((uring, provided))
+}
+
+fn tag(op: Op, key: u64) -> u64 {
+    debug_assert!(key >> KEY_BITS == 0);
+    (op as u64) << KEY_BITS | key
+}
+
+fn untag(tag: u64) -> (Op, u64) {
+    (OPS[(tag >> KEY_BITS) as usize], tag & ((1 << KEY_BITS) - 1))
+}
+
+/// Whether rings can be used here.
+///
+/// # Errors
+/// What this system does not allow or know, and the way out.
+pub(crate) fn probe() -> Result<(), String> {
+    make(1).map(drop).map_err(|e| why_not(&e))
+}
+
+/// Says what the kernel's refusal of a ring means.
+fn why_not(error: &io::Error) -> String {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let disabled = disabled.as_deref().map(str::trim).unwrap_or("0");
+    match error.raw_os_error() {
+        Some(libc::EPERM) if disabled == "0" => {
+            "io_uring is forbidden to this process, as containers do by a seccomp filter: allow the \
+             system calls io_uring_setup, io_uring_enter and io_uring_register"
+                .into()
+        }
+        Some(libc::EPERM) => format!(
+            "io_uring is switched off: kernel.io_uring_disabled is {disabled}; allow it with `sysctl \
+             -w kernel.io_uring_disabled=0`"
+        ),
+        Some(libc::ENOSYS) => {
+            "this kernel has no io_uring, or a seccomp filter hides it: it takes Linux 6.1".into()
+        }
+        Some(libc::EINVAL) => {
+            "this kernel's io_uring is too old: deferred task work and provided buffers take Linux \
+             6.1"
+            .into()
+        }
+        Some(libc::ENOMEM) => {
+            "the kernel gives no memory for a ring: raise RLIMIT_MEMLOCK (`ulimit -l`), which counts \
+             it, or free some"
+                .into()
+        }
+        _ => format!("no ring can be made: {error}"),
+    }
+}
