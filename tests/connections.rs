@@ -140,7 +140,7 @@ fn each(
              lanes = [{LANES}]\n{axes}{ALL}"
         ))
         .run();
-        assert_eq!(done.records.len(), 10, "{}", done.stderr);
+        assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
         for r in &done.records {
             assert_books(r);
             assert_histograms(r);
@@ -158,7 +158,11 @@ fn all_completed(what: &str, done: &Done, seen: &Seen) {
     for r in &done.records {
         assert_eq!(r.ledger.completed, REQUESTS, "{what}: {}", said(r));
     }
-    assert_eq!(seen.requests.load(SeqCst), 10 * REQUESTS, "{what}: no request was lost");
+    assert_eq!(
+        seen.requests.load(SeqCst),
+        ALL.rows() as u64 * REQUESTS,
+        "{what}: no request was lost"
+    );
     assert_eq!(seen.after_the_end.load(SeqCst), 0, "{what}: connections that had ended");
 }
 
@@ -359,7 +363,11 @@ fn the_answer_that_comes_before_the_request_is_whole_counts() {
             assert_eq!(r.errors, all, "{how}: {}", said(r));
         }
         reuse(how, done, false);
-        assert_eq!(seen.requests.load(SeqCst), 10 * REQUESTS, "{how}: no request was lost");
+        assert_eq!(
+            seen.requests.load(SeqCst),
+            ALL.rows() as u64 * REQUESTS,
+            "{how}: no request was lost"
+        );
     });
 }
 
@@ -441,7 +449,7 @@ fn a_demanded_certificate_is_shown_or_the_refusal_has_one_name() {
             (done, seen)
         };
         let (done, seen) = run(&shown);
-        assert_eq!(done.records.len(), 10, "{}", done.stderr);
+        assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
         all_completed("shown", &done, &seen);
         let plan = std::fs::read_to_string(certificate.file("client.key")).expect("the key");
         assert!(!done.stderr.contains(&plan), "the key is written nowhere");

@@ -10,6 +10,7 @@ use common::{
     Sweep, alive, assert_books, children, duel, eventually, output, records, role, signal, wait,
 };
 use duel::format::{Status, TrialRecord};
+use duel::plan::Engine;
 use rustix::process::Signal;
 
 /// Three trials of which none ends by itself soon: `service_time` is an hour.
@@ -266,7 +267,7 @@ fn an_interrupted_row_has_the_figures_up_to_the_interruption() {
              [sweep]\nengines = ['sequential', 'threads', 'rayon', 'tokio']\nlanes = [2]\n\
              trials = 1\n{rates}",
         ));
-        for engine in ["sequential", "threads", "rayon", "tokio", "tokio-single"] {
+        for engine in common::EveryEngine::engines().into_iter().map(Engine::name) {
             let only = format!("sweep.engines=[\"{engine}\"]");
             let mut command = sweep.command();
             command.args(["--set", &only, "--metrics", ":0"]);

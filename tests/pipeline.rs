@@ -5,10 +5,12 @@ mod common;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
-use common::{ALL, Sweep, assert_books, assert_histograms, duel, output, records, text};
+use common::{
+    ALL, EveryEngine, Sweep, assert_books, assert_histograms, duel, output, records, text,
+};
 use duel::format::{Status, TrialRecord};
 use duel::plan::Engine;
-use duel::plan::engine::LaneKind;
+use duel::plan::engine::SocketKind;
 use serde_json::Value;
 
 const TARGET: &str = "name = 'x'\n[target]\nservice_time = '2ms'\n";
@@ -73,7 +75,7 @@ fn assert_nulls_are_named(r: &TrialRecord) {
         "error" | "failed_ns" | "handshake_ns" => false,
         // Whole runs without shards or memory trials; threads have no runtime.
         "tls" | "shard" | "shard_start" | "shard_spread" | "memory.split" => false,
-        "runtime" => r.cell.engine.facts().lane == LaneKind::Task,
+        "runtime" => r.cell.engine.facts().sockets == SocketKind::Epoll,
         "response_ns" | "start_delay_ns" | "pacer_delay_ns" | "lane_wait_ns" | "pacer"
         | "cpu.pacer_ns" => open,
         "occupancy" => !open,
@@ -97,7 +99,7 @@ fn assert_nulls_are_named(r: &TrialRecord) {
 fn a_closed_loop_through_every_engine_and_codec() {
     let run = sweep("", "requests = 40", &format!("lanes = [4]{ALL}"));
     let done = run.run();
-    for r in done.all_ok(10) {
+    for r in done.all_ok(ALL.rows()) {
         assert_clean(r, 40);
         // GET / HTTP/1.1, Host with a port of four or five digits, and the empty line.
         let each = r.bytes.sent / 40;
@@ -110,7 +112,7 @@ fn a_closed_loop_through_every_engine_and_codec() {
         let size = std::fs::metadata(run.dir().join(file)).map_or(0, |m| m.len());
         assert!(size > 0, "{file} is missing or empty");
     }
-    for engine in ["sequential", "threads", "rayon", "tokio", "tokio-single"] {
+    for engine in EveryEngine::engines().into_iter().map(Engine::name) {
         assert!(done.stdout.contains(engine), "the table lacks {engine}:\n{}", done.stdout);
     }
     let dir = run.dir();
@@ -147,7 +149,7 @@ fn both_codecs_and_all_engines_write_the_same_bytes() {
     let done = run.run();
     let _ = server.kill();
     let _ = server.wait();
-    let rows = done.all_ok(10);
+    let rows = done.all_ok(ALL.rows());
     for r in rows {
         assert_eq!(r.ledger.completed, 60, "{}: {:?}", r.cell.id, r.ledger);
         assert_eq!(r.bytes, rows[0].bytes, "{} against {}", r.cell.id, rows[0].cell.id);
@@ -162,7 +164,7 @@ fn open_loops_start_every_request_and_know_their_response_time() {
         let plan = format!("requests = 40\narrivals = '{arrivals}'");
         let run = sweep("", &plan, &format!("rates = [400]\nlanes = [4]{ALL}"));
         let done = run.run();
-        assert_eq!(done.records.len(), 10, "{}", done.stderr);
+        assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
         for r in &done.records {
             // On a busy machine the pacer may be late, which a gate then says; the books hold.
             assert!(matches!(r.status, Status::Ok | Status::Invalid), "{:?}", r.error);
@@ -183,7 +185,7 @@ fn what_pacing_costs_is_told_apart_under_every_engine_and_pacer() {
     for pacer in ["precise", "native"] {
         let plan = format!("requests = 40\narrivals = 'constant'\npacer = '{pacer}'");
         let done = sweep("", &plan, &format!("rates = [400]\nlanes = [4]{ALL}")).run();
-        assert_eq!(done.records.len(), 10, "{}", done.stderr);
+        assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
         for r in &done.records {
             let pacing = r.cpu.pacer_ns.unwrap_or_else(|| panic!("{} {pacer}", r.cell.id));
             // The one lane of `sequential` paces itself; behind all along, it never has to wait.
@@ -198,7 +200,7 @@ fn what_pacing_costs_is_told_apart_under_every_engine_and_pacer() {
 #[test]
 fn a_window_of_time_with_a_warm_up() {
     let run = sweep("", "duration = '150ms'\nwarmup = '50ms'", &format!("lanes = [4]{ALL}"));
-    for r in run.run().all_ok(10) {
+    for r in run.run().all_ok(ALL.rows()) {
         assert!(r.warmup.completed > 0, "{}: no warm-up", r.cell.id);
         assert_eq!(r.warmup.completed, r.warmup.planned, "{}: {:?}", r.cell.id, r.warmup);
         assert_clean(r, r.ledger.planned);
@@ -222,7 +224,7 @@ fn an_open_loop_with_a_warm_up_keeps_the_phases_apart() {
 fn two_workers_and_two_targets_share_the_plan() {
     let sweep =
         sweep("processes = 2", "requests = 41", &format!("processes = [2]\nlanes = [3]{ALL}"));
-    for r in sweep.run().all_ok(10) {
+    for r in sweep.run().all_ok(ALL.rows()) {
         assert_clean(r, 41);
         assert_eq!(r.target.processes, 2, "{}", r.cell.id);
         assert_eq!(r.cell.total_lanes, if r.cell.engine == Engine::Sequential { 2 } else { 6 });
@@ -236,7 +238,7 @@ fn large_bodies_one_server_and_other_methods() {
                [[plan.request]]\nmethod = 'HEAD'";
     let run = sweep("body = '256KiB'\nservers = 1", mix, &format!("lanes = [4]{ALL}"));
     let done = run.run();
-    let rows = done.all_ok(10);
+    let rows = done.all_ok(ALL.rows());
     for r in rows {
         assert_clean(r, 30);
         // The seed decides which are HEADs: the same for all, some but not all.
@@ -253,7 +255,7 @@ fn answers_with_status_500_are_status_errors() {
     let plan = "requests = 200";
     let run = sweep("faults = { error_rate = 0.2 }", plan, &format!("lanes = [16]{ALL}"));
     let done = run.run();
-    for r in done.all_ok(10) {
+    for r in done.all_ok(ALL.rows()) {
         assert_books(r);
         assert_histograms(r);
         assert!((1..200).contains(&r.errors.status), "{}: {:?}", r.cell.id, r.errors);
@@ -266,7 +268,7 @@ fn answers_with_status_500_are_status_errors() {
         "requests = 100\nexpect_status = [200, 500]",
         &format!("lanes = [16]{ALL}"),
     );
-    for r in expected.run().all_ok(10) {
+    for r in expected.run().all_ok(ALL.rows()) {
         assert_eq!(r.ledger.completed, 100, "{}: an expected 500 completes", r.cell.id);
     }
 }

@@ -66,7 +66,7 @@ fn assert_steps(r: &TrialRecord, (http, file, compute): (u64, u64, u64)) {
 #[test]
 fn every_engine_carries_out_every_step_of_a_closed_loop() {
     let run = run(&sweep("requests = 60", STEPS, &format!("lanes = [4]{ALL}")));
-    for r in run.all_ok(10) {
+    for r in run.all_ok(ALL.rows()) {
         assert_steps(r, (60, 60, 60));
         assert_eq!(r.target.received, Some(60), "{}", r.cell.id);
         assert_eq!(r.reconnects, 0, "{}", r.cell.id);
@@ -81,7 +81,7 @@ fn an_open_loop_with_processes_and_a_warm_up_counts_the_window_alone() {
     let plan = "arrivals = 'constant'\nrequests = 100\nwarmup = '100ms'";
     let axes = format!("lanes = [2]\nprocesses = [2]\nrates = [200]{ALL}");
     let done = run(&sweep(plan, STEPS, &axes));
-    assert_eq!(done.records.len(), 10, "{}", done.stderr);
+    assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
     for r in &done.records {
         // A busy machine may make a row invalid; its books are right all the same.
         assert!(matches!(r.status, Status::Ok | Status::Invalid), "{}: {:?}", r.cell.id, r.error);
@@ -94,7 +94,7 @@ fn an_open_loop_with_processes_and_a_warm_up_counts_the_window_alone() {
 fn steps_belong_to_their_request_of_the_mix() {
     let plain = "[[plan.request]]\npath = '/plain'\n";
     let axes = format!("lanes = [3]{ALL}");
-    for r in run(&sweep("requests = 200", &format!("{STEPS}{plain}"), &axes)).all_ok(10) {
+    for r in run(&sweep("requests = 200", &format!("{STEPS}{plain}"), &axes)).all_ok(ALL.rows()) {
         let with_steps = count(&r.steps.file_ns);
         assert!((50..150).contains(&with_steps), "{}: {with_steps}", r.cell.id);
         assert_eq!(count(&r.steps.compute_ns), with_steps, "{}", r.cell.id);
@@ -158,7 +158,7 @@ fn files_that_do_not_fit_fail_the_trial_before_anything_is_sent() {
     command.arg(sweep.config()).arg("--out").arg(sweep.dir()).env("NO_COLOR", "1");
     let out = output(command.env("TMPDIR", &files));
     let records = common::records(&sweep.dir());
-    assert_eq!(records.len(), 10, "{}", text(&out).1);
+    assert_eq!(records.len(), ALL.rows(), "{}", text(&out).1);
     for r in &records {
         assert_eq!(r.status, Status::Failed, "{}", r.cell.id);
         let error = r.error.as_deref().unwrap_or_default();
@@ -230,7 +230,7 @@ fn a_full_disk_and_a_missing_file_are_their_requests_failures() {
     let address = common::first_address(&mut server);
     let url = format!("target.url=http://{address}");
     let sweep = sweep("requests = 40", steps, &format!("lanes = [2]{ALL}"));
-    for number in 0..10 {
+    for number in 0..ALL.rows() {
         let number = number.to_string();
         let arguments = ["--set", &url, "--job", &number];
         let job = text(&output(duel(&["plan"]).arg(sweep.config()).args(arguments))).0;
@@ -309,7 +309,7 @@ fn the_heart_beats_under_every_engine_and_in_no_other_plan() {
     for (plan, rate) in [("", ""), ("arrivals = 'constant'", "rates = [200]\n")] {
         let axes = format!("lanes = [2]\n{rate}{ALL}");
         let done = run(&sweep(&format!("{heart}\n{plan}"), "", &axes));
-        assert_eq!(done.records.len(), 10, "{}", done.stderr);
+        assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
         for r in &done.records {
             assert_books(r);
             assert_eq!(r.ledger.completed, r.ledger.planned, "{}: {:?}", r.cell.id, r.error);

@@ -53,7 +53,7 @@ fn every_engine_and_codec_speaks_to_a_unix_socket_kept_or_not() {
             target.socket()
         ))
         .run();
-        for r in done.all_ok(10) {
+        for r in done.all_ok(ALL.rows()) {
             let id = &r.cell.id;
             assert_books(r);
             assert_histograms(r);
@@ -76,7 +76,7 @@ fn an_open_loop_without_keep_alive_over_tcp_books_every_connect() {
          [sweep]\nlanes = [3]\nrates = [2000]\nprocesses = [2]{ALL}"
     ))
     .run();
-    assert_eq!(done.records.len(), 10, "{}", done.stderr);
+    assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
     for r in &done.records {
         let id = &r.cell.id;
         assert_books(r);

@@ -19,7 +19,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::timer::{LaneTimer, sleep};
+use super::timer::{LaneTimer, TaskSocket, sleep};
 use crate::codec::socket::{AsyncSocket, BACKLOG_PAUSE, Route, explain};
 use crate::codec::stream::{Socket, is_quiet, recv_now};
 use crate::sys::now_ns;
@@ -40,6 +40,8 @@ pub(super) struct Reactor {
     timers: BinaryHeap<Reverse<(u64, u32)>>,
     /// The lane that is being polled.
     lane: u32,
+    /// What it may still read before others have their turn, and timers.
+    budget: u32,
     /// When completions were last collected.
     now: u64,
     multishot: bool,
@@ -96,11 +98,16 @@ impl Slot {
     }
 }
 
+/// Reads of a lane in one turn. A target that floods its client would keep it for ever.
+const BUDGET: u32 = 32;
+
 /// Generations start over here, which leaves the rest of a key to the operation.
 const GENERATIONS: u32 = 1 << 30;
 
 fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> R {
-    REACTOR.with_borrow_mut(|reactor| act(reactor.as_mut().expect("lanes of a ring run on its thread")))
+    REACTOR.with_borrow_mut(|reactor| {
+        act(reactor.as_mut().expect("lanes of a ring run on its thread"))
+    })
 }
 
 impl Reactor {
@@ -114,6 +121,7 @@ impl Reactor {
             is_ready: vec![false; lanes as usize],
             timers: BinaryHeap::with_capacity(2 * lanes as usize),
             lane: 0,
+            budget: 0,
             now: now_ns(),
             multishot,
         };
@@ -138,7 +146,7 @@ impl Reactor {
 
     /// A lane is polled: what is asked for from now on is its own.
     pub(super) fn enter_lane(lane: u32) {
-        with(|r| r.lane = lane);
+        with(|r| (r.lane, r.budget) = (lane, BUDGET));
     }
 
     /// The lane that is being polled.
@@ -288,6 +296,11 @@ impl Socket for RingSocket {
         take: impl FnOnce(&mut [u8]) -> R,
     ) -> Poll<std::io::Result<R>> {
         with(|r| {
+            if r.budget == 0 {
+                r.make_ready(r.lane);
+                return Poll::Pending;
+            }
+            r.budget -= 1;
             let slot = &mut r.slots[self.slot as usize];
             if let Some(mut came) = slot.pop() {
                 slot.reads |= came.is_full();
@@ -402,6 +415,10 @@ impl AsyncSocket for RingSocket {
         }
         Ok(made)
     }
+}
+
+impl TaskSocket for RingSocket {
+    type Timer = RingTimer;
 }
 
 /// A timer of a lane on a ring.

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep};
 
-use super::reactor::{RingSocket, RingTimer};
 use crate::codec::Failure;
 use crate::codec::socket::AsyncSocket;
 use crate::sys::now_ns;
@@ -59,10 +58,6 @@ pub(super) trait TaskSocket: AsyncSocket + 'static {
 
 impl TaskSocket for tokio::net::TcpStream {
     type Timer = Sleep;
-}
-
-impl TaskSocket for RingSocket {
-    type Timer = RingTimer;
 }
 
 /// Suspends the task for some time.

@@ -17,6 +17,7 @@
 //! | `fs.epoll.max_user_watches` | sockets in epoll sets | the user |
 //! | `net.ipv4.ip_local_port_range` | connections to one address | one source address |
 //! | `net.netfilter.nf_conntrack_max` | connections | the machine |
+//! | io_uring forbidden, switched off or too old | any lane of `uring` | each worker |
 //!
 //! Asking beforehand is the only safe way: a thread beyond `vm.max_map_count` may start and then
 //! find no room for its alternate signal stack, upon which the standard library aborts the process.

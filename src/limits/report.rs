@@ -102,8 +102,14 @@ impl LimitsReport {
             let ports = self.limits.ports_to(at.as_ref(), 1);
             below.extend(ports.map(|p| format!("keep_alive = false towards a target {to}: {p}")));
         }
+        let refused = |engine: &EngineReport| self.limits.refusal(engine.engine);
+        for engine in &self.engines {
+            let name = engine.engine.name();
+            below.extend(refused(engine).map(|why| format!("{name} cannot run here: {why}")));
+        }
         let lanes = self.lanes.map(|n| format_count(n.into()));
-        for (engine, lanes) in self.engines.iter().zip(lanes.iter().cycle()) {
+        let engines = self.engines.iter().filter(|engine| refused(engine).is_none());
+        for (engine, lanes) in engines.zip(lanes.iter().cycle()) {
             below.push(match &engine.hit {
                 None => format!("{lanes} lanes under {} fit", engine.engine.name()),
                 Some(hit) => hit.to_string(),

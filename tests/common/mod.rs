@@ -8,18 +8,38 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use duel::format::{Status, TrialRecord};
+use duel::limits::Limits;
+use duel::plan::{Codec, Engine};
 use tempfile::TempDir;
 
 /// The binary under test.
 pub(crate) const DUEL: &str = env!("CARGO_BIN_EXE_duel");
 /// Long enough for any run of these tests on a busy machine; only a hang meets it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-/// Every engine and both codecs.
-pub(crate) const ALL: &str = r#"
-engines = ["sequential", "threads", "rayon", "tokio", "tokio-single"]
-codecs = ["hyper", "lean"]
-trials = 1
-"#;
+/// Every engine and both codecs, as a part of `[sweep]`.
+pub(crate) static ALL: EveryEngine = EveryEngine;
+
+pub(crate) struct EveryEngine;
+
+impl EveryEngine {
+    /// Engines that can run here: rings are forbidden in many containers.
+    pub(crate) fn engines() -> Vec<Engine> {
+        let limits = Limits::read();
+        Engine::ALL.into_iter().filter(|engine| limits.refusal(*engine).is_none()).collect()
+    }
+
+    /// Rows of a sweep over them and nothing else.
+    pub(crate) fn rows(&self) -> usize {
+        Self::engines().len() * Codec::ALL.len()
+    }
+}
+
+impl std::fmt::Display for EveryEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = Self::engines().into_iter().map(Engine::name).collect();
+        write!(f, "\nengines = {names:?}\ncodecs = [\"hyper\", \"lean\"]\ntrials = 1\n")
+    }
+}
 
 /// `duel` with arguments, away from the caller's terminal settings.
 pub(crate) fn duel<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Command {

@@ -15,7 +15,7 @@ fn every_engine_has_a_row_that_sends_nothing() {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let idle: Vec<_> = done.records.iter().filter(|r| r.cell.is_idle()).collect();
     // Sequential has one lane whatever is asked.
-    assert_eq!(idle.len(), 2 * Engine::ALL.len() - 1, "{}", done.stderr);
+    assert_eq!(idle.len(), 2 * Engine::by_default().len() - 1, "{}", done.stderr);
     for record in idle {
         let id = &record.cell.id;
         assert!(id.ends_with("-idle") && record.cell.is_idle(), "{id}");

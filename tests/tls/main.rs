@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{ALL, Done, Sweep, assert_books, assert_histograms, duel, output, text};
 use duel::codec::socket::Route;
-use duel::codec::{AsyncConn, BlockingConn, Failure, tls};
+use duel::codec::{BlockingConn, Conn, Failure, tls};
 use duel::format::{Errors, TrialRecord};
 use duel::plan::endpoint::{Endpoint, TlsPlan};
 use duel::plan::{Codec, Engine};
@@ -47,7 +47,7 @@ fn nginx_over_tls_answers_every_engine_and_codec_from_two_processes() {
     let plan = "requests = 100\n[[plan.request]]\npath = '/big'\n[[plan.request]]\npath = '/page'";
     let axes = "lanes = [3]\nprocesses = [2]";
     let done = sweep(nginx.address, &nginx.certificate, plan, axes).run();
-    for r in done.all_ok(10) {
+    for r in done.all_ok(ALL.rows()) {
         let id = &r.cell.id;
         assert_books(r);
         assert_histograms(r);
@@ -60,7 +60,7 @@ fn nginx_over_tls_answers_every_engine_and_codec_from_two_processes() {
         assert_eq!(r.tls.as_deref(), Some("TLSv1_3 TLS13_AES_256_GCM_SHA384"), "{id}");
         assert!(!r.flags.contains(&"insecure_tls".into()), "{id}: {:?}", r.flags);
     }
-    assert_eq!(nginx.log().len(), 1000);
+    assert_eq!(nginx.log().len(), 100 * ALL.rows());
     assert!(nginx.log().iter().all(|l| l.contains(" 200 TLSv1.3 ")), "{:?}", nginx.log());
 }
 
@@ -69,7 +69,7 @@ fn nginx_gets_a_connection_and_a_handshake_a_request_without_keep_alive() {
     let Some(nginx) = Nginx::start("ssl_protocols TLSv1.2;") else { return };
     let plan = "requests = 30\nkeep_alive = false\n[[plan.request]]\npath = '/page'";
     let done = sweep(nginx.address, &nginx.certificate, plan, "lanes = [3]\nprocesses = [2]").run();
-    for r in done.all_ok(10) {
+    for r in done.all_ok(ALL.rows()) {
         let id = &r.cell.id;
         assert_eq!(r.ledger.completed, 30, "{id}: {:?}", r.error);
         let made = r.reconnects + connections(r);
@@ -79,7 +79,7 @@ fn nginx_gets_a_connection_and_a_handshake_a_request_without_keep_alive() {
         assert!(r.tls.as_ref().is_some_and(|t| t.starts_with("TLSv1_2 ")), "{id}: {:?}", r.tls);
     }
     let log = nginx.log();
-    assert_eq!(log.len(), 300);
+    assert_eq!(log.len(), 30 * ALL.rows());
     assert!(log.iter().all(|l| l.ends_with("TLSv1.2 1")), "each the first of its connection");
 }
 
@@ -92,7 +92,7 @@ fn tls_goes_over_a_unix_socket_too() {
         nginx.home().display()
     );
     let done = Sweep::new(&toml).run();
-    for r in done.all_ok(10) {
+    for r in done.all_ok(ALL.rows()) {
         assert_eq!(r.ledger.completed, 20, "{}: {:?}", r.cell.id, r.error);
         assert!(r.bytes.received > 20 * BODY.len() as u64, "{}", r.cell.id);
         assert!(r.tls.is_some() && r.handshake_ns.is_some(), "{}", r.cell.id);
@@ -179,7 +179,7 @@ fn insecure_accepts_any_certificate_and_every_row_says_so() {
         server.address
     );
     let done = Sweep::new(&toml).run();
-    for r in done.all_ok(10) {
+    for r in done.all_ok(ALL.rows()) {
         assert_eq!(r.ledger.completed, 4, "{}: {:?}", r.cell.id, r.error);
         assert!(r.flags.contains(&"insecure_tls".into()), "{}: {:?}", r.cell.id, r.flags);
     }
@@ -206,7 +206,9 @@ fn a_bad_certificate_is_a_connect_error_of_either_kind_of_socket() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for codec in Codec::ALL {
         let blocking = BlockingConn::connect(codec, &route, timeout, Some(&client)).map(|_| ());
-        let tasks = runtime.block_on(AsyncConn::connect(codec, route, Some(&client))).map(|_| ());
+        let tasks = runtime
+            .block_on(Conn::<tokio::net::TcpStream>::connect_async(codec, route, Some(&client)))
+            .map(|_| ());
         for result in [blocking, tasks] {
             let Err(Failure::Error { kind, message }) = result else {
                 panic!("{codec:?}: accepted an expired certificate")
@@ -219,7 +221,7 @@ fn a_bad_certificate_is_a_connect_error_of_either_kind_of_socket() {
 
 /// Every request of every row failed in this column.
 fn all_fail(done: &Done, column: fn(&Errors) -> u64, words: &str) {
-    assert_eq!(done.records.len(), 10, "{}", done.stderr);
+    assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
     for r in &done.records {
         let id = &r.cell.id;
         assert_books(r);
@@ -240,7 +242,7 @@ fn a_target_that_never_shakes_hands_meets_the_timeout() {
         silent.local_addr().expect("bound")
     );
     let done = Sweep::new(&toml).run();
-    assert_eq!(done.records.len(), 10, "{}", done.stderr);
+    assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
     for r in &done.records {
         assert_eq!(r.errors.connect, 2, "{}: {:?} {:?}", r.cell.id, r.errors, r.error);
         let told = r.error.as_deref().unwrap_or_default();
@@ -262,7 +264,7 @@ fn a_response_that_drips_over_tls_meets_the_timeout() {
         Ok(())
     });
     let done = run(&server, &certificate, "200ms");
-    assert_eq!(done.records.len(), 10, "{}", done.stderr);
+    assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
     for r in &done.records {
         assert_books(r);
         assert_histograms(r);
@@ -294,7 +296,7 @@ fn a_stream_that_is_cut_behind_tls_is_no_response() {
         tls.flush()?;
         Err(std::io::ErrorKind::Other.into())
     });
-    for r in run(&said, &certificate, "20s").all_ok(10) {
+    for r in run(&said, &certificate, "20s").all_ok(ALL.rows()) {
         assert_eq!(r.ledger.completed, REQUESTS, "{}: {:?}", r.cell.id, r.error);
     }
 }
@@ -313,7 +315,7 @@ fn records_that_come_in_any_pieces_make_the_same_response() {
         tls.flush()
     });
     let done = run(&server, &certificate, "20s");
-    for r in done.all_ok(10) {
+    for r in done.all_ok(ALL.rows()) {
         assert_eq!(r.ledger.completed, REQUESTS, "{}: {:?}", r.cell.id, r.error);
         assert_eq!(r.bytes.received, REQUESTS * (42 + 40_000), "{}: plain bytes", r.cell.id);
         assert_eq!(r.reconnects, 0, "{}", r.cell.id);
@@ -326,7 +328,7 @@ fn session_tickets_end_no_idle_connection_of_an_open_loop() {
     let server = Server::start(&certificate, answer(OK));
     let plan = "arrivals = 'constant'\nrequests = 8";
     let done = sweep(server.address, &certificate, plan, "lanes = [2]\nrates = [400]").run();
-    assert_eq!(done.records.len(), 10, "{}", done.stderr);
+    assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
     for r in &done.records {
         assert_eq!(r.ledger.completed, 8, "{}: {:?}", r.cell.id, r.error);
         assert_eq!(r.reconnects, 0, "{}: tickets wait unread before the first request", r.cell.id);
