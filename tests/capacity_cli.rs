@@ -79,6 +79,21 @@ fn a_bad_file_of_hosts_is_one_error_and_the_shipped_one_is_read() {
     assert!(!std::fs::read_to_string(shipped).unwrap().contains("\nprice"), "no price is invented");
 }
 
+/// A refusal ends in a config that `duel plan` takes.
+#[test]
+fn what_is_suggested_is_a_config_that_plans() {
+    let home = tempfile::tempdir().unwrap();
+    let out = output(&mut duel(&["capacity", RUN, "--rate", "5k", "--suggest"]));
+    let (suggested, stderr) = text(&out);
+    assert_eq!(out.status.code(), Some(0), "{stderr}");
+    let file = home.path().join("next.toml");
+    std::fs::write(&file, &suggested).unwrap();
+    let out = output(duel(&["plan"]).arg(&file));
+    let (stdout, stderr) = text(&out);
+    assert_eq!(out.status.code(), Some(0), "{stderr}\n{suggested}");
+    assert!(stdout.contains("format-1-next"), "{stdout}");
+}
+
 #[test]
 fn the_report_plans_for_the_rate_that_is_asked_or_for_the_highest_measured() {
     let home = tempfile::tempdir().unwrap();

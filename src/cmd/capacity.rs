@@ -1,5 +1,7 @@
 //! `duel capacity`: from the cells of a run to hosts and money.
 
+mod next;
+
 use std::process::ExitCode;
 
 use crate::cli::{Capacity as Arguments, Hosts};
@@ -30,6 +32,16 @@ pub fn run(args: &Arguments) -> ExitCode {
         Ok(answer) => answer,
         Err(error) => return super::usage(error),
     };
+    if args.suggest {
+        let sweep = next::sweep_of(&run.plan.config);
+        return match sweep.and_then(|sweep| next::config(&answer, sweep)) {
+            Ok(text) => {
+                crate::terminal::print(&text);
+                ExitCode::SUCCESS
+            }
+            Err(error) => super::usage(format!("--suggest: {error}")),
+        };
+    }
     let text = match () {
         () if args.json => {
             serde_json::to_string_pretty(&answer).expect("a plan is plain data") + "\n"

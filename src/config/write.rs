@@ -1,0 +1,324 @@
+//! A resolved sweep → a config that resolves to it again, for the run after this one.
+//!
+//! What was written is read back and compared, so that a key which is not written here is an error
+//! and never another sweep.
+
+use std::path::Path;
+
+use crate::plan::sweep::{MemoryTrials, Sweep};
+use crate::plan::target::{EmbeddedTarget, Law, Target};
+use crate::plan::{Arrivals, Extent, Pacer, RequestTemplate, TrialPlan};
+use crate::units::{duration_literal, size_literal};
+
+/// A text as TOML quotes it.
+fn quoted(text: impl Into<String>) -> String {
+    toml::Value::String(text.into()).to_string()
+}
+
+fn list<T>(values: &[T], one: impl Fn(&T) -> String) -> String {
+    format!("[{}]", values.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+fn time(ns: u64) -> String {
+    quoted(duration_literal(ns))
+}
+
+fn size(bytes: &u64) -> String {
+    quoted(size_literal(*bytes))
+}
+
+/// A name as serde writes it in JSON, which configs read.
+fn name<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|v| Some(quoted(v.as_str()?))).unwrap_or_default()
+}
+
+/// A table under way.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn table(&mut self, name: &str) {
+        self.0 += &format!("\n{name}\n");
+    }
+
+    fn key(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.0 += &format!("{name} = {value}\n");
+    }
+
+    fn key_if(&mut self, wanted: bool, name: &str, value: impl std::fmt::Display) {
+        if wanted {
+            self.key(name, value);
+        }
+    }
+
+    fn sweep(&mut self, sweep: &Sweep) {
+        self.table("[sweep]");
+        let axes = &sweep.axes;
+        let number = |n: &u32| n.to_string();
+        self.key("engines", list(&axes.engines, name));
+        self.key("codecs", list(&axes.codecs, name));
+        self.key("lanes", list(&axes.lanes, number));
+        self.key("processes", list(&axes.processes, number));
+        self.key("cpus", list(&axes.cpus, number));
+        let has = |n: usize| n > 0;
+        self.key_if(has(axes.rates_per_s.len()), "rates", list(&axes.rates_per_s, f64::to_string));
+        self.key_if(has(axes.bodies.len()), "bodies", list(&axes.bodies, size));
+        self.key_if(
+            has(axes.stack_sizes_bytes.len()),
+            "stack_sizes",
+            list(&axes.stack_sizes_bytes, size),
+        );
+        self.key_if(
+            has(axes.rayon_threads.len()),
+            "rayon_threads",
+            list(&axes.rayon_threads, name),
+        );
+        self.key_if(has(axes.allocators.len()), "allocators", list(&axes.allocators, name));
+        self.key_if(has(axes.offload.len()), "offload", list(&axes.offload, name));
+        self.key("baseline", name(&sweep.baseline));
+        self.key("equal_within", sweep.equal_within);
+        if sweep.search.is_some() {
+            return;
+        }
+        match sweep.precision {
+            Some(precision) => {
+                self.key("precision", precision.half_width);
+                self.key("budget", time(precision.budget_ns));
+                self.key("max_blocks", sweep.trials);
+            }
+            None => self.key("trials", sweep.trials),
+        }
+        self.key_if(sweep.aa, "aa", true);
+        self.key_if(sweep.idle, "idle", true);
+        self.key_if(sweep.syscalls, "syscalls", true);
+        match sweep.memory {
+            MemoryTrials::None => {}
+            MemoryTrials::Also => self.key("memory", true),
+            MemoryTrials::Only => self.key("memory", quoted("only")),
+        }
+        self.key_if(sweep.noise_repeats > 0, "noise_repeats", sweep.noise_repeats);
+        for expected in &sweep.expect_failed {
+            self.table("[[sweep.expect_failed]]");
+            self.key("engine", name(&expected.engine));
+            if let Some(lanes) = expected.lanes {
+                self.key("lanes", lanes);
+            }
+            if let Some(limit) = &expected.limit {
+                self.key("limit", quoted(limit));
+            }
+        }
+    }
+
+    fn target(&mut self, target: &Target) {
+        self.table("[target]");
+        match target {
+            Target::Embedded(embedded) => self.embedded(embedded),
+            Target::External { authority, allow, unix_socket, tls } => {
+                let scheme = if tls.is_some() { "https" } else { "http" };
+                self.key("url", quoted(format!("{scheme}://{authority}")));
+                self.key_if(!allow.is_empty(), "allow", list(allow, |a| quoted(a)));
+                let path = |path: &Path| quoted(path.display().to_string());
+                if let Some(socket) = unix_socket {
+                    self.key("unix_socket", path(socket));
+                }
+                if let Some(tls) = tls {
+                    self.key_if(tls.insecure, "insecure", true);
+                    if let Some(ca) = &tls.ca_file {
+                        self.key("ca_file", path(ca));
+                    }
+                    if let Some(client) = &tls.client {
+                        self.key("client_cert", path(&client.cert));
+                        self.key("client_key", path(&client.key));
+                    }
+                }
+            }
+        }
+    }
+
+    fn embedded(&mut self, target: &EmbeddedTarget) {
+        let law = |law: &str, rest: String| format!("{{ law = \"{law}\", {rest} }}");
+        self.key(
+            "service_time",
+            match target.service_time {
+                Law::Fixed { ns } => time(ns),
+                Law::Uniform { min_ns, max_ns } => {
+                    law("uniform", format!("min = {}, max = {}", time(min_ns), time(max_ns)))
+                }
+                Law::Exponential { mean_ns } => {
+                    law("exponential", format!("mean = {}", time(mean_ns)))
+                }
+                Law::Lognormal { mean_ns, sigma } => {
+                    law("lognormal", format!("mean = {}, sigma = {sigma:?}", time(mean_ns)))
+                }
+            },
+        );
+        self.key("servers", target.servers);
+        self.key("processes", target.processes);
+        self.key("body", size(&target.body_bytes));
+        let faults = &target.faults;
+        if *faults != Default::default() {
+            self.table("[target.faults]");
+            self.key("error_rate", format!("{:?}", faults.error_rate));
+            self.key("reset_rate", format!("{:?}", faults.reset_rate));
+            if let Some(stall) = &faults.stall {
+                let (every, long) = (time(stall.every_ns), time(stall.for_ns));
+                self.key("stall", format!("{{ every = {every}, for = {long} }}"));
+            }
+        }
+    }
+
+    fn plan(&mut self, plan: &TrialPlan) {
+        self.table("[plan]");
+        self.key("arrivals", name(&plan.arrivals));
+        match plan.extent {
+            _ if !plan.stages.is_empty() || plan.arrivals == Arrivals::Trace => {}
+            Extent::Requests(n) => self.key("requests", n),
+            Extent::DurationNs(ns) => self.key("duration", time(ns)),
+        }
+        self.key("warmup", time(plan.warmup_ns));
+        self.key("timeout", time(plan.timeout_ns));
+        self.key("seed", plan.seed);
+        self.key_if(plan.pacer != Pacer::Precise, "pacer", name(&plan.pacer));
+        self.key_if(!plan.keep_alive, "keep_alive", false);
+        self.key_if(plan.heartbeat, "heartbeat", true);
+        let status = list(&plan.expect_status, u16::to_string);
+        self.key_if(!plan.expect_status.is_empty(), "expect_status", status);
+        for request in &plan.mix {
+            self.request(request);
+        }
+    }
+
+    fn request(&mut self, request: &RequestTemplate) {
+        self.table("[[plan.request]]");
+        self.key("method", quoted(&request.method));
+        self.key("path", quoted(&request.path));
+        self.key("weight", request.weight);
+        if !request.headers.is_empty() {
+            let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
+            for (header, value) in &request.headers {
+                match all.iter_mut().find(|(known, _)| known == header) {
+                    Some((_, values)) => values.push(value),
+                    None => all.push((header, vec![value])),
+                }
+            }
+            let one = |(header, values): &(&str, Vec<&str>)| {
+                format!("{} = {}", quoted(*header), list(values, |v| quoted(*v)))
+            };
+            let all: Vec<String> = all.iter().map(one).collect();
+            self.key("headers", format!("{{ {} }}", all.join(", ")));
+        }
+        if let Ok(body) = std::str::from_utf8(&request.body)
+            && !body.is_empty()
+        {
+            self.key("body", quoted(body));
+        }
+    }
+
+    fn bounds(&mut self, sweep: &Sweep) {
+        let cpus = [
+            ("worker_cpus", &sweep.machine.worker_cpus),
+            ("target_cpus", &sweep.machine.target_cpus),
+        ];
+        if cpus.iter().any(|(_, cpus)| cpus.is_some()) {
+            self.table("[machine]");
+            for (key, cpus) in cpus {
+                if let Some(cpus) = cpus {
+                    self.key(key, list(cpus, u32::to_string));
+                }
+            }
+        }
+        if let Some(slo) = &sweep.slo {
+            self.table("[slo]");
+            for (key, ns) in [
+                ("p50", slo.p50_ns),
+                ("p90", slo.p90_ns),
+                ("p99", slo.p99_ns),
+                ("p99_9", slo.p99_9_ns),
+            ] {
+                if let Some(ns) = ns {
+                    self.key(key, time(ns));
+                }
+            }
+            if let Some(rate) = slo.error_rate {
+                self.key("error_rate", format!("{rate:?}"));
+            }
+        }
+        if let Some(search) = &sweep.search {
+            self.table("[search]");
+            self.key("tolerance", format!("{:?}", search.tolerance));
+            self.key("probes", search.probes);
+            self.key("trials", search.trials);
+            self.key("max_trials", search.max_trials);
+            self.key("min_rate", search.min_per_s);
+            self.key("max_rate", search.max_per_s);
+        }
+    }
+}
+
+/// The text of a config that resolves to `sweep`; expectations, which decide nothing, are left out.
+///
+/// # Errors
+/// What the text would lose: a secret that is kept nowhere, or a key that is not written here.
+pub(crate) fn text(sweep: &Sweep) -> Result<String, String> {
+    let mut sweep = sweep.clone();
+    sweep.expect.clear();
+    let masked = |(header, value): &(String, String)| {
+        crate::plan::sweep::is_secret_header(header) && value == "***"
+    };
+    if let Some((header, _)) =
+        sweep.plan.mix.iter().flat_map(|r| &r.headers).find(|header| masked(header))
+    {
+        return Err(format!("the value of the header `{header}` is a secret that no run keeps"));
+    }
+    let mut text = Text::default();
+    text.key("name", quoted(&sweep.name));
+    text.target(&sweep.target);
+    text.plan(&sweep.plan);
+    text.sweep(&sweep);
+    text.bounds(&sweep);
+    let again = super::parse(&text.0, "next.toml", &[], Path::new("."))
+        .map_err(|error| format!("its config cannot be written out: {error}"))?;
+    match again == sweep {
+        true => Ok(text.0),
+        false => Err("its config holds keys that cannot be written out".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each shipped config is written as it was read, or refused, never written as another.
+    #[test]
+    fn shipped_configs_are_written_as_they_were_read() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let (mut written, mut refused) = (0, vec![]);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(sweep) = super::super::load(&path, &[]) else { continue };
+            match text(&sweep) {
+                Ok(_) => written += 1,
+                Err(error) => refused.push(format!("{}: {error}", path.display())),
+            }
+        }
+        assert!(written >= 12, "{written} written; {refused:#?}");
+    }
+
+    #[test]
+    fn what_would_be_lost_is_an_error() {
+        let of = |more: &str| {
+            let sweep = super::super::parse(more, "x.toml", &[], Path::new(".")).unwrap();
+            text(&sweep.masked())
+        };
+        assert!(of("").is_ok());
+        let all = "[target]\nservice_time = { law = \"lognormal\", mean = \"5ms\", sigma = 1 }\n\
+            faults = { error_rate = 0.01, stall = { every = \"5s\", for = \"200ms\" } }\n\
+            [[plan.request]]\nheaders = { zeta = [\"1\", \"2\"], alpha = \"\\\"x\" }\nbody = \"a\\nb\"\n\
+            method = \"POST\"\n[machine]\nworker_cpus = [1, 0]\n[slo]\np99_9 = \"1500us\"\n";
+        assert_eq!(of(all).err(), None);
+        let secret = "[[plan.request]]\nheaders = { authorization = \"x\" }";
+        assert!(of(secret).unwrap_err().contains("`authorization` is a secret"));
+        let values = "[plan.values]\nid = { random = [0, 9] }\n[[plan.request]]\npath = \"/{id}\"";
+        assert!(of(values).unwrap_err().contains("cannot be written out"));
+    }
+}
