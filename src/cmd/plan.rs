@@ -6,7 +6,8 @@ use anyhow::{Context as _, bail};
 
 use super::sweep::blocks;
 use crate::cli::Plan;
-use crate::driver::{cpus, target};
+use crate::driver::cpus::{self, Beside};
+use crate::driver::target;
 use crate::limits::{Limits, PortBudget, TargetKind};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::{Sweep, TRIAL_OVERHEAD_NS, Target};
@@ -136,8 +137,8 @@ impl Judge<'_> {
         let ports = self.limits.ports(&plan, cell, endpoint.as_ref());
         self.limits.check(cell, kind(target))?;
         ports.as_ref().map_or(Ok(()), PortBudget::check)?;
-        let machine = &self.sweep.machine;
-        let placement = cpus::split(&self.allowed, cell.cpus, machine, embedded(self.sweep))?;
+        let placement =
+            split(&self.allowed, &self.limits, cell, self.sweep, self.endpoint.as_ref())?;
         let shared = if placement.shared { "; shares a CPU with the target" } else { "" };
         let ports = ports.filter(PortBudget::may_run_out).map_or(String::new(), |ports| {
             format!("; keep_alive = false may run out of ports: {ports}")
@@ -146,8 +147,19 @@ impl Judge<'_> {
     }
 }
 
-fn embedded(sweep: &Sweep) -> bool {
-    matches!(sweep.target, Target::Embedded(_))
+fn split(
+    allowed: &[u32],
+    limits: &Limits,
+    cell: &Cell,
+    sweep: &Sweep,
+    endpoint: Option<&Endpoint>,
+) -> anyhow::Result<cpus::Placement> {
+    let target = match sweep.target {
+        Target::Embedded(_) => Beside::Embedded,
+        Target::External { .. } if endpoint.is_some_and(|e| !e.is_local()) => Beside::Elsewhere,
+        Target::External { .. } => Beside::External(None),
+    };
+    cpus::split(allowed, limits.cpu_quota.as_ref(), cell.cpus, &sweep.machine, target)
 }
 
 fn kind(target: &Target) -> TargetKind {
@@ -195,8 +207,7 @@ fn job(sweep: &Sweep, position: u32) -> anyhow::Result<Job> {
             (Endpoint::from(([127, 0, 0, 1], 8080)), None)
         }
     };
-    let machine = &sweep.machine;
-    let placement = cpus::split(&cpus::allowed()?, cell.cpus, machine, embedded(sweep))?;
+    let placement = split(&cpus::allowed()?, &Limits::read(), cell, sweep, Some(&endpoint))?;
     say!(
         "duel: pipe this line, then {{\"frame\":\"go\",\"version\":{PROTOCOL_VERSION}}} and \
          {{\"frame\":\"start\",\"version\":{PROTOCOL_VERSION},\"at_ns\":0}}, into `duel worker`, \

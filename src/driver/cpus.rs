@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use anyhow::anyhow;
 
 use crate::plan::sweep::Machine;
+use crate::side::quota::CpuQuota;
 
 /// Who runs where in one trial.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +35,21 @@ pub fn allowed() -> anyhow::Result<Vec<u32>> {
     Ok((0..max).filter(|cpu| set.is_set(*cpu)).map(|cpu| cpu as u32).collect())
 }
 
+/// What the workers leave CPUs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beside {
+    /// The embedded target, which is put on CPUs of its own.
+    Embedded,
+    /// A program of the user's, and the CPUs that it keeps to, where those are known and not all.
+    External(Option<Vec<u32>>),
+    /// Nothing: the target is on another machine.
+    Elsewhere,
+}
+
 /// Divides the allowed CPUs; `want_worker` is the cell's `cpus`.
+///
+/// A quota counts as that many whole CPUs: more of them at once would use it up sooner and then be
+/// stopped together. CPUs by hand are taken as they are.
 ///
 /// Hardware threads of a worker's core are kept from the target while it has another CPU, since
 /// they share the core's execution units.
@@ -43,23 +58,30 @@ pub fn allowed() -> anyhow::Result<Vec<u32>> {
 /// More CPUs are wanted than there are, or a CPU given by hand is not allowed: both are named.
 pub fn split(
     allowed: &[u32],
+    quota: Option<&CpuQuota>,
     want_worker: u32,
     machine: &Machine,
-    target_embedded: bool,
+    target: Beside,
 ) -> anyhow::Result<Placement> {
-    split_with(allowed, want_worker, machine, target_embedded, siblings)
+    let by_hand = machine.worker_cpus.is_some() || machine.target_cpus.is_some();
+    let most = quota.filter(|_| !by_hand && target == Beside::Embedded);
+    let most = most.map_or(usize::MAX, |q| q.whole_cpus().max(want_worker) as usize);
+    split_with(&allowed[..allowed.len().min(most)], want_worker, machine, target, siblings)
 }
 
 fn split_with(
     allowed: &[u32],
     want_worker: u32,
     machine: &Machine,
-    target_embedded: bool,
+    target: Beside,
     siblings: impl Fn(u32) -> Vec<u32>,
 ) -> anyhow::Result<Placement> {
     let given_worker = given("worker_cpus", machine.worker_cpus.as_deref(), allowed)?;
-    let given_target =
-        given("target_cpus", machine.target_cpus.as_deref(), allowed)?.filter(|_| target_embedded);
+    let given_target = match &target {
+        Beside::Embedded => given("target_cpus", machine.target_cpus.as_deref(), allowed)?,
+        Beside::External(own) => own.clone(),
+        Beside::Elsewhere => None,
+    };
     let want = want_worker as usize;
     let without = |of: &[u32], not: &[u32]| -> Vec<u32> {
         of.iter().copied().filter(|cpu| !not.contains(cpu)).collect()
@@ -81,8 +103,8 @@ fn split_with(
     let pool = if given_worker.is_none() && apart.len() >= want { apart } else { pool };
     let worker = pool[..want].to_vec();
 
-    let target = match given_target {
-        _ if !target_embedded => Vec::new(),
+    let of_target = match given_target {
+        _ if target != Beside::Embedded => Vec::new(),
         Some(cpus) => cpus,
         None => {
             let rest = without(allowed, given_worker.as_deref().unwrap_or(&worker));
@@ -96,8 +118,9 @@ fn split_with(
             }
         }
     };
-    let shared = target.iter().any(|cpu| worker.contains(cpu));
-    Ok(Placement { worker, target, shared })
+    let all_taken = matches!(target, Beside::External(_)) && without(allowed, &worker).is_empty();
+    let shared = all_taken || of_target.iter().any(|cpu| worker.contains(cpu));
+    Ok(Placement { worker, target: of_target, shared })
 }
 
 /// Checks a list given by hand.
@@ -172,7 +195,8 @@ mod tests {
         embedded: bool,
         siblings: impl Fn(u32) -> Vec<u32>,
     ) -> Result<Placement, String> {
-        split_with(allowed, want_worker, machine, embedded, siblings).map_err(|e| e.to_string())
+        let target = if embedded { Beside::Embedded } else { Beside::External(None) };
+        split_with(allowed, want_worker, machine, target, siblings).map_err(|e| e.to_string())
     }
 
     fn placed(worker: &[u32], target: &[u32], shared: bool) -> Result<Placement, String> {
@@ -192,7 +216,34 @@ mod tests {
     #[test]
     fn an_external_target_takes_no_cpu() {
         let given = machine(None, Some(&[0]));
-        assert_eq!(place(&[0, 1], 2, &given, false, no_smt), placed(&[0, 1], &[], false));
+        assert_eq!(place(&[0, 1], 1, &given, false, no_smt), placed(&[0], &[], false));
+        assert_eq!(place(&[0, 1], 2, &given, false, no_smt), placed(&[0, 1], &[], true));
+        // One that keeps to a CPU has it for itself, while there is another for the workers.
+        let beside = |own: &[u32], want| {
+            let target = Beside::External(Some(own.to_vec()));
+            split_with(&[0, 1], want, &machine(None, None), target, no_smt)
+                .map(|p| p.worker)
+                .unwrap()
+        };
+        assert_eq!(
+            (beside(&[0], 1), beside(&[1], 1), beside(&[0], 2)),
+            (vec![1], vec![0], vec![0, 1])
+        );
+    }
+
+    #[test]
+    fn a_quota_counts_as_whole_cpus() {
+        let quota = |quota_us| CpuQuota { quota_us, period_us: 100_000, file: "/f".into() };
+        let auto = machine(None, None);
+        let split = |quota_us, want| {
+            let quota = quota(quota_us);
+            split(&[0, 1, 2, 3], Some(&quota), want, &auto, Beside::Embedded).unwrap()
+        };
+        assert_eq!(split(50_000, 1), Placement { worker: vec![0], target: vec![0], shared: true });
+        let two = split(250_000, 1);
+        assert_eq!((two.worker, two.shared), (vec![0], false), "{:?}", two.target);
+        assert_eq!(two.target.len(), 1);
+        assert_eq!(split(50_000, 2).worker, [0, 1], "what is asked for is given");
     }
 
     #[test]

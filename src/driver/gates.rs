@@ -22,6 +22,10 @@ pub struct Evidence {
     pub received: Option<(u64, u64, u64)>,
     /// Open loops: p99 of pacer delay and of response time in nanoseconds, and the pacer.
     pub pacing: Option<(u64, u64, Pacer)>,
+    /// For how long a CPU quota stopped duel's own cgroup and the target's.
+    pub throttled_ns: [Option<u64>; 2],
+    /// Between the window's edges.
+    pub window_ns: u64,
     /// Open loops: CPU time of the workers, and CPUs × window.
     pub cpu: Option<(u64, u64)>,
     /// In-flight samples of the driver.
@@ -93,6 +97,9 @@ pub fn judge(evidence: &Evidence) -> Vec<Gate> {
         worker_cpu(evidence),
         littles_law(evidence),
         stopped(evidence),
+        late(evidence),
+        throttled(evidence, 0, "throttled_share"),
+        throttled(evidence, 1, "target_throttled_share"),
         steal(evidence),
         foreign(evidence),
     ]
@@ -145,17 +152,38 @@ fn received(e: &Evidence) -> Gate {
     gate("target_received", true, decided)
 }
 
-/// p99 pacer delay ≤ max(200 µs `precise` / 2 ms `native`, 10 % of p99 response).
+/// What the pacer may be late by, whatever the response time.
+fn pacer_floor(pacer: Pacer) -> f64 {
+    match pacer {
+        Pacer::Precise => 200e3,
+        Pacer::Native => 2e6,
+    }
+}
+
+fn at_most(value: u64, limit: f64) -> (bool, f64, f64) {
+    (value as f64 <= limit, value as f64, limit)
+}
+
+/// Beyond it, what is shown as response time is mostly duel's own lateness: p99 pacer delay ≤ max(twice
+/// the floor, half of p99 response).
 fn pacing(e: &Evidence) -> Gate {
     let decided = e.pacing.map(|(delay, response, pacer)| {
-        let floor = match pacer {
-            Pacer::Precise => 200e3,
-            Pacer::Native => 2e6,
-        };
-        let limit = f64::max(floor, response as f64 / 10.0);
-        (delay as f64 <= limit, delay as f64, limit)
+        at_most(delay, f64::max(2.0 * pacer_floor(pacer), response as f64 / 2.0))
     });
     gate("pacer_delay_p99_ns", true, decided)
+}
+
+/// Beyond it, lateness shows in response times: p99 pacer delay ≤ max(floor, 10 % of p99 response).
+fn late(e: &Evidence) -> Gate {
+    let decided = e.pacing.map(|(delay, response, pacer)| {
+        at_most(delay, f64::max(pacer_floor(pacer), response as f64 / 10.0))
+    });
+    gate("late_p99_ns", false, decided)
+}
+
+/// A quota that stops threads shows as a server that does not answer.
+fn throttled(e: &Evidence, side: usize, name: &str) -> Gate {
+    gate(name, false, share(e.throttled_ns[side].map(|ns| (ns, e.window_ns)), 0.01))
 }
 
 fn worker_cpu(e: &Evidence) -> Gate {
@@ -213,6 +241,8 @@ mod tests {
             stopped_ns: 0,
             delivered: Some((100, 100)),
             received: Some((100, 100, 100)),
+            throttled_ns: [Some(0), None],
+            window_ns: 1_000_000,
             pacing: Some((60_000, 5_000_000, Pacer::Precise)),
             cpu: Some((10, 100)),
             in_flight,
@@ -239,9 +269,15 @@ mod tests {
         assert_eq!(failing(|e| e.received = Some((99, 100, 100))), ["target_received"]);
         assert_eq!(failing(|e| e.received = Some((101, 100, 100))), ["target_received"]);
         assert_eq!(
-            failing(|e| e.pacing = Some((501_000, 5_000_000, Pacer::Precise))),
-            ["pacer_delay_p99_ns"]
+            failing(|e| e.pacing = Some((2_501_000, 5_000_000, Pacer::Precise))),
+            ["pacer_delay_p99_ns", "late_p99_ns"]
         );
+        assert_eq!(
+            failing(|e| e.pacing = Some((501_000, 5_000_000, Pacer::Precise))),
+            ["late_p99_ns"]
+        );
+        assert_eq!(failing(|e| e.throttled_ns[0] = Some(10_001)), ["throttled_share"]);
+        assert_eq!(failing(|e| e.throttled_ns[1] = Some(10_001)), ["target_throttled_share"]);
         assert_eq!(failing(|e| e.cpu = Some((91, 100))), ["worker_cpu_share"]);
         assert_eq!(failing(|e| e.in_service_mean = 10.5), ["littles_law"]);
         assert_eq!(failing(|e| e.steal = Some((2, 100))), ["steal_share"]);
@@ -278,12 +314,20 @@ mod tests {
 
     #[test]
     fn the_pacer_limit_follows_pacer_and_response() {
-        let limit = |pacer, response| {
+        let limits = |pacer, response| {
             let e = Evidence { pacing: Some((0, response, pacer)), ..Evidence::default() };
-            pacing(&e).limit
+            (late(&e).limit, pacing(&e).limit)
         };
-        assert_eq!(limit(Pacer::Precise, 1_000), Some(200e3));
-        assert_eq!(limit(Pacer::Native, 1_000), Some(2e6));
-        assert_eq!(limit(Pacer::Precise, 100_000_000), Some(10e6));
+        assert_eq!(limits(Pacer::Precise, 1_000), (Some(200e3), Some(400e3)));
+        assert_eq!(limits(Pacer::Native, 1_000), (Some(2e6), Some(4e6)));
+        assert_eq!(limits(Pacer::Precise, 100_000_000), (Some(10e6), Some(50e6)));
+    }
+
+    #[test]
+    fn a_little_lateness_is_a_warning() {
+        let e =
+            Evidence { pacing: Some((245_000, 450_000, Pacer::Precise)), ..Evidence::default() };
+        let gates = judge(&e);
+        assert!(is_noisy(&gates) && pacing(&e).ok == Some(true));
     }
 }

@@ -9,6 +9,7 @@
 //! * [`timeline`] samples the workers from outside while a trial runs.
 //! * [`metrics`] shows a running sweep to Prometheus, where asked to.
 //! * [`pipe`], [`worker`] and [`target`] are the children.
+//! * `others` says who else used the CPU.
 //! * `files` removes what workers made for file steps.
 //! * [`host`] records the machine and the binary, so that a result can be placed later.
 //! * [`cpus`] divides the CPUs between the workers and the embedded target.
@@ -20,6 +21,7 @@ pub mod gates;
 pub mod host;
 mod merge;
 pub mod metrics;
+mod others;
 pub(crate) mod peers;
 pub mod pipe;
 mod quiet;

@@ -8,6 +8,7 @@ use super::cpus::Placement;
 use super::files::StepFiles;
 use super::gates::{self, Samples};
 use super::metrics::Metrics;
+use super::others::{Server, Snapshot};
 use super::peers::{Peers, Refusal};
 use super::split::Splitter;
 use super::target::{External, Targets};
@@ -23,6 +24,7 @@ use crate::protocol::Outcome;
 use crate::side::cgroup::{Cgroup, CgroupMemory};
 use crate::side::counters::Counts;
 use crate::side::outside::Outside;
+use crate::side::quota::Throttled;
 use crate::sys::now_ns;
 
 mod judge;
@@ -156,6 +158,12 @@ struct Running<'c> {
     /// The targets, seen from outside, or why they are not.
     server: Result<Outside, String>,
     connected: u64,
+    /// Every process before the load began.
+    others: Option<Snapshot>,
+    /// Who serves an external target of this machine.
+    owner: Option<Server>,
+    /// For how long quotas had stopped duel and the target at each edge of the window.
+    throttled: [Option<[Option<Throttled>; 2]>; 2],
     /// For how long a worker or an embedded target was stopped by a signal.
     stopped_ns: u64,
     /// How long after its start the trial was given up, if it was.
@@ -177,6 +185,7 @@ impl Running<'_> {
         watch.show(Stage::SetUp);
         self.spawn(record, watch)?;
         self.arm(record, watch)?;
+        self.others = Some(Snapshot::take());
         let start = self.agree(record, watch)?;
         if let Some(targets) = &mut self.targets {
             targets.start_at(start);

@@ -159,6 +159,13 @@ figures! {
         run_queue_wait_ns: Option<u64> = known,
         /// Busy time of the whole machine between the edges, in kernel ticks.
         machine_busy_ns: Option<u64> = derived,
+        /// Periods between the edges in which a CPU quota stopped the side's cgroup, or one above it;
+        /// `None` where that cannot be seen.
+        #[serde(default)]
+        throttled_periods: Option<u64> = most,
+        /// For how long, summed over CPUs.
+        #[serde(default)]
+        throttled_ns: Option<u64> = most,
     }
 
     /// Context switches of all threads but the worker's monitor, which runs no lane.

@@ -158,6 +158,7 @@ record! {
             /// or what else a reader should know.
             error: Option<String> = judged,
             /// Remarks that bar nothing by themselves: `noisy`, `shared_cpu`, `external_target`,
+            /// `throttled` (a CPU quota stopped the load generator or the target),
             /// `insecure_tls` (any certificate was accepted), `peak_from_start` (the peak of memory is an
             /// upper bound).
             flags: Vec<String> = judged,
@@ -242,6 +243,10 @@ record! {
             /// bound. `None` when no sample was taken.
             #[serde(default)]
             in_flight_peak: Option<u64> = judged,
+            /// Who else used the load generator's CPUs, the busiest first; only where `foreign_cpu_share`
+            /// failed, and of processes that still ran when the trial ended.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            foreign: Vec<ForeignProcess> = judged,
             /// The part of the plan that this row is, whose own lanes and load its `cell` holds; `None` for
             /// a whole plan, merged ones included.
             #[serde(default)]
@@ -466,6 +471,21 @@ pub struct Gate {
     pub value: Option<f64>,
     /// What is allowed.
     pub limit: Option<f64>,
+}
+
+/// A process that is no part of the trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ForeignProcess {
+    /// Its name, without arguments.
+    pub name: String,
+    /// Its id.
+    pub pid: u32,
+    /// CPU time that it used ÷ time: 0.5 is half a CPU.
+    pub cpus: f64,
+    /// Whether it is the server under test: it listens where the load goes.
+    pub serves: bool,
+    /// CPUs that the server could be moved to, out of the load generator's way.
+    pub pin_to: Option<String>,
 }
 
 /// How a shard started beside the others; in a merged row, how they all did.

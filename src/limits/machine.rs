@@ -10,6 +10,7 @@ use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
 use crate::side::cgroup::{Place, Version, read_number};
+use crate::side::quota::CpuQuota;
 
 /// The limits of this machine and this process at one moment, and what is in use of each.
 ///
@@ -59,6 +60,9 @@ pub struct Limits {
     /// Why no io_uring can be made here, which the engine `uring` takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring_refused: Option<String>,
+    /// The tightest CPU quota of our cgroups.
+    #[serde(default)]
+    pub cpu_quota: Option<CpuQuota>,
     /// CPUs that this process may use; glibc opens eight arenas for each.
     pub cpus: u32,
 }
@@ -116,6 +120,7 @@ impl Limits {
             tw_buckets: sysctl("net/ipv4/tcp_max_tw_buckets"),
             conntrack: conntrack(),
             ring_refused: crate::sys::ring::probe().err(),
+            cpu_quota: CpuQuota::own(),
             cpus: sched_getaffinity(None).map_or(1, |cpus| cpus.count()),
         }
     }

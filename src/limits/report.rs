@@ -107,6 +107,10 @@ impl LimitsReport {
             let name = engine.engine.name();
             below.extend(refused(engine).map(|why| format!("{name} cannot run here: {why}")));
         }
+        below.extend(self.limits.cpu_quota.as_ref().map(|quota| {
+            let (whole, cpus) = (quota.whole_cpus().min(self.limits.cpus), self.limits.cpus);
+            format!("CPU quota: {quota}; duel spreads over {whole} of {cpus} CPUs")
+        }));
         let lanes = self.lanes.map(|n| format_count(n.into()));
         let engines = self.engines.iter().filter(|engine| refused(engine).is_none());
         for (engine, lanes) in engines.zip(lanes.iter().cycle()) {

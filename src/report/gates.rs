@@ -10,6 +10,9 @@ pub(crate) fn meaning(gate: &str) -> Option<&'static str> {
         "delivered_rate" => "duel sent fewer requests than the plan asks for",
         "target_received" => "the target counted other requests than were sent",
         "pacer_delay_p99_ns" => "duel sent its requests late",
+        "late_p99_ns" => "duel sent its requests a little late, which shows in response times",
+        "throttled_share" => "a CPU quota stopped duel",
+        "target_throttled_share" => "a CPU quota stopped the server",
         "worker_cpu_share" => "the load generator's own CPU was nearly fully used",
         "littles_law" => "requests in flight do not agree with rate × time",
         "stopped_ns" => "a worker or target was stopped by a signal",
@@ -19,6 +22,21 @@ pub(crate) fn meaning(gate: &str) -> Option<&'static str> {
         "start_late_ns" => "a shard started late",
         "start_skew_ns" => "the shards started at different times",
         "clock_offset_ns" => "the clocks of two shards are too far apart",
+        _ => return None,
+    })
+}
+
+/// What to do where a hard gate failed.
+pub(crate) fn way_out(gate: &str) -> Option<&'static str> {
+    Some(match gate {
+        "connected_lanes" => "`duel limits` names the limit",
+        "delivered_rate" => "lower the rate, add lanes, or give the load generator more CPUs",
+        "pacer_delay_p99_ns" => {
+            "close other programs, move the server to another CPU, or lower the rate"
+        }
+        "worker_cpu_share" => "lower the rate, or use more CPUs, processes or machines",
+        "littles_law" | "stopped_ns" => "run again",
+        "ledger_balanced" | "target_received" => "please report it, unless something else called it",
         _ => return None,
     })
 }

@@ -40,7 +40,7 @@ pub fn render(
         Some(searched) => searched.sentences(),
         None => verdict::sentences(records, groups, &trials),
     };
-    let remarks = if searched.is_some() { vec![] } else { verdict::remarks(groups) };
+    let remarks = if searched.is_some() { vec![] } else { verdict::remarks(records, groups) };
     let expected = expect::section(&expect::of_plan(plan), &plan.cells, records);
     let mut sections: Vec<(&str, Markup)> = Vec::new();
     sections.extend(searched.map(|s| ("Highest rate within the SLO", tables::search(&s, groups))));

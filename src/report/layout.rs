@@ -1,5 +1,6 @@
 //! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
 
+use super::busy;
 use super::gates;
 use super::measures::{self, Facts, Measure, Place};
 use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
@@ -202,7 +203,8 @@ pub fn notes(group: &Group) -> Vec<String> {
         for (error, trials) in &row.errors {
             notes.push(format!("{name}: {}: {}", of(*trials, row.tally.blocks), clean(error)));
         }
-        for (gate, failed) in &row.failed_gates {
+        // How busy the machine was is said once, above all groups; see `busy`.
+        for (gate, failed) in row.failed_gates.iter().filter(|(g, _)| !busy::is_told(g)) {
             notes.push(format!("{name}: {}", gate_note(gate, failed, row.tally.blocks)));
         }
         notes.extend(lost(row).map(|text| format!("{name}: {text}")));
@@ -250,7 +252,9 @@ fn of(trials: usize, blocks: usize) -> String {
 pub(super) fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
     let kind = if gate.hard { "not reliable" } else { "noisy" };
     let what = clean(&gates::failure(name, gate.value, gate.limit));
-    format!("{kind} in {}: {what}", of(gate.trials, blocks))
+    let way = gates::way_out(name).filter(|_| gate.hard);
+    let way = way.map_or(String::new(), |way| format!("; {way}"));
+    format!("{kind} in {}: {what}{way}", of(gate.trials, blocks))
 }
 
 /// Requests of the shown trials that did not complete.
@@ -297,6 +301,11 @@ fn lanes_ran_out(row: &Row) -> Option<String> {
     let (name, wait) = [("p99", waits.p99), ("p90", waits.p90), ("p50", waits.p50)]
         .into_iter()
         .find_map(|(name, wait)| Some((name, wait?.ns as f64)))?;
+    // Where lanes were free, what was waited for is the CPU.
+    let lanes = u64::from(row.cell.total_lanes);
+    if figures.in_flight_peak.is_some_and(|peak| peak < lanes) && figures.ledger.unsent == 0 {
+        return None;
+    }
     let service = figures.times(Channel::Service).served_p50_ns? as f64;
     (wait > (0.05 * service).clamp(200e3, 1e6)).then(|| {
         format!(

@@ -34,7 +34,7 @@ pub fn render(
     } else {
         let said = verdict::sentences(records, groups, &by_cell(records));
         let _ = writeln!(out, "{}", escape(&said.join(" ")));
-        for remark in verdict::remarks(groups) {
+        for remark in verdict::remarks(records, groups) {
             let _ = writeln!(out, "\n{}", escape(&remark));
         }
     }

@@ -3,6 +3,7 @@
 //! [`summary`] turns records into groups of comparable rows, by [`crate::stats`] alone;
 //! [`layout`] turns those into words; the rest puts the words on a terminal or into a file.
 
+pub(crate) mod busy;
 pub mod capacity;
 pub mod compare;
 pub mod csv;

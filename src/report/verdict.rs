@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod targets;
 
+use super::busy;
 use super::layout::quantile;
 use super::measures::Measure;
 use super::memory;
@@ -67,8 +68,8 @@ fn memory_only(cells: &[memory::CellSplit<'_>]) -> String {
 }
 
 /// What the sentences leave open: how far they hold, and what was not measured.
-pub(super) fn remarks(groups: &[Group]) -> Vec<String> {
-    let mut out = Vec::new();
+pub(super) fn remarks(records: &[TrialRecord], groups: &[Group]) -> Vec<String> {
+    let mut out = busy::remarks(records);
     for open in [true, false] {
         out.extend(over_all(groups, open));
     }
@@ -304,6 +305,7 @@ impl<'a> Pairs<'a> {
 /// The verdict for a terminal, before its tables: the same sentences as in the reports.
 pub fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>) -> String {
     let said = sentences(records, groups, &by_cell(records));
-    let lines = said.iter().flat_map(|sentence| wrap(sentence, width));
+    let busy = busy::remarks(records);
+    let lines = said.iter().chain(&busy).flat_map(|sentence| wrap(sentence, width));
     lines.map(|line| line + "\n").chain(["\n".to_string()]).collect()
 }

@@ -58,12 +58,21 @@ impl Place {
     /// # Errors
     /// Says why not, in half a sentence.
     pub fn of(controller: &str) -> Result<Place, String> {
-        let failed = |e: procfs::ProcError| format!("cannot read /proc/self: {e}");
+        Self::of_process(controller, std::process::id())
+    }
+
+    /// The same for another process, as far as it can be seen from here.
+    ///
+    /// # Errors
+    /// As of [`Place::of`].
+    pub fn of_process(controller: &str, pid: u32) -> Result<Place, String> {
+        let failed = |e: procfs::ProcError| format!("cannot read /proc/{pid}: {e}");
         let me = Process::myself().map_err(failed)?;
+        let process = Process::new(pid as i32).map_err(failed)?;
         Self::find(
             controller,
             &me.mountinfo().map_err(failed)?,
-            &me.cgroups().map_err(failed)?,
+            &process.cgroups().map_err(failed)?,
             |mount| fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default(),
         )
     }

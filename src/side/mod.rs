@@ -4,6 +4,7 @@
 //! * [`counters`] — the shared page of started and ended requests that the driver maps.
 //! * [`usage`] — processor time, switches, memory, threads and descriptors of a process.
 //! * [`outside`] — the same of other processes, such as the embedded target's.
+//! * [`quota`] — for how long a CPU quota stopped a process.
 //! * [`cgroup`] — kernel memory and TCP buffers of a trial's workers.
 //!
 //! Memory is fixed at creation: it depends on the CPUs, never on the engine or the lanes, and
@@ -14,6 +15,7 @@ pub mod counters;
 pub mod events;
 pub mod latency;
 pub mod outside;
+pub mod quota;
 pub mod split;
 pub mod usage;
 

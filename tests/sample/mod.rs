@@ -73,6 +73,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
             monitor_ns: None,
             run_queue_wait_ns: Some(3_000_000),
             machine_busy_ns: Some(90_000_000),
+            ..Cpu::default()
         },
         switches: Switches {
             voluntary: (2_000.0 * cost) as u64,

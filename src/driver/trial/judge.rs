@@ -4,10 +4,11 @@ use super::{Running, Watch};
 use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
 use crate::driver::target::{Report, Targets};
-use crate::format::{Status, TrialRecord};
+use crate::format::{ForeignProcess, Status, TrialRecord};
 use crate::protocol::Outcome;
 use crate::side::cgroup::Cgroup;
 use crate::side::outside::Outside;
+use crate::side::quota::Throttled;
 use crate::units::{format_count, format_ns};
 
 /// Flag of a trial that ended early, since nothing completed.
@@ -51,6 +52,7 @@ impl Running<'_> {
         if let Some(splitter) = self.splitter.take() {
             splitter.note(record, &outcomes, self.cgroup.as_ref().ok().map(Cgroup::version));
         }
+        self.note_throttling(record);
         let evidence = self.evidence(record, &outcomes, report.as_ref());
         let closed = !self.here.cell.arrivals.is_open() && !self.here.cell.is_idle();
         let closed = closed && record.measured_ns > 0;
@@ -62,6 +64,14 @@ impl Running<'_> {
         });
         record.gates = gates::judge(&evidence);
         peers.note(record, outcomes.iter().map(|o| o.started_at_ns).max());
+        let failed =
+            |name: &str| record.gates.iter().any(|g| g.name == name && g.ok == Some(false));
+        if failed("foreign_cpu_share") {
+            record.foreign = self.foreign();
+        }
+        if failed("throttled_share") || failed("target_throttled_share") {
+            record.flags.push("throttled".into());
+        }
         // Noise moves times, and a memory trial's bytes are all that is read of it.
         if gates::is_noisy(&record.gates) && !self.here.cell.is_memory() {
             record.flags.push("noisy".into());
@@ -120,6 +130,41 @@ impl Running<'_> {
                 Some("no request fell inside the window".into())
             }
             (None, None) => None,
+        }
+    }
+
+    /// Who else used the workers' CPUs.
+    fn foreign(&self) -> Vec<ForeignProcess> {
+        let Some(before) = &self.others else { return vec![] };
+        let worker = &self.placement.worker;
+        let allowed = &self.context.allowed_cpus;
+        let free: Vec<u32> = allowed.iter().copied().filter(|c| !worker.contains(c)).collect();
+        before.busiest(worker, self.owner.as_ref(), &free)
+    }
+
+    /// For how long quotas stopped duel, whose cgroup workers and embedded targets are in, and an
+    /// external target.
+    fn throttled(&self) -> [Option<Throttled>; 2] {
+        let [Some(first), Some(last)] = self.throttled else { return [None; 2] };
+        [0, 1].map(|side| Some(last[side]?.since(first[side]?)))
+    }
+
+    fn note_throttling(&self, record: &mut TrialRecord) {
+        let [own, _] = self.throttled();
+        let server = record.server.as_mut().map(|server| &mut server.cpu);
+        for cpu in [&mut record.cpu].into_iter().chain(server) {
+            cpu.throttled_periods = own.map(|t| t.periods);
+            cpu.throttled_ns = own.map(|t| t.ns);
+        }
+        for field in ["throttled_periods", "throttled_ns"] {
+            record.unavailable.remove(&format!("server.cpu.{field}"));
+        }
+        if own.is_none() {
+            let why = Throttled::of(std::process::id()).err();
+            let why = why.unwrap_or_else(|| "the window's edges were not read".into());
+            for field in ["cpu.throttled_periods", "cpu.throttled_ns"] {
+                record.unavailable.insert(field.into(), why.clone());
+            }
         }
     }
 
@@ -189,6 +234,8 @@ impl Running<'_> {
         Evidence {
             ledger: record.ledger,
             stopped_ns: self.stopped_ns,
+            throttled_ns: self.throttled().map(|t| Some(t?.ns)),
+            window_ns: record.measured_ns,
             connected: (self.connected, self.here.cell.total_lanes.into()),
             delivered: (open && !interrupted).then_some((started, record.ledger.planned)),
             // A target that others load as well is judged when all parts are put together.

@@ -3,9 +3,10 @@
 use anyhow::{Context as _, anyhow};
 
 use super::{Context, Running, Stage, Watch};
-use crate::driver::cpus::{self, Placement};
+use crate::driver::cpus::{self, Beside, Placement};
 use crate::driver::files::StepFiles;
 use crate::driver::gates::Samples;
+use crate::driver::others::Server;
 use crate::driver::peers::Stop;
 use crate::driver::split::Splitter;
 use crate::driver::target::{External, Targets};
@@ -30,14 +31,27 @@ const TURN_NS: u64 = 100_000_000;
 
 impl Context<'_> {
     /// The CPUs of a cell that meets no limit.
-    fn admit(&self, cell: &Cell) -> anyhow::Result<Placement> {
+    fn admit(&self, cell: &Cell, owner: Option<&Server>) -> anyhow::Result<Placement> {
         self.limits.check(cell, self.target_kind(cell))?;
-        let endpoint = self.external(cell).map(|e| &e.endpoint);
+        let external = self.external(cell);
+        let endpoint = external.map(|e| &e.endpoint);
         if let Some(ports) = self.limits.ports(&self.sweep.trial_plan(cell), cell, endpoint) {
             ports.check()?;
         }
-        let embedded = self.external.is_empty();
-        cpus::split(&self.allowed_cpus, cell.cpus, &self.sweep.machine, embedded)
+        let (allowed, machine) = (&self.allowed_cpus, &self.sweep.machine);
+        let target = match external {
+            None => Beside::Embedded,
+            Some(external) if !external.endpoint.is_local() => Beside::Elsewhere,
+            // What it keeps to is left to it.
+            Some(_) => Beside::External(owner.and_then(|o| o.own_cpus(allowed))),
+        };
+        cpus::split(allowed, self.limits.cpu_quota.as_ref(), cell.cpus, machine, target)
+    }
+
+    /// Who serves the target, where it is another program on this machine.
+    fn owner(&self, cell: &Cell) -> Option<Server> {
+        let external = self.external(cell).filter(|e| e.endpoint.is_local())?;
+        Server::of(&external.endpoint)
     }
 
     /// The embedded targets that are started here, and where lanes connect to.
@@ -86,7 +100,8 @@ impl<'c> Running<'c> {
         let here = context.peers.assign(whole, &plan)?;
         record.cell = here.cell.clone();
         let cell = &here.cell;
-        let placement = context.admit(cell)?;
+        let owner = context.owner(cell);
+        let placement = context.admit(cell, owner.as_ref())?;
         if placement.shared {
             record.flags.push("shared_cpu".into());
         }
@@ -118,6 +133,9 @@ impl<'c> Running<'c> {
             kernel_at_plateau: None,
             half_seen: false,
             connected: 0,
+            others: None,
+            owner,
+            throttled: [None; 2],
             stopped_ns: 0,
             given_up_ns: None,
             in_flight: Samples::default(),

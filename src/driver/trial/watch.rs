@@ -14,6 +14,7 @@ use crate::plan::target::Faults;
 use crate::protocol::Outcome;
 use crate::side::Phase;
 use crate::side::counters::Counts;
+use crate::side::quota::Throttled;
 use crate::side::usage::Edge;
 use crate::sys::now_ns;
 use crate::units::SECOND_NS;
@@ -53,6 +54,7 @@ impl Running<'_> {
             }
             let counts = self.counts(Phase::Measured);
             let part = self.part_over(now, window_start, counts);
+            self.look_at_quotas(now >= window_start, part);
             self.look_at_server(now >= window_start, part);
             self.sample(now > window_start, part, counts);
             self.look_for_stops();
@@ -87,8 +89,24 @@ impl Running<'_> {
             }
         }
         self.look_for_stops();
+        self.look_at_quotas(true, 1.0);
         self.look_at_server(true, 1.0);
         Ok(outcomes)
+    }
+
+    /// For how long quotas stopped this process and the target so far.
+    fn look_at_quotas(&mut self, begun: bool, part: f64) {
+        let read = || {
+            let own = Throttled::of(std::process::id()).ok();
+            // An embedded target is in duel's own cgroup.
+            [own, self.owner.as_ref().and_then(|o| Throttled::of(o.pid()?).ok())]
+        };
+        if begun && self.throttled[0].is_none() {
+            self.throttled[0] = Some(read());
+        }
+        if part >= 1.0 && self.throttled[1].is_none() {
+            self.throttled[1] = Some(read());
+        }
     }
 
     /// Reads what the server's side used so far at each edge of the window, and what it holds

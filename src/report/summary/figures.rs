@@ -27,6 +27,8 @@ pub struct Figures {
     /// The shortest time after which a request was given up: percentiles of service and response
     /// time from here up are lower bounds. `None` if none was given up.
     pub gave_up_ns: Option<u64>,
+    /// Most requests in flight at once, as far as samples saw; `None` where a trial has no sample.
+    pub in_flight_peak: Option<u64>,
     /// Whether a peak counts from the start of the process: memory is then an upper bound at best.
     pub peak_is_bound: bool,
 }
@@ -148,6 +150,11 @@ pub(super) fn figures(
         tls: trials.iter().find_map(|t| t.tls.clone()),
         reconnects: trials.iter().map(|t| t.reconnects).sum(),
         gave_up_ns,
+        in_flight_peak: trials
+            .iter()
+            .map(|t| t.in_flight_peak)
+            .reduce(|a, b| a?.max(b?).into())
+            .flatten(),
         peak_is_bound: trials.iter().any(|t| t.peak_is_bound()),
     };
     (Some(figures), unreadable)

@@ -14,9 +14,10 @@ use crate::plan::search::Bound;
 use crate::stats::{CONFIDENCE, student_t_quantile};
 
 /// Gates that say what the generator could not do, and of no defect.
-const GENERATOR: [(&str, &str); 2] = [
+const GENERATOR: [(&str, &str); 3] = [
     ("worker_cpu_share", "the worker's CPUs were saturated"),
     ("pacer_delay_p99_ns", "requests were released late"),
+    ("late_p99_ns", "requests were released late"),
 ];
 
 /// The gate that fails where lanes are busy when requests are due, whoever keeps them busy.

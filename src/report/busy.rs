@@ -1,0 +1,149 @@
+//! How busy the machine was, said once for a whole run: who used the CPU, and which quota stopped it.
+
+use std::collections::BTreeMap;
+
+use super::summary::is_valid;
+use crate::format::{ForeignProcess, Gate, TrialRecord};
+use crate::stats::median;
+use crate::units::format_share;
+
+/// Noise that [`remarks`] tells, which no row needs to tell again.
+const TOLD: [&str; 4] =
+    ["foreign_cpu_share", "steal_share", "throttled_share", "target_throttled_share"];
+
+pub(super) fn is_told(gate: &str) -> bool {
+    TOLD.contains(&gate)
+}
+
+/// A sentence for each kind of noise that there was, with what it does and the way out.
+pub(super) fn remarks(records: &[TrialRecord]) -> Vec<String> {
+    // A memory trial's bytes do not depend on it.
+    let trials: Vec<&TrialRecord> =
+        records.iter().filter(|r| is_valid(r) && !r.cell.is_memory()).collect();
+    let noise = |gate: &str| Noise::of(gate, &trials);
+    let mut out = Vec::new();
+    if let Some(noise) = noise("foreign_cpu_share") {
+        let (names, server) = processes(&trials);
+        out.push(format!(
+            "The machine was busy: other programs used {} of the load generator's CPU in {}{names}. \
+             Ratios hold, with wider intervals; times and CPU per request are those of a busy machine.",
+            noise.share, noise.trials
+        ));
+        out.extend(server);
+    }
+    if let Some(noise) = noise("steal_share") {
+        out.push(format!(
+            "The hypervisor took {} of the CPU time away in {}; ratios hold, with wider intervals.",
+            noise.share, noise.trials
+        ));
+    }
+    for (gate, whom) in [("throttled_share", "duel"), ("target_throttled_share", "the server")] {
+        if let Some(noise) = noise(gate) {
+            out.push(format!(
+                "A CPU quota stopped {whom} for {} of the time in {}: requests that were under way \
+                 meanwhile look slow. Raise the quota (`duel limits` names it), or ask for less load.",
+                noise.share, noise.trials
+            ));
+        }
+    }
+    out
+}
+
+struct Noise {
+    /// Median over the trials in which the gate failed.
+    share: String,
+    trials: String,
+}
+
+impl Noise {
+    fn of(name: &str, trials: &[&TrialRecord]) -> Option<Noise> {
+        let failed = |t: &&TrialRecord| {
+            let is = |g: &&Gate| g.name == name && g.ok == Some(false);
+            t.gates.iter().find(is).and_then(|g| g.value)
+        };
+        let seen: Vec<f64> = trials.iter().filter_map(failed).collect();
+        let share = format_share((median(&seen)? * 100.0).round() / 100.0);
+        let trials = format!("{} of {} trials", seen.len(), trials.len());
+        Some(Noise { share, trials })
+    }
+}
+
+/// The programs that used most CPU, in brackets, and how to move the server away if it is one.
+fn processes(trials: &[&TrialRecord]) -> (String, Option<String>) {
+    let noisy: Vec<&Vec<ForeignProcess>> =
+        trials.iter().map(|t| &t.foreign).filter(|f| !f.is_empty()).collect();
+    let mut by_name: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut servers: BTreeMap<u32, &ForeignProcess> = BTreeMap::new();
+    for process in noisy.iter().copied().flatten() {
+        *by_name.entry(&process.name).or_insert(0.0) += process.cpus / noisy.len() as f64;
+        if process.serves {
+            servers.insert(process.pid, process);
+        }
+    }
+    let mut busiest: Vec<(&str, f64)> = by_name.into_iter().collect();
+    busiest.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let names: Vec<String> =
+        busiest.iter().take(3).map(|(name, cpus)| format!("{name} {cpus:.2}")).collect();
+    let names = match names.is_empty() {
+        true => String::new(),
+        false => format!(" (in CPUs: {})", names.join(", ")),
+    };
+    let server = servers.values().next().map(|server| {
+        let commands = servers.values().filter_map(|s| Some((s.pin_to.as_ref()?, s.pid)));
+        let commands: Vec<String> =
+            commands.map(|(cpus, pid)| format!("`taskset -acp {cpus} {pid}`")).collect();
+        let way = match commands.is_empty() {
+            true => "this machine has no CPU to spare for it".into(),
+            false => format!("move it to a CPU of its own: {}", commands.join(" ")),
+        };
+        format!(
+            "{} is the server under test and shares the load generator's CPU; {way}.",
+            server.name
+        )
+    });
+    (names, server)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Status;
+    use crate::plan::{Cell, Engine};
+
+    fn noisy(block: u32, gate: &str, foreign: Vec<ForeignProcess>) -> TrialRecord {
+        let (name, value, limit) = (gate.to_string(), Some(0.42), Some(0.1));
+        let cell = Cell::plain(Engine::Threads, 4);
+        TrialRecord {
+            status: Status::Ok,
+            gates: vec![Gate { name, hard: false, ok: Some(false), value, limit }],
+            foreign,
+            ..TrialRecord::blank("p".into(), "b".into(), block, block, cell)
+        }
+    }
+
+    fn process(name: &str, pid: u32, cpus: f64, serves: bool) -> ForeignProcess {
+        let pin_to = serves.then(|| "1".into());
+        ForeignProcess { name: name.into(), pid, cpus, serves, pin_to }
+    }
+
+    #[test]
+    fn who_used_the_cpu_is_named_and_a_server_can_be_moved() {
+        let busy = || vec![process("rustc", 7, 0.6, false), process("nginx", 9, 0.2, true)];
+        let trials = [noisy(0, TOLD[0], busy()), noisy(1, TOLD[0], busy())];
+        let [said, server] = &remarks(&trials)[..] else { panic!("{:?}", remarks(&trials)) };
+        assert!(said.contains("42 % of the load generator's CPU in 2 of 2 trials"), "{said}");
+        assert!(said.contains("(in CPUs: rustc 0.60, nginx 0.20)"), "{said}");
+        assert!(server.contains("nginx is the server under test"), "{server}");
+        assert!(server.contains("`taskset -acp 1 9`"), "{server}");
+        let [said] = &remarks(&[noisy(0, TOLD[0], vec![])])[..] else { panic!("one sentence") };
+        assert!(!said.contains('('), "nobody can be named: {said}");
+    }
+
+    #[test]
+    fn each_kind_of_noise_is_told_and_quiet_runs_say_nothing() {
+        for gate in TOLD {
+            assert_eq!(remarks(&[noisy(0, gate, vec![])]).len(), 1, "{gate}");
+        }
+        assert!(remarks(&[noisy(0, "late_p99_ns", vec![])]).is_empty(), "its row says so");
+    }
+}
