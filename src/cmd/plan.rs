@@ -137,8 +137,7 @@ impl Judge<'_> {
         let ports = self.limits.ports(&plan, cell, endpoint.as_ref());
         self.limits.check(cell, kind(target))?;
         ports.as_ref().map_or(Ok(()), PortBudget::check)?;
-        let placement =
-            split(&self.allowed, &self.limits, cell, self.sweep, self.endpoint.as_ref())?;
+        let placement = split(&self.allowed, &self.limits, cell, self.sweep, endpoint.as_ref())?;
         let shared = if placement.shared { "; shares a CPU with the target" } else { "" };
         let ports = ports.filter(PortBudget::may_run_out).map_or(String::new(), |ports| {
             format!("; keep_alive = false may run out of ports: {ports}")
@@ -154,7 +153,7 @@ fn split(
     sweep: &Sweep,
     endpoint: Option<&Endpoint>,
 ) -> anyhow::Result<cpus::Placement> {
-    let target = match sweep.target {
+    let target = match sweep.target_of(cell) {
         Target::Embedded(_) => Beside::Embedded,
         Target::External { .. } if endpoint.is_some_and(|e| !e.is_local()) => Beside::Elsewhere,
         Target::External { .. } => Beside::External(None),
