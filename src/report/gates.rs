@@ -36,7 +36,9 @@ pub(crate) fn way_out(gate: &str) -> Option<&'static str> {
         }
         "worker_cpu_share" => "lower the rate, or use more CPUs, processes or machines",
         "littles_law" | "stopped_ns" => "run again",
-        "ledger_balanced" | "target_received" => "please report it, unless something else called it",
+        "ledger_balanced" | "target_received" => {
+            "please report it, unless something else called it"
+        }
         _ => return None,
     })
 }
