@@ -170,6 +170,9 @@ pub struct Outcome {
     pub warmup: Ledger,
     /// Failed requests of the window by stage.
     pub errors: Errors,
+    /// Answers of the window by status code.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub statuses: BTreeMap<String, u64>,
     /// Bytes of the window.
     pub bytes: Bytes,
     /// Connections made after set-up.

@@ -30,6 +30,7 @@ pub fn run(args: &Run) -> ExitCode {
             resume: args.resume,
             force: args.force,
             json: false,
+            served: false,
             keep_going: args.keep_going,
             metrics,
             part,

@@ -27,6 +27,7 @@ use crate::limits::{Limits, PortBudget};
 use crate::plan::Cell;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{ExpectFailed, Sweep, Target, Trial};
+use crate::report::served;
 use crate::report::slo::{self, Judgement};
 use crate::report::summary::{is_quiet, is_valid, summarise};
 use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
@@ -53,6 +54,8 @@ pub(super) struct Output {
     pub(super) force: bool,
     /// One record a line on standard output, no table.
     pub(super) json: bool,
+    /// Below the table: answers by status code, bytes, every percentile and a histogram.
+    pub(super) served: bool,
     /// Whether to go on where nothing completes.
     pub(super) keep_going: bool,
     /// Where to serve metrics.
@@ -227,7 +230,7 @@ impl<'s> Session<'s> {
     fn conclude(self) -> anyhow::Result<u8> {
         let sweep = self.context.sweep;
         if !self.output.json {
-            crate::terminal::page(&table(&sweep.name, &self.records, sweep));
+            crate::terminal::page(&table(sweep, &self.records, self.output.served));
         }
         let mut unwritten = false;
         if let Some(dir) = &self.dir {
@@ -320,7 +323,8 @@ fn has_flag(record: &TrialRecord, flag: &str) -> bool {
 }
 
 /// The table as wide as the terminal, in colour where that is wanted.
-fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
+fn table(sweep: &Sweep, records: &[TrialRecord], served: bool) -> String {
+    let name = &sweep.name;
     let terminal = std::io::stdout().is_terminal();
     let colour = crate::report::colour_wanted(terminal);
     let groups = summarise(records, sweep.baseline, sweep.equal_within);
@@ -332,6 +336,7 @@ fn table(name: &str, records: &[TrialRecord], sweep: &Sweep) -> String {
     let width = crate::terminal::width();
     crate::report::verdict::text(records, &groups, width)
         + &crate::report::table::render(name, &groups, &sections, width, colour)
+        + &if served { served::text(records, &groups, width) } else { String::new() }
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

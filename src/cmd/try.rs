@@ -34,6 +34,7 @@ pub fn run(args: &Try) -> ExitCode {
             resume: false,
             force: false,
             json: args.json,
+            served: true,
             keep_going: args.keep_going,
             metrics,
             part: Part::default(),

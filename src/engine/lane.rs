@@ -106,6 +106,7 @@ impl Lane {
         let (kind, message, keep) = match result {
             Ok(reply) => {
                 self.link.answered(end);
+                trial.recorder.answered(shard, shot.phase, reply.status);
                 if trial.expects(reply.status) {
                     let bytes = (sent as u64, reply.received);
                     let first_byte = reply.first_byte.unwrap_or(end);

@@ -101,6 +101,7 @@ impl<'t> RequestSteps<'t> {
                 self.reply = Some(Reply { first_byte: reply.first_byte.or(Some(now)), ..reply });
             }
             Ok(reply) => {
+                self.trial.recorder.answered(self.link.shard, self.phase, reply.status);
                 let message = format!("status {}", reply.status);
                 self.broken = !reply.keep;
                 self.failure = Some(Failure::new(ErrorKind::Status, message));

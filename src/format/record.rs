@@ -168,6 +168,9 @@ record! {
             warmup: Ledger = sum,
             /// Why requests of the window failed.
             errors: Errors = sum,
+            /// Answers of the window by status code, those among them that count as errors.
+            #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+            statuses: BTreeMap<String, u64> = counts,
             /// Bytes of HTTP on the wire inside the measured phase, heads included, as they are before
             /// and after TLS.
             bytes: Bytes = sum,

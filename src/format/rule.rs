@@ -84,6 +84,17 @@ pub(crate) fn same(total: &mut String, part: &String, _first: bool) {
     }
 }
 
+/// Counts by name, each added.
+pub(crate) fn counts<K: Ord + Clone>(
+    total: &mut BTreeMap<K, u64>,
+    part: &BTreeMap<K, u64>,
+    _first: bool,
+) {
+    for (name, count) in part {
+        *total.entry(name.clone()).or_default() += count;
+    }
+}
+
 /// Remarks by field, the first on each.
 pub(crate) fn remarks(
     total: &mut BTreeMap<String, String>,

@@ -18,6 +18,7 @@ pub mod measures;
 pub mod memory;
 mod plot;
 pub mod search;
+pub(crate) mod served;
 pub mod shards;
 pub(crate) mod slo;
 pub mod steps;

@@ -233,6 +233,19 @@ pub(crate) fn by_block<'a>(trials: &[&'a TrialRecord]) -> BTreeMap<u32, &'a Tria
     blocks
 }
 
+/// The trials behind a row's figures: the valid ones, or what ran to its end where none is.
+fn used<'a>(blocks: &BTreeMap<u32, &'a TrialRecord>) -> Vec<&'a TrialRecord> {
+    let valid = blocks.values().any(|t| is_valid(t));
+    let shown = |t: &TrialRecord| is_valid(t) || (t.status == Status::Invalid && !valid);
+    blocks.values().copied().filter(|t| shown(t)).collect()
+}
+
+/// The trials behind the figures of a cell.
+pub(crate) fn behind<'a>(records: &'a [TrialRecord], cell: &Cell) -> Vec<&'a TrialRecord> {
+    let of_cell: Vec<&TrialRecord> = records.iter().filter(|r| r.cell.id == cell.id).collect();
+    used(&by_block(&of_cell))
+}
+
 fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: String) -> Row {
     let mut tally =
         Tally { blocks: blocks.len(), repeated: trials.len() - blocks.len(), ..Tally::default() };
@@ -261,15 +274,7 @@ fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: Stri
             failed_gates.insert(gate.name.clone(), failed);
         }
     }
-    let used: Vec<&TrialRecord> = blocks
-        .values()
-        .copied()
-        .filter(|t| match t.status {
-            Status::Ok => true,
-            Status::Invalid => tally.valid == 0,
-            Status::Failed | Status::Interrupted => false,
-        })
-        .collect();
+    let used = used(blocks);
     let levels = for_levels(&used);
     let (figures, unreadable) = figures::figures(&used, &levels);
     for text in unreadable {

@@ -40,6 +40,8 @@ pub enum Phase {
 }
 
 const CHANNELS: usize = Channel::ALL.len();
+/// A status code has three digits; readers of responses refuse others.
+const STATUSES: usize = 1_000;
 const ERROR_KINDS: usize = ErrorKind::ALL.len();
 
 /// The four instants of a request of an open loop, or the two of a closed one; CLOCK_MONOTONIC.
@@ -61,6 +63,8 @@ struct Shard {
     /// By the number of the channel; `None` where the plan has no use for it.
     histograms: [Option<AtomicHistogram>; CHANNELS],
     errors: [AtomicU64; ERROR_KINDS],
+    /// Answers by status code.
+    statuses: [AtomicU64; STATUSES],
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
     reconnects: AtomicU64,
@@ -105,6 +109,7 @@ impl Recorder {
         let shard = || Shard {
             histograms: std::array::from_fn(histogram),
             errors: std::array::from_fn(|_| zero()),
+            statuses: std::array::from_fn(|_| zero()),
             bytes_sent: zero(),
             bytes_received: zero(),
             reconnects: zero(),
@@ -179,6 +184,16 @@ impl Recorder {
         self.counters.started(shard, phase);
         if start >= window_end && phase == Phase::Measured {
             self.shards[shard].started_late.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// An answer came whole, with this status code.
+    #[inline]
+    pub fn answered(&self, shard: usize, phase: Phase, status: u16) {
+        if let Some(count) = self.shards[shard].statuses.get(usize::from(status))
+            && phase == Phase::Measured
+        {
+            count.fetch_add(1, Relaxed);
         }
     }
 
@@ -326,6 +341,12 @@ impl Recorder {
     /// Errors of the measured phase.
     pub fn errors(&self) -> Errors {
         Errors::of(|kind| self.sum(|s| &s.errors[kind as usize]))
+    }
+
+    /// Answers of the measured phase by status code.
+    pub fn statuses(&self) -> BTreeMap<String, u64> {
+        let count = |code: usize| (code.to_string(), self.sum(|s| &s.statuses[code]));
+        (0..STATUSES).map(count).filter(|(_, n)| *n > 0).collect()
     }
 
     /// Bytes of the measured phase.

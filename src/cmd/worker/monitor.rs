@@ -221,6 +221,7 @@ impl<'t> Monitor<'t> {
             ledger: self.ledger(Phase::Measured, counts),
             warmup: self.ledger(Phase::Warmup, counters.read(Phase::Warmup)),
             errors,
+            statuses: recorder.statuses(),
             bytes: recorder.bytes(),
             reconnects: recorder.reconnects(),
             tls: recorder.tls().map(str::to_string),

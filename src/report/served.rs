@@ -1,0 +1,251 @@
+//! What users of other load generators look for at the end of a quick look: requests by status code,
+//! errors by kind with an example, bytes, every usual percentile and a small histogram.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hdrhistogram::Histogram;
+
+use super::layout::{Column, clean, percentile};
+use super::summary::{self, Group};
+use super::table;
+use crate::format::{Bytes, Channel, ErrorKind, Errors, Ledger, TrialRecord};
+use crate::stats::hdr;
+use crate::terminal::wrap;
+use crate::units::{format_bytes, format_count, format_ns, format_share};
+
+/// The percentiles, by name.
+const QUANTILES: [(&str, f64); 7] = [
+    ("p50", 0.5),
+    ("p75", 0.75),
+    ("p90", 0.9),
+    ("p95", 0.95),
+    ("p99", 0.99),
+    ("p99.9", 0.999),
+    ("p99.99", 0.9999),
+];
+
+/// Most bars of a histogram, and the length of the longest.
+const MOST_BARS: usize = 12;
+const LONGEST_BAR: u64 = 12;
+
+/// What one row of the tables received.
+struct Served {
+    name: String,
+    ledger: Ledger,
+    statuses: BTreeMap<String, u64>,
+    errors: Errors,
+    example: Option<String>,
+    bytes: Bytes,
+    seconds: f64,
+    gave_up_ns: Option<u64>,
+    times: Option<Histogram<u64>>,
+}
+
+impl Served {
+    /// Counts of the trials behind a row, times of those that its levels come from.
+    fn of(name: &str, used: &[&TrialRecord]) -> Served {
+        let levels = summary::for_levels(used);
+        // One that cannot be read is told below the table.
+        let times =
+            |channel| hdr::merge(levels.iter().copied(), |t| t.histogram(channel)).ok().flatten();
+        let mut served = Served {
+            name: name.into(),
+            ledger: Ledger::default(),
+            statuses: BTreeMap::new(),
+            errors: Errors::default(),
+            example: used.iter().find_map(|t| t.error.clone()),
+            bytes: Bytes::default(),
+            seconds: used.iter().map(|t| t.measured_ns as f64 / 1e9).sum(),
+            gave_up_ns: None,
+            times: times(Channel::Response).or_else(|| times(Channel::Service)),
+        };
+        for trial in used {
+            served.ledger += &trial.ledger;
+            served.errors += &trial.errors;
+            served.bytes += &trial.bytes;
+            for (code, count) in &trial.statuses {
+                *served.statuses.entry(code.clone()).or_default() += count;
+            }
+        }
+        let given_up = levels.iter().map(|t| t.ledger.timed_out).sum();
+        let service = times(Channel::Service);
+        served.gave_up_ns = service.and_then(|h| hdr::gave_up_ns(&h, given_up));
+        served
+    }
+
+    fn per_second(&self, bytes: u64) -> String {
+        format!("{}/s", format_bytes(bytes as f64 / self.seconds.max(1e-9)))
+    }
+
+    /// A percentile over all requests, those that were lost included.
+    fn quantile(&self, q: f64) -> String {
+        let planned = self.ledger.planned;
+        let lost = (planned - self.ledger.completed) as f64 / planned.max(1) as f64;
+        if lost > 1.0 - q + 1e-12 {
+            return format!("lost {}", format_share(lost));
+        }
+        let planned = self.times.as_ref().map_or(0, |h| {
+            // As many lost per sample as over all trials, of which these are a part.
+            let kept = (self.ledger.completed + self.ledger.timed_out).max(1) as f64;
+            (h.len() as f64 * self.ledger.planned as f64 / kept).round() as u64
+        });
+        percentile(
+            self.times.as_ref().and_then(|h| hdr::percentile(h, planned, q, self.gave_up_ns)),
+        )
+    }
+}
+
+/// The tables for a terminal of `width` columns; empty where no trial ran to its end.
+pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>) -> String {
+    let mut out = String::new();
+    for group in groups.iter().filter(|g| !g.is_idle()) {
+        let rows: Vec<Served> = group
+            .rows
+            .iter()
+            .map(|row| (row, summary::behind(records, &row.cell)))
+            .filter(|(_, used)| !used.is_empty())
+            .map(|(row, used)| Served::of(&clean(&row.name), &used))
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let open = group.cell.arrivals.is_open();
+        out.push_str(&format!("\n{}\n", table::plain(counts(&rows, open), width)));
+        for row in rows.iter().filter(|row| row.errors.total() > 0) {
+            let example = row.example.as_deref().unwrap_or("no text was recorded");
+            for line in wrap(&format!("{}: {}", row.name, clean(example)), width) {
+                out.push_str(&format!("{line}\n"));
+            }
+        }
+        if let Some(bars) = bars(&rows, open) {
+            out.push_str(&format!("\n{}", table::plain(bars, width)));
+        }
+    }
+    out
+}
+
+/// One line per figure, one column per engine.
+fn counts(rows: &[Served], open: bool) -> Vec<Column> {
+    let mut lines: Vec<(String, Vec<String>)> = vec![];
+    let mut line = |what: &str, of: &dyn Fn(&Served) -> String| {
+        lines.push((what.into(), rows.iter().map(of).collect()));
+    };
+    let some = |count: fn(&Served) -> u64| rows.iter().any(|row| count(row) > 0);
+    line("requests", &|r| format_count(r.ledger.planned));
+    let codes: BTreeSet<&String> = rows.iter().flat_map(|r| r.statuses.keys()).collect();
+    for code in codes {
+        line(&format!("  status {code}"), &|r| {
+            format_count(r.statuses.get(code).copied().unwrap_or(0))
+        });
+    }
+    for kind in ErrorKind::ALL.iter().filter(|k| rows.iter().any(|r| r.errors.count(**k) > 0)) {
+        line(&format!("  {} errors", kind.name()), &|r| format_count(r.errors.count(*kind)));
+    }
+    if some(|r| r.ledger.timed_out) {
+        line("  timed out", &|r| format_count(r.ledger.timed_out));
+    }
+    if some(|r| r.ledger.unsent) {
+        line("  never sent", &|r| format_count(r.ledger.unsent));
+    }
+    line("received", &|r| format_bytes(r.bytes.received as f64));
+    line("received per second", &|r| r.per_second(r.bytes.received));
+    line("sent", &|r| format_bytes(r.bytes.sent as f64));
+    line("sent per second", &|r| r.per_second(r.bytes.sent));
+    let time = |of: fn(&Histogram<u64>) -> f64| {
+        move |r: &Served| r.times.as_ref().map_or("-".into(), |h| format_ns(of(h)))
+    };
+    let of_what = if open { "response time" } else { "service time" };
+    line(&format!("{of_what}, min"), &time(|h| h.min() as f64));
+    line("  mean", &time(Histogram::mean));
+    for (name, q) in QUANTILES {
+        line(&format!("  {name}"), &|r| r.quantile(q));
+    }
+    line("  max", &time(|h| h.max() as f64));
+    let names = Column {
+        title: "in all trials".into(),
+        number: false,
+        cells: lines.iter().map(|(what, _)| what.clone()).collect(),
+    };
+    let engine = |(i, row): (usize, &Served)| Column {
+        title: row.name.clone(),
+        number: true,
+        cells: lines.iter().map(|(_, cells)| cells[i].clone()).collect(),
+    };
+    [names].into_iter().chain(rows.iter().enumerate().map(engine)).collect()
+}
+
+/// A histogram of each row over common bounds.
+fn bars(rows: &[Served], open: bool) -> Option<Vec<Column>> {
+    let all = || rows.iter().filter_map(|r| r.times.as_ref()).filter(|h| !h.is_empty());
+    let (low, high) = (all().map(Histogram::min).min()?, all().map(Histogram::max).max()?);
+    let bounds = bounds(low, high);
+    let title = if open { "response time" } else { "service time" };
+    let names = Column {
+        title: format!("{title}\nup to"),
+        number: true,
+        cells: bounds.iter().map(|b| format_ns(*b as f64)).collect(),
+    };
+    let engine = |row: &Served| {
+        let counts = row.times.as_ref().map_or(vec![0; bounds.len()], |h| within(h, &bounds));
+        let most = counts.iter().copied().max().unwrap_or(0).max(1);
+        let width = counts.iter().map(|n| format_count(*n).len()).max().unwrap_or(0);
+        let bar = |n: &u64| {
+            let length = (n * LONGEST_BAR).div_ceil(most) as usize;
+            format!("{:>width$} {}", format_count(*n), "■".repeat(length))
+        };
+        Column { title: row.name.clone(), number: false, cells: counts.iter().map(bar).collect() }
+    };
+    Some([names].into_iter().chain(rows.iter().map(engine)).collect())
+}
+
+/// Samples up to each bound and above the one before.
+fn within(h: &Histogram<u64>, bounds: &[u64]) -> Vec<u64> {
+    let mut counts = vec![0; bounds.len()];
+    for bucket in h.iter_recorded() {
+        let at = bounds.partition_point(|b| *b < bucket.value_iterated_to());
+        counts[at.min(bounds.len() - 1)] += bucket.count_at_value();
+    }
+    counts
+}
+
+/// Round bounds around all values, as fine as [`MOST_BARS`] allow.
+fn bounds(low: u64, high: u64) -> Vec<u64> {
+    let series: [&[u64]; 4] = [
+        &[
+            10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 24, 26, 28, 30, 33, 36, 40, 45, 50, 55,
+            60, 65, 70, 75, 80, 90,
+        ],
+        &[10, 12, 15, 20, 25, 30, 40, 50, 60, 80],
+        &[10, 20, 50],
+        &[10],
+    ];
+    let of = |steps: &[u64]| -> Vec<u64> {
+        let all = (0..16u32).flat_map(|e| steps.iter().map(move |s| s * 10u64.pow(e)));
+        let from_low: Vec<u64> = all.skip_while(|b| *b < low).collect();
+        let last = from_low.iter().position(|b| *b >= high).unwrap_or(from_low.len() - 1);
+        from_low[..=last].to_vec()
+    };
+    let mut all = series.iter().map(|steps| of(steps));
+    all.find(|bounds| bounds.len() <= MOST_BARS).unwrap_or_else(|| of(&[10]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_stands_in_one_bar() {
+        for (low, high) in
+            [(1, 1), (9, 11), (80_000, 95_000), (50_000, 3_000_000), (1, 3_600e9 as u64)]
+        {
+            let bounds = bounds(low, high);
+            assert!(bounds.windows(2).all(|w| w[0] < w[1]), "{bounds:?}");
+            assert!(bounds.len() <= MOST_BARS + 3 && *bounds.last().unwrap() >= high, "{bounds:?}");
+            let mut h = crate::format::histogram::empty();
+            for value in [low, low + (high - low) / 2, high] {
+                h.record(value).unwrap();
+            }
+            assert_eq!(within(&h, &bounds).iter().sum::<u64>(), 3, "{bounds:?}");
+        }
+    }
+}
