@@ -357,6 +357,10 @@ pub struct Capacity {
     /// Print the config of a run that would measure what is missing
     #[arg(long, group = "form")]
     pub suggest: bool,
+    /// Run the load that is forecast (twice the lanes and rate; with a search, two workers and
+    /// targets) in DIR/proof, and print forecast beside measurement
+    #[arg(long, conflicts_with = "suggest")]
+    pub prove: bool,
 }
 
 /// What hosts are like, and what is asked of them.

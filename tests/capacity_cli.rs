@@ -94,6 +94,38 @@ fn what_is_suggested_is_a_config_that_plans() {
     assert!(stdout.contains("format-1-next"), "{stdout}");
 }
 
+/// The load that is forecast is really run, and the report carries what came of it; how far off it
+/// was is the machine's matter.
+#[test]
+fn a_proof_runs_the_load_and_the_report_carries_it() {
+    let home = tempfile::tempdir().unwrap();
+    let (config, run) = (home.path().join("small.toml"), home.path().join("run"));
+    let text = "[target]\nservice_time = \"5ms\"\n[plan]\nrequests = 200\n[sweep]\n\
+                engines = [\"tokio\"]\nlanes = [2, 8, 16]\ntrials = 3\n";
+    std::fs::write(&config, text).unwrap();
+    let out = output(duel(&["run"]).arg(&config).arg("--out").arg(&run));
+    assert!(matches!(out.status.code(), Some(0 | 4)), "{}", common::text(&out).1);
+    let out = output(duel(&["capacity", "--rate", "500", "--prove", "--json"]).arg(&run));
+    let (stdout, stderr) = common::text(&out);
+    let json: serde_json::Value = serde_json::from_str(&stdout).expect(&stderr);
+    let proof = std::fs::read_to_string(run.join("proof.toml")).unwrap();
+    assert!(proof.contains("lanes = [32]"), "{proof}");
+    let trials = std::fs::read_to_string(run.join("proof/trials.jsonl")).unwrap();
+    assert_eq!(trials.lines().count(), 6, "six trials of one cell");
+    let proofs = json["proofs"].as_array().unwrap();
+    for row in proofs {
+        let value = |i: usize| row["figures"][i]["value"].as_f64().unwrap();
+        let error = row["error"].as_f64().unwrap();
+        assert!((value(0) / value(1) - 1.0 - error).abs() < 1e-9, "{row}");
+    }
+    let out = output(duel(&["report", "--rate", "500"]).arg(&run));
+    assert_eq!(out.status.code(), Some(0), "{}", common::text(&out).1);
+    let html = std::fs::read_to_string(run.join("report.html")).unwrap();
+    let valid = trials.lines().filter(|line| line.contains("\"status\":\"ok\"")).count();
+    // A machine that is too busy for every trial leaves nothing to compare with.
+    assert_eq!(html.contains("what that load measured"), valid > 0 && !proofs.is_empty());
+}
+
 #[test]
 fn the_report_plans_for_the_rate_that_is_asked_or_for_the_highest_measured() {
     let home = tempfile::tempdir().unwrap();

@@ -7,9 +7,10 @@ use std::sync::LazyLock;
 
 use duel::format::{Distribution, TrialRecord};
 use duel::limits::{Ceiling, Scope};
+use duel::plan::sweep::Sweep;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::capacity::hosts::{self, HostType};
-use duel::report::capacity::{Month, Need, Plan, Question, plan};
+use duel::report::capacity::{Month, Need, Plan, Question, plan, prove};
 use proptest::prelude::*;
 
 /// A cell of an open loop: trials with so much CPU per request, and all times equal to `p99_ns`.
@@ -397,4 +398,64 @@ fn one_lane_count_is_planned_whole_up_to_its_lanes() {
     let need = need(&plan, "tokio");
     let each = need.user_bytes / need.processes as f64;
     assert!((each - (4_000_000.0 + 20_000.0 * 256.0)).abs() < 1.0, "{each}");
+}
+
+/// A sweep whose cells are those of [`records`].
+fn sweep(text: &str) -> Sweep {
+    duel::config::parse(text, "x.toml", &[], std::path::Path::new(".")).unwrap()
+}
+
+#[test]
+fn a_proof_doubles_the_load_and_tells_how_far_off_the_forecast_was() {
+    let base = "[plan]\narrivals = \"poisson\"\nduration = \"1s\"\n[sweep]\nengines = [\"tokio\"]\n\
+                lanes = [64, 256]\nrates = [500, 2000]\n";
+    let own = sweep(base);
+    let loads = prove::loads(&own, &[]).unwrap();
+    assert_eq!(
+        (&loads.twice.axes.lanes[..], &loads.twice.axes.rates_per_s[..]),
+        (&[512][..], &[4e3][..])
+    );
+    assert!(loads.knee.is_none() && loads.twice.precision.is_none());
+    let below = records(Engine::Tokio, 2_000.0, 20_000.0);
+    // A run of twice the load that did as forecast, and one that took a quarter more.
+    for (by, is_met) in [(1.0, true), (1.25, false)] {
+        let mut twice = cell(Engine::Tokio, 512, 4_000.0, 20_000_000, 20_000.0 * by);
+        for r in &mut twice {
+            r.memory.peak_rss_bytes = ((4_000_000.0 + 20_000.0 * 512.0) * by) as u64;
+            r.response_ns.as_mut().unwrap().mean = 5e6 * by;
+        }
+        let proofs = prove::proofs((&own, &below), &twice, None);
+        let what: Vec<&str> = proofs.iter().map(|p| p.what).collect();
+        assert_eq!(what.len(), 3, "CPU, memory and lanes: {what:?}");
+        for proof in &proofs {
+            let off = proof.error - (1.0 / by - 1.0);
+            // Lanes are whole numbers, and grow more slowly than what is in flight.
+            let near = if proof.what.starts_with("lanes") { 0.06 } else { 0.01 };
+            assert!(off.abs() < near && proof.is_met() == is_met, "{proof:?}");
+            let from: usize = proof.figures.iter().map(|f| f.from.len()).sum();
+            assert!(proof.figures.iter().all(|f| !f.from.is_empty()) && from >= 5, "{proof:?}");
+        }
+        let mut plan = ask(&below, &[Question::new(1_000.0, HostType::plain(1, 1 << 30))]);
+        plan.proofs = proofs;
+        for form in [plan.text(None), duel::report::markdown::capacity(&plan)] {
+            assert!(form.contains("what that load measured") && form.contains("± 10 %"), "{form}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_doubled_is_one_error() {
+    let search = "[target]\nurl = \"127.0.0.1:1\"\n[plan]\narrivals = \"poisson\"\nduration = \"6s\"\n\
+                  [slo]\np99 = \"40ms\"\n[search]\n";
+    for (text, error) in [
+        (search, "no search found a rate"),
+        ("[sweep]\nengines = [\"sequential\"]\n", "no engine has several lanes"),
+        (
+            "[plan]\narrivals = \"poisson\"\nstages = [{ duration = \"1s\", rate = 50 }]\n",
+            "has no double",
+        ),
+    ] {
+        let found = prove::loads(&sweep(text), &[]).unwrap_err();
+        assert!(found.contains(error) && !found.contains('\n'), "{found}");
+    }
 }

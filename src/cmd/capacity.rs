@@ -1,6 +1,7 @@
 //! `duel capacity`: from the cells of a run to hosts and money.
 
 mod next;
+mod prove;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,11 @@ pub fn run(args: &Arguments) -> ExitCode {
     };
     for warning in &run.warnings {
         say!("duel: {warning}");
+    }
+    if args.prove
+        && let Err(error) = prove::run(&run)
+    {
+        return super::usage(format!("--prove: {error}"));
     }
     let asked = questions(Some(&args.rate), &args.hosts, &run)
         .and_then(|asked| answer(&run, &asked.ok_or("no rate")?));
@@ -68,7 +74,8 @@ pub(super) fn answer(run: &Run, questions: &[Question]) -> Result<Plan, String> 
     for host in questions.iter().map(|q| &q.host) {
         check_limits(host, &limits, away)?;
     }
-    Ok(plan(&run.records, questions, &|engine| limits.predict(engine, away)))
+    let plan = plan(&run.records, questions, &|engine| limits.predict(engine, away));
+    Ok(Plan { proofs: prove::read(run), ..plan })
 }
 
 /// Refuses a limit of a host that no engine counts lanes against.

@@ -19,6 +19,7 @@ mod fits;
 mod host;
 pub mod hosts;
 mod point;
+pub mod prove;
 mod section;
 mod text;
 mod what_if;
@@ -156,6 +157,8 @@ pub struct Plan {
     pub assumptions: Vec<Assumption>,
     /// The same question under other rates, growths and utilisations; empty where one was asked.
     pub what_if: Vec<WhatIf>,
+    /// Forecasts beside what a run of that load measured; empty unless it was run.
+    pub proofs: Vec<prove::Proof>,
 }
 
 /// The answer for one engine on one type of hosts.
@@ -348,7 +351,7 @@ pub fn plan(
     let is_closed = |s: &Series<'_>| s.curve(first.p99_ns).is_ok_and(|c| !c.is_open());
     let assumptions = assume::assumptions(first, series.iter().any(is_closed));
     let sentence = text::sentence(first, questions, &engines);
-    Plan { sentence, question: first.clone(), engines, assumptions, what_if }
+    Plan { sentence, question: first.clone(), engines, assumptions, what_if, proofs: vec![] }
 }
 
 /// The highest rate of any engine's valid cells, in requests per second, within a bound on p99.

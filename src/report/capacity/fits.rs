@@ -12,7 +12,7 @@ use crate::stats::{CONFIDENCE, linear_fit, median};
 use crate::units::format_ns;
 
 /// What the lines are drawn over.
-const ACROSS: [Axis; 2] = [Axis::Lanes, Axis::Load];
+pub(super) const ACROSS: [Axis; 2] = [Axis::Lanes, Axis::Load];
 
 /// Valid trials of cells that differ in lanes and rate alone.
 pub(super) struct Series<'a> {
@@ -85,6 +85,21 @@ impl<'a> Series<'a> {
         let other_threads =
             if engine.sweeps_stacks() { threads } else { most_threads.unwrap_or(0) };
         Series { name, engine, cpus, processes, other_fds, other_threads, cells }
+    }
+
+    /// Its cells.
+    pub(super) fn all_points(&self) -> &[Point<'a>] {
+        &self.cells
+    }
+
+    /// The first of them.
+    pub(super) fn first_cell(&self) -> Option<&'a Cell> {
+        self.cells.first().map(|point| point.cell)
+    }
+
+    /// Whether memory has a slope over lanes.
+    pub(super) fn has_slope(&self) -> bool {
+        self.lanes().len() > 1
     }
 
     /// Ids of its cells.
@@ -238,9 +253,8 @@ impl<'a> Series<'a> {
 
     /// Whether a worker of so many lanes is within the data: twice the largest, or the only lanes.
     pub(super) fn reaches(&self, lanes: f64) -> Result<(), Refusal> {
-        let measured = self.lanes();
-        let largest = f64::from(measured.last().copied().unwrap_or(0));
-        let has_slope = measured.len() > 1;
+        let largest = f64::from(self.lanes().last().copied().unwrap_or(0));
+        let has_slope = self.has_slope();
         if lanes <= largest * if has_slope { REACH } else { 1.0 } {
             return Ok(());
         }

@@ -21,7 +21,10 @@ impl Plan {
 
     /// What stands below the answers: the measured curve, budgets, what if.
     pub(super) fn below(&self) -> Vec<Section> {
-        [self.curve(), self.budgets(), self.what_if_section()].into_iter().flatten().collect()
+        [self.curve(), self.budgets(), self.what_if_section(), self.proof_section()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     fn answered(&self) -> Vec<Answered<'_>> {

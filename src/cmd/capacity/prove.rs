@@ -1,0 +1,51 @@
+//! `--prove`: runs the load that was forecast, in the directory `proof` of the run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::next::sweep_of;
+use crate::config::write;
+use crate::plan::sweep::Sweep;
+use crate::report::capacity::prove::{Proof, loads, proofs};
+use crate::results::store::{Run, RunDir};
+
+/// Where the loads run, below the run directory.
+const TWICE: &str = "proof";
+const KNEE: &str = "proof-knee";
+
+/// Runs the loads that a run's forecasts are held against.
+pub(super) fn run(run: &Run) -> Result<(), String> {
+    let loads = loads(&sweep_of(&run.plan.config)?, &run.records)?;
+    one(&run.path.join(TWICE), &loads.twice)?;
+    loads.knee.map_or(Ok(()), |knee| one(&run.path.join(KNEE), &knee))
+}
+
+/// Runs a load, or what is left of it.
+fn one(out: &Path, sweep: &Sweep) -> Result<(), String> {
+    let text = format!("# How far off is the forecast of this load?\n{}", write::text(sweep)?);
+    let config: PathBuf = out.with_extension("toml");
+    std::fs::write(&config, text).map_err(|e| format!("{}: {e}", config.display()))?;
+    say!("duel: running the load that is forecast: {}", config.display());
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("run").arg(&config).arg("--out").arg(out);
+    if out.exists() {
+        command.arg("--resume");
+    }
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let status = status.map_err(|e| format!("cannot start the run: {e}"))?;
+    // A missed SLO, trials that are not to be believed and failed ones are in the records.
+    match status.code() {
+        Some(0 | 1 | 3 | 4) => Ok(()),
+        _ => Err(format!("the run of {} ended early: {status}", config.display())),
+    }
+}
+
+/// What the loads measured beside the forecasts; empty where they were not run.
+pub(super) fn read(run: &Run) -> Vec<Proof> {
+    let open = |name: &str| RunDir::open(&run.path.join(name)).ok();
+    let sweep_in = |run: &Run| sweep_of(&run.plan.config).ok();
+    let (Some(sweep), Some(twice)) = (sweep_in(run), open(TWICE)) else { return vec![] };
+    let knee = open(KNEE).and_then(|knee| Some((sweep_in(&knee)?, knee)));
+    let knee = knee.as_ref().map(|(sweep, run)| (sweep, run.records.as_slice()));
+    proofs((&sweep, &run.records), &twice.records, knee)
+}

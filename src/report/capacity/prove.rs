@@ -1,0 +1,308 @@
+//! A forecast beside what a run of that load measured: twice the lanes and twice the rate from the
+//! cells below, two workers and targets from one.
+
+use serde::Serialize;
+
+use super::fits::{self, ACROSS, Series};
+use super::point::{Point, middle};
+use super::{Figure, MAY_WAIT, Plan, erlang, req_s};
+use crate::format::TrialRecord;
+use crate::plan::sweep::Sweep;
+use crate::plan::{Axis, Cell};
+use crate::report::layout::Column;
+use crate::report::memory::Section;
+use crate::results::search::replay;
+use crate::units::{format_bytes, format_count, format_ns, format_share};
+
+/// How far off memory, CPU, lanes and the knee may be, as a share.
+const GOAL: f64 = 0.10;
+/// The same of a p99 at [`OF_KNEE`] of the knee.
+const GOAL_P99: f64 = 0.20;
+/// Share of the knee at which a p99 is forecast.
+const OF_KNEE: f64 = 0.8;
+
+/// The loads of a proof.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loads {
+    /// The grid of twice the load.
+    pub twice: Sweep,
+    /// The search with two workers and targets; `None` where the run was no search.
+    pub knee: Option<Sweep>,
+}
+
+/// One forecast.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Proof {
+    /// Engine, and what else tells it apart.
+    pub name: String,
+    /// What was forecast.
+    pub what: &'static str,
+    /// Forecast ÷ measurement − 1.
+    pub error: f64,
+    /// Largest error that is good enough.
+    pub goal: f64,
+    /// The forecast, the measurement and the error, each with its cells.
+    pub figures: Vec<Figure>,
+}
+
+/// The highest rate that met the SLO in any search of a run, and its cell.
+fn knees(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, f64)> {
+    let Some((search, slo)) = sweep.search.zip(sweep.slo.as_ref()) else { return vec![] };
+    let all = replay(&sweep.cells(), search, slo, records);
+    all.into_iter().filter_map(|p| Some((p.cell.clone(), p.outcome().met_per_s()?))).collect()
+}
+
+/// What a run's forecasts are held against.
+///
+/// # Errors
+/// Why there is no load to double.
+pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
+    let mut twice = sweep.clone();
+    twice.axes.engines.retain(|engine| !engine.has_one_lane());
+    (twice.aa, twice.idle, twice.syscalls) = (false, false, false);
+    (twice.memory, twice.precision, twice.trials) = (Default::default(), None, 6);
+    twice.search = None;
+    twice.expect_failed.clear();
+    twice.name = format!("{}-proof", sweep.name);
+    if twice.axes.engines.is_empty() || !twice.axes.engines.contains(&twice.baseline) {
+        twice.baseline = *twice.axes.engines.first().ok_or("no engine has several lanes")?;
+    }
+    if !sweep.plan.stages.is_empty() || sweep.plan.trace.is_some() {
+        return Err("stages and traces have a load of their own, which has no double".into());
+    }
+    if sweep.search.is_some() {
+        let slowest = knees(sweep, records).into_iter().map(|(_, knee)| knee).reduce(f64::min);
+        let slowest = slowest.ok_or("no search found a rate that met the SLO")?;
+        let mut knee = Sweep { name: twice.name.clone(), ..sweep.clone() };
+        for sweep in [&mut twice, &mut knee] {
+            let crate::plan::target::Target::Embedded(target) = &mut sweep.target else {
+                return Err("the run's server is its user's: duel cannot start a second one".into());
+            };
+            target.processes *= 2;
+            sweep.axes.processes.iter_mut().for_each(|processes| *processes *= 2);
+        }
+        twice.axes.rates_per_s = vec![(OF_KNEE * 2.0 * slowest).round()];
+        return Ok(Loads { twice, knee: Some(knee) });
+    }
+    let most = |lanes: &[u32]| lanes.iter().copied().max().unwrap_or(1);
+    twice.axes.lanes = vec![most(&sweep.axes.lanes).saturating_mul(2)];
+    if let Some(rate) = sweep.axes.rates_per_s.iter().copied().reduce(f64::max) {
+        twice.axes.rates_per_s = vec![2.0 * rate];
+    }
+    Ok(Loads { twice, knee: None })
+}
+
+/// A forecast, what was measured, and how a value is printed.
+struct Pair<'a> {
+    what: &'static str,
+    forecast: f64,
+    measured: f64,
+    goal: f64,
+    text: fn(f64) -> String,
+    from: Vec<String>,
+    cell: &'a str,
+}
+
+impl Pair<'_> {
+    fn proof(self, name: &str) -> Option<Proof> {
+        let error = self.forecast / self.measured - 1.0;
+        let figure = |name: &str, value: f64, text: String, from: Vec<String>| Figure {
+            name: name.into(),
+            value,
+            text,
+            from,
+        };
+        let both = [self.from.clone(), vec![self.cell.into()]].concat();
+        error.is_finite().then(|| Proof {
+            name: name.into(),
+            what: self.what,
+            error,
+            goal: self.goal,
+            figures: vec![
+                figure("forecast", self.forecast, (self.text)(self.forecast), self.from),
+                figure(
+                    "measured",
+                    self.measured,
+                    (self.text)(self.measured),
+                    vec![self.cell.into()],
+                ),
+                figure("error", error, format!("{:+.1} %", error * 100.0), both),
+            ],
+        })
+    }
+}
+
+/// Every forecast of a run's cells beside what the loads of its proof measured; `knee` holds the
+/// records of a search with twice the workers and targets.
+pub fn proofs(
+    (sweep, records): (&Sweep, &[TrialRecord]),
+    twice: &[TrialRecord],
+    knee: Option<(&Sweep, &[TrialRecord])>,
+) -> Vec<Proof> {
+    let (own, theirs) = (fits::series(records), fits::series(twice));
+    let mut all = Vec::new();
+    for series in &own {
+        let across =
+            |s: &Series<'_>| Some(s.first_cell()?.except(&[ACROSS[0], ACROSS[1], Axis::Processes]));
+        let Some(other) =
+            theirs.iter().find(|o| across(o) == across(series) && across(o).is_some())
+        else {
+            continue;
+        };
+        for point in other.all_points() {
+            let pairs = match sweep.search {
+                Some(_) => at_part_of_knee(series, point),
+                None => at_twice(series, point),
+            };
+            all.extend(pairs.into_iter().filter_map(|pair| pair.proof(&series.name)));
+        }
+    }
+    if let Some((two, records_of_two)) = knee {
+        let doubled = knees(two, records_of_two);
+        for (cell, met) in knees(sweep, records) {
+            let beside =
+                |c: &Cell| (c.kind, c.except(&[Axis::Load, Axis::Processes, Axis::Lanes]), c.lanes);
+            let Some((other, measured)) = doubled.iter().find(|(o, _)| beside(o) == beside(&cell))
+            else {
+                continue;
+            };
+            let pair = Pair {
+                what: "knee with two workers and targets",
+                forecast: 2.0 * met,
+                measured: *measured,
+                goal: GOAL,
+                text: req_s,
+                from: vec![cell.id.clone()],
+                cell: &other.id,
+            };
+            all.extend(pair.proof(cell.engine.name()));
+        }
+    }
+    all
+}
+
+/// p99 at a part of the knee: with twice the workers and targets it is that of one at half the rate.
+fn at_part_of_knee<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a>> {
+    let Some(measured) = point.p99_ns.filter(|_| point.cell.arrivals.is_open()) else {
+        return vec![];
+    };
+    let rate = point.rate_per_s / 2.0;
+    let lanes = point.cell.lanes;
+    let points = series.all_points().iter().filter(|p| {
+        p.cell.arrivals.is_open()
+            && p.cell.lanes == lanes
+            && p.p99_ns.is_some()
+            && p.rate_per_s > 0.0
+    });
+    let mut known: Vec<(f64, f64, &str)> =
+        points.map(|p| (p.rate_per_s, p.p99_ns.unwrap_or(0.0), p.cell.id.as_str())).collect();
+    known.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let above = known.iter().position(|(r, ..)| *r >= rate);
+    let Some((a, b)) = above.filter(|i| *i > 0).map(|i| (known[i - 1], known[i])) else {
+        return vec![];
+    };
+    let forecast = a.1 + (rate - a.0) / (b.0 - a.0) * (b.1 - a.1);
+    vec![Pair {
+        what: "p99 at 80 % of the knee",
+        forecast,
+        measured,
+        goal: GOAL_P99,
+        text: format_ns,
+        from: vec![a.2.into(), b.2.into()],
+        cell: &point.cell.id,
+    }]
+}
+
+/// Memory, CPU and lanes at twice the load.
+fn at_twice<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a>> {
+    let (cell, trials) = (point.cell, &point.trials);
+    let Ok(curve) = series.curve(None) else { return vec![] };
+    let end = curve.at(curve.end_per_s());
+    let is_open = cell.arrivals.is_open();
+    // In a closed loop each lane sends as often as it did: Little's law.
+    let rate = match cell.offered_per_s.filter(|_| is_open) {
+        Some(rate) => rate,
+        None => f64::from(cell.total_lanes) * 1e9 / end.latency_ns,
+    };
+    let at = curve.at(rate);
+    let pair = |what, forecast, measured, text: fn(f64) -> String, from: &[String]| Pair {
+        what,
+        forecast,
+        measured,
+        goal: GOAL,
+        text,
+        from: from.to_vec(),
+        cell: &cell.id,
+    };
+    let mut pairs = vec![pair(
+        "CPU per request at twice the rate",
+        at.busy * 1e9 / rate,
+        point.cpu_per_request_ns,
+        format_ns,
+        &at.cells,
+    )];
+    if let Some(memory) = series.memory().ok().filter(|_| series.has_slope()) {
+        let workers = f64::from(cell.processes);
+        let kernel = middle(trials, |t| t.memory.kernel_bytes.unwrap_or(0) as f64);
+        let has_kernel = trials.iter().all(|t| t.memory.kernel_bytes.is_some());
+        let forecast = memory.user.at(cell.total_lanes, workers)
+            + memory.kernel.filter(|_| has_kernel).map_or(0.0, |k| k.at(cell.total_lanes, workers));
+        let measured = middle(trials, |t| t.memory.peak_rss_bytes as f64) + kernel;
+        let what =
+            if has_kernel { "memory at twice the lanes" } else { "user memory at twice the lanes" };
+        pairs.push(pair(what, forecast, measured, format_bytes, &series.ids()));
+    }
+    // How many lanes the rate takes: by the time of a request that was forecast, and by the measured.
+    let lanes = |rate: f64, ns: f64| erlang::lanes_for(rate * ns / 1e9, MAY_WAIT).map(f64::from);
+    if let Some((forecast, measured)) =
+        lanes(rate, at.latency_ns).zip(point.latency_ns.and_then(|ns| lanes(point.rate_per_s, ns)))
+    {
+        let count = |n: f64| format_count(n as u64);
+        pairs.push(pair("lanes at twice the rate", forecast, measured, count, &at.cells));
+    }
+    pairs
+}
+
+impl Plan {
+    /// Forecasts beside measurements; `None` where nothing was proved.
+    pub(super) fn proof_section(&self) -> Option<Section> {
+        let rows = &self.proofs;
+        if rows.is_empty() {
+            return None;
+        }
+        let column = |title: &str, number, of: &dyn Fn(&Proof) -> String| Column {
+            title: title.into(),
+            number,
+            cells: rows.iter().map(of).collect(),
+        };
+        let text = |i: usize| move |p: &Proof| p.figures[i].text.clone();
+        let columns = vec![
+            column("engine", false, &|p| p.name.clone()),
+            column("forecast of", false, &|p| p.what.into()),
+            column("forecast", true, &text(0)),
+            column("measured", true, &text(1)),
+            column("error", true, &text(2)),
+            column("goal", true, &|p| format!("± {}", format_share(p.goal))),
+            column("", false, &|p| if p.is_met() { "met" } else { "missed" }.into()),
+        ];
+        let missed = rows.iter().filter(|p| !p.is_met()).count();
+        let notes = vec![format!(
+            "forecast from this run's cells, then run (in `proof`): {} of {} forecasts were as near as \
+             their goal",
+            rows.len() - missed,
+            rows.len()
+        )];
+        Some(Section {
+            heading: "the forecast, and what that load measured".into(),
+            columns,
+            notes,
+        })
+    }
+}
+
+impl Proof {
+    /// Whether the forecast was near enough.
+    pub fn is_met(&self) -> bool {
+        self.error.abs() <= self.goal
+    }
+}
