@@ -461,3 +461,26 @@ fn memory_trials_stand_in_no_other_table_and_a_ladder_is_fitted() {
     assert_eq!(json["cells"].as_array().map(Vec::len), Some(4));
     assert_eq!(memory::json(&records[..0]), None);
 }
+
+#[test]
+fn trials_csv_marks_the_repeat_that_stands() {
+    let mut records = closed(Engine::Threads, 2, 1.0);
+    let mut noisy = records[0].clone();
+    noisy.flags.push("noisy".into());
+    records.insert(0, noisy);
+    let sheet = csv::trials(&records);
+    let rows: Vec<Vec<&str>> = sheet.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 4, "a header and a row per trial:\n{sheet}");
+    let column = |name: &str| -> Vec<&str> {
+        let at = rows[0].iter().position(|title| *title == name);
+        let at = at.unwrap_or_else(|| panic!("no column {name}:\n{sheet}"));
+        rows[1..].iter().map(|row| row[at]).collect()
+    };
+    assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{sheet}");
+    assert_eq!(column("superseded"), ["true", "false", "false"]);
+    assert_eq!(column("noisy"), ["true", "false", "false"]);
+    assert_eq!(column("block"), ["0", "0", "1"]);
+    let p50 = column("service_p50_ns")[0].parse::<f64>().expect("nanoseconds");
+    let ms = column("latency_p50_ms")[0].parse::<f64>().expect("milliseconds");
+    assert!((p50 / 1e6 - ms).abs() < 1e-9, "{p50} ns, {ms} ms");
+}

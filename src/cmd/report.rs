@@ -112,7 +112,7 @@ type Exporter = fn(&Exported<'_>) -> anyhow::Result<Option<String>>;
 
 /// Every file that is made from the records, in the order in which they are written; the files below
 /// `hdr` are as many as there are cells.
-const EXPORTERS: [(&str, Exporter); 6] = [
+const EXPORTERS: [(&str, Exporter); 7] = [
     ("shards.csv", |s| Ok(s.shards.as_ref().map(shards::csv))),
     ("report.md", |s| {
         let text = markdown::render(&s.run.plan, &s.run.records, s.groups, s.capacity);
@@ -121,6 +121,7 @@ const EXPORTERS: [(&str, Exporter); 6] = [
         Ok(Some(text + &shards))
     }),
     ("cells.csv", |s| Ok(Some(csv::render(s.groups)))),
+    ("trials.csv", |s| Ok(Some(csv::trials(&s.run.records)))),
     ("memory.json", |s| Ok(memory::json(&s.run.records))),
     ("search.json", |s| {
         let searched = search::of_plan(&s.run.plan, &s.run.records);

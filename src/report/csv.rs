@@ -1,15 +1,29 @@
-//! `cells.csv`: tidy, one row a cell, units last in each name, empty where nothing was measured.
+//! `cells.csv` and `trials.csv`: tidy, one row per cell or trial, units last in each name, empty where
+//! nothing was measured.
 //!
-//! Times are nanoseconds and sizes bytes. Percentiles of service and response time at or above
+//! Times are nanoseconds and sizes bytes; `latency_*_ms` is response time, in a closed loop service
+//! time, in the unit that people plot. Percentiles of service and response time at or above
 //! `gave_up_ns` are lower bounds, since a request was given up there.
+
+use std::collections::BTreeMap;
+use std::ptr;
 
 use serde_json::Value;
 
 use super::measures::{self, Measure, Place};
-use super::summary::{Figures, Group, QUANTILES, Row};
-use crate::format::Channel;
-use crate::plan::Axis;
+use super::summary::{Figures, Group, QUANTILES, Row, by_block, is_quiet};
+use crate::format::{Channel, Distribution, ErrorKind, Ledger, TrialRecord};
+use crate::plan::{Axis, Cell};
 use crate::stats::Comparison;
+
+/// The histograms whose percentiles are columns.
+const TIMES: [(&str, Channel); 5] = [
+    ("service", Channel::Service),
+    ("response", Channel::Response),
+    ("start_delay", Channel::StartDelay),
+    ("pacer_delay", Channel::PacerDelay),
+    ("lane_wait", Channel::LaneWait),
+];
 
 /// One named field of a row.
 type Field = (String, String);
@@ -19,14 +33,92 @@ pub fn render(groups: &[Group]) -> String {
     let mut out = String::new();
     for group in groups {
         for (i, row) in group.rows.iter().enumerate() {
-            let fields = fields(group, i, row);
-            if out.is_empty() {
-                push_line(&mut out, fields.iter().map(|(name, _)| name.as_str()));
-            }
-            push_line(&mut out, fields.iter().map(|(_, value)| value.as_str()));
+            push_row(&mut out, &fields(group, i, row));
         }
     }
     out
+}
+
+/// Every trial in the order in which they ran. A repeat takes the place of the trial that it repeats,
+/// which is then `superseded`.
+pub fn trials(records: &[TrialRecord]) -> String {
+    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
+    for record in records {
+        cells.entry(&record.cell.id).or_default().push(record);
+    }
+    let stands: Vec<*const TrialRecord> = cells
+        .values()
+        .flat_map(|trials| by_block(trials).into_values())
+        .map(ptr::from_ref)
+        .collect();
+    let mut out = String::new();
+    for record in records {
+        push_row(&mut out, &trial(record, !stands.contains(&ptr::from_ref(record))));
+    }
+    out
+}
+
+fn trial(r: &TrialRecord, superseded: bool) -> Vec<Field> {
+    let mut out = axes(&r.cell);
+    let mut put = |name: &str, value: String| out.push((name.into(), value));
+    put("block", r.block.to_string());
+    put("trial", r.trial.to_string());
+    put("status", plain(&serde_json::to_value(r.status).unwrap_or_default()));
+    put("superseded", superseded.to_string());
+    put("noisy", (!is_quiet(r)).to_string());
+    put("flags", r.flags.join(" "));
+    put("error", r.error.clone().unwrap_or_default());
+    put("started_unix_ns", integer(r.started_unix_ns));
+    ledger(&mut out, Some(&r.ledger));
+    let mut put = |name: &str, value: String| out.push((name.into(), value));
+    let statuses: Vec<String> = r.statuses.iter().map(|(code, n)| format!("{code}:{n}")).collect();
+    put("statuses", statuses.join(" "));
+    for kind in ErrorKind::ALL {
+        put(&format!("errors_{}", kind.name()), r.errors.count(*kind).to_string());
+    }
+    put("bytes_received", r.bytes.received.to_string());
+    put("bytes_sent", r.bytes.sent.to_string());
+    let percentiles = |d: &Distribution| [d.p50, d.p90, d.p99, d.p99_9];
+    for (name, channel) in TIMES {
+        let all = r.histogram(channel).map(percentiles);
+        for (i, (q, _)) in QUANTILES.iter().enumerate() {
+            put(&format!("{name}_{q}_ns"), integer(all.map(|p| p[i])));
+        }
+    }
+    let all = r.latency().map(percentiles);
+    for (i, (q, _)) in QUANTILES.iter().enumerate() {
+        put(&format!("latency_{q}_ms"), milliseconds(all.map(|p| p[i])));
+    }
+    for facts in measures::shown(Place::Csv) {
+        put(facts.name, number((facts.of)(r)));
+    }
+    out
+}
+
+/// What a cell is.
+fn axes(cell: &Cell) -> Vec<Field> {
+    let label = cell.kind.label().unwrap_or_default();
+    let mut out = vec![("id".into(), cell.id.clone()), ("label".into(), label.into())];
+    let fields = serde_json::to_value(cell).unwrap_or_default();
+    out.extend(
+        Axis::all().flat_map(Axis::fields).map(|name| ((*name).into(), plain(&fields[name]))),
+    );
+    out
+}
+
+fn ledger(out: &mut Vec<Field>, ledger: Option<&Ledger>) {
+    let fields = ledger.and_then(|l| serde_json::to_value(l).ok()).unwrap_or_default();
+    for name in ["planned", "completed", "failed", "timed_out", "unsent"] {
+        out.push((name.into(), plain(&fields[name])));
+    }
+}
+
+/// A row, and before the first one the names.
+fn push_row(out: &mut String, fields: &[Field]) {
+    if out.is_empty() {
+        push_line(out, fields.iter().map(|(name, _)| name.as_str()));
+    }
+    push_line(out, fields.iter().map(|(_, value)| value.as_str()));
 }
 
 fn push_line<'a>(out: &mut String, values: impl Iterator<Item = &'a str>) {
@@ -44,15 +136,9 @@ fn push_line<'a>(out: &mut String, values: impl Iterator<Item = &'a str>) {
 }
 
 fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
-    let mut out: Vec<Field> = Vec::new();
-    let mut put = |name: &str, value: String| out.push((name.into(), value));
     let (c, t) = (&row.cell, &row.tally);
-    put("id", c.id.clone());
-    put("label", c.kind.label().unwrap_or_default().into());
-    let row_fields = serde_json::to_value(c).unwrap_or_default();
-    for name in Axis::all().flat_map(Axis::fields) {
-        put(name, plain(&row_fields[name]));
-    }
+    let mut out = axes(c);
+    let mut put = |name: &str, value: String| out.push((name.into(), value));
     for (name, count) in [
         ("trials", t.blocks),
         ("trials_valid", t.valid),
@@ -82,25 +168,18 @@ fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
 }
 
 fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
+    ledger(out, figures.map(|f| &f.ledger));
     let mut put = |name: &str, value: String| out.push((name.into(), value));
-    let count = |value: fn(&Figures) -> u64| integer(figures.map(value));
-    put("planned", count(|f| f.ledger.planned));
-    put("completed", count(|f| f.ledger.completed));
-    put("failed", count(|f| f.ledger.failed));
-    put("timed_out", count(|f| f.ledger.timed_out));
-    put("unsent", count(|f| f.ledger.unsent));
     put("gave_up_ns", integer(figures.and_then(|f| f.gave_up_ns)));
-    for (name, channel) in [
-        ("service", Channel::Service),
-        ("response", Channel::Response),
-        ("start_delay", Channel::StartDelay),
-        ("pacer_delay", Channel::PacerDelay),
-        ("lane_wait", Channel::LaneWait),
-    ] {
+    for (name, channel) in TIMES {
         let all = figures.map(|f| f.times(channel).all()).unwrap_or_default();
         for ((q, _), value) in QUANTILES.iter().zip(all) {
             put(&format!("{name}_{q}_ns"), integer(value.map(|v| v.ns)));
         }
+    }
+    let all = figures.map(|f| f.latency().all()).unwrap_or_default();
+    for ((q, _), value) in QUANTILES.iter().zip(all) {
+        put(&format!("latency_{q}_ms"), milliseconds(value.map(|v| v.ns)));
     }
     for facts in measures::shown(Place::Csv) {
         put(facts.name, number(figures.and_then(|f| f.get(facts.measure))));
@@ -115,6 +194,10 @@ fn comparison(out: &mut Vec<Field>, what: &str, c: Option<Comparison>, own: Opti
     put("_adjusted_p", number(c.and_then(|c| c.adjusted_p)));
     let verdict = c.map(|c| c.verdict.word());
     put("_verdict", own.or(verdict).unwrap_or_default().into());
+}
+
+fn milliseconds(ns: Option<u64>) -> String {
+    number(ns.map(|ns| ns as f64 / 1e6))
 }
 
 fn integer(value: Option<u64>) -> String {
