@@ -180,9 +180,9 @@ pub struct Try {
     /// Bound from a request's first byte to the last of its response
     #[arg(long, default_value = "5s", value_name = "TIME")]
     pub timeout: String,
-    /// Warm-up before the window
-    #[arg(long, default_value = "0s", value_name = "TIME")]
-    pub warmup: String,
+    /// Warm-up before the window [default: none; two and a half responses of a slow target]
+    #[arg(long, value_name = "TIME")]
+    pub warmup: Option<String>,
     /// Engines, separated by commas
     #[arg(long, default_value = "threads,tokio", value_delimiter = ',')]
     pub engines: Vec<String>,

@@ -67,7 +67,11 @@ fn a_plan_says_how_many_blocks_to_expect_and_warns_of_too_few_trials() {
 
 /// Runs `try` against an embedded target of its own; the rows and what was said.
 fn try_with(arguments: &[&str]) -> (Vec<TrialRecord>, String, String) {
-    let mut target = duel(&["target", "--listen", "127.0.0.1:0"])
+    try_against("1ms", arguments)
+}
+
+fn try_against(service: &str, arguments: &[&str]) -> (Vec<TrialRecord>, String, String) {
+    let mut target = duel(&["target", "--listen", "127.0.0.1:0", "--service-time", service])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -116,4 +120,16 @@ fn a_try_runs_as_many_trials_as_it_is_told() {
         assert!(rows.is_empty() && stderr.contains(says), "{arguments:?}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
+}
+
+#[test]
+fn a_try_of_a_slow_target_has_longer_trials_whose_rate_is_whole() {
+    let (rows, _, stderr) = try_against("300ms", &["-d", "4s", "--engines", "tokio"]);
+    let [row] = &rows[..] else { panic!("{} rows: {stderr}", rows.len()) };
+    assert!(stderr.contains("trials of 4 s after a warm-up of"), "{stderr}");
+    assert!(row.measured_ns >= 4_000_000_000 && row.warmup.completed > 0, "{:?}", row.warmup);
+    // Four lanes of 300 ms: 13.3 a second, whatever is under way at the edges.
+    assert!((10.0..14.5).contains(&row.achieved_per_s), "{}", row.achieved_per_s);
+    let (rows, ..) = try_against("300ms", &["-d", "2s", "--engines", "tokio", "--warmup", "100ms"]);
+    assert!(rows.iter().all(|r| r.warmup.planned == 4), "a warm-up that was asked for is kept");
 }

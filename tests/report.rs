@@ -7,9 +7,9 @@ mod sample;
 use std::path::Path;
 
 use duel::format::{Channel, Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
-use duel::plan::{Arrivals, Cell, CellKind, Engine};
+use duel::plan::{Arrivals, Cell, CellKind, Codec, Engine};
 use duel::report::measures::Measure;
-use duel::report::{csv, markdown, memory, summary, table};
+use duel::report::{csv, markdown, memory, summary, table, verdict};
 use duel::results::store::{PlanJson, Versions};
 use duel::stats::{MARGIN, Verdict};
 
@@ -483,4 +483,51 @@ fn trials_csv_marks_the_repeat_that_stands() {
     let p50 = column("service_p50_ns")[0].parse::<f64>().expect("nanoseconds");
     let ms = column("latency_p50_ms")[0].parse::<f64>().expect("milliseconds");
     assert!((p50 / 1e6 - ms).abs() < 1e-9, "{p50} ns, {ms} ms");
+}
+
+#[test]
+fn lanes_ran_out_only_where_all_of_them_were_busy() {
+    let mut records = eventful();
+    let says = |records: &[TrialRecord]| {
+        let text = table::render("first", &groups_of(records), &[], None, false);
+        text.contains("lanes ran out")
+    };
+    assert!(says(&records), "as in older rows, which do not say how many were in flight");
+    let mut in_flight = |peak| {
+        records.iter_mut().for_each(|r| r.in_flight_peak = Some(peak));
+        says(&records)
+    };
+    assert!(in_flight(64) && !in_flight(63), "a free lane means that the CPU was waited for");
+}
+
+#[test]
+fn either_will_do_where_the_whole_difference_is_small() {
+    let said = |cost: f64| {
+        let mut records = closed(Engine::Threads, 10, 1.0);
+        records.extend(closed(Engine::Tokio, 10, cost));
+        verdict::text(&records, &groups_of(&records), None)
+    };
+    let small = said(0.8);
+    assert!(small.contains("either will do: they differ by 0.0"), "{small}");
+    let large = said(0.4);
+    assert!(large.contains("less CPU") && !large.contains("either will do"), "{large}");
+}
+
+#[test]
+fn a_verdict_names_the_codec_where_there_are_several() {
+    let mut records = closed(Engine::Threads, 10, 1.0);
+    records.extend(closed(Engine::Tokio, 10, 0.4));
+    let one = verdict::text(&records, &groups_of(&records), None);
+    assert!(one.starts_with("In a closed loop of 64 lanes, tokio used"), "{one}");
+    let lean = |engine: Engine| Cell {
+        id: format!("{}-lean", engine.name()),
+        codec: Codec::Lean,
+        ..sample::cell(engine)
+    };
+    records.extend(run(&lean(Engine::Threads), 10, 0.6));
+    records.extend(run(&lean(Engine::Tokio), 10, 0.3));
+    let two = verdict::text(&records, &groups_of(&records), None);
+    let named =
+        |codec| two.starts_with(&format!("In a closed loop of 64 lanes with {codec}, tokio"));
+    assert!(named("lean") || named("hyper"), "{two}");
 }

@@ -1,6 +1,7 @@
 //! Runs the trials of a sweep in their order and says how it went; `run` and `try` share it.
 
 pub(super) mod blocks;
+pub(super) mod look;
 mod search;
 
 use std::collections::HashSet;

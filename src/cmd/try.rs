@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use super::shard::Part;
-use super::sweep::{Directory, Output, allow, execute};
+use super::sweep::{Directory, Output, allow, execute, look};
 use crate::cli::Try;
 use crate::config::Setting;
+use crate::plan::Extent;
+use crate::plan::sweep::Sweep;
 use crate::stats::precision::FEWEST_BLOCKS;
-use crate::units::{SECOND_NS, duration_literal, parse_duration_ns};
+use crate::units::{SECOND_NS, duration_literal, format_ns, parse_duration_ns};
 
 /// Runs what the arguments say.
 pub fn run(args: &Try) -> ExitCode {
@@ -23,6 +25,11 @@ pub fn run(args: &Try) -> ExitCode {
         Err(error) => return super::usage(error),
     };
     allow(&mut sweep, &args.allow);
+    if Trials::of(args).are_shared
+        && let Err(code) = suit(&mut sweep, args)
+    {
+        return code;
+    }
     let metrics = match super::metrics_address(args.metrics.as_deref()) {
         Ok(metrics) => metrics,
         Err(error) => return super::usage(error),
@@ -48,7 +55,6 @@ fn settings(args: &Try) -> Result<Vec<Setting>, String> {
         Setting::flag("URL", "target.url", args.url.clone()),
         Setting::flag("-m", "plan.request.0.method", args.method.clone()),
         Setting::flag("--timeout", "plan.timeout", seconds(&args.timeout)),
-        Setting::flag("--warmup", "plan.warmup", seconds(&args.warmup)),
         Setting::flag("--pacer", "plan.pacer", args.pacer.clone()),
         Setting::flag("--seed", "plan.seed", args.seed.clone()),
         Setting::flag("--disable-keepalive", "plan.keep_alive", !args.disable_keepalive),
@@ -74,6 +80,7 @@ fn settings(args: &Try) -> Result<Vec<Setting>, String> {
     let trials = Trials::of(args);
     given("-d", "plan.duration", trials.duration.as_ref());
     given("--trials", "sweep.trials", trials.trials.as_ref());
+    given("--warmup", "plan.warmup", args.warmup.as_deref().map(seconds).as_ref());
     given("--precision", "sweep.precision", args.precision.as_ref());
     given("--budget", "sweep.budget", args.budget.as_ref());
     let file = args.body.as_ref().and_then(|body| body.strip_prefix('@'));
@@ -97,6 +104,10 @@ const TRIALS: u32 = FEWEST_BLOCKS;
 const SHORTEST_TRIAL_NS: u64 = 200_000_000;
 /// Above it the whole is longer than any plan may be, which the config says better.
 const LONGEST_TRIAL_NS: u64 = 3 * 24 * 3600 * SECOND_NS;
+/// Responses longer than this part of a trial show in its rate.
+const SLOW: u64 = 100;
+/// Responses, one after another, that a trial lasts for at least.
+const ROUNDS: u64 = 10;
 /// Length of all of an engine's trials where nothing is said.
 const DURATION: &str = "10s";
 
@@ -106,6 +117,8 @@ struct Trials {
     duration: Option<String>,
     /// `None` where precision decides.
     trials: Option<String>,
+    /// Whether they share the time, so that their length is duel's to choose.
+    are_shared: bool,
 }
 
 impl Trials {
@@ -115,18 +128,48 @@ impl Trials {
         let given = args.duration.as_deref().map(seconds);
         let until_precise = args.precision.is_some() || args.budget.is_some();
         if args.trials.is_some() {
-            return Trials { duration: given, trials: args.trials.clone() };
+            let trials = args.trials.clone();
+            return Trials { duration: given, trials, are_shared: false };
         }
         let whole = given.clone().unwrap_or_else(|| DURATION.into());
         let each = parse_duration_ns(&whole).map_or(0, |ns| ns / u64::from(TRIALS));
         let sensible = (SHORTEST_TRIAL_NS..=LONGEST_TRIAL_NS).contains(&each);
         if args.requests.is_some() || !sensible {
             let one = (!until_precise).then(|| "1".into());
-            return Trials { duration: given, trials: one };
+            return Trials { duration: given, trials: one, are_shared: false };
         }
         let trials = (!until_precise).then(|| TRIALS.to_string());
-        Trials { duration: Some(duration_literal(each)), trials }
+        Trials { duration: Some(duration_literal(each)), trials, are_shared: true }
     }
+}
+
+/// Makes trials longer, and fewer, where responses take long: one that is under way at an edge of the
+/// window is in no rate. For the same reason the window then begins between two rounds of responses.
+fn suit(sweep: &mut Sweep, args: &Try) -> Result<(), ExitCode> {
+    let Extent::DurationNs(each) = sweep.plan.extent else { return Ok(()) };
+    let Some(response) = look::response_ns(sweep)? else { return Ok(()) };
+    if response < each / SLOW {
+        return Ok(());
+    }
+    let fixed = sweep.precision.is_none();
+    let least = response.saturating_mul(ROUNDS).max(each);
+    let whole = each * u64::from(TRIALS);
+    let trials = (whole / least).max(1);
+    let each = if fixed { whole / trials } else { least };
+    sweep.plan.extent = Extent::DurationNs(each);
+    if fixed {
+        sweep.trials = trials as u32;
+    }
+    if args.warmup.is_none() {
+        sweep.plan.warmup_ns = response * 5 / 2;
+    }
+    say!(
+        "duel: a response takes {}: trials of {} after a warm-up of {}",
+        format_ns(response as f64),
+        format_ns(each as f64),
+        format_ns(sweep.plan.warmup_ns as f64)
+    );
+    Ok(())
 }
 
 /// Headers in order, each with all that was said of it.

@@ -40,7 +40,7 @@ pub(super) fn sentences(
     trials: &Trials<'_>,
 ) -> Vec<String> {
     let mut said: Vec<String> =
-        spoken_of(groups).into_iter().filter_map(|g| sentence(g, trials)).collect();
+        spoken_of(groups).into_iter().filter_map(|g| sentence(g, groups, trials)).collect();
     said.extend(groups.iter().flat_map(targets::sentences).take(MOST_TARGETS));
     let cells = memory::cells(records);
     let ladders = memory::sentences(&memory::ladders(&cells));
@@ -144,13 +144,18 @@ fn rival(group: &Group) -> Option<&Row> {
     rivals(group).min_by(|a, b| by_cpu(a).total_cmp(&by_cpu(b)))
 }
 
-fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
+fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<String> {
     let reference = &group.rows[group.reference?];
     let row = rival(group)?;
     let lanes = plural(group.cell.total_lanes.into(), "lane");
     let place = match group.cell.offered_per_s {
         Some(rate) => format!("At the same {} req/s over {lanes}", format_rate(rate)),
         None => format!("In a closed loop of {lanes}"),
+    };
+    // Codecs cost about as much as engines differ by.
+    let codec = match groups.iter().any(|g| g.cell.codec != group.cell.codec) {
+        true => format!(" with {}", group.cell.codec.name()),
+        false => String::new(),
     };
     let among = match rivals(group).count() {
         1 => String::new(),
@@ -160,7 +165,7 @@ fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
     let (a, b) = (row.figures.as_ref()?, reference.figures.as_ref()?);
     let cpu = change(row.cpu_ratio(), "CPU per request", &reference.name, &cpu_of(a, b));
     let memory = pairs.memory(row, &reference.name, (a, b));
-    let mut text = format!("{place}, {}{among} used {cpu} and {memory}", row.name);
+    let mut text = format!("{place}{codec}, {}{among} used {cpu} and {memory}", row.name);
     let open = group.cell.arrivals.is_open();
     let known = |f: &Figures| Some(quantile(f.latency(), 0.99)).filter(|p99| p99 != "-");
     if let Some((p, q)) = known(a).zip(known(b)) {
@@ -181,7 +186,33 @@ fn sentence(group: &Group, trials: &Trials<'_>) -> Option<String> {
         ));
     }
     text.push('.');
+    let p99 = pairs.compared(|t| Measure::P99.of(t)).map(|c| c.verdict);
+    if !p99.is_some_and(|v| matches!(v, Verdict::Higher | Verdict::Lower)) {
+        text.extend(either_will_do(group, a, b));
+    }
     Some(text)
+}
+
+/// A difference in CPUs that nobody plans for: a twentieth of one.
+const SMALL_CPUS: f64 = 0.05;
+/// The same of memory.
+const SMALL_BYTES: f64 = (16 << 20) as f64;
+
+/// Where whole and absolute figures differ by next to nothing, percentages decide nothing.
+fn either_will_do(group: &Group, a: &Figures, b: &Figures) -> Option<String> {
+    let load = a.get(Measure::Achieved)?.max(b.get(Measure::Achieved)?);
+    let cpu = |f: &Figures| Some(f.get(Measure::CpuPerRequest)? * load / 1e9);
+    let memory =
+        |f: &Figures| Some(f.get(Measure::Memory)? + f.get(Measure::Kernel).unwrap_or(0.0));
+    let (cpus, bytes) = ((cpu(a)? - cpu(b)?).abs(), (memory(a)? - memory(b)?).abs());
+    (cpus < SMALL_CPUS && bytes < SMALL_BYTES).then(|| {
+        format!(
+            " At {} and {} req/s either will do: they differ by {cpus:.2} of a CPU and {} in all.",
+            plural(group.cell.total_lanes.into(), "lane"),
+            format_rate(load),
+            Measure::Memory.print(bytes)
+        )
+    })
 }
 
 /// CPU per request of both, and what that is of a CPU at the rates that they carried.
