@@ -35,6 +35,7 @@ pub(in crate::cmd) fn response_ns(sweep: &Sweep) -> Result<Option<u64>, ExitCode
         resume: false,
         force: false,
         json: false,
+        served: false,
         keep_going: false,
         metrics: None,
         part: Part::default(),
