@@ -13,6 +13,7 @@ use super::read::{
 };
 use crate::plan::cell::RayonThreads;
 use crate::plan::expect::Expected;
+use crate::plan::server::{PoolOf, ServerEngine};
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::sweep as plan;
 use crate::plan::trace::TraceFormat;
@@ -102,6 +103,8 @@ tables! {
         plan: Plan [],
         /// What is compared: each list is an axis, and a cell is one value of each.
         sweep: Sweep [],
+        /// The server under test, where `sweep.server_engines` makes the server the subject.
+        server: Server [],
         /// Where the processes run.
         machine: Machine [],
         /// Bounds that a run must meet: does it meet them? Exit code 3 if not.
@@ -293,6 +296,11 @@ tables! {
         allocators: Key<Several<String>> [default("the C library's as the environment sets it") example("[\"glibc\", \"glibc-arenas-1\"]") also("allocator")],
         /// Where the task engines carry out file and compute steps.
         offload: Key<Several<Offload>> [default("inline") example("[\"inline\", \"rayon\"]")],
+        /// How the server runs its connections: the server becomes the side under test, and `engines` and
+        /// `codecs` the one client that loads it.
+        server_engines: Key<Several<ServerEngine>> [default("none: the client is under test") example("[\"threads\", \"tokio\"]")],
+        /// Who speaks HTTP on the server under test.
+        server_codecs: Key<Several<Codec>> [default("[\"lean\"]") example("[\"hyper\", \"lean\"]")],
         /// Trials of each cell, a fixed number in place of `precision`, `budget` and `max_blocks`.
         trials: Key<Count> [range(1.0, 1e6) default("as many as precision needs") example("10") also("repetitions repeats runs")],
         /// How well ratios to the baseline are known before a sweep ends: half the width of their
@@ -302,8 +310,8 @@ tables! {
         budget: Key<Duration> [above(0.0, MAX_NS) default("\"3m\", or what ten blocks take") example("\"10m\"")],
         /// Most blocks, each of which holds every cell once.
         max_blocks: At<Count> [range(1.0, 1e5) default("100") example("40")],
-        /// The engine to which the others' ratios are taken.
-        baseline: Key<Engine> [default("threads, or else the first engine") example("\"tokio\"")],
+        /// The engine to which the others' ratios are taken, of the side under test.
+        baseline: Key<String> [default("threads, or else the first engine") example("\"tokio\"")],
         /// How close to 1 a ratio must be to count as equal.
         equal_within: Key<Share> [range(0.001, 1.0) default("\"5%\"") example("\"2%\"")],
         /// Adds the baseline once more under another label: how much do two equal cells differ?
@@ -339,6 +347,30 @@ tables! {
         body: Key<Size> [range(0.0, GIB) default("target.body") example("\"64KiB\"")],
         /// What goes wrong at the embedded target.
         faults: Key<Faulty> [default("target.faults") example("{ error_rate = 0.01 }")],
+    }
+
+    /// `[server]`.
+    Server {
+        /// What a thread of `pool` takes: a connection until it closes, or a request at a time.
+        pool: At<PoolOf> [default("\"connections\"") example("\"requests\"")],
+        /// Threads of `pool`, and of `rayon`.
+        pool_size: Key<Count> [range(1.0, 100_000.0) default("needed by pool; rayon: one per CPU") example("64")],
+        /// Stack of each thread that the server starts.
+        stack_size: At<Size> [range(16384.0, GIB) default("\"64KiB\"") example("\"256KiB\"")],
+        /// Compute and file steps that run at once at most, under the task engines.
+        permits: Key<Count> [range(1.0, 1e6) default("no limit") example("2")],
+        /// What the handler does before it answers, step by step.
+        step: Key<Several<ServerStep>> [default("waits for target.service_time") example("[{ kind = \"wait\", time = \"50ms\" }]")],
+    }
+
+    /// `[[server.step]]`.
+    ServerStep {
+        /// `wait`, a timer; `compute`, SHA-256 of so many bytes.
+        kind: At<ServerStepKind> [example("\"compute\"")],
+        /// How long a `wait` takes: a time, or a law of times.
+        time: Key<ServiceTime> [default("needed by wait") example("\"50ms\"")],
+        /// Bytes that a `compute` step hashes.
+        bytes: Key<Size> [range(1.0, 64.0 * GIB) default("needed by compute") example("\"64KiB\"")],
     }
 
     /// `[[sweep.expect_failed]]`.
@@ -452,7 +484,15 @@ pub(super) fn read(root: &Node) -> Result<File, Vec<Fault>> {
     }
 }
 
-choices!(LawName, StepKind);
+choices!(LawName, StepKind, ServerStepKind);
+
+/// What a step of the server's handler is.
+#[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ServerStepKind {
+    Wait,
+    Compute,
+}
 
 /// What a step of a request is.
 #[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]

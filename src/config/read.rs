@@ -367,6 +367,8 @@ choices!(
     crate::plan::Engine,
     crate::plan::Pacer,
     crate::plan::expect::Expected,
+    crate::plan::server::PoolOf,
+    crate::plan::server::ServerEngine,
     crate::plan::steps::FileOp,
     crate::plan::steps::Offload,
     crate::plan::cell::RayonThreads,

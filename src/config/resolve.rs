@@ -3,6 +3,7 @@
 mod expect;
 mod request;
 mod search;
+mod server;
 mod shape;
 mod steps;
 mod target;
@@ -99,14 +100,17 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     values::check(&file.plan, &data)?;
     let shape = shape::resolve(&file.plan, arrivals, &mix, base_dir)?;
     let plan = plan(&file.plan, arrivals, host, mix, shape, data)?;
-    let axes = axes(&file, arrivals, &target, targets, &plan)?;
+    let subject = server::resolve(&file, &target)?;
+    let setting = subject.setting.clone();
+    let axes = axes(&file, arrivals, &target, targets, &plan, subject)?;
     let slo = slo(&file);
     let search = search::resolve(&file, &plan, slo.as_ref())?;
     let (trials, precision) = match search {
         Some(search) => (search.max_trials, None),
         None => repetitions(&file)?,
     };
-    let baseline = baseline(&file.sweep.baseline, &axes.engines)?;
+    let key = if setting.is_some() { &None } else { &file.sweep.baseline };
+    let baseline = baseline(key, ("engines", &axes.engines), Engine::name, Engine::BASELINE)?;
     let expect_failed = expect_failed(&file)?;
     let machine = machine(&file, &target)?;
     let mut sweep = Sweep {
@@ -127,6 +131,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         expect: Vec::new(),
         machine,
         slo,
+        server: setting,
         search,
     };
     bounded(&file, &sweep)?;
@@ -255,6 +260,7 @@ fn axes(
     target: &Target,
     targets: Vec<SweptTarget>,
     plan: &TrialPlan,
+    subject: server::Subject,
 ) -> Result<Axes, Fault> {
     let sweep = &file.sweep;
     let tls = target.is_tls() || targets.iter().any(|swept| swept.target.is_tls());
@@ -283,9 +289,16 @@ fn axes(
             return Err(fault(at, "give `sweep.bodies` or `target.body`, not both"));
         }
     }
+    // Against a server under test one client stands, which is no part of the question.
+    let fixed = subject.setting.is_some();
+    let engines = if fixed { vec![server::CLIENT.0] } else { Engine::by_default() };
+    let codecs = match sweep.codecs.given() {
+        None if fixed => vec![server::CLIENT.1],
+        _ => axis(&sweep.codecs, |at| Ok(at.value))?,
+    };
     Ok(Axes {
-        engines: axis_or(&sweep.engines, Engine::by_default(), |at| Ok(at.value))?,
-        codecs: axis(&sweep.codecs, |at| Ok(at.value))?,
+        engines: axis_or(&sweep.engines, engines, |at| Ok(at.value))?,
+        codecs,
         lanes: axis(&sweep.lanes, |at| Ok(number(at)))?,
         processes: axis(&sweep.processes, |at| Ok(number(at)))?,
         cpus: axis(&sweep.cpus, |at| Ok(number(at)))?,
@@ -294,8 +307,10 @@ fn axes(
         stack_sizes_bytes: stack_sizes(&sweep.stack_sizes, tls)?,
         rayon_threads: axis(&sweep.rayon_threads, |at| Ok(at.value))?,
         allocators: allocators(&sweep.allocators)?,
-        offload: steps::offload(&sweep.offload, plan)?,
+        offload: steps::offload(&sweep.offload, plan, subject.setting.as_ref())?,
         targets,
+        server_engines: subject.engines,
+        server_codecs: subject.codecs,
     })
 }
 
@@ -326,18 +341,22 @@ fn stack_sizes(list: &Key<Several<Size>>, tls: bool) -> Result<Vec<u64>, Fault> 
     })
 }
 
-fn baseline(key: &Key<Engine>, engines: &[Engine]) -> Result<Engine, Fault> {
-    match key {
-        Some(at) if !engines.contains(&at.value) => {
-            let names: Vec<_> = engines.iter().map(|engine| engine.name()).collect();
-            let found = at.value.name();
-            let rule = format!("allowed are {}", names.join(", "));
-            Err(fault(at, format!("`{found}` is not among `sweep.engines`: {rule}")))
-        }
-        Some(at) => Ok(at.value),
-        None if engines.contains(&Engine::BASELINE) => Ok(Engine::BASELINE),
-        None => Ok(engines.first().copied().unwrap_or(Engine::BASELINE)),
-    }
+/// The baseline among engines of either side: as named, or else the usual one, or else the first.
+fn baseline<E: Copy + PartialEq>(
+    key: &Key<String>,
+    (axis, engines): (&str, &[E]),
+    name: fn(E) -> &'static str,
+    usual: E,
+) -> Result<E, Fault> {
+    let Some(at) = key else {
+        let first = engines.first().copied().unwrap_or(usual);
+        return Ok(if engines.contains(&usual) { usual } else { first });
+    };
+    engines.iter().copied().find(|engine| name(*engine) == at.value).ok_or_else(|| {
+        let names: Vec<_> = engines.iter().map(|engine| name(*engine)).collect();
+        let rule = format!("allowed are {}", names.join(", "));
+        fault(at, format!("`{}` is not among `sweep.{axis}`: {rule}", shown(at)))
+    })
 }
 
 fn expect_failed(file: &File) -> Result<Vec<ExpectFailed>, Fault> {

@@ -12,9 +12,10 @@ use crate::codec::{self, tls};
 use crate::format::TargetUse;
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::guard::Cap;
+use crate::plan::server::ServerPlan;
 use crate::plan::sweep::{Sweep, Target, Tls};
 use crate::plan::target::EmbeddedTarget;
-use crate::server::{Listening, TargetJob, TargetReport, TargetStart, digest};
+use crate::server::{Listening, TargetGo, TargetJob, TargetReport, TargetStart, digest};
 use crate::sys::now_ns;
 use crate::units::{SECOND_NS, format_count, format_rate};
 
@@ -196,26 +197,41 @@ pub(super) struct Report {
 
 impl Targets {
     /// Starts `spec.processes` targets, each at its own address of 127.0.0.0/8.
-    pub(super) fn start(spec: &EmbeddedTarget, seed: u64, cpus: &[u32]) -> anyhow::Result<Self> {
-        Self::spawn(spec, seed, cpus, false)
+    ///
+    /// A server under test is held until [`Targets::go`], so that what it holds by itself can be read.
+    pub(super) fn start(
+        spec: &EmbeddedTarget,
+        server: Option<ServerPlan>,
+        seed: u64,
+        cpus: &[u32],
+    ) -> anyhow::Result<Self> {
+        let held = server.is_some();
+        let at = SocketAddr::new(address(0), 0).into();
+        let job = TargetJob {
+            server,
+            held,
+            cpus: cpus.to_vec(),
+            ..TargetJob::new(at, spec.clone(), seed)
+        };
+        Self::spawn(&job)
     }
 
     /// Starts targets that keep a digest of what they are sent.
     pub(super) fn start_digesting(spec: &EmbeddedTarget, seed: u64) -> anyhow::Result<Self> {
-        Self::spawn(spec, seed, &[], true)
+        let at = SocketAddr::new(address(0), 0).into();
+        Self::spawn(&TargetJob { digest: true, ..TargetJob::new(at, spec.clone(), seed) })
     }
 
-    fn spawn(spec: &EmbeddedTarget, seed: u64, cpus: &[u32], digest: bool) -> anyhow::Result<Self> {
+    fn spawn(all: &TargetJob) -> anyhow::Result<Self> {
         let mut targets = Targets { running: vec![], endpoints: vec![] };
-        for number in 0..spec.processes {
+        for number in 0..all.spec.processes {
             let what = format!("target {number}");
             let mut pipe = Piped::spawn(&what, &["target", "--control"], &[])
                 .map_err(|e| anyhow!("{what} could not be started: {e}"))?;
-            let listen = SocketAddr::new(address(number), 0).into();
             let job = TargetJob {
-                cpus: cpus.to_vec(),
-                digest,
-                ..TargetJob::new(listen, spec.clone(), seed.wrapping_add(u64::from(number)))
+                listen: SocketAddr::new(address(number), 0).into(),
+                seed: all.seed.wrapping_add(u64::from(number)),
+                ..all.clone()
             };
             let line = serde_json::to_vec(&job).expect("a target's job is plain data");
             pipe.send_line(&line).map_err(|e| anyhow!("{what}: {e}"))?;
@@ -240,8 +256,17 @@ impl Targets {
     }
 
     /// Their process ids.
-    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> + Clone {
         self.running.iter().map(Piped::id)
+    }
+
+    /// Lets servers under test begin.
+    pub(super) fn go(&mut self) {
+        let line = serde_json::to_vec(&TargetGo { go: true }).expect("a flag");
+        for pipe in &mut self.running {
+            // As below.
+            let _ = pipe.send_line(&line);
+        }
     }
 
     /// Tells the targets when the trial starts, since stalls count from there.
@@ -269,6 +294,7 @@ impl Targets {
     pub(super) fn finish(mut self) -> Report {
         let processes = self.running.len() as u32;
         let mut sum = TargetReport::default();
+        let (mut heard, mut residence_ns) = (0, Some(0));
         let mut trouble = None;
         for pipe in &mut self.running {
             pipe.close();
@@ -276,22 +302,26 @@ impl Targets {
         for mut pipe in self.running.drain(..) {
             match report_of(&mut pipe) {
                 Ok(report) => {
+                    heard += 1;
+                    trouble = trouble.or(report.trouble);
                     sum.received += report.received;
                     sum.cpu_ns += report.cpu_ns;
                     sum.queue_ns_total += report.queue_ns_total;
                     sum.service_ns_total += report.service_ns_total;
+                    residence_ns = residence_ns.zip(report.residence_ns_total).map(|(a, b)| a + b);
                 }
                 Err(why) => trouble = Some(why.to_string()),
             }
             pipe.finish();
         }
-        let known = trouble.is_none();
+        let known = heard == processes;
         let used = TargetUse {
             processes,
             received: known.then_some(sum.received),
             cpu_ns: known.then_some(sum.cpu_ns),
             queue_ns_total: known.then_some(sum.queue_ns_total),
             service_ns_total: known.then_some(sum.service_ns_total),
+            residence_ns_total: residence_ns.filter(|_| known),
         };
         Report { used, trouble }
     }

@@ -270,6 +270,9 @@ figures! {
         /// Sum of the service times drawn; `None` when it is external.
         #[serde(default)]
         service_ns_total: Option<u64> = known,
+        /// Sum of the times from whole requests to their answers; only of servers under test.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        residence_ns_total: Option<u64> = known,
     }
 
     /// What one side of a trial cost between the window's edges, client or server: sums over its

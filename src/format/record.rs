@@ -405,6 +405,11 @@ impl TrialRecord {
         }
     }
 
+    /// What the side under test cost; `None` where nobody could read it.
+    pub fn subject(&self) -> Option<SideUse> {
+        if self.cell.tests_server() { self.server.clone() } else { Some(self.client()) }
+    }
+
     /// Response times, in a closed loop service times.
     pub fn latency(&self) -> Option<&Distribution> {
         self.response_ns.as_ref().or(self.service_ns.as_ref())

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::allocator::Allocator;
+use super::server::ServerEngine;
 use super::steps::Offload;
 use super::target::SweptTarget;
 use super::{Arrivals, Codec, Engine};
@@ -65,6 +66,15 @@ pub struct Cell {
     /// Which of them it is, from 0; the others are compared with the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_nth: Option<u32>,
+    /// How the server runs its connections; `None` where the client is the side under test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_engine: Option<ServerEngine>,
+    /// Which of the compared servers it is, from 0; the others are compared with the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_nth: Option<u32>,
+    /// Who speaks HTTP on the server; the reference speaks as it always does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_codec: Option<Codec>,
 }
 
 /// What the trials of a cell are for.
@@ -159,6 +169,12 @@ pub struct Axes {
     /// Targets that are compared with one another; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<SweptTarget>,
+    /// How the server under test runs its connections; empty where the client is the side under test.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_engines: Vec<ServerEngine>,
+    /// Who speaks HTTP on a server under test.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_codecs: Vec<Codec>,
 }
 
 /// How many threads the pool has.
@@ -184,8 +200,12 @@ pub enum Axis {
     Load,
     /// The target's response bodies.
     Body,
+    /// Who speaks HTTP on the server under test.
+    ServerCodec,
     /// How lanes are run.
     Engine,
+    /// How the server under test runs its connections.
+    Server,
     /// Workers of a trial.
     Processes,
     /// Stacks of the engine's threads.
@@ -225,7 +245,7 @@ struct Facts {
 
 /// Every axis: first what the rows of a table share, then what tells them apart. The first is the
 /// outermost loop of the grid, and the first by which cells are sorted and named.
-static AXES: [Facts; 12] = [
+static AXES: [Facts; 14] = [
     Facts {
         axis: Axis::Lanes,
         shared: true,
@@ -291,6 +311,17 @@ static AXES: [Facts; 12] = [
         words: |c| said(c.body_bytes, |bytes| format!("bodies of {}", size_literal(bytes))),
     },
     Facts {
+        axis: Axis::ServerCodec,
+        shared: true,
+        fields: &["server_codec"],
+        applies: |_| true,
+        count: |axes| axes.server_codecs.len(),
+        set: |axes, i, c| c.server_codec = Some(axes.server_codecs[i]),
+        id: |_, _| None,
+        value: |c| optional(c.server_codec.map(|codec| codec as u64)),
+        words: |c| said(c.server_codec, |codec| format!("{} on the server", codec.name())),
+    },
+    Facts {
         axis: Axis::Engine,
         shared: false,
         fields: &["engine"],
@@ -300,6 +331,20 @@ static AXES: [Facts; 12] = [
         id: |_, _| None,
         value: |c| number(c.engine as u32),
         words: |c| c.engine.name().into(),
+    },
+    Facts {
+        axis: Axis::Server,
+        shared: false,
+        fields: &["server_engine", "server_nth"],
+        applies: |_| true,
+        count: |axes| axes.server_engines.len(),
+        set: |axes, i, c| c.served_by(i, axes.server_engines[i]),
+        id: |_, c| {
+            let codec = c.server_codec.map_or("", Codec::name);
+            Some(format!("on-{}-{codec}", c.server_engine?.name()))
+        },
+        value: |c| optional(c.server_engine.map(|engine| engine as u64)),
+        words: |c| said(c.server_engine, |engine| engine.name().into()),
     },
     Facts {
         axis: Axis::Processes,
@@ -461,16 +506,20 @@ impl Axis {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Vec<Value>);
 
-/// What each cell is called among the others: the engine, the kind where they differ in it, and the
-/// axes on which they differ but for those in `without`. Targets under one engine are called by their
-/// own names.
+/// What each cell is called among the others: the engine of the side under test, the kind where they
+/// differ in it, and the axes on which they differ but for those in `without`. Targets under one engine
+/// are called by their own names.
 pub fn names(cells: &[&Cell], without: &[Axis]) -> Vec<String> {
     let mut axes = Axis::differing(cells);
     let by_target = cells.len() > 1
         && cells.iter().all(|c| c.target.is_some())
         && !axes.contains(&Axis::Engine)
         && !without.contains(&Axis::Target);
-    let first = if by_target { Axis::Target } else { Axis::Engine };
+    let first = match () {
+        () if by_target => Axis::Target,
+        () if cells.iter().all(|c| c.tests_server()) => Axis::Server,
+        () => Axis::Engine,
+    };
     axes.retain(|axis| *axis != first && *axis != Axis::Engine && !without.contains(axis));
     let kinds = cells.iter().any(|c| c.kind != cells[0].kind);
     let name = |cell: &&Cell| {
@@ -534,6 +583,9 @@ impl Cell {
             offload: None,
             target: None,
             target_nth: None,
+            server_engine: None,
+            server_nth: None,
+            server_codec: None,
         }
     }
 
@@ -569,17 +621,17 @@ impl Cell {
         words.filter(|words| !words.is_empty()).collect::<Vec<String>>().join(" · ")
     }
 
-    /// Whether the others of its table refer to the cell: of several targets the first, or else the
-    /// baseline's engine.
+    /// Whether the others of its table refer to the cell: of several targets or servers the first, or
+    /// else the baseline's engine.
     pub fn is_baseline(&self, engine: Engine) -> bool {
-        self.target_nth.map_or(self.engine == engine, |nth| nth == 0)
+        self.target_nth.or(self.server_nth).map_or(self.engine == engine, |nth| nth == 0)
     }
 
     /// Whether both are the same on every axis that says something of both, but for the engine and
     /// `without`.
     pub fn is_alike(&self, other: &Cell, without: &[Axis]) -> bool {
         let compared = |axis: &Axis| {
-            *axis != Axis::Engine
+            ![Axis::Engine, Axis::Server].contains(axis)
                 && !without.contains(axis)
                 && axis.applies(self)
                 && axis.applies(other)
@@ -612,6 +664,11 @@ impl Cell {
         self.kind == CellKind::Memory
     }
 
+    /// Whether the server is the side under test.
+    pub fn tests_server(&self) -> bool {
+        self.server_engine.is_some()
+    }
+
     /// Whether the pool has fewer threads than the worker has lanes.
     pub fn is_small_pool(&self) -> bool {
         self.rayon_threads.is_some_and(|threads| threads != self.lanes)
@@ -639,7 +696,15 @@ impl Cell {
             self.lanes = 1;
         }
         self.rayon_threads = engine.has_pool().then_some(self.lanes);
-        self.offload = self.offload.filter(|_| engine.offloads());
+        // Where the server is under test, it is its work that may be handed over.
+        self.offload = self.offload.filter(|_| self.tests_server() || engine.offloads());
+    }
+
+    /// Puts the cell's server on an engine, which may not have every axis.
+    fn served_by(&mut self, nth: usize, engine: ServerEngine) {
+        self.server_engine = Some(engine);
+        self.server_nth = Some(nth as u32);
+        self.offload = self.offload.filter(|_| engine.facts().offloads);
     }
 
     /// The cell with its id, its connections counted.

@@ -108,6 +108,13 @@ pub enum ServerStep {
     },
 }
 
+impl ServerStep {
+    /// Whether it occupies the thread that it runs on.
+    pub fn occupies(&self) -> bool {
+        matches!(self, ServerStep::Compute { .. })
+    }
+}
+
 /// What the config says of the server under test, the same for every engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerSetting {

@@ -11,12 +11,13 @@ use sha2::{Digest, Sha256};
 use super::cell::Axes;
 use super::expect::Expect;
 use super::search::Search;
+use super::server::{ServerEngine, ServerPlan, ServerSetting, ServerStep};
 pub use super::slo::{MARGIN, Slo};
 use super::steps::{Offload, StepPlan};
 use super::target::{EmbeddedTarget, SweptTarget};
 pub use super::target::{Target, Tls};
 use super::values::Value;
-use super::{Cell, CellKind, Engine, Extent, RequestTemplate, TrialPlan, variable_name};
+use super::{Cell, CellKind, Codec, Engine, Extent, RequestTemplate, TrialPlan, variable_name};
 use crate::units::SECOND_NS;
 
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
@@ -80,6 +81,9 @@ pub struct Sweep {
     pub machine: Machine,
     /// What must hold of the results.
     pub slo: Option<Slo>,
+    /// The server under test, where it is duel's own; `None` where the client is the side under test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerSetting>,
     /// How the highest rate that meets the SLO is searched; `None` runs the grid as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
@@ -158,7 +162,8 @@ impl Sweep {
             arrivals: plan.arrivals,
             offered_per_s: plan.offered_per_s,
             stack_size_bytes: self.axes.stack_sizes_bytes.first().copied(),
-            offload: plan.has_local_steps().then(Offload::default),
+            offload: self.has_offload().then(Offload::default),
+            server_engine: self.axes.server_engines.first().copied(),
             ..Cell::plain(Engine::Tokio, 1)
         };
         let cells = self.axes.spread(first);
@@ -168,6 +173,25 @@ impl Sweep {
         });
         let mut seen = HashSet::new();
         all.filter(|cell| seen.insert(cell.id.clone())).collect()
+    }
+
+    /// Whether some work could leave the task that it belongs to, on whichever side.
+    fn has_offload(&self) -> bool {
+        match &self.server {
+            Some(server) => server.steps.iter().any(ServerStep::occupies),
+            None => self.plan.has_local_steps(),
+        }
+    }
+
+    /// The server of a cell's trials; `None` for the embedded target.
+    pub fn server_plan(&self, cell: &Cell) -> Option<ServerPlan> {
+        let engine = cell.server_engine.filter(|e| *e != ServerEngine::Reference)?;
+        Some(ServerPlan {
+            engine,
+            codec: cell.server_codec.unwrap_or(Codec::Lean),
+            offload: cell.offload.unwrap_or_default(),
+            setting: self.server.clone()?,
+        })
     }
 
     /// The kinds of cells at each point of the grid.
@@ -261,6 +285,9 @@ impl Sweep {
         }
         if self.memory != MemoryTrials::None {
             canonical["memory"] = serde_json::json!(self.memory);
+        }
+        if let Some(server) = &sweep.server {
+            canonical["server"] = serde_json::json!(server);
         }
         // What a search runs depends on the bounds as well.
         if let Some(search) = &self.search {

@@ -196,16 +196,17 @@ measures! {
         |t| latency(t, 0.99);
     SetUp: "setup_ns", "set-up", Unit::Time, Less, true, [Csv Idle], |t| Some(t.setup_ns as f64);
     CpuPerRequest: "cpu_per_request_ns", "CPU\nper request", Unit::Time, Less, true,
-        [Csv Table Counted Ratio Compare Curve Cause], |t| above_zero(t.cpu.per_request_ns);
+        [Csv Table Counted Ratio Compare Curve Cause], |t| above_zero(t.subject()?.cpu.per_request_ns);
     CpuPerSecond: "cpu_per_second_ns", "CPU\nper second", Unit::Time, Less, true, [Csv Idle],
-        |t| per_second(t, t.cpu.net_ns());
+        |t| per_second(t, t.subject()?.cpu.net_ns());
     Instrument: "instrument_per_request_ns", "duel's pacer and monitor\nper request", Unit::Time, Less,
         true, [Csv Cause], |t| each(t, Some(t.cpu.instrument_ns()));
     MachineBusy: "machine_busy_per_request_ns", "whole machine busy\nper request", Unit::Time, Less,
         true, [Cause], |t| each(t, t.cpu.machine_busy_ns);
     UserShare: "user_share", "user, of\nuser + system", Unit::Share, Neither, true, [Cause], |t| {
-        let sampled = t.cpu.user_ns + t.cpu.system_ns;
-        (sampled > 0).then(|| t.cpu.user_ns as f64 / sampled as f64)
+        let cpu = t.subject()?.cpu;
+        let sampled = cpu.user_ns + cpu.system_ns;
+        (sampled > 0).then(|| cpu.user_ns as f64 / sampled as f64)
     };
     TargetCpu: "target_cpu_per_request_ns", "target's CPU\nper request", Unit::Time, Less, true,
         [Cause], |t| {
@@ -216,47 +217,61 @@ measures! {
     Memory: "memory_over_baseline_bytes", "memory", Unit::Bytes, Less, false,
         [Csv Table Idle Counted Ratio Compare Curve],
         // Rows of format 1 have their peak only, program text included.
-        |t| t.memory.added_bytes.or_else(|| t.peak_over_baseline()).map(|bytes| bytes as f64);
+        |t| {
+            let added = t.subject()?.memory.added_bytes;
+            let peak = || t.peak_over_baseline().filter(|_| !t.cell.tests_server());
+            added.or_else(peak).map(|bytes| bytes as f64)
+        };
     MemoryPerLane: "memory_per_lane_bytes", "memory\n÷ lanes", Unit::Bytes, Less, false,
         [Csv Table Idle Counted], |t| per_lane(t, Measure::Memory.of(t));
     MemoryBound: "memory_bound_bytes", "memory at most", Unit::Bytes, Less, false, [], |t| {
-        let memory = &t.memory;
+        let memory = t.subject()?.memory;
         Some(memory.peak_rss_bytes.saturating_sub(memory.baseline_rss_bytes) as f64)
     };
     Lanes: "lanes", "lanes", Unit::Count, Neither, false, [], |t| Some(t.cell.total_lanes.into());
     Kernel: "kernel_bytes", "kernel memory", Unit::Bytes, Less, false, [Csv],
-        |t| t.memory.kernel_bytes.map(|bytes| bytes as f64);
+        |t| t.subject()?.memory.kernel_bytes.map(|bytes| bytes as f64);
     KernelPerLane: "kernel_per_lane_bytes", "+ kernel\n÷ lanes", Unit::Bytes, Less, false,
         [Table Idle Counted], |t| per_lane(t, Measure::Kernel.of(t));
     Switches: "switches_per_request", "switches\nper request", Unit::Each(2), Less, false,
-        [Table Counted Curve], |t| each(t, Some(t.switches.voluntary + t.switches.involuntary));
+        [Table Counted Curve], |t| {
+            let switches = t.subject()?.switches;
+            each(t, Some(switches.voluntary + switches.involuntary))
+        };
     Voluntary: "voluntary_switches_per_request", "voluntary switches\nper request", Unit::Each(2),
-        Less, false, [Csv Cause], |t| each(t, Some(t.switches.voluntary));
+        Less, false, [Csv Cause], |t| each(t, Some(t.subject()?.switches.voluntary));
     Involuntary: "involuntary_switches_per_request", "forced switches\nper request", Unit::Each(2), Less,
-        false, [Csv Cause], |t| each(t, Some(t.switches.involuntary));
+        false, [Csv Cause], |t| each(t, Some(t.subject()?.switches.involuntary));
     SwitchesPerSecond: "switches_per_second", "switches\nper second", Unit::Rate, Less, false, [Idle],
-        |t| per_second(t, t.switches.voluntary + t.switches.involuntary);
+        |t| {
+            let switches = t.subject()?.switches;
+            per_second(t, switches.voluntary + switches.involuntary)
+        };
     Syscalls: "syscalls_per_request", "system calls\nper request", Unit::Each(3), Less, false,
-        [Csv Counted Cause], |t| t.events.syscalls_per_request;
+        [Csv Counted Cause], |t| t.subject()?.events.syscalls_per_request;
     Faults: "page_faults_per_request", "page faults\nper request", Unit::Each(3), Less, false,
-        [Csv Counted Cause], |t| each(t, Some(t.events.minor_faults? + t.events.major_faults?));
+        [Csv Counted Cause], |t| {
+            let events = t.subject()?.events;
+            each(t, Some(events.minor_faults? + events.major_faults?))
+        };
     Migrations: "migrations_per_request", "moves between CPUs\nper request", Unit::Each(3), Less,
-        false, [Csv Counted Cause], |t| each(t, t.switches.migrations);
+        false, [Csv Counted Cause], |t| each(t, t.subject()?.switches.migrations);
     Instructions: "instructions_per_request", "instructions\nper request", Unit::Each(0), Less, false,
-        [Csv Counted], |t| each(t, t.events.instructions);
+        [Csv Counted], |t| each(t, t.subject()?.events.instructions);
     RunQueueWait: "run_queue_wait_per_request_ns", "waiting for a CPU\nper request", Unit::Time, Less,
-        true, [Csv Counted Cause], |t| each(t, t.cpu.run_queue_wait_ns);
+        true, [Csv Counted Cause], |t| each(t, t.subject()?.cpu.run_queue_wait_ns);
     Parks: "tokio_parks_per_request", "tokio: parks\nper request", Unit::Each(2), Neither, false,
         [Cause], |t| each(t, Some(t.runtime.as_ref()?.parks));
     WorkersBusy: "tokio_busy_per_request_ns", "tokio: workers busy\nper request", Unit::Time, Less,
         true, [Cause], |t| each(t, Some(t.runtime.as_ref()?.busy_ns));
     Threads: "threads_peak", "threads", Unit::Count, Less, false, [Csv Table Idle Counted],
-        |t| Some(t.threads_peak as f64);
+        |t| Some(t.subject()?.threads_peak as f64);
     Descriptors: "fds_peak", "descriptors", Unit::Count, Less, false, [Csv],
-        |t| Some(t.fds_peak as f64);
+        |t| Some(t.subject()?.fds_peak as f64);
     UserAndKernelPerLane: "user_and_kernel_per_lane_bytes", "memory\nper lane", Unit::Bytes, Less,
         false, [], |t| {
-            let kernel = t.memory.page_table_bytes? + t.memory.kernel_stack_bytes?;
+            let memory = t.subject()?.memory;
+            let kernel = memory.page_table_bytes? + memory.kernel_stack_bytes?;
             per_lane(t, Some(Measure::Memory.of(t)? + kernel as f64))
         };
     HeartbeatP99: "heartbeat_p99_ns", "heartbeat p99", Unit::Time, Less, true, [], |t| {

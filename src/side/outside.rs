@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::cgroup::{Cgroup, CgroupMemory};
 use super::usage::{Edge, ProcessUse, Usage, reset_hwm_at};
 use crate::format::{Memory, SideUse};
 
@@ -14,8 +15,17 @@ const FROM_OUTSIDE: &str = "no process can be asked for it from outside";
 /// The processes of a side, and what was read of them so far.
 pub struct Outside {
     processes: Vec<Process>,
+    /// The memory cgroup that they are in, or why there is none.
+    group: Result<Group, String>,
     /// The first reading that failed.
     trouble: Option<String>,
+}
+
+/// What the kernel itself spends on the processes.
+struct Group {
+    cgroup: Cgroup,
+    baseline: CgroupMemory,
+    plateau: Option<CgroupMemory>,
 }
 
 struct Process {
@@ -29,18 +39,26 @@ struct Process {
 }
 
 impl Outside {
-    /// Reads the baseline of the processes, from which their memory counts.
+    /// Reads the baseline of the processes, from which their memory counts, and moves them into
+    /// the cgroup.
     ///
     /// # Errors
     /// One cannot be read.
-    pub fn new(pids: impl IntoIterator<Item = u32>) -> Result<Outside, String> {
+    pub fn new(
+        pids: impl Iterator<Item = u32> + Clone,
+        cgroup: Result<Cgroup, String>,
+    ) -> Result<Outside, String> {
+        let group = cgroup.and_then(|cgroup| {
+            pids.clone().try_for_each(|pid| cgroup.add(pid))?;
+            Ok(Group { baseline: cgroup.read()?, cgroup, plateau: None })
+        });
         let process = |pid| {
             reset_hwm_at(&format!("/proc/{pid}"))?;
             let baseline = ProcessUse::of(pid)?;
             Ok(Process { pid, baseline, first: None, last: None, plateau: None, most: baseline })
         };
-        let processes = pids.into_iter().map(process).collect::<Result<_, String>>()?;
-        Ok(Outside { processes, trouble: None })
+        let processes = pids.map(process).collect::<Result<_, String>>()?;
+        Ok(Outside { processes, group, trouble: None })
     }
 
     /// Whether an edge was read.
@@ -73,6 +91,9 @@ impl Outside {
 
     /// Reads what is held half-way through the window.
     pub fn read_plateau(&mut self) {
+        if let Ok(group) = &mut self.group {
+            group.plateau = group.cgroup.read().ok();
+        }
         self.each(|process| {
             process.plateau = Some(process.see()?);
             Ok(())
@@ -102,7 +123,15 @@ impl Outside {
                 None => sum = Some(used),
             }
         }
-        let sum = sum.ok_or("no process")?;
+        let mut sum = sum.ok_or("no process")?;
+        let missing = match &self.group {
+            Ok(group) => group.note(&mut sum.memory),
+            Err(why) => Some(why.as_str()),
+        };
+        for field in missing.into_iter().flat_map(|_| ["kernel_bytes", "socket_bytes"]) {
+            let why = missing.unwrap_or_default();
+            unavailable.insert(format!("memory.{field}"), why.into());
+        }
         let value = serde_json::to_value(&sum).map_err(|e| e.to_string())?;
         for (part, fields) in value.as_object().into_iter().flatten() {
             let null = fields.as_object().into_iter().flatten().filter(|(_, v)| v.is_null());
@@ -111,6 +140,19 @@ impl Outside {
             }
         }
         Ok((sum, unavailable))
+    }
+}
+
+impl Group {
+    /// Notes what came since the baseline; returns why nothing is known of it.
+    fn note(&self, memory: &mut Memory) -> Option<&'static str> {
+        let Some(plateau) = self.plateau else {
+            return Some("the cgroup was not read half-way through the window");
+        };
+        let added = plateau.kernel_bytes.zip(self.baseline.kernel_bytes);
+        memory.kernel_bytes = added.map(|(now, then)| now.saturating_sub(then));
+        memory.socket_bytes = plateau.socket_bytes;
+        None
     }
 }
 

@@ -101,6 +101,7 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
             cpu_ns: Some(60_000_000),
             queue_ns_total: Some(0),
             service_ns_total: Some(10_000_000_000),
+            residence_ns_total: None,
         },
         largest_worker: Some(LargestWorker::default()),
         pacer: open.then_some(duel::plan::Pacer::Precise),

@@ -7,6 +7,7 @@ use crate::config::keys::{Step, StepKind};
 use crate::config::node::{Place, shown};
 use crate::config::read::{At, Key, Several, Size, place_of};
 use crate::plan::TrialPlan;
+use crate::plan::server::{ServerSetting, ServerStep};
 use crate::plan::steps::{DIRECT_ALIGN_BYTES, FileOp, FileStep, Offload, StepPlan};
 use crate::units::size_literal;
 
@@ -128,11 +129,21 @@ fn directory(at: &At<String>, base_dir: &Path) -> Result<PathBuf, Fault> {
 pub(super) fn offload(
     list: &Key<Several<Offload>>,
     plan: &TrialPlan,
+    server: Option<&ServerSetting>,
 ) -> Result<Vec<Offload>, Fault> {
+    let (there_is, rule) = match server {
+        Some(server) => (
+            server.steps.iter().any(ServerStep::occupies),
+            "give the handler a [[server.step]] of the kind `file` or `compute`",
+        ),
+        None => (
+            plan.has_local_steps(),
+            "give a request a [[plan.request.step]] of the kind `file` or `compute`",
+        ),
+    };
     if let Some(at) = list
-        && !plan.has_local_steps()
+        && !there_is
     {
-        let rule = "give a request a [[plan.request.step]] of the kind `file` or `compute`";
         return Err(fault(at, format!("there is nothing to offload: {rule}")));
     }
     axis_or(list, Vec::new(), |at| Ok(at.value))

@@ -233,17 +233,20 @@ fn embedded(target: &keys::Target) -> Result<EmbeddedTarget, Fault> {
     if let Some(at) = &target.allow {
         return Err(fault(at, "`allow` needs `target.url`: the embedded target is on loopback"));
     }
-    let service_time = match &target.service_time.value {
-        ServiceTime::Fixed(time) => Law::Fixed { ns: time.0 },
-        ServiceTime::Law(table) => law(table)?,
-    };
     Ok(EmbeddedTarget {
-        service_time,
+        service_time: service_time(&target.service_time.value)?,
         servers: number(&target.servers),
         processes: number(&target.processes),
         body_bytes: target.body.0,
         faults: target.faults.as_ref().map_or(Ok(Default::default()), faults)?,
     })
+}
+
+pub(super) fn service_time(time: &ServiceTime) -> Result<Law, Fault> {
+    match time {
+        ServiceTime::Fixed(time) => Ok(Law::Fixed { ns: time.0 }),
+        ServiceTime::Law(table) => law(table),
+    }
 }
 
 fn law(table: &LawTable) -> Result<Law, Fault> {

@@ -74,7 +74,7 @@ impl Context<'_> {
             return Ok((None, elsewhere));
         }
         let spec = self.sweep.embedded_target(cell).context("no target")?;
-        let targets = Targets::start(&spec, seed, cpus)?;
+        let targets = Targets::start(&spec, self.sweep.server_plan(cell), seed, cpus)?;
         self.peers.publish_targets(record.trial, targets.endpoints())?;
         let endpoints = targets.endpoints().to_vec();
         Ok((Some(targets), endpoints))
@@ -107,13 +107,17 @@ impl<'c> Running<'c> {
         }
         // Before any child: under v2 the driver may first have to move into a leaf, alone.
         let cgroup = Cgroup::create(&format!("trial-{}", record.trial));
-        let (targets, endpoints) =
+        let (mut targets, endpoints) =
             context.targets(cell, plan.seed, &placement.target, record, &stop)?;
         let server = match &targets {
             // No connection is there yet: the baseline of the server's side.
-            Some(targets) => Outside::new(targets.pids()),
+            Some(targets) => {
+                let own = Cgroup::create(&format!("trial-{}-target", record.trial));
+                Outside::new(targets.pids(), own)
+            }
             None => Err(context.no_target_here().into()),
         };
+        targets.iter_mut().for_each(Targets::go);
         Ok(Running {
             context,
             server,

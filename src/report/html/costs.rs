@@ -73,7 +73,9 @@ pub(super) fn memory(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     ];
     let lengths = |t: &TrialRecord| {
         let lanes = f64::from(t.cell.total_lanes.max(1));
-        let m = &t.memory;
+        let Some(crate::format::SideUse { memory: m, .. }) = t.subject() else {
+            return vec![None; 5];
+        };
         let user = Measure::Memory.of(t).map(|bytes| bytes as u64);
         // The cgroup's kernel memory holds page tables and stacks too.
         let known = m.page_table_bytes.unwrap_or(0) + m.kernel_stack_bytes.unwrap_or(0);
@@ -113,10 +115,11 @@ fn unavailable(trials: &Trials<'_>, prefixes: &[&str]) -> Markup {
 pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
     let parts = [("user", PALETTE[1]), ("system", PALETTE[3])];
     let lengths = |t: &TrialRecord| {
-        let sampled = (t.cpu.user_ns + t.cpu.system_ns) as f64;
+        let Some(crate::format::SideUse { cpu, .. }) = t.subject() else { return vec![None; 2] };
+        let sampled = (cpu.user_ns + cpu.system_ns) as f64;
         // The split is sampled; scaled to the exact figure it says where that went.
-        let share = |ns: u64| (sampled > 0.0).then(|| t.cpu.per_request_ns * ns as f64 / sampled);
-        vec![share(t.cpu.user_ns), share(t.cpu.system_ns)]
+        let share = |ns: u64| (sampled > 0.0).then(|| cpu.per_request_ns * ns as f64 / sampled);
+        vec![share(cpu.user_ns), share(cpu.system_ns)]
     };
     let axis = PlotAxis::new("CPU per request", Scale::Linear, &format_ns);
     let busy: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();

@@ -1,0 +1,147 @@
+//! `[server]` and its axes: the server as the side under test.
+
+use super::target::service_time;
+use super::{Fault, axis, baseline, fault, number};
+use crate::config::keys::{File, ServerStep as StepKeys, ServerStepKind};
+use crate::config::node::Place;
+use crate::config::read::{At, place_of};
+use crate::plan::server::{ServerEngine, ServerSetting, ServerStep};
+use crate::plan::sweep::Target;
+use crate::plan::{Codec, Engine};
+
+/// Most steps of a handler.
+const MAX_STEPS: usize = 100;
+
+/// The server under test and its axes; nothing where the client is.
+#[derive(Debug, Default)]
+pub(super) struct Subject {
+    pub(super) setting: Option<ServerSetting>,
+    pub(super) engines: Vec<ServerEngine>,
+    pub(super) codecs: Vec<Codec>,
+}
+
+pub(super) fn resolve(file: &File, target: &Target) -> Result<Subject, Fault> {
+    let Some(list) = &file.sweep.server_engines else {
+        let stray = given(file).into_iter().flatten().next().cloned();
+        return match stray.or(place_of(&file.sweep.server_codecs).cloned()) {
+            Some(place) => {
+                let rule = "it is for servers under test, which sweep.server_engines names";
+                Err(Fault::new(&place, format!("has no effect here: {rule}")))
+            }
+            None => Ok(Subject::default()),
+        };
+    };
+    let mut engines = axis(list, |at| Ok(at.value))?;
+    // The others are compared with the first.
+    let named = ("server_engines", engines.as_slice());
+    let key = &file.sweep.baseline;
+    let first = baseline(key, named, ServerEngine::name, ServerEngine::BASELINE)?;
+    engines.sort_by_key(|engine| *engine != first);
+    let others = engines.iter().any(|engine| *engine != ServerEngine::Reference);
+    if let (Target::External { .. }, Some(at)) = (target, &file.target.url) {
+        let rule = "sweep.server_engines are servers of duel's own: leave one of them out";
+        return Err(fault(at, format!("is a server of yours, and {rule}")));
+    }
+    one_client(file)?;
+    if others && let Some(place) = file.target.servers.given_at() {
+        let rule = "only `reference` computes a queue: a `pool` has pool_size threads";
+        return Err(Fault::new(place, format!("does not go with other server engines: {rule}")));
+    }
+    let server = &file.server;
+    if engines.contains(&ServerEngine::Pool) && server.pool_size.is_none() {
+        let rule = "pool_size under [server], such as pool_size = 64";
+        return Err(fault(list, format!("the engine `pool` needs {rule}")));
+    }
+    let setting = ServerSetting {
+        pool: server.pool.value,
+        pool_size: server.pool_size.as_ref().map(|at| number(at)),
+        stack_bytes: server.stack_size.0,
+        steps: steps(file, &engines)?,
+        permits: server.permits.as_ref().map(|at| number(at)),
+    };
+    let codecs = match &file.sweep.server_codecs {
+        Some(list) => axis(list, |at| Ok(at.value))?,
+        None => vec![Codec::Lean],
+    };
+    Ok(Subject { setting: Some(setting), engines, codecs })
+}
+
+/// Where `[server]` says something.
+fn given(file: &File) -> [Option<&Place>; 5] {
+    let server = &file.server;
+    [
+        server.pool.given_at(),
+        place_of(&server.pool_size),
+        server.stack_size.given_at(),
+        place_of(&server.permits),
+        place_of(&server.step),
+    ]
+}
+
+/// One side varies at a time: which of two did it could not be told.
+fn one_client(file: &File) -> Result<(), Fault> {
+    let sweep = &file.sweep;
+    let engines = sweep.engines.as_ref().filter(|list| list.len() > 1);
+    let several = engines.map(|list| &list.place);
+    let codecs = sweep.codecs.given().filter(|list| list.value.len() > 1).map(|list| &list.place);
+    match several.or(codecs) {
+        Some(place) => {
+            let rule = "with server_engines the server is under test, and one client loads it: name \
+                        one engine and one codec, or leave them out for tokio-single and lean";
+            Err(Fault::new(place, rule))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The client that loads a server under test, unless the config names another.
+pub(super) const CLIENT: (Engine, Codec) = (Engine::TokioSingle, Codec::Lean);
+
+fn steps(file: &File, engines: &[ServerEngine]) -> Result<Vec<ServerStep>, Fault> {
+    let Some(list) = &file.server.step else { return Ok(Vec::new()) };
+    if list.is_empty() || list.len() > MAX_STEPS {
+        return Err(fault(list, format!("a handler has 1 to {MAX_STEPS} steps")));
+    }
+    if let Some(place) = file.target.service_time.given_at() {
+        let rule = "with [[server.step]] the handler waits where a step of the kind `wait` says so";
+        return Err(Fault::new(place, format!("has no effect here: {rule}")));
+    }
+    if engines.contains(&ServerEngine::Reference) {
+        let rule = "leave `reference` out of sweep.server_engines, or give target.service_time \
+                    instead of steps";
+        return Err(fault(
+            list,
+            format!("`reference` has no handler, only a service time: {rule}"),
+        ));
+    }
+    list.value.iter().map(step).collect()
+}
+
+fn step(at: &At<StepKeys>) -> Result<ServerStep, Fault> {
+    let kind = at.kind.value;
+    let keys = [("time", place_of(&at.time)), ("bytes", place_of(&at.bytes))];
+    let wanted = match kind {
+        ServerStepKind::Wait => "time",
+        ServerStepKind::Compute => "bytes",
+    };
+    for (key, place) in keys {
+        match place {
+            Some(place) if key != wanted => {
+                return Err(Fault::new(place, format!("a step of this kind takes `{wanted}`")));
+            }
+            None if key == wanted => {
+                return Err(fault(at, format!("a step of this kind needs the key `{wanted}`")));
+            }
+            _ => {}
+        }
+    }
+    Ok(match kind {
+        ServerStepKind::Wait => {
+            let time = at.time.as_ref().ok_or_else(|| fault(at, "needs the key `time`"))?;
+            ServerStep::Wait { time: service_time(&time.value)? }
+        }
+        ServerStepKind::Compute => {
+            ServerStep::Compute { bytes: at.bytes.as_ref().map_or(0, |at| at.0) }
+        }
+    })
+}
