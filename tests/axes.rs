@@ -44,6 +44,21 @@ name = "new"
 service_time = "1ms"
 "#;
 
+/// The same of servers under test, which one client loads.
+const SERVERS: &str = r#"
+plan.arrivals = "constant"
+server.pool_size = 2
+[[server.step]]
+kind = "compute"
+bytes = "1KiB"
+[sweep]
+server_engines = ["threads", "tokio", "tokio-single"]
+server_codecs = ["hyper", "lean"]
+lanes = [2, 4]
+rates = [500]
+trials = 1
+"#;
+
 type Pair = (Cell, Cell);
 
 /// The pairs of timed cells that differ on this axis alone.
@@ -102,7 +117,8 @@ fn tables(axis: Axis, (a, b): &Pair) {
 }
 
 fn hosts(axis: Axis, pair: &Pair) {
-    if matches!(axis, Axis::Lanes | Axis::Load) {
+    // Hosts are planned for clients.
+    if matches!(axis, Axis::Lanes | Axis::Load | Axis::Server | Axis::ServerCodec) {
         return;
     }
     let question = Question::new(1_000.0, HostType::plain(8, 1 << 30));
@@ -217,16 +233,21 @@ fn searches(axis: Axis, pair: &Pair) {
     );
 }
 
-fn grid() -> Vec<Cell> {
-    let sweep = config::parse(GRID, "x.toml", &[], Path::new("")).expect("the grid is a config");
+fn grid(config: &str) -> Vec<Cell> {
+    let sweep = config::parse(config, "x.toml", &[], Path::new("")).expect("the grid is a config");
     sweep.cells()
 }
 
 /// Each axis with its pairs, made once.
 static PAIRS: LazyLock<Vec<(Axis, Vec<Pair>)>> = LazyLock::new(|| {
     // An engine of one lane has no ladder.
-    let cells: Vec<Cell> = grid().into_iter().filter(|c| !c.engine.has_one_lane()).collect();
-    Axis::all().map(|axis| (axis, pairs(&cells, axis))).collect()
+    let of = |config| grid(config).into_iter().filter(|c| !c.engine.has_one_lane()).collect();
+    let (clients, servers): (Vec<Cell>, Vec<Cell>) = (of(GRID), of(SERVERS));
+    let cells = |axis| match axis {
+        Axis::Server | Axis::ServerCodec => &servers,
+        _ => &clients,
+    };
+    Axis::all().map(|axis| (axis, pairs(cells(axis), axis))).collect()
 });
 
 proptest! {
@@ -249,10 +270,13 @@ proptest! {
 
 #[test]
 fn every_field_of_a_cell_belongs_to_an_axis() {
-    let cell = grid().into_iter().find(|c| c.offload.is_some()).expect("a task engine");
-    let row = serde_json::to_value(&cell).expect("a cell is JSON");
-    let fields: BTreeSet<&str> =
-        row.as_object().expect("an object").keys().map(String::as_str).collect();
+    let row = |config| {
+        let cell = grid(config).into_iter().find(|c| c.offload.is_some()).expect("a task engine");
+        serde_json::to_value(&cell).expect("a cell is JSON")
+    };
+    let rows = [row(GRID), row(SERVERS)];
+    let keys = rows.iter().flat_map(|row| row.as_object().expect("an object").keys());
+    let fields: BTreeSet<&str> = keys.map(String::as_str).collect();
     let known = Axis::all().flat_map(Axis::fields).copied().chain(["id", "label"]);
     assert_eq!(fields, known.collect::<BTreeSet<&str>>());
 }

@@ -141,6 +141,12 @@ pub(super) fn questions(
     if !(0.0..=600.0).contains(&args.months) {
         return Err(format!("--months: {} is not from 0 to 600", args.months));
     }
+    if run.records.iter().any(|record| record.cell.tests_server()) {
+        return match rates {
+            Some(_) => Err("the subject of this run is a server; hosts are planned for clients".into()),
+            None => Ok(None),
+        };
+    }
     let hosts = hosts_of(args, run)?;
     let Some(rates) = rates.or_else(|| measured_rate(&run.records, p99_ns).map(|r| vec![r])) else {
         return Ok(None);

@@ -15,7 +15,10 @@ use crate::plan::guard::Cap;
 use crate::plan::server::ServerPlan;
 use crate::plan::sweep::{Sweep, Target, Tls};
 use crate::plan::target::EmbeddedTarget;
-use crate::server::{Listening, TargetGo, TargetJob, TargetReport, TargetStart, digest};
+use crate::server::{
+    Listening, TargetGo, TargetJob, TargetLook, TargetReport, TargetStart, digest,
+};
+use crate::side::usage::{Edge, Usage};
 use crate::sys::now_ns;
 use crate::units::{SECOND_NS, format_count, format_rate};
 
@@ -185,6 +188,8 @@ fn tls_plan(authority: &str, named: &Tls) -> anyhow::Result<TlsPlan> {
 pub(super) struct Targets {
     running: Vec<Piped>,
     endpoints: Vec<Endpoint>,
+    /// Whether they can be asked what they use.
+    tell: bool,
 }
 
 /// What the targets of a trial said at their end.
@@ -223,7 +228,8 @@ impl Targets {
     }
 
     fn spawn(all: &TargetJob) -> anyhow::Result<Self> {
-        let mut targets = Targets { running: vec![], endpoints: vec![] };
+        let mut targets =
+            Targets { running: vec![], endpoints: vec![], tell: all.server.is_some() };
         for number in 0..all.spec.processes {
             let what = format!("target {number}");
             let mut pipe = Piped::spawn(&what, &["target", "--control"], &[])
@@ -267,6 +273,24 @@ impl Targets {
             // As below.
             let _ = pipe.send_line(&line);
         }
+    }
+
+    /// What servers under test used so far, as they read it themselves: a thread that has ended leaves
+    /// no trace outside. Empty for the reference, whose loop nothing must hold up.
+    pub(super) fn usage(&mut self, edge: Edge) -> Vec<Usage> {
+        if !self.tell {
+            return Vec::new();
+        }
+        let line = serde_json::to_vec(&TargetLook { look: edge }).expect("a name");
+        for pipe in &mut self.running {
+            let _ = pipe.send_line(&line);
+        }
+        let told = |pipe: &mut Piped| {
+            let line = pipe.line(now_ns() + PATIENCE_NS).ok()?;
+            serde_json::from_slice(&line).ok()
+        };
+        // One that does not answer is looked at from outside, as are all then.
+        self.running.iter_mut().map(told).collect::<Option<_>>().unwrap_or_default()
     }
 
     /// Tells the targets when the trial starts, since stalls count from there.

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::handler::Handler;
 use super::reference::{Server, listen};
-use super::{Listening, TargetGo, TargetJob, TargetStart, pool, rayon, threads, tokio};
+use super::{Listening, TargetGo, TargetJob, TargetLook, TargetStart, pool, rayon, threads, tokio};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::{ServerEngine, ServerPlan};
 use crate::plan::target::Law;
+use crate::side::usage::Usage;
 use crate::sys::now_ns;
 
 /// Longest line that is read from the driver, in bytes.
@@ -88,6 +89,7 @@ pub fn serve_forever(job: TargetJob, on_listening: impl FnOnce(Endpoint)) -> any
 enum Told {
     Start(TargetStart),
     Go(TargetGo),
+    Look(TargetLook),
 }
 
 /// Runs a server under test, as [`serve_controlled`] does the reference. Its threads end with the
@@ -109,6 +111,7 @@ fn subject(
             match parse(&line, "start")? {
                 Told::Start(start) => handler.start_at(start.start_at_ns),
                 Told::Go(told) => held = !told.go,
+                Told::Look(at) => print(&mut stdout, &Usage::read(at.look))?,
             }
         }
         if let Some(listener) = listener.take_if(|_| !held) {

@@ -25,6 +25,7 @@
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::ServerPlan;
 use crate::plan::target::EmbeddedTarget;
+use crate::side::usage::Edge;
 
 mod blocking;
 mod connection;
@@ -98,6 +99,14 @@ pub struct TargetStart {
 pub struct TargetGo {
     /// Nothing else can be said.
     pub go: bool,
+}
+
+/// Driver → target: a server under test says what it used so far, with a
+/// [`crate::side::usage::Usage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetLook {
+    /// The edge of the window that this is.
+    pub look: Edge,
 }
 
 /// Target → driver: the last line.

@@ -36,7 +36,8 @@ pub use waits::{MOST_WAITING_THREADS, thread_ends};
 pub const KERNEL_STACK_BYTES: u64 = 16 << 10;
 
 /// Which edge of the window a reading stands at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Edge {
     /// The clocks are read last.
     Start,
@@ -45,14 +46,14 @@ pub enum Edge {
 }
 
 /// The processor time and switches of this process so far, and the machine's busy time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Usage {
     clocks: Clocks,
     waits: Result<Waits, String>,
     machine: Result<MachineTime, String>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Clocks {
     total_ns: u64,
     user_ns: u64,

@@ -43,6 +43,12 @@ pub(super) fn resolve(file: &File, target: &Target) -> Result<Subject, Fault> {
         return Err(fault(at, format!("is a server of yours, and {rule}")));
     }
     one_client(file)?;
+    if let Some(at) = &file.expect {
+        return Err(fault(
+            at,
+            "expectations are of clients: leave them out where servers are compared",
+        ));
+    }
     if others && let Some(place) = file.target.servers.given_at() {
         let rule = "only `reference` computes a queue: a `pool` has pool_size threads";
         return Err(Fault::new(place, format!("does not go with other server engines: {rule}")));

@@ -113,14 +113,16 @@ impl Running<'_> {
     /// half-way.
     fn look_at_server(&mut self, begun: bool, part: f64) {
         let Ok(server) = &mut self.server else { return };
+        let mut targets = self.targets.as_mut();
+        let mut tell = |edge| targets.as_mut().map(|t| t.usage(edge)).unwrap_or_default();
         if begun && !server.has(Edge::Start) {
-            server.read(Edge::Start);
+            server.read(Edge::Start, tell(Edge::Start));
         }
         if part >= 0.5 && !self.half_seen {
             server.read_plateau();
         }
         if part >= 1.0 && !server.has(Edge::End) {
-            server.read(Edge::End);
+            server.read(Edge::End, tell(Edge::End));
         }
     }
 
