@@ -143,7 +143,9 @@ pub(super) fn questions(
     }
     if run.records.iter().any(|record| record.cell.tests_server()) {
         return match rates {
-            Some(_) => Err("the subject of this run is a server; hosts are planned for clients".into()),
+            Some(_) => {
+                Err("the subject of this run is a server; hosts are planned for clients".into())
+            }
             None => Ok(None),
         };
     }
