@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::format::{
-    Bytes, Channel, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches,
+    Bytes, Channel, ClassUse, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches,
 };
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::{Cell, TrialPlan};
@@ -173,6 +173,9 @@ pub struct Outcome {
     /// Answers of the window by status code.
     #[serde(default, skip_serializing_if = "is_default")]
     pub statuses: BTreeMap<String, u64>,
+    /// Named classes of requests.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub classes: BTreeMap<String, ClassUse>,
     /// Bytes of the window.
     pub bytes: Bytes,
     /// Connections made after set-up.

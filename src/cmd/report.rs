@@ -61,7 +61,9 @@ pub fn run(args: &Report) -> ExitCode {
                 None => {
                     let expects = expect::of_plan(&run.plan);
                     let slo = report::slo::section_of(&run.plan, &run.records);
-                    let below = sections(slo, &expects, &run.plan.cells, &run.records);
+                    let classes = report::classes::section_of(&run.plan, &run.records);
+                    let first = slo.into_iter().chain(classes);
+                    let below = sections(first, &expects, &run.plan.cells, &run.records);
                     report::verdict::text(&run.records, &groups, terminal::width())
                         + &table::render(name, &groups, &below, terminal::width(), colour)
                 }
@@ -86,15 +88,15 @@ pub fn run(args: &Report) -> ExitCode {
     if damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::exit::USAGE) }
 }
 
-/// What stands below the table of a run: its SLO, expectations, steps, and where memory went.
+/// What stands below the table of a run: what comes first, such as its SLO, expectations, steps, and where memory went.
 pub(super) fn sections(
-    slo: Option<memory::Section>,
+    first: impl IntoIterator<Item = memory::Section>,
     expects: &[Expect],
     cells: &[Cell],
     records: &[TrialRecord],
 ) -> Vec<memory::Section> {
     let expected = expect::section(expects, cells, records);
-    let more = slo.into_iter().chain(expected).chain(steps::section(records));
+    let more = first.into_iter().chain(expected).chain(steps::section(records));
     more.chain(memory::sections(records)).collect()
 }
 

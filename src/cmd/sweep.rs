@@ -333,6 +333,8 @@ fn table(sweep: &Sweep, records: &[TrialRecord], served: bool) -> String {
         return searched.text(name, &groups, crate::terminal::width(), colour);
     }
     let kept = slo::section(sweep.slo.as_ref(), records);
+    let classes = crate::report::classes::section(&sweep.plan.mix, records);
+    let kept = kept.into_iter().chain(classes);
     let sections = super::report::sections(kept, &sweep.expect, &sweep.cells(), records);
     let width = crate::terminal::width();
     crate::report::verdict::text(records, &groups, width)

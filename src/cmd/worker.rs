@@ -153,6 +153,7 @@ impl Prepare {
         if job.plan.heartbeat {
             recorder = recorder.with(&[Channel::Heartbeat]);
         }
+        recorder = recorder.with_classes(job.plan.classes().len());
         let trial = Arc::new(TrialRun::new(job, tls, prepared, recorder, work));
         let unreset = reset_hwm().err();
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;

@@ -190,6 +190,12 @@ impl Text {
 
     fn request(&mut self, request: &RequestTemplate) {
         self.table("[[plan.request]]");
+        if let Some(name) = &request.name {
+            self.key("name", quoted(name));
+        }
+        if let Some(p99) = request.p99_ns {
+            self.key("p99", time(p99));
+        }
         self.key("method", quoted(&request.method));
         self.key("path", quoted(&request.path));
         self.key("weight", request.weight);

@@ -13,7 +13,7 @@ use super::run::TrialRun;
 use super::steps::{Done, RequestSteps};
 use super::timer::{TaskSocket, bound, sleep};
 use crate::codec::{BlockingConn, Conn, Failure, Reply};
-use crate::side::{ErrorKind, Instants, Phase};
+use crate::side::{Ended, ErrorKind, Instants, Phase};
 use crate::sys::now_ns;
 use crate::work::Kit;
 
@@ -74,6 +74,16 @@ impl Lane {
         trial.recorder.started(self.link.shard, shot.phase, start, window_end);
         if shot.phase == Phase::Measured {
             self.served += 1;
+            if let Some(class) = trial.class(shot.index) {
+                trial.recorder.class_started(self.link.shard, class);
+            }
+        }
+    }
+
+    /// Books how a shot ended with its class.
+    fn class_ended(&self, trial: &TrialRun, shot: &Shot, how: Ended, at: Instants) {
+        if let Some(class) = trial.class(shot.index).filter(|_| shot.phase == Phase::Measured) {
+            trial.recorder.class_ended(self.link.shard, class, how, at);
         }
     }
 
@@ -111,6 +121,7 @@ impl Lane {
                     let bytes = (sent as u64, reply.received);
                     let first_byte = reply.first_byte.unwrap_or(end);
                     trial.recorder.completed(shard, shot.phase, at, first_byte, bytes, window_end);
+                    self.class_ended(trial, shot, Ended::Completed, at);
                     return reply.keep;
                 }
                 (ErrorKind::Status, format!("status {}", reply.status), reply.keep)
@@ -118,12 +129,14 @@ impl Lane {
             Err(failure) => match self.link.failed(failure) {
                 None => {
                     trial.recorder.timed_out(shard, shot.phase, at, window_end);
+                    self.class_ended(trial, shot, Ended::TimedOut, at);
                     return false;
                 }
                 Some((kind, message)) => (kind, message, false),
             },
         };
         trial.recorder.failed(shard, shot.phase, at, kind, &message, window_end);
+        self.class_ended(trial, shot, Ended::Failed, at);
         keep
     }
 

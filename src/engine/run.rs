@@ -1,5 +1,6 @@
 //! Everything that the lanes of a worker share.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use super::offload::TaskThreads;
 use super::progress::LaneProgress;
 use crate::codec::socket::Route;
 use crate::codec::tls;
-use crate::format::RuntimeUse;
+use crate::format::histogram::HdrError;
+use crate::format::{ClassUse, RuntimeUse};
 use crate::plan::Extent;
 use crate::plan::prepare::Prepared;
 use crate::plan::request::Rendered;
@@ -63,6 +65,8 @@ pub(crate) struct TrialRun {
     phases: OnceLock<Phases>,
     tls: Option<tls::Client>,
     work: Option<Arc<Work>>,
+    /// The class of each template; empty where no request has a name.
+    classes: Vec<Option<usize>>,
 }
 
 impl TrialRun {
@@ -86,6 +90,7 @@ impl TrialRun {
             exit_gate: Latch::default(),
             handover: Handover::default(),
             task_threads: TaskThreads::new(&job, work.is_some()),
+            classes: job.plan.class_of_each(),
             prepared,
             claims: Claims::new(planned, job.cell.lanes),
             phases: OnceLock::new(),
@@ -200,6 +205,49 @@ impl TrialRun {
     pub(super) fn expects(&self, status: u16) -> bool {
         let expected = &self.job.plan.expect_status;
         if expected.is_empty() { (200..400).contains(&status) } else { expected.contains(&status) }
+    }
+
+    /// The class of a request.
+    #[inline]
+    pub(super) fn class(&self, index: u64) -> Option<usize> {
+        if self.classes.is_empty() {
+            return None;
+        }
+        self.classes[self.request(index).template as usize]
+    }
+
+    /// What became of each named class.
+    ///
+    /// # Errors
+    /// Counts beyond what a histogram holds.
+    pub(crate) fn class_uses(&self) -> Result<BTreeMap<String, ClassUse>, HdrError> {
+        let names = self.job.plan.classes();
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (worker, workers) = (self.job.worker, self.job.workers);
+        let planned = self.planned(Phase::Measured).map(|planned| {
+            let mut counts = vec![0; names.len()];
+            let mut count = |index: u64| {
+                if let Some(class) = self.class(index) {
+                    counts[class] += 1;
+                }
+            };
+            match self.is_open_loop() {
+                true => {
+                    let arrivals = self.schedule(Phase::Measured).share(worker, workers);
+                    arrivals.for_each(|arrival| count(arrival.request));
+                }
+                false => (0..planned)
+                    .for_each(|local| count(local * u64::from(workers) + u64::from(worker))),
+            }
+            counts
+        });
+        let class = |(i, name): (usize, &str)| {
+            let planned = planned.as_ref().map(|counts| counts[i]);
+            Ok((name.to_string(), self.recorder.class(i, planned)?))
+        };
+        names.into_iter().enumerate().map(class).collect()
     }
 
     pub(super) fn request(&self, index: u64) -> &Rendered {

@@ -24,6 +24,8 @@ pub struct Sum {
     /// The sum; what it says of itself (identity, status, gates) is the caller's.
     pub total: TrialRecord,
     histograms: BTreeMap<Channel, Histogram<u64>>,
+    /// By class.
+    classes: BTreeMap<String, Histogram<u64>>,
     parts: u32,
     /// Busy time by machine: every part sees all of its machine.
     busy_ns: BTreeMap<String, Option<u64>>,
@@ -37,6 +39,7 @@ impl Sum {
         Sum {
             total: blank,
             histograms: BTreeMap::new(),
+            classes: BTreeMap::new(),
             parts: 0,
             busy_ns: BTreeMap::new(),
             occupied: (Some(0.0), 0.0),
@@ -58,6 +61,15 @@ impl Sum {
                     .map_err(|e| HdrError(format!("{}: {e}", channel.field())))?;
             }
         }
+        for (name, class) in &part.classes {
+            let sum = self.classes.entry(name.clone()).or_insert_with(histogram::empty);
+            if let Some(times) = &class.times_ns {
+                for (value, count) in histogram::decode_sparse(&times.hdr)? {
+                    sum.record_n(value.min(histogram::HIGHEST_NS), count)
+                        .map_err(|e| HdrError(format!("class {name}: {e}")))?;
+                }
+            }
+        }
         let (lanes, here) = (f64::from(part.cell.total_lanes), part.cpu.machine_busy_ns);
         let busy = self.busy_ns.entry(machine.into()).or_insert(here);
         *busy = busy.zip(here).map(|(a, b)| a.max(b));
@@ -73,6 +85,11 @@ impl Sum {
     pub fn finish(mut self) -> Result<TrialRecord, HdrError> {
         for (channel, sum) in &self.histograms {
             *self.total.histogram_mut(*channel) = Some(histogram::summarize(sum)?);
+        }
+        for (name, sum) in &self.classes {
+            if let Some(class) = self.total.classes.get_mut(name) {
+                class.times_ns = Some(histogram::summarize(sum)?);
+            }
         }
         self.total.cpu.machine_busy_ns = self.busy_ns.into_values().sum();
         self.total.occupancy = self.occupied.0.map(|sum| sum / self.occupied.1.max(1.0));

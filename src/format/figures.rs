@@ -4,6 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Distribution;
+
 /// A struct of figures, and its addition.
 macro_rules! figures {
     ($(
@@ -253,6 +255,14 @@ figures! {
         /// Where the bytes went; only in a trial of the kind `memory`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         split: Option<MemorySplit> = judged,
+    }
+
+    /// A named class of requests in the measured phase.
+    pub struct ClassUse {
+        /// Where its planned requests ended.
+        ledger: Ledger = sum,
+        /// Response times, in a closed loop service times, of completed and timed-out requests.
+        times_ns: Option<Distribution> = derived,
     }
 
     /// What the target says of itself.

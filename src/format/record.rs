@@ -171,6 +171,9 @@ record! {
             /// Answers of the window by status code, those among them that count as errors.
             #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
             statuses: BTreeMap<String, u64> = counts,
+            /// Named classes of requests, each with its own ledger and times.
+            #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+            classes: BTreeMap<String, ClassUse> = parts,
             /// Bytes of HTTP on the wire inside the measured phase, heads included, as they are before
             /// and after TLS.
             bytes: Bytes = sum,

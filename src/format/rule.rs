@@ -95,6 +95,17 @@ pub(crate) fn counts<K: Ord + Clone>(
     }
 }
 
+/// Parts by name, each added.
+pub(crate) fn parts<T: for<'a> AddAssign<&'a T> + Default>(
+    total: &mut BTreeMap<String, T>,
+    part: &BTreeMap<String, T>,
+    _first: bool,
+) {
+    for (name, part) in part {
+        *total.entry(name.clone()).or_default() += part;
+    }
+}
+
 /// Remarks by field, the first on each.
 pub(crate) fn remarks(
     total: &mut BTreeMap<String, String>,

@@ -130,6 +130,12 @@ pub enum Extent {
 /// One entry of the weighted mix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestTemplate {
+    /// Class of the request, with times and a ledger of its own; several requests may share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Bound on the 99th percentile of its class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_ns: Option<u64>,
     /// The method, upper case by convention, sent as written.
     pub method: String,
     /// Path and query in origin form, beginning with `/`.
@@ -151,6 +157,8 @@ impl Default for RequestTemplate {
     /// `GET /` of weight 1.
     fn default() -> Self {
         RequestTemplate {
+            name: None,
+            p99_ns: None,
             method: "GET".into(),
             path: "/".into(),
             weight: 1,
@@ -252,6 +260,31 @@ impl TrialPlan {
     /// Whether any request has file or compute steps.
     pub fn has_local_steps(&self) -> bool {
         self.mix.iter().flat_map(|template| &template.steps).any(StepPlan::is_local)
+    }
+
+    /// Names of the classes of requests, each once.
+    pub fn classes(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.mix.iter().filter_map(|template| template.name.as_deref()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The class of each entry of the mix, as a position in [`TrialPlan::classes`]; empty where none
+    /// has a name.
+    pub fn class_of_each(&self) -> Vec<Option<usize>> {
+        let names = self.classes();
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let class = |template: &RequestTemplate| {
+            let name = template.name.as_deref()?;
+            names.iter().position(|known| *known == name)
+        };
+        self.mix.iter().map(class).collect()
     }
 
     /// The highest rate that is ever offered: of stages at one of their ends, of a trace in its

@@ -21,7 +21,7 @@ use maud::{Markup, html};
 
 use super::summary::Group;
 use super::verdict::{self, by_cell};
-use super::{capacity, expect, layout, slo, steps};
+use super::{capacity, classes, expect, layout, slo, steps};
 use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
 
@@ -50,6 +50,8 @@ pub fn render(
     ]);
     let kept = slo::section_of(plan, records);
     sections.extend(kept.map(|s| ("SLO", tables::table(&s))));
+    let by_class = classes::section_of(plan, records);
+    sections.extend(by_class.map(|s| ("Classes of requests", tables::table(&s))));
     sections.extend(expected.map(|s| ("Expected before the run", tables::table(&s))));
     sections.extend(steps::section(records).map(|s| ("Steps and heartbeat", tables::table(&s))));
     sections.extend([

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::capacity;
+use super::classes;
 use super::expect;
 use super::layout::{self, Column};
 use super::memory::{self, Section};
@@ -43,8 +44,12 @@ pub fn render(
         push_section(&mut out, &layout::heading(group), &columns, &layout::notes(group));
     }
     let expected = expect::section(&expect::of_plan(plan), &plan.cells, records);
-    let more =
-        slo::section_of(plan, records).into_iter().chain(expected).chain(steps::section(records));
+    let classes = classes::section_of(plan, records);
+    let more = slo::section_of(plan, records)
+        .into_iter()
+        .chain(classes)
+        .chain(expected)
+        .chain(steps::section(records));
     for Section { heading, columns, notes } in more.chain(memory::sections(records)) {
         push_section(&mut out, &heading, &columns, &notes);
     }

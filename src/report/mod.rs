@@ -5,6 +5,7 @@
 
 pub(crate) mod busy;
 pub mod capacity;
+pub mod classes;
 pub mod compare;
 pub mod csv;
 pub mod erlang;

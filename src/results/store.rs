@@ -352,6 +352,11 @@ pub(crate) fn check_record(record: &TrialRecord) -> Result<(), String> {
             return Err(format!("the {name} does not balance: {ledger:?}"));
         }
     }
+    for (name, class) in &record.classes {
+        if !class.ledger.balances() {
+            return Err(format!("the ledger of class {name} does not balance: {:?}", class.ledger));
+        }
+    }
     if record.errors.total() != record.ledger.failed {
         return Err(format!(
             "the error columns do not add up to the {} failed requests: {:?}",

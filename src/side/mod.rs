@@ -1,5 +1,6 @@
 //! What happened, kept while it happens: one [`Recorder`] a worker, the same for every engine.
 //!
+//! * `classes` — what becomes of each named class of requests.
 //! * [`latency`] — histograms that any thread may record into, without locks or allocation.
 //! * [`counters`] — the shared page of started and ended requests that the driver maps.
 //! * [`usage`] — processor time, switches, memory, threads and descriptors of a process.
@@ -11,6 +12,7 @@
 //! every page is touched before the baseline is read.
 
 pub mod cgroup;
+mod classes;
 pub mod counters;
 pub mod events;
 pub mod latency;
@@ -24,7 +26,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::format::histogram;
-use crate::format::{Bytes, Errors, Kept};
+use crate::format::histogram::HdrError;
+use crate::format::{Bytes, ClassUse, Errors, Kept};
 pub use crate::format::{Channel, ErrorKind};
 use counters::Counters;
 use latency::AtomicHistogram;
@@ -57,6 +60,17 @@ pub struct Instants {
     pub end: u64,
 }
 
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Answered whole, with an expected status.
+    Completed,
+    /// Given up.
+    TimedOut,
+    /// In an error.
+    Failed,
+}
+
 /// What one CPU's lanes recorded. A lane keeps to one shard; shards never share a cache line.
 #[repr(align(128))]
 struct Shard {
@@ -65,6 +79,8 @@ struct Shard {
     errors: [AtomicU64; ERROR_KINDS],
     /// Answers by status code.
     statuses: [AtomicU64; STATUSES],
+    /// By the number of the class; empty where requests have no names.
+    classes: Vec<classes::Class>,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
     reconnects: AtomicU64,
@@ -110,6 +126,7 @@ impl Recorder {
             histograms: std::array::from_fn(histogram),
             errors: std::array::from_fn(|_| zero()),
             statuses: std::array::from_fn(|_| zero()),
+            classes: Vec::new(),
             bytes_sent: zero(),
             bytes_received: zero(),
             reconnects: zero(),
@@ -140,6 +157,43 @@ impl Recorder {
             }
         }
         self
+    }
+
+    /// Makes room for so many classes of requests, and touches it.
+    #[must_use]
+    pub fn with_classes(mut self, count: usize) -> Self {
+        for shard in &mut self.shards {
+            shard.classes.resize_with(count, Default::default);
+        }
+        self
+    }
+
+    /// A request of a class is about to be written.
+    #[inline]
+    pub fn class_started(&self, shard: usize, class: usize) {
+        self.shards[shard].classes[class].started();
+    }
+
+    /// A request of a class ended: how it failed, or that it did not; its time from the intended
+    /// start, in a closed loop the actual one.
+    #[inline]
+    pub fn class_ended(&self, shard: usize, class: usize, how: Ended, at: Instants) {
+        let class = &self.shards[shard].classes[class];
+        let ns = at.end.saturating_sub(at.intended.unwrap_or(at.start));
+        match how {
+            Ended::Completed => class.completed(ns),
+            Ended::TimedOut => class.timed_out(ns),
+            Ended::Failed => class.failed(),
+        }
+    }
+
+    /// What became of a class of which `planned` requests were asked for; `None` where what was
+    /// started is the plan.
+    ///
+    /// # Errors
+    /// Counts beyond what a histogram holds.
+    pub fn class(&self, class: usize, planned: Option<u64>) -> Result<ClassUse, HdrError> {
+        classes::sum(self.shards.iter().map(|shard| &shard.classes[class]), planned)
     }
 
     /// Says when the window begins, before any lane is let go.

@@ -222,6 +222,7 @@ impl<'t> Monitor<'t> {
             warmup: self.ledger(Phase::Warmup, counters.read(Phase::Warmup)),
             errors,
             statuses: recorder.statuses(),
+            classes: trial.class_uses().expect("counts of a trial fit 63 bits"),
             bytes: recorder.bytes(),
             reconnects: recorder.reconnects(),
             tls: recorder.tls().map(str::to_string),

@@ -16,6 +16,9 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 /// Most entries of a mix.
 const MAX_ENTRIES: usize = 1_000;
 
+/// Most classes: each has a histogram for every CPU of a worker.
+const MAX_CLASSES: usize = 16;
+
 /// Headers that frame the message; a second opinion on them would break it.
 const FRAMING: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
 
@@ -55,6 +58,7 @@ pub(super) fn mix(
         }
         mix.push(template);
     }
+    check_classes(entries, &mix)?;
     Ok(mix)
 }
 
@@ -65,6 +69,8 @@ fn template(
     data: &values::Resolved,
 ) -> Result<RequestTemplate, Fault> {
     Ok(RequestTemplate {
+        name: class(entry)?,
+        p99_ns: entry.p99.as_ref().map(|at| at.0),
         method: method(entry)?,
         path: path(entry.path.as_ref().unwrap_or(url_path), data)?,
         weight: number(&entry.weight),
@@ -72,6 +78,40 @@ fn template(
         body: body(entry, base_dir)?,
         steps: steps::steps(&entry.step, base_dir)?,
     })
+}
+
+/// The class of a request, as it stands in records and tables.
+fn class(entry: &Request) -> Result<Option<String>, Fault> {
+    if let (None, Some(bound)) = (&entry.name, &entry.p99) {
+        return Err(fault(bound, "a bound is of a class: add `name`, such as name = \"small\""));
+    }
+    let Some(at) = &entry.name else { return Ok(None) };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if at.is_empty() || at.len() > 64 || !at.chars().all(plain) {
+        let rule = "use 1 to 64 letters, digits, - _ and .";
+        return Err(fault(at, format!("`{}` is not a name: {rule}", shown(at))));
+    }
+    Ok(Some(at.value.clone()))
+}
+
+/// Refuses more classes than are worth their memory, and two bounds of one.
+fn check_classes(entries: &[At<Request>], mix: &[RequestTemplate]) -> Result<(), Fault> {
+    let mut seen: Vec<(&str, Option<u64>)> = Vec::new();
+    for (entry, template) in entries.iter().zip(mix) {
+        let Some(name) = template.name.as_deref() else { continue };
+        match seen.iter().find(|(known, _)| *known == name) {
+            Some((_, bound)) if *bound == template.p99_ns => {}
+            Some(_) => {
+                let rule = "give each request of a class the same p99";
+                return Err(fault(entry, format!("the class `{name}` has two bounds: {rule}")));
+            }
+            None if seen.len() == MAX_CLASSES => {
+                return Err(fault(entry, "at most 16 classes: let requests share names"));
+            }
+            None => seen.push((name, template.p99_ns)),
+        }
+    }
+    Ok(())
 }
 
 fn path(at: &At<String>, data: &values::Resolved) -> Result<String, Fault> {
