@@ -502,15 +502,21 @@ fn lanes_ran_out_only_where_all_of_them_were_busy() {
 
 #[test]
 fn either_will_do_where_the_whole_difference_is_small() {
-    let said = |cost: f64| {
-        let mut records = closed(Engine::Threads, 10, 1.0);
-        records.extend(closed(Engine::Tokio, 10, cost));
+    let said = |rate: f64| {
+        let at = |engine| Cell { offered_per_s: Some(rate), ..open_cell(engine) };
+        let mut records = run(&at(Engine::Threads), 10, 1.0);
+        records.extend(run(&at(Engine::Tokio), 10, 0.4));
         verdict::text(&records, &groups_of(&records), None)
     };
-    let small = said(0.8);
-    assert!(small.contains("either will do: they differ by 0.0"), "{small}");
-    let large = said(0.4);
+    // 60 % less CPU each time, of a hundredth of a CPU and of more than half of one.
+    let small = said(1_000.0);
+    assert!(small.contains("1,000 req/s either will do: they differ by 0.01"), "{small}");
+    let large = said(100_000.0);
     assert!(large.contains("less CPU") && !large.contains("either will do"), "{large}");
+    let mut records = closed(Engine::Threads, 10, 1.0);
+    records.extend(closed(Engine::Tokio, 10, 0.99));
+    let closed = verdict::text(&records, &groups_of(&records), None);
+    assert!(!closed.contains("either will do"), "nobody planned that load: {closed}");
 }
 
 #[test]

@@ -187,7 +187,9 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
     }
     text.push('.');
     let p99 = pairs.compared(|t| Measure::P99.of(t)).map(|c| c.verdict);
-    if !p99.is_some_and(|v| matches!(v, Verdict::Higher | Verdict::Lower)) {
+    // Nor where the requests of one take longer, or are lost.
+    let known = [a, b].iter().all(|f| f.latency().p99.is_some());
+    if known && !p99.is_some_and(|v| matches!(v, Verdict::Higher | Verdict::Lower)) {
         text.extend(either_will_do(group, a, b));
     }
     Some(text)
@@ -198,9 +200,11 @@ const SMALL_CPUS: f64 = 0.05;
 /// The same of memory.
 const SMALL_BYTES: f64 = (16 << 20) as f64;
 
-/// Where whole and absolute figures differ by next to nothing, percentages decide nothing.
+/// Where the whole difference at the planned load is next to nothing, percentages decide nothing. A
+/// closed loop plans no load: what it carries is what the machine had to give.
 fn either_will_do(group: &Group, a: &Figures, b: &Figures) -> Option<String> {
-    let load = a.get(Measure::Achieved)?.max(b.get(Measure::Achieved)?);
+    let open = group.cell.arrivals.is_open();
+    let load = group.cell.offered_per_s.or(a.get(Measure::Achieved)).filter(|_| open)?;
     let cpu = |f: &Figures| Some(f.get(Measure::CpuPerRequest)? * load / 1e9);
     let memory =
         |f: &Figures| Some(f.get(Measure::Memory)? + f.get(Measure::Kernel).unwrap_or(0.0));
