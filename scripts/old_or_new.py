@@ -98,7 +98,7 @@ def differs(duel, folder, args, seed, old, new):
         sys.exit(done.stderr)
     rows = list(csv.DictReader((out / "cells.csv").open()))
     row = next(row for row in rows if row["target"] == "new")
-    if not row["p50_ratio"]:
+    if not row["achieved_ratio"]:
         sys.exit(f"nothing is compared:\n{done.stdout}{done.stderr}")
     measures = ["achieved", "p50", "p99"]
     return [m for m in measures if row[f"{m}_ratio_verdict"] in ("higher", "lower")], row

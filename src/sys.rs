@@ -37,6 +37,20 @@ pub fn timespec(ns: u64) -> Timespec {
     Timespec { tv_sec: (ns / second) as i64, tv_nsec: (ns % second) as _ }
 }
 
+/// Opens a file for reading: a pipe would block and a device never end.
+///
+/// # Errors
+/// What the system says, or that it is no regular file.
+pub fn open_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other("not a regular file")),
+    }
+}
+
 /// Sleeps until an absolute instant; returns at once when it has passed.
 ///
 /// Absolute, so that lateness of one sleep never adds to the next.

@@ -18,24 +18,29 @@ macro_rules! say {
     ($($text:tt)*) => { crate::terminal::say(format_args!($($text)*)) };
 }
 
+/// The colours of tables, which are all that a text may ask of a terminal.
+pub(crate) const COLOURS: [&str; 5] = ["\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[0m"];
+
 pub(crate) fn say(text: fmt::Arguments) {
-    let folded = fold(&(plain(text) + "\n"), width_of(std::io::stderr()));
+    let folded = fold(&(plain(&text.to_string()) + "\n"), width_of(std::io::stderr()));
     // One write per message, so that messages of several processes do not mix.
     let _ = std::io::stderr().write_all(folded.as_bytes());
 }
 
 /// Says a command that is to be copied to a shell, on one line of its own.
 pub(crate) fn say_command(text: &str) {
-    let line = format!("    {}\n", plain(format_args!("{text}")));
+    let line = format!("    {}\n", plain(text));
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-fn plain(text: fmt::Arguments) -> String {
-    let mut plain = String::new();
-    for c in text.to_string().chars() {
-        // Names come from files and servers: none of them gets to command the terminal.
-        match c.is_control() && !"\n\t".contains(c) {
-            true => plain.extend(c.escape_default()),
+/// A text that commands no terminal and reads in the order in which it is written, whatever names of
+/// files and servers it holds. What is escaped is escaped as in JSON, which stays what it says.
+pub(crate) fn plain(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match (c.is_control() && !"\n\t".contains(c)) || turns(c) {
+            true => plain.push_str(&format!("\\u{:04x}", u32::from(c))),
             false => plain.push(c),
         }
     }
@@ -103,7 +108,21 @@ pub(crate) fn wrap(text: &str, width: Option<u16>) -> Vec<String> {
 /// Prints a result to standard output.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    printed(out.write_all(coloured(text).as_bytes()).and_then(|()| out.flush()));
+}
+
+/// A text that commands a terminal in nothing but colour.
+fn coloured(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\x1b') {
+        let colour = COLOURS.iter().find(|colour| rest[at..].starts_with(**colour));
+        let end = at + colour.map_or(1, |colour| colour.len());
+        safe.push_str(&plain(&rest[..at]));
+        safe.push_str(&colour.map_or_else(|| plain(&rest[at..end]), |colour| (*colour).into()));
+        rest = &rest[end..];
+    }
+    safe + &plain(rest)
 }
 
 /// Takes note of what became of writing to standard output.
@@ -140,5 +159,22 @@ mod tests {
     #[test]
     fn colours_take_no_columns() {
         assert_eq!(columns("\u{1b}[1mbold\u{1b}[0m µs"), 7);
+    }
+
+    #[test]
+    fn a_name_commands_no_terminal_and_json_stays_what_it_says() {
+        for (text, safe) in [
+            ("a\tb\n", "a\tb\n"),
+            ("\x1b]0;owned\x07", "\\u001b]0;owned\\u0007"),
+            ("\u{9b}31m\x7f", "\\u009b31m\\u007f"),
+            ("\u{202e}txt.exe", "\\u202etxt.exe"),
+            ("back\rover", "back\\u000dover"),
+        ] {
+            assert_eq!(plain(text), safe);
+            let json = serde_json::to_string(text).unwrap();
+            assert_eq!(serde_json::from_str::<String>(&plain(&json)).unwrap(), text);
+        }
+        let table = "\x1b[1mbold\x1b[0m \x1b[8mhidden\x1b]0;t\x07";
+        assert_eq!(coloured(table), "\x1b[1mbold\x1b[0m \\u001b[8mhidden\\u001b]0;t\\u0007");
     }
 }

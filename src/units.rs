@@ -99,9 +99,14 @@ pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
     if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err(error()) }
 }
 
-/// A share in per cent, to a tenth where it has one: `5 %`.
+/// A share in per cent, to a tenth where it has one: `5 %`. What is neither nothing nor all is printed
+/// as neither.
 pub fn format_share(share: f64) -> String {
-    format!("{} %", (share * 1000.0).round() / 10.0)
+    let percent = 100.0 * share;
+    let hides = |rounded: f64| (rounded == 0.0 || rounded == 100.0) && rounded != percent;
+    let rounded = |digits: i32| (percent * 10f64.powi(digits)).round() / 10f64.powi(digits);
+    let digits = (1..8).find(|digits| !hides(rounded(*digits))).unwrap_or(8);
+    format!("{} %", rounded(digits))
 }
 
 /// Reads a share such as `5%` or `0.05`.
@@ -212,7 +217,16 @@ pub fn plural(count: u64, word: &str) -> String {
 
 /// Prints a rate: whole numbers with separators from 100 up, three significant digits below.
 pub fn format_rate(per_s: f64) -> String {
-    if per_s >= 99.95 { format_count(per_s.round() as u64) } else { significant(per_s) }
+    match per_s {
+        r if r >= 99.95 => format_count(r.round() as u64),
+        // One in eleven days is not none.
+        r if r > 0.0 && r < 0.995 => {
+            let digits = (2.0 - r.log10().floor()).clamp(2.0, 15.0) as usize;
+            let text = format!("{r:.digits$}");
+            text.trim_end_matches('0').trim_end_matches('.').to_string()
+        }
+        r => significant(r),
+    }
 }
 
 /// A wrapper that prints a ratio with two decimals, or three below a tenth.
@@ -228,6 +242,31 @@ impl fmt::Display for Ratio {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounding_hides_nothing_that_is_there() {
+        for (share, text) in [
+            (0.0, "0 %"),
+            (0.05, "5 %"),
+            (0.3141, "31.4 %"),
+            (0.0004, "0.04 %"),
+            (1e-7, "0.00001 %"),
+            (0.9997, "99.97 %"),
+            (1.0, "100 %"),
+        ] {
+            assert_eq!(format_share(share), text);
+        }
+        for (rate, text) in [
+            (0.0, "0"),
+            (0.001, "0.001"),
+            (1e-6, "0.000001"),
+            (0.5, "0.5"),
+            (0.123_4, "0.123"),
+            (2.5, "2.5"),
+        ] {
+            assert_eq!(format_rate(rate), text);
+        }
+    }
 
     #[test]
     fn durations_read_with_units_only() {

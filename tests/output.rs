@@ -94,6 +94,74 @@ fn a_run_whose_directory_disappears_ends_at_the_next_trial() {
 }
 
 #[test]
+fn a_report_that_cannot_be_written_is_an_error() {
+    let sweep = Sweep::new(CONFIG);
+    sweep.run();
+    for file in ["report.md", "cells.csv", "report.html", "hdr"] {
+        let path = sweep.dir().join(file);
+        let aside = sweep.home.path().join("aside");
+        std::fs::rename(&path, &aside).expect("it was written");
+        // A directory where a file belongs, and a file where a directory does.
+        if file == "hdr" {
+            std::fs::write(&path, "").expect("a file");
+        } else {
+            std::fs::create_dir_all(path.join("x")).expect("a directory");
+        }
+        let out = output(duel(&["report"]).arg(sweep.dir()));
+        assert_eq!(out.status.code(), Some(1), "{file}: {}", text(&out).1);
+        assert!(text(&out).1.contains(file), "{file}: {}", text(&out).1);
+        assert!(text(&out).0.contains("threads"), "the table is shown all the same");
+        let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        std::fs::rename(&aside, &path).expect("back");
+    }
+    assert_eq!(output(duel(&["report"]).arg(sweep.dir())).status.code(), Some(0));
+}
+
+#[test]
+fn what_a_plan_takes_is_told_before() {
+    let home = tempfile::tempdir().expect("a directory");
+    std::fs::write(home.path().join("t.log"), "0\t/\n2500\t/a\n5000\t/b\n").expect("a trace");
+    for (plan, rates, says) in [
+        ("arrivals = \"trace\"\ntrace = \"t.log\"", "", "about 5.06 s of load"),
+        ("arrivals = \"trace\"\ntrace = \"t.log\"\ntrace_speed = 5.0", "", "about 1.06 s of load"),
+        ("arrivals = \"constant\"\nrequests = 1", "rates = [0.001]", "about 60 ms of load"),
+        ("arrivals = \"constant\"\nrequests = 3", "rates = [0.5]", "about 4.06 s of load"),
+        ("arrivals = \"poisson\"\nrequests = 3", "rates = [0.5]", "about 6.06 s of load"),
+    ] {
+        let config = home.path().join("x.toml");
+        let toml = format!("[plan]\n{plan}\n[sweep]\nengines = [\"tokio\"]\ntrials = 1\n{rates}\n");
+        std::fs::write(&config, toml).expect("the config");
+        let out = output(duel(&["plan"]).arg(&config));
+        let (said, told) = text(&out);
+        assert!(said.contains(says), "{plan} {rates}: {said}{told}");
+    }
+}
+
+#[test]
+fn a_few_requests_have_no_percentiles_and_a_slow_rate_is_none_of_zero() {
+    let target = duel(&["target", "--listen", "127.0.0.1:0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut target = target.expect("the target starts");
+    let url = format!("http://{}/", common::first_address(&mut target));
+    let arguments =
+        ["try", &url, "-n", "3", "-R", "0.9", "-c", "1", "--trials", "1", "--engines", "tokio"];
+    let out = output(&mut duel(&arguments));
+    target.kill().expect("it runs");
+    target.wait().expect("it ends");
+    let (said, told) = text(&out);
+    let line = told.lines().find(|l| l.contains("block 0")).expect("a line for the trial");
+    assert!(
+        line.contains("slowest") && !line.contains(", p50 ") && !line.contains(", p99 "),
+        "{line}"
+    );
+    assert!(line.contains(" 0.9 req/s"), "{line}");
+    assert!(said.contains(" 0.9 ") || said.contains("(0.9)"), "{said}");
+}
+
+#[test]
 fn names_command_no_terminal() {
     let name = "\u{1b}[31mred\u{7}.toml";
     let out = output(Command::new(DUEL).args(["run", name]).stdin(Stdio::null()));

@@ -9,7 +9,7 @@ use std::path::Path;
 use duel::format::{Channel, Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
 use duel::plan::{Arrivals, Cell, CellKind, Codec, Engine};
 use duel::report::measures::Measure;
-use duel::report::{csv, markdown, memory, summary, table, verdict};
+use duel::report::{csv, html, markdown, memory, summary, table, verdict};
 use duel::results::store::{PlanJson, Versions};
 use duel::stats::{MARGIN, Verdict};
 
@@ -27,8 +27,8 @@ fn groups_of(records: &[TrialRecord]) -> Vec<summary::Group> {
     summary::summarise(records, Engine::Threads, MARGIN)
 }
 
-fn markdown_of(name: &str, records: &[TrialRecord]) -> String {
-    let plan = PlanJson {
+fn plan_of(name: &str, records: &[TrialRecord]) -> PlanJson {
+    PlanJson {
         format_version: 1,
         name: name.into(),
         plan_hash: sample::PLAN_HASH.into(),
@@ -43,8 +43,11 @@ fn markdown_of(name: &str, records: &[TrialRecord]) -> String {
         command_line: vec!["duel".into(), "run".into(), "@first <toml>".into()],
         shard: None,
         merged: None,
-    };
-    markdown::render(&plan, records, &groups_of(records), None)
+    }
+}
+
+fn markdown_of(name: &str, records: &[TrialRecord]) -> String {
+    markdown::render(&plan_of(name, records), records, &groups_of(records), None)
 }
 
 fn open_cell(engine: Engine) -> Cell {
@@ -536,4 +539,98 @@ fn a_verdict_names_the_codec_where_there_are_several() {
     let named =
         |codec| two.starts_with(&format!("In a closed loop of 64 lanes with {codec}, tokio"));
     assert!(named("lean") || named("hyper"), "{two}");
+}
+
+/// Memory that grows by 9 KiB for each lane beside a fixed cost of 300 KiB.
+#[test]
+fn memory_per_lane_is_a_slope_where_lanes_were_swept_and_a_share_elsewhere() {
+    let cell = |lanes: u32| {
+        let cell = sample::cell(Engine::Threads);
+        Cell { id: format!("threads-l{lanes}"), lanes, total_lanes: lanes, ..cell }
+    };
+    let run = |lanes: u32| {
+        let record = |block| {
+            let mut record = sample::record(cell(lanes), block, 1.0);
+            record.memory.added_bytes = Some((300 + 9 * u64::from(lanes)) * 1024);
+            record
+        };
+        (0..3).map(record).collect::<Vec<_>>()
+    };
+    let both = [run(16), run(64)].concat();
+    let text = table::render("x", &groups_of(&both), &[], None, false);
+    assert_eq!(text.matches("9 KiB").count(), 2, "the slope in both tables: {text}");
+    assert!(text.contains("per lane") && !text.contains("fixed cost"), "{text}");
+    let text = table::render("x", &groups_of(&run(64)), &[], None, false);
+    assert!(text.contains("÷ lanes,") && text.contains("fixed cost included"), "{text}");
+    assert!(text.contains("13.7 KiB"), "{text}");
+    let sheet = csv::render(&groups_of(&both));
+    assert!(sheet.lines().next().unwrap().contains("memory_slope_bytes"), "{sheet}");
+    assert_eq!(sheet.matches(",9216").count(), 2, "{sheet}");
+}
+
+#[test]
+fn a_percentile_has_an_interval_over_blocks() {
+    let of = |spread: u64, blocks: u32| {
+        let record = |block: u32| {
+            let mut record = sample::record(sample::cell(Engine::Tokio), block, 1.0);
+            let top = 6_000_000 + spread * u64::from(block % 3);
+            record.service_ns = Some(sample::climb(5_000_000, top, 2_000));
+            record
+        };
+        let records: Vec<TrialRecord> = (0..blocks).map(record).collect();
+        row(&records, Engine::Tokio).figures.expect("trials").clone()
+    };
+    let width = |figures: &summary::Figures| {
+        let (low, high) = figures.times(Channel::Service).interval(0.99).expect("an interval");
+        let (low, high) = (low.expect("a time"), high.expect("a time"));
+        let p99 = figures.times(Channel::Service).p99.expect("a p99").ns;
+        assert!(low <= p99 && p99 <= high, "[{low}, {high}] around {p99}");
+        high - low
+    };
+    let (calm, wild) = (width(&of(0, 9)), width(&of(3_000_000, 9)));
+    assert!(wild > 5 * calm, "blocks that differ make it wide: {calm} {wild}");
+    assert_eq!(of(0, 5).times(Channel::Service).interval(0.99), None, "five blocks are too few");
+    let records: Vec<TrialRecord> =
+        (0..6).map(|b| sample::record(sample::cell(Engine::Tokio), b, 1.0)).collect();
+    let sheet = csv::render(&groups_of(&records));
+    let heads: Vec<&str> = sheet.lines().next().unwrap().split(',').collect();
+    let cells: Vec<&str> = sheet.lines().nth(1).unwrap().split(',').collect();
+    let value = |name: &str| -> u64 {
+        let at = heads.iter().position(|h| *h == name).expect("a column");
+        cells[at].parse().expect("a number")
+    };
+    assert!(value("service_p50_low_ns") < value("service_p50_ns"));
+    assert!(value("service_p50_ns") < value("service_p50_high_ns"));
+}
+
+/// What was lost took for ever, wherever a percentile is used.
+#[test]
+fn lost_requests_count_as_infinite_in_every_percentile() {
+    let lossy = |lost: u64| {
+        let mut record = sample::record(sample::cell(Engine::Tokio), 0, 1.0);
+        record.ledger.failed = lost;
+        record.ledger.completed -= lost;
+        record.errors.read = lost;
+        record.service_ns = Some(sample::climb(5_000_000, 6_000_000, 2_000 - lost));
+        record
+    };
+    let p99 = |lost| Measure::P99.of(&lossy(lost));
+    assert!(p99(19).expect("a p99") > p99(0).expect("a p99"), "lost ones stand above all others");
+    assert_eq!((p99(21), p99(500)), (None, None));
+    assert_eq!(Measure::P50.of(&lossy(999)).map(|_| ()), Some(()));
+    assert_eq!(Measure::P50.of(&lossy(1_001)), None);
+    let all = |lost: u64| -> Vec<TrialRecord> {
+        let of = |b| TrialRecord { block: b, trial: b, ..lossy(lost) };
+        (0..6).map(of).collect()
+    };
+    // A curve of latency ends where requests begin that were lost.
+    let points = |lost: u64| {
+        let records = all(lost);
+        let plan = plan_of("x", &records);
+        let page = html::render(&plan, &records, &groups_of(&records), None, None);
+        let figure = page.split("<figcaption>Latency by percentile").nth(1).expect("a plot");
+        let line = figure.split("<polyline").nth(1).expect("a line").split("/>").next().unwrap();
+        line.matches(',').count()
+    };
+    assert!(points(600) < points(0), "{} {}", points(600), points(0));
 }

@@ -266,3 +266,106 @@ proptest! {
         }
     }
 }
+
+/// Rows that would be believed although they say what cannot be.
+#[test]
+fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
+    type Change = fn(&mut serde_json::Value);
+    let cases: [(&str, Change); 7] = [
+        ("a second row of tokio-hyper-l64-p1-c1 block 1, which line 3 has already", |_| ()),
+        ("service_ns says 1,999 values and its histogram holds 2,000", |row| {
+            row["block"] = 7.into();
+            row["service_ns"]["count"] = 1_999.into();
+        }),
+        ("not an HdrHistogram", |row| {
+            row["block"] = 7.into();
+            let hdr = row["service_ns"]["hdr"].as_str().unwrap().to_string();
+            row["service_ns"]["hdr"] = hdr[..hdr.len() / 8 * 4].into();
+        }),
+        ("connect_ns says 64 values and its histogram holds 2,000", |row| {
+            row["block"] = 7.into();
+            row["connect_ns"]["hdr"] = row["service_ns"]["hdr"].clone();
+        }),
+        ("service_ns holds 64 values where the ledger counts 2,000", |row| {
+            row["block"] = 7.into();
+            row["service_ns"] = row["connect_ns"].clone();
+        }),
+        ("failed_ns holds 64 values where the ledger counts 0", |row| {
+            row["block"] = 7.into();
+            row["failed_ns"] = row["connect_ns"].clone();
+        }),
+        ("the ledger does not balance", |row| {
+            row["block"] = 7.into();
+            row["ledger"]["completed"] = 3.into();
+        }),
+    ];
+    for (why, change) in cases {
+        let temp = tempfile::tempdir().unwrap();
+        let records = written(temp.path());
+        let mut row = serde_json::to_value(&records[2]).unwrap();
+        change(&mut row);
+        append_raw(temp.path(), format!("{row}\n").as_bytes());
+        let (run, damage) = RunDir::salvage(temp.path()).unwrap();
+        assert_eq!(run.records, records, "{why}: what is whole is kept");
+        let said: Vec<String> = damage.iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), 1, "{why}: {said:?}");
+        assert!(
+            said[0].contains(&format!("{TRIALS_FILE}:4: ")) && said[0].contains(why),
+            "{said:?}"
+        );
+        for command in ["report", "compare", "capacity"] {
+            let mut duel = std::process::Command::new(env!("CARGO_BIN_EXE_duel"));
+            duel.arg(command).arg(temp.path());
+            match command {
+                "compare" => duel.arg(temp.path()),
+                "capacity" => duel.args(["--rate", "1k"]),
+                _ => &mut duel,
+            };
+            let out = duel.output().expect("the binary starts");
+            assert_eq!(out.status.code(), Some(2), "{command}: {why}");
+            assert!(String::from_utf8_lossy(&out.stderr).contains(why), "{command}: {why}");
+        }
+    }
+}
+
+#[test]
+fn what_was_noisy_or_interrupted_may_have_a_second_row() {
+    for change in
+        [(|r: &mut TrialRecord| r.flags.push("noisy".into())) as fn(&mut TrialRecord), |r| {
+            r.status = Status::Interrupted
+        }]
+    {
+        let temp = tempfile::tempdir().unwrap();
+        let mut dir = RunDir::create(temp.path(), &plan()).unwrap();
+        let mut first = trial(Engine::Tokio, 0);
+        change(&mut first);
+        let mut again = trial(Engine::Tokio, 0);
+        again.started_unix_ns = first.started_unix_ns.map(|at| at + 1);
+        dir.append(&first).unwrap();
+        dir.append(&again).unwrap();
+        // Twice the same row is no repeat, noisy or not.
+        let copy = again.clone();
+        dir.append(&copy).unwrap();
+        let (run, damage) = RunDir::salvage(temp.path()).unwrap();
+        assert_eq!((run.records.len(), damage.len()), (2, 1), "{damage:?}");
+    }
+}
+
+#[test]
+fn a_pipe_or_a_device_in_place_of_a_file_holds_nobody_up() {
+    for file in [PLAN_FILE, TRIALS_FILE] {
+        for node in ["pipe", "/dev/zero"] {
+            let temp = tempfile::tempdir().unwrap();
+            written(temp.path());
+            let at = temp.path().join(file);
+            fs::remove_file(&at).unwrap();
+            match node {
+                "pipe" => rustix::fs::mkfifoat(rustix::fs::CWD, &at, 0o600.into()).unwrap(),
+                device => std::os::unix::fs::symlink(device, &at).unwrap(),
+            }
+            for said in [message(RunDir::open(temp.path())), message(RunDir::resume(temp.path()))] {
+                assert!(said.contains(file) && said.contains("not a regular file"), "{said}");
+            }
+        }
+    }
+}

@@ -11,6 +11,8 @@ use super::exit;
 use crate::driver::trial::{Stage, Watch};
 use crate::format::{Status, TrialRecord};
 use crate::report::gates;
+use crate::report::measures::Measure;
+use crate::terminal::plain;
 use crate::units::{format_count, format_ns, format_rate};
 
 /// What ends a run, with the exit code: an interrupt, a request to end, a terminal that is gone.
@@ -90,7 +92,7 @@ impl Progress {
 
     fn message(&self, text: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{} · {text}", self.name));
+            bar.set_message(plain(&format!("{} · {text}", self.name)));
         }
     }
 
@@ -146,9 +148,12 @@ fn summary(record: &TrialRecord) -> String {
     }
     if record.status != Status::Failed {
         text += &format!(", {} req/s", format_rate(record.achieved_per_s));
-        if let Some(d) = record.response_ns.as_ref().or(record.service_ns.as_ref()) {
-            text += &format!(", p50 {}, p99 {}", format_ns(d.p50 as f64), format_ns(d.p99 as f64));
-        }
+        // Of a few requests there are no percentiles.
+        let known = [("p50", Measure::P50), ("p99", Measure::P99)]
+            .map(|(name, measure)| Some(format!(", {name} {}", format_ns(measure.of(record)?))));
+        let slowest = record.latency().filter(|d| d.count > 0 && known[0].is_none());
+        text.extend(slowest.map(|d| format!(", slowest {}", format_ns(d.max as f64))));
+        text.extend(known.into_iter().flatten());
     }
     let failed = || record.gates.iter().filter(|g| g.ok == Some(false));
     // What was noisy is told once, below the table.

@@ -1,6 +1,5 @@
 //! `duel report`: the results of a run directory again, in other forms; runs nothing.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -44,11 +43,14 @@ pub fn run(args: &Report) -> ExitCode {
         Err(error) if args.rate.is_some() || args.hosts.is_asked() => return super::usage(error),
         Err(_) => None,
     };
+    let mut unwritten = false;
     let baseline = run.plan.config["baseline"].clone();
     let baseline: Engine = serde_json::from_value(baseline).unwrap_or(Engine::BASELINE);
     if args.json {
-        let mut out = std::io::stdout().lock();
-        crate::terminal::printed(report::write_jsonl(&run.records, &mut out));
+        for record in &run.records {
+            let line = serde_json::to_string(record).expect("a record is plain data");
+            crate::terminal::print(&(line + "\n"));
+        }
     } else {
         // Once for all renderings: what costs time here is decoding every histogram.
         let margin = run.plan.config["equal_within"].as_f64().unwrap_or(MARGIN);
@@ -76,16 +78,18 @@ pub fn run(args: &Report) -> ExitCode {
         }
         if let Err(error) = write_files(dir, &run, &groups, capacity.as_ref()) {
             say!("duel: {error:#}");
-            if args.quiet {
-                return ExitCode::from(super::exit::FAILED);
-            }
+            unwritten = true;
         }
     }
     // Everything readable has been shown; what was not readable is an error all the same.
     for error in &damage {
         say!("duel: {error}");
     }
-    if damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::exit::USAGE) }
+    match () {
+        () if !damage.is_empty() => ExitCode::from(super::exit::USAGE),
+        () if unwritten => ExitCode::from(super::exit::FAILED),
+        () => ExitCode::SUCCESS,
+    }
 }
 
 /// What stands below the table of a run: what comes first, such as its SLO, expectations, steps, and where memory went.
@@ -131,7 +135,8 @@ const EXPORTERS: [(&str, Exporter); 7] = [
     }),
     ("report.html", |s| {
         // A run whose driver was killed before its first look has none.
-        let mut timeline = File::open(s.dir.join(timeline::FILE)).map(BufReader::new).ok();
+        let mut timeline =
+            crate::sys::open_file(&s.dir.join(timeline::FILE)).map(BufReader::new).ok();
         let timeline = timeline.as_mut().map(|t| t as &mut dyn BufRead);
         Ok(Some(html::render(&s.run.plan, &s.run.records, s.groups, timeline, s.capacity)))
     }),

@@ -11,6 +11,7 @@
 //!   been cut (RFC 8446, 6.1).
 
 use std::fmt;
+use std::io::Read;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -30,6 +31,8 @@ use crate::plan::endpoint::{Identity, TlsPlan};
 const RECORD_BYTES: usize = 16 * 1024;
 /// Room beside the plaintext of a record: header, nonce, type and tag of any suite, rounded up.
 const RECORD_EXTRA_BYTES: usize = 64;
+/// Longest file of certificates or keys.
+const MAX_PEM_BYTES: u64 = 4 << 20;
 /// Buffers larger than this are given back when they are empty.
 const KEPT_BYTES: usize = 4 * 1024;
 
@@ -97,12 +100,21 @@ pub fn roots(pem: &str) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
+/// A file in PEM, which may be neither a pipe nor a device.
+fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    let mut pem = Vec::new();
+    let file = crate::sys::open_file(path);
+    let whole = file.and_then(|f| f.take(MAX_PEM_BYTES).read_to_end(&mut pem));
+    whole.map_err(|e| format!("cannot be read: {e}"))?;
+    Ok(pem)
+}
+
 /// A client's certificate and those between it and its authority.
 ///
 /// # Errors
 /// What is wrong with the file, in one sentence without a subject.
 pub(crate) fn chain(client: &Identity) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = std::fs::read(&client.cert).map_err(|e| format!("cannot be read: {e}"))?;
+    let pem = read(&client.cert)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {
         Ok(chain) if chain.is_empty() => Err("holds no certificate: write it in PEM".into()),
@@ -115,7 +127,7 @@ pub(crate) fn chain(client: &Identity) -> Result<Vec<CertificateDer<'static>>, S
 /// # Errors
 /// As [`chain`].
 pub(crate) fn private_key(client: &Identity) -> Result<PrivateKeyDer<'static>, String> {
-    let pem = std::fs::read(&client.key).map_err(|e| format!("cannot be read: {e}"))?;
+    let pem = read(&client.key)?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|e| format!("holds no private key in PEM: {e}"))
 }
 

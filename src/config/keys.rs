@@ -148,9 +148,9 @@ tables! {
     /// `[target.faults]`.
     Faulty {
         /// Share of requests answered with status 500.
-        error_rate: At<f64> [range(0.0, 1.0) default("0.0") example("0.01")],
+        error_rate: At<Share> [range(0.0, 1.0) default("0.0") example("0.01")],
         /// Share of requests whose connection is reset.
-        reset_rate: At<f64> [range(0.0, 1.0) default("0.0") example("0.001")],
+        reset_rate: At<Share> [range(0.0, 1.0) default("0.0") example("0.001")],
         /// Pauses of the whole target.
         stall: Key<Stall> [default("none") example("{ every = \"5s\", for = \"200ms\" }")],
     }
@@ -406,7 +406,7 @@ tables! {
         /// Bound on the 99.9th percentile.
         p99_9: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"100ms\"")],
         /// Bound on the share of requests that fail.
-        error_rate: Key<f64> [range(0.0, 1.0) default("none") example("0.001")],
+        error_rate: Key<Share> [range(0.0, 1.0) default("none") example("0.001")],
     }
 
     /// `[[expect]]`.

@@ -402,7 +402,7 @@ fn slo(file: &File) -> Option<Slo> {
         p90_ns: file.slo.p90.as_ref().map(|at| at.0),
         p99_ns: file.slo.p99.as_ref().map(|at| at.0),
         p99_9_ns: file.slo.p99_9.as_ref().map(|at| at.0),
-        error_rate: file.slo.error_rate.as_ref().map(|at| at.value),
+        error_rate: file.slo.error_rate.as_ref().map(|at| at.0),
     };
     (slo != Slo::default()).then_some(slo)
 }

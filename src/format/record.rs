@@ -15,6 +15,9 @@ use crate::plan::{Cell, Pacer};
 /// Version of the record; a reader refuses newer ones.
 pub const FORMAT_VERSION: u32 = 2;
 
+/// The flag of a trial that a noise gate failed.
+pub const NOISY: &str = "noisy";
+
 /// The record: what is given, figures with the rule of [`super::rule`] by which they add up, and
 /// histograms. A histogram is a field, a channel of the recorder, when it is kept, and a tag in the
 /// names of files; it is declared here, recorded where it happens, and all between follows.

@@ -17,7 +17,9 @@ use super::steps::{Offload, StepPlan};
 use super::target::{EmbeddedTarget, SweptTarget};
 pub use super::target::{Target, Tls};
 use super::values::Value;
-use super::{Cell, CellKind, Codec, Engine, Extent, RequestTemplate, TrialPlan, variable_name};
+use super::{
+    Arrivals, Cell, CellKind, Codec, Engine, Extent, RequestTemplate, TrialPlan, variable_name,
+};
 use crate::units::SECOND_NS;
 
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
@@ -305,13 +307,16 @@ impl Sweep {
 
     /// Length of one trial, with [`TRIAL_OVERHEAD_NS`], where the plan decides it.
     pub fn trial_ns(&self) -> Option<u64> {
-        let window = match self.plan.extent {
-            Extent::DurationNs(ns) => ns,
-            Extent::Requests(n) => {
+        let window = match (&self.plan.trace, self.plan.extent) {
+            (Some(trace), Extent::Requests(n)) if n >= trace.entries => trace.span_ns,
+            (_, Extent::DurationNs(ns)) => ns,
+            (_, Extent::Requests(n)) => {
                 let slowest = self.axes.rates_per_s.iter().copied().reduce(f64::min);
                 let least = self.search.map(|search| search.min_per_s);
                 let slowest = slowest.or(self.plan.offered_per_s).or(least)?;
-                (n as f64 / slowest * SECOND_NS as f64) as u64
+                // The first of evenly spaced requests is due at once.
+                let gaps = if self.plan.arrivals == Arrivals::Constant { n - 1 } else { n };
+                (gaps as f64 / slowest * SECOND_NS as f64) as u64
             }
         };
         Some(self.plan.warmup_ns + window + TRIAL_OVERHEAD_NS)

@@ -66,6 +66,9 @@ pub struct TraceFile {
     /// Requests in its busiest second, at the speed of the plan.
     #[serde(default)]
     pub peak_per_s: u64,
+    /// From its beginning to its last request, for estimates: a plan that was read back has none.
+    #[serde(skip)]
+    pub span_ns: u64,
     /// Entries that are not replayed, by method; `-` for those that hold no request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped: BTreeMap<String, u64>,
@@ -383,6 +386,7 @@ impl TraceFile {
             entries: trace.len(),
             longest_gap_ns: trace.longest_gap_ns(),
             peak_per_s: trace.peak_per_s(),
+            span_ns: trace.offsets_ns.last().copied().unwrap_or(0),
             skipped: trace.skipped.clone(),
         };
         Ok((file, trace))

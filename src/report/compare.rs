@@ -139,8 +139,11 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, No
                 found.notes.push(format!("{}: no valid trial in {side}", cell.id));
             }
         }
-        let all = measures::shown(Place::Compare);
-        found.lines.extend(all.filter_map(|m| line(&cell.id, m.measure, &x, &y, min_effect)));
+        let all = || measures::shown(Place::Compare);
+        let lost =
+            |m: &&measures::Facts| x.iter().chain(&y).flatten().any(|t| m.measure.is_lost(t));
+        found.notes.extend(all().filter(lost).map(|m| lost_note(&cell.id, m.measure)));
+        found.lines.extend(all().filter_map(|m| line(&cell.id, m.measure, &x, &y, min_effect)));
     }
     for cell in other.plan.cells.iter().filter(|c| is_timed(c)) {
         if !first.plan.cells.iter().any(|c| c.id == cell.id) {
@@ -176,6 +179,10 @@ pub fn compare_targets(run: &Run, min_effect: f64) -> Result<Comparison, NotComp
             found.notes.push(format!("{}: no block with a valid trial of both", cell.id));
         }
         for measure in compared(cell).map(|facts| facts.measure) {
+            if pairs.iter().any(|(b, a)| measure.is_lost(a) || measure.is_lost(b)) {
+                found.notes.push(lost_note(&cell.id, measure));
+                continue;
+            }
             let both = pairs.iter().map(|(b, a)| (value(measure, b), value(measure, a)));
             let values: Vec<(f64, f64)> = both.filter_map(|(b, a)| b.zip(a)).collect();
             let Some(estimate) = paired_ratio(&values, RATIO_CONFIDENCE) else { continue };
@@ -198,6 +205,13 @@ fn judged(mut found: Comparison, why_none: &str) -> Result<Comparison, NotCompar
         lost.is_regression = lost.p_value <= level && share(lost.b) > share(lost.a);
     }
     Ok(found)
+}
+
+fn lost_note(cell: &str, measure: Measure) -> String {
+    let what = measure.words();
+    format!(
+        "{cell}: the {what} falls on lost requests, which took for ever: no ratio; see `requests lost`"
+    )
 }
 
 /// Notes each leaf that differs, by its path.
@@ -256,6 +270,9 @@ fn line(
     b: &[Vec<&TrialRecord>],
     min_effect: f64,
 ) -> Option<Line> {
+    if a.iter().chain(b).flatten().any(|t| measure.is_lost(t)) {
+        return None;
+    }
     let of = |trials: &Vec<&TrialRecord>| -> Vec<f64> {
         trials.iter().filter_map(|t| value(measure, t)).collect()
     };

@@ -176,6 +176,14 @@ fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
         for ((q, _), value) in QUANTILES.iter().zip(all) {
             put(&format!("{name}_{q}_ns"), integer(value.map(|v| v.ns)));
         }
+        if !matches!(channel, Channel::Service | Channel::Response) {
+            continue;
+        }
+        for (name_q, q) in QUANTILES {
+            let interval = figures.and_then(|f| f.times(channel).interval(q));
+            put(&format!("{name}_{name_q}_low_ns"), integer(interval.and_then(|(low, _)| low)));
+            put(&format!("{name}_{name_q}_high_ns"), integer(interval.and_then(|(_, high)| high)));
+        }
     }
     let all = figures.map(|f| f.latency().all()).unwrap_or_default();
     for ((q, _), value) in QUANTILES.iter().zip(all) {
@@ -184,6 +192,9 @@ fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
     for facts in measures::shown(Place::Csv) {
         put(facts.name, number(figures.and_then(|f| f.get(facts.measure))));
     }
+    let slopes = figures.and_then(|f| f.slopes);
+    put("memory_slope_bytes", number(slopes.map(|(memory, _)| memory)));
+    put("kernel_slope_bytes", number(slopes.and_then(|(_, kernel)| kernel)));
 }
 
 fn comparison(out: &mut Vec<Field>, what: &str, c: Option<Comparison>, own: Option<&str>) {

@@ -47,7 +47,9 @@ pub fn columns(group: &Group) -> Vec<Column> {
     for Facts { measure, title, level, .. } in measures::shown(place) {
         let known = figures().any(|f| value(f, *measure) != dash());
         if known || figures().next().is_none() {
-            columns.push(column(group, title, *level, &|f| value(f, *measure)));
+            columns.push(column(group, title_of(group, *measure, title), *level, &|f| {
+                value(f, *measure)
+            }));
         }
         columns.extend(beside(group, *measure));
     }
@@ -56,6 +58,16 @@ pub fn columns(group: &Group) -> Vec<Column> {
         columns.push(Column { title: STATUS.into(), number: false, cells: status });
     }
     columns
+}
+
+/// Memory is per lane where more lanes showed what one more costs, and else a share of the whole.
+fn title_of<'t>(group: &Group, measure: Measure, title: &'t str) -> &'t str {
+    let figures = || group.rows.iter().flat_map(|r| &r.figures);
+    match measure {
+        Measure::MemoryPerLane if figures().any(|f| f.slopes.is_some()) => "memory\nper lane",
+        Measure::KernelPerLane if figures().any(|f| f.slopes.is_some()) => "+ kernel\nper lane",
+        _ => title,
+    }
 }
 
 fn column(group: &Group, title: &str, level: bool, cell: &dyn Fn(&Figures) -> String) -> Column {
@@ -89,7 +101,11 @@ fn beside(group: &Group, measure: Measure) -> Vec<Column> {
                 [("service\np50", Channel::Service, 0.5), ("service\np99", Channel::Service, 0.99)];
             let times: &[_] = if group.cell.arrivals.is_open() { &open } else { &closed };
             let quantile = |(title, channel, q): &(&str, Channel, f64)| {
-                column(group, title, true, &|f| quantile(f.times(*channel), *q))
+                column(group, title, true, &|f| {
+                    let times = f.times(*channel);
+                    let interval = times.interval(*q).filter(|_| *q > 0.5).map(interval);
+                    quantile(times, *q) + &interval.unwrap_or_default()
+                })
             };
             let ratios =
                 [("achieved", Measure::Achieved), ("p50", Measure::P50), ("p99", Measure::P99)];
@@ -105,6 +121,14 @@ fn beside(group: &Group, measure: Measure) -> Vec<Column> {
 /// A measure as a table shows it.
 pub(super) fn value(f: &Figures, measure: Measure) -> String {
     let text = |m: Measure| f.get(m).map(|v| m.print(v));
+    let slope = f.slopes.and_then(|(memory, kernel)| match measure {
+        Measure::MemoryPerLane => Some(Some(memory)),
+        Measure::KernelPerLane => Some(kernel),
+        _ => None,
+    });
+    if let Some(slope) = slope {
+        return slope.map_or_else(dash, |bytes| measure.print(bytes));
+    }
     let shown = match measure {
         Measure::Switches => text(Measure::Voluntary)
             .zip(text(Measure::Involuntary))
@@ -150,6 +174,12 @@ pub(super) fn quantile(times: &Percentiles, q: f64) -> String {
     }
     let at = QUANTILES.iter().position(|(_, known)| *known == q);
     percentile(at.and_then(|i| times.all()[i]))
+}
+
+/// The interval of a percentile, for the line below it.
+fn interval((low, high): (Option<u64>, Option<u64>)) -> String {
+    let print = |end: Option<u64>| end.map_or("lost".into(), |ns| format_ns(ns as f64));
+    format!("\n[{}, {}]", print(low), print(high))
 }
 
 /// A percentile; `≥` before one that falls on a request that was given up.
@@ -228,12 +258,8 @@ pub fn notes(group: &Group) -> Vec<String> {
             "the kernel counted events, which costs CPU and time: neither is compared".into(),
         );
     }
-    if group
-        .rows
-        .iter()
-        .flat_map(|r| &r.figures)
-        .any(|f| f.peak_is_bound && f.get(Measure::Memory).is_none())
-    {
+    let figures = || group.rows.iter().flat_map(|r| &r.figures);
+    if figures().any(|f| f.peak_is_bound && f.get(Measure::Memory).is_none()) {
         notes.push(
             "≤ the peak could not be reset before the lanes were there and counts from the start of \
              the process: an upper bound, in no ratio"

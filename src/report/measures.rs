@@ -2,8 +2,9 @@
 //! this list, so that a new figure is a line here and nowhere else.
 
 use crate::format::TrialRecord;
+use crate::format::histogram::decode;
 use crate::plan::Cell;
-use crate::stats::hdr::samples_needed;
+use crate::stats::hdr::{percentile, samples_needed};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
 
 /// How a measure is printed, and what it counts.
@@ -120,8 +121,18 @@ impl Measure {
     }
 
     /// Its value in one trial.
-    pub(crate) fn of(self, record: &TrialRecord) -> Option<f64> {
+    pub fn of(self, record: &TrialRecord) -> Option<f64> {
         (self.facts().of)(record)
+    }
+
+    /// Whether it is a percentile that falls on a request that was lost: neither zero nor unknown, but
+    /// for ever, so that no ratio may leave the trial out.
+    pub(crate) fn is_lost(self, record: &TrialRecord) -> bool {
+        match self {
+            Measure::P50 => lost_beyond(record, 0.5),
+            Measure::P99 => lost_beyond(record, 0.99),
+            _ => false,
+        }
     }
 
     /// The title in one line.
@@ -175,15 +186,26 @@ fn per_lane(record: &TrialRecord, bytes: Option<f64>) -> Option<f64> {
     Some(bytes? / f64::from(record.cell.total_lanes.max(1)))
 }
 
-/// A percentile of response time, in a closed loop of service time; `None` where too few samples
-/// stand behind it, or where it falls on a request that never completed.
+/// A percentile of response time, in a closed loop of service time, over all planned requests: those
+/// that were lost took for ever. `None` where too few samples stand behind it, or where it falls on a
+/// lost one.
 fn latency(record: &TrialRecord, q: f64) -> Option<f64> {
     let times = record.latency().filter(|d| d.count >= samples_needed(q))?;
-    let lost = record.ledger.planned - record.ledger.completed;
-    if lost as f64 > (1.0 - q) * record.ledger.planned as f64 {
+    let ledger = &record.ledger;
+    if lost_beyond(record, q) {
         return None;
     }
-    Some(if q > 0.5 { times.p99 } else { times.p50 } as f64)
+    if ledger.completed == ledger.planned {
+        return Some(if q > 0.5 { times.p99 } else { times.p50 } as f64);
+    }
+    let all = decode(&times.hdr).ok()?;
+    Some(percentile(&all, ledger.planned, q, None)?.ns as f64)
+}
+
+/// Whether so many requests were lost that the quantile is one of them.
+fn lost_beyond(record: &TrialRecord, q: f64) -> bool {
+    let lost = record.ledger.planned - record.ledger.completed;
+    lost as f64 > (1.0 - q) * record.ledger.planned as f64 + 1e-9
 }
 
 measures! {
@@ -222,7 +244,7 @@ measures! {
             let peak = || t.peak_over_baseline().filter(|_| !t.cell.tests_server());
             added.or_else(peak).map(|bytes| bytes as f64)
         };
-    MemoryPerLane: "memory_per_lane_bytes", "memory\n÷ lanes", Unit::Bytes, Less, false,
+    MemoryPerLane: "memory_per_lane_bytes", "memory ÷ lanes,\nfixed cost included", Unit::Bytes, Less, false,
         [Csv Table Idle Counted], |t| per_lane(t, Measure::Memory.of(t));
     MemoryBound: "memory_bound_bytes", "memory at most", Unit::Bytes, Less, false, [], |t| {
         let memory = t.subject()?.memory;

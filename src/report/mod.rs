@@ -28,19 +28,8 @@ pub mod table;
 pub mod usl;
 pub mod verdict;
 
-use std::io::{self, Write};
-
 use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
-
-/// Writes one record a line, as `trials.jsonl` holds them.
-pub fn write_jsonl(records: &[TrialRecord], out: &mut impl Write) -> io::Result<()> {
-    for record in records {
-        serde_json::to_writer(&mut *out, record)?;
-        out.write_all(b"\n")?;
-    }
-    out.flush()
-}
 
 /// Whether output may be coloured: a terminal, and no `NO_COLOR` that is set to anything
 /// (<https://no-color.org>).

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -100,7 +99,7 @@ pub type Shards = BTreeMap<String, BTreeMap<Shard, OfShard>>;
 /// The file cannot be read, or a line of it is no row.
 pub fn read(dir: &Path) -> anyhow::Result<Option<Shards>> {
     let path = dir.join(SHARDS_FILE);
-    let mut input = match File::open(&path) {
+    let mut input = match crate::sys::open_file(&path) {
         Ok(file) => BufReader::new(file),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(anyhow::Error::new(e).context(path.display().to_string())),

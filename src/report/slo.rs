@@ -9,18 +9,15 @@
 
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
-
 use super::layout::Column;
 use super::memory::Section;
 use super::summary::{by_block, for_levels, is_quiet, is_valid};
-use crate::format::histogram::decode;
 use crate::format::{Status, TrialRecord};
 use crate::plan::search::{Bound, bounds};
 use crate::plan::slo::Slo;
 use crate::results::store::PlanJson;
 use crate::stats::clustered_share;
-use crate::stats::hdr::merge;
+use crate::stats::hdr::Times;
 use crate::units::{format_count, format_ns, format_share};
 
 /// What may be said of a bound.
@@ -127,61 +124,13 @@ fn lost(allowed: f64, trials: &[&TrialRecord]) -> (String, Judgement) {
     (seen, if missed { Judgement::Missed } else { Judgement::Met })
 }
 
-/// All trials together: requests that were lost took for ever.
-struct Times {
-    merged: Histogram<u64>,
-    planned: u64,
-    completed: u64,
-    /// Requests that were given up and may stand below others in the histogram.
-    given_up: u64,
-}
-
-impl Times {
-    fn of(trials: &[&TrialRecord]) -> Option<Times> {
-        let merged = merge(trials.iter().copied(), TrialRecord::latency).ok()??;
-        // Of service times, what was given up is above all others.
-        let below = |t: &&TrialRecord| t.response_ns.as_ref().map_or(0, |_| t.ledger.timed_out);
-        Some(Times {
-            merged,
-            planned: trials.iter().map(|t| t.ledger.planned).sum(),
-            completed: trials.iter().map(|t| t.ledger.completed).sum(),
-            given_up: trials.iter().map(below).sum(),
-        })
-    }
-
-    /// The quantile over all planned requests; `None` where it falls on one that was lost.
-    fn at(&self, q: f64) -> Option<u64> {
-        let rank = ((q * self.planned as f64 - 1e-6).ceil().max(1.0) as u64).min(self.planned);
-        if rank > self.completed {
-            return None;
-        }
-        let rank = (rank + self.given_up).min(self.merged.len());
-        Some(self.merged.value_at_quantile(rank as f64 / self.merged.len().max(1) as f64))
-    }
-}
-
 fn percentile(q: f64, most: u64, trials: &[&TrialRecord]) -> (String, Judgement) {
-    let Some(times) = Times::of(trials) else { return ("never".into(), Judgement::Missed) };
-    // Of each trial, the requests that took at most so long.
-    let within = |ns: u64| -> Vec<(u64, u64)> {
-        let of = |t: &&TrialRecord| {
-            let within = decode(&t.latency()?.hdr).ok()?.count_between(0, ns);
-            Some((within.min(t.ledger.completed), t.ledger.planned))
-        };
-        trials.iter().filter_map(of).collect()
-    };
-    let at = times.at(q);
-    // Where it falls on a lost request, the last that was not lost. Many may have taken as long as
-    // the one at the quantile: how the trials differ is seen on either side of it.
-    let point = at.unwrap_or(times.merged.max());
-    let reach = [point, times.merged.lowest_equivalent(point).saturating_sub(1)]
-        .into_iter()
-        .filter_map(|ns| clustered_share(&within(ns)))
-        .fold(0.0, |most, (_, reach)| f64::max(most, reach));
-    let (low, high) = (times.at((q - reach).max(0.0)), times.at((q + reach).min(1.0)));
+    let times = Times::of(trials, TrialRecord::latency);
+    let Some(times) = times else { return ("never".into(), Judgement::Missed) };
+    let (at, (low, high)) = (times.at(q), times.interval(q));
     let print = |t: Option<u64>| t.map_or("never".into(), |ns| format_ns(ns as f64));
     let seen = format!("{} [{}, {}]", print(at), print(low), print(high));
-    let judgement = match clustered_share(&within(most)) {
+    let judgement = match clustered_share(&times.within(most)) {
         Some((share, reach)) if share - reach >= q - 1e-12 => Judgement::Met,
         Some((share, reach)) if share + reach < q - 1e-12 => Judgement::Missed,
         _ => Judgement::Unknown("more trials are needed, the interval holds the bound".into()),

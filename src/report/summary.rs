@@ -20,12 +20,11 @@ pub(crate) use open::Comparisons;
 
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::{Key, names};
-use crate::plan::{Cell, CellKind, Engine};
+use crate::plan::{Axis, Cell, CellKind, Engine};
 use crate::report::measures::Measure;
-use crate::stats::Comparison;
+use crate::stats::{CONFIDENCE, Comparison, linear_fit};
 
-/// The flag of a trial that a noise gate failed.
-pub const NOISY: &str = "noisy";
+pub use crate::format::NOISY;
 
 /// Cells of one kind and of equal values on the axes that the rows of a table share.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,7 +171,33 @@ pub fn summarise(records: &[TrialRecord], baseline: Engine, margin: f64) -> Vec<
     let mut groups: Vec<Group> =
         groups.into_values().map(|cells| group(cells, baseline, margin)).collect();
     compare::judge_all(&mut groups, margin);
+    slopes(&mut groups);
     groups
+}
+
+/// Fits memory over lanes, for cells that differ in lanes alone.
+fn slopes(groups: &mut [Group]) {
+    let rows = groups.iter_mut().flat_map(|g| &mut g.rows);
+    let mut ladders: BTreeMap<(CellKind, Key), Vec<&mut Row>> = BTreeMap::new();
+    for row in rows.filter(|r| r.ranked && r.figures.is_some()) {
+        let key = (row.cell.kind, row.cell.except(&[Axis::Lanes]));
+        ladders.entry(key).or_default().push(row);
+    }
+    for mut ladder in ladders.into_values() {
+        let slope = |measure: Measure| {
+            let points = ladder.iter().map(|row| {
+                let bytes = row.figures.as_ref().and_then(|f| f.get(measure))?;
+                Some((f64::from(row.cell.total_lanes), bytes))
+            });
+            let points: Vec<(f64, f64)> = points.collect::<Option<_>>()?;
+            linear_fit(&points, CONFIDENCE).map(|fit| fit.slope).filter(|slope| *slope > 0.0)
+        };
+        let Some(memory) = slope(Measure::Memory) else { continue };
+        let found = Some((memory, slope(Measure::Kernel)));
+        for figures in ladder.iter_mut().filter_map(|row| row.figures.as_mut()) {
+            figures.slopes = found;
+        }
+    }
 }
 
 /// Whether the others of its group refer to a cell.

@@ -7,15 +7,15 @@ use comfy_table::{
 use super::layout::{self, Column};
 use super::memory::Section;
 use super::summary::{Group, Row};
-use crate::terminal::{columns, wrap};
+use crate::terminal::{COLOURS, columns, wrap};
 
-const BOLD: &str = "\x1b[1m";
-const DIM: &str = "\x1b[2m";
-const RED: &str = "\x1b[31m";
-const YELLOW: &str = "\x1b[33m";
 /// Columns that words need to be read when they are folded.
 const LEAST_WORDS: usize = 16;
-const RESET: &str = "\x1b[0m";
+const BOLD: &str = COLOURS[0];
+const DIM: &str = COLOURS[1];
+const RED: &str = COLOURS[2];
+const YELLOW: &str = COLOURS[3];
+const RESET: &str = COLOURS[4];
 
 /// Renders the groups of a sweep, and where its memory went, for a terminal of `width` columns;
 /// `None` does not limit it.

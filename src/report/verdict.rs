@@ -324,12 +324,20 @@ impl<'a> Pairs<'a> {
         };
         let known = |c: &Comparison| c.estimate.n == self.trials.len();
         let kernel = self.compared(whole).filter(known);
-        let bytes = |f: &Figures| {
-            let kernel = f.get(Measure::KernelPerLane).filter(|_| kernel.is_some());
-            let user = f.get(Measure::MemoryPerLane).unwrap_or(0.0);
-            Measure::MemoryPerLane.print(user + kernel.unwrap_or(0.0))
+        // What one more lane costs, where both sides tell; or else a share that holds the fixed cost.
+        let slope = |f: &Figures| {
+            let (user, more) = f.slopes?;
+            if kernel.is_some() { Some(user + more?) } else { Some(user) }
         };
-        let figures = format!("{} against {} per lane", bytes(a), bytes(b));
+        let share = |f: &Figures| {
+            let kernel = f.get(Measure::KernelPerLane).filter(|_| kernel.is_some());
+            f.get(Measure::MemoryPerLane).unwrap_or(0.0) + kernel.unwrap_or(0.0)
+        };
+        let print = |bytes: f64| Measure::MemoryPerLane.print(bytes);
+        let figures = match slope(a).zip(slope(b)) {
+            Some((a, b)) => format!("{} against {} for one more lane", print(a), print(b)),
+            None => format!("{} against {} ÷ lanes", print(share(a)), print(share(b))),
+        };
         match kernel {
             Some(c) => change(Some(c), "memory", than, &format!("{figures}, kernel included")),
             None => change(row.memory_ratio(), "user memory", than, &figures),

@@ -16,8 +16,10 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::format::{FORMAT_VERSION, Status, TrialRecord};
+use crate::format::histogram::decode_sparse;
+use crate::format::{Channel, FORMAT_VERSION, Status, TrialRecord};
 use crate::plan::Cell;
+use crate::units::format_count;
 
 /// Name of the plan inside a run directory.
 pub const PLAN_FILE: &str = "plan.json";
@@ -270,7 +272,7 @@ impl RunDir {
         let dir = Self::writable(path)?;
         let run = Self::open(path)?;
         let file = path.join(TRIALS_FILE);
-        let mut input = File::open(&file).map_err(io_error(&file, "read"))?;
+        let mut input = crate::sys::open_file(&file).map_err(io_error(&file, "read"))?;
         let mut torn = Vec::new();
         input
             .seek(SeekFrom::Start(run.whole_bytes))
@@ -345,6 +347,37 @@ impl RunDir {
     }
 }
 
+/// What must hold of the histograms of a row that ran to its end: what they say of themselves, and
+/// that those of requests hold as many as the ledger counts. One that is cut off, or of something
+/// else, would be believed otherwise.
+pub(crate) fn check_histograms(record: &TrialRecord) -> Result<(), String> {
+    for (channel, told) in record.histograms() {
+        let field = channel.field();
+        let pairs = decode_sparse(&told.hdr).map_err(|e| format!("{field}: {e}"))?;
+        let held: u64 = pairs.iter().map(|(_, count)| count).sum();
+        if held != told.count {
+            let (held, told) = (format_count(held), format_count(told.count));
+            return Err(format!("{field} says {told} values and its histogram holds {held}"));
+        }
+    }
+    if !matches!(record.status, Status::Ok | Status::Invalid) {
+        return Ok(());
+    }
+    let ledger = &record.ledger;
+    let timed = ledger.completed + ledger.timed_out;
+    for (channel, counted) in
+        [(Channel::Service, timed), (Channel::Response, timed), (Channel::Failed, ledger.failed)]
+    {
+        let held = record.histogram(channel).map(|d| d.count);
+        if held.is_some_and(|held| held != counted) {
+            let (held, counted) = (format_count(held.unwrap_or(0)), format_count(counted));
+            let field = channel.field();
+            return Err(format!("{field} holds {held} values where the ledger counts {counted}"));
+        }
+    }
+    Ok(())
+}
+
 /// What must hold of a record on both sides of the file.
 pub(crate) fn check_record(record: &TrialRecord) -> Result<(), String> {
     for (name, ledger) in [("ledger", &record.ledger), ("warm-up ledger", &record.warmup)] {
@@ -367,6 +400,10 @@ pub(crate) fn check_record(record: &TrialRecord) -> Result<(), String> {
 }
 
 fn append_to(path: &Path) -> Result<File, StoreError> {
+    // A pipe without a reader would hold up the run.
+    if fs::metadata(path).is_ok_and(|held| !held.is_file()) {
+        return Err(io_error(path, "open for appending")(io::Error::other("not a regular file")));
+    }
     OpenOptions::new()
         .append(true)
         .create(true)

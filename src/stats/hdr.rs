@@ -2,7 +2,8 @@
 
 use hdrhistogram::Histogram;
 
-use crate::format::histogram::{HdrError, decode};
+use super::clustered_share;
+use crate::format::histogram::{HdrError, decode, decode_sparse};
 use crate::format::{Distribution, TrialRecord};
 
 /// Adds up one field's histograms over records; records without the field are passed over.
@@ -63,6 +64,78 @@ pub fn percentile(
     let lower_bound = gave_up_ns.is_some_and(|limit| ns >= limit);
     // A bound must not be rounded up by the width of its bucket.
     Some(Percentile { ns: if lower_bound { h.lowest_equivalent(ns) } else { ns }, lower_bound })
+}
+
+/// The requests of several trials together; those that were lost took for ever.
+pub(crate) struct Times {
+    merged: Histogram<u64>,
+    planned: u64,
+    completed: u64,
+    /// Requests that were given up and may stand below others in the histogram.
+    given_up: u64,
+    trials: Vec<OfTrial>,
+}
+
+struct OfTrial {
+    /// Values with their counts.
+    counts: Vec<(u64, u64)>,
+    completed: u64,
+    planned: u64,
+}
+
+impl Times {
+    /// `None` where no trial has the histogram, or one cannot be read.
+    pub(crate) fn of(
+        trials: &[&TrialRecord],
+        field: impl Fn(&TrialRecord) -> Option<&Distribution>,
+    ) -> Option<Times> {
+        let merged = merge(trials.iter().copied(), &field).ok()??;
+        // Of service times, what was given up is above all others.
+        let below = |t: &&TrialRecord| t.response_ns.as_ref().map_or(0, |_| t.ledger.timed_out);
+        let of = |t: &&TrialRecord| {
+            let counts = decode_sparse(&field(t)?.hdr).ok()?;
+            Some(OfTrial { counts, completed: t.ledger.completed, planned: t.ledger.planned })
+        };
+        Some(Times {
+            merged,
+            planned: trials.iter().map(|t| t.ledger.planned).sum(),
+            completed: trials.iter().map(|t| t.ledger.completed).sum(),
+            given_up: trials.iter().map(below).sum(),
+            trials: trials.iter().filter_map(of).collect(),
+        })
+    }
+
+    /// The quantile over all planned requests; `None` where it falls on one that was lost.
+    pub(crate) fn at(&self, q: f64) -> Option<u64> {
+        let rank = ((q * self.planned as f64 - 1e-6).ceil().max(1.0) as u64).min(self.planned);
+        if rank > self.completed {
+            return None;
+        }
+        let rank = (rank + self.given_up).min(self.merged.len());
+        Some(self.merged.value_at_quantile(rank as f64 / self.merged.len().max(1) as f64))
+    }
+
+    /// Of each trial, the requests that took at most so long, and all.
+    pub(crate) fn within(&self, ns: u64) -> Vec<(u64, u64)> {
+        let of = |t: &OfTrial| {
+            let within = t.counts.iter().take_while(|(value, _)| *value <= ns);
+            (within.map(|(_, count)| count).sum::<u64>().min(t.completed), t.planned)
+        };
+        self.trials.iter().map(of).collect()
+    }
+
+    /// An interval of a quantile over trials: that of the share of requests within it, read off the
+    /// merged histogram (Woodruff 1952). An end is `None` where it falls on a lost request.
+    pub(crate) fn interval(&self, q: f64) -> (Option<u64>, Option<u64>) {
+        // Where it falls on a lost request, the last that was not lost. Many may have taken as long
+        // as the one at the quantile: how the trials differ is seen on either side of it.
+        let point = self.at(q).unwrap_or(self.merged.max());
+        let reach = [point, self.merged.lowest_equivalent(point).saturating_sub(1)]
+            .into_iter()
+            .filter_map(|ns| clustered_share(&self.within(ns)))
+            .fold(0.0, |most, (_, reach)| f64::max(most, reach));
+        (self.at((q - reach).max(0.0)), self.at((q + reach).min(1.0)))
+    }
 }
 
 /// The shortest time in service after which one of `timed_out` requests was given up.

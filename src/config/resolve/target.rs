@@ -297,7 +297,7 @@ fn law(table: &LawTable) -> Result<Law, Fault> {
 }
 
 fn faults(at: &At<Faulty>) -> Result<crate::plan::target::Faults, Fault> {
-    let (error_rate, reset_rate) = (at.error_rate.value, at.reset_rate.value);
+    let (error_rate, reset_rate) = (at.error_rate.0, at.reset_rate.0);
     if error_rate + reset_rate > 1.0 {
         return Err(fault(at, "`error_rate` and `reset_rate` together are above 1"));
     }

@@ -85,7 +85,7 @@ impl Source {
             return differs(format!("{}: it {what}", path.display()));
         };
         let file = path.join(TRIALS_FILE);
-        let input = match File::open(&file) {
+        let input = match crate::sys::open_file(&file) {
             Ok(file) => Some(BufReader::new(file)),
             // Killed between its plan and its first trial.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,

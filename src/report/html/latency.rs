@@ -49,7 +49,7 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
     html! {
         (paragraph(&format!(
             "The x axis stretches the tail: each tick (90, 99, 99.9 %) leaves a tenth of the requests \
-             above the tick before it. Lines stop where fewer than 10 samples remain. Response time \
+             above the tick before it. Lines stop where fewer than 10 samples remain, and where requests begin that were lost. Response time \
              counts from the intended start, service time from the first byte written: between them a \
              request waits for the generator or for a lane. A closed loop has service time only. {APART}"
         )))
@@ -78,14 +78,15 @@ fn percentiles(
     steps.extend(MARKED);
     steps.sort_by(f64::total_cmp);
     steps.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
-    steps
-        .into_iter()
-        .filter(|q| histogram.len() >= hdr::samples_needed(*q))
-        .map(|q| Mark {
-            x: q,
-            y: histogram.value_at_quantile(q) as f64,
-            interval: None,
-            marked: MARKED.iter().any(|m| (q - m).abs() < 1e-9),
-        })
-        .collect()
+    // Over all planned requests, of which lost ones took for ever: the line ends where they begin.
+    let (planned, completed) =
+        trials.iter().fold((0, 0), |n, t| (n.0 + t.ledger.planned, n.1 + t.ledger.completed));
+    let lost = 1.0 - completed as f64 / planned.max(1) as f64;
+    let mark = |q: f64| {
+        let at =
+            hdr::percentile(&histogram, planned, q, None).filter(|_| lost <= 1.0 - q + 1e-12)?;
+        let marked = MARKED.iter().any(|m| (q - m).abs() < 1e-9);
+        Some(Mark { x: q, y: at.ns as f64, interval: None, marked })
+    };
+    steps.into_iter().filter_map(mark).collect()
 }

@@ -13,7 +13,13 @@ pub(super) type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
 pub(super) fn compare(group: &mut Group, blocks: &[Blocks<'_>]) {
     let Some(reference) = group.reference else { return };
     for facts in compared(&group.cell) {
-        let (ratios, floor) = compare_by(&group.rows, blocks, reference, group.margin, &facts.of);
+        let (mut ratios, floor) =
+            compare_by(&group.rows, blocks, reference, group.margin, &facts.of);
+        // Trials whose percentile was lost are the slowest of all: without them nothing may be said.
+        let lost = |own: &Blocks<'_>| own.values().any(|t| is_valid(t) && facts.measure.is_lost(t));
+        for (ratio, own) in ratios.iter_mut().zip(blocks) {
+            *ratio = ratio.filter(|_| !lost(own) && !lost(&blocks[reference]));
+        }
         group.floors.extend(floor.map(|floor| (facts.measure, floor)));
         for (row, ratio) in group.rows.iter_mut().zip(ratios) {
             row.ratios.extend(ratio.map(|ratio| (facts.measure, ratio)));

@@ -4,8 +4,8 @@ use hdrhistogram::Histogram;
 
 use crate::format::{Channel, Ledger, TrialRecord};
 use crate::report::measures::{MEASURES, Measure};
-use crate::stats::hdr::{self, Percentile};
-use crate::stats::median;
+use crate::stats::hdr::{self, Percentile, Times};
+use crate::stats::{MIN_FOR_INTERVAL, median};
 
 /// What a cell cost and how fast it was.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,9 @@ pub struct Figures {
     pub gave_up_ns: Option<u64>,
     /// Most requests in flight at once, as far as samples saw; `None` where a trial has no sample.
     pub in_flight_peak: Option<u64>,
+    /// What memory, and kernel memory where it is known, grow by for one lane more; `None` where one
+    /// number of lanes was measured.
+    pub(crate) slopes: Option<(f64, Option<f64>)>,
     /// Whether a peak counts from the start of the process: memory is then an upper bound at best.
     pub peak_is_bound: bool,
 }
@@ -51,6 +54,9 @@ pub struct Percentiles {
     pub p99: Option<Percentile>,
     /// 99.9th percentile.
     pub p99_9: Option<Percentile>,
+    /// Intervals of the four over trials, in that order; an end is `None` where it falls on a lost
+    /// request. Of requests, and from six trials up.
+    pub(crate) intervals: [Option<(Option<u64>, Option<u64>)>; 4],
 }
 
 /// The quantiles that are shown, with their names in columns.
@@ -71,12 +77,27 @@ impl Percentiles {
             |q: f64| hdr::percentile(h, planned, q, gave_up_ns).filter(|_| lost <= 1.0 - q + 1e-12);
         let [p50, p90, p99, p99_9] = QUANTILES.map(|(_, q)| at(q));
         let served_p50_ns = hdr::percentile(h, 0, 0.5, None).map(|p| p.ns);
-        Percentiles { count: h.len(), lost, served_p50_ns, p50, p90, p99, p99_9 }
+        Percentiles {
+            count: h.len(),
+            lost,
+            served_p50_ns,
+            p50,
+            p90,
+            p99,
+            p99_9,
+            intervals: [None; 4],
+        }
     }
 
     /// The quantiles in the order of [`QUANTILES`].
     pub(crate) fn all(&self) -> [Option<Percentile>; 4] {
         [self.p50, self.p90, self.p99, self.p99_9]
+    }
+
+    /// The interval of a quantile that has a number.
+    pub fn interval(&self, q: f64) -> Option<(Option<u64>, Option<u64>)> {
+        let at = QUANTILES.iter().position(|(_, known)| *known == q)?;
+        self.all()[at].and(self.intervals[at])
     }
 
     /// Share of the requests that were lost, where it leaves a quantile without a number.
@@ -133,7 +154,14 @@ pub(super) fn figures(
             // Only these two hold one sample per request, and those that were given up.
             let whole = matches!(channel, Channel::Service | Channel::Response);
             let (ledger, bound) = if whole { (Some(&ledger), gave_up_ns) } else { (None, None) };
-            Percentiles::of(merged(*channel).as_ref(), ledger, bound)
+            let mut percentiles = Percentiles::of(merged(*channel).as_ref(), ledger, bound);
+            if whole
+                && levels.len() >= MIN_FOR_INTERVAL
+                && let Some(times) = Times::of(levels, |t| t.histogram(*channel))
+            {
+                percentiles.intervals = QUANTILES.map(|(_, q)| Some(times.interval(q)));
+            }
+            percentiles
         })
         .collect();
     let medians = std::array::from_fn(|i| {
@@ -155,6 +183,7 @@ pub(super) fn figures(
             .map(|t| t.in_flight_peak)
             .reduce(|a, b| a?.max(b?).into())
             .flatten(),
+        slopes: None,
         peak_is_bound: trials.iter().any(|t| t.peak_is_bound()),
     };
     (Some(figures), unreadable)

@@ -1,16 +1,23 @@
 //! Reading a run directory, line by line, with a place for every complaint.
 
-use std::fs::{self, File};
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek};
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{PLAN_FILE, PlanJson, Run, StoreError, TRIALS_FILE, check_record, io_error};
-use crate::format::{FORMAT_VERSION, TrialRecord};
+use super::{
+    PLAN_FILE, PlanJson, Run, StoreError, TRIALS_FILE, TrialKey, check_histograms, check_record,
+    io_error,
+};
+use crate::format::{FORMAT_VERSION, NOISY, Status, TrialRecord};
+use crate::sys::open_file;
 
 /// Longest line: a record with every histogram stays well below.
 const MAX_LINE_BYTES: u64 = 64 << 20;
+
+/// Longest plan: of a million cells.
+const MAX_PLAN_BYTES: u64 = 1 << 30;
 
 /// The one field that every version has.
 #[derive(Deserialize)]
@@ -30,7 +37,9 @@ pub(super) fn plan(path: &Path) -> Result<PlanJson, StoreError> {
         return Err(foreign("it does not exist"));
     }
     let file = path.join(PLAN_FILE);
-    let bytes = fs::read(&file).map_err(|e| match e.kind() {
+    let mut bytes = Vec::new();
+    let read = open_file(&file).and_then(|f| f.take(MAX_PLAN_BYTES).read_to_end(&mut bytes));
+    read.map_err(|e| match e.kind() {
         ErrorKind::NotFound => foreign("it holds no plan.json"),
         ErrorKind::NotADirectory => foreign("it is a file"),
         _ => io_error(&file, "read")(e),
@@ -67,13 +76,14 @@ pub(super) fn salvage(path: &Path) -> Result<(Run, Vec<StoreError>), StoreError>
     let mut run =
         Run { path: path.into(), plan, records: Vec::new(), warnings: Vec::new(), whole_bytes: 0 };
     let file = path.join(TRIALS_FILE);
-    let mut input = match File::open(&file) {
+    let mut input = match open_file(&file) {
         Ok(f) => BufReader::new(f),
         // A run that was killed between its plan and its first trial.
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok((run, Vec::new())),
         Err(e) => return Err(io_error(&file, "read")(e)),
     };
     let mut damage = Vec::new();
+    let mut seen = HashMap::new();
     let mut torn: Option<usize> = None;
     let mut bytes = Vec::new();
     for number in 1.. {
@@ -93,7 +103,10 @@ pub(super) fn salvage(path: &Path) -> Result<(Run, Vec<StoreError>), StoreError>
             damage.push(malformed(line, "a record that is cut off".into()));
         }
         match parse(&bytes, &file, number, &run.plan.plan_hash) {
-            Line::Record(record) => run.records.push(*record),
+            Line::Record(record) => match second(&record, number, &mut seen) {
+                Some(what) => damage.push(malformed(number, what)),
+                None => run.records.push(*record),
+            },
             Line::Blank => {}
             Line::Torn => torn = Some(number),
             Line::Bad(newer @ StoreError::Newer { .. }) => return Err(newer),
@@ -114,6 +127,31 @@ pub(super) fn salvage(path: &Path) -> Result<(Run, Vec<StoreError>), StoreError>
         ));
     }
     Ok((run, damage))
+}
+
+/// Why a row may not stand beside an earlier one of the same cell and block: only what was noisy is
+/// repeated, and only what was interrupted is run again.
+fn second(
+    record: &TrialRecord,
+    line: usize,
+    seen: &mut HashMap<TrialKey, (usize, bool, Option<u64>)>,
+) -> Option<String> {
+    let again = record.status == Status::Interrupted || record.flags.iter().any(|f| f == NOISY);
+    let this = (line, again, record.started_unix_ns);
+    let key = (record.cell.id.clone(), record.block);
+    let (first, may_follow, started) = *seen.entry(key).or_insert(this);
+    if first == line {
+        return None;
+    }
+    let same = record.started_unix_ns.is_some() && started == record.started_unix_ns;
+    if !may_follow || same {
+        let (cell, block) = (&record.cell.id, record.block);
+        return Some(format!(
+            "a second row of {cell} block {block}, which line {first} has already"
+        ));
+    }
+    seen.insert((record.cell.id.clone(), record.block), this);
+    None
 }
 
 fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> Line {
@@ -149,7 +187,7 @@ fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> Line {
             record.plan_hash
         ));
     }
-    match check_record(&record) {
+    match check_record(&record).and_then(|()| check_histograms(&record)) {
         Ok(()) => Line::Record(Box::new(record)),
         Err(what) => malformed(what),
     }
