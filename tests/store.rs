@@ -332,7 +332,7 @@ fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
 fn what_was_noisy_or_interrupted_may_have_a_second_row() {
     for change in
         [(|r: &mut TrialRecord| r.flags.push("noisy".into())) as fn(&mut TrialRecord), |r| {
-            r.status = Status::Interrupted
+            r.status = Status::Interrupted;
         }]
     {
         let temp = tempfile::tempdir().unwrap();
