@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""The figures that people act on, against what theory says they must be.
+
+1. A target with 8 servers and 5 ms has 1,600 answers per second to give: the achieved rate is that,
+   within 1 %, from 16 to 256 lanes in windows of 500 ms; occupancy is 0.99 or more, and throughput has
+   no coherency term.
+2. 500 lanes against 200 ms for one second are 2,500 requests per second.
+3. Ten requests cost the same CPU whether the plan ends by count or by time, within 5 %.
+
+Usage: scripts/theory.py [--duel PATH] [--trials 10]
+Needs an idle machine and two minutes. Exit code 1 where a figure is off.
+Build first: cargo build --release --bin duel
+"""
+
+import argparse
+import csv
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def run(duel, home, name, toml):
+    """The rows of cells.csv of a sweep, and the page of its report."""
+    config, out = home / f"{name}.toml", home / name
+    config.write_text(toml)
+    done = subprocess.run([duel, "run", config, "--out", out], capture_output=True, text=True)
+    if not (out / "cells.csv").exists():
+        sys.exit(done.stdout + done.stderr)
+    return list(csv.DictReader((out / "cells.csv").open())), (out / "report.html").read_text()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--duel", default=ROOT / "target/release/duel")
+    parser.add_argument("--trials", type=int, default=10)
+    args = parser.parse_args()
+    off = []
+
+    def check(what, value, low, high):
+        held = low <= value <= high
+        print(f"{'ok ' if held else 'OFF'} {what}: {value:.4g}, expected {low:.4g} to {high:.4g}")
+        if not held:
+            off.append(what)
+
+    with tempfile.TemporaryDirectory() as home:
+        home = pathlib.Path(home)
+        rows, page = run(args.duel, home, "ceiling", f"""
+target = {{ service_time = "5ms", servers = 8 }}
+plan.duration = "500ms"
+plan.warmup = "200ms"
+[sweep]
+engines = ["threads", "tokio"]
+lanes = [16, 32, 64, 128, 256]
+trials = {args.trials}
+""")
+        for row in rows:
+            cell = f"{row['engine']}, {row['total_lanes']} lanes"
+            check(f"{cell}: achieved per second", float(row["achieved_per_s"]), 1584, 1616)
+            check(f"{cell}: occupancy", float(row["occupancy"]), 0.99, 1.01)
+        for text in re.findall(r"β[^<]*", page)[:4]:
+            print(f"    the report on coherency: {text.strip()}")
+        rows, _ = run(args.duel, home, "long", f"""
+target.service_time = "200ms"
+plan.duration = "1s"
+plan.warmup = "400ms"
+[sweep]
+engines = ["threads", "tokio"]
+lanes = [500]
+trials = {args.trials}
+""")
+        for row in rows:
+            check(f"{row['engine']}: 500 lanes of 200 ms", float(row["achieved_per_s"]), 2475, 2525)
+        # Ten lanes of 775 ms answer ten times in 800 ms.
+        costs = {}
+        for name, extent in [("count", "requests = 10"), ("time", 'duration = "800ms"')]:
+            rows, _ = run(args.duel, home, name, f"""
+target.service_time = "775ms"
+plan.{extent}
+[sweep]
+engines = ["threads", "tokio"]
+lanes = [10]
+trials = {args.trials}
+""")
+            for row in rows:
+                costs.setdefault(row["engine"], []).append(float(row["cpu_per_request_ns"]))
+        for engine, (count, time) in costs.items():
+            check(f"{engine}: CPU of a request by time ÷ by count", time / count, 0.95, 1.05)
+    sys.exit(1 if off else 0)
+
+
+if __name__ == "__main__":
+    main()
