@@ -55,12 +55,12 @@ def cost(record):
     return record["cpu"]["per_request_ns"] if good else None
 
 
-# 1, 3 and 4 say what became of trials, whose rows say it too.
+# 1, 3 and 4 say how trials ended, whose rows say it too.
 ENDED = (0, 1, 3, 4)
 
 
 def tried(url, engine, *more, scraped=False):
-    """CPU per request of one trial of `duel try`, or None where it is not to be believed."""
+    """CPU per request of one trial of `duel try`, or None where it is not reliable."""
     command = [args.duel, "try", url, "-c", str(args.lanes), "-d", args.duration, "--warmup", "100ms",
                "--engines", engine, "--codecs", "lean", "--trials", "1", "--json", *more]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

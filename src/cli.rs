@@ -11,7 +11,7 @@ const VERSION: &str = env!("DUEL_VERSION");
 const AFTER_HELP: &str = "\
 Exit codes, the first that applies: 130 or 143 interrupted, partial results kept; 2 usage, config or \
 not comparable; 1 a trial failed that no expect_failed names, or nothing completed; 4 a hard gate \
-failed, the numbers are not to be believed, or an SLO cannot be judged; 3 an SLO was missed or a regression was found; 0.
+failed, so that the numbers are not reliable, or an SLO cannot be judged; 3 an SLO was missed or a regression was found; 0.
 
 Load goes to loopback only, unless [target] allow or --allow names the address. NO_COLOR is honoured.";
 
@@ -26,7 +26,7 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "parsed once a process")]
+#[expect(clippy::large_enum_variant, reason = "parsed once per process")]
 pub enum Command {
     /// Run a whole sweep: progress, a table at the end, a run directory
     Run(Run),
@@ -99,7 +99,7 @@ pub struct Run {
     /// How long a shard waits for the others at each step [default: 2m]
     #[arg(long, value_name = "TIME", requires = "rendezvous")]
     pub rendezvous_wait: Option<String>,
-    /// From the agreement to the start: as long as a file may take to be seen by all [default: 250ms]
+    /// Delay between agreeing on a start time and starting: at least the time a new file needs to become visible on all machines [default: 250ms]
     #[arg(long, value_name = "TIME", requires = "rendezvous")]
     pub start_lead: Option<String>,
     /// Start the first trial then: RFC 3339, or seconds since 1970
@@ -112,7 +112,7 @@ pub struct Run {
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<String>,
     /// With --resume: go on although config, binary or machine changed, and flag the rows. With
-    /// --shard: divide a closed loop by duration, although shards together send what they manage
+    /// --shard: divide a closed loop by duration, although the total load then depends on how fast the shards are
     #[arg(long)]
     pub force: bool,
     /// Go on where every request fails, which otherwise ends a trial after 3 s, and where the target
@@ -214,7 +214,7 @@ pub struct Try {
     /// Seed of arrivals and order
     #[arg(long, default_value = "1", value_name = "COUNT")]
     pub seed: String,
-    /// Print one TrialRecord a line instead of a table
+    /// Print one TrialRecord per line instead of a table
     #[arg(long)]
     pub json: bool,
     /// Serve Prometheus metrics while it runs: a port of the loopback, or IP:PORT
@@ -316,7 +316,7 @@ pub struct Report {
     /// The run directory
     #[arg(required_unless_present = "schema")]
     pub dir: Option<PathBuf>,
-    /// Print one TrialRecord a line instead of a table
+    /// Print one TrialRecord per line instead of a table
     #[arg(long)]
     pub json: bool,
     /// Print the JSON Schema of a TrialRecord

@@ -157,7 +157,7 @@ pub struct Start {
     pub at_ns: u64,
 }
 
-/// Worker → driver: what came of it.
+/// Worker → driver: the result.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// [`PROTOCOL_VERSION`].

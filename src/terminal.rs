@@ -125,7 +125,7 @@ fn coloured(text: &str) -> String {
     safe + &plain(rest)
 }
 
-/// Takes note of what became of writing to standard output.
+/// Notes whether writing to standard output worked.
 pub fn printed(outcome: std::io::Result<()>) {
     match outcome {
         Err(e) if e.kind() != ErrorKind::BrokenPipe && !LOST.swap(true, Relaxed) => {

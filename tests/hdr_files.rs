@@ -186,7 +186,7 @@ fn trials_that_may_not_be_ranked_are_shown_where_there_are_no_others() {
     records[0].status = Status::Failed;
     let dir = written(&records);
     let text = std::fs::read_to_string(log_of(dir.path())).unwrap();
-    for says in ["left out: block 3, failed", "not to be believed: block 2, invalid"] {
+    for says in ["left out: block 3, failed", "not reliable: block 2, invalid"] {
         assert!(text.contains(says), "{says:?} is not in {text}");
     }
     assert_eq!(text.matches("Tag=service,").count(), 3, "{text}");

@@ -349,10 +349,7 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
         record
     };
     let (why, rows) = nothing(&mut { noisy });
-    assert_eq!(
-        why,
-        "at 806 req/s only 0 of 20 trials may be believed: the gate steal_share failed"
-    );
+    assert_eq!(why, "at 806 req/s only 0 of 20 trials are reliable: the gate steal_share failed");
     assert_eq!(rows, 21, "each trial is a new attempt, and there are twenty");
     let late_once = |cell: Cell, block| {
         let mut record = noisy(cell, block);
@@ -362,7 +359,7 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
         record
     };
     let (why, _) = nothing(&mut { late_once });
-    assert!(why.contains("0 of 20 trials may be believed"), "one late trial of twenty: {why}");
+    assert!(why.contains("0 of 20 trials are reliable"), "one late trial of twenty: {why}");
     let dead = |cell: Cell, block| {
         let mut record = steady(cell, block, 5_000_000);
         (record.status, record.error) = (Status::Failed, Some("no target".into()));

@@ -188,3 +188,55 @@ fn every_form_of_a_path_is_seen() {
     let all = ["x::self", "x::y::Z", "x::w::V", "x::w::U", "a::c::f", "d", "e"];
     assert_eq!(seen, all.map(String::from).into(), "{seen:?}");
 }
+
+/// Types that a file declares, and the lengths of its functions.
+fn declared(text: &str) -> (Vec<&str>, Vec<usize>) {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut types = vec![];
+    let mut functions = vec![];
+    for (at, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let words = match words.first() {
+            Some(first) if first.starts_with("pub") => &words[1..],
+            _ => &words[..],
+        };
+        if let [kind, name, ..] = words
+            && indent == 0
+            && ["struct", "enum", "trait", "union"].contains(kind)
+        {
+            types.push(name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default());
+        }
+        if words.contains(&"fn") && !line.ends_with(';') && !line.trim_start().starts_with("///") {
+            let close = format!("{}}}", " ".repeat(indent));
+            functions.extend(lines[at..].iter().position(|l| *l == close).map(|n| n + 1));
+        }
+    }
+    (types, functions)
+}
+
+/// What is over the limits of CONTRIBUTING.md may become less, never more: lower the numbers when it
+/// does. A name that two types share has a reader look at the wrong one.
+#[test]
+fn names_functions_and_files_keep_to_their_limits() {
+    let sources = sources();
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut long, mut large) = (vec![], vec![]);
+    for (module, text) in &sources {
+        let (types, functions) = declared(text);
+        types.into_iter().for_each(|name| *names.entry(name).or_default() += 1);
+        long.extend(functions.into_iter().filter(|n| *n > 70).map(|n| (module.join("::"), n)));
+        let lines = text.lines().count();
+        large.extend((lines > 500).then(|| (module.join("::"), lines)));
+    }
+    let twice: Vec<_> = names.into_iter().filter(|(_, n)| *n > 1).collect();
+    assert!(twice.len() <= 70, "{} type names occur more than once: {twice:?}", twice.len());
+    assert!(long.len() <= 10, "functions over 70 lines: {long:?}");
+    assert!(large.len() <= 9, "files over 500 lines: {large:?}");
+}
+
+#[test]
+fn types_and_functions_are_seen() {
+    let text = "pub(crate) struct One<T>(T);\nenum Two {}\nfn f() {\n    g();\n}\nuse a::b;\n";
+    assert_eq!(declared(text), (vec!["One", "Two"], vec![3]));
+}

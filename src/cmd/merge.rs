@@ -9,7 +9,7 @@ use crate::limits;
 
 /// Merges, writes the report, and says how it went.
 pub fn run(args: &Merge) -> ExitCode {
-    // One descriptor a shard; without more of them the error names the file that was one too many.
+    // One descriptor per shard; without more of them the error names the file that was one too many.
     let _ = limits::raise_nofile();
     let merged = super::in_pool(|| merge(&args.dirs, &args.out));
     let outcome = match merged.and_then(|merged| Ok(merged?)) {

@@ -35,7 +35,7 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// A trial failed that was not expected to, or nothing completed.
     pub const FAILED: u8 = 1;
-    /// A hard gate failed, so that the numbers are not to be believed, or an SLO cannot be judged.
+    /// A hard gate failed, so that the numbers are not reliable, or an SLO cannot be judged.
     pub const INVALID: u8 = 4;
     /// An SLO was missed, or a figure became worse.
     pub const MISSED: u8 = 3;

@@ -263,7 +263,7 @@ impl<'s> Session<'s> {
     /// Says which bounds of the SLO were missed or cannot be judged, and the exit code for that.
     fn objectives(&self) -> Option<u8> {
         let sweep = self.context.sweep;
-        // A search misses its SLO on purpose, and says itself what came of that.
+        // A search misses its SLO on purpose, and reports the outcome itself.
         let slo = sweep.slo.as_ref().filter(|_| sweep.search.is_none())?;
         let rows = slo::judge(slo, &self.records);
         for row in &rows {
@@ -307,12 +307,12 @@ impl Repeats {
     fn report(&self) {
         if self.made > 0 {
             let (made, each) = (format_count(self.made as u64), self.wanted);
-            say!("duel: {made} repeats of noisy trials, at most {each} of each");
+            say!("duel: {made} noisy trials were repeated, each at most {each} times");
         }
         if self.refused > 0 {
             say!(
-                "duel: {} noisy trials were not repeated: repeats are at most half of the trials; \
-                 this machine is not quiet",
+                "duel: {} noisy trials were not retried: the retry budget (half of all trials) is \
+                 used up. Something else is using this machine",
                 format_count(self.refused as u64)
             );
         }
@@ -499,7 +499,7 @@ fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson
 }
 
 /// The exit code that the rows call for, if any. A noisy trial whose repeat was valid calls for
-/// none: what came of it is attributed to the noise, and its figures are not used.
+/// none: its faults are attributed to the noise, and its figures are not used.
 fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
     let valid: HashSet<_> = records
         .iter()

@@ -57,8 +57,8 @@ fn serve() -> anyhow::Result<()> {
 
     let Frame::Go(_) = next(&frames)? else { bail!("a job is followed by go") };
     let counted = OpenEvents::default();
-    let armed = match prepared.unmade {
-        Some(why) => unarmed(why),
+    let armed = match prepared.files_error {
+        Some(why) => armed_error(why),
         None => set_up(&trial, &counted),
     };
     let failed = armed.error.is_some();
@@ -74,13 +74,13 @@ fn serve() -> anyhow::Result<()> {
     let Frame::Start(start) = next(&frames)? else { bail!("armed is followed by start") };
     let at_ns = if start.at_ns == 0 { now_ns() + BY_HAND_LEAD_NS } else { start.at_ns };
     let mut outcome = Monitor::new(&trial, prepared.baseline, prepared.heap, counted).watch(at_ns);
-    if let Some(why) = prepared.unreset {
+    if let Some(why) = prepared.hwm_reset_error {
         let why = format!("an upper bound, counted from the start of the process: {why}");
         outcome.unavailable.insert("memory.peak_rss_bytes".into(), why);
     }
     remove_files(&trial);
     send(&Frame::Outcome(outcome))?;
-    // Thousands of parked threads need no farewell.
+    // Exits without joining the parked threads.
     std::process::exit(0)
 }
 
@@ -125,9 +125,9 @@ struct Prepare {
     baseline: ProcessUse,
     heap: Option<HeapUse>,
     /// Why the high-water mark could not be reset, where it could not.
-    unreset: Option<String>,
+    hwm_reset_error: Option<String>,
     /// Why the files of file steps could not be made, where they could not.
-    unmade: Option<String>,
+    files_error: Option<String>,
     /// Keeps the descriptor open that the driver maps.
     _counters: OwnedFd,
 }
@@ -145,7 +145,7 @@ impl Prepare {
         if tls.is_some() {
             recorder = recorder.with(&[Channel::Handshake]);
         }
-        let (work, unmade) = make_work(&job);
+        let (work, files_error) = make_work(&job);
         if work.is_some() {
             let steps = [Channel::HttpStep, Channel::FileStep, Channel::ComputeStep];
             recorder = recorder.with(&steps);
@@ -155,7 +155,7 @@ impl Prepare {
         }
         recorder = recorder.with_classes(job.plan.classes().len());
         let trial = Arc::new(TrialRun::new(job, tls, prepared, recorder, work));
-        let unreset = reset_hwm().err();
+        let hwm_reset_error = reset_hwm().err();
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
         let heap = trial.job.cell.is_memory().then(|| HeapUse {
             ready: AllocatorUse::read(trial.job.cell.has_foreign_allocator()),
@@ -168,7 +168,7 @@ impl Prepare {
             shards: shards as u32,
             baseline_rss_bytes: baseline.rss_bytes,
         };
-        Ok(Prepare { trial, ready, baseline, heap, unreset, unmade, _counters: fd })
+        Ok(Prepare { trial, ready, baseline, heap, hwm_reset_error, files_error, _counters: fd })
     }
 }
 
@@ -192,7 +192,7 @@ fn remove_files(trial: &TrialRun) {
 }
 
 /// The answer where nothing can be set up.
-fn unarmed(why: String) -> Armed {
+fn armed_error(why: String) -> Armed {
     let rss_bytes = ProcessUse::read().map_or(0, |u| u.rss_bytes);
     Armed { version: PROTOCOL_VERSION, setup_ns: 0, connected: 0, rss_bytes, error: Some(why) }
 }

@@ -110,7 +110,7 @@ fn chain(error: &hyper::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
-/// A chunk size that is none, or one too long: hyper reports it as an I/O error of these kinds.
+/// An invalid or overlong chunk size: hyper reports it as an I/O error of these kinds.
 fn is_bad_framing(error: &hyper::Error) -> bool {
     use std::error::Error as _;
     let mut source = error.source();
@@ -297,7 +297,7 @@ impl<S: Socket> Io<S> {
         }
     }
 
-    /// Notes what became of a write. A connection that the target has closed takes the rest of the
+    /// Notes the result of a write. A connection that the target has closed takes the rest of the
     /// request as well, so that hyper reads the answer that may have come before.
     fn wrote<T>(&mut self, written: Poll<std::io::Result<T>>, all: T) -> Poll<std::io::Result<T>> {
         self.meter.unsent.store(!matches!(written, Poll::Ready(Ok(_))), Relaxed);

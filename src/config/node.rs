@@ -108,7 +108,7 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// A value as TOML, or a string where it is none.
+    /// A value as TOML, or else a string.
     pub(crate) fn literal(toml: &str) -> Self {
         let table = parse(&format!("v = {toml}")).unwrap_or_default();
         // More than one key means that the value held a line break and a key of its own.
@@ -177,7 +177,7 @@ impl Setting {
         setting
     }
 
-    /// Reads `key=value`; the value is TOML, or a string where it is none: `5ms` needs no quotes.
+    /// Reads `key=value`; the value is TOML, or else a string: `5ms` needs no quotes.
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         let key = key.trim();

@@ -17,6 +17,9 @@ pub enum Question {
     Memory,
     /// How does latency grow with the offered load?
     LatencyUnderLoad,
+    /// Which of two servers is faster: old or new, A or B?
+    #[value(name = "a-b")]
+    OldOrNew,
 }
 
 /// Keys that a starter sets, with their values in TOML.
@@ -85,13 +88,32 @@ impl Question {
                     ("slo.p99", "\"50ms\""),
                 ],
             ),
+            Question::OldOrNew => (
+                "Which of two servers is faster: old or new, A or B? (then: duel compare DIR)",
+                &[
+                    ("plan.duration", "\"500ms\""),
+                    ("plan.warmup", "\"100ms\""),
+                    ("sweep.engines", "[\"tokio\"]"),
+                    ("sweep.lanes", "[16]"),
+                ],
+            ),
         }
     }
 }
 
+/// The servers of [`Question::OldOrNew`].
+const TWO_SERVERS: &str = r#"
+[[sweep.target]]
+name = "old"
+url = "http://127.0.0.1:8080/"
+
+[[sweep.target]]
+name = "new"
+url = "http://127.0.0.1:8081/"
+"#;
+
 /// Keys that contradict those which a starter sets, or need tables of their own.
-fn fits(path: &str, entry: &Entry, chosen: Chosen) -> bool {
-    let external = chosen.iter().any(|(key, _)| *key == "target.url");
+fn fits(path: &str, entry: &Entry, external: bool) -> bool {
     let own_server =
         ["target.url", "target.unix_socket", "target.ca_file", "target.insecure", "target.allow"];
     let fits = match path {
@@ -127,6 +149,8 @@ fn comment(text: &str) -> String {
 /// The text of a starter.
 pub(crate) fn starter(question: Question) -> String {
     let (asked, chosen) = question.chosen();
+    let two = question == Question::OldOrNew;
+    let external = two || chosen.iter().any(|(key, _)| *key == "target.url");
     let mut out = comment(asked)
         + "#\n"
         + &comment(
@@ -140,9 +164,12 @@ pub(crate) fn starter(question: Question) -> String {
         out += &format!("\n[{table}]\n");
         for entry in keys.keys() {
             let path = format!("{table}.{}", entry.name());
-            if fits(&path, entry, chosen) {
+            if fits(&path, entry, external) {
                 out += &line(&path, entry, chosen);
             }
+        }
+        if two && table == "sweep" {
+            out += TWO_SERVERS;
         }
         if table == "plan" {
             out += "\n[[plan.request]]\n";

@@ -1,4 +1,4 @@
-//! The files of file steps, as the driver sees to them: gone when the trial is, whatever became of
+//! The files of file steps, as the driver sees to them: gone when the trial is, however it ended for
 //! its workers.
 
 use std::path::PathBuf;

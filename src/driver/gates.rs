@@ -1,4 +1,4 @@
-//! Whether a trial's numbers may be believed: pure functions of what was seen.
+//! Whether a trial's numbers are reliable: pure functions of what was seen.
 //!
 //! A hard gate that fails makes the row `invalid`; a noise gate flags it `noisy`. A gate that does
 //! not apply, or cannot be decided, is `None` and bars nothing.
@@ -58,7 +58,7 @@ impl Samples {
             self.weight += length;
             self.weight_squares += length * length;
             self.sum += length * level;
-            // Squared before they are averaged: the mean of two looks scatters less than either.
+            // Squared before they are averaged: the mean of two samples scatters less than either.
             self.squares += length * (before * before + value * value) / 2.0;
         }
         self.last = Some((at_ns, value));
@@ -81,10 +81,10 @@ impl Samples {
 /// Fewest samples that decide Little's law.
 const FEWEST_SAMPLES: u64 = 50;
 
-/// What the driver's looks may be off by, in requests. Where requests follow one another like clockwork
+/// Sampling error of the in-flight samples, in requests. Where requests follow one another like clockwork
 /// their scatter is next to nothing and tells of no bias; up to 0.075 was seen in 3 of 20 trials with
 /// two in flight that nothing else was wrong with, on a machine where drivers and target share a CPU.
-const LOOKS_OFF_BY: f64 = 0.1;
+const SAMPLING_ERROR: f64 = 0.1;
 
 /// Every gate, in the order in which they are shown.
 pub fn judge(evidence: &Evidence) -> Vec<Gate> {
@@ -199,7 +199,7 @@ fn littles_law(e: &Evidence) -> Gate {
     let enough = e.in_flight.count >= FEWEST_SAMPLES && e.in_service_mean >= 1.0;
     let decided = enough.then(|| {
         let difference = (e.in_flight.mean() - e.in_service_mean).abs();
-        let scatter = f64::max(LOOKS_OFF_BY, 3.0 * e.in_flight.error());
+        let scatter = f64::max(SAMPLING_ERROR, 3.0 * e.in_flight.error());
         let limit = f64::max(0.02 * e.in_service_mean, scatter);
         (difference <= limit, difference, limit)
     });

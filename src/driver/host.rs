@@ -26,7 +26,7 @@ pub struct Machine {
     pub cpus_online: Vec<u32>,
     /// CPUs that this process may run on.
     pub cpus_allowed: Vec<u32>,
-    /// Hardware threads a core.
+    /// Hardware threads per core.
     pub threads_per_core: Option<u32>,
     /// Frequency governors in use, sorted; empty without frequency scaling.
     pub governors: Vec<String>,

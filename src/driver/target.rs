@@ -354,7 +354,7 @@ impl Targets {
 /// The last line of a target.
 fn report_of(pipe: &mut Piped) -> anyhow::Result<TargetReport> {
     let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "report"))?;
-    serde_json::from_slice(&line).map_err(|e| anyhow!("the target's report is none: {e}"))
+    serde_json::from_slice(&line).map_err(|e| anyhow!("cannot parse the target's report: {e}"))
 }
 
 fn explain(e: NoLine, what: &str) -> anyhow::Error {

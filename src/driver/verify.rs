@@ -256,7 +256,7 @@ pub fn compare(planned: &Sent, came: &Sent) -> Option<Difference> {
     }
     for (number, came) in by_number {
         difference.extra += came.len() as u64;
-        note(number, "is none of the plan's");
+        note(number, "is not in the plan");
     }
     difference.first = first;
     Some(difference)
@@ -304,7 +304,7 @@ mod tests {
         );
         assert_eq!(
             difference(&[(0, "a"), (1, "b"), (2, "c"), (3, "d"), (u64::MAX, "x")]),
-            (0, 1, 0, (u64::MAX, "is none of the plan's"))
+            (0, 1, 0, (u64::MAX, "is not in the plan"))
         );
     }
 }

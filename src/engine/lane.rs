@@ -17,7 +17,7 @@ use crate::side::{Ended, ErrorKind, Instants, Phase};
 use crate::sys::now_ns;
 use crate::work::Kit;
 
-/// What became of an attempt to send a shot.
+/// The result of an attempt to send a shot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attempt {
     /// It was sent, or its connect failed: either way it is in the ledger.

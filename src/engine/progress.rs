@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::sys::now_ns;
 
 /// Lanes that connect at once: below the usual backlog of a listening socket, whose overflow would
-/// cost a second of retransmission.
+/// cost one second of retransmission.
 pub(super) const MOST_CONNECTING: u32 = 128;
 
 /// How far the lanes are, and whether the trial was stopped.

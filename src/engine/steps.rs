@@ -21,7 +21,7 @@ use crate::work::{Act, Kit, StepAt, Work};
 /// How a request ended.
 pub(super) struct Done {
     pub(super) result: Result<Reply, Failure>,
-    /// A step failed and the connection is none the worse.
+    /// A step failed and the connection is still usable.
     pub(super) usable: bool,
 }
 

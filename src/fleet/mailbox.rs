@@ -65,11 +65,11 @@ impl Mailbox {
     }
 
     /// Takes this shard's place, which must be free.
-    pub(super) fn take_seat(&self, hello: &impl Serialize) -> anyhow::Result<()> {
+    pub(super) fn claim_slot(&self, hello: &impl Serialize) -> anyhow::Result<()> {
         let index = self.shard.index;
         // Reserved under another name first, so that the hello itself appears whole.
-        let seat = self.dir.join(format!("seat.{index}"));
-        let seat = OpenOptions::new().write(true).create_new(true).open(seat).map_err(|e| {
+        let slot = self.dir.join(format!("seat.{index}"));
+        let slot = OpenOptions::new().write(true).create_new(true).open(slot).map_err(|e| {
             self.error(match e.kind() {
                 ErrorKind::AlreadyExists => format!(
                     "shard {index} is there already: a shard runs once, and each run needs a fresh \
@@ -78,7 +78,7 @@ impl Mailbox {
                 _ => format!("cannot write there: {e}"),
             })
         })?;
-        self.owner.set(seat.metadata().ok().map(|m| m.uid()));
+        self.owner.set(slot.metadata().ok().map(|m| m.uid()));
         self.post(&format!("hello.{index}"), hello)
     }
 
@@ -213,7 +213,7 @@ impl Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        // Whoever found the seat taken speaks for nobody.
+        // Whoever found its slot taken speaks for nobody.
         if self.owner.get().is_some() {
             // Without it the others wait their full time; there is nobody left to tell.
             let _ = self.post(&format!("gone.{}", self.shard.index), &*self.left.borrow());

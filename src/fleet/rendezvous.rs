@@ -1,7 +1,7 @@
 //! Shards of one run meet in a directory that all of them see, such as one on NFS or Lustre.
 //!
 //! Every message is a small JSON file, written under another name and renamed, so that it is seen
-//! whole or not at all. Shard 0 collects and decides, so that n shards cost n files a step and all
+//! whole or not at all. Shard 0 collects and decides, so that n shards cost n files per step and all
 //! of them hear the same decision:
 //!
 //! ```text
@@ -116,7 +116,7 @@ pub(crate) struct Meeting {
     pub(crate) lead_ns: u64,
 }
 
-/// This shard's seat.
+/// This shard's place among the others.
 pub(super) struct Rendezvous {
     mailbox: Mailbox,
     lead_ns: u64,
@@ -150,7 +150,7 @@ impl Rendezvous {
             started: Cell::new(None),
             over: RefCell::new(None),
         };
-        here.mailbox.take_seat(hello)?;
+        here.mailbox.claim_slot(hello)?;
         here.introduce(hello, stop)?;
         here.compare_clocks(stop)?;
         here.mailbox.leave_with("its run ended");

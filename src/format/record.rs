@@ -220,7 +220,7 @@ record! {
             threads_peak: u64 = sum,
             /// Most descriptors seen, over all workers.
             fds_peak: u64 = sum,
-            /// Whether the numbers may be believed.
+            /// Whether the numbers are reliable.
             gates: Vec<Gate> = judged,
             /// What the target says of itself; zero processes when it is external.
             target: TargetUse = served,

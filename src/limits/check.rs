@@ -91,7 +91,7 @@ impl Ceiling {
 }
 
 impl Limits {
-    /// Says whether a cell fits, by the limit that binds first.
+    /// Says whether a cell fits, by the limit that is reached first.
     ///
     /// # Errors
     /// The limit, what it allows, what the cell needs, and the way out.

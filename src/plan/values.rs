@@ -42,7 +42,7 @@ pub enum Value {
         /// Greatest, itself included.
         max: u64,
     },
-    /// A line of a file, each equally likely; blank lines are none.
+    /// A line of a file, each equally likely; blank lines are skipped.
     Choice {
         /// The file, an absolute path. The plan hash holds the digest instead.
         path: String,

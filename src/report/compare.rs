@@ -1,4 +1,4 @@
-//! Runs before and after, cell by cell: what became dearer or slower, and what was lost.
+//! Runs before and after, cell by cell: what became more expensive or slower, and what was lost.
 //!
 //! With one run on each side, each ratio B ÷ A is a Hodges–Lehmann shift of logarithms with a
 //! Mann–Whitney interval over trials. Trials of one run share whatever drifted between the runs, so
@@ -340,7 +340,7 @@ impl Comparison {
         lines.chain(lost).collect()
     }
 
-    /// What it comes to, one sentence each.
+    /// The conclusions, one sentence each.
     fn conclusion(&self) -> Vec<String> {
         let all = self.lines.len() + self.lost.len();
         let (worse, open) = (self.worse(), self.undecided());

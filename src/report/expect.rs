@@ -1,4 +1,4 @@
-//! What was expected of a run and what became of it: pairs of trials of the same block, the
+//! What was expected of a run, and whether it held: pairs of trials of the same block, the
 //! interval of their ratio, one word.
 //!
 //! | measure | read from |
@@ -27,7 +27,7 @@ use crate::results::store::PlanJson;
 use crate::stats::{MIN_FOR_INTERVAL, RATIO_CONFIDENCE, paired_ratio};
 use crate::units::Ratio;
 
-/// What became of one expectation in one pair of cells.
+/// Whether one expectation held in one pair of cells.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// What was expected, in words.

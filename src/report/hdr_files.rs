@@ -1,6 +1,6 @@
 //! The latencies of a run as files that other HdrHistogram tools read.
 //!
-//! `hdr/<cell>.hlog` is an interval log with one line a trial and histogram, tagged with the
+//! `hdr/<cell>.hlog` is an interval log with one line per trial and histogram, tagged with the
 //! histogram's name; its times are seconds since `BaseTime`, the first window of the run.
 //! `hdr/<cell>.<histogram>.hgrm` is the percentile distribution over all trials of the cell, in
 //! the form of HdrHistogram's `outputPercentileDistribution`, which its plotter takes. Maxima in
@@ -173,7 +173,7 @@ fn add(merged: &mut Merged, tag: &'static str, next: Histogram<u64>) -> Result<(
 fn remark(record: &TrialRecord, shown: bool) -> String {
     let what = match (shown, record.status) {
         (true, Status::Ok) => "on a busy machine",
-        (true, _) => "not to be believed",
+        (true, _) => "not reliable",
         (false, _) => "left out",
     };
     let why = match record.status {

@@ -156,13 +156,13 @@ fn dash() -> String {
     "-".into()
 }
 
-/// A figure; in parentheses where it comes from trials that are not to be believed, with a tilde
+/// A figure; in parentheses where it comes from trials that failed a quality check, with a tilde
 /// where it is a level from a busy machine.
 fn figure(row: &Row, level: bool, cell: &dyn Fn(&Figures) -> String) -> String {
-    match &row.figures {
-        Some(f) if row.ranked && level && row.noisy_levels => format!("~{}", cell(f)),
-        Some(f) if row.ranked => cell(f),
-        Some(f) => format!("({})", cell(f)),
+    match row.figures.as_ref().map(cell).filter(|text| *text != dash()) {
+        Some(text) if row.ranked && level && row.noisy_levels => format!("~{text}"),
+        Some(text) if row.ranked => text,
+        Some(text) => format!("({text})"),
         None => dash(),
     }
 }

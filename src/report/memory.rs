@@ -204,7 +204,7 @@ pub fn sections(records: &[TrialRecord]) -> Vec<Section> {
     sections
 }
 
-/// One row a cell: rows are easier to add to than columns when a ladder has many steps.
+/// One row per cell: rows are easier to add to than columns when a ladder has many steps.
 fn splits(cells: &[CellSplit<'_>]) -> Section {
     let names = names(cells);
     let column = |title: &str, number, cells| Column { title: title.into(), number, cells };

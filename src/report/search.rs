@@ -28,7 +28,7 @@ pub fn of_plan(plan: &PlanJson, records: &[TrialRecord]) -> Option<Searched> {
     of_sweep(&sweep, records)
 }
 
-/// The searches of a sweep; `None` where it is none.
+/// The searches of a sweep; `None` where nothing is searched.
 pub fn of_sweep(sweep: &Sweep, records: &[TrialRecord]) -> Option<Searched> {
     let (search, slo) = sweep.search.zip(sweep.slo.as_ref())?;
     let cells = sweep.cells();
@@ -115,7 +115,7 @@ impl Searched {
         self.all.iter().map(|(name, p)| sentence(name, &slo, &p.outcome())).collect()
     }
 
-    /// One row a search; figures come from `groups` at the highest rate that met the SLO.
+    /// One row per search; figures come from `groups` at the highest rate that met the SLO.
     pub fn summary(&self, groups: &[Group]) -> Section {
         let at_met: Vec<Option<&Figures>> = self
             .all
@@ -160,7 +160,7 @@ impl Searched {
         Section { heading: format!("Highest rate that meets {}", self.slo()), columns, notes }
     }
 
-    /// One table a search, a row a probe, by rate.
+    /// One table per search, one row per probe, by rate.
     pub fn probes(&self) -> Vec<Section> {
         self.all.iter().map(|(name, p)| probes(name, p)).filter(|s| !s.columns.is_empty()).collect()
     }

@@ -173,7 +173,7 @@ pub fn text(shards: &Shards) -> String {
     out
 }
 
-/// The cheapest and the dearest shard by CPU per request, and the largest by memory.
+/// The cheapest and the most expensive shard by CPU per request, and the largest by memory.
 fn extremes(cell: &BTreeMap<Shard, OfShard>) -> [(&'static str, (&Shard, &OfShard)); 3] {
     let by = |of: fn(&OfShard) -> f64| {
         let mut all: Vec<_> = cell.iter().collect();
@@ -182,7 +182,7 @@ fn extremes(cell: &BTreeMap<Shard, OfShard>) -> [(&'static str, (&Shard, &OfShar
     };
     let cpu = by(|s| s.cpu_per_request_ns.mean());
     let memory = by(|s| s.peak_rss_bytes.mean());
-    [("cheapest", cpu[0]), ("dearest", cpu[cpu.len() - 1]), ("largest", memory[memory.len() - 1])]
+    [("cheapest", cpu[0]), ("costliest", cpu[cpu.len() - 1]), ("largest", memory[memory.len() - 1])]
 }
 
 /// Sums, and means of the shards' means.
@@ -200,7 +200,7 @@ fn over(cell: &BTreeMap<Shard, OfShard>) -> OfShard {
     }
 }
 
-/// One line a cell and shard, units in the header.
+/// One line per cell and shard, units in the header.
 pub fn csv(shards: &Shards) -> String {
     let mut out = "cell,shard,shards,trials,valid,completed,cpu_per_request_ns,\
                    cpu_per_request_half_width_ns,peak_rss_bytes,peak_rss_half_width_bytes,\

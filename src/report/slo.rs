@@ -73,7 +73,7 @@ fn of_plan(plan: &PlanJson) -> Option<Slo> {
 /// Every bound in every cell that sends requests and ran.
 pub(crate) fn judge(slo: &Slo, records: &[TrialRecord]) -> Vec<SloRow> {
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-    // Trials that split memory or count events carry what looking costs: they are judged by nothing.
+    // Splitting memory and counting events slow a trial down, so such trials are not judged.
     let sent = |r: &&TrialRecord| {
         let ran = matches!(r.status, Status::Ok | Status::Invalid) && r.ledger.planned > 0;
         ran && !r.cell.is_memory() && !r.cell.counts_events()

@@ -18,7 +18,7 @@ const FIELDS: [(&str, Field); 4] = [
     ("heartbeat late", |r| r.heartbeat_ns.as_ref()),
 ];
 
-/// One row a cell; `None` where no cell has steps or a heartbeat.
+/// One row per cell; `None` where no cell has steps or a heartbeat.
 pub fn section(records: &[TrialRecord]) -> Option<Section> {
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
     for record in records.iter().filter(|r| !r.cell.is_memory()) {

@@ -71,7 +71,7 @@ pub(crate) fn plain(columns: Vec<Column>, width: Option<u16>) -> String {
     out
 }
 
-/// Red for what failed, yellow for what is not to be believed.
+/// Red for what failed, yellow for what failed a quality check.
 fn row_style(row: &Row) -> Option<&'static str> {
     let t = &row.tally;
     match () {

@@ -1,4 +1,4 @@
-//! The run directory: `plan.json`, written once, and `trials.jsonl`, one synced line a trial.
+//! The run directory: `plan.json`, written once, and `trials.jsonl`, one synced line per trial.
 //!
 //! A crash at any moment loses at most the trial under way: `plan.json` appears whole or not at
 //! all, and a line that was cut off is recognised by what is missing at its end, set aside and

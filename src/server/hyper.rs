@@ -54,7 +54,7 @@ async fn respond<R: Runner>(
     let head_only = request.method() == Method::HEAD;
     let mut body = request.into_body();
     while let Some(part) = body.frame().await {
-        // Half a request is none.
+        // Half a request counts nowhere.
         part.map_err(std::io::Error::other)?;
     }
     // hyper itself heeds what the request says of the connection.

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What became of a stream: an answer with the bytes behind it, a fault, or still waiting.
+/// What a stream turned into: an answer with the bytes behind it, a fault, or still waiting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     Answer(Answer, Vec<u8>, usize),

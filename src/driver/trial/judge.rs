@@ -87,7 +87,7 @@ impl Running<'_> {
         } else if outcomes.iter().any(|o| o.interrupted) {
             Status::Interrupted
         } else if report.as_ref().is_some_and(|r| r.trouble.is_some()) {
-            // What the workers saw of half a target is kept, and is no measurement.
+            // One target process died: its numbers are kept, and the row is marked failed.
             Status::Failed
         } else if gates::is_invalid(&record.gates) {
             Status::Invalid
@@ -257,7 +257,7 @@ impl Running<'_> {
             },
             in_service_mean: in_service as f64 / record.measured_ns.max(1) as f64,
             steal: steal.map(|s| (s.saturating_sub(TICK_NS), edges_ns * machine_cpus)),
-            // On shared CPUs the target's own work is no noise, and is no stranger's.
+            // On shared CPUs the target's CPU time must not count as other processes'.
             foreign: foreign.filter(|_| !self.placement.shared),
         }
     }

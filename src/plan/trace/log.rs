@@ -66,7 +66,7 @@ fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Method and path of `GET /a HTTP/1.1`; an escape means bytes that no request may hold as they
-/// are, so such a line is none.
+/// are, so such a line is skipped.
 fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (method, path, version) = (parts.next()?, parts.next()?, parts.next()?);

@@ -40,7 +40,7 @@ impl Plan {
         self.column("engine", false, &|(e, _)| e.words())
     }
 
-    /// Hosts, limits and money, one row an engine, with every refusal below.
+    /// Hosts, limits and money, one row per engine, with every refusal below.
     pub(super) fn decision(&self) -> Section {
         let q = &self.question;
         let mut heading = format!("{} on hosts of ", req_s(q.rate_per_s));
@@ -101,7 +101,7 @@ impl Plan {
         Section { heading, columns, notes }
     }
 
-    /// What all hosts hold, one row an engine.
+    /// What all hosts hold, one row per engine.
     fn needs(&self) -> Section {
         let text = |name: &'static str| move |(_, n): &Answered<'_>| n.text_of(name).to_string();
         if self.answered().is_empty() {

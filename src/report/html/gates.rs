@@ -64,7 +64,11 @@ pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> Markup {
 }
 
 fn one(name: &str, hard: bool, gate: &Failed) -> Markup {
-    let kind = if hard { "hard check: result invalid" } else { "noise: trial ignored" };
+    let kind = if hard {
+        "hard check: result invalid"
+    } else {
+        "noise: levels are marked, intervals wider"
+    };
     let what = meaning(name).unwrap_or_default();
     let more = gate.cells.len().saturating_sub(MOST_CELLS);
     html! {

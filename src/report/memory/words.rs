@@ -14,7 +14,7 @@ pub fn bytes_and_interval(fit: &LinearFit) -> String {
 }
 
 /// One sentence for the ladders that the question is about, `threads` against `tokio` with each
-/// stack size; one for the dearest and the cheapest where either is missing; none without a ladder.
+/// stack size; one for the most expensive and the cheapest where either is missing; none without a ladder.
 pub fn sentences(ladders: &[Ladder]) -> Vec<String> {
     let of = |lane| ladders.iter().filter(move |l| l.engine.facts().lane == lane);
     let task = of(LaneKind::Task).min_by_key(|l| l.engine);

@@ -62,7 +62,7 @@ fn compare_by(
 }
 
 /// Judges all comparisons of a report together, of whatever measure and group: each is a chance to
-/// claim a difference that is none, and a reader sees them all.
+/// claim a difference where there is none, and a reader sees them all.
 pub(super) fn judge_all(groups: &mut [Group], margin: f64) {
     let rows = groups.iter_mut().flat_map(|g| &mut g.rows).filter(|r| !r.cell.is_copy());
     let among = judge(rows.flat_map(|r| r.ratios.iter_mut().map(|(_, ratio)| ratio)), margin);

@@ -68,7 +68,7 @@ pub enum Answer {
         /// What it lacked.
         why: String,
     },
-    /// Too few trials may be believed.
+    /// Too few trials are reliable.
     Unknown {
         /// Why.
         why: String,
@@ -204,7 +204,7 @@ fn too_few(trials: &[Judged], counted: usize, generator: usize) -> Answer {
         return Answer::Generator { why: reason(trials, true) };
     }
     let (all, why) = (trials.len(), reason(trials, false));
-    Answer::Unknown { why: format!("only {counted} of {all} trials may be believed: {why}") }
+    Answer::Unknown { why: format!("only {counted} of {all} trials are reliable: {why}") }
 }
 
 /// The last reason why a trial does not count, of the generator's or of the others.

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Offers `input` in pieces that end at `cuts`, as a connection does, and lists what came of it.
+/// Offers `input` in pieces that end at `cuts`, as a connection does, and lists the results.
 fn steps(input: &[u8], cuts: impl IntoIterator<Item = usize>) -> Vec<Step> {
     let mut parser = Parser::new();
     let (mut steps, mut pending, mut from) = (Vec::new(), Vec::new(), 0);

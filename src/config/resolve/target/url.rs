@@ -101,7 +101,7 @@ fn checked_path(at: &At<String>, path: &str) -> Result<String, Fault> {
     Ok(path)
 }
 
-/// Undoes percent-encoding; `None` where it is none, or not UTF-8.
+/// Undoes percent-encoding; `None` where it is invalid, or not UTF-8.
 fn unescaped(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
