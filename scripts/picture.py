@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
-COLUMNS, LINES = 100, 40
+COLUMNS, LINES = 100, 58
 WIDTH, HEIGHT = 8.43, 19  # of a character at 14 px
 STYLES = {"1": "font-weight='bold'", "2": "fill='#8b949e'", "31": "fill='#ff7b72'", "33": "fill='#e3b341'"}
 
@@ -40,6 +40,7 @@ def printed(command):
             break
         text += part
     code = process.wait()
+    # 4: the numbers are not reliable, which the text says.
     if code not in (0, 4):
         raise SystemExit(f"{command}: exit code {code}")
     return text.decode().replace("\r\n", "\n")
@@ -53,7 +54,7 @@ def spans(line):
         if code:
             style = STYLES.get(code.group(1), "")
         elif part:
-            out.append(f"<tspan {style}>{html.escape(part)}</tspan>")
+            out.append(f"<tspan {style}>{html.escape(part).replace(" ", "&#160;")}</tspan>")
     return "".join(out)
 
 
@@ -72,7 +73,7 @@ def svg(command, text):
         f"<title>What {html.escape(command)} prints</title>\n"
         "<rect width='100%' height='100%' rx='8' fill='#0d1117'/>\n"
         "<g font-family='ui-monospace, Menlo, Consolas, monospace' font-size='14' fill='#e6edf3' "
-        f"style='white-space:pre'>\n{rows}\n</g>\n</svg>\n"
+        f">\n{rows}\n</g>\n</svg>\n"
     )
 
 
@@ -85,7 +86,7 @@ def main():
         run = args.run or f"{home}/first"
         command = [args.duel, "report", run] if args.run else [args.duel, "run", "configs/first.toml", "--out", run]
         text = printed(command)
-        (HERE / "docs/terminal.svg").write_text(svg(f"{args.duel} run configs/first.toml", text))
+        (HERE / "docs/terminal.svg").write_text(svg("duel run configs/first.toml", text))
         print("docs/terminal.svg")
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         if not chromium:
