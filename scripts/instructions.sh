@@ -21,7 +21,7 @@ lanes=${LANES:-8}
 few=${FEW:-2000}
 many=${MANY:-12000}
 engines=("$@")
-[ $# -gt 0 ] || engines=(sequential threads rayon tokio tokio-single)
+[ $# -gt 0 ] || engines=(sequential threads rayon tokio tokio-single uring)
 [ -x "$duel" ] || { echo "no binary at $duel: cargo build --release, or set DUEL" >&2; exit 2; }
 command -v valgrind >/dev/null || { echo "valgrind is not installed" >&2; exit 2; }
 

@@ -11,9 +11,11 @@ histogram. "above floor" is what a client spends beyond that.
 With --tls the same goes over https, every client with TLS 1.3 and AES-256-GCM, the only suite that
 nginx is given; the certificate is made for the run. The floor speaks no TLS and stays out.
 
+Runs with 10,000 connections take 8 s at least, under every client.
+
 Usage: scripts/side_by_side.py [--duel PATH] [--floor PATH] [-c 64,1000,10000] [-d SECONDS]
                                [--rounds N] [--engines a,b] [--codecs a,b] [--tls] [--json FILE]
-Needs: nginx (Debian: nginx-light). wrk, h2load, oha and hey take part where they are installed.
+Needs: nginx (Debian: nginx-light). wrk, h2load, oha, shb and hey take part where they are installed.
 --tls needs openssl, the command.
 Build first: cargo build --release --example floor --bin duel
 """
@@ -123,38 +125,46 @@ def by_record(text):
     return sum(record["ledger"]["completed"] for record in records)
 
 
+def seconds_for(arguments, connections):
+    """Long enough at many connections that set-up and tear-down, some 9 us each, do not count."""
+    return max(arguments.seconds, 8) if connections >= 10_000 else arguments.seconds
+
+
 def clients(arguments, url, authority):
     """Name -> (command for a number of connections, requests that its output tells)."""
-    d = arguments.seconds
+    seconds = lambda c: seconds_for(arguments, c)
     trust = ["--ca-file", authority] if authority else []
     insecure = ["--insecure"] if authority else []
     others = {
-        "wrk": (lambda c: ["wrk", "-t1", f"-c{c}", f"-d{d}s", url], r"(\d+) requests in"),
+        "wrk": (lambda c: ["wrk", "-t1", f"-c{c}", f"-d{seconds(c)}s", url], r"(\d+) requests in"),
         "h2load": (
-            lambda c: ["h2load", "--h1", "-c", str(c), "-D", str(d), url],
+            lambda c: ["h2load", "--h1", "-c", str(c), "-D", str(seconds(c)), url],
             r"requests: (\d+) total",
         ),
         "oha": (
-            lambda c: ["oha", "--no-tui", "-w", *insecure, "-c", str(c), "-z", f"{d}s", url],
+            lambda c: ["oha", "--no-tui", "-w", *insecure, "-c", str(c), "-z", f"{seconds(c)}s", url],
             r"\[200\]\s+(\d+)",
         ),
-        "hey": (lambda c: ["hey", "-c", str(c), "-z", f"{d}s", url], r"\[200\]\s+(\d+)"),
+        # On io_uring, as `uring` is. Its TLS cannot be told whom to trust.
+        "shb": (lambda c: ["shb", "-t", "1", "-c", str(c), "-z", f"{seconds(c)}s", url],
+                r"\[200\]\s+(\d+)"),
+        "hey": (lambda c: ["hey", "-c", str(c), "-z", f"{seconds(c)}s", url], r"\[200\]\s+(\d+)"),
     }
     found = {}
     if authority:
         pass
     elif os.access(arguments.floor, os.X_OK):
-        command = lambda c: [arguments.floor, url, "-c", str(c), "-d", str(d)]
+        command = lambda c: [arguments.floor, url, "-c", str(c), "-d", str(seconds(c))]
         found["floor"] = (command, by_pattern(r"^(\d+) requests"))
     else:
         print(f"no floor at {arguments.floor}", file=sys.stderr)
     for name, (command, pattern) in others.items():
-        if shutil.which(name):
+        if shutil.which(name) and not (name == "shb" and authority):
             found[name] = (command, by_pattern(pattern))
     for engine in arguments.engines.split(","):
         for codec in arguments.codecs.split(","):
             command = lambda c, e=engine, k=codec: [
-                arguments.duel, "try", url, "-c", str(c), "-d", f"{d}s",
+                arguments.duel, "try", url, "-c", str(c), "-d", f"{seconds(c)}s", "--trials", "1",
                 "--engines", e, "--codecs", k, "--json", *trust,
             ]
             found[f"duel {engine} {codec}"] = (command, by_record)
@@ -191,10 +201,11 @@ def level(arguments, all_clients, connections):
             slow = name == "hey" or name.startswith(("duel threads", "duel rayon"))
             if connections > arguments.most_threads and slow:
                 continue
-            patience = 60 + 3 * arguments.seconds
+            seconds = seconds_for(arguments, connections)
+            patience = 60 + 3 * seconds
             done, cpu = measure(command(connections), requests, patience)
             if done:
-                runs[name].append((1e6 * cpu / done, done / arguments.seconds))
+                runs[name].append((1e6 * cpu / done, done / seconds))
             else:
                 print(f"{name} at {connections}: nothing completed", file=sys.stderr)
     median = lambda name, i: statistics.median(run[i] for run in runs[name])
@@ -224,7 +235,7 @@ def main():
     parser.add_argument("-c", "--connections", default="64,1000,10000")
     parser.add_argument("-d", "--seconds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--engines", default="threads,rayon,tokio,tokio-single")
+    parser.add_argument("--engines", default="threads,rayon,tokio,tokio-single,uring")
     parser.add_argument("--codecs", default="lean,hyper")
     parser.add_argument("--most-threads", type=int, default=1000,
                         help="connections beyond which a thread for each is left out")

@@ -24,7 +24,7 @@ import time
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
 ERROR = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
-ENGINES = ["sequential", "threads", "rayon", "tokio", "tokio-single"]
+ENGINES = ["sequential", "threads", "rayon", "tokio", "tokio-single", "uring"]
 
 
 def reset(conn):
@@ -130,17 +130,24 @@ def judge(row, samples, lanes):
     return wrong, text
 
 
+def allowed(duel):
+    """The engines that can run here: many containers forbid io_uring."""
+    limits = json.loads(subprocess.check_output([duel, "limits", "--json"]))["limits"]
+    return [e for e in ENGINES if e != "uring" or not limits.get("ring_refused")]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--rate", type=float, default=2000)
     parser.add_argument("--lanes", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--engines", help="all that can run here unless told")
     parser.add_argument("--codecs", default="hyper,lean")
     parser.add_argument("--duel", default="target/release/duel")
     args = parser.parse_args()
-    engines, codecs = args.engines.split(","), args.codecs.split(",")
+    engines = args.engines.split(",") if args.engines else allowed(args.duel)
+    codecs = args.codecs.split(",")
     share = args.minutes * 60 / (len(engines) * len(codecs))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -17,7 +17,7 @@ def config(port, requests, lanes, directory):
     with open(path, "w") as f:
         f.write(f'name = "syscalls"\n[target]\nurl = "http://127.0.0.1:{port}"\n'
                 f'[plan]\nrequests = {requests}\n'
-                '[sweep]\nengines = ["sequential", "threads", "rayon", "tokio", "tokio-single"]\n'
+                '[sweep]\nengines = ["sequential", "threads", "rayon", "tokio", "tokio-single", "uring"]\n'
                 f'codecs = ["hyper", "lean"]\nlanes = [{lanes}]\ntrials = 1\nbaseline = "threads"\n')
     return path
 
@@ -25,7 +25,7 @@ def config(port, requests, lanes, directory):
 def jobs(duel, path):
     """Every trial's Job line with its cell."""
     found = []
-    for position in range(10):
+    for position in range(12):
         p = subprocess.run([duel, "plan", path, "--job", str(position)], capture_output=True, text=True)
         if p.returncode:
             sys.exit(p.stderr)

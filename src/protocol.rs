@@ -22,7 +22,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::format::{
-    Bytes, Channel, ClassUse, Cpu, Errors, Events, Ledger, Memory, MinMax, RuntimeUse, Switches,
+    Bytes, Channel, ClassUse, Cpu, Errors, Events, Ledger, Memory, MinMax, RingUse, RuntimeUse,
+    Switches,
 };
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::{Cell, TrialPlan};
@@ -229,6 +230,9 @@ pub struct Outcome {
     /// Under the task engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeUse>,
+    /// Under `uring`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingUse>,
     /// Memory.
     pub memory: Memory,
     /// Most threads seen.

@@ -59,6 +59,17 @@ rates = [500]
 trials = 1
 "#;
 
+/// The axes of rings, of which a closed loop alone has all.
+const RINGS: &str = r#"
+[sweep]
+engines = ["uring"]
+lanes = [64]
+uring_receive = ["multishot", "one-shot"]
+uring_batch = [2, 16]
+uring_linger = ["50us", "100us"]
+trials = 1
+"#;
+
 type Pair = (Cell, Cell);
 
 /// The pairs of timed cells that differ on this axis alone.
@@ -242,9 +253,10 @@ fn grid(config: &str) -> Vec<Cell> {
 static PAIRS: LazyLock<Vec<(Axis, Vec<Pair>)>> = LazyLock::new(|| {
     // An engine of one lane has no ladder.
     let of = |config| grid(config).into_iter().filter(|c| !c.engine.has_one_lane()).collect();
-    let (clients, servers): (Vec<Cell>, Vec<Cell>) = (of(GRID), of(SERVERS));
+    let [clients, servers, rings]: [Vec<Cell>; 3] = [GRID, SERVERS, RINGS].map(of);
     let cells = |axis| match axis {
         Axis::Server | Axis::ServerCodec => &servers,
+        Axis::Receive | Axis::Batch | Axis::Linger => &rings,
         _ => &clients,
     };
     Axis::all().map(|axis| (axis, pairs(cells(axis), axis))).collect()
@@ -270,15 +282,14 @@ proptest! {
 
 #[test]
 fn every_field_of_a_cell_belongs_to_an_axis() {
-    let row = |config| {
-        let cell = grid(config).into_iter().find(|c| c.offload.is_some()).expect("a task engine");
-        serde_json::to_value(&cell).expect("a cell is JSON")
+    let fields = |cell: &Cell| match serde_json::to_value(cell).expect("a cell is JSON") {
+        serde_json::Value::Object(row) => row.into_iter().map(|(name, _)| name),
+        other => panic!("no object: {other}"),
     };
-    let rows = [row(GRID), row(SERVERS)];
-    let keys = rows.iter().flat_map(|row| row.as_object().expect("an object").keys());
-    let fields: BTreeSet<&str> = keys.map(String::as_str).collect();
+    let cells = [GRID, SERVERS, RINGS].into_iter().flat_map(grid);
+    let found: BTreeSet<String> = cells.flat_map(|cell| fields(&cell)).collect();
     let known = Axis::all().flat_map(Axis::fields).copied().chain(["id", "label"]);
-    assert_eq!(fields, known.collect::<BTreeSet<&str>>());
+    assert_eq!(found, known.map(String::from).collect());
 }
 
 #[test]

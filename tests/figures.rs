@@ -90,6 +90,7 @@ fn fill(record: &mut Value, next: &mut u64) {
         let name = match part {
             "largest_worker" => "LargestWorker".into(),
             "runtime" => "RuntimeUse".into(),
+            "ring" => "RingUse".into(),
             "target" => "TargetUse".into(),
             _ => part[..1].to_uppercase() + &part[1..],
         };

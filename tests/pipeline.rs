@@ -75,6 +75,7 @@ fn assert_nulls_are_named(r: &TrialRecord) {
         "error" | "failed_ns" | "handshake_ns" => false,
         // Whole runs without shards or memory trials; threads have no runtime.
         "tls" | "shard" | "shard_start" | "shard_spread" | "memory.split" => false,
+        "ring" => r.cell.engine.has_ring(),
         "runtime" => r.cell.engine.facts().sockets == SocketKind::Epoll,
         "response_ns" | "start_delay_ns" | "pacer_delay_ns" | "lane_wait_ns" | "pacer"
         | "cpu.pacer_ns" => open,

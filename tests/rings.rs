@@ -6,8 +6,9 @@ use std::io::Error;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use common::{duel, output, records, text};
-use duel::format::Status;
+use common::{Sweep, assert_books, assert_histograms, duel, output, records, text};
+use duel::format::{Status, TrialRecord};
+use duel::limits::Limits;
 use duel::plan::Engine;
 use nix::libc;
 
@@ -72,6 +73,70 @@ fn where_rings_are_forbidden_the_row_says_so_and_the_others_run() {
             let found = done.status.code();
             assert!(found == Some(code) || (code == 0 && found == Some(4)), "{found:?}: {stderr}");
         }
+    }
+}
+
+/// How a ring is asked and how long it waits changes what it costs, and nothing else.
+#[test]
+fn every_technique_is_a_row_with_its_figures() {
+    if let Some(why) = Limits::read().refusal(Engine::Uring) {
+        return println!("skipped: {why}");
+    }
+    let sweep = Sweep::new(
+        "[target]\nbody = '5KiB'\n[plan]\nrequests = 3000\n[sweep]\nengines = ['uring']\n\
+         codecs = ['lean']\nlanes = [16]\ntrials = 1\nnoise_repeats = 0\n\
+         uring_receive = ['one-shot', 'multishot']\nuring_batch = [1, 4, 64]\n\
+         uring_linger = '200us'",
+    );
+    let done = sweep.run();
+    // A batch of 64 is one of four under sixteen lanes.
+    let rows = done.all_ok(4);
+    for row in rows {
+        let (id, ring) = (&row.cell.id, row.ring.expect("a ring"));
+        assert_books(row);
+        assert_histograms(row);
+        assert_eq!((row.ledger.completed, ring.rings), (3000, 1), "{id}");
+        // Each response is larger than a buffer: a completion, then a plain read.
+        assert!(ring.turns > 0 && ring.completions >= 3000, "{id}: {ring:?}");
+        let lingers = row.cell.uring_batch == Some(4);
+        assert_eq!(ring.held_ns > 0, lingers, "{id}: {ring:?}");
+        let gate = row.gates.iter().find(|g| g.name == "linger_share").expect("a gate");
+        assert_eq!(gate.value.is_some(), lingers, "{id}: {gate:?}");
+        let most = ring.completions * row.cell.uring_linger_ns.unwrap_or(0);
+        assert!(ring.held_ns <= most, "{id}: {ring:?}");
+        assert!(!row.flags.contains(&"noisy".into()) || gate_failed(row), "{id}: {:?}", row.gates);
+    }
+    for word in ["one-shot · batch 1", "multishot · batch 4"] {
+        assert!(done.stdout.contains(word), "{word}:\n{}", done.stdout);
+    }
+}
+
+fn gate_failed(row: &TrialRecord) -> bool {
+    let noise = ["foreign_cpu_share", "steal_share"];
+    row.gates.iter().any(|g| g.ok == Some(false) && noise.contains(&g.name.as_str()))
+}
+
+/// Two rings share the lanes of a worker and one schedule.
+#[test]
+fn a_ring_per_cpu_shares_the_schedule() {
+    if let Some(why) = Limits::read().refusal(Engine::Uring) {
+        return println!("skipped: {why}");
+    }
+    for plan in ["requests = 600", "requests = 600\narrivals = 'poisson'"] {
+        let rates = if plan.contains("arrivals") { "rates = [2000]\n" } else { "" };
+        let sweep = Sweep::new(&format!(
+            "[target]\nservice_time = '1ms'\n[plan]\nheartbeat = true\n{plan}\n[sweep]\n\
+             engines = ['uring']\ncodecs = ['lean']\nlanes = [5]\ncpus = [2]\ntrials = 1\n\
+             noise_repeats = 0\n{rates}"
+        ));
+        let done = sweep.run();
+        let [row] = &done.records[..] else { panic!("{}", done.stderr) };
+        assert_books(row);
+        assert_histograms(row);
+        assert_eq!(row.ledger.completed, 600, "{:?}", row.error);
+        assert_eq!(row.ring.map(|ring| ring.rings), Some(row.cell.cpus.into()), "{plan}");
+        assert!(row.requests_per_lane.min > 0, "a lane without work: {:?}", row.requests_per_lane);
+        assert!(row.heartbeat_ns.is_some(), "{plan}");
     }
 }
 

@@ -12,6 +12,7 @@ use super::read::{
     choice, choices, entries, names, refuse, unknown,
 };
 use crate::plan::cell::RayonThreads;
+use crate::plan::engine::Receive;
 use crate::plan::expect::Expected;
 use crate::plan::server::{PoolOf, ServerEngine};
 use crate::plan::steps::{FileOp, Offload};
@@ -305,6 +306,13 @@ tables! {
         server_engines: Key<Several<ServerEngine>> [default("none: the client is under test") example("[\"threads\", \"tokio\"]")],
         /// Who speaks HTTP on the server under test.
         server_codecs: Key<Several<Codec>> [default("[\"lean\"]") example("[\"hyper\", \"lean\"]")],
+        /// How `uring` asks for what a connection receives: once, or anew for each read.
+        uring_receive: Key<Several<Receive>> [default("multishot") example("[\"one-shot\", \"multishot\"]")],
+        /// Completions that `uring` waits for in closed loops, at most a quarter of its lanes: what do
+        /// fewer wake-ups save?
+        uring_batch: Key<Several<Count>> [range(1.0, 65536.0) default("1") example("[1, 16]")],
+        /// How long it waits for the others once one is there.
+        uring_linger: Key<Several<Duration>> [range(1e3, 1e9) default("\"100us\" with a batch") example("[\"50us\", \"100us\"]")],
         /// Trials of each cell, a fixed number in place of `precision`, `budget` and `max_blocks`.
         trials: Key<Count> [range(1.0, 1e6) default("as many as precision needs") example("10") also("repetitions repeats runs")],
         /// How well ratios to the baseline are known before a sweep ends: half the width of their

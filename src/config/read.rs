@@ -365,6 +365,7 @@ choices!(
     crate::plan::Arrivals,
     crate::plan::Codec,
     crate::plan::Engine,
+    crate::plan::engine::Receive,
     crate::plan::Pacer,
     crate::plan::expect::Expected,
     crate::plan::server::PoolOf,

@@ -296,8 +296,12 @@ fn axes(
         None if fixed => vec![server::CLIENT.1],
         _ => axis(&sweep.codecs, |at| Ok(at.value))?,
     };
+    let engines = axis_or(&sweep.engines, engines, |at| Ok(at.value))?;
+    let uring_batch = uring_batch(sweep, &engines, arrivals)?;
+    // A wait for several completions without an end would not end where fewer come.
+    let linger = if uring_batch.is_empty() { vec![] } else { vec![LINGER_NS] };
     Ok(Axes {
-        engines: axis_or(&sweep.engines, engines, |at| Ok(at.value))?,
+        engines,
         codecs,
         lanes: axis(&sweep.lanes, |at| Ok(number(at)))?,
         processes: axis(&sweep.processes, |at| Ok(number(at)))?,
@@ -308,10 +312,40 @@ fn axes(
         rayon_threads: axis(&sweep.rayon_threads, |at| Ok(at.value))?,
         allocators: allocators(&sweep.allocators)?,
         offload: steps::offload(&sweep.offload, plan, subject.setting.as_ref())?,
+        uring_receive: axis_or(&sweep.uring_receive, Vec::new(), |at| Ok(at.value))?,
+        uring_batch,
+        uring_linger_ns: axis_or(&sweep.uring_linger, linger, |at| Ok(at.0))?,
         targets,
         server_engines: subject.engines,
         server_codecs: subject.codecs,
     })
+}
+
+/// How long a ring waits for a batch unless told otherwise.
+const LINGER_NS: u64 = 100_000;
+
+/// Batches of completions, which a closed loop alone can wait for: in an open one the wait would make
+/// requests late.
+fn uring_batch(
+    sweep: &super::keys::Sweep,
+    engines: &[Engine],
+    arrivals: Arrivals,
+) -> Result<Vec<u32>, Fault> {
+    if let Some(at) = &sweep.uring_linger
+        && sweep.uring_batch.is_none()
+    {
+        return Err(fault(at, "nothing lingers without a batch: give `sweep.uring_batch` too"));
+    }
+    let Some(at) = &sweep.uring_batch else { return Ok(Vec::new()) };
+    if arrivals.is_open() {
+        let why =
+            "an open loop does not wait for a batch, which would make requests late: remove it";
+        return Err(fault(at, why));
+    }
+    if !engines.iter().any(|engine| engine.has_ring()) {
+        return Err(fault(at, "only `uring` has rings: name it in `sweep.engines`"));
+    }
+    axis_or(&sweep.uring_batch, Vec::new(), |at| Ok(number(at)))
 }
 
 /// Allocators; two libraries of one name would make two cells of one id.

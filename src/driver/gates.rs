@@ -32,6 +32,8 @@ pub struct Evidence {
     pub in_flight: Samples,
     /// Σ(time in service inside the window) ÷ window.
     pub in_service_mean: f64,
+    /// Time that waiting for a batch held a response back on average, at most, and p50 of service time.
+    pub linger: Option<(u64, u64)>,
     /// Steal time and all time of the machine's CPUs in the window.
     pub steal: Option<(u64, u64)>,
     /// Busy time of the workers' CPUs that was not the workers', and the window's time on them.
@@ -102,6 +104,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Gate> {
         throttled(evidence, 1, "target_throttled_share"),
         steal(evidence),
         foreign(evidence),
+        linger(evidence),
     ]
 }
 
@@ -112,7 +115,14 @@ pub fn is_invalid(gates: &[Gate]) -> bool {
 
 /// Whether a noise gate failed.
 pub fn is_noisy(gates: &[Gate]) -> bool {
-    gates.iter().any(|g| !g.hard && g.ok == Some(false))
+    gates.iter().any(|g| !g.hard && g.name != LINGER && g.ok == Some(false))
+}
+
+/// The one gate that says what the user asked for, not what disturbed it.
+const LINGER: &str = "linger_share";
+
+fn linger(e: &Evidence) -> Gate {
+    gate(LINGER, false, share(e.linger, 0.02))
 }
 
 fn gate(name: &str, hard: bool, decided: Option<(bool, f64, f64)>) -> Gate {
@@ -247,6 +257,7 @@ mod tests {
             cpu: Some((10, 100)),
             in_flight,
             in_service_mean: 10.0,
+            linger: Some((2, 100)),
             steal: Some((0, 100)),
             foreign: Some((5, 100)),
         }
@@ -282,6 +293,7 @@ mod tests {
         assert_eq!(failing(|e| e.in_service_mean = 10.5), ["littles_law"]);
         assert_eq!(failing(|e| e.steal = Some((2, 100))), ["steal_share"]);
         assert_eq!(failing(|e| e.foreign = Some((11, 100))), ["foreign_cpu_share"]);
+        assert_eq!(failing(|e| e.linger = Some((3, 100))), [LINGER]);
     }
 
     #[test]

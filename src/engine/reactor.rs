@@ -13,15 +13,20 @@ use std::io::{Error, ErrorKind as IoErrorKind};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::run::TrialRun;
 use super::timer::{LaneTimer, TaskSocket, sleep};
 use crate::codec::socket::{AsyncSocket, BACKLOG_PAUSE, Route, explain};
 use crate::codec::stream::{Socket, is_quiet, recv_now};
+use crate::format::RingUse;
+use crate::plan::engine::Receive;
 use crate::sys::now_ns;
 use crate::sys::ring::{Buffer, LONGEST_SEND, Op, Ring};
 
@@ -44,7 +49,39 @@ pub(super) struct Reactor {
     budget: u32,
     /// When completions were last collected.
     now: u64,
+    manner: Manner,
+    trial: Arc<TrialRun>,
+}
+
+/// What the rings of a worker have done so far.
+#[derive(Default)]
+pub(crate) struct RingCounts {
+    rings: AtomicU64,
+    turns: AtomicU64,
+    completions: AtomicU64,
+    held_ns: AtomicU64,
+}
+
+impl RingCounts {
+    /// `None` under the engines without one.
+    pub(crate) fn usage(&self) -> Option<RingUse> {
+        let rings = Some(self.rings.load(Relaxed)).filter(|n| *n > 0)?;
+        Some(RingUse {
+            rings,
+            turns: self.turns.load(Relaxed),
+            completions: self.completions.load(Relaxed),
+            held_ns: self.held_ns.load(Relaxed),
+        })
+    }
+}
+
+/// How a ring is used: the axes of the engine.
+#[derive(Clone, Copy)]
+struct Manner {
     multishot: bool,
+    /// Completions to wait for, and how long once the first is there.
+    batch: u32,
+    linger_ns: u64,
 }
 
 /// What the ring knows of a socket.
@@ -112,9 +149,20 @@ fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> R {
 
 impl Reactor {
     /// Makes the reactor of the calling thread, for lanes `0..lanes` of its own counting.
-    pub(super) fn start(lanes: u32, multishot: bool) -> anyhow::Result<()> {
+    pub(super) fn start(trial: &Arc<TrialRun>, lanes: u32) -> anyhow::Result<()> {
+        let cell = &trial.job.cell;
+        let manner = Manner {
+            multishot: cell.uring_receive.unwrap_or_default() == Receive::Multishot,
+            batch: cell.uring_batch.unwrap_or(1).min(lanes / 4).max(1),
+            linger_ns: cell.uring_linger_ns.unwrap_or(0),
+        };
+        let ring = Ring::new(lanes).map_err(anyhow::Error::msg)?;
+        if manner.batch > 1 && !ring.lingers() {
+            anyhow::bail!("waiting for a batch (`uring_batch`) takes Linux 6.12: this one cannot");
+        }
+        trial.rings.rings.fetch_add(1, Relaxed);
         let reactor = Reactor {
-            ring: Ring::new(lanes).map_err(anyhow::Error::msg)?,
+            ring,
             slots: Vec::with_capacity(lanes as usize),
             free: Vec::new(),
             ready: Vec::with_capacity(lanes as usize),
@@ -123,7 +171,8 @@ impl Reactor {
             lane: 0,
             budget: 0,
             now: now_ns(),
-            multishot,
+            manner,
+            trial: trial.clone(),
         };
         REACTOR.set(Some(reactor));
         Ok(())
@@ -134,10 +183,21 @@ impl Reactor {
     pub(super) fn turn(until: u64, lanes: &mut Vec<u32>) -> anyhow::Result<()> {
         with(|r| {
             let timer = r.timers.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
-            let wait_ns = until.min(timer).saturating_sub(now_ns());
-            r.ring.enter(if r.ready.is_empty() { wait_ns } else { 0 })?;
+            let begun = now_ns();
+            let wait_ns = until.min(timer).saturating_sub(begun);
+            let wait_ns = if r.ready.is_empty() { wait_ns } else { 0 };
+            let Manner { batch, linger_ns, .. } = r.manner;
+            r.ring.enter(wait_ns, batch, linger_ns)?;
             r.now = now_ns();
-            r.collect();
+            let came = r.collect();
+            let counts = &r.trial.rings;
+            counts.turns.fetch_add(1, Relaxed);
+            counts.completions.fetch_add(came, Relaxed);
+            if batch > 1 && came > 0 {
+                // The last of a full batch ended the wait. When the others came nobody knows.
+                let held = came - u64::from(came >= batch.into());
+                counts.held_ns.fetch_add(held * (r.now - begun).min(linger_ns), Relaxed);
+            }
             std::mem::swap(&mut r.ready, lanes);
             lanes.iter().for_each(|lane| r.is_ready[*lane as usize] = false);
             Ok(())
@@ -170,9 +230,11 @@ impl Reactor {
         }
     }
 
-    /// Hands out completions and timers.
-    fn collect(&mut self) {
+    /// Hands out completions and timers; returns how many completions there were.
+    fn collect(&mut self) -> u64 {
+        let mut came = 0;
         while let Some(done) = self.ring.next() {
+            came += 1;
             let (index, generation) = (done.key as u32, (done.key >> 32) as u32);
             let Some(slot) =
                 self.slots.get_mut(index as usize).filter(|slot| slot.generation == generation)
@@ -208,6 +270,7 @@ impl Reactor {
             self.timers.pop();
             self.make_ready(lane);
         }
+        came
     }
 
     fn open(&mut self) -> u32 {
@@ -323,7 +386,7 @@ impl Socket for RingSocket {
             }
             if !std::mem::replace(&mut slot.receiving, true) {
                 slot.round = r.ring.round();
-                r.ring.receive(&self.socket, slot.key(self.slot), r.multishot);
+                r.ring.receive(&self.socket, slot.key(self.slot), r.manner.multishot);
             }
             Poll::Pending
         })

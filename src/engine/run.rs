@@ -9,6 +9,7 @@ use super::handover::Handover;
 use super::latch::Latch;
 use super::offload::TaskThreads;
 use super::progress::LaneProgress;
+use super::reactor::RingCounts;
 use crate::codec::socket::Route;
 use crate::codec::tls;
 use crate::format::histogram::HdrError;
@@ -60,6 +61,8 @@ pub(crate) struct TrialRun {
     pub(super) exit_gate: Latch,
     pub(super) handover: Handover,
     pub(super) task_threads: TaskThreads,
+    /// Under `uring`.
+    pub(crate) rings: RingCounts,
     prepared: Prepared,
     claims: Claims,
     phases: OnceLock<Phases>,
@@ -89,6 +92,7 @@ impl TrialRun {
             start_gate: Latch::default(),
             exit_gate: Latch::default(),
             handover: Handover::default(),
+            rings: RingCounts::default(),
             task_threads: TaskThreads::new(&job, work.is_some()),
             classes: job.plan.class_of_each(),
             prepared,

@@ -219,6 +219,20 @@ figures! {
         pool_threads: u64 = sum,
     }
 
+    /// What the threads of `uring` did between the window's edges.
+    #[derive(Copy, Eq)]
+    pub struct RingUse {
+        /// Rings, one per thread.
+        rings: u64 = sum,
+        /// Calls that submitted, waited and took what was completed.
+        turns: u64 = sum,
+        /// Completions that they brought.
+        completions: u64 = sum,
+        /// Time that responses were held back by waiting for more of them, at most: as if each had come
+        /// when the wait began.
+        held_ns: u64 = sum,
+    }
+
     /// Memory of the workers, in bytes; sums over the workers of a trial.
     #[derive(Eq)]
     pub struct Memory {

@@ -214,6 +214,9 @@ record! {
             /// What tokio says of its runtime between the window's edges; only under the task engines.
             #[serde(default)]
             runtime: Option<RuntimeUse> = known,
+            /// What the threads of `uring` did between the window's edges; only under that engine.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            ring: Option<RingUse> = known,
             /// Memory of the workers.
             memory: Memory = costs,
             /// Most threads seen, over all workers.

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::demand::{CellNeeds, Scope, TargetKind};
 use super::machine::Limits;
-use crate::plan::engine::SocketKind;
 use crate::plan::{Cell, Engine};
 use crate::units::{format_bytes, format_count};
 
@@ -121,7 +120,7 @@ impl Limits {
 
     /// Why an engine cannot run here at all, and the way out.
     pub fn refusal(&self, engine: Engine) -> Option<&str> {
-        self.ring_refused.as_deref().filter(|_| engine.facts().sockets == SocketKind::Ring)
+        self.ring_refused.as_deref().filter(|_| engine.has_ring())
     }
 
     /// Lists how many lanes each limit allows one worker of the engine, the tightest first, with

@@ -13,11 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::allocator::Allocator;
+use super::engine::Receive;
 use super::server::ServerEngine;
 use super::steps::Offload;
 use super::target::SweptTarget;
 use super::{Arrivals, Codec, Engine};
-use crate::units::{format_rate, plural, size_literal};
+use crate::units::{duration_literal, format_rate, plural, size_literal};
 
 /// One point of the grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +61,16 @@ pub struct Cell {
     /// requests have such steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offload: Option<Offload>,
+    /// How rings receive; `None` unless the sweep varies it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uring_receive: Option<Receive>,
+    /// Completions that a ring waits for, at most a quarter of the lanes; `None` unless the sweep
+    /// varies it, and then one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uring_batch: Option<u32>,
+    /// How long a ring waits for more than the first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uring_linger_ns: Option<u64>,
     /// Name of the target; only where the sweep compares several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
@@ -166,6 +177,15 @@ pub struct Axes {
     /// Where the task engines carry out file and compute steps; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offload: Vec<Offload>,
+    /// How rings receive; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uring_receive: Vec<Receive>,
+    /// Completions that rings wait for; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uring_batch: Vec<u32>,
+    /// How long for; empty where `uring_batch` is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uring_linger_ns: Vec<u64>,
     /// Targets that are compared with one another; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<SweptTarget>,
@@ -216,6 +236,12 @@ pub enum Axis {
     Allocator,
     /// Where steps are carried out.
     Offload,
+    /// How rings receive.
+    Receive,
+    /// Completions that rings wait for.
+    Batch,
+    /// How long they do.
+    Linger,
     /// Who answers.
     Target,
 }
@@ -245,7 +271,7 @@ struct Facts {
 
 /// Every axis: first what the rows of a table share, then what tells them apart. The first is the
 /// outermost loop of the grid, and the first by which cells are sorted and named.
-static AXES: [Facts; 14] = [
+static AXES: [Facts; 17] = [
     Facts {
         axis: Axis::Lanes,
         shared: true,
@@ -421,6 +447,40 @@ static AXES: [Facts; 14] = [
         words: |c| said(c.offload, |offload| format!("steps {}", offload.name())),
     },
     Facts {
+        axis: Axis::Receive,
+        shared: false,
+        fields: &["uring_receive"],
+        applies: |c| c.engine.has_ring(),
+        count: |axes| axes.uring_receive.len(),
+        set: |axes, i, c| c.uring_receive = Some(axes.uring_receive[i]),
+        id: |_, c| Some(c.uring_receive?.name().into()),
+        value: |c| optional(c.uring_receive.map(|receive| receive as u64)),
+        words: |c| said(c.uring_receive, |receive| receive.name().into()),
+    },
+    Facts {
+        axis: Axis::Batch,
+        shared: false,
+        fields: &["uring_batch"],
+        applies: |c| c.engine.has_ring() && !c.arrivals.is_open(),
+        count: |axes| axes.uring_batch.len(),
+        // More than that would wait for requests that the wait itself holds up.
+        set: |axes, i, c| c.uring_batch = Some(axes.uring_batch[i].min(c.lanes / 4).max(1)),
+        id: |_, c| Some(format!("batch{}", c.uring_batch?)),
+        value: |c| optional(c.uring_batch.map(u64::from)),
+        words: |c| said(c.uring_batch, |batch| format!("batch {batch}")),
+    },
+    Facts {
+        axis: Axis::Linger,
+        shared: false,
+        fields: &["uring_linger_ns"],
+        applies: |c| c.uring_batch.is_some_and(|batch| batch > 1),
+        count: |axes| axes.uring_linger_ns.len(),
+        set: |axes, i, c| c.uring_linger_ns = Some(axes.uring_linger_ns[i]),
+        id: |_, c| Some(duration_literal(c.uring_linger_ns?)),
+        value: |c| optional(c.uring_linger_ns),
+        words: |c| said(c.uring_linger_ns, |ns| format!("linger {}", duration_literal(ns))),
+    },
+    Facts {
         axis: Axis::Target,
         shared: false,
         fields: &["target", "target_nth"],
@@ -581,6 +641,9 @@ impl Cell {
             body_bytes: None,
             allocator: None,
             offload: None,
+            uring_receive: None,
+            uring_batch: None,
+            uring_linger_ns: None,
             target: None,
             target_nth: None,
             server_engine: None,
@@ -728,6 +791,7 @@ impl Cell {
             cell.offered_per_s = Some(0.0);
             cell.body_bytes = None;
             cell.offload = cell.offload.map(|_| Offload::default());
+            (cell.uring_batch, cell.uring_linger_ns) = (None, None);
         }
         cell.named(axes)
     }

@@ -42,6 +42,27 @@ pub enum LaneThreads {
     PerCpu,
 }
 
+/// How a ring is asked for what a connection receives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Receive {
+    /// Once for all that comes.
+    #[default]
+    Multishot,
+    /// Anew for each read.
+    OneShot,
+}
+
+impl Receive {
+    /// The name in configs, records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Receive::Multishot => "multishot",
+            Receive::OneShot => "one-shot",
+        }
+    }
+}
+
 /// What is true of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineFacts {
@@ -112,7 +133,7 @@ impl Engine {
     /// Those of a sweep that names none: every engine that runs on each Linux. Rings are forbidden in
     /// many containers.
     pub fn by_default() -> Vec<Engine> {
-        Engine::ALL.into_iter().filter(|e| e.facts().sockets != SocketKind::Ring).collect()
+        Engine::ALL.into_iter().filter(|e| !e.has_ring()).collect()
     }
 
     /// The name in configs, records and tables.
@@ -133,6 +154,11 @@ impl Engine {
     /// Whether it has a pool whose size is the `rayon_threads` axis.
     pub fn has_pool(self) -> bool {
         self.facts().threads == LaneThreads::Pool
+    }
+
+    /// Whether its lanes are on rings: the axes `uring_receive`, `uring_batch` and `uring_linger`.
+    pub fn has_ring(self) -> bool {
+        self.facts().sockets == SocketKind::Ring
     }
 
     /// Whether file and compute steps can leave the lane: the `offload` axis.
@@ -163,6 +189,7 @@ mod tests {
         assert_eq!(of(|e| !e.has_one_lane()), many);
         assert_eq!(of(Engine::sweeps_stacks), ["threads", "rayon"]);
         assert_eq!(of(Engine::has_pool), ["rayon"]);
+        assert_eq!(of(Engine::has_ring), ["uring"]);
         assert_eq!(of(Engine::offloads), ["tokio", "tokio-single"]);
     }
 }

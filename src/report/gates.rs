@@ -2,6 +2,9 @@
 
 use crate::units::format_ns;
 
+/// The gate that says what the user asked for, not what disturbed it.
+pub(super) const LINGER: &str = "linger_share";
+
 /// What happened where a gate failed; `None` for names that only other versions know.
 pub(crate) fn meaning(gate: &str) -> Option<&'static str> {
     Some(match gate {
@@ -18,6 +21,7 @@ pub(crate) fn meaning(gate: &str) -> Option<&'static str> {
         "stopped_ns" => "a worker or target was stopped by a signal",
         "steal_share" => "the hypervisor took CPU time away",
         "foreign_cpu_share" => "other processes used the load generator's CPUs",
+        LINGER => "waiting for a batch held responses back",
         "shards_together" => "not every shard took part",
         "start_late_ns" => "a shard started late",
         "start_skew_ns" => "the shards started at different times",

@@ -276,7 +276,11 @@ fn of(trials: usize, blocks: usize) -> String {
 
 /// What a gate saw, and in how many trials.
 pub(super) fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
-    let kind = if gate.hard { "not reliable" } else { "noisy" };
+    let kind = match name {
+        gates::LINGER => "lingering",
+        _ if gate.hard => "not reliable",
+        _ => "noisy",
+    };
     let what = clean(&gates::failure(name, gate.value, gate.limit));
     let way = gates::way_out(name).filter(|_| gate.hard);
     let way = way.map_or(String::new(), |way| format!("; {way}"));

@@ -286,6 +286,13 @@ measures! {
         [Cause], |t| each(t, Some(t.runtime.as_ref()?.parks));
     WorkersBusy: "tokio_busy_per_request_ns", "tokio: workers busy\nper request", Unit::Time, Less,
         true, [Cause], |t| each(t, Some(t.runtime.as_ref()?.busy_ns));
+    PerTurn: "completions_per_turn", "uring: completions\nper wake-up", Unit::Count, Neither, false,
+        [Csv Counted Cause], |t| {
+            let ring = t.ring.filter(|ring| ring.turns > 0)?;
+            Some(ring.completions as f64 / ring.turns as f64)
+        };
+    Held: "held_per_request_ns", "uring: held back\nper request, at most", Unit::Time, Less, true,
+        [Csv Cause], |t| each(t, Some(t.ring?.held_ns).filter(|ns| *ns > 0));
     Threads: "threads_peak", "threads", Unit::Count, Less, false, [Csv Table Idle Counted],
         |t| Some(t.subject()?.threads_peak as f64);
     Descriptors: "fds_peak", "descriptors", Unit::Count, Less, false, [Csv],

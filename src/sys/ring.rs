@@ -27,7 +27,7 @@ use nix::libc;
 /// Bytes of a provided buffer: a response of a small body whole. What is larger is better read by
 /// calls of its own.
 pub(crate) const BUFFER_BYTES: usize = 2048;
-/// Provided buffers: for what arrives at once, not for each connection. A page of ring entries.
+/// Most provided buffers, a page of entries: for what arrives at once, not for each connection.
 const BUFFERS: u16 = 256;
 /// Bytes of requests that are queued until the next submission.
 const OUTGOING_BYTES: usize = 256 * 1024;
@@ -88,23 +88,26 @@ struct Page(#[expect(dead_code, reason = "the kernel reads it")] [u8; 4096]);
 struct Provided {
     entries: *mut BufRingEntry,
     bytes: *mut u8,
+    /// How many, a power of two.
+    count: u16,
     tail: u16,
 }
 
 impl Provided {
-    fn new() -> Self {
+    fn new(connections: u32) -> Self {
         const { assert!(size_of::<Page>() == BUFFERS as usize * size_of::<BufRingEntry>()) };
         // Never freed: the kernel lets go of them some time after the ring is closed.
         let entries = Box::into_raw(Box::new(Page([0; 4096]))).cast();
-        let bytes = vec![0_u8; usize::from(BUFFERS) * BUFFER_BYTES].leak().as_mut_ptr();
-        Provided { entries, bytes, tail: 0 }
+        let count = connections.clamp(16, BUFFERS.into()).next_power_of_two() as u16;
+        let bytes = vec![0_u8; usize::from(count) * BUFFER_BYTES].leak().as_mut_ptr();
+        Provided { entries, bytes, count, tail: 0 }
     }
 
     /// Where a buffer begins.
     #[expect(unsafe_code, reason = "an offset into one allocation")]
     fn at(&self, id: u16) -> *mut u8 {
-        assert!(id < BUFFERS);
-        // SAFETY: the allocation holds `BUFFERS` of them.
+        assert!(id < self.count);
+        // SAFETY: the allocation holds `count` of them.
         unsafe { self.bytes.add(usize::from(id) * BUFFER_BYTES) }
     }
 
@@ -112,10 +115,10 @@ impl Provided {
     #[expect(unsafe_code, reason = "entries are shared with the kernel")]
     fn give(&mut self, id: u16) {
         let at = self.at(id);
-        // SAFETY: the index is below `BUFFERS`, of which the page holds as many entries; the kernel
+        // SAFETY: the index is below `count`, of which the page holds more entries; the kernel
         // reads an entry only once the tail has passed it, which happens below.
         let tail = unsafe {
-            let entry = &mut *self.entries.add(usize::from(self.tail % BUFFERS));
+            let entry = &mut *self.entries.add(usize::from(self.tail % self.count));
             entry.set_addr(at as u64);
             entry.set_len(BUFFER_BYTES as u32);
             entry.set_bid(id);
@@ -133,6 +136,7 @@ pub(crate) struct Ring {
     completions: CompletionQueue<'static>,
     provided: Provided,
     outgoing: Vec<u8>,
+    can_linger: bool,
     /// Submissions, from 1: what was pushed in an earlier one is with the kernel.
     round: u64,
 }
@@ -144,12 +148,14 @@ impl Ring {
     /// What this system does not allow or know, and the way out.
     pub(crate) fn new(connections: u32) -> Result<Self, String> {
         let (uring, provided) = make(connections).map_err(|e| why_not(&e))?;
+        let can_linger = uring.params().is_feature_min_timeout();
         let (mut submitter, entries, completions) = Box::leak(Box::new(uring)).split();
         // Spares the kernel the look-up of the descriptor in each call; an old one does without.
         let _ = submitter.register_ring_fd();
         let outgoing = Vec::with_capacity(OUTGOING_BYTES);
-        let mut ring = Ring { submitter, entries, completions, provided, outgoing, round: 1 };
-        (0..BUFFERS).for_each(|id| ring.provided.give(id));
+        let mut ring =
+            Ring { submitter, entries, completions, provided, outgoing, can_linger, round: 1 };
+        (0..ring.provided.count).for_each(|id| ring.provided.give(id));
         Ok(ring)
     }
 
@@ -236,13 +242,21 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued and waits for one completion, at most `wait_ns`; not at all at zero.
+    /// Whether [`Ring::enter`] can linger.
+    pub(crate) fn lingers(&self) -> bool {
+        self.can_linger
+    }
+
+    /// Submits what is queued and waits for `batch` completions: no longer than `linger_ns` where
+    /// there is one by then, and at most `wait_ns`; not at all at zero.
     #[expect(unsafe_code, reason = "the call that the crate offers does not run deferred work")]
-    pub(crate) fn enter(&mut self, wait_ns: u64) -> io::Result<()> {
+    pub(crate) fn enter(&mut self, wait_ns: u64, batch: u32, linger_ns: u64) -> io::Result<()> {
         self.entries.sync();
         let result = if wait_ns > 0 {
             let time = Timespec::from(std::time::Duration::from_nanos(wait_ns));
-            self.submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
+            let args = SubmitArgs::new().timespec(&time);
+            let linger = wait_ns.min(linger_ns) / 1_000;
+            self.submitter.submit_with_args(batch as usize, &args.min_wait_usec(linger as u32))
         } else {
             let (queued, flags) = (self.entries.len() as u32, EnterFlags::GETEVENTS.bits());
             // SAFETY: there is no argument that the kernel would follow.
@@ -309,10 +323,10 @@ fn make(connections: u32) -> io::Result<(IoUring, Provided)> {
         Some(libc::EINVAL) => with(false),
         _ => Err(e),
     })?;
-    let provided = Provided::new();
+    let provided = Provided::new(connections);
     let page = provided.entries as u64;
     // SAFETY: the page stays for ever, and so do the buffers that it will name.
-    unsafe { uring.submitter().register_buf_ring_with_flags(page, BUFFERS, GROUP, 0) }?;
+    unsafe { uring.submitter().register_buf_ring_with_flags(page, provided.count, GROUP, 0) }?;
     Ok((uring, provided))
 }
 
@@ -388,7 +402,7 @@ mod tests {
             if let Some(done) = ring.next() {
                 return done;
             }
-            ring.enter(1_000_000_000).unwrap();
+            ring.enter(1_000_000_000, 1, 0).unwrap();
         }
     }
 
@@ -399,7 +413,8 @@ mod tests {
         ring.receive(&near, 7, true);
         let mut seen = Vec::new();
         // More rounds than there are buffers.
-        for round in 0..3 * usize::from(BUFFERS) {
+        let count = usize::from(ring.provided.count);
+        for round in 0..3 * count {
             let sent = [round as u8; 100];
             far.write_all(&sent).unwrap();
             let done = wait(&mut ring);
@@ -417,7 +432,7 @@ mod tests {
             }
         }
         let all: std::collections::HashSet<_> = seen.iter().collect();
-        assert!(all.len() <= usize::from(BUFFERS), "buffers come round again");
+        assert!(all.len() <= count, "buffers come round again");
     }
 
     #[test]
@@ -434,12 +449,12 @@ mod tests {
         let mut got = vec![0; queued.len()];
         far.read_exact(&mut got).unwrap();
         assert!(got == queued, "copies do not overlap");
-        ring.enter(0).unwrap();
+        ring.enter(0, 1, 0).unwrap();
         assert!(ring.next().is_none(), "whole sends say nothing");
         // Nobody reads any more: some send finds no room, or not enough.
         let cut = (0..).find_map(|key| {
             ring.send(&near, key, &[1; LONGEST_SEND]).unwrap();
-            ring.enter(0).unwrap();
+            ring.enter(0, 1, 0).unwrap();
             ring.next()
         });
         let cut = cut.expect("an endless loop");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::engine::TrialRun;
 use crate::format::histogram;
-use crate::format::{Events, Ledger, Memory, MinMax, RuntimeUse, Switches};
+use crate::format::{Events, Ledger, Memory, MinMax, RingUse, RuntimeUse, Switches};
 use crate::plan::Extent;
 use crate::protocol::{Outcome, PROTOCOL_VERSION};
 use crate::side::Phase;
@@ -49,6 +49,7 @@ struct Reading {
     /// What the kernel counted for the lanes.
     events: EventReading,
     runtime: Option<RuntimeUse>,
+    ring: Option<RingUse>,
 }
 
 impl<'t> Monitor<'t> {
@@ -82,6 +83,7 @@ impl<'t> Monitor<'t> {
             false => Usage::read(edge),
         };
         let runtime = self.trial.runtime_use();
+        let ring = self.trial.rings.usage();
         // What is divided by requests is read next to them.
         match edge {
             Edge::Start => {
@@ -96,6 +98,7 @@ impl<'t> Monitor<'t> {
                     at: now_ns(),
                     own: Usage::own(),
                     runtime,
+                    ring,
                 }
             }
             Edge::End => {
@@ -104,7 +107,8 @@ impl<'t> Monitor<'t> {
                 let events = self.read_events();
                 let own_cpu_ns = thread_cpu_ns();
                 let usage = usage();
-                Reading { usage, own_cpu_ns, events, counts, at, own: Usage::own(), runtime }
+                let own = Usage::own();
+                Reading { usage, own_cpu_ns, events, counts, at, own, runtime, ring }
             }
         }
     }
@@ -262,6 +266,7 @@ impl<'t> Monitor<'t> {
             },
             events: counted_events(first, last, spent.events, ended, &mut unavailable),
             runtime: runtime_use(first, last),
+            ring: ring_use(first, last),
             memory: self.memory(&mut unavailable),
             threads_peak: self.seen.iter().map(|u| u.threads).max().unwrap_or(0),
             fds_peak: self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0),
@@ -387,6 +392,16 @@ fn counted_events(
         unavailable.insert("events.syscalls_per_request".into(), why);
     }
     events
+}
+
+fn ring_use(first: &Reading, last: &Reading) -> Option<RingUse> {
+    let (then, now) = (first.ring?, last.ring?);
+    Some(RingUse {
+        rings: now.rings,
+        turns: now.turns - then.turns,
+        completions: now.completions - then.completions,
+        held_ns: now.held_ns - then.held_ns,
+    })
 }
 
 fn runtime_use(first: &Reading, last: &Reading) -> Option<RuntimeUse> {

@@ -256,6 +256,10 @@ impl Running<'_> {
                 Samples::default()
             },
             in_service_mean: in_service as f64 / record.measured_ns.max(1) as f64,
+            linger: record.ring.zip(record.service_ns.as_ref()).and_then(|(ring, service)| {
+                let held = ring.held_ns.checked_div(record.ended_between_edges)?;
+                self.here.cell.uring_linger_ns.map(|_| (held, service.p50))
+            }),
             steal: steal.map(|s| (s.saturating_sub(TICK_NS), edges_ns * machine_cpus)),
             // On shared CPUs the target's CPU time must not count as other processes'.
             foreign: foreign.filter(|_| !self.placement.shared),
