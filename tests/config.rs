@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use duel::config::{self, ConfigError};
 use duel::plan::allocator::Allocator;
 use duel::plan::cell::RayonThreads;
+use duel::plan::engine::Receive;
 use duel::plan::expect::Expected;
 use duel::plan::steps::{FileOp, Offload, StepPlan};
 use duel::plan::sweep::{MemoryTrials, Sweep, Target};
@@ -228,6 +229,7 @@ fn every_key_is_read() {
     assert_eq!((expect.lanes, expect.processes, expect.cpus), (Some(1_000), Some(2), Some(2)));
     assert_eq!((expect.codec, expect.rate), (Some(Codec::Lean), Some(0.5)));
     assert_eq!(sweep.axes.offload, [Offload::Inline, Offload::Rayon]);
+    assert_eq!(sweep.axes.uring_receive, [Receive::OneShot]);
     assert_eq!((sweep.aa, sweep.idle, sweep.noise_repeats), (true, true, 1));
     assert_eq!(sweep.memory, MemoryTrials::Also);
     assert_eq!(sweep.axes.allocators, [Allocator::Glibc, Allocator::GlibcArenas(1)]);
