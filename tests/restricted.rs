@@ -145,6 +145,41 @@ fn without_the_files_of_the_machine() {
 }
 
 #[test]
+fn without_sys_a_run_goes_on_and_without_proc_the_cause_is_named() {
+    let _ = in_namespace("umount -l /sys");
+    if !root() {
+        return;
+    }
+    let config = tempfile::tempdir().expect("a directory");
+    let file = config.path().join("x.toml");
+    std::fs::write(&file, "plan.requests = 1\nsweep.trials = 1\n").expect("the config");
+    let out = Command::new("unshare")
+        .args([
+            "-m",
+            "sh",
+            "-c",
+            "umount -l /proc || exit 77; exec \"$0\" run \"$1\" --out /dev/null/x",
+        ])
+        .arg(env!("CARGO_BIN_EXE_duel"))
+        .arg(&file)
+        .output();
+    let Ok(out) = out else { return };
+    let said = String::from_utf8_lossy(&out.stderr);
+    // 77 and 1: no mount namespace can be made here.
+    if !matches!(out.status.code(), Some(77 | 1)) {
+        assert_eq!(out.status.code(), Some(2), "{said}");
+        assert!(said.contains("is /proc mounted?"), "{said}");
+    }
+}
+
+#[test]
+fn a_few_descriptors_are_enough_for_a_few_lanes() {
+    let wrap = ["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""];
+    let Some(rows) = run(&wrap) else { return };
+    assert!(rows.iter().all(|r| r.fds_peak < 64), "{rows:?}");
+}
+
+#[test]
 fn on_one_cpu() {
     let Some(rows) = run(&["taskset", "-c", &first_cpu().to_string()]) else { return };
     for row in &rows {

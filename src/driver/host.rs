@@ -103,7 +103,9 @@ pub fn loopback() -> String {
 /// # Errors
 /// `/proc/self/exe` cannot be read.
 pub fn binary_digest() -> io::Result<String> {
-    sha256(File::open("/proc/self/exe")?)
+    let named =
+        |e: io::Error| io::Error::new(e.kind(), format!("/proc/self/exe: {e}; is /proc mounted?"));
+    sha256(File::open("/proc/self/exe").map_err(named)?)
 }
 
 /// Revision of the source that the binary was built from, `-dirty` with uncommitted changes;
