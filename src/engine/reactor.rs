@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,7 +25,6 @@ use super::run::TrialRun;
 use super::timer::{LaneTimer, TaskSocket, sleep};
 use crate::codec::socket::{AsyncSocket, BACKLOG_PAUSE, Route, explain};
 use crate::codec::stream::{Socket, is_quiet, recv_now};
-use crate::format::RingUse;
 use crate::plan::engine::Receive;
 use crate::sys::now_ns;
 use crate::sys::ring::{Buffer, LONGEST_SEND, Op, Ring};
@@ -51,28 +50,6 @@ pub(super) struct Reactor {
     now: u64,
     manner: Manner,
     trial: Arc<TrialRun>,
-}
-
-/// What the rings of a worker have done so far.
-#[derive(Default)]
-pub(crate) struct RingCounts {
-    rings: AtomicU64,
-    turns: AtomicU64,
-    completions: AtomicU64,
-    held_ns: AtomicU64,
-}
-
-impl RingCounts {
-    /// `None` under the engines without one.
-    pub(crate) fn usage(&self) -> Option<RingUse> {
-        let rings = Some(self.rings.load(Relaxed)).filter(|n| *n > 0)?;
-        Some(RingUse {
-            rings,
-            turns: self.turns.load(Relaxed),
-            completions: self.completions.load(Relaxed),
-            held_ns: self.held_ns.load(Relaxed),
-        })
-    }
 }
 
 /// How a ring is used: the axes of the engine.

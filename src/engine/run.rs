@@ -9,7 +9,7 @@ use super::handover::Handover;
 use super::latch::Latch;
 use super::offload::TaskThreads;
 use super::progress::LaneProgress;
-use super::reactor::RingCounts;
+use super::rings::RingCounts;
 use crate::codec::socket::Route;
 use crate::codec::tls;
 use crate::format::histogram::HdrError;
