@@ -473,6 +473,12 @@ pub struct Target {
     /// Speak JSON with the driver on standard input and output
     #[arg(long, hide = true)]
     pub control: bool,
+    /// Become this command, a server of the user's own
+    #[arg(long, hide = true)]
+    pub exec: Option<String>,
+    /// CPUs of that command
+    #[arg(long, hide = true, requires = "exec", default_value = "")]
+    pub cpus: String,
 }
 
 /// `duel limits`.

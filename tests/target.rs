@@ -4,9 +4,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
+use duel::plan::Codec;
+use duel::plan::server::{PoolOf, ServerEngine};
 use duel::plan::target::{EmbeddedTarget, Faults, Law, Stall};
 use duel::server::{TargetJob, TargetReport, TargetStart, body_byte, laws, serve_controlled};
-use harness::{Client, SEED, Target, each};
+use harness::{Client, SEED, Target, each, server};
 
 #[path = "target/harness.rs"]
 mod harness;
@@ -219,6 +221,56 @@ fn one_server_serves_one_request_at_a_time_in_order() {
     assert_eq!(report.service_ns_total, 8 * SERVICE_NS);
     let most = SERVICE_NS * (1..8).sum::<u64>();
     assert!(report.queue_ns_total <= most, "waited longer than in a burst: {report:?}");
+}
+
+/// A pool is a queue of so many servers: no answer leaves before the recursion says, on the same draws.
+#[test]
+fn a_pool_of_c_threads_serves_c_requests_at_once_and_the_others_in_turn() {
+    const SERVICE_NS: u64 = 20_000_000;
+    let spec = EmbeddedTarget { service_time: Law::Fixed { ns: SERVICE_NS }, ..plain() };
+    for codec in Codec::ALL {
+        for pool in [PoolOf::Connections, PoolOf::Requests] {
+            let plan = server(ServerEngine::Pool, codec, pool, 2, vec![]);
+            let target = Target::start_as(spec.clone(), Some(plan));
+            let mut clients: Vec<Client> = (0..6).map(|_| target.connect()).collect();
+            let sent = Instant::now();
+            clients.iter_mut().for_each(|client| client.send(GET));
+            let mut took = Vec::new();
+            // A thread that takes connections is free again when its client leaves.
+            for mut client in clients {
+                client.read().expect("200", b"0123");
+                took.push(sent.elapsed());
+            }
+            for (n, took) in (0..).zip(took) {
+                let rounds: u32 = n / 2 + 1;
+                let least = Duration::from_nanos(SERVICE_NS) * rounds;
+                assert!(took >= least, "{pool:?}: answer {n} after {took:?}, not {least:?}");
+            }
+            let report = target.stop();
+            assert_eq!((report.answered, report.service_ns_total), (6, 6 * SERVICE_NS));
+        }
+    }
+}
+
+/// Where each request has a thread or a task of its own, waiting costs nobody else anything.
+#[test]
+fn threads_and_tasks_wait_together() {
+    const SERVICE_NS: u64 = 50_000_000;
+    const CLIENTS: u32 = 40;
+    let spec = EmbeddedTarget { service_time: Law::Fixed { ns: SERVICE_NS }, ..plain() };
+    for engine in [ServerEngine::Threads, ServerEngine::Tokio, ServerEngine::TokioSingle] {
+        let plan = server(engine, Codec::Lean, PoolOf::Requests, 1, vec![]);
+        let target = Target::start_as(spec.clone(), Some(plan));
+        let mut clients: Vec<Client> = (0..CLIENTS).map(|_| target.connect()).collect();
+        let sent = Instant::now();
+        clients.iter_mut().for_each(|client| client.send(GET));
+        clients.iter_mut().for_each(|client| client.read().expect("200", b"0123"));
+        let took = sent.elapsed();
+        // One after another they would take two seconds.
+        let half = Duration::from_nanos(SERVICE_NS) * CLIENTS / 2;
+        assert!(took < half, "{engine:?}: {took:?} for {CLIENTS} waits at once");
+        target.stop();
+    }
 }
 
 #[test]

@@ -4,15 +4,25 @@ use std::process::ExitCode;
 
 use crate::cli::Target as Arguments;
 use crate::config::{ConfigError, Setting, Value, from_flags};
+use crate::driver::cpus::parse_list;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::Target;
-use crate::server::{TargetJob, serve_controlled, serve_forever};
+use crate::server::{TargetJob, become_command, serve_controlled, serve_forever};
 
 /// Serves until a signal, or under the driver until standard input closes.
 pub fn run(args: &Arguments) -> ExitCode {
     if args.control {
         return match serve_controlled(std::io::stdin(), std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say!("duel target: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if let Some(command) = &args.exec {
+        return match become_command(command, &parse_list(&args.cpus)) {
+            Ok(never) => match never {},
             Err(error) => {
                 say!("duel target: {error:#}");
                 ExitCode::FAILURE

@@ -14,7 +14,7 @@ use super::read::{
 use crate::plan::cell::RayonThreads;
 use crate::plan::engine::Receive;
 use crate::plan::expect::Expected;
-use crate::plan::server::{PoolOf, ServerEngine};
+use crate::plan::server::{PoolOf, Ready, ServerEngine};
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::sweep as plan;
 use crate::plan::trace::TraceFormat;
@@ -371,6 +371,13 @@ tables! {
         stack_size: At<Size> [range(16384.0, GIB) default("\"64KiB\"") example("\"256KiB\"")],
         /// Compute and file steps that run at once at most, under the task engines.
         permits: Key<Count> [range(1.0, 1e6) default("no limit") example("2")],
+        /// A server of yours, for the engine `own`: a shell command that listens on port `{port}` of
+        /// 127.0.0.1, which is also in `$PORT`.
+        command: Key<String> [default("none") example("\"python3 -m http.server {port}\"")],
+        /// Environment of that command; `{port}` is filled in as well.
+        env: Named<At<String>> [default("duel's own") example("{ LOG = \"off\" }")],
+        /// When that command is ready: it answers over `http`, with any status, or accepts over `tcp`.
+        ready: At<Ready> [default("\"http\"") example("\"tcp\"")],
         /// What the handler does before it answers, step by step.
         step: Key<Several<ServerStep>> [default("waits for target.service_time") example("[{ kind = \"wait\", time = \"50ms\" }]")],
     }

@@ -369,6 +369,7 @@ choices!(
     crate::plan::Pacer,
     crate::plan::expect::Expected,
     crate::plan::server::PoolOf,
+    crate::plan::server::Ready,
     crate::plan::server::ServerEngine,
     crate::plan::steps::FileOp,
     crate::plan::steps::Offload,

@@ -10,6 +10,7 @@
 //! * [`metrics`] shows a running sweep to Prometheus, where asked to.
 //! * [`pipe`], [`worker`] and [`target`] are the children.
 //! * `others` says who else used the CPU.
+//! * `own` is a server of the user's, started by its command and stopped with the trial.
 //! * `files` removes what workers made for file steps.
 //! * [`host`] records the machine and the binary, so that a result can be placed later.
 //! * [`cpus`] divides the CPUs between the workers and the embedded target.
@@ -22,6 +23,7 @@ pub mod host;
 mod merge;
 pub mod metrics;
 mod others;
+mod own;
 pub(crate) mod peers;
 pub mod pipe;
 mod quiet;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
+use super::own::Own;
 use super::pipe::{NoLine, Piped};
 use crate::codec::socket::Route;
 use crate::codec::{self, tls};
@@ -190,6 +191,8 @@ pub(super) struct Targets {
     endpoints: Vec<Endpoint>,
     /// Whether they can be asked what they use.
     tell: bool,
+    /// A server of the user's own, in place of all of them.
+    own: Option<Own>,
 }
 
 /// What the targets of a trial said at their end.
@@ -210,6 +213,11 @@ impl Targets {
         seed: u64,
         cpus: &[u32],
     ) -> anyhow::Result<Self> {
+        if let Some(own) = server.as_ref().and_then(ServerPlan::own) {
+            let own = Own::start(own, cpus)?;
+            let endpoints = vec![own.at.into()];
+            return Ok(Targets { running: vec![], endpoints, tell: false, own: Some(own) });
+        }
         let held = server.is_some();
         let at = SocketAddr::new(address(0), 0).into();
         let job = TargetJob {
@@ -229,7 +237,7 @@ impl Targets {
 
     fn spawn(all: &TargetJob) -> anyhow::Result<Self> {
         let mut targets =
-            Targets { running: vec![], endpoints: vec![], tell: all.server.is_some() };
+            Targets { running: vec![], endpoints: vec![], tell: all.server.is_some(), own: None };
         for number in 0..all.spec.processes {
             let what = format!("target {number}");
             let mut pipe = Piped::spawn(&what, &["target", "--control"], &[])
@@ -263,7 +271,8 @@ impl Targets {
 
     /// Their process ids.
     pub(super) fn pids(&self) -> impl Iterator<Item = u32> + Clone {
-        self.running.iter().map(Piped::id)
+        let own = self.own.iter().flat_map(Own::pids);
+        self.running.iter().map(Piped::id).chain(own)
     }
 
     /// Lets servers under test begin.
@@ -316,6 +325,11 @@ impl Targets {
 
     /// Ends the targets and adds up what they report.
     pub(super) fn finish(mut self) -> Report {
+        if let Some(mut own) = self.own.take() {
+            let processes = own.pids().count() as u32;
+            let used = TargetUse { processes, ..TargetUse::default() };
+            return Report { used, trouble: own.trouble() };
+        }
         let processes = self.running.len() as u32;
         let mut sum = TargetReport::default();
         let (mut heard, mut residence_ns) = (0, Some(0));

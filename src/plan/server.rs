@@ -64,6 +64,8 @@ server_engines! {
     Tokio = "tokio", PerCpu, offloads: true;
     /// One task per connection on tokio's current-thread runtime.
     TokioSingle = "tokio-single", Own, offloads: true;
+    /// A server of the user's own, which the config's command starts.
+    Own = "own", Own, offloads: false;
 }
 
 impl ServerEngine {
@@ -115,6 +117,28 @@ impl ServerStep {
     }
 }
 
+/// When a server of the user's own is ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ready {
+    /// It answers an HTTP request, with any status.
+    #[default]
+    Http,
+    /// It accepts a connection.
+    Tcp,
+}
+
+/// A server of the user's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnServer {
+    /// For a shell; `{port}` stands for the port that it must listen on.
+    pub command: String,
+    /// Laid over duel's own environment.
+    pub env: Vec<(String, String)>,
+    /// What is waited for before the load begins.
+    pub ready: Ready,
+}
+
 /// What the config says of the server under test, the same for every engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerSetting {
@@ -129,6 +153,9 @@ pub struct ServerSetting {
     /// Compute and file steps that run at the same time at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permits: Option<u32>,
+    /// The server of the engine `own`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnServer>,
 }
 
 /// The server of one cell.
@@ -142,4 +169,11 @@ pub struct ServerPlan {
     pub offload: Offload,
     /// The rest.
     pub setting: ServerSetting,
+}
+
+impl ServerPlan {
+    /// The command of a server of the user's own; `None` where duel has its own.
+    pub fn own(&self) -> Option<&OwnServer> {
+        self.setting.own.as_ref().filter(|_| self.engine == ServerEngine::Own)
+    }
 }

@@ -415,6 +415,12 @@ impl Sweep {
                 *value = MASK.into();
             }
         }
+        let own = masked.server.as_mut().and_then(|server| server.own.as_mut());
+        for (name, value) in own.into_iter().flat_map(|own| &mut own.env) {
+            if is_secret_header(name) {
+                *value = MASK.into();
+            }
+        }
         masked
     }
 }

@@ -31,7 +31,12 @@ pub fn heading(group: &Group) -> String {
 /// The columns of a group; those that no row has a value for are left out.
 pub fn columns(group: &Group) -> Vec<Column> {
     let mut columns = vec![Column {
-        title: if group.cell.target.is_some() { "target" } else { "engine" }.into(),
+        title: match &group.cell {
+            cell if cell.target.is_some() => "target",
+            cell if cell.tests_server() => "server",
+            _ => "engine",
+        }
+        .into(),
         number: false,
         cells: group.rows.iter().map(|r| clean(&r.name)).collect(),
     }];

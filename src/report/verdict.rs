@@ -157,6 +157,10 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
         true => format!(" with {}", group.cell.codec.name()),
         false => String::new(),
     };
+    let place = match group.cell.tests_server() {
+        true => format!("Of the servers, {}{}", place[..1].to_lowercase(), &place[1..]),
+        false => place,
+    };
     let among = match rivals(group).count() {
         1 => String::new(),
         n => format!(", the cheapest of {} engines,", n + 1),

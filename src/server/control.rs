@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
@@ -127,7 +128,8 @@ fn subject(
 fn begin(listener: TcpListener, handler: Arc<Handler>) -> anyhow::Result<()> {
     let engine = move || {
         let ended = match handler.plan.engine {
-            ServerEngine::Reference => Ok(()),
+            // Neither is started here.
+            ServerEngine::Reference | ServerEngine::Own => Ok(()),
             ServerEngine::Threads => threads::run(&listener, &handler),
             ServerEngine::Pool => pool::run(listener, &handler),
             ServerEngine::Rayon => rayon::run(listener, &handler),
@@ -183,6 +185,19 @@ fn check(job: &TargetJob) -> anyhow::Result<()> {
         spec.body_bytes
     );
     Ok(())
+}
+
+/// Becomes a command, on these CPUs; it is killed together with the thread that started this process.
+///
+/// # Errors
+/// The CPUs cannot be used, or there is no shell.
+pub fn become_command(command: &str, cpus: &[u32]) -> anyhow::Result<std::convert::Infallible> {
+    pin(cpus)?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("cannot ask to be killed together with the driver")?;
+    // Of a single command the shell makes itself, so that signals and figures are the server's.
+    let error = std::process::Command::new("/bin/sh").args(["-c", command]).exec();
+    Err(error).context("/bin/sh cannot be started")
 }
 
 /// Moves the calling thread to these CPUs; none leaves it where it may run now.

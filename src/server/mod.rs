@@ -45,7 +45,7 @@ mod response;
 mod threads;
 mod tokio;
 
-pub use control::{serve_controlled, serve_forever};
+pub use control::{become_command, serve_controlled, serve_forever};
 pub use response::body_byte;
 
 use serde::{Deserialize, Serialize};

@@ -166,7 +166,9 @@ pub(crate) fn server(
 
 /// Every server under test, with pools of so many threads.
 pub(crate) fn servers(pool_size: u32) -> impl Iterator<Item = ServerPlan> {
-    let engines = ServerEngine::ALL.into_iter().filter(|e| *e != ServerEngine::Reference);
+    let engines = ServerEngine::ALL
+        .into_iter()
+        .filter(|e| !matches!(e, ServerEngine::Reference | ServerEngine::Own));
     let pools = engines.flat_map(|engine| match engine {
         ServerEngine::Pool => vec![(engine, PoolOf::Connections), (engine, PoolOf::Requests)],
         _ => vec![(engine, PoolOf::Requests)],

@@ -1,11 +1,11 @@
 //! `[server]` and its axes: the server as the side under test.
 
 use super::target::service_time;
-use super::{Fault, axis, baseline, fault, number};
+use super::{Fault, axis, axis_or, baseline, fault, number};
 use crate::config::keys::{File, ServerStep as StepKeys, ServerStepKind};
 use crate::config::node::Place;
 use crate::config::read::{At, place_of};
-use crate::plan::server::{ServerEngine, ServerSetting, ServerStep};
+use crate::plan::server::{OwnServer, ServerEngine, ServerSetting, ServerStep};
 use crate::plan::sweep::Target;
 use crate::plan::{Codec, Engine};
 
@@ -21,7 +21,8 @@ pub(super) struct Subject {
 }
 
 pub(super) fn resolve(file: &File, target: &Target) -> Result<Subject, Fault> {
-    let Some(list) = &file.sweep.server_engines else {
+    let command = &file.server.command;
+    if file.sweep.server_engines.is_none() && command.is_none() {
         let stray = given(file).into_iter().flatten().next().cloned();
         return match stray.or(place_of(&file.sweep.server_codecs).cloned()) {
             Some(place) => {
@@ -30,14 +31,17 @@ pub(super) fn resolve(file: &File, target: &Target) -> Result<Subject, Fault> {
             }
             None => Ok(Subject::default()),
         };
-    };
-    let mut engines = axis(list, |at| Ok(at.value))?;
+    }
+    let mut engines =
+        axis_or(&file.sweep.server_engines, vec![ServerEngine::Own], |at| Ok(at.value))?;
+    let own = own(file, &engines)?;
     // The others are compared with the first.
     let named = ("server_engines", engines.as_slice());
     let key = &file.sweep.baseline;
     let first = baseline(key, named, ServerEngine::name, ServerEngine::BASELINE)?;
     engines.sort_by_key(|engine| *engine != first);
     let others = engines.iter().any(|engine| *engine != ServerEngine::Reference);
+    let list = place_of(&file.sweep.server_engines).cloned().unwrap_or(Place::whole());
     if let (Target::External { .. }, Some(at)) = (target, &file.target.url) {
         let rule = "sweep.server_engines are servers of duel's own: leave one of them out";
         return Err(fault(at, format!("is a server of yours, and {rule}")));
@@ -56,7 +60,7 @@ pub(super) fn resolve(file: &File, target: &Target) -> Result<Subject, Fault> {
     let server = &file.server;
     if engines.contains(&ServerEngine::Pool) && server.pool_size.is_none() {
         let rule = "pool_size under [server], such as pool_size = 64";
-        return Err(fault(list, format!("the engine `pool` needs {rule}")));
+        return Err(Fault::new(&list, format!("the engine `pool` needs {rule}")));
     }
     let setting = ServerSetting {
         pool: server.pool.value,
@@ -64,6 +68,7 @@ pub(super) fn resolve(file: &File, target: &Target) -> Result<Subject, Fault> {
         stack_bytes: server.stack_size.0,
         steps: steps(file, &engines)?,
         permits: server.permits.as_ref().map(|at| number(at)),
+        own,
     };
     let codecs = match &file.sweep.server_codecs {
         Some(list) => axis(list, |at| Ok(at.value))?,
@@ -72,8 +77,37 @@ pub(super) fn resolve(file: &File, target: &Target) -> Result<Subject, Fault> {
     Ok(Subject { setting: Some(setting), engines, codecs })
 }
 
+/// The server that the config's command starts.
+fn own(file: &File, engines: &[ServerEngine]) -> Result<Option<OwnServer>, Fault> {
+    let server = &file.server;
+    match (&server.command, engines.contains(&ServerEngine::Own)) {
+        (None, true) => {
+            let place = place_of(&file.sweep.server_engines).cloned().unwrap_or(Place::whole());
+            let rule = "command under [server], such as command = \"./serve --port {port}\"";
+            Err(Fault::new(&place, format!("the engine `own` needs {rule}")))
+        }
+        (None, false) => Ok(None),
+        (Some(at), false) => {
+            Err(fault(at, "needs `own` among sweep.server_engines, or no server_engines at all"))
+        }
+        (Some(at), true) => {
+            let places = server.env.0.iter().any(|(_, value)| value.contains("{port}"));
+            if !at.contains("{port}") && !at.contains("PORT") && !places {
+                let rule = "write {port} where the command takes the port to listen on";
+                return Err(fault(at, format!("does not say which port: {rule}")));
+            }
+            let env = server.env.0.iter();
+            Ok(Some(OwnServer {
+                command: at.value.clone(),
+                env: env.map(|(name, value)| (name.value.clone(), value.value.clone())).collect(),
+                ready: server.ready.value,
+            }))
+        }
+    }
+}
+
 /// Where `[server]` says something.
-fn given(file: &File) -> [Option<&Place>; 5] {
+fn given(file: &File) -> [Option<&Place>; 6] {
     let server = &file.server;
     [
         server.pool.given_at(),
@@ -81,6 +115,7 @@ fn given(file: &File) -> [Option<&Place>; 5] {
         server.stack_size.given_at(),
         place_of(&server.permits),
         place_of(&server.step),
+        server.ready.given_at(),
     ]
 }
 

@@ -33,7 +33,10 @@ impl Running<'_> {
         record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
         if record.target.received.is_none() {
             let why = match &report {
-                Some(report) => report.trouble.clone().unwrap_or_default(),
+                Some(report) => {
+                    let own = || "a server of yours keeps no count for duel".to_string();
+                    report.trouble.clone().unwrap_or_else(own)
+                }
                 None => self.context.no_target_here().into(),
             };
             for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
