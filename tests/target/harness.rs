@@ -160,6 +160,7 @@ pub(crate) fn server(
         stack_bytes: 256 << 10,
         steps,
         permits: None,
+        own: None,
     };
     ServerPlan { engine, codec, offload: Default::default(), setting }
 }
