@@ -54,7 +54,8 @@ def spans(line):
         if code:
             style = STYLES.get(code.group(1), "")
         elif part:
-            out.append(f"<tspan {style}>{html.escape(part).replace(" ", "&#160;")}</tspan>")
+            text = html.escape(part).replace(" ", "&#160;")
+            out.append(f"<tspan {style}>{text}</tspan>")
     return "".join(out)
 
 
