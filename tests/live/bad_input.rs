@@ -33,7 +33,7 @@ fn a_window_without_an_arrival_says_that_nothing_completed() {
     let done = one("arrivals = 'poisson'\nduration = '1ms'", "0.001");
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     for record in &done.records {
-        assert_eq!((record.status, record.ledger.planned), (Status::Ok, 0), "{}", done.stderr);
+        assert_eq!((record.status, record.ledger.planned), (Status::Invalid, 0), "{}", done.stderr);
     }
     assert!(done.stdout.contains("no request fell inside the window"), "{}", done.stdout);
 }

@@ -92,13 +92,18 @@ impl Running<'_> {
         } else if report.as_ref().is_some_and(|r| r.trouble.is_some()) {
             // One target process died: its numbers are kept, and the row is marked failed.
             Status::Failed
-        } else if gates::is_invalid(&record.gates) {
+        } else if gates::is_invalid(&record.gates) || self.is_empty(record) {
             Status::Invalid
         } else {
             Status::Ok
         };
         record.error = self.complaint(record, &outcomes, report);
         Ok(())
+    }
+
+    /// Whether no request fell inside the window, so that there is nothing to rank.
+    fn is_empty(&self, record: &TrialRecord) -> bool {
+        record.ledger.planned == 0 && !self.here.cell.is_idle()
     }
 
     /// What a reader should know although the trial ran: nothing completed, or the target died.
@@ -129,7 +134,7 @@ impl Running<'_> {
             }
             (None, None) if nothing => Some("nothing completed".into()),
             (None, Some((kind, sample))) => Some(format!("first {kind} error: {sample}")),
-            (None, None) if record.ledger.planned == 0 && !self.here.cell.is_idle() => {
+            (None, None) if self.is_empty(record) => {
                 Some("no request fell inside the window".into())
             }
             (None, None) => None,
