@@ -513,8 +513,7 @@ fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
     let counted = || records.iter().filter(|r| r.status != Status::Failed);
     // One short window may pass without a request on a machine that gives the worker no CPU: such a
     // trial is invalid. A cell whose windows were all empty has measured nothing.
-    let used: HashSet<_> =
-        counted().filter(|r| r.ledger.planned > 0).map(|r| &r.cell.id).collect();
+    let used: HashSet<_> = counted().filter(|r| r.ledger.planned > 0).map(|r| &r.cell.id).collect();
     let nothing = |r: &&TrialRecord| {
         r.ledger.completed == 0
             && !r.cell.is_idle()

@@ -4,7 +4,7 @@
 //! * `entry` is what is known of a key; `keys` declares every key once: type, bounds, default, example and what it is for.
 //! * `read` turns nodes into typed values and notes every fault on the way.
 //! * `resolve` checks values against each other.
-//! * [`mod@reference`] prints the keys, [`starter`] makes configs to begin with, [`write`] the next one.
+//! * [`mod@reference`] prints the keys, [`starter`] makes configs to begin with, [`mod@write`] the next one.
 //!
 //! Ten seconds of window is also wrk's default; a timeout of five is far above what a loopback
 //! target needs and still bounds a sweep that meets a dead one.
