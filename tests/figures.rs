@@ -59,7 +59,14 @@ fn recorded() -> Vec<(Channel, duel::format::Distribution)> {
     let (counters, _page) = Counters::create(1).expect("a page");
     let recorder = Recorder::new(1, true, counters).with(Channel::ALL);
     for (i, channel) in Channel::ALL.iter().enumerate() {
-        recorder.step(0, Phase::Measured, *channel, 1_000 * (1 + i as u64));
+        // As many as the ledger of `full` counts.
+        let times = match channel {
+            Channel::Service | Channel::Response => 1_999,
+            _ => 1,
+        };
+        for _ in 0..times {
+            recorder.step(0, Phase::Measured, *channel, 1_000 * (1 + i as u64));
+        }
     }
     let all = recorder.histograms();
     all.iter().map(|(c, h)| (*c, histogram::summarize(h).expect("small counts"))).collect()
@@ -74,6 +81,7 @@ fn full() -> TrialRecord {
     record.trial = 0;
     record.ledger = sample::record(cell(), 0, 1.0).ledger;
     (record.errors, record.warmup) = Default::default();
+    (record.ledger.completed, record.ledger.failed, record.errors.read) = (1_999, 1, 1);
     record.unavailable.clear();
     for (channel, distribution) in recorded() {
         *record.histogram_mut(channel) = Some(distribution);
@@ -264,6 +272,8 @@ fn a_failure_of_any_kind_is_a_row() {
         let mut row = sample::record(cell(), 0, 1.0);
         row.trial = 0;
         (row.ledger.completed, row.ledger.failed) = (row.ledger.completed - 1, 1);
+        // Times of one request fewer; they are not looked at here.
+        *row.histogram_mut(Channel::Service) = None;
         let mut value = serde_json::to_value(&row).unwrap();
         value["errors"][kind.name()] = 1.into();
         let row: TrialRecord = serde_json::from_value(value).expect("a column of that name");

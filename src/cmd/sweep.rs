@@ -311,8 +311,8 @@ impl Repeats {
         }
         if self.refused > 0 {
             say!(
-                "duel: {} noisy trials were not retried: the retry budget (half of all trials) is \
-                 used up. Something else is using this machine",
+                "duel: {} noisy trials were not repeated, since at most half of all trials are. \
+                 Something else is using this machine",
                 format_count(self.refused as u64)
             );
         }
