@@ -17,10 +17,11 @@ fn a_schedule_beyond_the_machine_is_invalid() {
     let record = done.only();
     assert_eq!((record.status, done.code), (Status::Invalid, Some(4)), "{}", done.stderr);
     assert_eq!(gate(record, "delivered_rate").ok, Some(false), "{}", done.stderr);
-    // Other programs, or other guests of the machine, that take the worker's CPU keep it from using
-    // 90 % of it; then they are seen.
-    let seen = ["worker_cpu_share", "foreign_cpu_share", "steal_share"];
-    assert!(seen.iter().any(|name| gate(record, name).ok == Some(false)), "{:?}", record.gates);
+    // The worker's CPU was full. What other programs and other guests of the machine took of it is
+    // seen, and may keep the worker just below the limit of its own gate.
+    let shares = ["worker_cpu_share", "foreign_cpu_share", "steal_share"];
+    let used: f64 = shares.iter().filter_map(|name| gate(record, name).value).sum();
+    assert!(used > 0.85, "{used} of a CPU: {:?}", record.gates);
     assert!(record.ledger.balances() && record.ledger.unsent > 0, "{:?}", record.ledger);
     let groups = summarise(&done.records, Engine::Tokio, duel::stats::MARGIN);
     assert!(groups.iter().flat_map(|g| &g.rows).all(|r| !r.ranked), "an invalid row is ranked");
