@@ -96,6 +96,10 @@ fn overrides_replace_keys_and_displace_what_contradicts_them() {
     let rates = "plan.arrivals = 'poisson'\nsweep.rates = [5]";
     assert!(sweep(rates, &["plan.arrivals=closed"]).axes.rates_per_s.is_empty());
     assert_eq!(sweep(file, &["sweep.bodies=[1, 2]"]).axes.bodies, [1, 2]);
+    let precise = "sweep.precision = '10%'\nsweep.budget = '1m'\nsweep.max_blocks = 20";
+    let fixed = sweep(precise, &["sweep.trials=2"]);
+    assert_eq!((fixed.trials, fixed.precision), (2, None), "trials displace the precision");
+    assert!(sweep("sweep.trials = 2", &["sweep.precision=5%"]).precision.is_some());
 
     let made = sweep(
         file,

@@ -306,6 +306,8 @@ fn displaced(key: &str, value: &Value) -> &'static [(&'static str, &'static str)
         ],
         "plan.trace" => &[("sweep", "rates"), ("plan", "stages")],
         "plan.stages" => &[("sweep", "rates"), ("plan", "duration"), ("plan", "requests")],
+        "sweep.trials" => &[("sweep", "precision"), ("sweep", "budget"), ("sweep", "max_blocks")],
+        "sweep.precision" => &[("sweep", "trials")],
         "sweep.bodies" => &[("target", "body")],
         "target.body" => &[("sweep", "bodies")],
         "target.url" => &[
