@@ -105,7 +105,7 @@ fn a_closed_loop_through_every_engine_and_codec() {
         // GET / HTTP/1.1, Host with a port of four or five digits, and the empty line.
         let each = r.bytes.sent / 40;
         assert_eq!(r.bytes.sent % 40, 0, "{}: {:?}", r.cell.id, r.bytes);
-        assert!((30..120).contains(&each), "{}: {each} bytes a request", r.cell.id);
+        assert!((30..120).contains(&each), "{}: {each} bytes per request", r.cell.id);
         assert!(r.bytes.received >= 40 * 1024, "{}: {:?}", r.cell.id, r.bytes);
         assert_eq!(r.completed_in_window, 40, "{}", r.cell.id);
     }

@@ -244,8 +244,8 @@ fn the_kernel_memory_of_idle_threads_is_counted_by_a_cgroup() {
     assert_eq!(helper.says(), "parked");
     let after = cgroup.read().unwrap();
     let each = (kernel(after) - kernel(before)) / THREADS;
-    println!("{each} bytes of kernel memory a thread; {before:?} → {after:?}");
-    assert!(each >= KERNEL_STACK_BYTES, "less than its stack: {each} bytes a thread");
+    println!("{each} bytes of kernel memory per thread; {before:?} → {after:?}");
+    assert!(each >= KERNEL_STACK_BYTES, "less than its stack: {each} bytes per thread");
     assert!(each < 4 * KERNEL_STACK_BYTES, "more than a thread can take: {each} bytes");
     if let Some(peak) = after.kernel_peak_bytes {
         assert!(peak >= kernel(after), "{after:?}");
