@@ -15,7 +15,7 @@ use crate::plan::{Cell, Engine};
 use crate::report::capacity::Plan;
 use crate::report::summary::{Group, summarise};
 use crate::report::{
-    self, csv, expect, hdr_files, html, markdown, memory, search, shards, steps, table,
+    self, classes, csv, expect, hdr_files, html, markdown, memory, search, shards, steps, table,
 };
 use crate::results::store::{self, Run, RunDir};
 use crate::stats::MARGIN;
@@ -63,7 +63,7 @@ pub fn run(args: &Report) -> ExitCode {
                 None => {
                     let expects = expect::of_plan(&run.plan);
                     let slo = report::slo::section_of(&run.plan, &run.records);
-                    let classes = report::classes::section_of(&run.plan, &run.records);
+                    let classes = classes::section_of(&run.plan, &run.records);
                     let first = slo.into_iter().chain(classes);
                     let below = sections(first, &expects, &run.plan.cells, &run.records);
                     report::verdict::text(&run.records, &groups, terminal::width())
@@ -118,7 +118,7 @@ type Exporter = fn(&Exported<'_>) -> anyhow::Result<Option<String>>;
 
 /// Every file that is made from the records, in the order in which they are written; the files below
 /// `hdr` are as many as there are cells.
-const EXPORTERS: [(&str, Exporter); 7] = [
+const EXPORTERS: [(&str, Exporter); 8] = [
     ("shards.csv", |s| Ok(s.shards.as_ref().map(shards::csv))),
     ("report.md", |s| {
         let text = markdown::render(&s.run.plan, &s.run.records, s.groups, s.capacity);
@@ -128,6 +128,7 @@ const EXPORTERS: [(&str, Exporter); 7] = [
     }),
     ("cells.csv", |s| Ok(Some(csv::render(s.groups)))),
     ("trials.csv", |s| Ok(Some(csv::trials(&s.run.records)))),
+    ("classes.csv", |s| Ok(classes::csv(&classes::mix_of(&s.run.plan), &s.run.records))),
     ("memory.json", |s| Ok(memory::json(&s.run.records))),
     ("search.json", |s| {
         let searched = search::of_plan(&s.run.plan, &s.run.records);

@@ -264,8 +264,11 @@ impl<'s> Session<'s> {
     fn objectives(&self) -> Option<u8> {
         let sweep = self.context.sweep;
         // A search misses its SLO on purpose, and reports the outcome itself.
-        let slo = sweep.slo.as_ref().filter(|_| sweep.search.is_none())?;
-        let rows = slo::judge(slo, &self.records);
+        if sweep.search.is_some() {
+            return None;
+        }
+        let mut rows = sweep.slo.as_ref().map_or(vec![], |slo| slo::judge(slo, &self.records));
+        rows.extend(slo::judge_classes(&sweep.plan.mix, &self.records));
         for row in &rows {
             match row.judgement {
                 Judgement::Met => {}

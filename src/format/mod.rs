@@ -11,6 +11,7 @@ mod figures;
 pub mod histogram;
 mod record;
 pub(crate) mod rule;
+mod views;
 
 pub use figures::*;
 pub use record::*;

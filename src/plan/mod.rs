@@ -256,6 +256,18 @@ impl Default for TrialPlan {
     }
 }
 
+/// The classes of a mix, each once, with their bounds on the 99th percentile.
+pub fn classes(mix: &[RequestTemplate]) -> Vec<(&str, Option<u64>)> {
+    let mut all: Vec<(&str, Option<u64>)> = Vec::new();
+    for template in mix {
+        let Some(name) = template.name.as_deref() else { continue };
+        if all.iter().all(|(known, _)| *known != name) {
+            all.push((name, template.p99_ns));
+        }
+    }
+    all
+}
+
 impl TrialPlan {
     /// Whether any request has file or compute steps.
     pub fn has_local_steps(&self) -> bool {
@@ -264,13 +276,7 @@ impl TrialPlan {
 
     /// Names of the classes of requests, each once.
     pub fn classes(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for name in self.mix.iter().filter_map(|template| template.name.as_deref()) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
+        classes(&self.mix).into_iter().map(|(name, _)| name).collect()
     }
 
     /// The class of each entry of the mix, as a position in [`TrialPlan::classes`]; empty where none

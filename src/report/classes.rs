@@ -3,129 +3,157 @@
 
 use std::collections::BTreeMap;
 
+use super::csv;
 use super::layout::{Column, percentile};
 use super::memory::Section;
-use super::summary::{for_levels, is_valid};
-use crate::format::TrialRecord;
-use crate::plan::RequestTemplate;
+use super::slo::{Judgement, judge_classes};
+use super::summary::{QUANTILES, for_levels, is_valid};
+use crate::format::{Ledger, TrialRecord};
 use crate::plan::sweep::Sweep;
+use crate::plan::{Cell, RequestTemplate, classes};
 use crate::results::store::PlanJson;
-use crate::stats::hdr::{self, gave_up_ns};
+use crate::stats::hdr::{self, Percentile, gave_up_ns};
 use crate::units::{format_count, format_ns, format_share};
 
-/// One row of the table: a class in a cell.
-struct Row {
-    cell: String,
-    class: String,
-    planned: u64,
-    lost: u64,
-    p50: String,
-    p99: String,
-    /// Its p99, where it has one.
-    p99_ns: Option<u64>,
-    bound_ns: Option<u64>,
+/// A class in a cell.
+struct ClassRow<'r> {
+    cell: &'r Cell,
+    class: &'r str,
+    trials: usize,
     ranked: bool,
+    ledger: Ledger,
+    /// Those of [`QUANTILES`], over all planned requests.
+    times: Vec<Option<Percentile>>,
+    bound_ns: Option<u64>,
+    judgement: Option<Judgement>,
+}
+
+/// The requests of a run directory's plan; none where it cannot be read.
+pub(crate) fn mix_of(plan: &PlanJson) -> Vec<RequestTemplate> {
+    let sweep: Option<Sweep> = serde_json::from_value(plan.config.clone()).ok();
+    sweep.map_or(vec![], |sweep| sweep.plan.mix)
 }
 
 /// The table of a run directory.
 pub(crate) fn section_of(plan: &PlanJson, records: &[TrialRecord]) -> Option<Section> {
-    let sweep: Option<Sweep> = serde_json::from_value(plan.config.clone()).ok();
-    section(sweep.as_ref().map_or(&[], |sweep| &sweep.plan.mix), records)
+    section(&mix_of(plan), records)
 }
 
-/// One row for each class of each cell, with the bounds of the mix; `None` where no request has a
-/// name.
-pub fn section(mix: &[RequestTemplate], records: &[TrialRecord]) -> Option<Section> {
-    let bound = |name: &str| mix.iter().find(|t| t.name.as_deref() == Some(name))?.p99_ns;
+/// One row for each class of each cell, with the bounds of the mix.
+fn rows<'r>(mix: &[RequestTemplate], records: &'r [TrialRecord]) -> Vec<ClassRow<'r>> {
+    let bounds = classes(mix);
+    let judged = judge_classes(mix, records);
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
     for record in records.iter().filter(|r| !r.classes.is_empty() && !r.cell.is_memory()) {
         cells.entry(&record.cell.id).or_default().push(record);
     }
     let mut rows = Vec::new();
-    for (cell, trials) in cells {
+    for trials in cells.into_values() {
         let valid: Vec<&TrialRecord> = trials.iter().copied().filter(|r| is_valid(r)).collect();
         let (ranked, counted) = match valid.is_empty() {
             true => (false, trials),
             false => (true, for_levels(&valid)),
         };
-        for class in counted.first()?.classes.keys() {
-            rows.push(row(cell, class, &counted, ranked, bound(class)));
+        for class in counted[0].classes.keys() {
+            let mut row = row(class, &counted, ranked);
+            row.bound_ns = bounds.iter().find(|(name, _)| name == class).and_then(|(_, ns)| *ns);
+            let of_row = judged
+                .iter()
+                .find(|j| j.cell == row.cell.id && j.class.as_deref() == Some(row.class));
+            row.judgement = of_row.map(|j| j.judgement.clone());
+            rows.push(row);
         }
     }
+    rows
+}
+
+/// The table; `None` where no request has a name.
+pub fn section(mix: &[RequestTemplate], records: &[TrialRecord]) -> Option<Section> {
+    let rows = rows(mix, records);
     if rows.is_empty() {
         return None;
     }
-    let column = |title: &str, number, of: &dyn Fn(&Row) -> String| Column {
+    let column = |title: &str, number, of: &dyn Fn(&ClassRow<'_>) -> String| Column {
         title: title.into(),
         number,
         cells: rows.iter().map(of).collect(),
     };
-    let mark = |r: &Row, text: &str| if r.ranked { text.into() } else { format!("({text})") };
+    let at = |i: usize| {
+        move |r: &ClassRow<'_>| match (r.percentile(i), r.ranked) {
+            (text, true) => text,
+            (text, false) => format!("({text})"),
+        }
+    };
     let mut columns = vec![
-        column("cell", false, &|r| r.cell.clone()),
-        column("class", false, &|r| r.class.clone()),
-        column("requests", true, &|r| format_count(r.planned)),
-        column("lost", true, &|r| format_count(r.lost)),
-        column("p50", true, &|r| mark(r, &r.p50)),
-        column("p99", true, &|r| mark(r, &r.p99)),
+        column("cell", false, &|r| r.cell.id.clone()),
+        column("class", false, &|r| r.class.into()),
+        column("requests", true, &|r| format_count(r.ledger.planned)),
+        column("lost", true, &|r| format_count(r.ledger.planned - r.ledger.completed)),
+        column("p50", true, &at(0)),
+        column("p99", true, &at(2)),
     ];
     if rows.iter().any(|r| r.bound_ns.is_some()) {
         columns.push(column("p99\nallowed", true, &|r| {
             r.bound_ns.map_or("-".into(), |ns| format_ns(ns as f64))
         }));
-        columns.push(column("SLO", false, &|r| r.verdict().into()));
+        columns.push(column("SLO", false, &|r| r.judged()));
     }
     let note = "response times, in a closed loop service times, of all valid trials together";
     Some(Section { heading: "Classes of requests".into(), columns, notes: vec![note.into()] })
 }
 
-fn row(
-    cell: &str,
-    class: &str,
-    trials: &[&TrialRecord],
-    ranked: bool,
-    bound_ns: Option<u64>,
-) -> Row {
-    let uses = || trials.iter().filter_map(|t| t.classes.get(class));
-    let sum = |of: &dyn Fn(&crate::format::Ledger) -> u64| uses().map(|u| of(&u.ledger)).sum();
-    let (planned, completed): (u64, u64) = (sum(&|l| l.planned), sum(&|l| l.completed));
-    let lost = planned - completed;
-    let timed_out: u64 = sum(&|l| l.timed_out);
+/// `classes.csv`: one row for each class of each cell; `None` where no request has a name.
+pub(crate) fn csv(mix: &[RequestTemplate], records: &[TrialRecord]) -> Option<String> {
+    let mut out = String::new();
+    for row in rows(mix, records) {
+        let mut fields = csv::axes(row.cell);
+        fields.push(("class".into(), row.class.into()));
+        fields.push(("trials".into(), row.trials.to_string()));
+        fields.push(("ranked".into(), row.ranked.to_string()));
+        csv::ledger(&mut fields, Some(&row.ledger));
+        for ((name, _), at) in QUANTILES.iter().zip(&row.times) {
+            fields.push((format!("latency_{name}_ns"), csv::integer(at.map(|p| p.ns))));
+        }
+        fields.push(("allowed_p99_ns".into(), csv::integer(row.bound_ns)));
+        fields.push(("slo".into(), row.judgement.map_or(String::new(), |j| j.to_string())));
+        csv::push_row(&mut out, &fields);
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+fn row<'r>(class: &'r str, trials: &[&'r TrialRecord], ranked: bool) -> ClassRow<'r> {
+    let mut ledger = Ledger::default();
+    trials.iter().filter_map(|t| t.classes.get(class)).for_each(|of| ledger += &of.ledger);
     let merged = hdr::merge(trials.iter().copied(), |t| t.classes.get(class)?.times_ns.as_ref());
     let merged = merged.ok().flatten();
-    let at = |q: f64| {
+    let at = |(_, q): &(&str, f64)| {
         let times = merged.as_ref()?;
-        hdr::percentile(times, planned, q, gave_up_ns(times, timed_out))
+        hdr::percentile(times, ledger.planned, *q, gave_up_ns(times, ledger.timed_out))
     };
-    let text = |q: f64| {
-        let share = lost as f64 / planned.max(1) as f64;
-        match share > 1.0 - q + 1e-12 {
-            true => format!("lost {}", format_share(share)),
-            false => percentile(at(q)),
-        }
-    };
-    Row {
-        cell: cell.into(),
-        class: class.into(),
-        planned,
-        lost,
-        p50: text(0.5),
-        p99: text(0.99),
-        p99_ns: at(0.99).map(|p99| p99.ns),
-        bound_ns,
+    ClassRow {
+        cell: &trials[0].cell,
+        class,
+        trials: trials.len(),
         ranked,
+        ledger,
+        times: QUANTILES.iter().map(at).collect(),
+        bound_ns: None,
+        judgement: None,
     }
 }
 
-impl Row {
-    fn verdict(&self) -> &'static str {
-        match (self.bound_ns, self.p99_ns) {
-            (None, _) => "-",
-            _ if !self.ranked => "cannot be judged",
-            (Some(_), _) if self.lost * 100 > self.planned => "missed",
-            (Some(bound), Some(ns)) if ns <= bound => "met",
-            (Some(_), Some(_)) => "missed",
-            (Some(_), None) => "cannot be judged",
+impl ClassRow<'_> {
+    /// The percentile, or what was lost where that leaves it without a number.
+    fn percentile(&self, i: usize) -> String {
+        let Ledger { planned, completed, .. } = self.ledger;
+        let lost = (planned - completed) as f64 / planned.max(1) as f64;
+        match lost > 1.0 - QUANTILES[i].1 + 1e-12 {
+            true => format!("lost {}", format_share(lost)),
+            false => percentile(self.times[i]),
         }
+    }
+
+    fn judged(&self) -> String {
+        self.judgement.as_ref().map_or("-".into(), Judgement::to_string)
     }
 }

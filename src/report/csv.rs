@@ -26,7 +26,7 @@ const TIMES: [(&str, Channel); 5] = [
 ];
 
 /// One named field of a row.
-type Field = (String, String);
+pub(super) type Field = (String, String);
 
 /// Renders the groups of a sweep as CSV (RFC 4180, but for lines that end in a bare line feed).
 pub fn render(groups: &[Group]) -> String {
@@ -96,7 +96,7 @@ fn trial(r: &TrialRecord, superseded: bool) -> Vec<Field> {
 }
 
 /// What a cell is.
-fn axes(cell: &Cell) -> Vec<Field> {
+pub(super) fn axes(cell: &Cell) -> Vec<Field> {
     let label = cell.kind.label().unwrap_or_default();
     let mut out = vec![("id".into(), cell.id.clone()), ("label".into(), label.into())];
     let fields = serde_json::to_value(cell).unwrap_or_default();
@@ -106,7 +106,7 @@ fn axes(cell: &Cell) -> Vec<Field> {
     out
 }
 
-fn ledger(out: &mut Vec<Field>, ledger: Option<&Ledger>) {
+pub(super) fn ledger(out: &mut Vec<Field>, ledger: Option<&Ledger>) {
     let fields = ledger.and_then(|l| serde_json::to_value(l).ok()).unwrap_or_default();
     for name in ["planned", "completed", "failed", "timed_out", "unsent"] {
         out.push((name.into(), plain(&fields[name])));
@@ -114,7 +114,7 @@ fn ledger(out: &mut Vec<Field>, ledger: Option<&Ledger>) {
 }
 
 /// A row, and before the first one the names.
-fn push_row(out: &mut String, fields: &[Field]) {
+pub(super) fn push_row(out: &mut String, fields: &[Field]) {
     if out.is_empty() {
         push_line(out, fields.iter().map(|(name, _)| name.as_str()));
     }
@@ -211,7 +211,7 @@ fn milliseconds(ns: Option<u64>) -> String {
     number(ns.map(|ns| ns as f64 / 1e6))
 }
 
-fn integer(value: Option<u64>) -> String {
+pub(super) fn integer(value: Option<u64>) -> String {
     value.map(|v| v.to_string()).unwrap_or_default()
 }
 

@@ -4,7 +4,8 @@
 //! histogram's name; its times are seconds since `BaseTime`, the first window of the run.
 //! `hdr/<cell>.<histogram>.hgrm` is the percentile distribution over all trials of the cell, in
 //! the form of HdrHistogram's `outputPercentileDistribution`, which its plotter takes. Maxima in
-//! the log and values in the distribution are milliseconds; histograms hold nanoseconds.
+//! the log and values in the distribution are milliseconds; histograms hold nanoseconds. Times of a
+//! class of requests are tagged `class-NAME`.
 //!
 //! As in the tables, trials that may not be ranked stand in these files only when their cell has
 //! no others; comments in the log say which those are and which were left out.
@@ -22,7 +23,7 @@ use rayon::prelude::*;
 
 use super::summary::{for_levels, is_quiet, is_valid};
 use crate::format::histogram;
-use crate::format::{Status, TrialRecord};
+use crate::format::{Distribution, Status, TrialRecord};
 
 /// Directory of these files inside a run directory.
 pub const DIR: &str = "hdr";
@@ -52,7 +53,7 @@ pub enum HdrFileError {
         /// Repetition.
         block: u32,
         /// Tag of the histogram.
-        histogram: &'static str,
+        histogram: String,
         /// What is wrong with it.
         why: String,
     },
@@ -90,7 +91,7 @@ fn write_cell(
     save(dir.join(format!("{name}.hlog")), &log)?;
     for (tag, histogram) in merged {
         let text = percentile_distribution(&histogram);
-        save(dir.join(format!("{name}.{tag}.hgrm")), text.as_bytes())?;
+        save(dir.join(format!("{name}.{}.hgrm", file_name(&tag))), text.as_bytes())?;
     }
     Ok(())
 }
@@ -105,7 +106,7 @@ fn file_name(cell: &str) -> String {
     cell.chars().map(safe).take(200).collect()
 }
 
-type Merged = BTreeMap<&'static str, Histogram<u64>>;
+type Merged = BTreeMap<String, Histogram<u64>>;
 
 /// The interval log of one cell, and its histograms added up over the trials.
 fn log(
@@ -138,33 +139,41 @@ fn log(
         let begun = record.started_unix_ns.unwrap_or(base_ns).saturating_sub(base_ns);
         let (begun, lasted) =
             (Duration::from_nanos(begun), Duration::from_nanos(record.measured_ns));
-        for (channel, distribution) in record.histograms() {
-            let tag = channel.tag();
+        for (tag, distribution) in tagged(record) {
             let damaged = |why: String| HdrFileError::Damaged {
                 cell: cell.into(),
                 block: record.block,
-                histogram: tag,
+                histogram: tag.clone(),
                 why,
             };
             let histogram =
                 histogram::decode(&distribution.hdr).map_err(|e| damaged(e.to_string()))?;
             writer
-                .write_histogram(&histogram, begun, lasted, Tag::new(tag))
+                .write_histogram(&histogram, begun, lasted, Tag::new(&tag))
                 .map_err(|e| damaged(e.to_string()))?;
-            add(&mut merged, tag, histogram).map_err(damaged)?;
+            add(&mut merged, &tag, histogram).map_err(damaged)?;
         }
     }
     Ok((bytes, merged))
 }
 
-fn add(merged: &mut Merged, tag: &'static str, next: Histogram<u64>) -> Result<(), String> {
+/// The histograms of a trial by the names that they have in files: then those of its classes.
+fn tagged(record: &TrialRecord) -> impl Iterator<Item = (String, &Distribution)> {
+    let own = record.histograms().map(|(channel, times)| (channel.tag().to_string(), times));
+    let of_classes = record.classes.iter();
+    own.chain(
+        of_classes.filter_map(|(name, c)| Some((format!("class-{name}"), c.times_ns.as_ref()?))),
+    )
+}
+
+fn add(merged: &mut Merged, tag: &str, next: Histogram<u64>) -> Result<(), String> {
     match merged.get_mut(tag) {
         Some(sum) => {
             sum.auto(true);
             sum.add(next).map_err(|e| e.to_string())
         }
         None => {
-            merged.insert(tag, next);
+            merged.insert(tag.into(), next);
             Ok(())
         }
     }

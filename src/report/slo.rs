@@ -15,6 +15,7 @@ use super::summary::{by_block, for_levels, is_quiet, is_valid};
 use crate::format::{Status, TrialRecord};
 use crate::plan::search::{Bound, bounds};
 use crate::plan::slo::Slo;
+use crate::plan::{RequestTemplate, classes};
 use crate::results::store::PlanJson;
 use crate::stats::clustered_share;
 use crate::stats::hdr::Times;
@@ -34,6 +35,8 @@ pub(crate) enum Judgement {
 pub(crate) struct SloRow {
     /// Id of the cell.
     pub(crate) cell: String,
+    /// The class of requests whose bound it is; `None` of all requests.
+    pub(crate) class: Option<String>,
     bound: Bound,
     seen: String,
     trials: usize,
@@ -51,10 +54,21 @@ impl std::fmt::Display for SloRow {
             1 => "1 trial".into(),
             n => format!("{n} trials"),
         };
-        write!(f, "{cell}: {} {seen}, allowed {allowed}, over {trials}", name(&self.bound))?;
+        let class = self.class.as_ref().map_or(String::new(), |name| format!("class {name}: "));
+        write!(f, "{cell}: {class}{} {seen}, allowed {allowed}, over {trials}", name(&self.bound))?;
         match &self.judgement {
             Judgement::Unknown(why) => write!(f, ": {why}"),
             _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for Judgement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Judgement::Met => f.write_str("met"),
+            Judgement::Missed => f.write_str("missed"),
+            Judgement::Unknown(why) => write!(f, "cannot be judged: {why}"),
         }
     }
 }
@@ -90,6 +104,20 @@ pub(crate) fn judge(slo: &Slo, records: &[TrialRecord]) -> Vec<SloRow> {
     cells.into_iter().flat_map(of).collect()
 }
 
+/// The bounds that classes of requests have, in every cell.
+pub(crate) fn judge_classes(mix: &[RequestTemplate], records: &[TrialRecord]) -> Vec<SloRow> {
+    let of = |(name, p99_ns): (&str, Option<u64>)| -> Vec<SloRow> {
+        let slo = Slo { p99_ns, ..Slo::default() };
+        let of_class: Vec<TrialRecord> = match p99_ns {
+            Some(_) => records.iter().filter_map(|r| r.of_class(name)).collect(),
+            None => vec![],
+        };
+        let named = |row| SloRow { class: Some(name.into()), ..row };
+        judge(&slo, &of_class).into_iter().map(named).collect()
+    };
+    classes(mix).into_iter().flat_map(of).collect()
+}
+
 fn row(id: &str, bound: &Bound, valid: &[&TrialRecord]) -> SloRow {
     let trials = for_levels(valid);
     let (seen, judgement) = match bound.most_ns {
@@ -112,7 +140,8 @@ fn row(id: &str, bound: &Bound, valid: &[&TrialRecord]) -> SloRow {
         _ if !hopeless && trials.iter().any(|t| !is_quiet(t)) => busy(),
         other => other,
     };
-    SloRow { cell: id.into(), bound: bound.clone(), seen, trials: trials.len(), judgement }
+    let (cell, bound) = (id.into(), bound.clone());
+    SloRow { cell, class: None, bound, seen, trials: trials.len(), judgement }
 }
 
 /// What was lost is counted, not estimated.
@@ -149,11 +178,6 @@ pub(crate) fn section(slo: Option<&Slo>, records: &[TrialRecord]) -> Option<Sect
         number,
         cells: rows.iter().map(of).collect(),
     };
-    let result = |r: &SloRow| match &r.judgement {
-        Judgement::Met => "met".into(),
-        Judgement::Missed => "missed".into(),
-        Judgement::Unknown(why) => format!("cannot be judged: {why}"),
-    };
     Some(Section {
         heading: "SLO".into(),
         columns: vec![
@@ -161,7 +185,7 @@ pub(crate) fn section(slo: Option<&Slo>, records: &[TrialRecord]) -> Option<Sect
             column("bound", false, &|r| r.bound.name.clone()),
             column("measured", true, &|r| r.seen.clone()),
             column("trials", true, &|r| format_count(r.trials as u64)),
-            column("SLO", false, &result),
+            column("SLO", false, &|r| r.judgement.to_string()),
         ],
         notes: vec![],
     })
