@@ -201,7 +201,7 @@ pub struct Outcome {
     pub ended_between_edges: u64,
     /// What the achieved rate counts.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub rate_requests: u64,
+    pub rate_requests: f64,
     /// What the achieved rate divides by.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rate_ns: u64,

@@ -215,12 +215,31 @@ fn a_closed_loop_achieves_what_ends_between_the_edges() {
     let done = sweep.run();
     let row = done.records.first().expect("a row");
     // JSON may cost the last bit of a float.
-    let rate = row.rate_requests as f64 * 1e9 / row.rate_ns as f64;
+    let rate = row.rate_requests * 1e9 / row.rate_ns as f64;
     assert!((row.achieved_per_s / rate - 1.0).abs() < 1e-12, "{row:?}");
     assert!((1_440.0..1_760.0).contains(&row.achieved_per_s), "{}", row.achieved_per_s);
     // 160 ms of the window belong to requests that began before it.
-    assert!(row.rate_requests as f64 > 1.2 * row.completed_in_window as f64, "{row:?}");
+    assert!(row.rate_requests > 1.2 * row.completed_in_window as f64, "{row:?}");
     assert!(row.occupancy.expect("a closed loop") > 0.95, "{:?}", row.occupancy);
+}
+
+/// Lanes in step, whose fifth answer comes just after the window's end: a count of whole requests
+/// would say 80 per second.
+#[test]
+fn lanes_in_step_achieve_what_their_answers_allow() {
+    let sweep = Sweep::new(
+        "name = 'step'\n[target]\nservice_time = '200ms'\n[plan]\nduration = '1s'\nwarmup = '0s'\n\
+         [sweep]\nengines = ['threads', 'tokio']\ncodecs = ['lean']\nlanes = [20]\ntrials = 1\n",
+    );
+    let done = sweep.run();
+    assert_eq!(done.records.len(), 2, "{}", done.stderr);
+    for row in &done.records {
+        // What 20 lanes can do of requests that took so long.
+        let service = row.service_ns.as_ref().expect("answers").mean;
+        let law = 20.0 * 1e9 / service;
+        assert!((row.achieved_per_s / law - 1.0).abs() < 0.01, "{row:?}");
+        assert!(row.ended_between_edges <= 80, "the fifth answer is late: {row:?}");
+    }
 }
 
 #[test]
@@ -232,9 +251,11 @@ fn a_plan_by_count_achieves_no_more_than_it_offers() {
     );
     let done = sweep.run();
     let row = done.records.first().expect("a row");
-    assert_eq!(row.rate_requests, 3, "{}", done.stderr);
+    assert_eq!(row.rate_requests, 3.0, "{}", done.stderr);
     assert!(row.rate_ns >= 30_000_000 && row.rate_ns >= row.measured_ns, "{row:?}");
     assert!(row.achieved_per_s <= 100.0, "{}", row.achieved_per_s);
+    // What moves a thread's memory is told with it.
+    assert!(row.glibc_tunables.contains("glibc.rtld.nns=1"), "{}", row.glibc_tunables);
 }
 
 /// Two shards with this row each, merged.

@@ -108,6 +108,7 @@ impl Context<'_> {
             flags: self.remarks.clone(),
             pacer: cell.arrivals.is_open().then_some(self.sweep.plan.pacer),
             allocator: super::allocator::describe(cell.allocator.as_ref()),
+            glibc_tunables: super::allocator::tunables(cell.allocator.as_ref()),
             ..TrialRecord::blank(
                 self.plan_hash.clone(),
                 self.binary_digest.clone(),

@@ -11,11 +11,6 @@ use crate::protocol::{Armed, Frame, FrameError, Go, Job, Outcome, PROTOCOL_VERSI
 use crate::side::Phase;
 use crate::side::counters::{Counters, Counts};
 
-/// glibc reserves 1.7 kB at the top of every thread's stack for thread-locals of libraries that a
-/// program may load later. A worker loads none, and without the reserve what a lean lane uses of
-/// its stack is two pages instead of three. Without effect under another libc.
-const TUNABLES: &str = "glibc.rtld.optional_static_tls=0:glibc.rtld.nns=1";
-
 /// One worker process.
 pub(super) struct Worker {
     pipe: Piped,
@@ -34,16 +29,7 @@ pub(super) enum NoFrame {
 
 impl Worker {
     pub(super) fn spawn(number: u32, swept: Option<&Allocator>) -> anyhow::Result<Self> {
-        let mut environment = allocator::environment(swept)?;
-        let ours = environment.iter().position(|(name, _)| *name == allocator::TUNABLES);
-        let set = match ours {
-            Some(at) => environment.swap_remove(at).1,
-            None => std::env::var(allocator::TUNABLES).ok(),
-        };
-        let set = set.unwrap_or_default();
-        // What the user set stands last, where glibc lets it win.
-        let tunables = if set.is_empty() { TUNABLES.into() } else { format!("{TUNABLES}:{set}") };
-        environment.push((allocator::TUNABLES, Some(tunables)));
+        let environment = allocator::environment(swept)?;
         let pipe = Piped::spawn(&format!("worker {number}"), &["worker"], &environment)
             .map_err(|e| anyhow!("worker {number} could not be started: {e}"))?;
         Ok(Worker { pipe, number, counters: None })

@@ -195,10 +195,11 @@ record! {
             #[serde(default)]
             ended_between_edges: u64 = sum,
             /// What `achieved_per_s` counts: by duration the requests of either phase that completed
-            /// between those readings, by count all that completed.
+            /// inside the window, by count all that completed. In a closed loop by duration a request
+            /// that reaches across an edge counts by the share of its time that lies inside.
             #[serde(default)]
-            rate_requests: u64 = sum,
-            /// What `achieved_per_s` divides by: by duration the time between those readings, by count
+            rate_requests: f64 = sum,
+            /// What `achieved_per_s` divides by: by duration the window, by count
             /// the planned span (requests ÷ rate) or the measured one, whichever is longer.
             #[serde(default)]
             rate_ns: u64 = most,
@@ -241,6 +242,10 @@ record! {
             /// The allocator that the workers ran with.
             #[serde(default)]
             allocator: String = same,
+            /// `GLIBC_TUNABLES` as the workers ran with it: duel's own settings, then the user's; empty in
+            /// rows of before the field.
+            #[serde(default)]
+            glibc_tunables: String = same,
             /// From the spawn of the first worker to its `Ready`, the slowest worker.
             #[serde(default)]
             ready_ns: u64 = most,
@@ -352,7 +357,7 @@ impl TrialRecord {
         let mut record: TrialRecord = serde_json::from_slice(line)?;
         if record.format_version < 2 {
             (record.rate_requests, record.rate_ns) =
-                (record.completed_in_window, record.measured_ns);
+                (record.completed_in_window as f64, record.measured_ns);
         }
         // Rows of before the field hold it as a quotient.
         if record.ended_between_edges == 0 && record.cpu.per_request_ns > 0.0 {
@@ -397,7 +402,7 @@ impl TrialRecord {
         let syscalls = self.events.syscalls.zip(Some(ended as f64).filter(|n| *n > 0.0));
         self.events.syscalls_per_request = syscalls.map(|(calls, n)| calls as f64 / n);
         if self.rate_ns > 0 {
-            self.achieved_per_s = self.rate_requests as f64 * 1e9 / self.rate_ns as f64;
+            self.achieved_per_s = self.rate_requests * 1e9 / self.rate_ns as f64;
         }
     }
 

@@ -47,6 +47,10 @@ const CHANNELS: usize = Channel::ALL.len();
 const STATUSES: usize = 1_000;
 const ERROR_KINDS: usize = ErrorKind::ALL.len();
 
+/// What a whole request counts as, where parts of requests are added up: a million lanes' parts fit a
+/// counter, and none is off by a billionth.
+const SHARE_UNIT: f64 = (1_u64 << 32) as f64;
+
 /// The four instants of a request of an open loop, or the two of a closed one; CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy)]
 pub struct Instants {
@@ -86,6 +90,9 @@ struct Shard {
     reconnects: AtomicU64,
     /// Completed in the measured phase, but after the window's end.
     completed_late: AtomicU64,
+    /// Shares inside the window of completed requests that reach across one of its edges, in units of
+    /// [`SHARE_UNIT`].
+    shares: AtomicU64,
     /// Started in the measured phase, but after the window's end.
     started_late: AtomicU64,
     /// Time in service before the window's end of failed and late requests, whose service time
@@ -131,6 +138,7 @@ impl Recorder {
             bytes_received: zero(),
             reconnects: zero(),
             completed_late: zero(),
+            shares: zero(),
             started_late: zero(),
             in_service_other_ns: zero(),
             late_service_ns: zero(),
@@ -201,13 +209,28 @@ impl Recorder {
         self.window_start.store(at, Relaxed);
     }
 
-    /// A request of the warm-up ended, perhaps inside the window.
-    fn carried_over(&self, at: Instants, window_end: u64) {
+    /// A request of the warm-up ended, perhaps inside the window: for how long it was in it.
+    fn carried_over(&self, at: Instants, window_end: u64) -> u64 {
         let begun = self.window_start.load(Relaxed).max(at.start);
         let inside = at.end.min(window_end).saturating_sub(begun);
         if inside > 0 {
             self.warmup_in_service_ns.fetch_add(inside, Relaxed);
         }
+        inside
+    }
+
+    /// A completed request was inside the window for a part of its time in service.
+    fn share(&self, shard: usize, inside: u64, service: u64) {
+        if inside > 0 {
+            let share = inside as f64 / service.max(inside) as f64;
+            self.shards[shard].shares.fetch_add((share * SHARE_UNIT) as u64, Relaxed);
+        }
+    }
+
+    /// Σ over the completed requests that reach across an edge of the window of the share of their time
+    /// in service that lies inside.
+    pub fn shares(&self) -> f64 {
+        self.sum(|s| &s.shares) as f64 / SHARE_UNIT
     }
 
     /// Σ over requests of the warm-up of the time in service inside the window, in nanoseconds.
@@ -262,9 +285,9 @@ impl Recorder {
         (sent, received): (u64, u64),
         window_end: u64,
     ) {
+        let service = at.end.saturating_sub(at.start);
         if phase == Phase::Measured {
             let me = &self.shards[shard];
-            let service = at.end.saturating_sub(at.start);
             self.record(shard, Channel::Service, service);
             self.record(shard, Channel::FirstByte, first_byte.saturating_sub(at.start));
             me.bytes_sent.fetch_add(sent, Relaxed);
@@ -273,12 +296,15 @@ impl Recorder {
                 self.record_open(shard, at, intended);
             }
             if at.end > window_end {
+                let inside = window_end.saturating_sub(at.start);
                 me.completed_late.fetch_add(1, Relaxed);
                 me.late_service_ns.fetch_add(service, Relaxed);
-                me.in_service_other_ns.fetch_add(window_end.saturating_sub(at.start), Relaxed);
+                me.in_service_other_ns.fetch_add(inside, Relaxed);
+                self.share(shard, inside, service);
             }
         } else {
-            self.carried_over(at, window_end);
+            let inside = self.carried_over(at, window_end);
+            self.share(shard, inside, service);
         }
         self.counters.completed(shard, phase);
     }
