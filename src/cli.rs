@@ -369,6 +369,10 @@ pub struct Hosts {
     /// Count only measured cells whose 99th percentile is at most this [default: the run's slo.p99]
     #[arg(long, value_name = "TIME")]
     pub p99: Option<String>,
+    /// Plan for the bound of this class of requests, which the run's [[plan.request]] name [default:
+    /// all requests, and a row for each class]
+    #[arg(long, value_name = "NAME")]
+    pub class: Option<String>,
     /// Share of requests that must be answered, whose error budget is told [default: the run's
     /// slo.error_rate]
     #[arg(long, value_name = "SHARE")]
@@ -376,6 +380,10 @@ pub struct Hosts {
     /// Mean time of a request in the system [default: as measured]
     #[arg(long, value_name = "TIME")]
     pub latency: Option<String>,
+    /// Connections that clients hold to a service under test, in total [default: the fewest that carry
+    /// the rate]
+    #[arg(long, value_name = "COUNT")]
+    pub connections: Option<String>,
     /// Types of hosts, with prices: a TOML file such as configs/hosts.toml
     #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "cpus"])]
     pub hosts: Option<PathBuf>,
@@ -405,7 +413,8 @@ pub struct Hosts {
 impl Hosts {
     /// Whether anything but a default was asked.
     pub fn is_asked(&self) -> bool {
-        let texts = [&self.p99, &self.availability, &self.latency, &self.memory, &self.cpus];
+        let Hosts { p99, class, availability, latency, connections, memory, cpus, .. } = self;
+        let texts = [p99, class, availability, latency, connections, memory, cpus];
         texts.iter().any(|text| text.is_some())
             || self.hosts.is_some()
             || [&self.growth, &self.cpu_target, &self.memory_target] != ["0%", "70%", "80%"]

@@ -93,7 +93,7 @@ fn a_second_worker_has_its_own_share_of_what_is_limited_per_worker_alone() {
     let used = |cpus| {
         let away = TargetKind::External { loopback: false };
         let q = Question { host: host(cpus, 1 << 30), ..question() };
-        let plan = plan(&records(), &[q], &|engine| limits.predict(engine, away));
+        let plan = plan(&records(), &[q], &|cell| limits.predict(cell.engine, away));
         let need = plan.engines[0].answer.as_ref().expect("the records answer it");
         let named = |r: &Resource| (r.name.clone(), r.used);
         need.resources.iter().map(named).collect::<BTreeMap<_, _>>()
@@ -257,9 +257,9 @@ fn the_p99_of_a_closed_loop_is_said_to_be_one_and_the_section_holds_the_answer()
     assert!(refused.columns.is_empty(), "no row without an answer");
     assert!(refused.notes[0].contains("measure next: sweep lanes = ["), "{:?}", refused.notes);
 
-    assert_eq!(measured_rate(&records(), None), Some(51_200.0));
-    assert_eq!(measured_rate(&records(), Some(1)), None, "no cell met 1 ns");
-    assert_eq!(measured_rate(&[], None), None);
+    assert_eq!(measured_rate(&records(), None, None), Some(51_200.0));
+    assert_eq!(measured_rate(&records(), None, Some(1)), None, "no cell met 1 ns");
+    assert_eq!(measured_rate(&[], None, None), None);
 }
 
 /// The two cells of a closed loop: one lane that mostly sleeps, whose wake-ups make a request several

@@ -5,8 +5,9 @@ mod sample;
 
 use std::sync::LazyLock;
 
-use duel::format::{Distribution, TrialRecord};
+use duel::format::{ClassUse, Distribution, Ledger, SideUse, TrialRecord};
 use duel::limits::{Ceiling, Scope};
+use duel::plan::server::ServerEngine;
 use duel::plan::sweep::Sweep;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::capacity::hosts::{self, HostType};
@@ -398,6 +399,120 @@ fn one_lane_count_is_planned_whole_up_to_its_lanes() {
     let need = need(&plan, "tokio");
     let each = need.user_bytes / need.processes as f64;
     assert!((each - (4_000_000.0 + 20_000.0 * 256.0)).abs() < 1.0, "{each}");
+}
+
+/// The same cells with two classes of requests: nine in ten are light and twice as fast as all of
+/// them, the others heavy and half as fast; 1 % of the heavy ones fail.
+fn with_classes() -> Vec<TrialRecord> {
+    let mut all = two_engines();
+    for r in &mut all {
+        let p99 = r.response_ns.as_ref().unwrap().p99;
+        let class = |planned: u64, failed: u64, p99: u64| ClassUse {
+            ledger: Ledger { planned, completed: planned - failed, failed, ..Ledger::default() },
+            times_ns: Some(sample::climb(p99, p99, planned - failed)),
+        };
+        r.classes.insert("light".into(), class(1_800, 0, p99 / 2));
+        r.classes.insert("heavy".into(), class(200, 2, p99 * 2));
+    }
+    all
+}
+
+#[test]
+fn a_class_is_planned_under_its_own_bound_with_the_costs_of_all_requests() {
+    let of = |class: Option<&str>, p99_ms: u64| Question {
+        class: class.map(Into::into),
+        p99_ns: Some(p99_ms * 1_000_000),
+        ..full()
+    };
+    let records = with_classes();
+    let whole = ask(&records, &[of(None, 50)]);
+    // What a class meets at half or twice the time of all, it meets at the same rates as all do.
+    for (class, p99_ms) in [("light", 25), ("heavy", 100)] {
+        let plan = ask(&records, &[of(Some(class), p99_ms)]);
+        let (own, all) = (need(&plan, "tokio"), need(&whole, "tokio"));
+        assert_eq!(own.hosts_with_spare, all.hosts_with_spare, "{class}");
+        assert_eq!((own.cpus_busy, own.lanes), (all.cpus_busy, all.lanes), "{class}");
+        let said = format!("at p99 ≤ {p99_ms} ms of class {class}, ");
+        assert!(plan.sentence.contains(&said), "{}", plan.sentence);
+        assert!(plan.text(None).contains("(change it with --class)"), "{}", plan.text(None));
+        let budget = own.budgets.iter().find(|b| b.objective.starts_with("99.9 %")).unwrap();
+        assert_eq!(budget.objective, format!("99.9 % answered of {class}"));
+        // Six trials of the worse cell, as many requests as the class has.
+        let (bad, of, share) = if class == "light" { (0, 10_800, 0.9) } else { (12, 1_200, 0.1) };
+        assert_eq!((budget.bad, budget.of), (bad, of), "{class}");
+        let requests = budget.figures.iter().find(|f| f.name == "budget_requests").unwrap().value;
+        assert!((requests / (20_000.0 * share * 28.0 * 86.4) - 1.0).abs() < 1e-9, "{requests}");
+    }
+    // Under one bound the heavy class takes more hosts than all requests do, the light one fewer.
+    let hosts = |class| {
+        let plan = ask(&records, &[of(class, 45)]);
+        need(&plan, "tokio").hosts_today
+    };
+    assert!(hosts(Some("light")) <= hosts(None) && hosts(None) < hosts(Some("heavy")));
+    // Rows by class are what asking for the class gives.
+    let plan = ask(&records, &[of(None, 50), of(Some("light"), 25), of(Some("heavy"), 45)]);
+    for row in plan.what_if.iter().filter(|row| row.class.is_some()) {
+        let alone = ask(&records, &[of(row.class.as_deref(), row.p99_ns.unwrap() / 1_000_000)]);
+        assert_eq!(row.hosts, Some(need(&alone, &row.engine).hosts_with_spare), "{row:?}");
+    }
+    assert_eq!(plan.what_if.len(), 6);
+    for form in [plan.text(None), duel::report::markdown::capacity(&plan)] {
+        assert!(form.contains("by class of requests") && form.contains("heavy"), "{form}");
+    }
+    assert!(plan.csv().lines().any(|line| line.ends_with(",\"heavy\",45000000")), "{}", plan.csv());
+}
+
+/// The cells of [`records`] as a client saw them that loads two servers: its own costs are absurd, so
+/// that a figure of the wrong side is seen.
+fn served() -> Vec<TrialRecord> {
+    let of = |(nth, server, cpu_ns): (u32, ServerEngine, f64)| {
+        let mut all = records(Engine::TokioSingle, 2_000.0, 1e9);
+        for r in &mut all {
+            let lanes = u64::from(r.cell.lanes);
+            r.memory.peak_rss_bytes = 1 << 40;
+            r.cell.id += server.name();
+            (r.cell.server_engine, r.cell.server_nth) = (Some(server), Some(nth));
+            let mut used = SideUse { processes: 1, cpus: 2, ..SideUse::default() };
+            used.cpu.per_request_ns = cpu_ns;
+            used.memory.peak_rss_bytes = 4_000_000 + 20_000 * lanes;
+            used.threads_peak = 3 + if server == ServerEngine::Threads { lanes } else { 0 };
+            used.fds_peak = lanes + 9;
+            r.server = Some(used);
+        }
+        all
+    };
+    let both = [(0, ServerEngine::Threads, 60_000.0), (1, ServerEngine::Tokio, 20_000.0)];
+    both.into_iter().flat_map(of).collect()
+}
+
+#[test]
+fn where_the_server_is_under_test_the_hosts_are_those_of_the_service() {
+    let four = Question { host: host("type-c", 4, "8GiB", ""), ..full() };
+    let plan = ask(&served(), &[four.clone()]);
+    assert!(plan.is_service);
+    // Each server has two CPUs, so that a host of four runs two of 2,000/s each.
+    let said = "7 hosts of type-c (4 CPUs, 8 GiB) for the service with ";
+    assert!(plan.sentence.starts_with(said), "{}", plan.sentence);
+    for (server, cpu_ns, threads) in [("threads", 60_000.0, 1), ("tokio", 20_000.0, 0)] {
+        let need = need(&plan, server);
+        assert!((need.cpus_busy - 20_000.0 * cpu_ns / 1e9).abs() < 1e-6, "{server}");
+        let processes = f64::from(need.processes as u32);
+        assert_eq!(processes, 2.0 * need.hosts_today as f64);
+        let bytes = 4_000_000.0 * processes + 20_000.0 * f64::from(need.lanes);
+        assert!((need.user_bytes / bytes - 1.0).abs() < 1e-6, "{server}: {}", need.user_bytes);
+        let lanes = u64::from(need.lanes);
+        assert_eq!(need.threads, threads * lanes + 3 * need.processes, "{server}");
+        assert_eq!((need.descriptors, need.ports), (lanes + 9 * need.processes, 0), "{server}");
+    }
+    let text = plan.text(None);
+    assert!(text.contains("the service is planned, not its clients"), "{text}");
+    assert!(!text.contains("worker") && !text.contains("lanes"), "words of the other side: {text}");
+    // Connections that clients hold beside the busy ones cost memory and threads.
+    let held = Question { connections: Some(2_000.0), ..four };
+    let plan = ask(&served(), &[held]);
+    let need = need(&plan, "threads");
+    assert_eq!((need.lanes, need.threads), (2_000, 2_000 + 3 * need.processes));
+    assert!(plan.text(None).contains("clients hold 2,000 connections"), "{}", plan.text(None));
 }
 
 /// A sweep whose cells are those of [`records`].

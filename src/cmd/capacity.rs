@@ -7,10 +7,12 @@ use std::process::ExitCode;
 
 use crate::cli::{Capacity as Arguments, Hosts};
 use crate::driver::host::Machine;
-use crate::limits::{Limits, TargetKind};
-use crate::plan::Engine;
+use crate::limits::{Ceiling, Limits, TargetKind};
+use crate::plan::engine::LaneThreads;
+use crate::plan::{Cell, Engine, classes};
 use crate::report::capacity::hosts::{self, HostType};
 use crate::report::capacity::{Month, Plan, Question, measured_rate, plan};
+use crate::report::classes::mix_of;
 use crate::report::markdown;
 use crate::results::store::{Run, RunDir};
 use crate::units::{parse_count, parse_duration_ns, parse_rate, parse_share, parse_size};
@@ -74,8 +76,22 @@ pub(super) fn answer(run: &Run, questions: &[Question]) -> Result<Plan, String> 
     for host in questions.iter().map(|q| &q.host) {
         check_limits(host, &limits, away)?;
     }
-    let plan = plan(&run.records, questions, &|engine| limits.predict(engine, away));
+    let plan = plan(&run.records, questions, &|cell| ceilings(&limits, cell));
     Ok(Plan { proofs: prove::read(run), ..plan })
+}
+
+/// What one process of the side under test can hit: of a server, what a client with as many threads
+/// does, but for the ports.
+fn ceilings(limits: &Limits, cell: &Cell) -> Vec<Ceiling> {
+    let away = TargetKind::External { loopback: false };
+    let Some(server) = cell.server_engine else { return limits.predict(cell.engine, away) };
+    let alike = match server.facts().threads {
+        LaneThreads::PerLane => Engine::Threads,
+        LaneThreads::Own | LaneThreads::Pool | LaneThreads::PerCpu => Engine::TokioSingle,
+    };
+    let mut all = limits.predict(alike, away);
+    all.retain(|ceiling| ceiling.limit != "net.ipv4.ip_local_port_range");
+    all
 }
 
 /// Refuses a limit of a host that no engine counts lanes against.
@@ -131,26 +147,34 @@ pub(super) fn questions(
     let time = |t: &str| parse_duration_ns(t).map_err(|e| e.to_string()).and_then(above_zero);
     let rates = rate.map(|text| list("rate", text, parse_rate)).transpose()?;
     let slo = &run.plan.config["slo"];
-    let p99_ns = read("p99", args.p99.as_ref(), time)?.or(slo["p99_ns"].as_u64());
+    let mix = mix_of(&run.plan);
+    let classes = classes(&mix);
+    let class = class(args.class.as_deref(), &classes)?;
+    let asked_p99_ns = read("p99", args.p99.as_ref(), time)?;
+    let p99_ns = asked_p99_ns.or(class.and_then(|(_, own)| own)).or(slo["p99_ns"].as_u64());
+    let class = class.map(|(name, _)| name.to_string());
     let availability = read("availability", args.availability.as_ref(), below_all)?
         .or(slo["error_rate"].as_f64().map(|lost| 1.0 - lost));
     let latency_ns = read("latency", args.latency.as_ref(), time)?;
+    let is_service = run.records.iter().any(|record| record.cell.tests_server());
+    let connections = read("connections", args.connections.as_ref(), parse_count)?;
+    if connections.is_some() && !is_service {
+        return Err(
+            "--connections: the subject of this run is the client, whose lanes follow from \
+                    the rate; it is for runs with server_engines"
+                .into(),
+        );
+    }
     let growths = list("growth", &args.growth, growth)?;
     let cpu_targets = list("cpu-target", &args.cpu_target, part)?;
     let memory_target = part(&args.memory_target).map_err(|e| format!("--memory-target: {e}"))?;
     if !(0.0..=600.0).contains(&args.months) {
         return Err(format!("--months: {} is not from 0 to 600", args.months));
     }
-    if run.records.iter().any(|record| record.cell.tests_server()) {
-        return match rates {
-            Some(_) => {
-                Err("the subject of this run is a server; hosts are planned for clients".into())
-            }
-            None => Ok(None),
-        };
-    }
     let hosts = hosts_of(args, run)?;
-    let Some(rates) = rates.or_else(|| measured_rate(&run.records, p99_ns).map(|r| vec![r])) else {
+    let Some(rates) = rates
+        .or_else(|| measured_rate(&run.records, class.as_deref(), p99_ns).map(|rate| vec![rate]))
+    else {
         return Ok(None);
     };
     if rates.len() * growths.len() * cpu_targets.len() * hosts.len() > MOST_QUESTIONS {
@@ -163,9 +187,11 @@ pub(super) fn questions(
             for &cpu_target in &cpu_targets {
                 questions.extend(hosts.iter().map(|host| Question {
                     rate_per_s,
+                    class: class.clone(),
                     p99_ns,
                     availability,
                     latency_ns,
+                    connections: connections.map(|n| n as f64),
                     host: host.clone(),
                     cpu_target,
                     memory_target,
@@ -177,7 +203,37 @@ pub(super) fn questions(
             }
         }
     }
+    // Each class under its own bound, where none was asked for.
+    let of_class = |(name, own): &(&str, Option<u64>)| {
+        let p99_ns = Some(asked_p99_ns.or(*own).or(p99_ns)?);
+        let first: &Question = &questions[0];
+        let on = |host: &HostType| Question {
+            class: Some((*name).into()),
+            p99_ns,
+            host: host.clone(),
+            ..first.clone()
+        };
+        Some(hosts.iter().map(on).collect::<Vec<_>>())
+    };
+    let wanted = classes.iter().filter(|_| class.is_none());
+    let by_class: Vec<Question> = wanted.filter_map(of_class).flatten().collect();
+    questions.extend(by_class);
     Ok(Some(questions))
+}
+
+/// The class of that name, with its bound.
+fn class<'c>(
+    asked: Option<&str>,
+    classes: &[(&'c str, Option<u64>)],
+) -> Result<Option<(&'c str, Option<u64>)>, String> {
+    let Some(asked) = asked else { return Ok(None) };
+    let names: Vec<&str> = classes.iter().map(|(name, _)| *name).collect();
+    let known = match names.is_empty() {
+        true => "no request of the run has a name".to_string(),
+        false => format!("allowed are {}", names.join(", ")),
+    };
+    let found = classes.iter().find(|(name, _)| *name == asked);
+    found.map(|class| Some(*class)).ok_or(format!("--class: unknown class `{asked}`: {known}"))
 }
 
 /// The types of hosts that a file lists, or the one that flags and the measured machine say.

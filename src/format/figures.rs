@@ -304,6 +304,9 @@ figures! {
     pub struct SideUse {
         /// Its processes.
         processes: u32 = sum,
+        /// CPUs that they share; zero in rows of before the field.
+        #[serde(default)]
+        cpus: u32 = sum,
         /// Processor time.
         cpu: Cpu = sum,
         /// Context switches.

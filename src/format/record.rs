@@ -410,6 +410,7 @@ impl TrialRecord {
     pub fn client(&self) -> SideUse {
         SideUse {
             processes: self.cell.processes,
+            cpus: self.cell.cpus,
             cpu: self.cpu.clone(),
             switches: self.switches,
             events: self.events,

@@ -17,4 +17,22 @@ impl TrialRecord {
             ..self.clone()
         })
     }
+
+    /// The trial with what the side under test cost in place of the client's costs. A server that could
+    /// not be read leaves the record as it is, which is then no valid one.
+    pub(crate) fn with_costs_of_subject(&self) -> TrialRecord {
+        let record = self.clone();
+        match self.server.clone().filter(|_| self.cell.tests_server()) {
+            None => record,
+            Some(server) => TrialRecord {
+                cpu: server.cpu,
+                switches: server.switches,
+                events: server.events,
+                memory: server.memory,
+                threads_peak: server.threads_peak,
+                fds_peak: server.fds_peak,
+                ..record
+            },
+        }
+    }
 }

@@ -29,7 +29,7 @@ use serde::Serialize;
 use super::erlang;
 use crate::format::TrialRecord;
 use crate::limits::Ceiling;
-use crate::plan::Engine;
+use crate::plan::{Cell, Engine};
 use crate::units::{format_count, format_rate};
 pub use assume::Assumption;
 pub use budget::Budget;
@@ -52,14 +52,19 @@ const MOST_HOSTS: u64 = 1_000_000;
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Question {
-    /// Requests per second, in total.
+    /// Requests per second, in total and of all classes.
     pub rate_per_s: f64,
+    /// The class of requests that the bound and the budget are about; `None` for all requests.
+    pub class: Option<String>,
     /// Bound on the 99th percentile that a measured cell must meet to count.
     pub p99_ns: Option<u64>,
     /// Share of requests that must be answered, whose error budget is told.
     pub availability: Option<f64>,
     /// Mean time of a request in the system; measured where it is not given.
     pub latency_ns: Option<u64>,
+    /// Connections that clients hold to a service, in total; the fewest that carry the rate where it
+    /// is not given.
+    pub connections: Option<f64>,
     /// What a host is like.
     pub host: HostType,
     /// Share of a host's CPUs that is planned for.
@@ -81,9 +86,11 @@ impl Question {
     pub fn new(rate_per_s: f64, host: HostType) -> Question {
         Question {
             rate_per_s,
+            class: None,
             p99_ns: None,
             availability: None,
             latency_ns: None,
+            connections: None,
             host,
             cpu_target: CPU_PLANNED,
             memory_target: MEMORY_PLANNED,
@@ -151,6 +158,8 @@ pub struct Plan {
     pub sentence: String,
     /// What was asked.
     pub question: Question,
+    /// Whether the hosts are those of the service, the side under test; else those of its clients.
+    pub is_service: bool,
     /// One for each engine, set of axes beside lanes and rate, and type of hosts.
     pub engines: Vec<EnginePlan>,
     /// What the answer rests on, one sentence each.
@@ -204,10 +213,19 @@ pub struct Figure {
     pub name: String,
     /// Its value, in the unit that its name ends in.
     pub value: f64,
+    /// Ends of its interval over trials, where there are enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64)>,
     /// As it is printed.
     pub text: String,
     /// Ids of the cells and names of the switches that it was computed from.
     pub from: Vec<String>,
+}
+
+impl Figure {
+    fn new(name: &str, value: f64, text: String, from: Vec<String>) -> Figure {
+        Figure { name: name.into(), value, interval: None, text, from }
+    }
 }
 
 /// What a rate needs.
@@ -234,7 +252,7 @@ pub struct Need {
     pub cpu_per_request_ns: f64,
     /// Descriptors over all hosts.
     pub descriptors: u64,
-    /// Local ports over all hosts, one per connection.
+    /// Local ports over all hosts, one per connection; none for a service, which has one port.
     pub ports: u64,
     /// Threads over all hosts.
     pub threads: u64,
@@ -325,22 +343,26 @@ pub struct Resource {
 
 /// Plans for every engine of the records on every type of hosts. The first question is the plan's,
 /// with all that differ from it in the type of hosts alone; the others are its what-if table.
-/// `ceilings` gives the limits of one worker.
+/// `ceilings` gives the limits of one process of a cell's side under test.
 pub fn plan(
     records: &[TrialRecord],
     questions: &[Question],
-    ceilings: &dyn Fn(Engine) -> Vec<Ceiling>,
+    ceilings: &dyn Fn(&Cell) -> Vec<Ceiling>,
 ) -> Plan {
-    let series = fits::series(records);
+    let records = &*fits::subjects(records);
     let first = &questions[0];
+    let series = fits::series(records, first.class.as_deref());
     let answers = |q: &Question| -> Vec<EnginePlan> {
         let one = |series: &Series<'_>| EnginePlan {
             name: series.name.clone(),
-            engine: series.engine,
+            engine: series.cell.engine,
             host: q.host.name.clone(),
-            answer: host::answer(series, q, &ceilings(series.engine)),
+            answer: host::answer(series, q, &ceilings(series.cell)),
         };
-        series.iter().map(one).collect()
+        match q.class == first.class {
+            true => series.iter().map(one).collect(),
+            false => fits::series(records, q.class.as_deref()).iter().map(one).collect(),
+        }
     };
     let is_first = |q: &&Question| **q == Question { host: q.host.clone(), ..first.clone() };
     let engines: Vec<EnginePlan> = questions.iter().filter(is_first).flat_map(answers).collect();
@@ -349,15 +371,22 @@ pub fn plan(
         false => questions.iter().flat_map(|q| what_if::rows(q, &answers(q))).collect(),
     };
     let is_closed = |s: &Series<'_>| s.curve(first.p99_ns).is_ok_and(|c| !c.is_open());
-    let assumptions = assume::assumptions(first, series.iter().any(is_closed));
-    let sentence = text::sentence(first, questions, &engines);
-    Plan { sentence, question: first.clone(), engines, assumptions, what_if, proofs: vec![] }
+    let is_service = series.iter().any(|s| s.cell.tests_server());
+    let assumptions = assume::assumptions(first, series.iter().any(is_closed), is_service);
+    let sentence = text::sentence(first, questions, &engines, is_service);
+    let (question, proofs) = (first.clone(), vec![]);
+    Plan { sentence, question, is_service, engines, assumptions, what_if, proofs }
 }
 
-/// The highest rate of any engine's valid cells, in requests per second, within a bound on p99.
-pub fn measured_rate(records: &[TrialRecord], p99_ns: Option<u64>) -> Option<f64> {
+/// The highest rate of any engine's valid cells, in requests per second, within a bound on p99, which
+/// may be that of a class.
+pub fn measured_rate(
+    records: &[TrialRecord],
+    class: Option<&str>,
+    p99_ns: Option<u64>,
+) -> Option<f64> {
     let highest = |series: &Series<'_>| series.curve(p99_ns).ok().map(|curve| curve.end_per_s());
-    fits::series(records).iter().filter_map(highest).reduce(f64::max)
+    fits::series(records, class).iter().filter_map(highest).reduce(f64::max)
 }
 
 fn refuse<T>(

@@ -5,6 +5,7 @@
 //! characters that would steer a terminal or turn the direction of a line.
 
 mod bytes;
+mod capacity;
 mod costs;
 mod curves;
 mod figure;
@@ -21,7 +22,7 @@ use maud::{Markup, html};
 
 use super::summary::Group;
 use super::verdict::{self, by_cell};
-use super::{capacity, classes, expect, layout, slo, steps};
+use super::{classes, expect, layout, slo, steps};
 use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
 
@@ -32,7 +33,7 @@ pub fn render(
     records: &[TrialRecord],
     groups: &[Group],
     timeline: Option<&mut dyn BufRead>,
-    capacity: Option<&capacity::Plan>,
+    capacity: Option<&super::capacity::Plan>,
 ) -> String {
     let trials = by_cell(records);
     let searched = super::search::of_plan(plan, records);
@@ -62,7 +63,7 @@ pub fn render(
         ("Scalability", scalability::scalability(records, plan.seed)),
         ("Over time", timelines::timelines(groups, &trials, timeline)),
     ]);
-    sections.extend(capacity.map(|plan| ("Capacity", tables::capacity(plan))));
+    sections.extend(capacity.map(|plan| ("Capacity", self::capacity::capacity(plan))));
     sections.extend([
         ("Method and machine", page::method(plan, records)),
         ("How to reproduce", page::reproduce(plan)),

@@ -174,6 +174,7 @@ impl Process {
         let added = self.plateau.map(|held| held.added_since(&self.baseline));
         let used = SideUse {
             processes: 1,
+            cpus: 0,
             cpu: spent.cpu,
             switches: spent.switches,
             events: spent.events,

@@ -4,7 +4,7 @@ use super::{Running, Watch};
 use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
 use crate::driver::target::{Report, Targets};
-use crate::format::{ForeignProcess, Status, TrialRecord};
+use crate::format::{ForeignProcess, SideUse, Status, TrialRecord};
 use crate::protocol::Outcome;
 use crate::side::cgroup::Cgroup;
 use crate::side::outside::Outside;
@@ -179,7 +179,8 @@ impl Running<'_> {
     fn note_server(&mut self, record: &mut TrialRecord) {
         match std::mem::replace(&mut self.server, Err(String::new())).and_then(Outside::finish) {
             Ok((server, unavailable)) => {
-                record.server = Some(server);
+                let cpus = self.placement.target.len() as u32;
+                record.server = Some(SideUse { cpus, ..server });
                 let named = unavailable.into_iter().map(|(f, why)| (format!("server.{f}"), why));
                 record.unavailable.extend(named);
                 record.derive();

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::hosts::MONTH_HOURS;
 use super::{MAY_WAIT, Question, REACH, req_s};
-use crate::units::{format_bytes, format_ns, format_share, plural};
+use crate::units::{format_bytes, format_count, format_ns, format_share, plural};
 
 /// One assumption.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,11 +27,28 @@ impl fmt::Display for Assumption {
 }
 
 /// Every assumption; `is_closed` where the cell that counts for some engine is a closed loop.
-pub(super) fn assumptions(q: &Question, is_closed: bool) -> Vec<Assumption> {
+pub(super) fn assumptions(q: &Question, is_closed: bool, is_service: bool) -> Vec<Assumption> {
     let mut all = Vec::new();
     let mut add = |text: String, switch| all.push(Assumption { text, switch });
     add(format!("{} is the peak, spread evenly over hosts", req_s(q.rate_per_s)), Some("--rate"));
-    add("the client side is planned, not the target".into(), None);
+    match is_service {
+        true => add(
+            "the service is planned, not its clients: CPU, memory and threads are the server's, \
+             times are what the clients saw"
+                .into(),
+            None,
+        ),
+        false => add("the client side is planned, not the target".into(), None),
+    }
+    if let Some(name) = &q.class {
+        add(
+            format!(
+                "bound and budget are of the requests of class {name}; rate and costs are of all \
+                 requests, in the measured mix"
+            ),
+            Some("--class"),
+        );
+    }
     match q.latency_ns {
         Some(ns) => add(
             format!("a request takes {} on average, as given", format_ns(ns as f64)),
@@ -45,13 +62,26 @@ pub(super) fn assumptions(q: &Question, is_closed: bool) -> Vec<Assumption> {
         ),
     }
     let wait = MAY_WAIT * 100.0;
-    add(
-        format!(
-            "arrivals are Poisson; each host has the fewest lanes with which at most {wait:.0} % of \
-             them wait (Erlang C)"
+    match (is_service, q.connections) {
+        (true, Some(all)) => {
+            let all = format_count(all as u64);
+            add(format!("clients hold {all} connections, spread evenly"), Some("--connections"));
+        }
+        (true, None) => add(
+            format!(
+                "arrivals are Poisson; clients hold no more connections than it takes for at most \
+                 {wait:.0} % of them to wait (Erlang C)"
+            ),
+            Some("--connections"),
         ),
-        None,
-    );
+        (false, _) => add(
+            format!(
+                "arrivals are Poisson; each host has the fewest lanes with which at most {wait:.0} % \
+                 of them wait (Erlang C)"
+            ),
+            None,
+        ),
+    }
     add(
         format!(
             "hosts have {} like the measured one, at most {} busy on average",
@@ -68,22 +98,30 @@ pub(super) fn assumptions(q: &Question, is_closed: bool) -> Vec<Assumption> {
         ),
         Some("--memory, --hosts, --memory-target"),
     );
+    let (copies, lane, own) = match is_service {
+        true => ("server", "connection", ""),
+        false => ("workers", "lane", "CPU is net of duel's own pacer and monitor; "),
+    };
     add(
-        "a host runs as many copies of the measured workers as its CPUs allow, and they do not slow \
-         one another"
-            .into(),
+        format!(
+            "a host runs as many copies of the measured {copies} as its CPUs allow, and they do not \
+             slow one another"
+        ),
         None,
     );
+    let ports = match is_service {
+        true => "limits of descriptors, memory maps and threads are those of the measured machine",
+        false => {
+            "limits of descriptors, memory maps, threads and ports are those of the measured \
+             machine; connections go to other machines, so each needs a local port"
+        }
+    };
+    add(ports.into(), Some("limits in --hosts"));
     add(
-        "limits of descriptors, memory maps, threads and ports are those of the measured machine; \
-         connections go to other machines, so each needs a local port"
-            .into(),
-        Some("limits in --hosts"),
-    );
-    add(
-        "CPU is net of duel's own pacer and monitor; memory is a straight line over lanes (where \
-         one lane count was measured, that of all its lanes), and fixed costs count once per process"
-            .into(),
+        format!(
+            "{own}memory is a straight line over {lane}s (where one {lane} count was measured, that of \
+             all its {lane}s), and fixed costs count once per process"
+        ),
         None,
     );
     let lost = plural(q.spare.into(), "host");

@@ -1,6 +1,8 @@
 //! What is left of an error budget: the share of requests that an objective allows to be bad, less
 //! the share that was bad in the cells on either side of the planned rate.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::point::Point;
@@ -35,9 +37,10 @@ pub struct Budget {
 
 /// The budgets of a question's objectives, from the cells on either side of the planned rate.
 pub(super) fn budgets(q: &Question, points: &[&Point<'_>]) -> Vec<Budget> {
+    let of_class = q.class.as_ref().map_or(String::new(), |name| format!(" of {name}"));
     let answered = q.availability.map(|share| {
         let bad = |t: &TrialRecord| Some(t.ledger.planned - t.ledger.completed);
-        budget(q, format!("{} answered", format_share(share)), 1.0 - share, points, &bad)
+        budget(q, format!("{} answered{of_class}", format_share(share)), 1.0 - share, points, &bad)
     });
     let in_time = q.p99_ns.map(|most| {
         let bad = |t: &TrialRecord| {
@@ -45,7 +48,7 @@ pub(super) fn budgets(q: &Question, points: &[&Point<'_>]) -> Vec<Budget> {
             // What was given up stands in the histogram above every bound that counts.
             Some(t.ledger.planned.saturating_sub(within.min(t.ledger.completed)))
         };
-        let objective = format!("99 % within {}", format_ns(most as f64));
+        let objective = format!("99 % within {}{of_class}", format_ns(most as f64));
         budget(q, objective, 0.01, points, &bad)
     });
     answered.into_iter().chain(in_time).flatten().collect()
@@ -58,9 +61,9 @@ fn budget(
     points: &[&Point<'_>],
     bad: &dyn Fn(&TrialRecord) -> Option<u64>,
 ) -> Option<Budget> {
-    let pair = |t: &&TrialRecord| Some((bad(t)?, t.ledger.planned));
+    let pair = |t: &Cow<'_, TrialRecord>| Some((bad(t)?, t.ledger.planned));
     // The worse of the two cells: a tail grows faster than a line between them.
-    let pairs = points.iter().map(|p| p.trials.iter().filter_map(pair).collect::<Vec<_>>());
+    let pairs = points.iter().map(|p| p.judged.iter().filter_map(pair).collect::<Vec<_>>());
     let worst = pairs.max_by(|a, b| at_most(a).total_cmp(&at_most(b)))?;
     let (bad, of) = worst.iter().fold((0, 0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
     if of == 0 || allowed <= 0.0 {
@@ -69,14 +72,11 @@ fn budget(
     let at_most = at_most(&worst);
     let left = |share: f64| 1.0 - share / allowed;
     let from: Vec<String> = points.iter().map(|p| p.cell.id.clone()).collect();
-    let figure = |name: &str, value: f64, text: String| Figure {
-        name: name.into(),
-        value,
-        text,
-        from: from.clone(),
-    };
+    let figure =
+        |name: &str, value: f64, text: String| Figure::new(name, value, text, from.clone());
     let minutes = DAYS * 24.0 * 60.0 * allowed;
-    let requests = q.rate_per_s * DAYS * 86_400.0 * allowed;
+    let part = points.iter().map(|p| p.judged_share()).fold(0.0, f64::max);
+    let requests = q.rate_per_s * part * DAYS * 86_400.0 * allowed;
     let share = bad as f64 / of as f64;
     let whole = |n: f64| match n < 0.0 {
         true => format!("-{}", format_count(-n as u64)),

@@ -97,12 +97,8 @@ impl<'a> Curve<'a> {
     pub(super) fn points(&self, rate_per_s: f64, at: &At) -> Vec<CurvePoint> {
         let mut all: Vec<(f64, CurvePoint)> =
             self.points.iter().map(|p| (p.rate_per_s, measured(p))).collect();
-        let figure = |name: &str, value: f64, text: String| Figure {
-            name: name.into(),
-            value,
-            text,
-            from: at.cells.clone(),
-        };
+        let figure =
+            |name: &str, value: f64, text: String| Figure::new(name, value, text, at.cells.clone());
         let cpu = at.busy * 1e9 / rate_per_s;
         let mut figures = vec![
             figure("rate_per_s", rate_per_s, req_s(rate_per_s)),
@@ -122,25 +118,21 @@ impl<'a> Curve<'a> {
 
 /// A cell's medians over trials, with their intervals.
 fn measured(point: &Point<'_>) -> CurvePoint {
-    let values = |of: &dyn Fn(&crate::format::TrialRecord) -> Option<f64>| -> Vec<f64> {
-        point.trials.iter().filter_map(|t| of(t)).collect()
-    };
     let mut figures = Vec::new();
     let mut add = |name: &str, value: Option<f64>, values: Vec<f64>, text: fn(f64) -> String| {
         let Some(value) = value else { return };
-        let interval = median_interval(&values)
-            .map_or(String::new(), |(low, high)| format!(" [{}, {}]", text(low), text(high)));
-        figures.push(Figure {
-            name: name.into(),
-            value,
-            text: text(value) + &interval,
-            from: vec![point.cell.id.clone()],
-        });
+        let interval = median_interval(&values);
+        let words = |(low, high)| format!(" [{}, {}]", text(low), text(high));
+        let words = text(value) + &interval.map_or(String::new(), words);
+        let figure = Figure::new(name, value, words, vec![point.cell.id.clone()]);
+        figures.push(Figure { interval, ..figure });
     };
-    let cpu = values(&|t| Some(t.cpu.per_request_ns));
+    let cpu = point.trials.iter().map(|t| t.cpu.per_request_ns).collect();
+    let p99s = point.judged.iter().filter_map(|t| Some(t.latency()?.p99 as f64)).collect();
+    let means = point.trials.iter().filter_map(|t| Some(t.latency()?.mean)).collect();
     add("rate_per_s", Some(point.rate_per_s), vec![], req_s);
-    add("p99_ns", point.p99_ns, values(&|t| Some(t.latency()?.p99 as f64)), format_ns);
+    add("p99_ns", point.p99_ns, p99s, format_ns);
     add("cpu_per_request_ns", Some(point.cpu_per_request_ns), cpu, format_ns);
-    add("latency_ns", point.latency_ns, vec![], format_ns);
+    add("latency_ns", point.latency_ns, means, format_ns);
     CurvePoint { cell: Some(point.cell.id.clone()), figures }
 }

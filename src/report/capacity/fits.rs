@@ -1,11 +1,15 @@
 //! Records → one series for each engine, with its lines over lanes and rate.
 
+use std::borrow::Cow;
+
 use super::curve::Curve;
 use super::point::{Point, middle};
 use super::{REACH, Refusal, Suggestion, count, next_lanes, refuse};
 use crate::format::{Memory, TrialRecord};
 use crate::plan::cell::{Family, families};
-use crate::plan::{Axis, Cell, Engine};
+use crate::plan::engine::LaneThreads;
+use crate::plan::server::ServerEngine;
+use crate::plan::{Axis, Cell};
 use crate::report::summary::is_valid;
 use crate::stats::hdr::samples_needed;
 use crate::stats::{CONFIDENCE, linear_fit, median};
@@ -17,8 +21,9 @@ pub(super) const ACROSS: [Axis; 2] = [Axis::Lanes, Axis::Load];
 /// Valid trials of cells that differ in lanes and rate alone.
 pub(super) struct Series<'a> {
     pub(super) name: String,
-    pub(super) engine: Engine,
-    /// CPUs and workers of each cell: what a host runs copies of.
+    /// A cell of it.
+    pub(super) cell: &'a Cell,
+    /// CPUs and processes of the side under test in each cell: what a host runs copies of.
     pub(super) cpus: u32,
     pub(super) processes: u32,
     /// Descriptors and threads of a worker beside those of its lanes.
@@ -58,33 +63,50 @@ impl Lines {
     }
 }
 
-/// Splits records into series. Trials that are not valid are left out; an engine without a valid
-/// one keeps an empty series, so that it is refused rather than missing.
-pub(super) fn series(records: &[TrialRecord]) -> Vec<Series<'_>> {
+/// The records of a run with the costs of the side under test.
+pub(super) fn subjects(records: &[TrialRecord]) -> Cow<'_, [TrialRecord]> {
+    match records.iter().any(|r| r.cell.tests_server()) {
+        true => records.iter().map(TrialRecord::with_costs_of_subject).collect(),
+        false => Cow::Borrowed(records),
+    }
+}
+
+/// Splits records into series, whose objectives are about all requests or those of a class. Trials
+/// that are not valid are left out; an engine without a valid one keeps an empty series, so that it
+/// is refused rather than missing.
+pub(super) fn series<'a>(records: &'a [TrialRecord], class: Option<&str>) -> Vec<Series<'a>> {
     let timed = records.iter().filter(|r| r.cell.is_timed());
     let all = families(timed.map(|r| (&r.cell, r)), &ACROSS);
-    all.into_iter().map(Series::of).collect()
+    all.into_iter().map(|family| Series::of(family, class)).collect()
 }
 
 impl<'a> Series<'a> {
-    fn of(Family { name, cell, members }: Family<'a, &'a TrialRecord>) -> Series<'a> {
-        let Cell { engine, cpus, processes, .. } = *cell;
+    fn of(
+        Family { name, cell, members }: Family<'a, &'a TrialRecord>,
+        class: Option<&str>,
+    ) -> Series<'a> {
+        let of_server = members.iter().filter_map(|r| r.server.as_ref()).map(|s| s.cpus).max();
         let valid = members.into_iter().filter(|r| is_valid(r));
-        let cells: Vec<Point<'_>> =
-            families(valid.map(|r| (&r.cell, r)), &[]).into_iter().map(Point::of).collect();
+        let cells = families(valid.map(|r| (&r.cell, r)), &[]).into_iter();
+        let cells: Vec<Point<'_>> = cells.map(|family| Point::of(family, class)).collect();
         let beside = |of: fn(&TrialRecord) -> u64| {
             let each = |p: &Point<'_>| {
                 let most = middle(&p.trials, |t| of(t) as f64) as u64;
-                most.saturating_sub(p.cell.total_lanes.into()) / u64::from(p.cell.processes.max(1))
+                most.saturating_sub(p.cell.total_lanes.into()) / p.processes() as u64
             };
             cells.iter().map(each).max().unwrap_or(0)
         };
-        let (other_fds, threads) = (beside(|t| t.fds_peak), beside(|t| t.threads_peak));
-        let most_threads =
-            cells.iter().map(|p| middle(&p.trials, |t| t.threads_peak as f64) as u64).max();
-        let other_threads =
-            if engine.sweeps_stacks() { threads } else { most_threads.unwrap_or(0) };
-        Series { name, engine, cpus, processes, other_fds, other_threads, cells }
+        let (cpus, processes) = match cell.tests_server() {
+            true => (of_server.unwrap_or(0).max(1), 1),
+            false => (cell.cpus, cell.processes),
+        };
+        let (other_fds, other_threads) = (beside(|t| t.fds_peak), beside(|t| t.threads_peak));
+        let mut series = Series { name, cell, cpus, processes, other_fds, other_threads, cells };
+        if !series.threads_grow() {
+            let threads = |p: &Point<'_>| middle(&p.trials, |t| t.threads_peak as f64) as u64;
+            series.other_threads = series.cells.iter().map(threads).max().unwrap_or(0);
+        }
+        series
     }
 
     /// Its cells.
@@ -109,16 +131,24 @@ impl<'a> Series<'a> {
 
     /// Lanes of one worker, as measured.
     fn lanes(&self) -> Vec<u32> {
-        let mut lanes: Vec<u32> = self.cells.iter().map(|p| p.cell.lanes).collect();
+        let mut lanes: Vec<u32> = self.cells.iter().map(Point::lanes).collect();
         lanes.sort_unstable();
         lanes.dedup();
         lanes
     }
 
-    /// Whether each lane is a thread.
+    /// Whether each lane is a thread of the side under test.
     pub(super) fn threads_grow(&self) -> bool {
         let small = |p: &Point<'_>| p.cell.is_small_pool();
-        self.engine.sweeps_stacks() && !self.cells.iter().any(small)
+        // Nobody knows how a server of the user's works but from how many threads it had.
+        let each = |p: &Point<'_>| {
+            middle(&p.trials, |t| t.threads_peak as f64) >= f64::from(p.cell.total_lanes)
+        };
+        match self.cell.server_engine {
+            Some(ServerEngine::Own) => self.cells.iter().all(each),
+            Some(server) => server.facts().threads == LaneThreads::PerLane,
+            None => self.cell.engine.sweeps_stacks() && !self.cells.iter().any(small),
+        }
     }
 
     /// The cells that meet a bound on p99, over their rates.
@@ -193,7 +223,7 @@ impl<'a> Series<'a> {
     /// Lines of memory over lanes.
     pub(super) fn memory(&self) -> Result<Lines, Refusal> {
         let lanes = self.lanes();
-        if self.engine.has_one_lane() {
+        if self.cell.engine.has_one_lane() && !self.cell.tests_server() {
             return refuse(
                 "one lane at a time: it has no slope over lanes to plan by",
                 "plan with an engine that has several lanes",
@@ -242,9 +272,8 @@ impl<'a> Series<'a> {
     fn line(&self, of: &dyn Fn(&TrialRecord) -> Option<u64>) -> Option<Line> {
         let mut points = Vec::new();
         for p in &self.cells {
-            let workers = f64::from(p.cell.processes.max(1));
             for t in &p.trials {
-                points.push((f64::from(p.cell.lanes), of(t)? as f64 / workers));
+                points.push((f64::from(p.lanes()), of(t)? as f64 / p.processes()));
             }
         }
         let fit = linear_fit(&points, CONFIDENCE)?;
@@ -281,7 +310,7 @@ fn kernel(
     line: impl Fn(&dyn Fn(&TrialRecord) -> Option<u64>) -> Option<Line>,
 ) -> (Option<Line>, &'static str) {
     if let Some(line) = line(&|t| t.memory.kernel_bytes) {
-        return (Some(line), "all kernel memory of the workers' cgroup");
+        return (Some(line), "all kernel memory of their cgroup");
     }
     let counted = |m: &Memory| Some(m.page_table_bytes? + m.kernel_stack_bytes?);
     match line(&|t| counted(&t.memory)) {

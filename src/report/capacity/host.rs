@@ -44,7 +44,9 @@ impl Host<'_> {
         let at = self.curve.at(rate_per_s / self.groups);
         let latency_ns = self.q.latency_ns.map_or(at.latency_ns, |ns| ns as f64);
         let in_flight = rate_per_s * latency_ns / 1e9;
-        let lanes = erlang::lanes_for(in_flight, MAY_WAIT).map_or(f64::INFINITY, f64::from);
+        let fewest = erlang::lanes_for(in_flight, MAY_WAIT).map_or(f64::INFINITY, f64::from);
+        let held = self.q.connections.map_or(0.0, |all| all * rate_per_s / self.q.rate_per_s);
+        let lanes = fewest.max(held);
         let at = At { latency_ns, ..at };
         let (host, q) = (&self.q.host, self.q);
         let cpu = self.groups * at.busy / f64::from(host.cpus);
@@ -102,7 +104,11 @@ impl Host<'_> {
         let rates = vec![(each / 2.0).ceil(), each.ceil()];
         refuse(
             format!(
-                "each group of workers would have to send {}; this run measured up to {}",
+                "each {} {}; this run measured up to {}",
+                match self.series.cell.tests_server() {
+                    true => "server would have to answer",
+                    false => "group of workers would have to send",
+                },
                 req_s(each),
                 req_s(end / REACH / self.groups)
             ),
@@ -179,7 +185,7 @@ impl Host<'_> {
             cpus_busy: self.groups * load.at.busy * hosts,
             cpu_per_request_ns: self.groups * load.at.busy * 1e9 / rate_per_s,
             descriptors: u64::from(lanes) + series.other_fds * processes,
-            ports: u64::from(lanes),
+            ports: if series.cell.tests_server() { 0 } else { u64::from(lanes) },
             threads: threads_of_lanes + series.other_threads * processes,
             processes,
             group_rate_per_s: rate_per_s / self.groups,
@@ -306,7 +312,7 @@ impl Sources {
         let mut from: From = from.iter().flat_map(|f| f.iter().cloned()).collect();
         let mut seen = std::collections::BTreeSet::new();
         from.retain(|source| seen.insert(source.clone()));
-        self.figures.push(Figure { name: name.into(), value, text, from });
+        self.figures.push(Figure::new(name, value, text, from));
     }
 
     fn counts(&mut self, q: &Question, need: &Need) {

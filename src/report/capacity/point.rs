@@ -1,5 +1,7 @@
 //! One measured cell, as a plan sees it.
 
+use std::borrow::Cow;
+
 use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::plan::cell::Family;
@@ -10,6 +12,8 @@ use crate::stats::{hdr, median};
 pub(super) struct Point<'a> {
     pub(super) cell: &'a Cell,
     pub(super) trials: Vec<&'a TrialRecord>,
+    /// The same as the requests saw them that an objective is about: all, or those of a class.
+    pub(super) judged: Vec<Cow<'a, TrialRecord>>,
     /// What was achieved, and no more than was offered: arrivals that came early are no capacity.
     pub(super) rate_per_s: f64,
     pub(super) cpu_per_request_ns: f64,
@@ -20,11 +24,19 @@ pub(super) struct Point<'a> {
 }
 
 impl Point<'_> {
-    pub(super) fn of<'a>(Family { cell, members, .. }: Family<'a, &'a TrialRecord>) -> Point<'a> {
+    pub(super) fn of<'a>(
+        Family { cell, members, .. }: Family<'a, &'a TrialRecord>,
+        class: Option<&str>,
+    ) -> Point<'a> {
         let trials = for_levels(&members);
+        let judged: Vec<Cow<'_, TrialRecord>> = match class {
+            None => trials.iter().map(|t| Cow::Borrowed(*t)).collect(),
+            Some(name) => trials.iter().filter_map(|t| t.of_class(name)).map(Cow::Owned).collect(),
+        };
         let means: Vec<f64> = trials.iter().filter_map(|t| Some(t.latency()?.mean)).collect();
-        let planned = trials.iter().map(|t| t.ledger.planned).sum();
-        let merged = hdr::merge(trials.iter().copied(), TrialRecord::latency).ok().flatten();
+        let planned = judged.iter().map(|t| t.ledger.planned).sum();
+        let merged = hdr::merge(judged.iter().map(AsRef::as_ref), TrialRecord::latency);
+        let merged = merged.ok().flatten();
         let p99 = merged.and_then(|h| hdr::percentile(&h, planned, 0.99, None));
         let achieved = middle(&trials, |t| t.achieved_per_s);
         Point {
@@ -33,17 +45,35 @@ impl Point<'_> {
             cpu_per_request_ns: middle(&trials, |t| t.cpu.per_request_ns),
             latency_ns: median(&means),
             p99_ns: p99.map(|p99| p99.ns as f64),
+            judged,
             trials,
         }
     }
 
+    /// Connections of one process of the side under test, of whose processes a server is one whole.
+    pub(super) fn lanes(&self) -> u32 {
+        if self.cell.tests_server() { self.cell.total_lanes } else { self.cell.lanes }
+    }
+
+    /// Processes of the side under test.
+    pub(super) fn processes(&self) -> f64 {
+        if self.cell.tests_server() { 1.0 } else { f64::from(self.cell.processes.max(1)) }
+    }
+
+    /// Share of the requests that an objective is about.
+    pub(super) fn judged_share(&self) -> f64 {
+        let judged: u64 = self.judged.iter().map(|t| t.ledger.planned).sum();
+        let all: u64 = self.trials.iter().map(|t| t.ledger.planned).sum();
+        judged as f64 / all.max(1) as f64
+    }
+
     pub(super) fn samples(&self) -> u64 {
-        self.trials.iter().filter_map(|t| t.latency()).map(|d| d.count).sum()
+        self.judged.iter().filter_map(|t| t.latency()).map(|d| d.count).sum()
     }
 
     /// Share of the planned requests that did not complete: they took for ever.
     pub(super) fn lost(&self) -> f64 {
-        let sum = |of: fn(&TrialRecord) -> u64| self.trials.iter().map(|t| of(t)).sum::<u64>();
+        let sum = |of: fn(&TrialRecord) -> u64| self.judged.iter().map(|t| of(t)).sum::<u64>();
         let planned = sum(|t| t.ledger.planned);
         (planned - sum(|t| t.ledger.completed)) as f64 / planned.max(1) as f64
     }

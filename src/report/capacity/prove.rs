@@ -106,12 +106,6 @@ struct Pair<'a> {
 impl Pair<'_> {
     fn proof(self, name: &str) -> Option<Proof> {
         let error = self.forecast / self.measured - 1.0;
-        let figure = |name: &str, value: f64, text: String, from: Vec<String>| Figure {
-            name: name.into(),
-            value,
-            text,
-            from,
-        };
         let both = [self.from.clone(), vec![self.cell.into()]].concat();
         error.is_finite().then(|| Proof {
             name: name.into(),
@@ -119,14 +113,14 @@ impl Pair<'_> {
             error,
             goal: self.goal,
             figures: vec![
-                figure("forecast", self.forecast, (self.text)(self.forecast), self.from),
-                figure(
+                Figure::new("forecast", self.forecast, (self.text)(self.forecast), self.from),
+                Figure::new(
                     "measured",
                     self.measured,
                     (self.text)(self.measured),
                     vec![self.cell.into()],
                 ),
-                figure("error", error, format!("{:+.1} %", error * 100.0), both),
+                Figure::new("error", error, format!("{:+.1} %", error * 100.0), both),
             ],
         })
     }
@@ -139,7 +133,9 @@ pub fn proofs(
     twice: &[TrialRecord],
     knee: Option<(&Sweep, &[TrialRecord])>,
 ) -> Vec<Proof> {
-    let (own, theirs) = (fits::series(records), fits::series(twice));
+    let (records_of_subject, twice) = (fits::subjects(records), fits::subjects(twice));
+    let own = fits::series(&records_of_subject, None);
+    let theirs = fits::series(&twice, None);
     let mut all = Vec::new();
     for series in &own {
         let across =
@@ -187,12 +183,9 @@ fn at_part_of_knee<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a
         return vec![];
     };
     let rate = point.rate_per_s / 2.0;
-    let lanes = point.cell.lanes;
+    let lanes = point.lanes();
     let points = series.all_points().iter().filter(|p| {
-        p.cell.arrivals.is_open()
-            && p.cell.lanes == lanes
-            && p.p99_ns.is_some()
-            && p.rate_per_s > 0.0
+        p.cell.arrivals.is_open() && p.lanes() == lanes && p.p99_ns.is_some() && p.rate_per_s > 0.0
     });
     let mut known: Vec<(f64, f64, &str)> =
         points.map(|p| (p.rate_per_s, p.p99_ns.unwrap_or(0.0), p.cell.id.as_str())).collect();
@@ -242,7 +235,7 @@ fn at_twice<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a>> {
         &at.cells,
     )];
     if let Some(memory) = series.memory().ok().filter(|_| series.has_slope()) {
-        let workers = f64::from(cell.processes);
+        let workers = point.processes();
         let kernel = middle(trials, |t| t.memory.kernel_bytes.unwrap_or(0) as f64);
         let has_kernel = trials.iter().all(|t| t.memory.kernel_bytes.is_some());
         let forecast = memory.user.at(cell.total_lanes, workers)

@@ -1,5 +1,6 @@
 //! A plan as tables, for the reports and the terminal.
 
+use super::text::of_class;
 use super::{EnginePlan, Need, Plan, req_s};
 use crate::report::layout::Column;
 use crate::report::memory::Section;
@@ -50,7 +51,7 @@ impl Plan {
             false => heading.push_str(&q.host.words()),
         }
         if let Some(p99) = q.p99_ns {
-            heading.push_str(&format!(", p99 ≤ {}", format_ns(p99 as f64)));
+            heading.push_str(&format!(", p99 ≤ {}{}", format_ns(p99 as f64), of_class(q)));
         }
         let notes = self.engines.iter().filter_map(|e| {
             let refusal = e.answer.as_ref().err()?;
@@ -107,10 +108,11 @@ impl Plan {
         if self.answered().is_empty() {
             return Section { heading: String::new(), columns: vec![], notes: vec![] };
         }
-        let columns = vec![
+        let lanes = if self.is_service { "connections" } else { "lanes" };
+        let mut columns = vec![
             self.names(),
             self.column("in flight", true, &text("in_flight")),
-            self.column("lanes", true, &text("lanes")),
+            self.column(lanes, true, &text("lanes")),
             self.column("memory\nuser", true, &text("user_bytes")),
             self.column("memory\nkernel", true, &text("kernel_bytes")),
             self.column("CPUs\nbusy", true, &text("cpus_busy")),
@@ -121,6 +123,7 @@ impl Plan {
             self.column("tested up to\nper host", true, &text("tested_to_per_s")),
             self.column("cell", false, &|(_, n)| n.from("tested_to_per_s").join(" ")),
         ];
+        columns.retain(|column| column.title != "ports" || !self.is_service);
         Section { heading: "what today's hosts hold".into(), columns, notes: vec![] }
     }
 
@@ -153,9 +156,10 @@ impl Plan {
             number: false,
             cells: rows.iter().map(of).collect(),
         };
+        let group = if self.is_service { "rate of\na server" } else { "rate of a\nworker group" };
         let columns = vec![
             texts("engine", &|(name, _)| name.clone()),
-            column("rate of a\nworker group", "rate_per_s"),
+            column(group, "rate_per_s"),
             column("p99", "p99_ns"),
             column("CPU\nper request", "cpu_per_request_ns"),
             column("mean\ntime", "latency_ns"),

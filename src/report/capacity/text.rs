@@ -31,8 +31,18 @@ fn hosts_and_money(need: &Need) -> String {
     }
 }
 
+/// Whose bound it is, where it is not that of all requests.
+pub(super) fn of_class(q: &Question) -> String {
+    q.class.as_ref().map_or(String::new(), |name| format!(" of class {name}"))
+}
+
 /// What a plan comes to.
-pub(super) fn sentence(q: &Question, questions: &[Question], engines: &[EnginePlan]) -> String {
+pub(super) fn sentence(
+    q: &Question,
+    questions: &[Question],
+    engines: &[EnginePlan],
+    is_service: bool,
+) -> String {
     let Some((best, need)) = best(engines) else {
         return match engines.first().map(|e| &e.answer) {
             Some(Err(refusal)) => format!("No answer: {}.", refusal.why),
@@ -41,13 +51,15 @@ pub(super) fn sentence(q: &Question, questions: &[Question], engines: &[EnginePl
     };
     let host = questions.iter().map(|q| &q.host).find(|h| h.name == best.host).unwrap_or(&q.host);
     let hosts = plural(need.hosts_with_spare, "host");
+    let service = if is_service { " for the service" } else { "" };
     let mut out = match host.name.is_empty() {
-        true => format!("{hosts} ({}) with {}", host.words(), best.name),
-        false => format!("{hosts} of {} with {}", host.words(), best.name),
+        true => format!("{hosts} ({}){service} with {}", host.words(), best.name),
+        false => format!("{hosts} of {}{service} with {}", host.words(), best.name),
     };
     let _ = write!(out, ": {} for {}", need.text_of("hosts_today"), need.text_of("rate_per_s"));
     if let Some(p99) = q.p99_ns {
         let _ = write!(out, " at p99 ≤ {}", format_ns(p99 as f64));
+        out += &of_class(q);
     }
     if q.growth_per_year != 0.0 {
         let (more, rate) = (need.text_of("hosts_for_growth"), need.text_of("grown_rate_per_s"));
@@ -99,7 +111,7 @@ impl Plan {
             let host =
                 if engine.host.is_empty() { String::new() } else { format!(" on {}", engine.host) };
             let _ = writeln!(out, "\n{}{host}", clean(&engine.name));
-            for line in engine.lines(&self.question) {
+            for line in engine.lines(&self.question, self.is_service) {
                 wrapped(&mut out, &format!("  {line}"));
             }
         }
@@ -117,9 +129,9 @@ impl Plan {
 
 impl EnginePlan {
     /// The answer, one line each.
-    fn lines(&self, q: &Question) -> Vec<String> {
+    fn lines(&self, q: &Question, is_service: bool) -> Vec<String> {
         match &self.answer {
-            Ok(need) => need.lines(q),
+            Ok(need) => need.lines(q, is_service),
             Err(refusal) => vec![
                 format!("no answer: {}", refusal.why),
                 format!("measure next: {}", refusal.measure_next),
@@ -175,7 +187,11 @@ impl Need {
         hosts
     }
 
-    fn lines(&self, q: &Question) -> Vec<String> {
+    fn lines(&self, q: &Question, is_service: bool) -> Vec<String> {
+        let (group, lane, lanes, process) = match is_service {
+            true => ("server", "connection", "connections", "server"),
+            false => ("group of workers", "lane", "lanes", "worker"),
+        };
         let t = |name: &str| self.text_of(name).to_string();
         let from = |name: &str| self.from(name).join(" and ");
         let next: Vec<String> = self.resources[1..]
@@ -203,32 +219,35 @@ impl Need {
         }
         lines.extend([
             format!(
-                "CPU: {} CPUs busy, {} per request at {} per group of workers (from {})",
+                "CPU: {} CPUs busy, {} per request at {} per {group} (from {})",
                 t("cpus_busy"),
                 t("cpu_per_request_ns"),
                 t("group_rate_per_s"),
                 from("cpu_per_request_ns")
             ),
             format!(
-                "{} requests in flight at {} each; {} lanes",
+                "{} requests in flight at {} each; {} {lanes}",
                 t("in_flight"),
                 t("latency_ns"),
                 t("lanes")
             ),
             format!(
-                "memory: {} user, {} kernel ({}); {} per lane, and what {} take before any lane",
+                "memory: {} user, {} kernel ({}); {} per {lane}, and what {} take before any {lane}",
                 t("user_bytes"),
                 if self.kernel_bytes.is_some() { t("kernel_bytes") } else { "unknown".into() },
                 self.kernel_counts,
                 t("bytes_per_lane"),
-                plural(self.processes, "worker")
+                plural(self.processes, process)
             ),
-            format!(
-                "{} descriptors, {} ports, {} threads",
-                t("descriptors"),
-                t("ports"),
-                t("threads")
-            ),
+            match is_service {
+                true => format!("{} descriptors, {} threads", t("descriptors"), t("threads")),
+                false => format!(
+                    "{} descriptors, {} ports, {} threads",
+                    t("descriptors"),
+                    t("ports"),
+                    t("threads")
+                ),
+            },
             format!("tested up to {} per host ({})", t("tested_to_per_s"), from("tested_to_per_s")),
         ]);
         lines

@@ -6,7 +6,7 @@ use super::hosts::format_money;
 use super::{EnginePlan, Plan, Question, req_s};
 use crate::report::layout::Column;
 use crate::report::memory::Section;
-use crate::units::{format_count, format_share};
+use crate::units::{format_count, format_ns, format_share};
 
 /// One cell of the table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,6 +31,10 @@ pub struct WhatIf {
     pub why: Option<String>,
     /// The cells behind it.
     pub from: Vec<String>,
+    /// The class of requests that the bound is about; `None` for all requests.
+    pub class: Option<String>,
+    /// Bound on the 99th percentile.
+    pub p99_ns: Option<u64>,
 }
 
 pub(super) fn rows(q: &Question, engines: &[EnginePlan]) -> Vec<WhatIf> {
@@ -48,6 +52,8 @@ pub(super) fn rows(q: &Question, engines: &[EnginePlan]) -> Vec<WhatIf> {
             currency: cost.map(|cost| cost.currency.clone()),
             why: engine.answer.as_ref().err().map(|refusal| refusal.why.clone()),
             from: need.map_or(vec![], |need| need.from("hosts").to_vec()),
+            class: q.class.clone(),
+            p99_ns: q.p99_ns,
         }
     };
     engines.iter().map(one).collect()
@@ -71,6 +77,13 @@ impl Plan {
             column("growth\nper year", true, &|r| format_share(r.growth_per_year)),
             column("CPU\nplanned", true, &|r| format_share(r.cpu_target)),
         ];
+        let by_class = rows.iter().any(|r| r.class != self.question.class);
+        if by_class {
+            columns.push(column("requests", false, &|r| r.class.clone().unwrap_or("all".into())));
+            columns.push(column("p99\nallowed", true, &|r| {
+                r.p99_ns.map_or("-".into(), |ns| format_ns(ns as f64))
+            }));
+        }
         if rows.iter().any(|r| !r.host.is_empty()) {
             columns.push(column("host", false, &|r| r.host.clone()));
         }
@@ -84,13 +97,16 @@ impl Plan {
         let mut notes: Vec<String> = Vec::new();
         for row in rows {
             if let Some(why) = &row.why {
-                let note = format!("{} at {}: no answer: {why}", row.engine, req_s(row.rate_per_s));
+                let class = row.class.as_ref().map_or(String::new(), |name| format!(", {name}"));
+                let rate = req_s(row.rate_per_s);
+                let note = format!("{} at {rate}{class}: no answer: {why}", row.engine);
                 if !notes.contains(&note) {
                     notes.push(note);
                 }
             }
         }
-        Some(Section { heading: "what if".into(), columns, notes })
+        let heading = if by_class { "what if, and by class of requests" } else { "what if" };
+        Some(Section { heading: heading.into(), columns, notes })
     }
 
     /// The what-if table, or the plan alone, for a spreadsheet.
@@ -104,7 +120,8 @@ impl Plan {
             false => &self.what_if,
         };
         let mut out = String::from(
-            "engine,host,rate_per_s,growth_per_year,cpu_target,hosts,month_cents,currency,why,from\n",
+            "engine,host,rate_per_s,growth_per_year,cpu_target,hosts,month_cents,currency,why,from,class,\
+             p99_ns\n",
         );
         let text = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
         for r in rows {
@@ -120,6 +137,8 @@ impl Plan {
                 text(r.currency.as_deref().unwrap_or_default()),
                 text(r.why.as_deref().unwrap_or_default()),
                 text(&r.from.join(" ")),
+                text(r.class.as_deref().unwrap_or_default()),
+                number(r.p99_ns),
             ];
             out += &(cells.join(",") + "\n");
         }

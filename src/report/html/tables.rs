@@ -2,11 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::{broken, notes, paragraph, rich};
+use super::{broken, notes, paragraph};
+use crate::report::layout;
 use crate::report::memory::Section;
 use crate::report::search::Searched;
 use crate::report::summary::Group;
-use crate::report::{capacity, layout};
 
 /// A table that scrolls by itself where it is wide, and its notes; the heading is its name.
 pub(super) fn table(section: &Section) -> Markup {
@@ -69,16 +69,6 @@ pub(super) fn search(searched: &Searched, groups: &[Group]) -> Markup {
     html! {
         (table(&searched.summary(groups)))
         @for probes in searched.probes() { (folded(&probes.heading, false, &table(&probes))) }
-    }
-}
-
-/// How many hosts it takes, with what that assumes folded away.
-pub(super) fn capacity(plan: &capacity::Plan) -> Markup {
-    let assumed = html! { ul { @for a in &plan.assumptions { li { (rich(&a.to_string())) } } } };
-    html! {
-        p { (rich(&plan.sentence)) }
-        @for section in &plan.sections() { (titled(section)) }
-        (folded("What this assumes", false, &assumed))
     }
 }
 

@@ -1,0 +1,100 @@
+//! The capacity section: the plan in words and tables, and where it stands on the measured curve.
+
+use maud::{Markup, html};
+
+use super::figure;
+use super::tables::{folded, titled};
+use super::{notes, rich};
+use crate::report::capacity::{CurvePoint, EnginePlan, Figure, Need, Plan};
+use crate::report::plot::{GREY, Mark, Marker, Panel, PlotAxis, Scale, Stroke};
+use crate::units::{format_ns, format_rate};
+
+/// What is drawn over the rate of a host, by the name of its figure.
+const CURVES: [(&str, &str, Scale); 3] = [
+    ("p99_ns", "p99", Scale::Log10),
+    ("latency_ns", "mean time", Scale::Linear),
+    ("cpu_per_request_ns", "CPU per request", Scale::Linear),
+];
+
+/// How many hosts it takes, with what that assumes folded away.
+pub(super) fn capacity(plan: &Plan) -> Markup {
+    let assumed = html! { ul { @for a in &plan.assumptions { li { (rich(&a.to_string())) } } } };
+    html! {
+        p { (rich(&plan.sentence)) }
+        @for section in &plan.sections() { (titled(section)) }
+        (curves(plan))
+        (folded("What this assumes", false, &assumed))
+    }
+}
+
+/// The measured curve of each engine on the first type of hosts, with the planned point.
+fn curves(plan: &Plan) -> Markup {
+    let first = plan.engines.first().map(|e| e.host.as_str());
+    let answered: Vec<(&EnginePlan, &Need)> = (plan.engines.iter())
+        .filter(|e| Some(e.host.as_str()) == first)
+        .filter_map(|e| Some((e, e.answer.as_ref().ok()?)))
+        .collect();
+    if answered.is_empty() {
+        return html! {};
+    }
+    let axes: Vec<PlotAxis<'_>> =
+        CURVES.iter().map(|(_, title, scale)| PlotAxis::new(title, *scale, &format_ns)).collect();
+    let mut panels: Vec<Panel<'_>> = Vec::new();
+    for ((name, title, _), y) in CURVES.iter().zip(&axes) {
+        let mut lines: Vec<Stroke> = Vec::new();
+        for (engine, need) in &answered {
+            let earlier = panels.iter().flat_map(|p: &Panel<'_>| &p.lines).chain(&lines);
+            let points = |planned| points(plan, need, name, planned);
+            let line = Stroke::of(engine.engine, engine.name.clone(), points(false), earlier);
+            let planned = Stroke {
+                name: format!("{}: planned", engine.name),
+                marker: Marker::Diamond,
+                dash: None,
+                points: points(true),
+                ..line.clone()
+            };
+            lines.extend([line, planned]);
+        }
+        if *name == "p99_ns" {
+            lines.extend(bound(plan, &lines));
+        }
+        panels.push(Panel { title: (*title).into(), y, lines });
+    }
+    let x = PlotAxis::new("requests per second of a host", Scale::Linear, &format_rate);
+    let below = "Medians over trials with their intervals at 95 % confidence, where there are trials \
+                 enough; p99 is of all requests of a cell. The planned point lies between the cells on \
+                 either side of it; its p99 is at most that of the slower one.";
+    html! {
+        (figure::lines("The measured curve, and where the plan stands on it", &x, 3, &panels, &[]))
+        (notes(&[below.into()]))
+    }
+}
+
+/// A figure over the rate of a host: of the measured cells, or of the planned point.
+fn points(plan: &Plan, need: &Need, name: &str, planned: bool) -> Vec<Mark> {
+    // A host runs several copies of what was measured.
+    let copies = plan.question.rate_per_s / need.hosts_today as f64 / need.group_rate_per_s;
+    let find = |point: &CurvePoint, name: &str| -> Option<Figure> {
+        point.figures.iter().find(|f| f.name == name).cloned()
+    };
+    let mark = |point: &CurvePoint| {
+        let (rate, y) = (find(point, "rate_per_s")?, find(point, name)?);
+        Some(Mark { x: rate.value * copies, y: y.value, interval: y.interval, marked: true })
+    };
+    need.curve.iter().filter(|p| p.cell.is_none() == planned).filter_map(mark).collect()
+}
+
+/// The bound on p99, over the rates of the lines.
+fn bound(plan: &Plan, lines: &[Stroke]) -> Option<Stroke> {
+    let y = plan.question.p99_ns? as f64;
+    let xs = || lines.iter().flat_map(|l| &l.points).map(|p| p.x);
+    let end = |x: f64| Mark { x, y, interval: None, marked: false };
+    let (low, high) = (xs().reduce(f64::min)?, xs().reduce(f64::max)?);
+    Some(Stroke {
+        name: format!("p99 ≤ {}", format_ns(y)),
+        colour: GREY,
+        marker: Marker::Circle,
+        dash: Some(1),
+        points: vec![end(low), end(high)],
+    })
+}
