@@ -48,12 +48,17 @@ service_time = "1ms"
 const SERVERS: &str = r#"
 plan.arrivals = "constant"
 server.pool_size = 2
+server.upstream = {}
+[[server.step]]
+kind = "call"
+calls = 2
 [[server.step]]
 kind = "compute"
 bytes = "1KiB"
 [sweep]
 server_engines = ["threads", "tokio", "tokio-single"]
 server_codecs = ["hyper", "lean"]
+fan_out = [1, 2]
 lanes = [2, 4]
 rates = [500]
 trials = 1
@@ -129,7 +134,8 @@ fn tables(axis: Axis, (a, b): &Pair) {
 
 fn hosts(axis: Axis, pair: &Pair) {
     // Hosts are planned for clients.
-    if matches!(axis, Axis::Lanes | Axis::Load | Axis::Server | Axis::ServerCodec) {
+    let of_server = matches!(axis, Axis::Server | Axis::ServerCodec | Axis::FanOut);
+    if of_server || matches!(axis, Axis::Lanes | Axis::Load) {
         return;
     }
     let question = Question::new(1_000.0, HostType::plain(8, 1 << 30));
@@ -255,7 +261,7 @@ static PAIRS: LazyLock<Vec<(Axis, Vec<Pair>)>> = LazyLock::new(|| {
     let of = |config| grid(config).into_iter().filter(|c| !c.engine.has_one_lane()).collect();
     let [clients, servers, rings]: [Vec<Cell>; 3] = [GRID, SERVERS, RINGS].map(of);
     let cells = |axis| match axis {
-        Axis::Server | Axis::ServerCodec => &servers,
+        Axis::Server | Axis::ServerCodec | Axis::FanOut => &servers,
         Axis::Receive | Axis::Batch | Axis::Linger => &rings,
         _ => &clients,
     };

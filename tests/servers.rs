@@ -62,6 +62,120 @@ fn every_server_engine_is_measured_as_the_subject() {
     assert!(done.stdout.contains("Of the servers, "), "{}", done.stdout);
 }
 
+/// Handlers that call, under every engine that has handlers.
+const CALLS: &str = r#"
+    [plan]
+    requests = 24
+    timeout = "20s"
+    [sweep]
+    server_engines = ["threads", "pool", "rayon", "tokio", "tokio-single"]
+    server_codecs = ["lean", "hyper"]
+    lanes = [3]
+    fan_out = [1, 4]
+    trials = 1
+    [server]
+    pool = "requests"
+    pool_size = 3
+    upstream = { service_time = "20ms" }
+    [[server.step]]
+    kind = "call"
+    calls = 4
+"#;
+
+#[test]
+fn calls_one_after_another_add_up_and_calls_at_once_do_not() {
+    let done = Sweep::new(CALLS).run();
+    assert_eq!(done.records.len(), 20, "{}", done.stderr);
+    for record in &done.records {
+        let id = &record.cell.id;
+        assert_ne!(record.status, Status::Failed, "{id}: {:?}", record.error);
+        assert_eq!(record.ledger.completed, 24, "{id}");
+        let upstream = record.upstream.unwrap_or_else(|| panic!("{id} called nobody"));
+        assert_eq!(upstream.received, Some(24 * 4), "{id}: every call is one request upstream");
+        assert!(upstream.cpu_ns > Some(0), "{id}: {upstream:?}");
+        // No clock can make an answer come before the calls that it waits for.
+        let fastest = record.service_ns.as_ref().expect("answers").min;
+        let each = 20_000_000;
+        match record.cell.fan_out {
+            Some(1) => assert!(fastest >= 4 * each, "{id}: {fastest} ns for four calls in turn"),
+            // A machine that stands still for 60 ms on each of 24 requests would have to be blamed.
+            Some(4) => assert!((each..4 * each).contains(&fastest), "{id}: {fastest} ns at once"),
+            other => panic!("{id}: {other:?}"),
+        }
+        let threads = record.server.as_ref().expect("it is measured").threads_peak;
+        if engine(record) == ServerEngine::TokioSingle {
+            assert_eq!(threads, 2, "{id}: calls of a task need no thread");
+        }
+    }
+    assert!(done.stdout.contains("4 calls at once"), "{}", done.stdout);
+}
+
+#[test]
+fn an_upstream_with_one_server_makes_calls_wait_in_line() {
+    let more = [
+        "--set",
+        "server.upstream.servers=1",
+        "--set",
+        "sweep.server_engines=[\"threads\", \"tokio\"]",
+        "--set",
+        "sweep.fan_out=[4]",
+    ];
+    let done = Sweep::new(CALLS).run_with(&more);
+    assert_eq!(done.records.len(), 4, "{}", done.stderr);
+    for record in &done.records {
+        let fastest = record.service_ns.as_ref().expect("answers").min;
+        assert!(fastest >= 80_000_000, "{}: four calls of 20 ms, one at a time", record.cell.id);
+    }
+}
+
+#[test]
+fn files_are_read_and_written_by_handlers_wherever_they_are_offloaded_to_and_are_gone_after() {
+    let home = tempfile::tempdir().expect("a directory");
+    let toml = format!(
+        r#"
+        [plan]
+        requests = 60
+        [sweep]
+        server_engines = ["threads", "rayon", "tokio"]
+        offload = ["inline", "spawn_blocking", "rayon"]
+        lanes = [4]
+        trials = 1
+        [server]
+        permits = 2
+        [[server.step]]
+        kind = "file"
+        op = "write"
+        bytes = "100KiB"
+        files = 3
+        dir = {dir:?}
+        [[server.step]]
+        kind = "compute"
+        bytes = "64KiB"
+        [[server.step]]
+        kind = "file"
+        bytes = "4KiB"
+        dir = {dir:?}
+        "#,
+        dir = home.path()
+    );
+    let done = Sweep::new(&toml).run();
+    assert_eq!(done.records.len(), 2 + 3, "threads do the work where they are: {}", done.stderr);
+    for record in &done.records {
+        let id = &record.cell.id;
+        assert_ne!(record.status, Status::Failed, "{id}: {:?}", record.error);
+        assert_eq!(record.ledger.completed, 60, "{id}");
+    }
+    let threads = |offload: &str| {
+        let of = |r: &&TrialRecord| r.cell.offload.is_some_and(|o| o.name() == offload);
+        let row = done.records.iter().find(of).unwrap_or_else(|| panic!("no row {offload}"));
+        row.server.as_ref().expect("it is measured").threads_peak
+    };
+    assert!(threads("inline") < threads("spawn_blocking"), "blocking threads are the server's");
+    assert!(threads("inline") < threads("rayon"), "the pool's threads are the server's");
+    let left = std::fs::read_dir(home.path()).expect("it is there").count();
+    assert_eq!(left, 0, "files outlive their trial");
+}
+
 /// Rows of one trial under a command; nothing that it started may be left.
 fn own(command: &str, more: &[&str]) -> (TrialRecord, String) {
     let toml = format!(

@@ -179,7 +179,7 @@ fn make_work(job: &Job) -> (Option<Arc<Work>>, Option<String>) {
         return (None, None);
     }
     let name = job.files.clone().unwrap_or_else(files::new_name);
-    match Work::prepare(&job.plan, &files::worker_name(&name, job.worker)) {
+    match Work::prepare(&job.plan.mix, &files::worker_name(&name, job.worker)) {
         Ok(work) => (work, None),
         Err(why) => (None, Some(format!("{why:#}"))),
     }

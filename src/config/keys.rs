@@ -301,6 +301,9 @@ tables! {
         allocators: Key<Several<String>> [default("the C library's as the environment sets it") example("[\"glibc\", \"glibc-arenas-1\"]") also("allocator")],
         /// Where the task engines carry out file and compute steps.
         offload: Key<Several<Offload>> [default("inline") example("[\"inline\", \"rayon\"]")],
+        /// Calls of a handler's `call` step that are under way at once: one after another, or all at
+        /// once?
+        fan_out: Key<Several<Count>> [range(1.0, 1000.0) default("[1]") example("[1, 10]")],
         /// How the server runs its connections: the server becomes the side under test, and `engines` and
         /// `codecs` the one client that loads it.
         server_engines: Key<Several<ServerEngine>> [default("none: the client is under test") example("[\"threads\", \"tokio\"]")],
@@ -378,18 +381,43 @@ tables! {
         env: Named<At<String>> [default("duel's own") example("{ LOG = \"off\" }")],
         /// When that command is ready: it answers over `http`, with any status, or accepts over `tcp`.
         ready: At<Ready> [default("\"http\"") example("\"tcp\"")],
+        /// What `call` steps call: the embedded target once more, in a process of its own.
+        upstream: Key<Upstream> [default("needed by call") example("{ service_time = \"50ms\" }")],
         /// What the handler does before it answers, step by step.
         step: Key<Several<ServerStep>> [default("waits for target.service_time") example("[{ kind = \"wait\", time = \"50ms\" }]")],
     }
 
+    /// `[server.upstream]`.
+    Upstream {
+        /// How long it takes to answer a call: a time, or a law of times.
+        service_time: At<ServiceTime> [default("\"0s\"") example("\"50ms\"")],
+        /// Calls that it serves at once, the others wait in order; 0 is no limit.
+        servers: At<Count> [range(0.0, ANY) default("0") example("4")],
+        /// Length of each of its answers' bodies.
+        body: At<Size> [range(0.0, GIB) default("\"1KiB\"") example("\"64KiB\"")],
+    }
+
     /// `[[server.step]]`.
     ServerStep {
-        /// `wait`, a timer; `compute`, SHA-256 of so many bytes.
+        /// `wait`, a timer; `call`, HTTP calls to the upstream; `compute`, SHA-256 of so many bytes;
+        /// `file`, a read or write.
         kind: At<ServerStepKind> [example("\"compute\"")],
         /// How long a `wait` takes: a time, or a law of times.
         time: Key<ServiceTime> [default("needed by wait") example("\"50ms\"")],
-        /// Bytes that a `compute` step hashes.
-        bytes: Key<Size> [range(1.0, 64.0 * GIB) default("needed by compute") example("\"64KiB\"")],
+        /// Calls of a `call` step; `sweep.fan_out` says how many are under way at once.
+        calls: At<Count> [range(1.0, 1000.0) default("1") example("10")],
+        /// Bytes that a `compute` or `file` step handles.
+        bytes: Key<Size> [range(1.0, 64.0 * GIB) default("needed by compute and file") example("\"64KiB\"")],
+        /// What a `file` step does.
+        op: At<FileOp> [default("\"read\"") example("\"write\"")],
+        /// Files from which a `file` step takes one, made before the clock starts.
+        files: At<Count> [range(1.0, 1e4) default("16") example("4")],
+        /// Goes past the page cache.
+        direct: At<bool> [default("false") example("true")],
+        /// Waits for the disk after a write.
+        sync: At<bool> [default("false") example("true")],
+        /// Directory of the files.
+        dir: Key<String> [default("the system's for temporary files") example("\"/var/tmp\"")],
     }
 
     /// `[[sweep.expect_failed]]`.
@@ -510,7 +538,9 @@ choices!(LawName, StepKind, ServerStepKind);
 #[serde(rename_all = "snake_case")]
 pub(super) enum ServerStepKind {
     Wait,
+    Call,
     Compute,
+    File,
 }
 
 /// What a step of a request is.

@@ -100,7 +100,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     values::check(&file.plan, &data)?;
     let shape = shape::resolve(&file.plan, arrivals, &mix, base_dir)?;
     let plan = plan(&file.plan, arrivals, host, mix, shape, data)?;
-    let subject = server::resolve(&file, &target)?;
+    let subject = server::resolve(&file, &target, base_dir)?;
     let setting = subject.setting.clone();
     let axes = axes(&file, arrivals, &target, targets, &plan, subject)?;
     let slo = slo(&file);
@@ -312,6 +312,7 @@ fn axes(
         rayon_threads: axis(&sweep.rayon_threads, |at| Ok(at.value))?,
         allocators: allocators(&sweep.allocators)?,
         offload: steps::offload(&sweep.offload, plan, subject.setting.as_ref())?,
+        fan_out: steps::fan_out(&sweep.fan_out, subject.setting.as_ref())?,
         uring_receive: axis_or(&sweep.uring_receive, Vec::new(), |at| Ok(at.value))?,
         uring_batch,
         uring_linger_ns: axis_or(&sweep.uring_linger, linger, |at| Ok(at.0))?,

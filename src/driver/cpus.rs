@@ -24,6 +24,20 @@ pub struct Placement {
     pub shared: bool,
 }
 
+impl Placement {
+    /// CPUs for what a server under test calls: one of the server's where that has several that
+    /// nobody chose, or else the client's, whose costs are not in question.
+    pub(crate) fn beside(&mut self, machine: &Machine) -> Vec<u32> {
+        match self.target.pop_if(|_| machine.target_cpus.is_none()) {
+            Some(last) if !self.target.is_empty() && !self.shared => vec![last],
+            last => {
+                self.target.extend(last);
+                self.worker.clone()
+            }
+        }
+    }
+}
+
 /// Reads the CPUs that this process may run on, in ascending order.
 ///
 /// # Errors

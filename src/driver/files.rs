@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::plan::TrialPlan;
+use crate::plan::RequestTemplate;
 use crate::work::files;
 
 /// The name of a trial's directories, and where its workers make them.
@@ -13,10 +13,10 @@ pub(super) struct StepFiles {
 }
 
 impl StepFiles {
-    /// Of the workers of these numbers, which are those that run here.
-    pub(super) fn of(plan: &TrialPlan, workers: impl Iterator<Item = u32>) -> Self {
+    /// Of the workers or servers of these numbers, which are those that run here.
+    pub(super) fn of(mix: &[RequestTemplate], workers: impl Iterator<Item = u32>) -> Self {
         let name = files::new_name();
-        let of_worker = |w| files::directories(plan, &files::worker_name(&name, w));
+        let of_worker = |w| files::directories(mix, &files::worker_name(&name, w));
         StepFiles { dirs: workers.flat_map(of_worker).collect(), name }
     }
 

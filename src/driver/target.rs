@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
+use super::files::StepFiles;
 use super::own::Own;
 use super::pipe::{NoLine, Piped};
 use crate::codec::socket::Route;
@@ -22,6 +23,7 @@ use crate::server::{
 use crate::side::usage::{Edge, Usage};
 use crate::sys::now_ns;
 use crate::units::{SECOND_NS, format_count, format_rate};
+use crate::work::files::worker_name;
 
 /// How long a target may take to listen, or to report.
 const PATIENCE_NS: u64 = 10 * SECOND_NS;
@@ -193,18 +195,25 @@ pub(super) struct Targets {
     tell: bool,
     /// A server of the user's own, in place of all of them.
     own: Option<Own>,
+    /// What a server under test calls.
+    upstream: Option<Piped>,
+    /// Behind the servers, since they go when those are gone.
+    files: Option<StepFiles>,
 }
 
 /// What the targets of a trial said at their end.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Report {
     pub(super) used: TargetUse,
+    /// The same of what a server under test called.
+    pub(super) upstream: Option<TargetUse>,
     /// Why a target did not report, where one did not.
     pub(super) trouble: Option<String>,
 }
 
 impl Targets {
-    /// Starts `spec.processes` targets, each at its own address of 127.0.0.0/8.
+    /// Starts `spec.processes` targets, each at its own address of 127.0.0.0/8, and what they call on
+    /// the CPUs `beside`.
     ///
     /// A server under test is held until [`Targets::go`], so that what it holds by itself can be read.
     pub(super) fn start(
@@ -212,57 +221,74 @@ impl Targets {
         server: Option<ServerPlan>,
         seed: u64,
         cpus: &[u32],
+        beside: &[u32],
     ) -> anyhow::Result<Self> {
         if let Some(own) = server.as_ref().and_then(ServerPlan::own) {
             let own = Own::start(own, cpus)?;
             let endpoints = vec![own.at.into()];
-            return Ok(Targets { running: vec![], endpoints, tell: false, own: Some(own) });
+            return Ok(Targets { endpoints, own: Some(own), ..Targets::none() });
         }
-        let held = server.is_some();
-        let at = SocketAddr::new(address(0), 0).into();
-        let job = TargetJob {
-            server,
-            held,
-            cpus: cpus.to_vec(),
-            ..TargetJob::new(at, spec.clone(), seed)
-        };
-        Self::spawn(&job)
+        let mut targets = Targets::none();
+        let at = |number| SocketAddr::new(address(number), 0).into();
+        let mut job =
+            TargetJob { cpus: cpus.to_vec(), ..TargetJob::new(at(0), spec.clone(), seed) };
+        if let Some(plan) = server {
+            let setting = &plan.setting;
+            if let Some(upstream) = &setting.upstream {
+                // Other draws than those of a handler that waits.
+                let job = TargetJob::new(at(spec.processes), upstream.target(), !seed);
+                let job = TargetJob { cpus: beside.to_vec(), ..job };
+                let mut pipe = told("upstream", &job)?;
+                targets.endpoints.push(listening(&mut pipe)?);
+                targets.upstream = Some(pipe);
+            }
+            if setting.has_local_work() {
+                let mix = [setting.local_work()];
+                targets.files = Some(StepFiles::of(&mix, 0..spec.processes));
+            }
+            job.upstream = targets.endpoints.pop();
+            job.held = true;
+            job.server = Some(plan);
+        }
+        targets.spawn(&job)?;
+        Ok(targets)
     }
 
     /// Starts targets that keep a digest of what they are sent.
     pub(super) fn start_digesting(spec: &EmbeddedTarget, seed: u64) -> anyhow::Result<Self> {
         let at = SocketAddr::new(address(0), 0).into();
-        Self::spawn(&TargetJob { digest: true, ..TargetJob::new(at, spec.clone(), seed) })
+        let mut targets = Targets::none();
+        targets.spawn(&TargetJob { digest: true, ..TargetJob::new(at, spec.clone(), seed) })?;
+        Ok(targets)
     }
 
-    fn spawn(all: &TargetJob) -> anyhow::Result<Self> {
-        let mut targets =
-            Targets { running: vec![], endpoints: vec![], tell: all.server.is_some(), own: None };
+    fn none() -> Targets {
+        let (running, endpoints) = (vec![], vec![]);
+        Targets { running, endpoints, tell: false, own: None, upstream: None, files: None }
+    }
+
+    fn spawn(&mut self, all: &TargetJob) -> anyhow::Result<()> {
+        self.tell = all.server.is_some();
         for number in 0..all.spec.processes {
-            let what = format!("target {number}");
-            let mut pipe = Piped::spawn(&what, &["target", "--control"], &[])
-                .map_err(|e| anyhow!("{what} could not be started: {e}"))?;
+            let files = self.files.as_ref().map(|files| worker_name(files.name(), number));
             let job = TargetJob {
                 listen: SocketAddr::new(address(number), 0).into(),
                 seed: all.seed.wrapping_add(u64::from(number)),
+                files,
                 ..all.clone()
             };
-            let line = serde_json::to_vec(&job).expect("a target's job is plain data");
-            pipe.send_line(&line).map_err(|e| anyhow!("{what}: {e}"))?;
-            targets.running.push(pipe);
+            self.running.push(told(&format!("target {number}"), &job)?);
         }
-        for pipe in &mut targets.running {
-            let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "listen"))?;
-            let listening: Listening = serde_json::from_slice(&line)
-                .map_err(|e| anyhow!("the target did not say where it listens: {e}"))?;
-            targets.endpoints.push(listening.listening);
+        for pipe in &mut self.running {
+            self.endpoints.push(listening(pipe)?);
         }
-        Ok(targets)
+        Ok(())
     }
 
     /// For how long any of them was stopped by a signal.
     pub(super) fn stopped_ns(&mut self) -> u64 {
-        self.running.iter_mut().map(Piped::stopped_ns).max().unwrap_or(0)
+        let all = self.running.iter_mut().chain(&mut self.upstream);
+        all.map(Piped::stopped_ns).max().unwrap_or(0)
     }
 
     pub(super) fn endpoints(&self) -> &[Endpoint] {
@@ -328,41 +354,71 @@ impl Targets {
         if let Some(mut own) = self.own.take() {
             let processes = own.pids().count() as u32;
             let used = TargetUse { processes, ..TargetUse::default() };
-            return Report { used, trouble: own.trouble() };
+            return Report { used, trouble: own.trouble(), ..Report::default() };
         }
-        let processes = self.running.len() as u32;
-        let mut sum = TargetReport::default();
-        let (mut heard, mut residence_ns) = (0, Some(0));
-        let mut trouble = None;
-        for pipe in &mut self.running {
-            pipe.close();
+        let report = ended(self.running.drain(..).collect());
+        // Only when nobody calls it any more.
+        let upstream = self.upstream.take().map(|pipe| ended(vec![pipe]));
+        match upstream {
+            Some(upstream) => Report {
+                upstream: Some(upstream.used),
+                trouble: report.trouble.or(upstream.trouble),
+                ..report
+            },
+            None => report,
         }
-        for mut pipe in self.running.drain(..) {
-            match report_of(&mut pipe) {
-                Ok(report) => {
-                    heard += 1;
-                    trouble = trouble.or(report.trouble);
-                    sum.received += report.received;
-                    sum.cpu_ns += report.cpu_ns;
-                    sum.queue_ns_total += report.queue_ns_total;
-                    sum.service_ns_total += report.service_ns_total;
-                    residence_ns = residence_ns.zip(report.residence_ns_total).map(|(a, b)| a + b);
-                }
-                Err(why) => trouble = Some(why.to_string()),
-            }
-            pipe.finish();
-        }
-        let known = heard == processes;
-        let used = TargetUse {
-            processes,
-            received: known.then_some(sum.received),
-            cpu_ns: known.then_some(sum.cpu_ns),
-            queue_ns_total: known.then_some(sum.queue_ns_total),
-            service_ns_total: known.then_some(sum.service_ns_total),
-            residence_ns_total: residence_ns.filter(|_| known),
-        };
-        Report { used, trouble }
     }
+}
+
+/// Starts a target and tells it what to play.
+fn told(what: &str, job: &TargetJob) -> anyhow::Result<Piped> {
+    let mut pipe = Piped::spawn(what, &["target", "--control"], &[])
+        .map_err(|e| anyhow!("{what} could not be started: {e}"))?;
+    let line = serde_json::to_vec(job).expect("a target's job is plain data");
+    pipe.send_line(&line).map_err(|e| anyhow!("{what}: {e}"))?;
+    Ok(pipe)
+}
+
+/// Where a target listens.
+fn listening(pipe: &mut Piped) -> anyhow::Result<Endpoint> {
+    let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "listen"))?;
+    let said: Listening = serde_json::from_slice(&line)
+        .map_err(|e| anyhow!("the target did not say where it listens: {e}"))?;
+    Ok(said.listening)
+}
+
+/// Ends targets and adds up what they report.
+fn ended(mut running: Vec<Piped>) -> Report {
+    let processes = running.len() as u32;
+    let mut sum = TargetReport::default();
+    let (mut heard, mut residence_ns) = (0, Some(0));
+    let mut trouble = None;
+    running.iter_mut().for_each(Piped::close);
+    for mut pipe in running {
+        match report_of(&mut pipe) {
+            Ok(report) => {
+                heard += 1;
+                trouble = trouble.or(report.trouble);
+                sum.received += report.received;
+                sum.cpu_ns += report.cpu_ns;
+                sum.queue_ns_total += report.queue_ns_total;
+                sum.service_ns_total += report.service_ns_total;
+                residence_ns = residence_ns.zip(report.residence_ns_total).map(|(a, b)| a + b);
+            }
+            Err(why) => trouble = Some(why.to_string()),
+        }
+        pipe.finish();
+    }
+    let known = heard == processes;
+    let used = TargetUse {
+        processes,
+        received: known.then_some(sum.received),
+        cpu_ns: known.then_some(sum.cpu_ns),
+        queue_ns_total: known.then_some(sum.queue_ns_total),
+        service_ns_total: known.then_some(sum.service_ns_total),
+        residence_ns_total: residence_ns.filter(|_| known),
+    };
+    Report { used, upstream: None, trouble }
 }
 
 /// The last line of a target.

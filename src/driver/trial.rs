@@ -145,6 +145,8 @@ struct Running<'c> {
     block: u32,
     position: u32,
     placement: Placement,
+    /// Whether what a server under test calls runs on the client's CPUs.
+    upstream_shares: bool,
     targets: Option<Targets>,
     /// Where lanes connect to.
     endpoints: Vec<Endpoint>,

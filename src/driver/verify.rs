@@ -145,7 +145,7 @@ pub fn request_line(plan: &TrialPlan, index: u64) -> Option<String> {
 pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
     let mut targets = Targets::start_digesting(&target(sweep, cell), sweep.plan.seed)?;
     let plan = sweep.trial_plan(cell);
-    let files = StepFiles::of(&plan, 0..cell.processes);
+    let files = StepFiles::of(&plan.mix, 0..cell.processes);
     let mut workers = Vec::new();
     for number in 0..cell.processes {
         let mut worker = Worker::spawn(number, cell.allocator.as_ref())?;

@@ -162,7 +162,8 @@ record! {
             error: Option<String> = judged,
             /// Remarks that bar nothing by themselves: `noisy`, `shared_cpu`, `external_target`,
             /// `throttled` (a CPU quota stopped the load generator or the target),
-            /// `insecure_tls` (any certificate was accepted), `peak_from_start` (the peak of memory is an
+            /// `insecure_tls` (any certificate was accepted), `upstream_beside_client` (what the server
+            /// called ran on the client's CPUs), `peak_from_start` (the peak of memory is an
             /// upper bound).
             flags: Vec<String> = judged,
             /// Where every planned request of the window ended.
@@ -228,6 +229,9 @@ record! {
             gates: Vec<Gate> = judged,
             /// What the target says of itself; zero processes when it is external.
             target: TargetUse = served,
+            /// The same of what a server under test called; `None` where its handlers call nothing.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            upstream: Option<TargetUse> = present,
             /// What the server's side cost, in the shape in which the fields `cpu`, `switches`, `events`,
             /// `memory`, `threads_peak` and `fds_peak` say it of the client's; `None` where the target
             /// is not duel's own.

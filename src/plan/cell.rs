@@ -61,6 +61,10 @@ pub struct Cell {
     /// requests have such steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offload: Option<Offload>,
+    /// Calls of a handler's step that are under way at once; only where handlers of a server under
+    /// test call an upstream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fan_out: Option<u32>,
     /// How rings receive; `None` unless the sweep varies it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uring_receive: Option<Receive>,
@@ -177,6 +181,9 @@ pub struct Axes {
     /// Where the task engines carry out file and compute steps; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offload: Vec<Offload>,
+    /// Calls of a handler's step that are under way at once; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fan_out: Vec<u32>,
     /// How rings receive; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uring_receive: Vec<Receive>,
@@ -236,6 +243,8 @@ pub enum Axis {
     Allocator,
     /// Where steps are carried out.
     Offload,
+    /// Calls of a handler that are under way at once.
+    FanOut,
     /// How rings receive.
     Receive,
     /// Completions that rings wait for.
@@ -271,7 +280,7 @@ struct Facts {
 
 /// Every axis: first what the rows of a table share, then what tells them apart. The first is the
 /// outermost loop of the grid, and the first by which cells are sorted and named.
-static AXES: [Facts; 17] = [
+static AXES: [Facts; 18] = [
     Facts {
         axis: Axis::Lanes,
         shared: true,
@@ -445,6 +454,23 @@ static AXES: [Facts; 17] = [
         },
         value: |c| optional(c.offload.map(|offload| offload as u64)),
         words: |c| said(c.offload, |offload| format!("steps {}", offload.name())),
+    },
+    Facts {
+        axis: Axis::FanOut,
+        shared: false,
+        fields: &["fan_out"],
+        applies: |c| c.fan_out.is_some(),
+        count: |axes| axes.fan_out.len(),
+        set: |axes, i, c| c.fan_out = Some(axes.fan_out[i]),
+        id: |axes, c| {
+            let swept = !axes.fan_out.is_empty() && !c.is_idle();
+            Some(format!("fan{}", c.fan_out.filter(|_| swept)?))
+        },
+        value: |c| optional(c.fan_out.map(u64::from)),
+        words: |c| match c.fan_out {
+            Some(1) => "calls in turn".into(),
+            n => said(n, |n| format!("{n} calls at once")),
+        },
     },
     Facts {
         axis: Axis::Receive,
@@ -641,6 +667,7 @@ impl Cell {
             body_bytes: None,
             allocator: None,
             offload: None,
+            fan_out: None,
             uring_receive: None,
             uring_batch: None,
             uring_linger_ns: None,
@@ -768,6 +795,7 @@ impl Cell {
         self.server_engine = Some(engine);
         self.server_nth = Some(nth as u32);
         self.offload = self.offload.filter(|_| engine.facts().offloads);
+        self.fan_out = self.fan_out.filter(|_| engine != ServerEngine::Own);
     }
 
     /// The cell with its id, its connections counted.
@@ -791,6 +819,7 @@ impl Cell {
             cell.offered_per_s = Some(0.0);
             cell.body_bytes = None;
             cell.offload = cell.offload.map(|_| Offload::default());
+            cell.fan_out = cell.fan_out.map(|_| 1);
             (cell.uring_batch, cell.uring_linger_ns) = (None, None);
         }
         cell.named(axes)

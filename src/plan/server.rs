@@ -4,10 +4,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Codec;
 use super::engine::LaneThreads;
-use super::steps::Offload;
-use super::target::Law;
+use super::steps::{FileStep, Offload, StepPlan};
+use super::target::{EmbeddedTarget, Faults, Law};
+use super::{Codec, RequestTemplate};
 
 /// What is true of a server engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,17 +103,55 @@ pub enum ServerStep {
         /// For how long.
         time: Law,
     },
+    /// Requests to the upstream; all of them are answered when the step ends.
+    Call {
+        /// How many.
+        calls: u32,
+    },
     /// Bytes are hashed with SHA-256.
     Compute {
         /// How many.
         bytes: u64,
     },
+    /// A file is opened, read or written, and closed.
+    File(FileStep),
 }
 
 impl ServerStep {
     /// Whether it occupies the thread that it runs on.
     pub fn occupies(&self) -> bool {
-        matches!(self, ServerStep::Compute { .. })
+        matches!(self, ServerStep::Compute { .. } | ServerStep::File(_))
+    }
+
+    /// Calls that it makes, which may be made at once.
+    pub fn calls(&self) -> u32 {
+        if let ServerStep::Call { calls } = self { *calls } else { 0 }
+    }
+}
+
+/// What handlers call: the reference, in a process of its own beside the server under test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UpstreamPlan {
+    /// Time between a call's arrival at a free server and its answer.
+    pub service_time: Law,
+    /// Calls served at once, the others wait in order; 0 = no limit.
+    pub servers: u32,
+    /// Length of each answer's body.
+    pub body_bytes: u64,
+    /// How long a call may take.
+    pub timeout_ns: u64,
+}
+
+impl UpstreamPlan {
+    /// What the reference plays for it.
+    pub fn target(&self) -> EmbeddedTarget {
+        EmbeddedTarget {
+            service_time: self.service_time,
+            servers: self.servers,
+            processes: 1,
+            body_bytes: self.body_bytes,
+            faults: Faults::default(),
+        }
     }
 }
 
@@ -156,6 +194,35 @@ pub struct ServerSetting {
     /// The server of the engine `own`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<OwnServer>,
+    /// What `call` steps call; there are none where it is `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<UpstreamPlan>,
+}
+
+impl ServerSetting {
+    /// What a handler does with files and the CPU, as the steps of a request; whatever else it does
+    /// stands there as the exchange, which those who carry out such steps leave to others.
+    pub fn local_work(&self) -> RequestTemplate {
+        let local = |step: &ServerStep| match step {
+            ServerStep::Compute { bytes } => StepPlan::Compute { bytes: *bytes },
+            ServerStep::File(file) => StepPlan::File(file.clone()),
+            ServerStep::Wait { .. } | ServerStep::Call { .. } => StepPlan::Http,
+        };
+        RequestTemplate {
+            steps: self.steps.iter().map(local).collect(),
+            ..RequestTemplate::default()
+        }
+    }
+
+    /// Whether some work of the handler occupies the thread that does it.
+    pub fn has_local_work(&self) -> bool {
+        self.steps.iter().any(ServerStep::occupies)
+    }
+
+    /// Most calls of a step; zero where there are none.
+    pub fn most_calls(&self) -> u32 {
+        self.steps.iter().map(ServerStep::calls).max().unwrap_or(0)
+    }
 }
 
 /// The server of one cell.
@@ -167,8 +234,15 @@ pub struct ServerPlan {
     pub codec: Codec,
     /// Where compute and file steps of a task go.
     pub offload: Offload,
+    /// Calls of a step that are under way at once.
+    #[serde(default = "one")]
+    pub fan_out: u32,
     /// The rest.
     pub setting: ServerSetting,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl ServerPlan {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::cell::Axes;
 use super::expect::Expect;
 use super::search::Search;
-use super::server::{ServerEngine, ServerPlan, ServerSetting, ServerStep};
+use super::server::{ServerEngine, ServerPlan, ServerSetting};
 pub use super::slo::{MARGIN, Slo};
 use super::steps::{Offload, StepPlan};
 use super::target::{EmbeddedTarget, SweptTarget};
@@ -165,6 +165,7 @@ impl Sweep {
             offered_per_s: plan.offered_per_s,
             stack_size_bytes: self.axes.stack_sizes_bytes.first().copied(),
             offload: self.has_offload().then(Offload::default),
+            fan_out: self.server.as_ref().and_then(|server| (server.most_calls() > 0).then_some(1)),
             server_engine: self.axes.server_engines.first().copied(),
             ..Cell::plain(Engine::Tokio, 1)
         };
@@ -180,7 +181,7 @@ impl Sweep {
     /// Whether some work could leave the task that it belongs to, on whichever side.
     fn has_offload(&self) -> bool {
         match &self.server {
-            Some(server) => server.steps.iter().any(ServerStep::occupies),
+            Some(server) => server.has_local_work(),
             None => self.plan.has_local_steps(),
         }
     }
@@ -192,6 +193,7 @@ impl Sweep {
             engine,
             codec: cell.server_codec.unwrap_or(Codec::Lean),
             offload: cell.offload.unwrap_or_default(),
+            fan_out: cell.fan_out.unwrap_or(1),
             setting: self.server.clone()?,
         })
     }

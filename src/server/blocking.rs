@@ -16,7 +16,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
 use super::handler::{Handler, Runner};
+use super::upstream::Upstream;
 use super::{hyper, lean};
+use crate::codec::Failure;
 use crate::codec::stream::Socket;
 use crate::plan::Codec;
 use crate::sys::{MonotonicNs, sleep_until_ns};
@@ -166,8 +168,15 @@ impl Runner for OwnThread {
         sleep_until_ns(at);
     }
 
-    async fn work(&self, work: impl FnOnce() + Send + 'static) {
-        work();
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        Some(work())
+    }
+
+    async fn call(&self, upstream: &Arc<Upstream>, calls: u32) -> Result<(), Failure> {
+        upstream.call_blocking(calls)
     }
 }
 

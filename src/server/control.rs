@@ -104,7 +104,7 @@ fn subject(
 ) -> anyhow::Result<()> {
     let mut listener = Some(listen(&job.listen)?);
     let listening = listener.as_ref().map(TcpListener::local_addr).context("a listener")??;
-    let handler = Arc::new(Handler::new(job, plan));
+    let handler = Arc::new(Handler::new(job, plan)?);
     print(&mut stdout, &Listening { listening: listening.into() })?;
     let mut held = job.held;
     loop {
@@ -119,6 +119,7 @@ fn subject(
             begin(listener, handler.clone())?;
         }
         if !lines.read(&stdin)? {
+            handler.close();
             return print(&mut stdout, &handler.report());
         }
     }

@@ -5,30 +5,57 @@
 //! connection's task.
 
 use std::future::Future;
-use std::hint::black_box;
-use std::sync::OnceLock;
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-use sha2::{Digest, Sha256};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::laws;
 use super::request::Persistence;
-use super::response::{Answers, Kind, body_byte};
+use super::response::{Answers, Kind};
+use super::upstream::Upstream;
 use super::{TargetJob, TargetReport};
+use crate::codec::Failure;
 use crate::plan::server::{ServerPlan, ServerStep};
 use crate::plan::target::EmbeddedTarget;
 use crate::sys::{MonotonicNs, now_ns, process_cpu_ns};
-
-/// Bytes that are hashed at a time: they stay in a core's cache.
-const HASHED_BYTES: usize = 64 << 10;
+use crate::work::{Kit, StepAt, Work};
 
 /// Where a handler waits and works: on its own thread, or as a part of a task.
 pub(super) trait Runner: Clone + Send + Sync + 'static {
     /// Waits for an instant.
     fn until(&self, at: MonotonicNs) -> impl Future<Output = ()> + Send;
 
-    /// Carries out work that occupies a CPU, or a thread, until it is done.
-    fn work(&self, work: impl FnOnce() + Send + 'static) -> impl Future<Output = ()> + Send;
+    /// Carries out work that occupies a CPU, or a thread, until it is done; `None` where the thread
+    /// that was to do it is gone.
+    fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Option<T>> + Send;
+
+    /// Makes so many calls, and waits until all are answered.
+    fn call(
+        &self,
+        upstream: &Arc<Upstream>,
+        calls: u32,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// Where file and compute steps are carried out: what the client's lanes have one each of, handlers
+/// share.
+struct Bench {
+    work: Arc<Work>,
+    free: Mutex<Vec<Kit>>,
+}
+
+impl Bench {
+    fn perform(&self, step: usize, request: u64) -> anyhow::Result<()> {
+        let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let kit = free().pop();
+        let mut kit = kit.unwrap_or_else(|| Kit::new(&self.work));
+        let done = kit.perform(StepAt { template: 0, number: step, index: request });
+        free().push(kit);
+        done
+    }
 }
 
 /// The handler of a server, which all of its connections share.
@@ -39,6 +66,10 @@ pub(super) struct Handler {
     /// CPUs of the server: the workers of runtimes and of rayon's pool.
     pub(super) cpus: usize,
     pub(super) answers: Answers,
+    /// Where there are `call` steps.
+    upstream: Option<Arc<Upstream>>,
+    /// Where there are file or compute steps.
+    bench: Option<Arc<Bench>>,
     /// The instant that stalls count from; zero before it is known.
     start_at_ns: AtomicU64,
     counts: Counts,
@@ -57,21 +88,38 @@ struct Counts {
 }
 
 impl Handler {
-    pub(super) fn new(job: &TargetJob, plan: ServerPlan) -> Handler {
+    /// Makes the files of its steps.
+    pub(super) fn new(job: &TargetJob, plan: ServerPlan) -> anyhow::Result<Handler> {
         let cpus = match job.cpus.len() {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        Handler {
+        let work = match plan.setting.has_local_work() {
+            true => {
+                let name = job.files.clone().unwrap_or_else(crate::work::files::new_name);
+                Work::prepare(from_ref(&plan.setting.local_work()), &name)?
+            }
+            false => None,
+        };
+        let upstream = job.upstream.clone().zip(plan.setting.upstream.as_ref());
+        let upstream = upstream.map(|(at, upstream)| Upstream::new(at, upstream, &plan));
+        Ok(Handler {
             spec: job.spec.clone(),
             seed: job.seed,
-            plan,
             cpus,
             answers: Answers::new(job.spec.body_bytes),
+            upstream: upstream.transpose()?.map(Arc::new),
+            bench: work.map(|work| Arc::new(Bench { work, free: Mutex::default() })),
             start_at_ns: AtomicU64::new(0),
             counts: Counts::default(),
             trouble: OnceLock::new(),
-        }
+            plan,
+        })
+    }
+
+    /// Removes its files: the process ends, and with it the threads that hold them.
+    pub(super) fn close(&self) {
+        self.bench.iter().for_each(|bench| bench.work.remove());
     }
 
     /// Does what a request asks for; returns how it is answered. `received_ns` is when it was whole.
@@ -89,18 +137,16 @@ impl Handler {
                 runner.until(received_ns.saturating_add(service_ns)).await;
             }
         }
-        for (at, step) in self.plan.setting.steps.iter().enumerate() {
-            match step {
-                ServerStep::Wait { time } => {
-                    // Each step draws from a stream of its own, the first from the reference's.
-                    let seed = self.seed ^ (at as u64).rotate_right(16);
-                    let wait_ns = self.drawn(laws::draw(time, seed, number));
-                    runner.until(now_ns().saturating_add(wait_ns)).await;
+        let mut fault = laws::fault(&self.spec.faults, self.seed, number);
+        for at in 0..self.plan.setting.steps.len() {
+            if let Err(why) = self.step(runner, at, number).await {
+                // What a service answers whose own work fails.
+                fault = laws::Fault::Error;
+                // Too slow an upstream is a matter of load; anything else is none of the engine's.
+                if let Some(why) = why {
+                    self.trouble(0, || why);
                 }
-                ServerStep::Compute { bytes } => {
-                    let bytes = *bytes;
-                    runner.work(move || hash(bytes, number)).await;
-                }
+                break;
             }
         }
         let released = self.after_stall(now_ns());
@@ -109,7 +155,43 @@ impl Handler {
         }
         let spent = now_ns().saturating_sub(received_ns);
         self.counts.residence_ns.fetch_add(spent, Relaxed);
-        Kind::of(laws::fault(&self.spec.faults, self.seed, number), head_only, persistence)
+        Kind::of(fault, head_only, persistence)
+    }
+
+    /// Carries out a step for a request; an error without words is a call that took too long.
+    async fn step<R: Runner>(
+        &self,
+        runner: &R,
+        at: usize,
+        number: u64,
+    ) -> Result<(), Option<String>> {
+        match (&self.plan.setting.steps[at], &self.upstream, &self.bench) {
+            (ServerStep::Wait { time }, ..) => {
+                // Each step draws from a stream of its own, the first from the reference's.
+                let seed = self.seed ^ (at as u64).rotate_right(16);
+                let wait_ns = self.drawn(laws::draw(time, seed, number));
+                runner.until(now_ns().saturating_add(wait_ns)).await;
+                Ok(())
+            }
+            (ServerStep::Call { calls }, Some(upstream), _) => {
+                // Boxed, so that connections between two requests do not carry its state.
+                let ended = Box::pin(runner.call(upstream, *calls)).await;
+                ended.map_err(|failure| match failure {
+                    Failure::TimedOut => None,
+                    Failure::Unanswered { kind, message } | Failure::Error { kind, message } => {
+                        let kind = kind.name();
+                        Some(format!("a call to the upstream failed: {kind} error: {message}"))
+                    }
+                })
+            }
+            (ServerStep::Compute { .. } | ServerStep::File(_), _, Some(bench)) => {
+                let bench = bench.clone();
+                let done = runner.work(move || bench.perform(at, number)).await;
+                let done = done.unwrap_or_else(|| Err(anyhow::anyhow!("its thread is gone")));
+                done.map_err(|why| Some(format!("a step of the handler failed: {why:#}")))
+            }
+            _ => Err(Some("a step of the handler has nothing to work with".into())),
+        }
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
@@ -167,19 +249,4 @@ impl Handler {
             ..TargetReport::default()
         }
     }
-}
-
-fn hash(bytes: u64, number: u64) {
-    static TEXT: OnceLock<Vec<u8>> = OnceLock::new();
-    let text = TEXT.get_or_init(|| (0..HASHED_BYTES as u64).map(body_byte).collect());
-    let mut hash = Sha256::new();
-    // So that no two requests compute the same.
-    hash.update(number.to_le_bytes());
-    let mut left = bytes;
-    while left > 0 {
-        let length = left.min(text.len() as u64);
-        hash.update(&text[..length as usize]);
-        left -= length;
-    }
-    black_box(hash.finalize());
 }

@@ -18,7 +18,8 @@
 //! protocol above, [`digest`] says what was sent.
 //!
 //! The other engines serve real handlers and are subjects, not referees: `threads`, `pool`, `rayon`
-//! and `tokio` differ in scheduling alone. They share `handler`, what is done with a request, and
+//! and `tokio` differ in scheduling alone. They share `handler`, what is done with a request,
+//! `upstream`, which it calls, and
 //! `lean` and `hyper`, which speak HTTP; `blocking` drives those on threads, and `parking` keeps the
 //! connections of engines whose threads take a request at a time.
 
@@ -44,6 +45,7 @@ mod request;
 mod response;
 mod threads;
 mod tokio;
+mod upstream;
 
 pub use control::{become_command, serve_controlled, serve_forever};
 pub use response::body_byte;
@@ -71,12 +73,28 @@ pub struct TargetJob {
     /// any runtime, pool or connection can be read.
     #[serde(default)]
     pub held: bool,
+    /// Where the handlers of a server under test call; `None` where they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Endpoint>,
+    /// Name of the directories for the files of its handlers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
 }
 
 impl TargetJob {
     /// The reference, anywhere.
     pub fn new(listen: Endpoint, spec: EmbeddedTarget, seed: u64) -> TargetJob {
-        TargetJob { listen, spec, seed, cpus: vec![], digest: false, server: None, held: false }
+        TargetJob {
+            listen,
+            spec,
+            seed,
+            cpus: vec![],
+            digest: false,
+            server: None,
+            held: false,
+            upstream: None,
+            files: None,
+        }
     }
 }
 

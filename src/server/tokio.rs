@@ -9,7 +9,9 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use super::handler::{Handler, Runner};
+use super::upstream::Upstream;
 use super::{hyper, lean};
+use crate::codec::Failure;
 use crate::plan::Codec;
 use crate::plan::server::ServerEngine;
 use crate::plan::steps::Offload;
@@ -86,7 +88,10 @@ impl Runner for Task {
         tokio::time::sleep(Duration::from_nanos(at.saturating_sub(now_ns()))).await;
     }
 
-    async fn work(&self, work: impl FnOnce() + Send + 'static) {
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
         let Workshop { offload, pool, permits } = &*self.0;
         // The semaphore is never closed.
         let _permit = match permits {
@@ -94,18 +99,17 @@ impl Runner for Task {
             None => None,
         };
         match (offload, pool) {
-            (Offload::SpawnBlocking, _) => {
-                let _ = tokio::task::spawn_blocking(work).await;
-            }
+            (Offload::SpawnBlocking, _) => tokio::task::spawn_blocking(work).await.ok(),
             (Offload::Rayon, Some(pool)) => {
                 let (done, over) = oneshot::channel();
-                pool.spawn_fifo(move || {
-                    work();
-                    let _ = done.send(());
-                });
-                let _ = over.await;
+                pool.spawn_fifo(move || drop(done.send(work())));
+                over.await.ok()
             }
-            _ => work(),
+            _ => Some(work()),
         }
+    }
+
+    async fn call(&self, upstream: &Arc<Upstream>, calls: u32) -> Result<(), Failure> {
+        upstream.call_tasks(calls).await
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::plan::TrialPlan;
+use crate::plan::RequestTemplate;
 use crate::plan::steps::{FileStep, StepPlan};
 
 /// The directories that a worker made; they go when this goes.
@@ -31,9 +31,9 @@ pub fn worker_name(name: &str, worker: u32) -> String {
     format!("{name}-w{worker}")
 }
 
-/// Every directory that a worker makes for the files of a plan.
-pub fn directories(plan: &TrialPlan, name: &str) -> Vec<PathBuf> {
-    let steps = plan.mix.iter().flat_map(|template| &template.steps);
+/// Every directory that a worker makes for the files of a mix.
+pub fn directories(mix: &[RequestTemplate], name: &str) -> Vec<PathBuf> {
+    let steps = mix.iter().flat_map(|template| &template.steps);
     let mut dirs = Vec::new();
     for step in steps {
         if let StepPlan::File(step) = step {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 
-use crate::plan::TrialPlan;
+use crate::plan::RequestTemplate;
 use crate::plan::request::Rendered;
 use crate::plan::steps::{DIRECT_ALIGN_BYTES, FileOp, FileStep, StepPlan};
 
@@ -63,7 +63,7 @@ pub struct FileSet {
 }
 
 impl Work {
-    /// Makes and fills the files of a plan and tries each of its steps once; `None` where no
+    /// Makes and fills the files of a mix and tries each of its steps once; `None` where no
     /// request has steps.
     ///
     /// `name` is the name of the directory that holds the files, one in each directory that a step
@@ -71,15 +71,15 @@ impl Work {
     ///
     /// # Errors
     /// What cannot be made, read or written, in one sentence that names the path.
-    pub fn prepare(plan: &TrialPlan, name: &str) -> anyhow::Result<Option<Arc<Work>>> {
-        if plan.mix.iter().all(|template| template.steps.is_empty()) {
+    pub fn prepare(mix: &[RequestTemplate], name: &str) -> anyhow::Result<Option<Arc<Work>>> {
+        if mix.iter().all(|template| template.steps.is_empty()) {
             return Ok(None);
         }
         let text = text();
         let mut made = files::Made::default();
-        let mut programs = Vec::with_capacity(plan.mix.len());
+        let mut programs = Vec::with_capacity(mix.len());
         let mut buffer_bytes = 0;
-        for (at, template) in plan.mix.iter().enumerate() {
+        for (at, template) in mix.iter().enumerate() {
             let mut acts = Vec::with_capacity(template.steps.len());
             for (number, step) in template.steps.iter().enumerate() {
                 acts.push(match step {

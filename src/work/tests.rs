@@ -1,7 +1,6 @@
 //! Steps by themselves, on real files.
 
 use super::*;
-use crate::plan::RequestTemplate;
 
 fn step(op: FileOp, bytes: u64, dir: &Path) -> FileStep {
     let dir = Some(dir.to_path_buf());
@@ -12,9 +11,8 @@ fn at(number: usize, index: u64) -> StepAt {
     StepAt { template: 0, number, index }
 }
 
-fn plan(steps: Vec<StepPlan>) -> TrialPlan {
-    let template = RequestTemplate { steps, ..RequestTemplate::default() };
-    TrialPlan { mix: vec![template], ..TrialPlan::default() }
+fn plan(steps: Vec<StepPlan>) -> Vec<RequestTemplate> {
+    vec![RequestTemplate { steps, ..RequestTemplate::default() }]
 }
 
 fn work(steps: Vec<StepPlan>) -> Arc<Work> {
@@ -23,7 +21,9 @@ fn work(steps: Vec<StepPlan>) -> Arc<Work> {
 
 #[test]
 fn a_plan_without_steps_has_no_work() {
-    assert!(Work::prepare(&TrialPlan::default(), "none").expect("nothing to make").is_none());
+    assert!(
+        Work::prepare(&[RequestTemplate::default()], "none").expect("nothing to make").is_none()
+    );
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! `[server]` and its axes: the server as the side under test.
 
+use std::path::Path;
+
+use super::steps::FileKeys;
 use super::target::service_time;
 use super::{Fault, axis, axis_or, baseline, fault, number};
-use crate::config::keys::{File, ServerStep as StepKeys, ServerStepKind};
+use crate::config::keys::{File, ServerStep as StepKeys, ServerStepKind, Upstream};
 use crate::config::node::Place;
 use crate::config::read::{At, place_of};
-use crate::plan::server::{OwnServer, ServerEngine, ServerSetting, ServerStep};
+use crate::plan::server::{OwnServer, ServerEngine, ServerSetting, ServerStep, UpstreamPlan};
 use crate::plan::sweep::Target;
 use crate::plan::{Codec, Engine};
 
@@ -20,7 +23,7 @@ pub(super) struct Subject {
     pub(super) codecs: Vec<Codec>,
 }
 
-pub(super) fn resolve(file: &File, target: &Target) -> Result<Subject, Fault> {
+pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<Subject, Fault> {
     let command = &file.server.command;
     if file.sweep.server_engines.is_none() && command.is_none() {
         let stray = given(file).into_iter().flatten().next().cloned();
@@ -62,11 +65,13 @@ pub(super) fn resolve(file: &File, target: &Target) -> Result<Subject, Fault> {
         let rule = "pool_size under [server], such as pool_size = 64";
         return Err(Fault::new(&list, format!("the engine `pool` needs {rule}")));
     }
+    let steps = steps(file, &engines, base_dir)?;
     let setting = ServerSetting {
         pool: server.pool.value,
         pool_size: server.pool_size.as_ref().map(|at| number(at)),
         stack_bytes: server.stack_size.0,
-        steps: steps(file, &engines)?,
+        upstream: upstream(file, &steps)?,
+        steps,
         permits: server.permits.as_ref().map(|at| number(at)),
         own,
     };
@@ -107,7 +112,7 @@ fn own(file: &File, engines: &[ServerEngine]) -> Result<Option<OwnServer>, Fault
 }
 
 /// Where `[server]` says something.
-fn given(file: &File) -> [Option<&Place>; 6] {
+fn given(file: &File) -> [Option<&Place>; 7] {
     let server = &file.server;
     [
         server.pool.given_at(),
@@ -115,6 +120,7 @@ fn given(file: &File) -> [Option<&Place>; 6] {
         server.stack_size.given_at(),
         place_of(&server.permits),
         place_of(&server.step),
+        place_of(&server.upstream),
         server.ready.given_at(),
     ]
 }
@@ -138,7 +144,7 @@ fn one_client(file: &File) -> Result<(), Fault> {
 /// The client that loads a server under test, unless the config names another.
 pub(super) const CLIENT: (Engine, Codec) = (Engine::TokioSingle, Codec::Lean);
 
-fn steps(file: &File, engines: &[ServerEngine]) -> Result<Vec<ServerStep>, Fault> {
+fn steps(file: &File, engines: &[ServerEngine], base_dir: &Path) -> Result<Vec<ServerStep>, Fault> {
     let Some(list) = &file.server.step else { return Ok(Vec::new()) };
     if list.is_empty() || list.len() > MAX_STEPS {
         return Err(fault(list, format!("a handler has 1 to {MAX_STEPS} steps")));
@@ -155,34 +161,64 @@ fn steps(file: &File, engines: &[ServerEngine]) -> Result<Vec<ServerStep>, Fault
             format!("`reference` has no handler, only a service time: {rule}"),
         ));
     }
-    list.value.iter().map(step).collect()
+    if engines == [ServerEngine::Own] {
+        let rule = "name the engines of duel's that carry it out in sweep.server_engines";
+        return Err(fault(list, format!("a server of yours has a handler of its own: {rule}")));
+    }
+    list.value.iter().map(|at| step(at, base_dir)).collect()
 }
 
-fn step(at: &At<StepKeys>) -> Result<ServerStep, Fault> {
-    let kind = at.kind.value;
-    let keys = [("time", place_of(&at.time)), ("bytes", place_of(&at.bytes))];
-    let wanted = match kind {
-        ServerStepKind::Wait => "time",
-        ServerStepKind::Compute => "bytes",
+fn step(at: &At<StepKeys>, base_dir: &Path) -> Result<ServerStep, Fault> {
+    let StepKeys { kind, time, calls, bytes, op, files, direct, sync, dir } = &at.value;
+    let of_file = FileKeys { place: &at.place, bytes, op, files, direct, sync, dir };
+    let others = [("time", place_of(time)), ("calls", calls.given_at())];
+    let others = others.into_iter().filter_map(|(name, place)| Some((name, place?)));
+    let (needed, taken): (Option<&str>, &[&str]) = match kind.value {
+        ServerStepKind::Wait => (Some("time"), &["time"]),
+        ServerStepKind::Call => (None, &["calls"]),
+        ServerStepKind::Compute => (Some("bytes"), &["bytes"]),
+        ServerStepKind::File => (Some("bytes"), &["bytes", "op", "files", "direct", "sync", "dir"]),
     };
-    for (key, place) in keys {
-        match place {
-            Some(place) if key != wanted => {
-                return Err(Fault::new(place, format!("a step of this kind takes `{wanted}`")));
-            }
-            None if key == wanted => {
-                return Err(fault(at, format!("a step of this kind needs the key `{wanted}`")));
-            }
-            _ => {}
+    let given: Vec<(&str, &Place)> = others.chain(of_file.given()).collect();
+    if let Some((_, place)) = given.iter().find(|(name, _)| !taken.contains(name)) {
+        let taken = taken.join("`, `");
+        return Err(Fault::new(place, format!("a step of this kind takes `{taken}`")));
+    }
+    if let Some(needed) = needed.filter(|needed| !given.iter().any(|(name, _)| name == needed)) {
+        return Err(fault(at, format!("a step of this kind needs the key `{needed}`")));
+    }
+    Ok(match (kind.value, time) {
+        (ServerStepKind::Wait, Some(time)) => ServerStep::Wait { time: service_time(&time.value)? },
+        (ServerStepKind::Call, _) => ServerStep::Call { calls: number(calls) },
+        (ServerStepKind::File, _) => ServerStep::File(of_file.resolve(base_dir)?),
+        _ => ServerStep::Compute { bytes: of_file.bytes()?.0 },
+    })
+}
+
+/// What `call` steps call.
+fn upstream(file: &File, steps: &[ServerStep]) -> Result<Option<UpstreamPlan>, Fault> {
+    let calls = steps.iter().position(|step| step.calls() > 0);
+    match (calls, &file.server.upstream, &file.server.step) {
+        (Some(nth), None, Some(list)) => {
+            let rule = "such as service_time = \"50ms\" under [server.upstream]";
+            Err(fault(&list.value[nth], format!("a `call` step needs an upstream to call, {rule}")))
+        }
+        (None, Some(at), _) => {
+            let rule = "give the handler a [[server.step]] of the kind `call`";
+            Err(fault(at, format!("nothing calls the upstream: {rule}")))
+        }
+        (_, upstream, _) => {
+            upstream.as_ref().map(|at| plan_of(at, file.plan.timeout.0)).transpose()
         }
     }
-    Ok(match kind {
-        ServerStepKind::Wait => {
-            let time = at.time.as_ref().ok_or_else(|| fault(at, "needs the key `time`"))?;
-            ServerStep::Wait { time: service_time(&time.value)? }
-        }
-        ServerStepKind::Compute => {
-            ServerStep::Compute { bytes: at.bytes.as_ref().map_or(0, |at| at.0) }
-        }
+}
+
+/// A call may take as long as a request of the client may.
+fn plan_of(at: &Upstream, timeout_ns: u64) -> Result<UpstreamPlan, Fault> {
+    Ok(UpstreamPlan {
+        service_time: service_time(&at.service_time.value)?,
+        servers: number(&at.servers),
+        body_bytes: at.body.0,
+        timeout_ns,
     })
 }

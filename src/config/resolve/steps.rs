@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::{Fault, axis_or, fault, number};
 use crate::config::keys::{Step, StepKind};
 use crate::config::node::{Place, shown};
-use crate::config::read::{At, Key, Several, Size, place_of};
+use crate::config::read::{At, Count, Key, Several, Size, place_of};
 use crate::plan::TrialPlan;
-use crate::plan::server::{ServerSetting, ServerStep};
+use crate::plan::server::ServerSetting;
 use crate::plan::steps::{DIRECT_ALIGN_BYTES, FileOp, FileStep, Offload, StepPlan};
 use crate::units::size_literal;
 
@@ -46,67 +46,84 @@ pub(super) fn steps(list: &Key<Several<Step>>, base_dir: &Path) -> Result<Vec<St
 
 fn step(at: &At<Step>, base_dir: &Path) -> Result<StepPlan, Fault> {
     let kind = at.kind.value;
-    let only_of_files = [
-        ("op", at.op.given_at()),
-        ("files", at.files.given_at()),
-        ("direct", at.direct.given_at()),
-        ("sync", at.sync.given_at()),
-        ("dir", place_of(&at.dir)),
-    ];
-    let stray =
-        |keys: &[(&str, Option<&Place>)]| match keys.iter().find_map(|(k, p)| Some((k, (*p)?))) {
-            Some((name, place)) => {
-                let message = format!("`{name}` does not go with the kind `{}`", kind.name());
-                Err(Fault::new(place, message))
-            }
-            None => Ok(()),
-        };
-    match kind {
-        StepKind::Http => {
-            stray(&only_of_files)?;
-            stray(&[("bytes", place_of(&at.bytes))])?;
-            Ok(StepPlan::Http)
+    let Step { kind: _, bytes, op, files, direct, sync, dir } = &at.value;
+    let keys = FileKeys { place: &at.place, bytes, op, files, direct, sync, dir };
+    let other = |taken: &[&str]| match keys.given().find(|(name, _)| !taken.contains(name)) {
+        Some((name, place)) => {
+            let message = format!("`{name}` does not go with the kind `{}`", kind.name());
+            Err(Fault::new(place, message))
         }
-        StepKind::Compute => {
-            stray(&only_of_files)?;
-            Ok(StepPlan::Compute { bytes: bytes(at)?.0 })
-        }
-        StepKind::File => file(at, base_dir).map(StepPlan::File),
-    }
-}
-
-fn bytes(at: &At<Step>) -> Result<&At<Size>, Fault> {
-    at.bytes.as_ref().ok_or_else(|| fault(at, "needs the key `bytes`, such as bytes = \"64KiB\""))
-}
-
-fn file(at: &At<Step>, base_dir: &Path) -> Result<FileStep, Fault> {
-    let bytes = bytes(at)?;
-    if bytes.0 > MAX_FILE_BYTES {
-        let (most, found) = (size_literal(MAX_FILE_BYTES), size_literal(bytes.0));
-        return Err(fault(bytes, format!("must be at most {most} for a file, not `{found}`")));
-    }
-    let step = FileStep {
-        op: at.op.value,
-        bytes: bytes.0,
-        files: number(&at.files),
-        direct: at.direct.value,
-        sync: at.sync.value,
-        dir: at.dir.as_ref().map(|at| directory(at, base_dir)).transpose()?,
+        None => Ok(()),
     };
-    if step.bytes * u64::from(step.files) > MAX_FILES_BYTES {
-        let most = size_literal(MAX_FILES_BYTES);
-        let sum = size_literal(step.bytes * u64::from(step.files));
-        let place = at.files.given_at().unwrap_or(&at.place);
-        return Err(Fault::new(place, format!("files of {sum} in all: at most {most}")));
+    match kind {
+        StepKind::Http => other(&[]).map(|()| StepPlan::Http),
+        StepKind::Compute => {
+            other(&["bytes"])?;
+            Ok(StepPlan::Compute { bytes: keys.bytes()?.0 })
+        }
+        StepKind::File => keys.resolve(base_dir).map(StepPlan::File),
     }
-    if step.direct && !step.bytes.is_multiple_of(DIRECT_ALIGN_BYTES) {
-        let unit = size_literal(DIRECT_ALIGN_BYTES);
-        return Err(fault(bytes, format!("direct steps take a multiple of {unit}")));
+}
+
+/// The keys of a file step, of a request or of a server's handler.
+pub(super) struct FileKeys<'k> {
+    pub(super) place: &'k Place,
+    pub(super) bytes: &'k Key<Size>,
+    pub(super) op: &'k At<FileOp>,
+    pub(super) files: &'k At<Count>,
+    pub(super) direct: &'k At<bool>,
+    pub(super) sync: &'k At<bool>,
+    pub(super) dir: &'k Key<String>,
+}
+
+impl<'k> FileKeys<'k> {
+    /// Those that the config names, and where.
+    pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, &'k Place)> {
+        let keys = [
+            ("op", self.op.given_at()),
+            ("files", self.files.given_at()),
+            ("direct", self.direct.given_at()),
+            ("sync", self.sync.given_at()),
+            ("dir", place_of(self.dir)),
+            ("bytes", place_of(self.bytes)),
+        ];
+        keys.into_iter().filter_map(|(name, place)| Some((name, place?)))
     }
-    if at.sync.given().is_some() && step.op == FileOp::Read {
-        return Err(fault(&at.sync, "only a step with op = \"write\" can wait for the disk"));
+
+    pub(super) fn bytes(&self) -> Result<&'k At<Size>, Fault> {
+        let rule = "needs the key `bytes`, such as bytes = \"64KiB\"";
+        self.bytes.as_ref().ok_or_else(|| Fault::new(self.place, rule))
     }
-    Ok(step)
+
+    pub(super) fn resolve(&self, base_dir: &Path) -> Result<FileStep, Fault> {
+        let bytes = self.bytes()?;
+        if bytes.0 > MAX_FILE_BYTES {
+            let (most, found) = (size_literal(MAX_FILE_BYTES), size_literal(bytes.0));
+            return Err(fault(bytes, format!("must be at most {most} for a file, not `{found}`")));
+        }
+        let step = FileStep {
+            op: self.op.value,
+            bytes: bytes.0,
+            files: number(self.files),
+            direct: self.direct.value,
+            sync: self.sync.value,
+            dir: self.dir.as_ref().map(|at| directory(at, base_dir)).transpose()?,
+        };
+        if step.bytes * u64::from(step.files) > MAX_FILES_BYTES {
+            let most = size_literal(MAX_FILES_BYTES);
+            let sum = size_literal(step.bytes * u64::from(step.files));
+            let place = self.files.given_at().unwrap_or(self.place);
+            return Err(Fault::new(place, format!("files of {sum} in all: at most {most}")));
+        }
+        if step.direct && !step.bytes.is_multiple_of(DIRECT_ALIGN_BYTES) {
+            let unit = size_literal(DIRECT_ALIGN_BYTES);
+            return Err(fault(bytes, format!("direct steps take a multiple of {unit}")));
+        }
+        if self.sync.given().is_some() && step.op == FileOp::Read {
+            return Err(fault(self.sync, "only a step with op = \"write\" can wait for the disk"));
+        }
+        Ok(step)
+    }
 }
 
 /// A directory in which files can be made now; whether they fit is seen when they are.
@@ -133,7 +150,7 @@ pub(super) fn offload(
 ) -> Result<Vec<Offload>, Fault> {
     let (there_is, rule) = match server {
         Some(server) => (
-            server.steps.iter().any(ServerStep::occupies),
+            server.has_local_work(),
             "give the handler a [[server.step]] of the kind `file` or `compute`",
         ),
         None => (
@@ -147,4 +164,24 @@ pub(super) fn offload(
         return Err(fault(at, format!("there is nothing to offload: {rule}")));
     }
     axis_or(list, Vec::new(), |at| Ok(at.value))
+}
+
+/// The axis of calls that are under way at once.
+pub(super) fn fan_out(
+    list: &Key<Several<Count>>,
+    server: Option<&ServerSetting>,
+) -> Result<Vec<u32>, Fault> {
+    let most = server.map_or(0, ServerSetting::most_calls);
+    axis_or(list, Vec::new(), |at| match number(at) {
+        _ if most == 0 => {
+            let rule =
+                "give the handler of a server under test a [[server.step]] of the kind `call`";
+            Err(fault(at, format!("there is nothing to call: {rule}")))
+        }
+        wanted if wanted > most => {
+            let rule = "raise `calls` of the step, or lower this";
+            Err(fault(at, format!("`{wanted}` is more than a step's calls, {most}: {rule}")))
+        }
+        wanted => Ok(wanted),
+    })
 }

@@ -31,6 +31,7 @@ impl Running<'_> {
         peers.ended(self.position, error.as_deref(), &|| watch.stop());
         let report = self.targets.take().map(Targets::finish);
         record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
+        record.upstream = report.as_ref().and_then(|r| r.upstream);
         if record.target.received.is_none() {
             let why = match &report {
                 Some(report) => {
@@ -254,7 +255,8 @@ impl Running<'_> {
             pacing: p99(&record.pacer_delay_ns)
                 .zip(p99(&record.response_ns))
                 .map(|(delay, response)| (delay, response, self.context.sweep.plan.pacer)),
-            cpu: open.then_some((record.cpu.total_ns, on_cpus)),
+            cpu: open
+                .then_some((record.cpu.total_ns + self.upstream_ns(report, edges_ns), on_cpus)),
             // A driver that must share the workers' CPUs runs when they do not: its samples would
             // be no random instants, and decide nothing.
             // Nor does one that looked at the workers' mappings instead.
@@ -271,8 +273,17 @@ impl Running<'_> {
             }),
             steal: steal.map(|s| (s.saturating_sub(TICK_NS), edges_ns * machine_cpus)),
             // On shared CPUs the target's CPU time must not count as other processes'.
-            foreign: foreign.filter(|_| !self.placement.shared),
+            // Nor that of what it calls.
+            foreign: foreign.filter(|_| !self.placement.shared && !self.upstream_shares),
         }
+    }
+
+    /// CPU time that what the server calls took from the client between the edges: the part of its
+    /// whole that falls there.
+    fn upstream_ns(&self, report: Option<&Report>, edges_ns: u64) -> u64 {
+        let whole = report.and_then(|r| r.upstream?.cpu_ns).filter(|_| self.upstream_shares);
+        let part = edges_ns as f64 / (edges_ns + self.plan.warmup_ns).max(1) as f64;
+        (whole.unwrap_or(0) as f64 * part) as u64
     }
 
     fn driver_has_own_cpu(&self) -> bool {

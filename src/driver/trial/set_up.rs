@@ -59,7 +59,7 @@ impl Context<'_> {
         &self,
         cell: &Cell,
         seed: u64,
-        cpus: &[u32],
+        (cpus, beside): (&[u32], &[u32]),
         record: &mut TrialRecord,
         stop: Stop,
     ) -> anyhow::Result<(Option<Targets>, Vec<Endpoint>)> {
@@ -74,7 +74,7 @@ impl Context<'_> {
             return Ok((None, elsewhere));
         }
         let spec = self.sweep.embedded_target(cell).context("no target")?;
-        let targets = Targets::start(&spec, self.sweep.server_plan(cell), seed, cpus)?;
+        let targets = Targets::start(&spec, self.sweep.server_plan(cell), seed, cpus, beside)?;
         self.peers.publish_targets(record.trial, targets.endpoints())?;
         let endpoints = targets.endpoints().to_vec();
         Ok((Some(targets), endpoints))
@@ -101,14 +101,20 @@ impl<'c> Running<'c> {
         record.cell = here.cell.clone();
         let cell = &here.cell;
         let owner = context.owner(cell);
-        let placement = context.admit(cell, owner.as_ref())?;
+        let mut placement = context.admit(cell, owner.as_ref())?;
         if placement.shared {
             record.flags.push("shared_cpu".into());
+        }
+        let calls = context.sweep.server.as_ref().is_some_and(|server| server.upstream.is_some());
+        let beside = if calls { placement.beside(&context.sweep.machine) } else { vec![] };
+        let upstream_shares = beside.iter().any(|cpu| placement.worker.contains(cpu));
+        if upstream_shares && !placement.shared {
+            record.flags.push("upstream_beside_client".into());
         }
         // Before any child: under v2 the driver may first have to move into a leaf, alone.
         let cgroup = Cgroup::create(&format!("trial-{}", record.trial));
         let (mut targets, endpoints) =
-            context.targets(cell, plan.seed, &placement.target, record, &stop)?;
+            context.targets(cell, plan.seed, (&placement.target, &beside), record, &stop)?;
         let server = match &targets {
             // No connection is there yet: the baseline of the server's side.
             Some(targets) => {
@@ -121,7 +127,7 @@ impl<'c> Running<'c> {
         Ok(Running {
             context,
             server,
-            files: StepFiles::of(&plan, here.workers.iter().copied()),
+            files: StepFiles::of(&plan.mix, here.workers.iter().copied()),
             splitter: cell.is_memory().then(Splitter::new),
             jitter: rand::SeedableRng::seed_from_u64(plan.seed),
             here,
@@ -129,6 +135,7 @@ impl<'c> Running<'c> {
             block: record.block,
             position: record.trial,
             placement,
+            upstream_shares,
             targets,
             endpoints,
             workers: vec![],
