@@ -16,7 +16,7 @@ use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
 use crate::report::layout::Column;
 use crate::report::table;
 use crate::stats::precision::FEWEST_BLOCKS;
-use crate::units::{SECOND_NS, duration_literal, format_count, format_ns};
+use crate::units::{SECOND_NS, duration_literal, format_count, format_ns, format_share};
 
 /// What a timeout may be late by, beside a tenth of itself.
 const TIMER_NS: u64 = 10_000_000;
@@ -64,6 +64,15 @@ fn describe(sweep: &Sweep) -> String {
     lines.extend(["".into(), table::plain(table, crate::terminal::width())]);
     if sweep.search.is_some() {
         lines.push("order: decided as it goes, one trial of each cell in turn".into());
+        let shares: Vec<String> =
+            sweep.axes.knee_shares.iter().map(|share| format_share(*share)).collect();
+        if !shares.is_empty() {
+            lines.push(format!(
+                "then a sweep at {} of each cell's knee, at most {} trials of each cell",
+                shares.join(", "),
+                format_count(sweep.trials_at_shares())
+            ));
+        }
     } else {
         lines.push("order of the cells, by number:".into());
         // More blocks than are sure to be run would only be more of the same.

@@ -117,7 +117,8 @@ impl<'s> Session<'s> {
         for cell in sweep.cells() {
             let Some(cap) = context.external(&cell).and_then(|e| e.cap.as_ref()) else { continue };
             let offered = cell.offered_per_s.map(|_| sweep.trial_plan(&cell).peak_per_s());
-            let offered = offered.or(sweep.search.map(|search| search.max_per_s));
+            let beyond = sweep.axes.knee_shares.iter().copied().fold(1.0, f64::max);
+            let offered = offered.or(sweep.search.map(|search| search.max_per_s * beyond));
             cap.check(cell.total_lanes.into(), offered).with_context(|| cell.id.clone())?;
         }
         context.external.iter().try_for_each(target::probe)?;
@@ -151,26 +152,41 @@ impl<'s> Session<'s> {
         if let Some(ports) = cells.iter().filter_map(ports).find(PortBudget::may_run_out) {
             say!("duel: keep_alive = false may run out of ports: {ports}");
         }
-        if let Some((search, slo)) = sweep.search.zip(sweep.slo.as_ref()) {
-            self.search(&cells, search, slo)?;
-            return self.conclude();
+        match sweep.search.zip(sweep.slo.as_ref()) {
+            Some((search, slo)) => {
+                self.search(&cells, search, slo)?;
+                if self.signals.exit_code().is_none() && !self.hopeless {
+                    self.at_knees()?;
+                }
+            }
+            None => self.grid(&cells)?,
         }
+        self.conclude()
+    }
+
+    /// Runs every cell in every block, but for the trials that are done.
+    fn grid(&mut self, cells: &[Cell]) -> anyhow::Result<()> {
+        let sweep = self.context.sweep;
         let done: HashSet<_> = self.records.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
+        // What ran before, such as a search, stands before them in the run order.
+        let before = self.records.iter().filter(|r| cells.iter().all(|c| c.id != r.cell.id));
+        let before = before.map(|r| r.trial + 1).max().unwrap_or(0);
         let order: Vec<_> = sweep
             .order(cells.len())
             .into_iter()
+            .map(|t| Trial { position: before + t.position, ..t })
             .filter(|t| !done.contains(&(cells[t.cell].id.clone(), t.block)))
             .collect();
         if let Some(warning) = blocks::warning(sweep) {
             say!("duel: {warning}");
         }
-        let mut blocks = Blocks::new(sweep, &cells);
+        let mut blocks = Blocks::new(sweep, cells);
         let mut progress = Progress::new(blocks.least(&order), self.signals.clone());
         let mut repeats = Repeats::new(sweep.noise_repeats, order.len());
         for block in order.chunk_by(|a, b| a.block == b.block) {
             let Some(block) = blocks.next(block, &self.records) else { break };
             progress.expect_more(blocks.beyond(&block));
-            let mut noisy = self.pass(&cells, &block, &mut progress)?;
+            let mut noisy = self.pass(cells, &block, &mut progress)?;
             if let Some(why) = self.context.peers.over() {
                 say!("duel: {why}: without it no trial is whole, so the rest is left out");
                 break;
@@ -179,7 +195,7 @@ impl<'s> Session<'s> {
             for _ in 0..sweep.noise_repeats {
                 repeats.grant(&mut noisy);
                 progress.expect_more(noisy.len());
-                noisy = self.pass(&cells, &noisy, &mut progress)?;
+                noisy = self.pass(cells, &noisy, &mut progress)?;
             }
         }
         progress.finish();
@@ -187,7 +203,7 @@ impl<'s> Session<'s> {
         if self.signals.exit_code().is_none() {
             blocks.report(&self.records);
         }
-        self.conclude()
+        Ok(())
     }
 
     /// Runs trials one after another until a signal comes; returns those that were noisy.
@@ -206,15 +222,7 @@ impl<'s> Session<'s> {
             let cell = &cells[trial.cell];
             progress.begin(&cell.id);
             let record = self.context.run(cell, trial, progress);
-            if let Some(dir) = &mut self.dir {
-                dir.append(&record).context(
-                    "stopped: what stands in the run directory is whole, and --resume goes on with it",
-                )?;
-            }
             progress.end(&record);
-            if self.output.json {
-                crate::terminal::print(&(serde_json::to_string(&record)? + "\n"));
-            }
             let expected = is_expected(&self.context.sweep.expect_failed, &record);
             if !self.context.external.is_empty() && !expected && has_flag(&record, GAVE_UP) {
                 say!("duel: the target completes no request, so the rest is left out");
@@ -223,9 +231,23 @@ impl<'s> Session<'s> {
             if !is_quiet(&record) && matches!(record.status, Status::Ok | Status::Invalid) {
                 noisy.push(*trial);
             }
-            self.records.push(record);
+            self.keep(record)?;
         }
         Ok(noisy)
+    }
+
+    /// Writes a row where rows go.
+    fn keep(&mut self, record: TrialRecord) -> anyhow::Result<()> {
+        if let Some(dir) = &mut self.dir {
+            dir.append(&record).context(
+                "stopped: what stands in the run directory is whole, and --resume goes on with it",
+            )?;
+        }
+        if self.output.json {
+            crate::terminal::print(&(serde_json::to_string(&record)? + "\n"));
+        }
+        self.records.push(record);
+        Ok(())
     }
 
     fn conclude(self) -> anyhow::Result<u8> {

@@ -8,8 +8,8 @@
 use super::entry::{self, ANY, Entry, Kind};
 use super::node::{Fault, Node, Place, Value, shown};
 use super::read::{
-    At, Count, Duration, Faults, Field, Key, Level, Named, Rate, Read, Several, Share, Size,
-    choice, choices, entries, names, refuse, unknown,
+    At, Count, Duration, Faults, Field, Key, Level, Named, Offered, Rate, Read, Several, Share,
+    Size, choice, choices, entries, names, refuse, unknown,
 };
 use crate::plan::cell::RayonThreads;
 use crate::plan::engine::Receive;
@@ -289,8 +289,9 @@ tables! {
         processes: At<Several<Count>> [range(1.0, MAX_PROCESSES) default("[1]") example("[1, 4]")],
         /// CPUs of the workers: how does it scale with cores?
         cpus: At<Several<Count>> [range(1.0, 1024.0) default("[1]") example("[1, 2]") also("cores")],
-        /// Offered load of an open loop in requests per second, in total.
-        rates: Key<Several<Rate>> [range(LEAST_RATE, MOST_RATE) default("none in a closed loop, needed in an open one") example("[500, \"2.5k\"]") also("rate qps rps load")],
+        /// Offered load of an open loop in requests per second, in total. After a `[search]` shares of
+        /// what it found, such as `"95%"`: how are tails below and beyond the knee?
+        rates: Key<Several<Offered>> [range(LEAST_RATE, MOST_RATE) default("none in a closed loop, needed in an open one") example("[500, \"2.5k\"]") also("rate qps rps load")],
         /// Bodies of the embedded target's responses: what do larger ones cost?
         bodies: Key<Several<Size>> [range(0.0, GIB) default("target.body") example("[0, \"64KiB\"]")],
         /// Stacks of the threads of `threads` and `rayon`: what do they cost?

@@ -264,6 +264,33 @@ quantities! {
         rate_literal, "requests per second such as 500 or \"2.5k\", or 0";
 }
 
+/// What is offered: so many requests per second, or a share of what a search finds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Offered {
+    PerS(f64),
+    OfKnee(f64),
+}
+
+/// Largest share of a knee: beyond it nothing but the plan's timeout would be measured.
+const MOST_OF_KNEE: f64 = 10.0;
+
+impl Read for Offered {
+    const KIND: Kind = Kind::Rate;
+
+    fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) if text.trim_end().ends_with('%') => match parse_share(text) {
+                Ok(share) if share > 0.0 && share <= MOST_OF_KNEE => Some(Offered::OfKnee(share)),
+                Ok(_) => {
+                    refuse(faults, node, "a share of the knee must be above 0 and at most 1000 %")
+                }
+                Err(error) => refuse(faults, node, error.to_string()),
+            },
+            _ => Rate::read(node, entry, faults).map(|rate| Offered::PerS(rate.0)),
+        }
+    }
+}
+
 fn duration_text(ns: f64) -> String {
     match ns as u64 {
         0 => "0s".into(),

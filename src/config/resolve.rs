@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::keys::{File, Plan};
 use super::node::{Fault, shown};
-use super::read::{At, Count, Key, Several, Size, place_of};
+use super::read::{At, Count, Key, Offered, Several, Size, place_of};
 use crate::plan::allocator::Allocator;
 use crate::plan::cell::Axes;
 use crate::plan::sweep::{ExpectFailed, Machine, MemoryTrials, Precision, Slo, Sweep};
@@ -106,8 +106,8 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     let slo = slo(&file);
     let search = search::resolve(&file, &plan, slo.as_ref())?;
     let (trials, precision) = match search {
-        Some(search) => (search.max_trials, None),
-        None => repetitions(&file)?,
+        Some(search) if axes.knee_shares.is_empty() => (search.max_trials, None),
+        _ => repetitions(&file)?,
     };
     let key = if setting.is_some() { &None } else { &file.sweep.baseline };
     let baseline = baseline(key, ("engines", &axes.engines), Engine::name, Engine::BASELINE)?;
@@ -163,7 +163,7 @@ fn repetitions(file: &File) -> Result<(u32, Option<Precision>), Fault> {
 
 /// Refuses a budget that holds no block; where none is given, it holds the fewest that may do.
 fn budget(file: &File, sweep: &mut Sweep) -> Result<(), Fault> {
-    let cells = sweep.cells().len() as u64;
+    let cells = sweep.cells().len() as u64 * sweep.axes.knee_shares.len().max(1) as u64;
     let (Some(trial_ns), Some(precision)) = (sweep.trial_ns(), &mut sweep.precision) else {
         return Ok(());
     };
@@ -264,7 +264,7 @@ fn axes(
 ) -> Result<Axes, Fault> {
     let sweep = &file.sweep;
     let tls = target.is_tls() || targets.iter().any(|swept| swept.target.is_tls());
-    let rates_per_s = axis_or(&sweep.rates, Vec::new(), |at| Ok(at.0))?;
+    let (rates_per_s, knee_shares) = rates(file)?;
     let shaped = arrivals == Arrivals::Trace || file.plan.stages.is_some();
     match (&sweep.rates, file.plan.arrivals.given()) {
         (Some(at), _) if shaped => {
@@ -307,6 +307,7 @@ fn axes(
         processes: axis(&sweep.processes, |at| Ok(number(at)))?,
         cpus: axis(&sweep.cpus, |at| Ok(number(at)))?,
         rates_per_s,
+        knee_shares,
         bodies,
         stack_sizes_bytes: stack_sizes(&sweep.stack_sizes, tls)?,
         rayon_threads: axis(&sweep.rayon_threads, |at| Ok(at.value))?,
@@ -320,6 +321,33 @@ fn axes(
         server_engines: subject.engines,
         server_codecs: subject.codecs,
     })
+}
+
+/// Rates as they are given, and shares of the knees that a search finds first.
+fn rates(file: &File) -> Result<(Vec<f64>, Vec<f64>), Fault> {
+    let all = axis_or(&file.sweep.rates, Vec::new(), |at| match (at.value, &file.search) {
+        (Offered::OfKnee(_), None) => {
+            let rule = "add the tables [slo] and [search], or name requests per second";
+            Err(fault(at, format!("a share is one of the knee that a search finds: {rule}")))
+        }
+        (Offered::PerS(_), Some(_)) => {
+            let rule = "name shares of what it finds, such as \"80%\", or remove the rates";
+            Err(fault(
+                at,
+                format!("not beside [search]: a search chooses its rates itself: {rule}"),
+            ))
+        }
+        (offered, _) => Ok(offered),
+    })?;
+    let share = |offered: &Offered| match *offered {
+        Offered::OfKnee(share) => Some(share),
+        Offered::PerS(_) => None,
+    };
+    let per_s = |offered: &Offered| match *offered {
+        Offered::PerS(rate) => Some(rate),
+        Offered::OfKnee(_) => None,
+    };
+    Ok((all.iter().filter_map(per_s).collect(), all.iter().filter_map(share).collect()))
 }
 
 /// How long a ring waits for a batch unless told otherwise.
@@ -456,7 +484,7 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
         + usize::from(sweep.memory == MemoryTrials::Also);
     let trials = Axis::all()
         .map(|axis| axis.count(axes))
-        .chain([kinds])
+        .chain([kinds, axes.knee_shares.len().max(1)])
         .fold(u64::from(sweep.trials), |product, n| product.saturating_mul(n as u64));
     if trials > MAX_TRIALS {
         let sweep = &file.sweep;

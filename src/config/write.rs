@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::plan::sweep::{MemoryTrials, Sweep};
 use crate::plan::target::{EmbeddedTarget, Law, Target};
 use crate::plan::{Arrivals, Extent, Pacer, RequestTemplate, TrialPlan};
-use crate::units::{duration_literal, size_literal};
+use crate::units::{duration_literal, format_share, size_literal};
 
 /// A text as TOML quotes it.
 fn quoted(text: impl Into<String>) -> String {
@@ -62,6 +62,8 @@ impl Text {
         self.key("cpus", list(&axes.cpus, number));
         let has = |n: usize| n > 0;
         self.key_if(has(axes.rates_per_s.len()), "rates", list(&axes.rates_per_s, f64::to_string));
+        let shares = list(&axes.knee_shares, |share| quoted(format_share(*share).replace(' ', "")));
+        self.key_if(has(axes.knee_shares.len()), "rates", shares);
         self.key_if(has(axes.bodies.len()), "bodies", list(&axes.bodies, size));
         self.key_if(
             has(axes.stack_sizes_bytes.len()),
@@ -77,7 +79,7 @@ impl Text {
         self.key_if(has(axes.offload.len()), "offload", list(&axes.offload, name));
         self.key("baseline", name(&sweep.baseline));
         self.key("equal_within", sweep.equal_within);
-        if sweep.search.is_some() {
+        if sweep.search.is_some() && axes.knee_shares.is_empty() {
             return;
         }
         match sweep.precision {

@@ -102,6 +102,13 @@ impl Context<'_> {
         record
     }
 
+    /// The row of a trial that cannot be run, and why.
+    pub(crate) fn cannot_run(&self, cell: &Cell, trial: &Trial, why: String) -> TrialRecord {
+        let mut record = self.blank(cell, trial);
+        (record.status, record.error) = (Status::Failed, Some(why));
+        record
+    }
+
     /// The record of a trial in which nothing has happened yet.
     fn blank(&self, cell: &Cell, trial: &Trial) -> TrialRecord {
         TrialRecord {

@@ -18,6 +18,9 @@ pub const FORMAT_VERSION: u32 = 2;
 /// The flag of a trial that a noise gate failed.
 pub const NOISY: &str = "noisy";
 
+/// The flag of a trial whose server answered less than it was offered.
+pub const OVERLOADED: &str = "overloaded";
+
 /// The record: what is given, figures with the rule of [`super::rule`] by which they add up, and
 /// histograms. A histogram is a field, a channel of the recorder, when it is kept, and a tag in the
 /// names of files; it is declared here, recorded where it happens, and all between follows.

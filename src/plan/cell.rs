@@ -18,7 +18,7 @@ use super::server::ServerEngine;
 use super::steps::Offload;
 use super::target::SweptTarget;
 use super::{Arrivals, Codec, Engine};
-use crate::units::{duration_literal, format_rate, plural, size_literal};
+use crate::units::{duration_literal, format_rate, format_share, plural, size_literal};
 
 /// One point of the grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +47,10 @@ pub struct Cell {
     /// Offered load, requests per second over all workers; `None` in a closed loop, zero in a cell
     /// that sends nothing.
     pub offered_per_s: Option<f64>,
+    /// Offered load as a share of the highest rate that a search found to meet the SLO for this
+    /// cell; `None` unless a sweep follows a search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub knee_share: Option<f64>,
     /// Stack of each thread that the engine starts; for task engines the runtime's own threads.
     pub stack_size_bytes: Option<u64>,
     /// Threads of each worker's pool; only under `rayon`.
@@ -168,6 +172,9 @@ pub struct Axes {
     pub cpus: Vec<u32>,
     /// Offered loads, requests per second; empty in a closed loop.
     pub rates_per_s: Vec<f64>,
+    /// The same as shares of the knee that a search finds first; empty without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub knee_shares: Vec<f64>,
     /// Response bodies of the embedded target, in bytes; empty unless swept.
     #[serde(default)]
     pub bodies: Vec<u64>,
@@ -317,7 +324,7 @@ static AXES: [Facts; 18] = [
     Facts {
         axis: Axis::Load,
         shared: true,
-        fields: &["arrivals", "offered_per_s"],
+        fields: &["arrivals", "offered_per_s", "knee_share"],
         applies: |_| true,
         count: |axes| axes.rates_per_s.len(),
         set: |axes, i, c| c.offered_per_s = Some(axes.rates_per_s[i]),
@@ -327,11 +334,19 @@ static AXES: [Facts; 18] = [
             Some(format!("r{}", c.offered_per_s.filter(|_| swept)?))
         },
         // Rates are not negative, so that their bits are in their order.
-        value: |c| (c.offered_per_s.unwrap_or(0.0).to_bits(), c.arrivals.name().into()),
-        words: |c| match c.offered_per_s {
+        value: |c| match c.knee_share {
+            Some(share) => {
+                (share.to_bits(), format!("{} at a share of the knee", c.arrivals.name()))
+            }
+            None => (c.offered_per_s.unwrap_or(0.0).to_bits(), c.arrivals.name().into()),
+        },
+        words: |c| match (c.knee_share, c.offered_per_s) {
             _ if c.is_idle() => "armed, no request".into(),
-            Some(rate) => format!("{} {} req/s", c.arrivals.name(), format_rate(rate)),
-            None => "closed loop".into(),
+            (Some(share), _) => {
+                format!("{} at {} of each one's knee", c.arrivals.name(), format_share(share))
+            }
+            (None, Some(rate)) => format!("{} {} req/s", c.arrivals.name(), format_rate(rate)),
+            (None, None) => "closed loop".into(),
         },
     },
     Facts {
@@ -662,6 +677,7 @@ impl Cell {
             cpus: 1,
             arrivals: Arrivals::Closed,
             offered_per_s: None,
+            knee_share: None,
             stack_size_bytes: None,
             rayon_threads: engine.has_pool().then_some(lanes),
             body_bytes: None,
@@ -715,6 +731,11 @@ impl Cell {
     /// else the baseline's engine.
     pub fn is_baseline(&self, engine: Engine) -> bool {
         self.target_nth.or(self.server_nth).map_or(self.engine == engine, |nth| nth == 0)
+    }
+
+    /// Whether ratios of the two say something: at equal shares of two knees the loads may differ.
+    pub fn is_comparable(&self, other: &Cell) -> bool {
+        self.offered_per_s == other.offered_per_s
     }
 
     /// Whether both are the same on every axis that says something of both, but for the engine and

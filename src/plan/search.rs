@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::slo::Slo;
 use super::{Arrivals, Cell, Extent};
-use crate::units::{SECOND_NS, format_ns, format_rate};
+use crate::units::{SECOND_NS, format_ns, format_rate, format_share};
 
 /// Of the throughput of a closed loop, the share that is offered first: lanes that never rest show
 /// what the target completes at most, and the tail grows before that.
@@ -120,11 +120,7 @@ impl Search {
     /// The rate of a rung in requests per second, to four digits so that it reads well.
     pub fn rate_per_s(&self, rung: Rung) -> f64 {
         let exact = (self.step_ln() * f64::from(rung.0)).exp();
-        let unit = 10f64.powi(exact.log10().floor() as i32 - 3);
-        // A unit below one is no binary fraction: dividing by its inverse rounds once, not twice.
-        let rounded = (exact / unit).round();
-        let rate = if unit < 1.0 { rounded / (1.0 / unit).round() } else { rounded * unit };
-        rate.clamp(self.min_per_s, self.max_per_s)
+        to_four_digits(exact).clamp(self.min_per_s, self.max_per_s)
     }
 
     /// The rung nearest to a rate.
@@ -201,10 +197,25 @@ impl Search {
     }
 }
 
+/// A rate that reads well.
+fn to_four_digits(exact: f64) -> f64 {
+    let unit = 10f64.powi(exact.log10().floor() as i32 - 3);
+    // A unit below one is no binary fraction: dividing by its inverse rounds once, not twice.
+    let rounded = (exact / unit).round();
+    if unit < 1.0 { rounded / (1.0 / unit).round() } else { rounded * unit }
+}
+
 /// The cell of the closed loop that a search starts from.
 pub fn closed(cell: &Cell) -> Cell {
     let id = format!("{}-closed", cell.id);
     Cell { id, arrivals: Arrivals::Closed, offered_per_s: None, ..cell.clone() }
+}
+
+/// The cell of a sweep that follows the search, at a share of the knee that was found.
+pub fn at_share(cell: &Cell, share: f64, knee_per_s: Option<f64>) -> Cell {
+    let id = format!("{}-k{}", cell.id, format_share(share).trim_end_matches(" %"));
+    let offered_per_s = knee_per_s.map(|knee| to_four_digits(share * knee));
+    Cell { id, offered_per_s, knee_share: Some(share), ..cell.clone() }
 }
 
 /// The cell of a probe at a rate.

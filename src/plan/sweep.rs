@@ -301,10 +301,18 @@ impl Sweep {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Trials of the grid; of a search the most there may be.
+    /// Trials of the grid; of a search, and of the sweep that follows it, the most there may be.
     pub fn most_trials(&self) -> u64 {
-        let each = self.search.map_or(u64::from(self.trials), |search| search.most_trials());
+        let each = match self.search {
+            Some(search) => search.most_trials() + self.trials_at_shares(),
+            None => u64::from(self.trials),
+        };
         self.cells().len() as u64 * each
+    }
+
+    /// Trials of each cell that follow a search, at all shares of its knee together.
+    pub fn trials_at_shares(&self) -> u64 {
+        self.axes.knee_shares.len() as u64 * u64::from(self.trials)
     }
 
     /// Length of one trial, with [`TRIAL_OVERHEAD_NS`], where the plan decides it.

@@ -4,7 +4,7 @@ use super::busy;
 use super::gates;
 use super::measures::{self, Facts, Measure, Place};
 use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
-use crate::format::Channel;
+use crate::format::{Channel, Ledger, OVERLOADED};
 use crate::stats::hdr::Percentile;
 use crate::stats::{Comparison, MIN_FOR_INTERVAL, Verdict, pairs_needed};
 use crate::units::{Ratio, format_count, format_ns, format_share, plural};
@@ -69,10 +69,38 @@ pub fn columns(group: &Group) -> Vec<Column> {
 fn title_of<'t>(group: &Group, measure: Measure, title: &'t str) -> &'t str {
     let figures = || group.rows.iter().flat_map(|r| &r.figures);
     match measure {
+        Measure::Achieved if UNANSWERED.iter().any(|(_, of)| some_are(group, *of)) => {
+            "goodput\nreq/s"
+        }
         Measure::MemoryPerLane if figures().any(|f| f.slopes.is_some()) => "memory\nper lane",
         Measure::KernelPerLane if figures().any(|f| f.slopes.is_some()) => "+ kernel\nper lane",
         _ => title,
     }
+}
+
+/// A column of requests that a server did not answer, and their number.
+type Unanswered = (&'static str, fn(&Ledger) -> u64);
+
+/// What becomes of such requests.
+const UNANSWERED: [Unanswered; 3] = [
+    ("refused\nor failed", |ledger| ledger.failed),
+    ("timed\nout", |ledger| ledger.timed_out),
+    ("found no\nconnection", |ledger| ledger.unsent),
+];
+
+/// Whether an overloaded server left some of its requests like that.
+fn some_are(group: &Group, of: fn(&Ledger) -> u64) -> bool {
+    let server = group.cell.tests_server() && group.cell.arrivals.is_open();
+    server && group.rows.iter().flat_map(|r| &r.figures).any(|f| of(&f.ledger) > 0)
+}
+
+/// Overload is a state of a server like any other: its figures stand beside the goodput.
+fn unanswered(group: &Group) -> Vec<Column> {
+    let shown = UNANSWERED.iter().filter(|(_, of)| some_are(group, *of));
+    let share = |f: &Figures, of: fn(&Ledger) -> u64| {
+        format_share(of(&f.ledger) as f64 / f.ledger.planned.max(1) as f64)
+    };
+    shown.map(|(title, of)| column(group, title, false, &|f| share(f, *of))).collect()
 }
 
 fn column(group: &Group, title: &str, level: bool, cell: &dyn Fn(&Figures) -> String) -> Column {
@@ -115,7 +143,7 @@ fn beside(group: &Group, measure: Measure) -> Vec<Column> {
             let ratios =
                 [("achieved", Measure::Achieved), ("p50", Measure::P50), ("p99", Measure::P99)];
             let ratios = ratios.into_iter().filter_map(|(what, measure)| ratio(what, measure));
-            times.iter().map(quantile).chain(ratios).collect()
+            unanswered(group).into_iter().chain(times.iter().map(quantile)).chain(ratios).collect()
         }
         Measure::CpuPerRequest => ratio("CPU", measure).into_iter().collect(),
         Measure::MemoryPerLane => ratio("memory", Measure::Memory).into_iter().collect(),
@@ -342,10 +370,17 @@ fn lanes_ran_out(row: &Row) -> Option<String> {
         return None;
     }
     let service = figures.times(Channel::Service).served_p50_ns? as f64;
+    let lanes = format_count(lanes);
+    if row.flags.contains(OVERLOADED) {
+        return Some(format!(
+            "overloaded: all {lanes} connections waited for the server; {name} wait for a free one {}, \
+             which the response time holds",
+            format_ns(wait)
+        ));
+    }
     (wait > (0.05 * service).clamp(200e3, 1e6)).then(|| {
         format!(
-            "lanes ran out: all {} lanes were busy; {name} wait for a free one {}; add lanes",
-            format_count(row.cell.total_lanes.into()),
+            "lanes ran out: all {lanes} lanes were busy; {name} wait for a free one {}; add lanes",
             format_ns(wait)
         )
     })

@@ -211,6 +211,9 @@ fn lost_beyond(record: &TrialRecord, q: f64) -> bool {
 measures! {
     Elapsed: "elapsed_ns", "elapsed", Unit::Time, Less, true, [],
         |t| Some(t.measured_ns as f64);
+    // Where each row has a rate of its own; else the heading says it.
+    Offered: "offered_of_knee_per_s", "offered\nreq/s", Unit::Rate, Neither, false, [Table],
+        |t| t.cell.offered_per_s.filter(|_| t.cell.knee_share.is_some());
     Achieved: "achieved_per_s", "achieved\nreq/s", Unit::Rate, More, true,
         [Csv Table Counted Curve Compare TargetRatio], |t| Some(t.achieved_per_s);
     P50: "p50_ns", "p50", Unit::Time, Less, true, [Compare TargetRatio], |t| latency(t, 0.5);

@@ -165,9 +165,11 @@ impl Searched {
         self.all.iter().map(|(name, p)| probes(name, p)).filter(|s| !s.columns.is_empty()).collect()
     }
 
-    /// The summary for a terminal.
+    /// The summary for a terminal, below the tables of the sweep that followed the search.
     pub fn text(&self, name: &str, groups: &[Group], width: Option<u16>, colour: bool) -> String {
-        table::render(name, &[], &[self.summary(groups)], width, colour)
+        let at_knee = groups.iter().filter(|group| group.cell.knee_share.is_some());
+        let at_knee: Vec<Group> = at_knee.cloned().collect();
+        table::render(name, &at_knee, &[self.summary(groups)], width, colour)
     }
 
     /// As `search.json` holds it.

@@ -15,8 +15,8 @@ pub use judge::{Answer, Judged, Share, judge, trial};
 
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::Key;
-use crate::plan::search::{Bound, Next, Reply, Rung, Search, bounds, closed, probe};
-use crate::plan::sweep::Slo;
+use crate::plan::search::{Bound, Next, Reply, Rung, Search, at_share, bounds, closed, probe};
+use crate::plan::sweep::{Slo, Sweep};
 use crate::plan::{Arrivals, Axis, Cell, CellKind};
 
 /// Closed loops that are tried before a search is given up.
@@ -125,6 +125,23 @@ impl Outcome {
             }
             Outcome::NeverMet { .. } => None,
         }
+    }
+}
+
+impl Outcome {
+    /// The highest rate that met the SLO, where a higher one is known not to; else why there is none.
+    pub fn knee_per_s(&self) -> Result<f64, String> {
+        let why = match self {
+            Outcome::Found { met_per_s, .. } => return Ok(*met_per_s),
+            Outcome::OutOfProbes { met_per_s: Some(met), missed_per_s: Some(_), .. } => {
+                return Ok(*met);
+            }
+            Outcome::OutOfProbes { .. } => "the probes ran out: raise search.probes".into(),
+            Outcome::NeverMet { .. } => "no rate met the SLO".into(),
+            Outcome::NeverMissed { .. } => "every rate met the SLO: raise search.max_rate".into(),
+            Outcome::Nothing { why, .. } => why.clone(),
+        };
+        Err(format!("no knee was found, of which this would be a share: {why}"))
     }
 }
 
@@ -285,6 +302,21 @@ pub fn replay(cells: &[Cell], search: Search, slo: &Slo, records: &[TrialRecord]
         }
     }
     all
+}
+
+/// The cells of the sweep that follows a search, each with the reason where its search found no knee.
+pub fn at_shares(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Option<String>)> {
+    let Some((search, slo)) = sweep.search.zip(sweep.slo.as_ref()) else { return Vec::new() };
+    if sweep.axes.knee_shares.is_empty() {
+        return Vec::new();
+    }
+    let all = replay(&sweep.cells(), search, slo, records);
+    let of = |one: &Progress| {
+        let knee = one.outcome().knee_per_s();
+        let at = |share| (at_share(&one.cell, share, knee.clone().ok()), knee.clone().err());
+        sweep.axes.knee_shares.iter().map(|share| at(*share)).collect::<Vec<_>>()
+    };
+    all.iter().flat_map(of).collect()
 }
 
 /// What the rows of one search share: its probes differ in load alone.

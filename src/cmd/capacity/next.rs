@@ -63,6 +63,7 @@ fn apply(sweep: &mut Sweep, suggestion: &Suggestion) {
                 plan.trace = None;
             }
             (plan.stages, plan.offered_per_s, sweep.search) = (vec![], None, None);
+            sweep.axes.knee_shares.clear();
             sweep.axes.rates_per_s.extend(rates);
             sweep.axes.rates_per_s.sort_by(f64::total_cmp);
             sweep.axes.rates_per_s.dedup();

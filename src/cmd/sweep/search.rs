@@ -2,11 +2,11 @@
 //! drifts for all of them alike.
 
 use super::{Progress, Session, exit};
-use crate::format::TrialRecord;
+use crate::format::{Status, TrialRecord};
 use crate::plan::Cell;
 use crate::plan::search::Search;
 use crate::plan::sweep::{Slo, Sweep, Trial};
-use crate::results::search::{FLAG, Outcome, Progress as Searching, Step, replay};
+use crate::results::search::{FLAG, Outcome, Progress as Searching, Step, at_shares, replay};
 
 impl Session<'_> {
     /// Runs trials until every cell's search is over, or a signal comes.
@@ -17,9 +17,36 @@ impl Session<'_> {
         slo: &Slo,
     ) -> anyhow::Result<()> {
         self.context.remarks.push(FLAG.into());
+        let said = self.probe(cells, search, slo);
+        self.context.remarks.retain(|remark| remark != FLAG);
+        said
+    }
+
+    /// Runs the grid at shares of the knees that were found; a cell without a knee is a failed row.
+    pub(super) fn at_knees(&mut self) -> anyhow::Result<()> {
+        let (found, missing): (Vec<_>, Vec<_>) = at_shares(self.context.sweep, &self.records)
+            .into_iter()
+            .partition(|(_, why)| why.is_none());
+        for (cell, why) in missing {
+            let known = self.records.iter().any(|r| r.cell.id == cell.id);
+            let trial = Trial { cell: 0, block: 0, position: self.next_position() };
+            let record = self.context.cannot_run(&cell, &trial, why.unwrap_or_default());
+            if !known {
+                self.keep(record)?;
+            }
+        }
+        let cells: Vec<Cell> = found.into_iter().map(|(cell, _)| cell).collect();
+        if cells.is_empty() { Ok(()) } else { self.grid(&cells) }
+    }
+
+    fn next_position(&self) -> u32 {
+        self.records.iter().map(|r| r.trial + 1).max().unwrap_or(0)
+    }
+
+    fn probe(&mut self, cells: &[Cell], search: Search, slo: &Slo) -> anyhow::Result<()> {
         let mut all = replay(cells, search, slo, &self.records);
         let mut shown = Progress::new(0, self.signals.clone());
-        let mut position = self.records.iter().map(|r| r.trial + 1).max().unwrap_or(0);
+        let mut position = self.next_position();
         // One cell's turn after another's; in each round another one is first.
         for round in 0.. {
             let mut over = true;
@@ -55,10 +82,15 @@ pub(super) fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
     let all = replay(&sweep.cells(), search, slo, records);
     let outcomes: Vec<Outcome> = all.iter().map(Searching::outcome).collect();
     let nothing = |o: &Outcome| matches!(o, Outcome::Nothing { .. });
-    if records.iter().any(|r| r.status == crate::format::Status::Failed) {
+    // A row that has no knee to be a share of says nothing that the search does not say itself.
+    let failed = |r: &&TrialRecord| r.status == Status::Failed && r.cell.offered_per_s.is_some();
+    let (probes, at_knees): (Vec<_>, Vec<_>) =
+        records.iter().partition(|r| r.flags.iter().any(|flag| flag == FLAG));
+    if probes.iter().any(|r| r.status == Status::Failed) || at_knees.iter().any(failed) {
         return Some(exit::FAILED);
     }
-    if outcomes.iter().any(nothing) {
+    let invalid = at_knees.iter().any(|r| r.status == Status::Invalid);
+    if invalid || outcomes.iter().any(nothing) {
         return Some(exit::INVALID);
     }
     outcomes.iter().any(|o| o.met_per_s().is_none()).then_some(exit::MISSED)

@@ -57,14 +57,16 @@ fn beside(file: &File, plan: &TrialPlan, table: &Place) -> Result<(), Fault> {
         return Err(Fault::new(file.plan.arrivals.given_at().unwrap_or(table), open));
     }
     let sweep = &file.sweep;
+    // What follows a search at shares of its knee is a sweep as any other.
+    let alone = sweep.rates.is_none();
+    let of_search = |place, why| (if alone { place } else { None }, why);
     let given = [
         (place_of(&file.plan.stages), "stages have their own rates"),
-        (place_of(&sweep.rates), "a search chooses its rates itself"),
-        (place_of(&sweep.trials), "see search.trials and search.max_trials"),
-        (sweep.precision.given_at(), "see search.tolerance"),
-        (place_of(&sweep.budget), "see search.probes"),
-        (sweep.max_blocks.given_at(), "see search.max_trials"),
-        (sweep.noise_repeats.given_at(), "a probe goes on to its next trial"),
+        of_search(place_of(&sweep.trials), "see search.trials and search.max_trials"),
+        of_search(sweep.precision.given_at(), "see search.tolerance"),
+        of_search(place_of(&sweep.budget), "see search.probes"),
+        of_search(sweep.max_blocks.given_at(), "see search.max_trials"),
+        of_search(sweep.noise_repeats.given_at(), "a probe goes on to its next trial"),
         (sweep.memory.given_at(), "memory is split in a sweep of its own"),
     ];
     let cells = [&sweep.aa, &sweep.idle, &sweep.syscalls].into_iter().filter(|at| at.value);

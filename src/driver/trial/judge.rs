@@ -4,7 +4,7 @@ use super::{Running, Watch};
 use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
 use crate::driver::target::{Report, Targets};
-use crate::format::{ForeignProcess, SideUse, Status, TrialRecord};
+use crate::format::{ForeignProcess, OVERLOADED, SideUse, Status, TrialRecord};
 use crate::protocol::Outcome;
 use crate::side::cgroup::Cgroup;
 use crate::side::outside::Outside;
@@ -57,7 +57,12 @@ impl Running<'_> {
             splitter.note(record, &outcomes, self.cgroup.as_ref().ok().map(Cgroup::version));
         }
         self.note_throttling(record);
-        let evidence = self.evidence(record, &outcomes, report.as_ref());
+        let mut evidence = self.evidence(record, &outcomes, report.as_ref());
+        if self.is_overloaded(record, &evidence) {
+            // The load was offered; what the server left of it is what is measured.
+            evidence.delivered = None;
+            record.flags.push(OVERLOADED.into());
+        }
         let closed = !self.here.cell.arrivals.is_open() && !self.here.cell.is_idle();
         let closed = closed && record.measured_ns > 0;
         record.occupancy = closed.then(|| {
@@ -100,6 +105,23 @@ impl Running<'_> {
         };
         record.error = self.complaint(record, &outcomes, report);
         Ok(())
+    }
+
+    /// Whether requests found no connection since the server under test was slower than they came: its
+    /// CPUs were full, or requests waited in it for longer than they were served.
+    fn is_overloaded(&self, record: &TrialRecord, evidence: &Evidence) -> bool {
+        let Some(server) = record.server.as_ref().filter(|_| self.here.cell.tests_server()) else {
+            return false;
+        };
+        let late = evidence.delivered.is_some_and(|(started, of)| started * 100 < of * 99);
+        let idle_client = evidence.cpu.is_some_and(|(used, of)| used * 10 <= of * 9);
+        let cpus = self.placement.target.len().max(1) as u64;
+        let full = server.cpu.total_ns * 10 >= record.measured_ns * cpus * 9;
+        let served = record.target.residence_ns_total.zip(record.target.received);
+        let served = served.filter(|(_, n)| *n > 0).map(|(all, n)| all as f64 / n as f64);
+        let seen = record.service_ns.as_ref().map(|times| times.mean);
+        let waits = served.zip(seen).is_some_and(|(served, seen)| seen >= 2.0 * served);
+        late && idle_client && (full || waits)
     }
 
     /// Whether no request fell inside the window, so that there is nothing to rank.

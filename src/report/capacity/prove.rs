@@ -62,6 +62,7 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
     (twice.aa, twice.idle, twice.syscalls) = (false, false, false);
     (twice.memory, twice.precision, twice.trials) = (Default::default(), None, 6);
     twice.search = None;
+    twice.axes.knee_shares.clear();
     twice.expect_failed.clear();
     twice.name = format!("{}-proof", sweep.name);
     if twice.axes.engines.is_empty() || !twice.axes.engines.contains(&twice.baseline) {
@@ -74,6 +75,7 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
         let slowest = knees(sweep, records).into_iter().map(|(_, knee)| knee).reduce(f64::min);
         let slowest = slowest.ok_or("no search found a rate that met the SLO")?;
         let mut knee = Sweep { name: twice.name.clone(), ..sweep.clone() };
+        knee.axes.knee_shares.clear();
         for sweep in [&mut twice, &mut knee] {
             let crate::plan::target::Target::Embedded(target) = &mut sweep.target else {
                 return Err("the run's server is its user's: duel cannot start a second one".into());

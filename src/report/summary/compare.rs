@@ -40,7 +40,8 @@ fn compare_by(
         .enumerate()
         .map(|(i, own)| {
             let pairs = pairs(own, &blocks[reference], value);
-            (i != reference && rows[i].ranked)
+            let comparable = rows[i].cell.is_comparable(&rows[reference].cell);
+            (i != reference && rows[i].ranked && comparable)
                 .then(|| paired_ratio(&pairs, RATIO_CONFIDENCE))
                 .flatten()
         })

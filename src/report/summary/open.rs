@@ -39,7 +39,9 @@ impl<'c> Comparisons<'c> {
             group.sort_by_cached_key(|i| (cells[*i].except(&[]), cells[*i].kind));
             let reference = group.iter().find(|i| is_reference(&cells[**i], baseline)).copied();
             let Some(reference) = reference else { continue };
-            pairs.extend(group.into_iter().filter(|i| *i != reference).map(|i| (i, reference)));
+            let compared =
+                |i: &usize| *i != reference && cells[*i].is_comparable(&cells[reference]);
+            pairs.extend(group.into_iter().filter(compared).map(|i| (i, reference)));
         }
         Comparisons { cells, pairs }
     }
