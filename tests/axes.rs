@@ -10,7 +10,7 @@ use duel::config;
 use duel::format::{MemorySplit, TrialRecord};
 use duel::plan::cell::{families, names};
 use duel::plan::expect::{Expect, Expected, Side};
-use duel::plan::search::{Search, closed};
+use duel::plan::search::{Search, at_share, closed};
 use duel::plan::sweep::Slo;
 use duel::plan::{Arrivals, Axis, Cell, CellKind, Engine};
 use duel::report::capacity::hosts::HostType;
@@ -293,6 +293,7 @@ fn every_field_of_a_cell_belongs_to_an_axis() {
         other => panic!("no object: {other}"),
     };
     let cells = [GRID, SERVERS, RINGS].into_iter().flat_map(grid);
+    let cells = cells.chain([at_share(&Cell::plain(Engine::Tokio, 2), 0.5, Some(1_000.0))]);
     let found: BTreeSet<String> = cells.flat_map(|cell| fields(&cell)).collect();
     let known = Axis::all().flat_map(Axis::fields).copied().chain(["id", "label"]);
     assert_eq!(found, known.map(String::from).collect());

@@ -305,3 +305,37 @@ fn a_crash_in_the_middle_is_named() {
     assert!(error.contains("ended during the trial: exit status: 7"), "{error}");
     assert!(error.contains("out of luck"), "{error}");
 }
+
+/// More than a server can do is a state of it: goodput and what it left are figures of a row that counts.
+#[test]
+fn an_overloaded_server_is_measured_and_one_with_too_few_connections_is_not_called_that() {
+    let config = |engine: &str, wait: &str| {
+        format!(
+            "[target]\nservice_time = '{wait}'\n[plan]\narrivals = 'constant'\nduration = '600ms'\n\
+             timeout = '600ms'\n[sweep]\nserver_engines = ['{engine}']\nlanes = [8]\nrates = [400]\n\
+             trials = 1\n[server]\npool_size = 2\n"
+        )
+    };
+    // Two threads take two of the eight connections and serve 100 requests a second.
+    let done = Sweep::new(&config("pool", "20ms")).run();
+    let row = &done.records[0];
+    assert_books(row);
+    let gate = |name: &str| row.gates.iter().find(|g| g.name == name).expect("a gate").ok;
+    if gate("worker_cpu_share") == Some(false) {
+        println!("UNDECIDED: the client's CPU was full");
+        return;
+    }
+    assert!(row.flags.iter().any(|f| f == "overloaded"), "{row:?}");
+    assert_eq!(gate("delivered_rate"), None, "the load was offered: the server left it");
+    let ledger = row.ledger;
+    assert!(ledger.completed > 0 && ledger.timed_out > 0 && ledger.unsent > 0, "{ledger:?}");
+    for words in ["goodput", "timed", "connections waited for the server", "overloaded"] {
+        assert!(done.stdout.contains(words), "{words} is not in {}", done.stdout);
+    }
+    // Eight connections whose requests wait 100 ms carry 80 a second, whatever the server could do.
+    let done = Sweep::new(&config("threads", "100ms")).run();
+    let row = &done.records[0];
+    assert!(!row.flags.iter().any(|f| f == "overloaded"), "{row:?}");
+    assert_eq!(row.status, Status::Invalid, "{}", done.stdout);
+    assert!(done.stdout.contains("lanes ran out"), "{}", done.stdout);
+}
