@@ -5,6 +5,7 @@
 #
 # Usage: scripts/million.sh [DIR]      DIR is the run directory [runs/<UTC stamp>-million]
 #   DUEL=path    the binary [target/release/duel]
+#   ENGINE=uring the engine whose lanes are tasks [tokio-single]
 #   LIMIT=300    seconds after which the run is given up
 #   SET="plan.requests=53600 sweep.processes=[4] target.processes=4"   overrides, for a rehearsal
 set -euo pipefail
@@ -39,6 +40,7 @@ watcher=$!
 trap 'kill $watcher 2>/dev/null || true; rm -rf "$work"' EXIT
 
 overrides=()
+[ -z "${ENGINE:-}" ] || overrides+=(--set "sweep.engines=[\"$ENGINE\", \"threads\"]")
 for override in ${SET:-}; do overrides+=(--set "$override"); done
 code=0
 timeout --signal=INT --kill-after=20 "${LIMIT:-300}" \

@@ -2,7 +2,8 @@
 """duel beside other load generators and beside the floor, on one nginx, in one run.
 
 nginx runs on CPU 1 and each client on CPU 0. Rounds are interleaved, each in another order, so that
-a neighbour's load falls on all alike; a figure is the median of its rounds. CPU is that of the whole
+a neighbour's load falls on all alike; a figure is the median of its rounds, a ratio of CPU the median
+of the rounds' own ratios. CPU is that of the whole
 client: the command and every child that it waited for, driver and worker together.
 
 The floor (scripts/floor.rs) writes a prebuilt request, reads, and counts: no parser, no clock, no
@@ -11,11 +12,14 @@ histogram. "above floor" is what a client spends beyond that.
 With --tls the same goes over https, every client with TLS 1.3 and AES-256-GCM, the only suite that
 nginx is given; the certificate is made for the run. The floor speaks no TLS and stays out.
 
-Runs with 10,000 connections take 8 s at least, under every client.
+Runs with 10,000 connections take 8 s at least, under every client. With --linger the engine `uring`
+runs a second time, waiting for 16 completions, 64 from 1,000 connections on, for at most 100 us.
 
 Usage: scripts/side_by_side.py [--duel PATH] [--floor PATH] [-c 64,1000,10000] [-d SECONDS]
-                               [--rounds N] [--engines a,b] [--codecs a,b] [--tls] [--json FILE]
-Needs: nginx (Debian: nginx-light). wrk, h2load, oha, shb and hey take part where they are installed.
+                               [--rounds N] [--engines a,b] [--codecs a,b] [--linger] [--tls]
+                               [--only wrk,shb] [--json FILE]
+Needs: nginx (Debian: nginx-light). wrk, h2load, oha, shb and hey take part where they are on PATH
+(`cargo install shb --locked`).
 --tls needs openssl, the command.
 Build first: cargo build --release --example floor --bin duel
 """
@@ -159,6 +163,8 @@ def clients(arguments, url, authority):
     else:
         print(f"no floor at {arguments.floor}", file=sys.stderr)
     for name, (command, pattern) in others.items():
+        if arguments.only and name not in arguments.only.split(","):
+            continue
         if shutil.which(name) and not (name == "shb" and authority):
             found[name] = (command, by_pattern(pattern))
     for engine in arguments.engines.split(","):
@@ -168,6 +174,12 @@ def clients(arguments, url, authority):
                 "--engines", e, "--codecs", k, "--json", *trust,
             ]
             found[f"duel {engine} {codec}"] = (command, by_record)
+            if engine == "uring" and arguments.linger:
+                lingers = lambda c, plain=command: plain(c) + [
+                    "--set", f"sweep.uring_batch={64 if c >= 1000 else 16}",
+                    "--set", "sweep.uring_linger=100us",
+                ]
+                found[f"duel {engine} {codec} linger"] = (lingers, by_record)
     return found
 
 
@@ -204,24 +216,35 @@ def level(arguments, all_clients, connections):
             seconds = seconds_for(arguments, connections)
             patience = 60 + 3 * seconds
             done, cpu = measure(command(connections), requests, patience)
-            if done:
-                runs[name].append((1e6 * cpu / done, done / seconds))
-            else:
+            runs[name].append((1e6 * cpu / done, done / seconds) if done else None)
+            if not done:
                 print(f"{name} at {connections}: nothing completed", file=sys.stderr)
-    median = lambda name, i: statistics.median(run[i] for run in runs[name])
-    return {n: (median(n, 0), median(n, 1), len(runs[n])) for n in runs if runs[n]}
+    # Of each round's own wrk or shb where there is one: what slows a round down slows both.
+    def against(name, other):
+        pairs = zip(runs[name], runs.get(other, []))
+        ratios = [a[0] / b[0] for a, b in pairs if a and b]
+        return statistics.median(ratios) if ratios else None
+
+    def figures(name):
+        done = [run for run in runs[name] if run]
+        middle = lambda i: statistics.median(run[i] for run in done)
+        return {"us": middle(0), "per_s": middle(1), "rounds": len(done),
+                "x_wrk": against(name, "wrk"), "x_shb": against(name, "shb")}
+
+    return {name: figures(name) for name in runs if any(runs[name])}
 
 
 def show(connections, figures):
     wrk, floor = figures.get("wrk"), figures.get("floor")
     print(f"\n{connections} connections")
-    print(f"  {'client':24} {'us/request':>10} {'x wrk':>7} {'above floor':>12} "
+    print(f"  {'client':24} {'us/request':>10} {'x wrk':>7} {'x shb':>7} {'above floor':>12} "
           f"{'requests/s':>11} {'x wrk':>7}")
-    for name, (cpu, rate, _) in sorted(figures.items(), key=lambda item: item[1][0]):
-        share = f"{cpu / wrk[0]:7.2f}" if wrk else f"{'-':>7}"
-        above = f"{cpu - floor[0]:+9.2f} us" if floor else f"{'-':>12}"
-        faster = f"{rate / wrk[1]:7.2f}" if wrk else f"{'-':>7}"
-        print(f"  {name:24} {cpu:10.2f} {share} {above} {rate:11.0f} {faster}")
+    times = lambda ratio: f"{ratio:7.2f}" if ratio else f"{'-':>7}"
+    for name, row in sorted(figures.items(), key=lambda item: item[1]["us"]):
+        above = f"{row['us'] - floor['us']:+9.2f} us" if floor else f"{'-':>12}"
+        faster = times(row["per_s"] / wrk["per_s"] if wrk else None)
+        print(f"  {name:24} {row['us']:10.2f} {times(row['x_wrk'])} {times(row['x_shb'])} {above} "
+              f"{row['per_s']:11.0f} {faster}")
     sys.stdout.flush()
 
 
@@ -239,6 +262,8 @@ def main():
     parser.add_argument("--codecs", default="lean,hyper")
     parser.add_argument("--most-threads", type=int, default=1000,
                         help="connections beyond which a thread for each is left out")
+    parser.add_argument("--linger", action="store_true", help="uring with lingering too")
+    parser.add_argument("--only", help="of the other generators, these alone")
     parser.add_argument("--tls", action="store_true", help="over https")
     parser.add_argument("--json", help="write the figures to this file too")
     arguments = parser.parse_args()

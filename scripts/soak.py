@@ -7,7 +7,8 @@ the ledgers balance, does memory stay flat, and is nothing leaked?
 Every engine and codec gets an equal share of the time, one trial each. The server resets, stalls,
 closes, answers 500, sends too little or nothing at all, and goes away for half a second now and then.
 Memory is read from timeline.jsonl: the slope of the resident set over the trial's second half, and
-descriptors and threads at the end against what the lanes need.
+descriptors and threads at the end against what the lanes need. Where /proc/slabinfo can be read, the
+kernel's objects of io_uring must be as few afterwards as before.
 """
 import argparse
 import json
@@ -130,6 +131,26 @@ def judge(row, samples, lanes):
     return wrong, text
 
 
+def ring_objects():
+    """Requests that rings hold, on the whole machine; None where only root may know."""
+    try:
+        with open("/proc/slabinfo") as f:
+            return next((int(l.split()[1]) for l in f if l.startswith("io_kiocb ")), None)
+    except OSError:
+        return None
+
+
+def ring_objects_left(before, lanes):
+    """Those beyond `before` some seconds after the last ring: it is taken down in the background, and
+    each CPU keeps a slab or two."""
+    for _ in range(100):
+        left = (ring_objects() or 0) - before
+        if left < lanes:
+            break
+        time.sleep(0.1)
+    return left
+
+
 def allowed(duel):
     """The engines that can run here: many containers forbid io_uring."""
     limits = json.loads(subprocess.check_output([duel, "limits", "--json"]))["limits"]
@@ -152,6 +173,7 @@ def main():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    before = ring_objects()
     server = os.fork()
     if server == 0:
         serve(port, args.seed, max(2.0, share / 6))
@@ -180,6 +202,11 @@ def main():
         bad += [f"{row['cell']['id']}: {w}" for w in wrong]
     if len(rows) != len(engines) * len(codecs):
         bad.append(f"{len(rows)} rows: {done.stderr[-500:]}")
+    if before is not None and "uring" in engines:
+        left = ring_objects_left(before, args.lanes)
+        print(f"io_uring: {before} requests held before, {left:+d} after")
+        if left >= args.lanes:
+            bad.append(f"rings still hold {left} requests")
     planned = sum(r["ledger"]["planned"] for r in rows)
     print(f"{planned} requests in {args.minutes:g} minutes, {len(rows)} trials, {len(bad)} faults of duel's")
     for line in bad:

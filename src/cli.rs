@@ -214,6 +214,9 @@ pub struct Try {
     /// Seed of arrivals and order
     #[arg(long, default_value = "1", value_name = "COUNT")]
     pub seed: String,
+    /// Set any key of a config, such as sweep.uring_batch=16
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
     /// Print one TrialRecord per line instead of a table
     #[arg(long)]
     pub json: bool,

@@ -116,6 +116,75 @@ fn gate_failed(row: &TrialRecord) -> bool {
     row.gates.iter().any(|g| g.ok == Some(false) && noise.contains(&g.name.as_str()))
 }
 
+/// A ring that waits for its batch takes a call for the whole of it, and the kernel's own count of
+/// system calls says so. The linger is long, so that no slow machine ends a wait early.
+#[test]
+fn lingering_takes_a_tenth_of_a_system_call_for_a_request() {
+    if let Some(why) = Limits::read().refusal(Engine::Uring) {
+        return println!("skipped: {why}");
+    }
+    let sweep = Sweep::new(
+        "[target]\nservice_time = '0ms'\n[plan]\nduration = '1s'\n[sweep]\nengines = ['uring']\n\
+         codecs = ['lean']\nlanes = [64]\ntrials = 1\nnoise_repeats = 0\nsyscalls = true\n\
+         uring_batch = 16\nuring_linger = '1s'",
+    );
+    let done = sweep.run();
+    let row = done.records.iter().find(|r| r.cell.counts_events()).expect("a row that counts");
+    let (id, ring) = (&row.cell.id, row.ring.expect("a ring"));
+    assert_eq!(row.status, Status::Ok, "{id}: {:?} {}", row.error, done.stderr);
+    let Some(calls) = row.events.syscalls_per_request else {
+        return println!("skipped: {:?}", row.unavailable.get("events.syscalls"));
+    };
+    assert!(calls <= 0.1, "{id}: {calls} calls per request; {ring:?} {:?}", row.ledger);
+}
+
+/// Armed receives and the pages of the queues are a part of the split by themselves.
+#[test]
+fn what_rings_hold_is_a_part_of_the_memory_split() {
+    if let Some(why) = Limits::read().refusal(Engine::Uring) {
+        return println!("skipped: {why}");
+    }
+    let split = |receive: &str, lanes: u32| {
+        let sweep = Sweep::new(&format!(
+            "[target]\nservice_time = '2s'\n[plan]\nduration = '1s'\n[sweep]\n\
+             engines = ['uring']\ncodecs = ['lean']\nlanes = [{lanes}]\ntrials = 1\n\
+             noise_repeats = 0\nmemory = 'only'\nuring_receive = '{receive}'\n"
+        ));
+        let done = sweep.run();
+        let [row] = &done.records[..] else { panic!("{}", done.stderr) };
+        row.memory.split.clone().unwrap_or_else(|| panic!("{:?} {}", row.error, done.stderr))
+    };
+    for receive in ["multishot", "one-shot"] {
+        let (few, many) = (split(receive, 10), split(receive, 410));
+        let each = (many.ring_bytes - few.ring_bytes) as f64 / 400.0;
+        // An io_kiocb, a message and a wait: 872 bytes where they are as large as on Linux 6.18.
+        assert!((500.0..=1024.0).contains(&each), "{receive}: {each} bytes per lane");
+        assert!(few.ring_bytes > 4096 * 16, "{receive}: the queues: {few:?}");
+        if let Some(total) = many.total_bytes {
+            assert_eq!(many.parts_bytes() + many.unattributed_bytes.unwrap_or(0), total);
+        }
+    }
+}
+
+/// Work that the kernel does on threads of its own is that of the process: they are among its tasks,
+/// and so in its CPU time.
+#[test]
+fn kernel_workers_of_a_ring_are_threads_of_the_process() {
+    use io_uring::{IoUring, opcode, squeue::Flags};
+    let Ok(mut ring) = IoUring::new(8) else { return println!("skipped: no rings here") };
+    let workers = || {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("tasks").flatten();
+        let names = tasks.filter_map(|t| std::fs::read_to_string(t.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("iou-wrk")).count()
+    };
+    let entry = opcode::Nop::new().build().flags(Flags::ASYNC);
+    // SAFETY: the entry points to nothing.
+    #[expect(unsafe_code, reason = "the crate cannot know what an entry points to")]
+    unsafe { ring.submission().push(&entry) }.expect("room");
+    ring.submit_and_wait(1).expect("a completion");
+    assert!(workers() > 0, "the work was done by nobody that can be seen");
+}
+
 /// Two rings share the lanes of a worker and one schedule.
 #[test]
 fn a_ring_per_cpu_shares_the_schedule() {

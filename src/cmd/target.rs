@@ -48,12 +48,19 @@ pub fn run(args: &Arguments) -> ExitCode {
 
 /// The arguments as keys of a config, so that both are checked in one place.
 fn job(args: &Arguments) -> Result<TargetJob, ConfigError> {
-    let sweep = from_flags(vec![
-        Setting::flag("--service-time", "target.service_time", Value::literal(&args.service_time)),
-        Setting::flag("--servers", "target.servers", args.servers.clone()),
-        Setting::flag("--body", "target.body", args.body.clone()),
-        Setting::flag("--error-rate", "target.faults.error_rate", args.error_rate.clone()),
-    ])?;
+    let sweep = from_flags(
+        vec![
+            Setting::flag(
+                "--service-time",
+                "target.service_time",
+                Value::literal(&args.service_time),
+            ),
+            Setting::flag("--servers", "target.servers", args.servers.clone()),
+            Setting::flag("--body", "target.body", args.body.clone()),
+            Setting::flag("--error-rate", "target.faults.error_rate", args.error_rate.clone()),
+        ],
+        &[],
+    )?;
     let Target::Embedded(spec) = sweep.target else { unreachable!("no flag above names a url") };
     let listen = args.listen.clone();
     Ok(TargetJob::new(listen, spec, args.seed))

@@ -20,7 +20,7 @@ pub fn run(args: &Try) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return super::usage(error),
     };
-    let mut sweep = match crate::config::from_flags(settings) {
+    let mut sweep = match crate::config::from_flags(settings, &args.overrides) {
         Ok(sweep) => sweep,
         Err(error) => return super::usage(error),
     };

@@ -15,6 +15,7 @@
 
 mod chunks;
 mod facts;
+mod memo;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, ParserConfig, Status};
 
 pub(super) use facts::{Framing, after_head};
+use memo::{Memo, Outcome};
 
 /// Longest head in bytes, blank lines included. hyper needs the same number twice for the same
 /// bound: as `max_buf_size` and as `max_header_size`.
@@ -41,6 +43,8 @@ pub(super) const TOO_MANY_INFORMATIONAL: &str = "more than 100 informational res
 
 /// Most 1xx responses before the answer.
 pub const MAX_INFORMATIONAL: u8 = 100;
+
+static LAST_HEAD: Memo = Memo::new();
 
 /// A whole response, reduced to what a load generator needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +245,12 @@ impl ResponseParser {
 
     /// Consumes one head, or nothing if it is incomplete.
     fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, ParseError> {
+        // A head that came in pieces, or to a request of HEAD, is rare.
+        let known = self.scanned == 0 && self.blank_bytes == 0 && !self.request_is_head;
+        if known && let Some((length, outcome)) = LAST_HEAD.find(bytes) {
+            self.recall(outcome);
+            return Ok(Some(length));
+        }
         let limit = MAX_HEAD - usize::from(self.blank_bytes);
         let window = &bytes[..bytes.len().min(limit)];
         let blank = blank_lines(window);
@@ -289,6 +299,9 @@ impl ResponseParser {
                 self.scanned = 0;
                 self.blank_bytes = 0;
                 self.accept(&response)?;
+                if self.at != At::Head && !self.request_is_head {
+                    LAST_HEAD.keep(&window[..length], self.outcome());
+                }
                 Ok(Some(length))
             }
             Ok(Status::Partial) if window.len() == limit => Err(ParseError::HeadTooLong),
@@ -329,6 +342,32 @@ impl ResponseParser {
             Framing::ToClose => At::BodyToClose,
         };
         Ok(())
+    }
+
+    /// What the head of a final response came to.
+    fn outcome(&self) -> Outcome {
+        let at = match self.at {
+            At::FixedBody => 1,
+            At::ChunkStart => 2,
+            At::BodyToClose => 3,
+            _ => 0,
+        };
+        let keep = u64::from(self.keep_alive);
+        [self.remaining, at << 32 | keep << 16 | u64::from(self.status)]
+    }
+
+    /// As if the head had been parsed that came to this.
+    #[inline]
+    fn recall(&mut self, [remaining, rest]: Outcome) {
+        self.remaining = remaining;
+        self.status = rest as u16;
+        self.keep_alive = rest >> 16 & 1 == 1;
+        self.at = match rest >> 32 {
+            1 => At::FixedBody,
+            2 => At::ChunkStart,
+            3 => At::BodyToClose,
+            _ => At::Done,
+        };
     }
 
     /// Counts as much of the body or the chunk as is there.

@@ -134,17 +134,27 @@ pub fn parse(
     overrides: &[String],
     base_dir: &Path,
 ) -> Result<Sweep, ConfigError> {
-    let settings = overrides.iter().map(|text| Setting::parse(text)).collect::<Result<Vec<_>, _>>();
-    let resolved = settings
-        .map_err(|fault| vec![fault])
-        .and_then(|settings| resolved(text, file_name, settings, base_dir));
+    let resolved =
+        parsed(overrides).and_then(|settings| resolved(text, file_name, settings, base_dir));
     resolved.map_err(|faults| invalid(file_name, faults))
 }
 
-/// A sweep from flags alone, which take the place of a config.
-pub(crate) fn from_flags(settings: Vec<Setting>) -> Result<Sweep, ConfigError> {
+/// A sweep from flags, which take the place of a config, and `key=value` overrides of them.
+pub(crate) fn from_flags(
+    mut settings: Vec<Setting>,
+    overrides: &[String],
+) -> Result<Sweep, ConfigError> {
     let file_name = "command line";
-    resolved("", file_name, settings, Path::new(".")).map_err(|faults| invalid(file_name, faults))
+    let resolved = parsed(overrides).and_then(|overrides| {
+        settings.extend(overrides);
+        resolved("", file_name, settings, Path::new("."))
+    });
+    resolved.map_err(|faults| invalid(file_name, faults))
+}
+
+fn parsed(overrides: &[String]) -> Result<Vec<Setting>, Vec<Fault>> {
+    let settings: Result<_, _> = overrides.iter().map(|text| Setting::parse(text)).collect();
+    settings.map_err(|fault| vec![fault])
 }
 
 fn invalid(file_name: &str, mut faults: Vec<Fault>) -> ConfigError {

@@ -122,13 +122,15 @@ pub(super) fn pace_itself(
 pub(super) struct Sleeper {
     /// How much earlier than wanted to wake; `None` where the wait never spins.
     lead_ns: Option<u64>,
+    /// The user asked for plain sleeps.
+    native: bool,
 }
 
 impl Sleeper {
     pub(super) fn new(trial: &TrialRun) -> Self {
         let plan = &trial.job.plan;
         if plan.pacer == Pacer::Native {
-            return Sleeper { lead_ns: None };
+            return Sleeper { lead_ns: None, native: true };
         }
         wake_promptly();
         let rate = plan.peak_per_s() / f64::from(trial.job.workers);
@@ -136,29 +138,29 @@ impl Sleeper {
         if rare {
             trial.handover.start_early();
         }
-        Sleeper { lead_ns: rare.then_some(0) }
+        Sleeper { lead_ns: rare.then_some(0), native: false }
     }
 
-    /// When to wake for `at`.
-    pub(super) fn early(&self, at: u64) -> u64 {
-        at - self.lead_ns.unwrap_or(0).min(at)
+    /// For how long to watch a ring before a release: as was calibrated, or more where it learned so.
+    pub(super) fn watches(&self, calibrated_ns: u64) -> u64 {
+        if self.native { 0 } else { self.lead_ns.unwrap_or(0).max(calibrated_ns).min(LEAD_MOST_NS) }
     }
 
-    /// Learns from a wake-up for `early` that came at `now`.
-    pub(super) fn woke(&mut self, early: u64, now: u64) {
+    /// Learns from a wake-up that came so late.
+    pub(super) fn woke(&mut self, late_ns: u64) {
         if let Some(lead) = &mut self.lead_ns {
             // A moving average over some eight wake-ups, plus a half for their spread.
-            let late = (now.saturating_sub(early) * 3 / 2).min(LEAD_MOST_NS);
+            let late = (late_ns * 3 / 2).min(LEAD_MOST_NS);
             *lead = (*lead * 7 + late) / 8;
         }
     }
 
     /// Waits until `at` on CLOCK_MONOTONIC; returns at once when it has passed.
     fn wait(&mut self, at: u64) {
-        let early = self.early(at);
+        let early = at - self.lead_ns.unwrap_or(0).min(at);
         if now_ns() < early {
             sleep_until_ns(early);
-            self.woke(early, now_ns());
+            self.woke(now_ns().saturating_sub(early));
         }
         while self.lead_ns.is_some() && now_ns() < at {
             std::hint::spin_loop();

@@ -115,6 +115,18 @@ impl Slot {
 /// Reads of a lane in one turn. A target that floods its client would keep it for ever.
 const BUDGET: u32 = 32;
 
+/// Longest step of [`Reactor::watch`] that a thread takes while it runs.
+const WATCH_STEP_NS: u64 = 2_000;
+
+/// What became of a turn that had to wait.
+#[derive(Default)]
+pub(super) struct Waited {
+    /// It slept for the whole time, and so much longer.
+    pub(super) overslept_ns: Option<u64>,
+    /// For so long it watched the ring instead of sleeping.
+    pub(super) watched_ns: u64,
+}
+
 /// Generations start over here, which leaves the rest of a key to the operation.
 const GENERATIONS: u32 = 1 << 30;
 
@@ -156,17 +168,29 @@ impl Reactor {
     }
 
     /// Submits what the lanes asked for, waits until something completes, a timer goes off or
-    /// `until`, and returns the lanes that can go on.
-    pub(super) fn turn(until: u64, lanes: &mut Vec<u32>) -> anyhow::Result<()> {
+    /// `until`, and returns the lanes that can go on. The last `watch_ns` before `until` are not
+    /// slept.
+    pub(super) fn turn(until: u64, watch_ns: u64, lanes: &mut Vec<u32>) -> anyhow::Result<Waited> {
         with(|r| {
             let timer = r.timers.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
+            let early = until.saturating_sub(watch_ns).min(timer);
             let begun = now_ns();
-            let wait_ns = until.min(timer).saturating_sub(begun);
-            let wait_ns = if r.ready.is_empty() { wait_ns } else { 0 };
+            let wait_ns = if r.ready.is_empty() { early.saturating_sub(begun) } else { 0 };
             let Manner { batch, linger_ns, .. } = r.manner;
-            r.ring.enter(wait_ns, batch, linger_ns)?;
-            r.now = now_ns();
-            let came = r.collect();
+            let mut waited = Waited::default();
+            r.now = begun;
+            if wait_ns > 0 || r.ring.is_queued() || r.ring.has_news() {
+                r.ring.enter(wait_ns, batch, linger_ns)?;
+                r.now = now_ns();
+            }
+            let mut came = r.collect();
+            if came == 0 && r.ready.is_empty() {
+                waited.overslept_ns = (wait_ns > 0).then(|| r.now.saturating_sub(early));
+                if watch_ns > 0 && early < timer && r.now >= early {
+                    waited.watched_ns = r.watch(until.min(timer))?;
+                    came = r.collect();
+                }
+            }
             let counts = &r.trial.rings;
             counts.turns.fetch_add(1, Relaxed);
             counts.completions.fetch_add(came, Relaxed);
@@ -177,8 +201,26 @@ impl Reactor {
             }
             std::mem::swap(&mut r.ready, lanes);
             lanes.iter().for_each(|lane| r.is_ready[*lane as usize] = false);
-            Ok(())
+            Ok(waited)
         })
+    }
+
+    /// Watches the ring without sleeping until something completes or `until`, and returns for how
+    /// long.
+    fn watch(&mut self, until: u64) -> anyhow::Result<u64> {
+        let mut watched = 0;
+        while self.now < until && !self.ring.has_news() {
+            std::hint::spin_loop();
+            let now = now_ns();
+            // In a longer step the thread did not run.
+            watched += (now - self.now).min(WATCH_STEP_NS);
+            self.now = now;
+        }
+        if self.ring.has_news() {
+            self.ring.enter(0, 1, 0)?;
+            self.now = now_ns();
+        }
+        Ok(watched)
     }
 
     /// A lane is polled: what is asked for from now on is its own.
@@ -194,6 +236,11 @@ impl Reactor {
     /// When completions were last collected.
     pub(super) fn now() -> u64 {
         with(|r| r.now)
+    }
+
+    /// Whether nothing of a socket is left: no buffer, no slot. So it is once all lanes have ended.
+    pub(super) fn is_at_rest() -> bool {
+        with(|r| r.ring.is_whole() && r.free.len() == r.slots.len())
     }
 
     /// Lets a lane go on with the next turn.
@@ -411,9 +458,12 @@ impl Socket for RingSocket {
         state.unwrap_or_else(|| self.poll_send(cx, bytes))
     }
 
+    /// Asks the kernel only where it was not told to say what comes.
     fn is_quiet(&mut self) -> bool {
-        self.with(|_, slot, _| slot.arrived.is_none() && slot.ended.is_none())
-            && is_quiet(&self.socket)
+        self.with(|ring, slot, _| {
+            let nothing = slot.arrived.is_none() && slot.ended.is_none();
+            nothing && (slot.receiving && !ring.has_news() || is_quiet(&self.socket))
+        })
     }
 
     fn recv_now<R>(
@@ -426,6 +476,9 @@ impl Socket for RingSocket {
                 let taken = take(ring.bytes(&mut came));
                 ring.recycle(came);
                 return Ok(taken);
+            }
+            if slot.receiving && !ring.has_news() {
+                return Err(IoErrorKind::WouldBlock.into());
             }
             recv_now(&self.socket, buffer, take)
         })

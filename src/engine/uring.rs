@@ -19,7 +19,7 @@ use super::heartbeat::Ticks;
 use super::lane::{AsyncLane, Attempt};
 use super::pacing::{Due, Sleeper, shots};
 use super::progress::MOST_CONNECTING;
-use super::reactor::{Reactor, RingSocket, RingTimer};
+use super::reactor::{Reactor, RingSocket, RingTimer, Waited};
 use super::release::Shot;
 use super::run::TrialRun;
 use super::timer::{LaneTimer, arm};
@@ -70,11 +70,11 @@ fn run_ring(
     for id in ids {
         tasks.start(run_lane(trial.clone(), id, lanes.clone()));
         while tasks.started() - lanes.parked.get() > MOST_CONNECTING && !trial.is_cancelled() {
-            tasks.turn(now_ns() + LOOK_NS)?;
+            tasks.turn(now_ns() + LOOK_NS, 0)?;
         }
     }
     while lanes.parked.get() < count && !trial.is_cancelled() {
-        tasks.turn(now_ns() + LOOK_NS)?;
+        tasks.turn(now_ns() + LOOK_NS, 0)?;
     }
     trial.start_gate.wait();
     lanes.open.set(true);
@@ -83,7 +83,9 @@ fn run_ring(
     match pacing {
         None => run_closed(trial, &mut tasks, ticks),
         Some(pacing) => pacing.run(trial, &mut tasks, &lanes, ticks, pacer),
-    }
+    }?;
+    debug_assert!(Reactor::is_at_rest(), "a buffer or a socket was kept");
+    Ok(())
 }
 
 fn run_closed(
@@ -94,7 +96,7 @@ fn run_closed(
     while tasks.alive > 0 {
         let look = tasks.now() + LOOK_NS;
         let until = ticks.as_ref().map_or(look, |ticks| ticks.due().min(look));
-        tasks.turn(until)?;
+        tasks.turn(until, 0)?;
         if let Some(ticks) = &mut ticks {
             ticks.catch_up(trial);
         }
@@ -221,15 +223,14 @@ impl<F: Future<Output = ()>> Tasks<F> {
         }
     }
 
-    /// Waits for the ring until `until` and polls the lanes that can go on; says whether there were
-    /// any.
-    fn turn(&mut self, until: u64) -> anyhow::Result<bool> {
+    /// Waits for the ring until `until`, not asleep in the last `watch_ns`, and polls the lanes that
+    /// can go on.
+    fn turn(&mut self, until: u64, watch_ns: u64) -> anyhow::Result<Waited> {
         let mut ready = std::mem::take(&mut self.ready);
-        Reactor::turn(until, &mut ready)?;
-        let any = !ready.is_empty();
+        let waited = Reactor::turn(until, watch_ns, &mut ready)?;
         ready.drain(..).for_each(|number| self.poll(number));
         self.ready = ready;
-        Ok(any)
+        Ok(waited)
     }
 
     fn now(&self) -> u64 {
@@ -260,10 +261,15 @@ enum Look {
 }
 
 /// How a thread paces, and what that takes.
+///
+/// The thread that sends is the one that waits, so that no release is handed over. Shortly before
+/// the next one it watches the ring in place of sleeping: for as long as falling asleep and waking up
+/// takes, of CPU time or by being late, whichever is more, and at most for half of the time.
 struct Pacing {
+    watch_ns: u64,
     /// CPU time of a wait that the timer ended.
     wait_ns: u64,
-    /// The same, of all in the measured phase, and what was spun.
+    /// The same, of all in the measured phase, and what was watched.
     took_ns: u64,
 }
 
@@ -273,12 +279,16 @@ impl Pacing {
         let rate = trial.job.plan.peak_per_s() / f64::from(trial.job.workers);
         let gap_ns = (SECOND_NS as f64 / rate).clamp(1.0, CALIBRATE_GAP_NS as f64) as u64;
         let (start, before) = (now_ns(), thread_cpu_ns());
-        let mut waits = 0;
+        let (mut waits, mut slept, mut late_ns) = (0, 0, 0);
         while now_ns() < start + CALIBRATE_NS {
             waits += 1;
-            Reactor::turn(start + waits * gap_ns, &mut Vec::new())?;
+            let waited = Reactor::turn(start + waits * gap_ns, 0, &mut Vec::new())?;
+            slept += u64::from(waited.overslept_ns.is_some());
+            late_ns += waited.overslept_ns.unwrap_or(0);
         }
-        Ok(Pacing { wait_ns: (thread_cpu_ns() - before) / waits.max(1), took_ns: 0 })
+        let wait_ns = (thread_cpu_ns() - before) / slept.max(1);
+        let watch_ns = wait_ns.max(late_ns / slept.max(1)).min(gap_ns / 2);
+        Ok(Pacing { watch_ns, wait_ns, took_ns: 0 })
     }
 
     fn run(
@@ -292,20 +302,17 @@ impl Pacing {
         let mut sleeper = Sleeper::new(trial);
         while tasks.alive > 0 {
             let due = release(trial, tasks, lanes, pacer);
-            let now = now_ns();
-            let early = sleeper.early(due);
             let tick = ticks.as_ref().map_or(u64::MAX, Ticks::due);
-            let until = if now < early { early } else { now };
-            let any = tasks.turn(until.min(tick).min(now + LOOK_NS))?;
-            let ended = now_ns();
-            if !any && due != u64::MAX && ended >= early {
-                let took = if now < early {
-                    sleeper.woke(early, ended);
-                    self.wait_ns
-                } else {
-                    ended - now
-                };
-                self.took_ns += if ended >= trial.phases().window_start { took } else { 0 };
+            let until = due.min(tick).min(now_ns() + LOOK_NS);
+            let paces = until == due;
+            let watch_ns = if paces { sleeper.watches(self.watch_ns) } else { 0 };
+            let waited = tasks.turn(until, watch_ns)?;
+            if paces && tasks.now() >= trial.phases().window_start {
+                self.took_ns += waited.watched_ns;
+                if let Some(late) = waited.overslept_ns {
+                    sleeper.woke(late);
+                    self.took_ns += self.wait_ns;
+                }
             }
             if let Some(ticks) = &mut ticks {
                 ticks.catch_up(trial);

@@ -363,13 +363,14 @@ impl Ledger {
 /// [`crate::side::split`] for how.
 ///
 /// total = stack + signal_stack + heap_resident + program + kernel_stack + page_table + task +
-/// socket_object + other_kernel + tcp_buffer + unattributed, exactly, and
+/// socket_object + other_kernel + ring + tcp_buffer + unattributed, exactly, and
 /// heap_resident = heap + heap_slack.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemorySplit {
     /// Who counted the total.
     pub source: SplitSource,
-    /// Anonymous memory + kernel memory + TCP buffers of the workers' memory cgroup.
+    /// Anonymous memory + kernel memory + TCP buffers of the workers' memory cgroup, and what rings
+    /// hold that no cgroup is charged for.
     pub total_bytes: Option<i64>,
     /// Resident stacks of threads, their thread-local storage included (smaps).
     pub stack_bytes: i64,
@@ -395,6 +396,10 @@ pub struct MemorySplit {
     /// Other kernel objects that can be counted: mappings with what indexes them, tables of
     /// descriptors, entries of an epoll set.
     pub other_kernel_bytes: i64,
+    /// What io_uring holds: the pages of its queues, and an `io_kiocb` with its parts for each armed
+    /// receive.
+    #[serde(default)]
+    pub ring_bytes: i64,
     /// TCP buffers.
     pub tcp_buffer_bytes: Option<i64>,
     /// The total less every part: what nobody accounts for. Negative where parts claim too much.
@@ -424,6 +429,7 @@ impl MemorySplit {
             + self.task_bytes
             + self.socket_object_bytes
             + self.other_kernel_bytes
+            + self.ring_bytes
             + self.tcp_buffer_bytes.unwrap_or(0)
     }
 }

@@ -33,7 +33,7 @@ pub struct Part {
 /// Every part, in the order in which they are shown; with `unattributed` they add up to the total.
 ///
 /// Where the allocator keeps no count, `heap` is what is resident of it.
-pub const PARTS: [Part; 12] = [
+pub const PARTS: [Part; 13] = [
     Part { name: "stack", title: "thread stacks", bytes: |s| Some(s.stack_bytes) },
     Part { name: "signal_stack", title: "signal stacks", bytes: |s| Some(s.signal_stack_bytes) },
     Part {
@@ -48,6 +48,7 @@ pub const PARTS: [Part; 12] = [
     Part { name: "task", title: "task structures", bytes: |s| Some(s.task_bytes) },
     Part { name: "socket_object", title: "socket objects", bytes: |s| Some(s.socket_object_bytes) },
     Part { name: "other_kernel", title: "other kernel", bytes: |s| Some(s.other_kernel_bytes) },
+    Part { name: "ring", title: "io_uring", bytes: |s| Some(s.ring_bytes) },
     Part { name: "tcp_buffer", title: "TCP buffers", bytes: |s| s.tcp_buffer_bytes },
     Part { name: "unattributed", title: "unattributed", bytes: |s| s.unattributed_bytes },
 ];

@@ -8,6 +8,7 @@
 //! | page tables | `VmPTE`; under cgroup v2 the cgroup's own count |
 //! | kernel stacks | threads × [`KERNEL_STACK_BYTES`]; under cgroup v2 the cgroup's own count |
 //! | tasks, sockets, other objects | counts × sizes of the kernel's slab objects ([`ObjectSizes`]) |
+//! | io_uring | pages of its queues, and requests in its list (`/proc/PID/fdinfo`) × their sizes |
 //! | TCP buffers, total | the memory cgroup ([`crate::side::cgroup`]) |
 //!
 //! The driver takes the look from outside, so that it costs the worker no memory and no processor
@@ -94,6 +95,10 @@ pub struct Look {
     pub watched: u64,
     /// Records of a local port, or of a port at an address, that exist for these sockets alone.
     pub port_buckets: u64,
+    /// Pages of the queues of rings.
+    pub ring_bytes: u64,
+    /// Requests that wait in rings: receives, one for each armed connection.
+    pub armed: u64,
 }
 
 impl AddAssign for Look {
@@ -110,10 +115,27 @@ impl AddAssign for Look {
         self.fd_slots += other.fd_slots;
         self.watched += other.watched;
         self.port_buckets += other.port_buckets;
+        self.ring_bytes += other.ring_bytes;
+        self.armed += other.armed;
     }
 }
 
 impl Look {
+    /// Adds a ring by what the kernel says of it.
+    fn add_ring(&mut self, lines: impl Iterator<Item = String>) {
+        let page = rustix::param::page_size() as u64;
+        for line in lines {
+            // An entry of 64 bytes to submit, or one of 16 that says what was completed.
+            for (mask, bytes) in [("SqMask:", 64), ("CqMask:", 16)] {
+                let hex = line.strip_prefix(mask).and_then(|n| n.trim().strip_prefix("0x"));
+                if let Some(most) = hex.and_then(|n| u64::from_str_radix(n, 16).ok()) {
+                    self.ring_bytes += ((most + 1) * bytes).next_multiple_of(page);
+                }
+            }
+            self.armed += u64::from(line.trim_start().starts_with("op="));
+        }
+    }
+
     /// Looks at a process, whose threads have stacks of `stack_size_bytes` or the default size, and
     /// adds its sockets' inodes to `inodes`.
     ///
@@ -269,7 +291,7 @@ fn fd_slots(pid: u32) -> Result<u64, String> {
     slots.and_then(|n| n.trim().parse().ok()).ok_or_else(|| format!("{path} has no FDSize"))
 }
 
-/// Sockets, and what epoll sets watch.
+/// Sockets, what epoll sets watch, and what waits in rings.
 fn count_descriptors(pid: u32, look: &mut Look, inodes: &mut HashSet<u64>) -> Result<(), String> {
     let dir = format!("/proc/{pid}/fd");
     let entries = fs::read_dir(&dir).map_err(|e| format!("cannot read {dir}: {e}"))?;
@@ -282,17 +304,23 @@ fn count_descriptors(pid: u32, look: &mut Look, inodes: &mut HashSet<u64>) -> Re
             look.sockets += 1;
             inodes.extend(inode.trim_end_matches(']').parse::<u64>());
         }
-        if link == "anon_inode:[eventpoll]" {
-            let fd = entry.file_name();
-            let info = format!("/proc/{pid}/fdinfo/{}", fd.to_string_lossy());
-            let Ok(file) = File::open(info) else { continue };
-            let lines = BufReader::new(file).lines().map_while(Result::ok);
-            let watched: Vec<String> = lines.filter(|line| line.starts_with("tfd:")).collect();
-            let many = watched.len() as u64;
-            // A runtime holds its set through several descriptors (tokio: two), and each lists all.
-            if sets.insert(watched) {
-                look.watched += many;
+        let info = || {
+            let path = format!("/proc/{pid}/fdinfo/{}", entry.file_name().to_string_lossy());
+            let lines = File::open(path).map(|file| BufReader::new(file).lines());
+            lines.into_iter().flatten().map_while(Result::ok)
+        };
+        match &*link {
+            "anon_inode:[eventpoll]" => {
+                let watched: Vec<String> = info().filter(|line| line.starts_with("tfd:")).collect();
+                let many = watched.len() as u64;
+                // A runtime holds its set through several descriptors (tokio: two), and each lists
+                // all.
+                if sets.insert(watched) {
+                    look.watched += many;
+                }
             }
+            "anon_inode:[io_uring]" => look.add_ring(info()),
+            _ => {}
         }
     }
     Ok(())
@@ -345,6 +373,8 @@ pub struct ObjectSizes {
     pub anonymous_bytes: u64,
     /// Of a descriptor in an epoll set: `eventpoll_epi`, `eventpoll_pwq` and `ep_head`.
     pub watched_bytes: u64,
+    /// Of a receive that waits in a ring: `io_kiocb`.
+    pub armed_bytes: u64,
     /// Whether they are this kernel's, or those that [`ObjectSizes::BUILT_IN`] remembers.
     pub from_kernel: bool,
 }
@@ -352,6 +382,10 @@ pub struct ObjectSizes {
 /// The cgroup is charged for the object and for the pointer that says whose it is (`obj_full_size`
 /// in Linux mm/slub.c and mm/memcontrol.c).
 const OWNER_BYTES: u64 = 8;
+
+/// What a receive that waits in a ring holds beside, and no cgroup is charged for: `kmalloc-512` for
+/// the message, `kmalloc-96` for the wait (Linux 6.18, from the growth of `/proc/slabinfo`).
+const ARMED_UNCHARGED_BYTES: u64 = 512 + 96;
 
 impl ObjectSizes {
     /// Linux 6.18, x86-64, from `/sys/kernel/slab`: for those who may not read it there. The
@@ -364,6 +398,7 @@ impl ObjectSizes {
         mapping_bytes: 192 + OWNER_BYTES,
         anonymous_bytes: 104 + 64 + 2 * OWNER_BYTES,
         watched_bytes: 128 + 64 + 16 + 3 * OWNER_BYTES,
+        armed_bytes: 256 + OWNER_BYTES,
         from_kernel: false,
     };
 
@@ -377,7 +412,9 @@ impl ObjectSizes {
     }
 
     fn read_with(size: impl Fn(&str) -> Option<u64>) -> Option<ObjectSizes> {
-        let sum = |names: &[&str]| names.iter().map(|n| Some(size(n)? + OWNER_BYTES)).sum();
+        let sum = |names: &[&str]| -> Option<u64> {
+            names.iter().map(|n| Some(size(n)? + OWNER_BYTES)).sum()
+        };
         let sizes: [Option<u64>; 6] = [
             sum(&["task_struct", "pid"]),
             sum(&["TCP", "sock_inode_cache", "filp", "dentry"]),
@@ -393,6 +430,8 @@ impl ObjectSizes {
             mapping_bytes: sizes[3]?,
             anonymous_bytes: sizes[4]?,
             watched_bytes: sizes[5]?,
+            // A kernel may have no rings.
+            armed_bytes: sum(&["io_kiocb"]).unwrap_or(Self::BUILT_IN.armed_bytes),
             from_kernel: true,
         })
     }
@@ -427,6 +466,8 @@ pub fn between(
     let kernel_stacks = times(grown(|l| l.threads), KERNEL_STACK_BYTES);
     // The table of descriptors holds a pointer and, in two bit maps, two bits for each.
     let fd_tables = grown(|l| l.fd_slots) * 33 / 4;
+    let armed = grown(|l| l.armed);
+    let uncharged = times(armed, ARMED_UNCHARGED_BYTES);
     let mut split = MemorySplit {
         source: match (version, charged(|c| c.kernel_bytes)) {
             (Some(Version::V1), Some(_)) => SplitSource::CgroupV1,
@@ -449,6 +490,7 @@ pub fn between(
             + times(grown(|l| l.anonymous_mappings), sizes.anonymous_bytes)
             + times(grown(|l| l.watched), sizes.watched_bytes)
             + fd_tables,
+        ring_bytes: grown(|l| l.ring_bytes) + times(armed, sizes.armed_bytes) + uncharged,
         tcp_buffer_bytes: charged(|c| c.socket_bytes),
         page_cache_bytes: charged(|c| Some(c.cache_bytes)),
         object_sizes_from_kernel: sizes.from_kernel,
@@ -460,7 +502,7 @@ pub fn between(
     split.total_bytes = charged(|c| Some(c.rss_bytes))
         .zip(charged(|c| c.kernel_bytes))
         .zip(split.tcp_buffer_bytes)
-        .map(|((rss, kernel), tcp)| rss + kernel + tcp);
+        .map(|((rss, kernel), tcp)| rss + kernel + tcp + uncharged);
     split.unattributed_bytes = split.total_bytes.map(|total| total - split.parts_bytes());
     Some(split)
 }

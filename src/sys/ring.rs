@@ -137,6 +137,8 @@ pub(crate) struct Ring {
     provided: Provided,
     outgoing: Vec<u8>,
     can_linger: bool,
+    /// Buffers that were handed out and not given back.
+    lent: u32,
     /// Submissions, from 1: what was pushed in an earlier one is with the kernel.
     round: u64,
 }
@@ -153,8 +155,16 @@ impl Ring {
         // Spares the kernel the look-up of the descriptor in each call; an old one does without.
         let _ = submitter.register_ring_fd();
         let outgoing = Vec::with_capacity(OUTGOING_BYTES);
-        let mut ring =
-            Ring { submitter, entries, completions, provided, outgoing, can_linger, round: 1 };
+        let mut ring = Ring {
+            submitter,
+            entries,
+            completions,
+            provided,
+            outgoing,
+            can_linger,
+            lent: 0,
+            round: 1,
+        };
         (0..ring.provided.count).for_each(|id| ring.provided.give(id));
         Ok(ring)
     }
@@ -242,6 +252,19 @@ impl Ring {
         }
     }
 
+    /// Whether entries wait to be submitted.
+    pub(crate) fn is_queued(&mut self) -> bool {
+        self.entries.sync();
+        !self.entries.is_empty()
+    }
+
+    /// Whether [`Ring::enter`] would bring something without waiting. No system call.
+    pub(crate) fn has_news(&mut self) -> bool {
+        self.completions.sync();
+        let deferred = self.entries.taskrun() || self.entries.cq_overflow();
+        deferred || !self.completions.is_empty()
+    }
+
     /// Whether [`Ring::enter`] can linger.
     pub(crate) fn lingers(&self) -> bool {
         self.can_linger
@@ -274,6 +297,7 @@ impl Ring {
             return None;
         };
         let buffer = cqueue::buffer_select(entry.flags()).map(|id| {
+            self.lent += 1;
             let len = entry.result().clamp(0, BUFFER_BYTES as i32) as u16;
             Buffer { id, len }
         });
@@ -296,7 +320,13 @@ impl Ring {
             // Whoever reads it from now on reads no response.
             self.bytes(&mut buffer).fill(POISON);
         }
+        self.lent -= 1;
         self.provided.give(buffer.id);
+    }
+
+    /// Whether every buffer was given back.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lent == 0
     }
 }
 
@@ -312,7 +342,7 @@ fn make(connections: u32) -> io::Result<(IoUring, Provided)> {
     let with = |no_array: bool| {
         let mut builder = IoUring::builder();
         builder.setup_cqsize(completions).setup_clamp().setup_submit_all();
-        builder.setup_single_issuer().setup_defer_taskrun();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         if no_array {
             builder.setup_no_sqarray();
         }

@@ -26,7 +26,7 @@ const SHOWN: [(&str, Colour, &[&str]); 8] = [
     ("kernel stacks", PALETTE[3], &["kernel_stack"]),
     ("task structures", PALETTE[5], &["task"]),
     ("sockets", PALETTE[2], &["socket_object", "tcp_buffer"]),
-    ("other kernel", YELLOW, &["other_kernel"]),
+    ("other kernel", YELLOW, &["other_kernel", "ring"]),
     ("unattributed", GREY, &["unattributed"]),
 ];
 

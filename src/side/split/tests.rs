@@ -90,6 +90,30 @@ fn object_sizes_are_the_kernels_only_when_every_one_is_known() {
 }
 
 #[test]
+fn a_ring_is_its_queues_and_what_waits_in_it() {
+    let said = "SqMask:\t0x3ff\nSqHead:\t7\nCqMask:\t0xfff\nPollList:\n  op=27, task_works=0\n  \
+                op=27, task_works=0\nCqOverflowList:\n";
+    let (mut one, mut two) = (Look::default(), Look::default());
+    one.add_ring(said.lines().map(String::from));
+    assert_eq!((one.ring_bytes, one.armed), (1024 * 64 + 4096 * 16, 2));
+    two += one;
+    two += one;
+    let [then, now] = [one, two].map(|look| Moment {
+        look: Some(look),
+        cgroup: Some(CgroupMemory {
+            kernel_bytes: Some(1_000),
+            socket_bytes: Some(0),
+            ..CgroupMemory::default()
+        }),
+        held_bytes: None,
+    });
+    let split = between(&then, &now, Some(Version::V1), &ObjectSizes::BUILT_IN).unwrap();
+    assert_eq!(split.ring_bytes, 1024 * 64 + 4096 * 16 + 2 * (264 + 608));
+    assert_eq!(split.total_bytes, Some(2 * 608), "what no cgroup was charged for is in the total");
+    assert_eq!(Some(split.parts_bytes() + split.unattributed_bytes.unwrap()), split.total_bytes);
+}
+
+#[test]
 fn a_split_adds_up_and_leaves_out_what_nobody_counted() {
     let look = |threads| Look {
         stack_bytes: threads * 8_192,
