@@ -5,8 +5,12 @@
 
 use std::path::Path;
 
+use crate::plan::server::{ServerSetting, ServerStep, UpstreamPlan};
+use crate::plan::stages::Stage;
+use crate::plan::steps::{FileStep, StepPlan};
 use crate::plan::sweep::{MemoryTrials, Sweep};
 use crate::plan::target::{EmbeddedTarget, Law, Target};
+use crate::plan::values::Value;
 use crate::plan::{Arrivals, Extent, Pacer, RequestTemplate, TrialPlan};
 use crate::units::{duration_literal, format_share, size_literal};
 
@@ -30,6 +34,31 @@ fn size(bytes: &u64) -> String {
 /// A name as serde writes it in JSON, which configs read.
 fn name<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|v| Some(quoted(v.as_str()?))).unwrap_or_default()
+}
+
+/// The kind of a step.
+fn kind<T: serde::Serialize>(step: &T) -> String {
+    let json = serde_json::to_value(step).unwrap_or_default();
+    quoted(json["kind"].as_str().unwrap_or_default())
+}
+
+fn path(path: &Path) -> String {
+    quoted(path.display().to_string())
+}
+
+/// A time, or a law of times.
+fn law(law: &Law) -> String {
+    let table = |law: &str, rest: String| format!("{{ law = \"{law}\", {rest} }}");
+    match *law {
+        Law::Fixed { ns } => time(ns),
+        Law::Uniform { min_ns, max_ns } => {
+            table("uniform", format!("min = {}, max = {}", time(min_ns), time(max_ns)))
+        }
+        Law::Exponential { mean_ns } => table("exponential", format!("mean = {}", time(mean_ns))),
+        Law::Lognormal { mean_ns, sigma } => {
+            table("lognormal", format!("mean = {}, sigma = {sigma:?}", time(mean_ns)))
+        }
+    }
 }
 
 /// A table under way.
@@ -77,10 +106,23 @@ impl Text {
         );
         self.key_if(has(axes.allocators.len()), "allocators", list(&axes.allocators, name));
         self.key_if(has(axes.offload.len()), "offload", list(&axes.offload, name));
-        self.key("baseline", name(&sweep.baseline));
+        self.key_if(has(axes.fan_out.len()), "fan_out", list(&axes.fan_out, number));
+        let (receive, batch) = (&axes.uring_receive, &axes.uring_batch);
+        self.key_if(has(receive.len()), "uring_receive", list(receive, name));
+        self.key_if(has(batch.len()), "uring_batch", list(batch, number));
+        let linger = &axes.uring_linger_ns;
+        self.key_if(has(linger.len()), "uring_linger", list(linger, |ns| time(*ns)));
+        match axes.server_engines.first() {
+            Some(first) => {
+                self.key("server_engines", list(&axes.server_engines, name));
+                self.key("server_codecs", list(&axes.server_codecs, name));
+                self.key("baseline", name(first));
+            }
+            None => self.key("baseline", name(&sweep.baseline)),
+        }
         self.key("equal_within", sweep.equal_within);
         if sweep.search.is_some() && axes.knee_shares.is_empty() {
-            return;
+            return self.targets(sweep);
         }
         match sweep.precision {
             Some(precision) => {
@@ -99,6 +141,7 @@ impl Text {
             MemoryTrials::Only => self.key("memory", quoted("only")),
         }
         self.key_if(sweep.noise_repeats > 0, "noise_repeats", sweep.noise_repeats);
+        self.targets(sweep);
         for expected in &sweep.expect_failed {
             self.table("[[sweep.expect_failed]]");
             self.key("engine", name(&expected.engine));
@@ -111,18 +154,28 @@ impl Text {
         }
     }
 
-    fn target(&mut self, target: &Target) {
+    /// Targets that are compared: what each has otherwise than the first.
+    fn targets(&mut self, sweep: &Sweep) {
+        for swept in &sweep.axes.targets {
+            self.table("[[sweep.target]]");
+            self.key("name", quoted(&swept.name));
+            match &swept.target {
+                Target::Embedded(embedded) => self.embedded(embedded, sweep),
+                Target::External { .. } => self.external(&swept.target),
+            }
+        }
+    }
+
+    fn target(&mut self, sweep: &Sweep) {
         self.table("[target]");
-        match target {
-            Target::Embedded(embedded) => self.embedded(embedded),
-            Target::External { authority, allow, unix_socket, tls } => {
-                let scheme = if tls.is_some() { "https" } else { "http" };
-                self.key("url", quoted(format!("{scheme}://{authority}")));
+        match &sweep.target {
+            Target::Embedded(embedded) => {
+                self.embedded(embedded, sweep);
+                self.key("processes", embedded.processes);
+            }
+            Target::External { allow, tls, .. } => {
+                self.external(&sweep.target);
                 self.key_if(!allow.is_empty(), "allow", list(allow, |a| quoted(a)));
-                let path = |path: &Path| quoted(path.display().to_string());
-                if let Some(socket) = unix_socket {
-                    self.key("unix_socket", path(socket));
-                }
                 if let Some(tls) = tls {
                     self.key_if(tls.insecure, "insecure", true);
                     if let Some(ca) = &tls.ca_file {
@@ -137,34 +190,68 @@ impl Text {
         }
     }
 
-    fn embedded(&mut self, target: &EmbeddedTarget) {
-        let law = |law: &str, rest: String| format!("{{ law = \"{law}\", {rest} }}");
-        self.key(
-            "service_time",
-            match target.service_time {
-                Law::Fixed { ns } => time(ns),
-                Law::Uniform { min_ns, max_ns } => {
-                    law("uniform", format!("min = {}, max = {}", time(min_ns), time(max_ns)))
-                }
-                Law::Exponential { mean_ns } => {
-                    law("exponential", format!("mean = {}", time(mean_ns)))
-                }
-                Law::Lognormal { mean_ns, sigma } => {
-                    law("lognormal", format!("mean = {}, sigma = {sigma:?}", time(mean_ns)))
-                }
-            },
-        );
-        self.key("servers", target.servers);
-        self.key("processes", target.processes);
-        self.key("body", size(&target.body_bytes));
+    fn external(&mut self, target: &Target) {
+        let Target::External { authority, unix_socket, tls, .. } = target else { return };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        self.key("url", quoted(format!("{scheme}://{authority}")));
+        if let Some(socket) = unix_socket {
+            self.key("unix_socket", path(socket));
+        }
+    }
+
+    fn embedded(&mut self, target: &EmbeddedTarget, sweep: &Sweep) {
+        // Steps say how long a handler waits, and its engine how many it serves at once.
+        let has_steps = sweep.server.as_ref().is_some_and(|server| !server.steps.is_empty());
+        self.key_if(!has_steps, "service_time", law(&target.service_time));
+        self.key_if(target.servers > 0 || sweep.server.is_none(), "servers", target.servers);
+        self.key_if(sweep.axes.bodies.is_empty(), "body", size(&target.body_bytes));
         let faults = &target.faults;
         if *faults != Default::default() {
-            self.table("[target.faults]");
-            self.key("error_rate", format!("{:?}", faults.error_rate));
-            self.key("reset_rate", format!("{:?}", faults.reset_rate));
-            if let Some(stall) = &faults.stall {
+            let rates = format!(
+                "error_rate = {:?}, reset_rate = {:?}",
+                faults.error_rate, faults.reset_rate
+            );
+            let stall = faults.stall.as_ref().map_or(String::new(), |stall| {
                 let (every, long) = (time(stall.every_ns), time(stall.for_ns));
-                self.key("stall", format!("{{ every = {every}, for = {long} }}"));
+                format!(", stall = {{ every = {every}, for = {long} }}")
+            });
+            self.key("faults", format!("{{ {rates}{stall} }}"));
+        }
+    }
+
+    /// The server under test.
+    fn server(&mut self, server: &ServerSetting) {
+        self.table("[server]");
+        self.key("pool", name(&server.pool));
+        if let Some(size) = server.pool_size {
+            self.key("pool_size", size);
+        }
+        self.key("stack_size", size(&server.stack_bytes));
+        if let Some(permits) = server.permits {
+            self.key("permits", permits);
+        }
+        if let Some(own) = &server.own {
+            self.key("command", quoted(&own.command));
+            self.key("ready", name(&own.ready));
+            let variable =
+                |(name, value): &(String, String)| format!("{} = {}", quoted(name), quoted(value));
+            let env: Vec<String> = own.env.iter().map(variable).collect();
+            self.key_if(!env.is_empty(), "env", format!("{{ {} }}", env.join(", ")));
+        }
+        if let Some(UpstreamPlan { service_time, servers, body_bytes, .. }) = &server.upstream {
+            let (time, body) = (law(service_time), size(body_bytes));
+            let upstream =
+                format!("{{ service_time = {time}, servers = {servers}, body = {body} }}");
+            self.key("upstream", upstream);
+        }
+        for step in &server.steps {
+            self.table("[[server.step]]");
+            self.key("kind", kind(step));
+            match step {
+                ServerStep::Wait { time } => self.key("time", law(time)),
+                ServerStep::Compute { bytes } => self.key("bytes", size(bytes)),
+                ServerStep::Call { calls } => self.key("calls", calls),
+                ServerStep::File(file) => self.file(file),
             }
         }
     }
@@ -185,6 +272,21 @@ impl Text {
         self.key_if(plan.heartbeat, "heartbeat", true);
         let status = list(&plan.expect_status, u16::to_string);
         self.key_if(!plan.expect_status.is_empty(), "expect_status", status);
+        let stage = |stage: &Stage| {
+            let (time, from, to) = (time(stage.duration_ns), stage.from_per_s, stage.to_per_s);
+            format!("{{ duration = {time}, from = {from:?}, to = {to:?} }}")
+        };
+        self.key_if(!plan.stages.is_empty(), "stages", list(&plan.stages, stage));
+        for (name, value) in &plan.values {
+            self.table(&format!("[plan.values.{name}]"));
+            match value {
+                Value::Counter { start, step } => {
+                    self.key("counter", format!("{{ start = {start}, step = {step} }}"));
+                }
+                Value::Random { min, max } => self.key("random", format!("[{min}, {max}]")),
+                Value::Choice { path, .. } => self.key("choice", quoted(path)),
+            }
+        }
         for request in &plan.mix {
             self.request(request);
         }
@@ -219,6 +321,26 @@ impl Text {
             && !body.is_empty()
         {
             self.key("body", quoted(body));
+        }
+        for step in &request.steps {
+            self.table("[[plan.request.step]]");
+            self.key("kind", kind(step));
+            match step {
+                StepPlan::Http => {}
+                StepPlan::Compute { bytes } => self.key("bytes", size(bytes)),
+                StepPlan::File(file) => self.file(file),
+            }
+        }
+    }
+
+    fn file(&mut self, file: &FileStep) {
+        self.key("op", name(&file.op));
+        self.key("bytes", size(&file.bytes));
+        self.key("files", file.files);
+        self.key_if(file.direct, "direct", true);
+        self.key_if(file.sync, "sync", true);
+        if let Some(dir) = &file.dir {
+            self.key("dir", path(dir));
         }
     }
 
@@ -280,9 +402,12 @@ pub(crate) fn text(sweep: &Sweep) -> Result<String, String> {
     }
     let mut text = Text::default();
     text.key("name", quoted(&sweep.name));
-    text.target(&sweep.target);
+    text.target(&sweep);
     text.plan(&sweep.plan);
     text.sweep(&sweep);
+    if let Some(server) = &sweep.server {
+        text.server(server);
+    }
     text.bounds(&sweep);
     let again = super::parse(&text.0, "next.toml", &[], Path::new("."))
         .map_err(|error| format!("its config cannot be written out: {error}"))?;
@@ -309,7 +434,7 @@ mod tests {
                 Err(error) => refused.push(format!("{}: {error}", path.display())),
             }
         }
-        assert!(written >= 12, "{written} written; {refused:#?}");
+        assert!(written >= 12 && refused.is_empty(), "{written} written; {refused:#?}");
     }
 
     #[test]
@@ -326,7 +451,29 @@ mod tests {
         assert_eq!(of(all).err(), None);
         let secret = "[[plan.request]]\nheaders = { authorization = \"x\" }";
         assert!(of(secret).unwrap_err().contains("`authorization` is a secret"));
-        let values = "[plan.values]\nid = { random = [0, 9] }\n[[plan.request]]\npath = \"/{id}\"";
-        assert!(of(values).unwrap_err().contains("cannot be written out"));
+        let values = "[plan.values]\nid = { random = [0, 9] }\nn = { counter = { start = 7 } }\n\
+            [[plan.request]]\npath = \"/{id}{n}\"\n[[plan.request.step]]\nkind = \"http\"\n\
+            [[plan.request.step]]\nkind = \"file\"\nbytes = \"8KiB\"\nop = \"write\"\nsync = true\n\
+            [[plan.request.step]]\nkind = \"compute\"\nbytes = \"1KiB\"";
+        assert_eq!(of(values).err(), None);
+        let rings = "[sweep]\nengines = [\"uring\"]\nuring_batch = [1, 16]\nuring_linger = \"50us\"\n\
+            uring_receive = \"one-shot\"\nbodies = [1, 2]";
+        assert_eq!(of(rings).err(), None);
+        let server = "[sweep]\nserver_engines = [\"pool\", \"own\", \"tokio\"]\nbaseline = \"tokio\"\n\
+            server_codecs = [\"hyper\"]\n[server]\npool = \"requests\"\npool_size = 3\npermits = 2\n\
+            command = \"serve {port}\"\nenv = { A = \"b\" }\nready = \"tcp\"\n[[server.step]]\n\
+            kind = \"wait\"\ntime = \"5ms\"\n[[server.step]]\nkind = \"compute\"\nbytes = \"1KiB\"";
+        assert_eq!(of(server).err(), None);
+        let calls = "[sweep]\nserver_engines = [\"threads\"]\nfan_out = [1, 4]\n[server.upstream]\n\
+            service_time = \"5ms\"\nservers = 3\n[[server.step]]\nkind = \"call\"\ncalls = 4\n\
+            [[server.step]]\nkind = \"file\"\nbytes = \"4KiB\"\nfiles = 2";
+        assert_eq!(of(calls).err(), None);
+        let two = "[plan]\narrivals = \"poisson\"\nstages = [{ duration = \"1s\", from = 0, to = 50 }]\n\
+            [[sweep.target]]\nname = \"a\"\n[[sweep.target]]\nname = \"b\"\nservice_time = \"1ms\"\n\
+            faults = { reset_rate = 0.5 }";
+        assert_eq!(of(two).err(), None);
+        let path = "[target]\nurl = \"http://127.0.0.1:1/\"\n[[sweep.target]]\nname = \"a\"\n\
+            [[sweep.target]]\nname = \"b\"\nurl = \"http://127.0.0.1:1/other\"";
+        assert!(of(path).unwrap_err().contains("cannot be written out"));
     }
 }
