@@ -340,6 +340,16 @@ fn verdicts_know_the_noise_floor_and_the_number_of_comparisons() {
     assert!(undecided, "six blocks cannot settle four comparisons: {tokio:?}");
     let text = table::render("x", &groups_of(&few), &[], None, false);
     assert!(text.contains("run at least 8"), "{text}");
+    // What may be either is not called less.
+    let costs = [0.5, 1.2, 0.8, 1.1, 0.7, 1.3, 0.9, 0.6];
+    let mut either = closed(Engine::Threads, 8, 1.0);
+    for (block, cost) in (0..).zip(costs) {
+        either.push(sample::record(sample::cell(Engine::Tokio), block, cost));
+    }
+    let said = verdict::text(&either, &groups_of(&either), None);
+    let cpu = "tokio used CPU per request that cannot be told from that of threads (undecided, \
+               anything from 3";
+    assert!(said.contains(cpu) && said.contains("% less to 1"), "{said}");
     let point = row(&few.into_iter().filter(|r| r.block < 5).collect::<Vec<_>>(), Engine::Tokio);
     assert_eq!(point.cpu_ratio().unwrap().verdict, Verdict::Undecided { up_to: None });
 }

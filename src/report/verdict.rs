@@ -231,21 +231,40 @@ fn cpu_of(a: &Figures, b: &Figures) -> String {
     format!("{} against {}: {:.2} against {:.2} of a CPU", print(a), print(b), cores(a), cores(b))
 }
 
-/// `31 % [16, 41] less CPU per request than threads (14 µs against 19 µs)`.
+/// `31 % [16, 41] less CPU per request than threads (14 µs against 19 µs)`. What may be either is
+/// called neither less nor more: such a sentence is read no further.
 fn change(c: Option<Comparison>, what: &str, than: &str, figures: &str) -> String {
     let Some(c) = c else { return format!("{what} that cannot be compared with that of {than}") };
     if let Verdict::Equal { .. } = c.verdict {
         return format!("about the same {what} as {than} ({figures}; {})", c.verdict);
     }
+    let interval = c.estimate.interval();
+    let undecided = matches!(c.verdict, Verdict::Undecided { .. });
+    if let Some((low, high)) = interval.filter(|(l, h)| undecided && *l <= 1.0 && 1.0 <= *h) {
+        let (low, high) = (by(low), by(high));
+        return format!(
+            "{what} that cannot be told from that of {than} (undecided, anything from {low} to \
+             {high}; {figures})"
+        );
+    }
     let ratio = c.estimate.ratio;
     let percent = |r: f64| 100.0 * if ratio < 1.0 { 1.0 - r } else { r - 1.0 };
-    let interval = c.estimate.interval().map_or(String::new(), |(low, high)| {
+    let interval = interval.map_or(String::new(), |(low, high)| {
         let (x, y) = (percent(low), percent(high));
         format!(" [{:.0}, {:.0}]", x.min(y), x.max(y))
     });
     let way = if ratio < 1.0 { "less" } else { "more" };
     let open = left_open(&c).map_or(String::new(), |said| format!("; {said}"));
     format!("{:.0} %{interval} {way} {what} than {than} ({figures}{open})", percent(ratio))
+}
+
+/// What a ratio is to 1: `66 % less`, `11 % more`, `3.04× as much`.
+fn by(ratio: f64) -> String {
+    match ratio {
+        r if r < 1.0 => format!("{:.0} % less", 100.0 * (1.0 - r)),
+        r if r < 2.0 => format!("{:.0} % more", 100.0 * (r - 1.0)),
+        r => format!("{} as much", Ratio(r)),
+    }
 }
 
 /// How far a rival's ratio of CPU and memory goes over all groups of a kind.
