@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Package version and, where it was built from a checkout, git revision; `build.rs` knows them.
 const VERSION: &str = env!("DUEL_VERSION");
@@ -11,7 +11,8 @@ const VERSION: &str = env!("DUEL_VERSION");
 const AFTER_HELP: &str = "\
 Exit codes, the first that applies: 130 or 143 interrupted, partial results kept; 2 usage, config or \
 not comparable; 1 a trial failed that no expect_failed names, or nothing completed; 4 a hard gate \
-failed, so that the numbers are not reliable, or an SLO cannot be judged; 3 an SLO was missed or a regression was found; 0.
+failed, so that the numbers are not reliable, or an SLO cannot be judged; 3 an SLO was missed or a regression was found; 5 compare --strict cannot \
+tell; 0.
 
 Load goes to loopback only, unless [target] allow or --allow names the address. NO_COLOR is honoured.";
 
@@ -22,6 +23,31 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What may not begin with a hyphen, so that a path that was forgotten is not the next flag.
+const PATHS: [&str; 3] = ["DIR", "FILE", "PATH"];
+
+impl Cli {
+    /// The arguments of this process.
+    pub fn read() -> Result<Cli, clap::Error> {
+        let mut command = Cli::declared();
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// Every command and argument. A value may begin with a hyphen: a negative number is refused by
+    /// who reads it, in the words for every other bad value.
+    pub fn declared() -> clap::Command {
+        let signed = |argument: clap::Arg| {
+            let is_path = |name: &clap::builder::Str| PATHS.contains(&name.as_str());
+            let names = argument.get_value_names().unwrap_or_default();
+            let takes = argument.get_action().takes_values() && !argument.is_positional();
+            let signed = takes && !names.iter().any(is_path);
+            argument.allow_hyphen_values(signed)
+        };
+        Cli::command().mut_subcommands(|command| command.mut_args(signed))
+    }
 }
 
 /// The commands.
@@ -127,7 +153,6 @@ pub struct Run {
 
 /// `duel try`.
 #[derive(Debug, Args)]
-#[command(allow_negative_numbers = true)]
 pub struct Try {
     /// Where to send requests: [http://]HOST:PORT/PATH, https://…, or unix:/SOCKET:/PATH
     pub url: String,
@@ -306,7 +331,7 @@ pub struct Plan {
     pub overrides: Vec<String>,
     /// Print the Job frame of the trial at this position, from 0, for `duel worker`
     #[arg(long, value_name = "N")]
-    pub job: Option<u32>,
+    pub job: Option<String>,
     /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
     /// connections; 'HOST:PORT rate=50k connections=5k' raises that
     #[arg(long, value_name = "HOST:PORT")]
@@ -403,14 +428,14 @@ pub struct Hosts {
     #[arg(long, value_name = "SHARE", default_value = "80%")]
     pub memory_target: String,
     /// Growth per year, compounded, or per month, such as 2%/month; several make a what-if table
-    #[arg(long, value_name = "SHARE", default_value = "0%", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", default_value = "0%")]
     pub growth: String,
     /// Months to plan ahead
-    #[arg(long, value_name = "COUNT", default_value_t = 12.0)]
-    pub months: f64,
+    #[arg(long, value_name = "COUNT", default_value = "12")]
+    pub months: String,
     /// Hosts that may fail
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
-    pub spare: u32,
+    #[arg(long, value_name = "COUNT", default_value = "0")]
+    pub spare: String,
 }
 
 impl Hosts {
@@ -421,8 +446,7 @@ impl Hosts {
         texts.iter().any(|text| text.is_some())
             || self.hosts.is_some()
             || [&self.growth, &self.cpu_target, &self.memory_target] != ["0%", "70%", "80%"]
-            || self.months != 12.0
-            || self.spare != 0
+            || [&self.months, &self.spare] != ["12", "0"]
     }
 }
 
@@ -466,7 +490,7 @@ pub struct Merge {
 pub struct Target {
     /// Where to listen: an IP address and a port, or unix:/PATH
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
-    pub listen: crate::plan::endpoint::Endpoint,
+    pub listen: String,
     /// Service time: a time such as 5ms, or a table such as '{law="exponential",mean="5ms"}'
     #[arg(long, default_value = "0s", value_name = "LAW")]
     pub service_time: String,
@@ -480,8 +504,8 @@ pub struct Target {
     #[arg(long, default_value = "0", value_name = "SHARE")]
     pub error_rate: String,
     /// Seed of service times and faults
-    #[arg(long, default_value = "1")]
-    pub seed: u64,
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    pub seed: String,
     /// Speak JSON with the driver on standard input and output
     #[arg(long, hide = true)]
     pub control: bool,

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use duel::cli::{Cli, Command};
 use duel::{cmd, terminal};
 use rustix::process::{Resource, getrlimit};
@@ -25,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn command() -> ExitCode {
-    terminal::conclude(match Cli::try_parse() {
+    terminal::conclude(match Cli::read() {
         Ok(cli) => run(cli.command),
         Err(message) => {
             terminal::printed(message.print());

@@ -21,6 +21,19 @@ pub struct UnitError {
     allowed: &'static str,
 }
 
+impl UnitError {
+    /// Whether it is a number of this kind, and only more than can be counted.
+    pub fn is_too_large(&self) -> bool {
+        self.allowed == TOO_LARGE
+    }
+
+    /// The same of a text that is shown in another form.
+    pub fn of(self, found: String) -> Self {
+        UnitError { found, ..self }
+    }
+}
+
+const TOO_LARGE: &str = "it is too large";
 const DURATION_HELP: &str = "write a number and a unit, such as 500us, 20ms, 2s, 1m or 1h";
 const COUNT_HELP: &str =
     "write a whole number, with k or M for thousands or millions, such as 2000 or 10k";
@@ -35,15 +48,15 @@ fn split(text: &str) -> (&str, &str) {
     (&text[..end], text[end..].trim_start())
 }
 
-/// Scales a decimal number, refusing what is not finite, negative or beyond `u64`.
-fn scaled(number: &str, factor: f64) -> Option<u64> {
+/// Scales a decimal number; `help` says what is allowed where it is none.
+fn scaled(number: &str, factor: f64, help: &'static str) -> Result<u64, &'static str> {
     let digits = number.replace('_', "");
     // Whole numbers avoid the 53-bit mantissa, so that a large count survives exactly.
     if let Ok(whole) = digits.parse::<u64>() {
-        return whole.checked_mul(factor as u64).filter(|_| factor.fract() == 0.0);
+        return whole.checked_mul(factor as u64).ok_or(TOO_LARGE);
     }
-    let value = digits.parse::<f64>().ok()? * factor;
-    (0.0..9.2e18).contains(&value).then(|| value.round() as u64)
+    let value = digits.parse::<f64>().map_err(|_| help)? * factor;
+    if value < 9.2e18 { Ok(value.round() as u64) } else { Err(TOO_LARGE) }
 }
 
 /// Reads a duration in nanoseconds. A bare number is refused, since peers disagree on its unit.
@@ -58,14 +71,11 @@ pub fn parse_duration_ns(text: &str) -> Result<u64, UnitError> {
         "h" => 3600e9,
         _ => 0.0,
     };
+    let error = |allowed| UnitError { found: text.into(), kind: "duration", allowed };
     if factor == 0.0 && !(number == "0" && unit.is_empty()) {
-        return Err(UnitError { found: text.into(), kind: "duration", allowed: DURATION_HELP });
+        return Err(error(DURATION_HELP));
     }
-    scaled(number, factor).ok_or(UnitError {
-        found: text.into(),
-        kind: "duration",
-        allowed: DURATION_HELP,
-    })
+    scaled(number, factor, DURATION_HELP).map_err(error)
 }
 
 fn decimal_factor(unit: &str) -> Option<f64> {
@@ -81,22 +91,26 @@ fn decimal_factor(unit: &str) -> Option<f64> {
 /// Reads a count with decimal steps: `10k` is 10,000.
 pub fn parse_count(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split(text);
-    let error = || UnitError { found: text.into(), kind: "count", allowed: COUNT_HELP };
-    let factor = decimal_factor(unit).ok_or_else(error)?;
+    let error = |allowed| UnitError { found: text.into(), kind: "count", allowed };
+    let factor = decimal_factor(unit).ok_or_else(|| error(COUNT_HELP))?;
     if unit.is_empty() && number.contains('.') {
-        return Err(error());
+        return Err(error(COUNT_HELP));
     }
-    scaled(number, factor).ok_or_else(error)
+    scaled(number, factor, COUNT_HELP).map_err(error)
 }
 
 /// Reads a total rate in requests per second; zero is refused.
 pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
     let (number, unit) = split(text);
-    let error = || UnitError { found: text.into(), kind: "rate", allowed: RATE_HELP };
+    let error = |allowed| UnitError { found: text.into(), kind: "rate", allowed };
     let unit = unit.strip_suffix("/s").unwrap_or(unit);
-    let factor = decimal_factor(unit).ok_or_else(error)?;
-    let rate = number.replace('_', "").parse::<f64>().map_err(|_| error())? * factor;
-    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err(error()) }
+    let factor = decimal_factor(unit).ok_or_else(|| error(RATE_HELP))?;
+    let rate = number.replace('_', "").parse::<f64>().map_err(|_| error(RATE_HELP))? * factor;
+    match rate {
+        f64::INFINITY => Err(error(TOO_LARGE)),
+        rate if rate > 0.0 => Ok(rate),
+        _ => Err(error(RATE_HELP)),
+    }
 }
 
 /// A share in per cent, to a tenth where it has one: `5 %`. What is neither nothing nor all is printed
@@ -117,14 +131,17 @@ pub fn parse_share(text: &str) -> Result<f64, UnitError> {
         "%" => number.parse::<f64>().ok().map(|percent| percent / 100.0),
         _ => None,
     };
-    let allowed = "use a share such as 5% or 0.05";
-    share.ok_or_else(|| UnitError { found: text.into(), kind: "share", allowed })
+    let error = |allowed| UnitError { found: text.into(), kind: "share", allowed };
+    match share {
+        Some(f64::INFINITY) => Err(error(TOO_LARGE)),
+        share => share.ok_or_else(|| error("use a share such as 5% or 0.05")),
+    }
 }
 
 /// Reads a size in bytes; `KiB` is 1,024 and `kB` is 1,000.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split(text);
-    let error = || UnitError { found: text.into(), kind: "size", allowed: SIZE_HELP };
+    let error = |allowed| UnitError { found: text.into(), kind: "size", allowed };
     let factor = match unit {
         "" | "B" => 1.0,
         "kB" | "KB" => 1e3,
@@ -133,9 +150,9 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         "KiB" | "k" | "K" => 1024.0,
         "MiB" | "M" => 1024.0 * 1024.0,
         "GiB" | "G" => 1024.0 * 1024.0 * 1024.0,
-        _ => return Err(error()),
+        _ => return Err(error(SIZE_HELP)),
     };
-    scaled(number, factor).ok_or_else(error)
+    scaled(number, factor, SIZE_HELP).map_err(error)
 }
 
 /// Prints a number with three significant digits and no trailing zeros after the point.
@@ -284,6 +301,29 @@ mod tests {
         for text in ["5", "ms", "5 parsecs", "-1s", "1e3s", "", "99999999999h"] {
             assert!(parse_duration_ns(text).is_err(), "{text} must be refused");
         }
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_called_malformed() {
+        let many = "9".repeat(400);
+        let errors = [
+            parse_count("18446744073709551616").unwrap_err(),
+            parse_count("18446744073709552k").unwrap_err(),
+            parse_count(&many).unwrap_err(),
+            parse_duration_ns("99999999999h").unwrap_err(),
+            parse_duration_ns("18446744074s").unwrap_err(),
+            parse_size("17179869184GiB").unwrap_err(),
+            parse_rate(&many).unwrap_err(),
+            parse_share(&format!("{many}%")).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.is_too_large(), "{error}");
+            assert!(error.to_string().ends_with(": it is too large"), "{error}");
+        }
+        for error in ["1e400", "NaN", "inf", "-1", "", "_", "1.2.3", "0x10"] {
+            assert!(!parse_count(error).unwrap_err().is_too_large(), "{error}");
+        }
+        assert_eq!(parse_count("18446744073709551615"), Ok(u64::MAX), "to the last digit");
     }
 
     #[test]

@@ -107,6 +107,129 @@ fn bad_arguments_are_one_line() {
     refused(&["limits", "--lanes", "some"], &["some"]);
 }
 
+/// Every flag that takes a quantity, in a command that is right but for its value.
+const QUANTITIES: &[(&[&str], &[&str])] = &[
+    (
+        &["try", "http://127.0.0.1:9/", "--budget", "1m", "-R", "1"],
+        &[
+            "-c",
+            "-n",
+            "-d",
+            "-R",
+            "--timeout",
+            "--warmup",
+            "--cpus",
+            "--processes",
+            "--stack-size",
+            "--trials",
+            "--precision",
+            "--budget",
+            "--seed",
+            "--metrics",
+        ],
+    ),
+    (
+        &["run", "CONFIG", "--shard", "0/2", "--rendezvous", "meet"],
+        &["--rendezvous-wait", "--start-lead"],
+    ),
+    (&["run", "CONFIG"], &["--shard", "--start-at", "--metrics"]),
+    (&["run", "CONFIG", "--shard", "0/2", "--start-at", "9999999999"], &["--start-every"]),
+    (&["plan", "CONFIG"], &["--job", "--allow"]),
+    (&["verify", "CONFIG"], &["-n"]),
+    (
+        &["capacity", "RUN", "--rate", "1k"],
+        &[
+            "--rate",
+            "--p99",
+            "--availability",
+            "--latency",
+            "--memory",
+            "--cpus",
+            "--cpu-target",
+            "--memory-target",
+            "--months",
+            "--spare",
+        ],
+    ),
+    (
+        &["report", "RUN"],
+        &["--rate", "--p99", "--availability", "--latency", "--months", "--spare", "--growth"],
+    ),
+    (&["compare", "RUN", "RUN"], &["--min-effect"]),
+    (&["target"], &["--listen", "--service-time", "--servers", "--body", "--error-rate", "--seed"]),
+    (&["limits"], &["--lanes"]),
+];
+
+#[test]
+fn a_quantity_that_is_none_is_refused_in_the_same_words_by_every_flag() {
+    let sweep = Sweep::new("[plan]\nrequests = 5\n[sweep]\nengines = ['threads']\ntrials = 1");
+    let config = sweep.config();
+    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/run-format-2");
+    for (command, flags) in QUANTITIES {
+        let command = command.iter().map(|word| match *word {
+            "CONFIG" => config.to_str().unwrap(),
+            "RUN" => run,
+            word => word,
+        });
+        let command: Vec<&str> = command.collect();
+        for flag in *flags {
+            // A flag that is given twice is another mistake.
+            let at = command.iter().position(|word| word == flag).unwrap_or(command.len());
+            let rest = command.get(at + 2..).unwrap_or_default();
+            for value in ["-1s", "-x", "NaN", "", "1e400", "0x10", "five"] {
+                let all = [&command[..at], &[flag, value], rest].concat();
+                refused(&all, &["duel: ", flag.trim_start_matches('-'), value]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_may_begin_with_a_hyphen_and_a_forgotten_path_is_no_flag() {
+    let run = |arguments: &[&str]| text(&output(&mut duel(arguments)));
+    let url = "http://127.0.0.1:9/";
+    refused(&["try", url, "-H", "-x: y", "-n", "0"], &["-n must be from 1"]);
+    refused(&["try", url, "-b", "-5", "-n", "0"], &["-n must be from 1"]);
+    let (_, stderr) = run(&["try", url, "--out", "--json"]);
+    assert!(stderr.contains("a value is required for '--out <DIR>'"), "{stderr}");
+}
+
+/// What a plan says of the longest sweep that a config may ask for is no overflow.
+#[test]
+fn the_longest_plan_has_a_length() {
+    let sweep = Sweep::new(
+        "[plan]\nduration = '720h'\nwarmup = '720h'\ntimeout = '720h'\n[sweep]\n\
+         engines = ['threads']\nlanes = [1]\ntrials = 1000000\n",
+    );
+    for more in ["name=x", "plan.requests=1000G"] {
+        let command = ["plan", sweep.config().to_str().unwrap(), "--set", more].map(String::from);
+        let out = output(&mut duel(&command));
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out).1);
+        let stdout = text(&out).0;
+        let length = stdout.lines().find(|line| line.contains("at most")).expect("a length");
+        // A million trials of sixty days.
+        let seconds = length.split("at most ").nth(1).and_then(|rest| rest.split(' ').next());
+        let seconds: f64 = seconds.expect("a number").parse().expect("a number");
+        assert!(seconds >= 5.184e12, "{length}");
+    }
+}
+
+#[test]
+fn addresses_are_allowed_where_there_is_a_choice_and_none_is_dropped() {
+    let sweep = Sweep::new("[plan]\nrequests = 5\n[sweep]\nengines = ['threads']\ntrials = 1");
+    let config = sweep.config();
+    let config = config.to_str().unwrap();
+    let url = "target.url=127.0.0.1:9";
+    for command in ["run", "plan"] {
+        refused(&[command, config, "--allow", "10.0.0.1:80"], &["--allow needs `target.url`"]);
+        refused(
+            &[command, config, "--set", url, "--allow", "x"],
+            &["--allow: `x` is not an address"],
+        );
+    }
+    refused(&["try", "127.0.0.1:9", "--allow", "10.0.0.1:80 rate=-1"], &["--allow: ", "rate=-1"]);
+}
+
 #[test]
 fn the_shell_is_told_of_wrong_usage() {
     for arguments in [&["run"][..], &["report"], &["dance"], &["try", "x", "-n", "1", "-d", "1s"]] {

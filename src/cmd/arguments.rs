@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::CommandFactory;
 use clap::parser::ValueSource;
 
 use crate::cli::Cli;
@@ -13,7 +12,7 @@ const MASK: &str = "***";
 
 /// The arguments of a command, values of headers and bodies masked.
 pub(super) fn masked(arguments: impl IntoIterator<Item = OsString>) -> Vec<String> {
-    let command = Cli::command();
+    let command = Cli::declared();
     let mut shown = vec![command.get_name().to_string()];
     let Ok(parsed) = command.clone().try_get_matches_from(arguments) else { return shown };
     let Some((name, values)) = parsed.subcommand() else { return shown };

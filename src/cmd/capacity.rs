@@ -168,9 +168,8 @@ pub(super) fn questions(
     let growths = list("growth", &args.growth, growth)?;
     let cpu_targets = list("cpu-target", &args.cpu_target, part)?;
     let memory_target = part(&args.memory_target).map_err(|e| format!("--memory-target: {e}"))?;
-    if !(0.0..=600.0).contains(&args.months) {
-        return Err(format!("--months: {} is not from 0 to 600", args.months));
-    }
+    let months = read("months", Some(&args.months), months)?.unwrap_or_default();
+    let spare = read("spare", Some(&args.spare), spare)?.unwrap_or_default();
     let hosts = hosts_of(args, run)?;
     let Some(rates) = rates
         .or_else(|| measured_rate(&run.records, class.as_deref(), p99_ns).map(|rate| vec![rate]))
@@ -196,9 +195,9 @@ pub(super) fn questions(
                     cpu_target,
                     memory_target,
                     growth_per_year,
-                    months: args.months,
+                    months,
                     from,
-                    spare: args.spare,
+                    spare,
                 }));
             }
         }
@@ -278,6 +277,21 @@ fn below_all(text: &str) -> Result<f64, String> {
         _ => {
             Err(format!("`{text}` leaves no error budget: write a share below 100%, such as 99.9%"))
         }
+    }
+}
+
+fn months(text: &str) -> Result<f64, String> {
+    match text.trim().parse() {
+        Ok(months) if (0.0..=600.0).contains(&months) => Ok(months),
+        _ => Err(format!("`{text}` is not a number of months from 0 to 600, such as 6 or 1.5")),
+    }
+}
+
+fn spare(text: &str) -> Result<u32, String> {
+    match parse_count(text).map(u32::try_from) {
+        Ok(Ok(hosts)) => Ok(hosts),
+        Ok(Err(_)) => Err(format!("`{text}` is not from 0 to 4,294,967,295 hosts")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -19,8 +19,6 @@ pub mod worker;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-
 use crate::terminal;
 
 /// Exit codes of every command, the first that applies.
@@ -64,7 +62,7 @@ fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> anyhow::Result<R> {
 /// `duel completions`.
 pub fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut crate::cli::Cli::command(), "duel", &mut script);
+    clap_complete::generate(shell, &mut crate::cli::Cli::declared(), "duel", &mut script);
     terminal::print(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }
@@ -88,7 +86,7 @@ pub fn config(markdown: bool) -> ExitCode {
 
 /// `duel man`.
 pub fn man(out: Option<&Path>) -> ExitCode {
-    let command = crate::cli::Cli::command();
+    let command = crate::cli::Cli::declared();
     if let Some(dir) = out {
         let config = dir.join("duel-config.5");
         let written = std::fs::create_dir_all(dir)

@@ -16,12 +16,14 @@ use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
 use crate::report::layout::Column;
 use crate::report::table;
 use crate::stats::precision::FEWEST_BLOCKS;
-use crate::units::{SECOND_NS, duration_literal, format_count, format_ns, format_share};
+use crate::units::{
+    SECOND_NS, duration_literal, format_count, format_ns, format_share, parse_count, plural,
+};
 
 /// What a timeout may be late by, beside a tenth of itself.
-const TIMER_NS: u64 = 10_000_000;
+const TIMER_NS: f64 = 10e6;
 /// Longest wait of a lane before it connects again.
-const RECONNECT_NS: u64 = SECOND_NS;
+const RECONNECT_NS: f64 = SECOND_NS as f64;
 
 /// Prints cells, order, time and limits, or one Job.
 pub fn run(args: &Plan) -> ExitCode {
@@ -29,8 +31,10 @@ pub fn run(args: &Plan) -> ExitCode {
         Ok(sweep) => sweep,
         Err(error) => return super::usage(error),
     };
-    super::sweep::allow(&mut sweep, &args.allow);
-    match args.job {
+    if let Err(error) = super::sweep::allow(&mut sweep, &args.allow) {
+        return super::usage(error);
+    }
+    match &args.job {
         None => crate::terminal::page(&describe(&sweep)),
         Some(position) => match job(&sweep, position) {
             Ok(job) => {
@@ -89,28 +93,28 @@ fn describe(sweep: &Sweep) -> String {
 /// What there is to run and how long that takes.
 fn headline(sweep: &Sweep) -> Vec<String> {
     let (cells, trials) = (sweep.cells().len(), sweep.most_trials());
+    let (name, of_cells) = (&sweep.name, plural(cells as u64, "cell"));
     let mut lines = vec![match &sweep.search {
-        Some(search) => format!(
-            "{}: a search of {cells} cell{}, at most {trials} trials: {search}",
-            sweep.name,
-            if cells == 1 { "" } else { "s" }
-        ),
-        None if sweep.precision.is_some() => {
-            format!("{}: {cells} cells, at most {} blocks", sweep.name, sweep.trials)
+        Some(search) => {
+            format!("{name}: a search of {of_cells}, at most {trials} trials: {search}")
         }
-        None => format!("{}: {cells} cells × {} = {trials} trials", sweep.name, sweep.trials),
+        None if sweep.precision.is_some() => {
+            format!("{name}: {of_cells}, at most {} blocks", sweep.trials)
+        }
+        None => format!("{name}: {of_cells} × {} = {}", sweep.trials, plural(trials, "trial")),
     }];
     lines.extend(blocks::forecast(sweep));
     lines.push(format!("plan hash {}", sweep.plan_hash()));
-    let most = format_ns((most_ns(sweep).saturating_mul(u64::from(sweep.trials))) as f64);
+    let times = |ns: u64, n: u64| format_ns(ns as f64 * n as f64);
+    let most = format_ns(most_ns(sweep) * f64::from(sweep.trials));
     lines.push(match sweep.trial_ns() {
         Some(ns) if sweep.search.is_some() => {
-            format!("at most {} of load, and drains", format_ns((ns * trials) as f64))
+            format!("at most {} of load, and drains", times(ns, trials))
         }
         Some(ns) if sweep.precision.is_some() => {
-            format!("about {} of load for each block", format_ns((ns * cells as u64) as f64))
+            format!("about {} of load for each block", times(ns, cells as u64))
         }
-        Some(ns) => format!("about {} of load, at most {most}", format_ns((ns * trials) as f64)),
+        Some(ns) => format!("about {} of load, at most {most}", times(ns, trials)),
         None => format!(
             "time depends on the target: a closed loop by requests, at most {most} if each of them \
              times out"
@@ -179,32 +183,32 @@ fn kind(target: &Target) -> TargetKind {
 
 /// Longest time of all cells once: where requests wait their full timeout, or lanes for a connection
 /// before each of them.
-fn most_ns(sweep: &Sweep) -> u64 {
-    let timeout = sweep.plan.timeout_ns + sweep.plan.timeout_ns / 10 + TIMER_NS;
+fn most_ns(sweep: &Sweep) -> f64 {
+    let timeout = 1.1 * sweep.plan.timeout_ns as f64 + TIMER_NS;
     let of = |cell: Cell| {
         let plan = sweep.trial_plan(&cell);
         let window = match plan.extent {
-            Extent::DurationNs(ns) => ns.saturating_add(timeout),
+            Extent::DurationNs(ns) => ns as f64 + timeout,
             Extent::Requests(n) => {
-                let lanes = u64::from(cell.total_lanes.max(1));
-                let released = plan.offered_per_s.map_or(0.0, |rate| n as f64 / rate * 1e9) as u64;
-                let each = timeout.saturating_add(RECONNECT_NS);
-                released.saturating_add(n.div_ceil(lanes).saturating_mul(each))
+                let released = plan.offered_per_s.map_or(0.0, |rate| n as f64 / rate * 1e9);
+                let each = n.div_ceil(u64::from(cell.total_lanes.max(1))) as f64;
+                released + each * (timeout + RECONNECT_NS)
             }
         };
-        plan.warmup_ns.saturating_add(window).saturating_add(TRIAL_OVERHEAD_NS)
+        plan.warmup_ns as f64 + window + TRIAL_OVERHEAD_NS as f64
     };
-    sweep.cells().into_iter().map(of).fold(0, u64::saturating_add)
+    sweep.cells().into_iter().map(of).sum()
 }
 
 /// The Job of the trial at `position` for its first worker. Secrets stay `$NAME` or masked.
-fn job(sweep: &Sweep, position: u32) -> anyhow::Result<Job> {
+fn job(sweep: &Sweep, position: &str) -> anyhow::Result<Job> {
+    let position = parse_count(position).context("--job")?;
     if sweep.search.is_some() {
         bail!("--job: a search decides its trials as it goes; set sweep.rates instead");
     }
     let cells = sweep.cells();
     let order = sweep.order(cells.len());
-    let trial = order.iter().find(|t| t.position == position).with_context(|| {
+    let trial = order.iter().find(|t| u64::from(t.position) == position).with_context(|| {
         format!("--job {position}: this sweep has trials 0 to {}", order.len() - 1)
     })?;
     let cell = &cells[trial.cell];

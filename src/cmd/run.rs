@@ -11,7 +11,9 @@ pub fn run(args: &Run) -> ExitCode {
         Ok(sweep) => sweep,
         Err(error) => return super::usage(error),
     };
-    allow(&mut sweep, &args.allow);
+    if let Err(error) = allow(&mut sweep, &args.allow) {
+        return super::usage(error);
+    }
     let part = match super::shard::part(args, &mut sweep) {
         Ok(part) => part,
         Err(error) => return super::usage(error),

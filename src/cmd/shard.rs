@@ -116,15 +116,8 @@ fn divisible(args: &Run, sweep: &Sweep, shard: Shard, meets: bool) -> Result<(),
 /// From one trial's start to the next, where the plan bounds a trial.
 fn slot_ns(sweep: &Sweep) -> Result<u64, String> {
     let plan = &sweep.plan;
-    let window = match plan.extent {
-        Extent::DurationNs(ns) => Some(ns),
-        Extent::Requests(n) => {
-            let slowest = sweep.axes.rates_per_s.iter().copied().reduce(f64::min);
-            slowest.map(|rate| (n as f64 / rate * SECOND_NS as f64) as u64)
-        }
-    };
     let only = sweep.trials == 1 && sweep.cells().len() == 1;
-    match window {
+    match sweep.window_ns() {
         Some(window) => Ok(plan.warmup_ns + window + plan.timeout_ns + SLOT_SPARE_NS),
         None if only => Ok(0),
         None => Err("--start-at: how long a trial of a closed loop by requests takes depends on \

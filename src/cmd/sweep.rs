@@ -26,6 +26,7 @@ use crate::fleet::{Fleet, Hello};
 use crate::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::limits::{Limits, PortBudget};
 use crate::plan::Cell;
+use crate::plan::guard::Cap;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{ExpectFailed, Sweep, Target, Trial};
 use crate::report::served;
@@ -65,13 +66,22 @@ pub(super) struct Output {
     pub(super) part: Part,
 }
 
-/// Adds `--allow` addresses to the config's.
-pub(super) fn allow(sweep: &mut Sweep, more: &[String]) {
+/// Adds `--allow` addresses to the config's, by the same rules.
+pub(super) fn allow(sweep: &mut Sweep, more: &[String]) -> Result<(), String> {
+    for entry in more {
+        Cap::parse(entry).map_err(|why| format!("--allow: `{entry}` is {why}"))?;
+    }
     for target in sweep.targets_mut() {
-        if let Target::External { allow, .. } = target {
-            allow.extend(more.iter().cloned());
+        match target {
+            Target::External { allow, .. } => allow.extend(more.iter().cloned()),
+            Target::Embedded(_) if more.is_empty() => {}
+            Target::Embedded(_) => {
+                let why = "--allow needs `target.url`: the embedded target is on loopback";
+                return Err(why.into());
+            }
         }
     }
+    Ok(())
 }
 
 /// Runs a sweep to its end, or to the first signal.

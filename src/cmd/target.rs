@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cli::Target as Arguments;
-use crate::config::{ConfigError, Setting, Value, from_flags};
+use crate::config::{Setting, Value, from_flags};
 use crate::driver::cpus::parse_list;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::Target;
@@ -47,21 +47,23 @@ pub fn run(args: &Arguments) -> ExitCode {
 }
 
 /// The arguments as keys of a config, so that both are checked in one place.
-fn job(args: &Arguments) -> Result<TargetJob, ConfigError> {
+fn job(args: &Arguments) -> Result<TargetJob, String> {
+    let time = match args.service_time.as_str() {
+        table if table.trim_start().starts_with('{') => Value::literal(table),
+        time => Value::from(time.to_string()),
+    };
     let sweep = from_flags(
         vec![
-            Setting::flag(
-                "--service-time",
-                "target.service_time",
-                Value::literal(&args.service_time),
-            ),
+            Setting::flag("--service-time", "target.service_time", time),
             Setting::flag("--servers", "target.servers", args.servers.clone()),
             Setting::flag("--body", "target.body", args.body.clone()),
             Setting::flag("--error-rate", "target.faults.error_rate", args.error_rate.clone()),
+            Setting::flag("--seed", "plan.seed", args.seed.clone()),
         ],
         &[],
-    )?;
+    )
+    .map_err(|error| error.to_string())?;
     let Target::Embedded(spec) = sweep.target else { unreachable!("no flag above names a url") };
-    let listen = args.listen.clone();
-    Ok(TargetJob::new(listen, spec, args.seed))
+    let listen = args.listen.parse().map_err(|error| format!("--listen: {error}"))?;
+    Ok(TargetJob::new(listen, spec, sweep.plan.seed))
 }

@@ -24,7 +24,9 @@ pub fn run(args: &Try) -> ExitCode {
         Ok(sweep) => sweep,
         Err(error) => return super::usage(error),
     };
-    allow(&mut sweep, &args.allow);
+    if let Err(error) = allow(&mut sweep, &args.allow) {
+        return super::usage(error);
+    }
     if Trials::of(args).are_shared
         && let Err(code) = suit(&mut sweep, args)
     {

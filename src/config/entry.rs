@@ -50,8 +50,13 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// What to say of a value outside.
-    pub(super) fn refusal(&self, found: f64, show: fn(f64) -> String) -> Option<String> {
+    /// What to say of a value outside, which is repeated as it was written.
+    pub(super) fn refusal(
+        &self,
+        found: f64,
+        written: &str,
+        show: fn(f64) -> String,
+    ) -> Option<String> {
         let low = if self.above { found > self.low } else { found >= self.low };
         if low && found <= self.high {
             return None;
@@ -60,7 +65,7 @@ impl Range {
             true if self.high == ANY => format!("at most {}", show(self.high)),
             _ => self.words(show),
         };
-        Some(format!("must be {allowed}, not `{}`", show(found)))
+        Some(format!("must be {allowed}, not `{written}`"))
     }
 
     /// The bounds in words.

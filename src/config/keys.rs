@@ -22,7 +22,7 @@ use crate::plan::{Arrivals, Codec, Engine, Pacer};
 use crate::units::SECOND_NS;
 
 /// Longest duration: sums of a few of them stay far inside `u64`.
-const MAX_NS: f64 = 30.0 * 24.0 * 3600.0 * SECOND_NS as f64;
+pub(super) const MAX_NS: f64 = 30.0 * 24.0 * 3600.0 * SECOND_NS as f64;
 
 /// Largest response body or stack.
 const GIB: f64 = (1u64 << 30) as f64;

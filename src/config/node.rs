@@ -100,7 +100,8 @@ pub(crate) enum Value {
     Text(String),
     /// In decimal digits, whatever its size.
     Integer(String),
-    Float(f64),
+    /// As it is written.
+    Float(String),
     Bool(bool),
     Date,
     List(Vec<Node>),
@@ -122,12 +123,20 @@ impl Value {
     pub(super) fn found(&self) -> String {
         match self {
             Value::Text(_) => "a string".into(),
-            Value::Integer(digits) => format!("the integer `{digits}`"),
-            Value::Float(number) => format!("the number `{number}`"),
+            Value::Integer(_) => format!("the integer `{}`", self.written()),
+            Value::Float(_) => format!("the number `{}`", self.written()),
             Value::Bool(truth) => format!("the boolean `{truth}`"),
             Value::Date => "a date".into(),
             Value::List(_) => "a list".into(),
             Value::Table(_) => "a table".into(),
+        }
+    }
+
+    /// What was written, on one short line.
+    pub(super) fn written(&self) -> String {
+        match self {
+            Value::Text(text) | Value::Integer(text) | Value::Float(text) => shown(text),
+            _ => self.found(),
         }
     }
 
@@ -258,7 +267,7 @@ fn node(read: Spanned<DeValue<'_>>, place: &Place, line: &impl Fn(usize) -> Orig
             let decimal = i64::from_str_radix(number.as_str(), number.radix());
             Value::Integer(decimal.map_or_else(|_| number.as_str().into(), |n| n.to_string()))
         }
-        DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Float(number) => Value::Float(number.as_str().into()),
         DeValue::Boolean(truth) => Value::Bool(truth),
         DeValue::Datetime(_) => Value::Date,
         DeValue::Array(list) => {

@@ -227,21 +227,25 @@ macro_rules! quantities {
                 let parse: fn(&str) -> Result<$inner, UnitError> = $parse;
                 let text = match &node.value {
                     Value::Text(text) | Value::Integer(text) => text.clone(),
-                    Value::Float(number) => number.to_string(),
+                    // 1e3 is written 1000 here.
+                    Value::Float(text) => text.parse::<f64>().unwrap_or(f64::NAN).to_string(),
                     _ => return expected(faults, node, $what),
                 };
-                // The second attempt only puts a short, one-line form of the text into the message.
-                let value = match parse(&text).or_else(|_| parse(&shown(&text))) {
-                    Ok(value) => value,
-                    Err(error) => return refuse(faults, node, error.to_string()),
+                let written = node.value.written();
+                let outside = |found: f64| {
+                    entry.range.and_then(|range| range.refusal(found, &written, $show))
                 };
-                match entry.range {
-                    Some(range) => match range.refusal(value as f64, $show) {
-                        Some(message) => refuse(faults, node, message),
-                        None => Some($name(value)),
+                let message = match parse(&text) {
+                    Ok(value) => match outside(value as f64) {
+                        None => return Some($name(value)),
+                        Some(message) => message,
                     },
-                    None => Some($name(value)),
-                }
+                    Err(error) => match outside(f64::INFINITY).filter(|_| error.is_too_large()) {
+                        Some(message) => message,
+                        None => error.of(written).to_string(),
+                    },
+                };
+                refuse(faults, node, message)
             }
         }
     )*};
@@ -308,14 +312,14 @@ impl Read for f64 {
 
     fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
         let number = match &node.value {
-            Value::Float(number) => Some(*number),
-            Value::Integer(digits) => digits.parse().ok(),
+            Value::Float(digits) | Value::Integer(digits) => digits.parse().ok(),
             // A flag's value is text.
             Value::Text(text) if matches!(node.place.origin, Origin::Flag(_)) => text.parse().ok(),
             _ => None,
         };
         let Some(number) = number else { return expected(faults, node, "a number") };
-        match entry.range.and_then(|range| range.refusal(number, |n| n.to_string())) {
+        let written = node.value.written();
+        match entry.range.and_then(|range| range.refusal(number, &written, |n| n.to_string())) {
             Some(message) => refuse(faults, node, message),
             None => Some(number),
         }

@@ -11,8 +11,8 @@ mod values;
 
 use std::path::Path;
 
-use super::keys::{File, Plan};
-use super::node::{Fault, shown};
+use super::keys::{self, File, Plan};
+use super::node::{Fault, Place, shown};
 use super::read::{At, Count, Key, Offered, Several, Size, place_of};
 use crate::plan::allocator::Allocator;
 use crate::plan::cell::Axes;
@@ -135,6 +135,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         search,
     };
     bounded(&file, &sweep)?;
+    ends(&file, &sweep)?;
     budget(&file, &mut sweep)?;
     sweep.expect = expect::expectations(&file.expect, &sweep)?;
     Ok(sweep)
@@ -468,6 +469,18 @@ fn slo(file: &File) -> Option<Slo> {
         error_rate: file.slo.error_rate.as_ref().map(|at| at.0),
     };
     (slo != Slo::default()).then_some(slo)
+}
+
+/// Refuses a trial that is longer than any time a config may name.
+fn ends(file: &File, sweep: &Sweep) -> Result<(), Fault> {
+    let Some(window) = sweep.window_ns().filter(|ns| *ns as f64 > keys::MAX_NS) else {
+        return Ok(());
+    };
+    let plan = &file.plan;
+    let place = [place_of(&plan.requests), place_of(&plan.trace), place_of(&plan.stages)];
+    let place = place.into_iter().flatten().next().cloned().unwrap_or_else(Place::whole);
+    let hours = format_count(window / (3600 * SECOND_NS));
+    Err(Fault::new(&place, format!("one trial would last {hours}h: at most 720h")))
 }
 
 /// Refuses grids whose size is a typing error, before anything is made of them.

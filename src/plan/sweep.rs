@@ -317,19 +317,24 @@ impl Sweep {
 
     /// Length of one trial, with [`TRIAL_OVERHEAD_NS`], where the plan decides it.
     pub fn trial_ns(&self) -> Option<u64> {
-        let window = match (&self.plan.trace, self.plan.extent) {
-            (Some(trace), Extent::Requests(n)) if n >= trace.entries => trace.span_ns,
-            (_, Extent::DurationNs(ns)) => ns,
+        let load = self.window_ns()?.saturating_add(self.plan.warmup_ns);
+        Some(load.saturating_add(TRIAL_OVERHEAD_NS))
+    }
+
+    /// Length of the longest window, where the plan decides it.
+    pub(crate) fn window_ns(&self) -> Option<u64> {
+        match (&self.plan.trace, self.plan.extent) {
+            (Some(trace), Extent::Requests(n)) if n >= trace.entries => Some(trace.span_ns),
+            (_, Extent::DurationNs(ns)) => Some(ns),
             (_, Extent::Requests(n)) => {
                 let slowest = self.axes.rates_per_s.iter().copied().reduce(f64::min);
                 let least = self.search.map(|search| search.min_per_s);
                 let slowest = slowest.or(self.plan.offered_per_s).or(least)?;
                 // The first of evenly spaced requests is due at once.
                 let gaps = if self.plan.arrivals == Arrivals::Constant { n - 1 } else { n };
-                (gaps as f64 / slowest * SECOND_NS as f64) as u64
+                Some((gaps as f64 / slowest * SECOND_NS as f64) as u64)
             }
-        };
-        Some(self.plan.warmup_ns + window + TRIAL_OVERHEAD_NS)
+        }
     }
 
     /// The plan of a cell's trials: this plan at the cell's rate.
