@@ -5,8 +5,9 @@ mod sample;
 use duel::format::histogram;
 use duel::format::{Gate, Ledger, Status, TrialRecord};
 use duel::plan::search::{Next, Search, bounds};
-use duel::plan::sweep::Slo;
+use duel::plan::sweep::{Slo, Sweep, Target};
 use duel::plan::{Arrivals, Cell, Engine};
+use duel::report::capacity::prove;
 use duel::report::erlang;
 use duel::results::search::{Answer, FLAG, Outcome, Progress, Step, judge, replay, trial};
 use hdrhistogram::Histogram;
@@ -116,6 +117,62 @@ fn run(
         assert!(rows.len() as u64 <= search.most_trials() + 2, "it does not end");
     }
     (progress, rows)
+}
+
+/// A run of a search and the loads of its proof, by the queue: two workers and targets are two queues
+/// of which each has half of the load.
+#[test]
+fn a_proof_of_a_search_doubles_workers_and_targets_and_forecasts_knee_and_p99() {
+    let text = "[target]\nservice_time = { law = \"exponential\", mean = \"5ms\" }\nservers = 8\n\
+                [plan]\narrivals = \"poisson\"\nduration = \"6s\"\n[sweep]\nengines = [\"tokio\"]\n\
+                lanes = [256]\n[slo]\np99 = \"40ms\"\n[search]\n";
+    let sweep = duel::config::parse(text, "x.toml", &[], std::path::Path::new(".")).unwrap();
+    let mut queue = Queue { servers: 8, rng: Xoshiro256PlusPlus::seed_from_u64(7), window_ns: 6e9 };
+    let mut one = |cell: Cell, block: u32, workers: f64| {
+        let rate = cell.offered_per_s.map(|rate| rate / workers);
+        let mut record = queue.trial(Cell { offered_per_s: rate, ..cell.clone() }, block);
+        record.achieved_per_s = cell.offered_per_s.unwrap_or(record.achieved_per_s * workers);
+        TrialRecord { cell, ..record }
+    };
+    let mut searched = |sweep: &Sweep, workers: f64| -> Vec<TrialRecord> {
+        let cell = sweep.cells().remove(0);
+        let bounds = (sweep.search.unwrap(), sweep.slo.clone().unwrap());
+        let mut progress = Progress::new(&cell, bounds.0, &bounds.1);
+        let mut rows = vec![];
+        while let Step::Run(cell, block) = progress.step() {
+            rows.push(one(cell, block, workers));
+            progress.add(rows.last().unwrap());
+        }
+        rows
+    };
+    let own = searched(&sweep, 1.0);
+    let loads = prove::loads(&sweep, &own).unwrap();
+    let (below, knee) = (loads.below.unwrap(), loads.knee.unwrap());
+    for doubled in [&loads.twice, &knee] {
+        assert_eq!(doubled.axes.processes, [2]);
+        let Target::Embedded(target) = &doubled.target else { panic!("another target") };
+        assert_eq!(target.processes, 2);
+    }
+    let rates = (&below.axes.rates_per_s[..], &loads.twice.axes.rates_per_s[..]);
+    assert_eq!(rates.1, [2.0 * rates.0[0]]);
+    let with_two = searched(&knee, 2.0);
+    let mut grid = |sweep: &Sweep, workers: f64| -> Vec<TrialRecord> {
+        let cell = sweep.cells().remove(0);
+        (0..6)
+            .map(|block| {
+                let mut record = one(cell.clone(), block, workers);
+                record.flags.clear();
+                record
+            })
+            .collect()
+    };
+    let (half, twice) = (grid(&below, 1.0), grid(&loads.twice, 2.0));
+    let known = [own, half].concat();
+    let proofs = prove::proofs((&sweep, &known), &twice, Some((&knee, &with_two)));
+    let what: Vec<&str> = proofs.iter().map(|proof| proof.what).collect();
+    assert_eq!(what, ["p99 at 80 % of the knee", "knee with two workers and targets"]);
+    assert!(proofs.iter().all(prove::Proof::is_met), "{proofs:?}");
+    assert!(proofs.iter().flat_map(|p| &p.figures).all(|f| !f.from.is_empty()), "{proofs:?}");
 }
 
 /// Of so many searches as in `configs/knee.toml`, those whose bracket does not hold the knee.

@@ -11,13 +11,15 @@ use crate::results::store::{Run, RunDir};
 
 /// Where the loads run, below the run directory.
 const TWICE: &str = "proof";
+const BELOW: &str = "proof-below";
 const KNEE: &str = "proof-knee";
 
 /// Runs the loads that a run's forecasts are held against.
 pub(super) fn run(run: &Run) -> Result<(), String> {
     let loads = loads(&sweep_of(&run.plan.config)?, &run.records)?;
-    one(&run.path.join(TWICE), &loads.twice)?;
-    loads.knee.map_or(Ok(()), |knee| one(&run.path.join(KNEE), &knee))
+    let all = [(BELOW, loads.below), (TWICE, Some(loads.twice)), (KNEE, loads.knee)];
+    let wanted = all.into_iter().filter_map(|(name, load)| Some((name, load?)));
+    wanted.into_iter().try_for_each(|(name, load)| one(&run.path.join(name), &load))
 }
 
 /// Runs a load, or what is left of it.
@@ -47,5 +49,7 @@ pub(super) fn read(run: &Run) -> Vec<Proof> {
     let (Some(sweep), Some(twice)) = (sweep_in(run), open(TWICE)) else { return vec![] };
     let knee = open(KNEE).and_then(|knee| Some((sweep_in(&knee)?, knee)));
     let knee = knee.as_ref().map(|(sweep, run)| (sweep, run.records.as_slice()));
-    proofs((&sweep, &run.records), &twice.records, knee)
+    let below = open(BELOW).map_or(vec![], |below| below.records);
+    let own = [run.records.as_slice(), &below].concat();
+    proofs((&sweep, &own), &twice.records, knee)
 }

@@ -21,11 +21,16 @@ const GOAL_P99: f64 = 0.20;
 /// Share of the knee at which a p99 is forecast.
 const OF_KNEE: f64 = 0.8;
 
+/// Rates that differ by no more than this, the spread of a rate between trials, are the same.
+const NEAR: f64 = 0.02;
+
 /// The loads of a proof.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loads {
     /// The grid of twice the load.
     pub twice: Sweep,
+    /// The grid of half of that, which a search does not hold: its rates are near the knee.
+    pub below: Option<Sweep>,
     /// The search with two workers and targets; `None` where the run was no search.
     pub knee: Option<Sweep>,
 }
@@ -74,6 +79,9 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
     if sweep.search.is_some() {
         let slowest = knees(sweep, records).into_iter().map(|(_, knee)| knee).reduce(f64::min);
         let slowest = slowest.ok_or("no search found a rate that met the SLO")?;
+        let part = (OF_KNEE * slowest).round();
+        let mut below = twice.clone();
+        below.axes.rates_per_s = vec![part];
         let mut knee = Sweep { name: twice.name.clone(), ..sweep.clone() };
         knee.axes.knee_shares.clear();
         for sweep in [&mut twice, &mut knee] {
@@ -83,15 +91,15 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
             target.processes *= 2;
             sweep.axes.processes.iter_mut().for_each(|processes| *processes *= 2);
         }
-        twice.axes.rates_per_s = vec![(OF_KNEE * 2.0 * slowest).round()];
-        return Ok(Loads { twice, knee: Some(knee) });
+        twice.axes.rates_per_s = vec![2.0 * part];
+        return Ok(Loads { twice, below: Some(below), knee: Some(knee) });
     }
     let most = |lanes: &[u32]| lanes.iter().copied().max().unwrap_or(1);
     twice.axes.lanes = vec![most(&sweep.axes.lanes).saturating_mul(2)];
     if let Some(rate) = sweep.axes.rates_per_s.iter().copied().reduce(f64::max) {
         twice.axes.rates_per_s = vec![2.0 * rate];
     }
-    Ok(Loads { twice, knee: None })
+    Ok(Loads { twice, below: None, knee: None })
 }
 
 /// A forecast, what was measured, and how a value is printed.
@@ -128,8 +136,8 @@ impl Pair<'_> {
     }
 }
 
-/// Every forecast of a run's cells beside what the loads of its proof measured; `knee` holds the
-/// records of a search with twice the workers and targets.
+/// Every forecast of a run's cells, those of [`Loads::below`] included, beside what the loads of its
+/// proof measured; `knee` holds the records of a search with twice the workers and targets.
 pub fn proofs(
     (sweep, records): (&Sweep, &[TrialRecord]),
     twice: &[TrialRecord],
@@ -192,18 +200,23 @@ fn at_part_of_knee<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a
     let mut known: Vec<(f64, f64, &str)> =
         points.map(|p| (p.rate_per_s, p.p99_ns.unwrap_or(0.0), p.cell.id.as_str())).collect();
     known.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let above = known.iter().position(|(r, ..)| *r >= rate);
-    let Some((a, b)) = above.filter(|i| *i > 0).map(|i| (known[i - 1], known[i])) else {
-        return vec![];
+    let near = known.iter().find(|(r, ..)| (r / rate - 1.0).abs() <= NEAR).copied();
+    let above = known.iter().position(|(r, ..)| *r >= rate).filter(|i| *i > 0);
+    let (forecast, from) = match (near, above.map(|i| (known[i - 1], known[i]))) {
+        (Some((_, p99, id)), _) => (p99, vec![id.into()]),
+        (None, Some((a, b))) => {
+            let between = (rate - a.0) / (b.0 - a.0);
+            (a.1 + between * (b.1 - a.1), vec![a.2.into(), b.2.into()])
+        }
+        (None, None) => return vec![],
     };
-    let forecast = a.1 + (rate - a.0) / (b.0 - a.0) * (b.1 - a.1);
     vec![Pair {
         what: "p99 at 80 % of the knee",
         forecast,
         measured,
         goal: GOAL_P99,
         text: format_ns,
-        from: vec![a.2.into(), b.2.into()],
+        from,
         cell: &point.cell.id,
     }]
 }
