@@ -7,4 +7,5 @@ mod fixed_cost;
 mod gates;
 mod harness;
 mod noise;
+mod servers;
 mod theory;

@@ -12,20 +12,24 @@ use duel::format::histogram;
 
 use crate::harness::{Attempt, alone, disturbed, full, run, sweep, within_three};
 
-/// Mean response of the queue's recursion on the intended arrivals and service draws of a config,
-/// in nanoseconds: what a generator and a machine without any delay would see.
-fn ideal_mean_ns(config: &str) -> f64 {
+/// The response times of a queue's recursion on the intended arrivals and service draws of a config,
+/// each with its draw, in nanoseconds: what a generator and a machine without any delay would see.
+pub(crate) fn recursion_ns(config: &str, servers: Option<u32>) -> Vec<(u64, u64)> {
     let sweep = sweep(config);
     let plan = sweep.trial_plan(&sweep.cells()[0]);
     let Target::Embedded(target) = &sweep.target else { panic!("embedded") };
-    let mut queue = VirtualQueue::new(target.servers);
-    let mut times = vec![];
-    for (n, arrival) in Schedule::window(&plan, None).enumerate() {
+    let mut queue = VirtualQueue::new(servers.unwrap_or(target.servers));
+    let each = |(n, arrival): (usize, duel::plan::schedule::Arrival)| {
         let service = draw(&target.service_time, plan.seed, n as u64);
         let (_, departure) = queue.departure(arrival.offset_ns, service);
-        times.push((departure - arrival.offset_ns) as f64);
-    }
-    times.iter().sum::<f64>() / times.len() as f64
+        (departure - arrival.offset_ns, service)
+    };
+    Schedule::window(&plan, None).enumerate().map(each).collect()
+}
+
+pub(crate) fn mean(values: impl ExactSizeIterator<Item = u64>) -> f64 {
+    let n = values.len() as f64;
+    values.map(|v| v as f64).sum::<f64>() / n
 }
 
 /// Eight servers of 5 ms at 1,200 requests/s: ρ = 0.75. Both sides see the same arrivals and the
@@ -45,7 +49,7 @@ fn every_engine_meets_the_queue_recursion() {
              noise_repeats = 0",
             engine.name()
         );
-        let ideal = ideal_mean_ns(&config);
+        let ideal = mean(recursion_ns(&config, None).iter().map(|(time, _)| *time));
         let limit = f64::max(0.02 * ideal, 500e3);
         within_three(engine.name(), || {
             let done = run(&config);
@@ -131,7 +135,7 @@ fn stall(engine: &str, stall_ms: u64, every_ms: u64, window_ms: u64) -> Attempt 
 }
 
 /// A failure beside other programs' load is none.
-fn judged(sound: bool, record: &TrialRecord, text: String) -> Attempt {
+pub(crate) fn judged(sound: bool, record: &TrialRecord, text: String) -> Attempt {
     match sound {
         true => Attempt::Held(text),
         false if disturbed(record) => Attempt::Disturbed(text),
