@@ -116,3 +116,58 @@ fn with_no_descriptor_left_the_kernel_itself_refuses() {
     assert!(met >= most && met < DESCRIPTORS, "{most} predicted: {beyond}");
     assert!(met - most <= RESERVED, "{met} met, {most} predicted");
 }
+
+/// A server with a thread for each connection ends where its stacks no longer fit; `duel plan` says so,
+/// the row that is one connection beyond fails with the limit's name, and the one before runs.
+#[test]
+fn the_threads_of_a_server_end_where_they_were_predicted_to_end() {
+    // Room for some sixty stacks beside glibc's arenas, of which there are eight of 64 MiB per CPU.
+    let cpus = duel::limits::Limits::read().cpus;
+    let kib = (8 * u64::from(cpus) * 64 + 2_500) << 10;
+    let under = |arguments: &[&str]| {
+        let script = format!("ulimit -v {kib} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, DUEL]).args(arguments);
+        text(&output(command.stdin(Stdio::null()).env("NO_COLOR", "1").env("COLUMNS", "1000")))
+    };
+    let sweep = Sweep::new(
+        "[plan]\nrequests = 600\n[target]\nservice_time = '5ms'\n[sweep]\n\
+         server_engines = ['threads', 'tokio']\nlanes = [5000]\ntrials = 1\nnoise_repeats = 0\n\
+         [server]\nstack_size = '32MiB'\n",
+    );
+    let config = sweep.config();
+    let config = config.to_str().unwrap();
+    let (shown, stderr) = under(&["plan", config]);
+    let row = |engine: &str| {
+        let at = format!("-on-{engine}-");
+        shown.lines().find(|line| line.contains(&at)).unwrap_or_else(|| panic!("{shown}{stderr}"))
+    };
+    assert!(!row("tokio").contains("of the server"), "tasks have no stacks: {shown}");
+    let said = row("threads");
+    assert!(said.contains("will fail") && said.contains("RLIMIT_AS of the server"), "{said}");
+    let most = said.split("at most ").nth(1).and_then(|rest| rest.split(' ').next());
+    let most: u64 = most.expect("a number of lanes").parse().expect("a number");
+    assert!((20..200).contains(&most), "{said}");
+    let (dir, lanes) = (sweep.dir(), format!("sweep.lanes=[{most}, {}]", most + 1));
+    let more = ["--set", &lanes, "--set", "sweep.server_engines=['threads']"];
+    let (_, stderr) =
+        under(&[&["run", config, "--out", dir.to_str().unwrap()], &more[..]].concat());
+    let rows = common::records(&dir);
+    assert_eq!(rows.len(), 2, "{stderr}");
+    for row in &rows {
+        if u64::from(row.cell.lanes) == most {
+            assert_ne!(row.status, Status::Failed, "{:?}", row.error);
+            assert_eq!(row.ledger.completed, 600, "{:?}", row.ledger);
+            let threads = row.server.as_ref().expect("it was read").threads_peak;
+            assert!(threads > most, "{threads} threads for {most} connections");
+        } else {
+            assert_eq!(row.status, Status::Failed, "{row:?}");
+            let error = row.error.as_deref().unwrap_or_default();
+            assert!(error.contains("RLIMIT_AS of the server"), "{error}");
+            assert!(error.contains("server.stack_size"), "the way out: {error}");
+            assert_eq!(row.ledger.planned, 0, "nothing is sent beyond the limit");
+        }
+    }
+    let (limits, _) = text(&output(&mut duel(&["limits"])));
+    assert!(limits.contains("a server with a thread per connection"), "{limits}");
+}

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use crate::cli::{Capacity as Arguments, Hosts};
 use crate::driver::host::Machine;
 use crate::limits::{Ceiling, Limits, TargetKind};
-use crate::plan::engine::LaneThreads;
 use crate::plan::{Cell, Engine, classes};
 use crate::report::capacity::hosts::{self, HostType};
 use crate::report::capacity::{Month, Plan, Question, measured_rate, plan};
@@ -85,11 +84,7 @@ pub(super) fn answer(run: &Run, questions: &[Question]) -> Result<Plan, String> 
 fn ceilings(limits: &Limits, cell: &Cell) -> Vec<Ceiling> {
     let away = TargetKind::External { loopback: false };
     let Some(server) = cell.server_engine else { return limits.predict(cell.engine, away) };
-    let alike = match server.facts().threads {
-        LaneThreads::PerLane => Engine::Threads,
-        LaneThreads::Own | LaneThreads::Pool | LaneThreads::PerCpu => Engine::TokioSingle,
-    };
-    let mut all = limits.predict(alike, away);
+    let mut all = limits.predict(server.alike(), away);
     all.retain(|ceiling| ceiling.limit != "net.ipv4.ip_local_port_range");
     all
 }

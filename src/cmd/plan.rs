@@ -149,6 +149,9 @@ impl Judge<'_> {
         let endpoint = target::resolve(target).ok().flatten().map(|e| e.endpoint);
         let ports = self.limits.ports(&plan, cell, endpoint.as_ref());
         self.limits.check(cell, kind(target))?;
+        if let Some((server, connections)) = self.sweep.served(cell) {
+            self.limits.check_server(&server, connections)?;
+        }
         ports.as_ref().map_or(Ok(()), PortBudget::check)?;
         let placement = split(&self.allowed, &self.limits, cell, self.sweep, endpoint.as_ref())?;
         let shared = if placement.shared { "; shares a CPU with the target" } else { "" };

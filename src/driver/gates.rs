@@ -28,6 +28,9 @@ pub struct Evidence {
     pub window_ns: u64,
     /// Open loops: CPU time of the workers, and CPUs × window.
     pub cpu: Option<(u64, u64)>,
+    /// Closed loops of a server under test: CPU time of the workers, and CPUs × window; the same of
+    /// the server.
+    pub client: Option<[(u64, u64); 2]>,
     /// In-flight samples of the driver.
     pub in_flight: Samples,
     /// Σ(time in service inside the window) ÷ window.
@@ -97,6 +100,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Gate> {
         received(evidence),
         pacing(evidence),
         worker_cpu(evidence),
+        client_cpu(evidence),
         littles_law(evidence),
         stopped(evidence),
         late(evidence),
@@ -196,12 +200,25 @@ fn throttled(e: &Evidence, side: usize, name: &str) -> Gate {
     gate(name, false, share(e.throttled_ns[side].map(|ns| (ns, e.window_ns)), 0.01))
 }
 
+/// Share of its CPUs beyond which a side has none to spare.
+const FULL: f64 = 0.9;
+
 fn worker_cpu(e: &Evidence) -> Gate {
     let decided = e.cpu.filter(|(_, available)| *available > 0).map(|(used, available)| {
         let share = used as f64 / available as f64;
-        (share <= 0.9, share, 0.9)
+        (share <= FULL, share, FULL)
     });
     gate("worker_cpu_share", true, decided)
+}
+
+/// In a closed loop whoever is slower decides the rate: it must not be the client where the server is
+/// asked about.
+fn client_cpu(e: &Evidence) -> Gate {
+    let decided = e.client.filter(|sides| sides.iter().all(|(_, all)| *all > 0)).map(|sides| {
+        let [client, server] = sides.map(|(used, all)| used as f64 / all as f64);
+        (client <= FULL || server > FULL, client, FULL)
+    });
+    gate("client_cpu_share", true, decided)
 }
 
 /// Little's law, N = X·R: the driver's samples of N against the workers' Σ time in service.
@@ -255,6 +272,7 @@ mod tests {
             window_ns: 1_000_000,
             pacing: Some((60_000, 5_000_000, Pacer::Precise)),
             cpu: Some((10, 100)),
+            client: Some([(95, 100), (95, 100)]),
             in_flight,
             in_service_mean: 10.0,
             linger: Some((2, 100)),
@@ -290,6 +308,8 @@ mod tests {
         assert_eq!(failing(|e| e.throttled_ns[0] = Some(10_001)), ["throttled_share"]);
         assert_eq!(failing(|e| e.throttled_ns[1] = Some(10_001)), ["target_throttled_share"]);
         assert_eq!(failing(|e| e.cpu = Some((91, 100))), ["worker_cpu_share"]);
+        assert_eq!(failing(|e| e.client = Some([(91, 100), (90, 100)])), ["client_cpu_share"]);
+        assert_eq!(failing(|e| e.client = Some([(90, 100), (0, 100)])), Vec::<String>::new());
         assert_eq!(failing(|e| e.in_service_mean = 10.5), ["littles_law"]);
         assert_eq!(failing(|e| e.steal = Some((2, 100))), ["steal_share"]);
         assert_eq!(failing(|e| e.foreign = Some((11, 100))), ["foreign_cpu_share"]);

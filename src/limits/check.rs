@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::demand::{CellNeeds, Scope, TargetKind};
 use super::machine::Limits;
+use crate::plan::engine::LaneThreads;
+use crate::plan::server::ServerPlan;
 use crate::plan::{Cell, Engine};
 use crate::units::{format_bytes, format_count};
 
@@ -95,6 +97,38 @@ impl Limits {
     /// # Errors
     /// The limit, what it allows, what the cell needs, and the way out.
     pub fn check(&self, cell: &Cell, target: TargetKind) -> Result<(), LimitHit> {
+        self.hit(cell, target).map_or(Ok(()), Err)
+    }
+
+    /// Says whether a server of duel's own fits that has a thread for each connection of a cell: it
+    /// needs what a client with as many threads does.
+    ///
+    /// # Errors
+    /// As of [`Limits::check`]; the limit is called the server's.
+    pub fn check_server(&self, server: &ServerPlan, connections: u32) -> Result<(), LimitHit> {
+        if server.engine.facts().threads != LaneThreads::PerLane {
+            return Ok(());
+        }
+        let alike = Cell {
+            codec: server.codec,
+            stack_size_bytes: Some(server.setting.stack_bytes),
+            ..Cell::plain(server.engine.alike(), connections)
+        };
+        let hit = self.hit(&alike, TargetKind::External { loopback: true });
+        hit.map_or(Ok(()), |hit| {
+            let smaller = "raise it, or use a smaller `server.stack_size`, fewer lanes, more \
+                           `[target] processes` or another server engine";
+            let stacks = hit.unit.starts_with("bytes");
+            Err(LimitHit {
+                limit: format!("{} of the server", hit.limit),
+                unit: hit.unit.replace("a worker", "a server process"),
+                way_out: if stacks { smaller.into() } else { hit.way_out },
+                ..hit
+            })
+        })
+    }
+
+    fn hit(&self, cell: &Cell, target: TargetKind) -> Option<LimitHit> {
         let lanes = u64::from(cell.lanes);
         let needs = CellNeeds::of(cell, target);
         let tightest = self
@@ -102,20 +136,17 @@ impl Limits {
             .into_iter()
             .filter(|demand| demand.need.at(lanes) > demand.have)
             .min_by_key(|demand| demand.most_lanes().unwrap_or(0));
-        match tightest {
-            None => Ok(()),
-            Some(demand) => Err(LimitHit {
-                have: demand.have,
-                need: demand.need.at(lanes),
-                most_lanes: demand.most_lanes().unwrap_or(0),
-                way_out: (demand.way_out)(&demand.limit, demand.need.at(lanes)),
-                unit: demand.unit.to_string(),
-                limit: demand.limit,
-                engine: cell.engine,
-                lanes,
-                processes: needs.processes,
-            }),
-        }
+        tightest.map(|demand| LimitHit {
+            have: demand.have,
+            need: demand.need.at(lanes),
+            most_lanes: demand.most_lanes().unwrap_or(0),
+            way_out: (demand.way_out)(&demand.limit, demand.need.at(lanes)),
+            unit: demand.unit.to_string(),
+            limit: demand.limit,
+            engine: cell.engine,
+            lanes,
+            processes: needs.processes,
+        })
     }
 
     /// Why an engine cannot run here at all, and the way out.

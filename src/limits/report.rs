@@ -9,6 +9,7 @@ use super::demand::TargetKind;
 use super::machine::Limits;
 use crate::plan::Engine;
 use crate::plan::endpoint::Endpoint;
+use crate::plan::server::ServerEngine;
 use crate::units::{format_bytes, format_count};
 
 /// Some address of another machine (TEST-NET-1, RFC 5737); nothing is sent there.
@@ -102,6 +103,14 @@ impl LimitsReport {
             let ports = self.limits.ports_to(at.as_ref(), 1);
             below.extend(ports.map(|p| format!("keep_alive = false towards a target {to}: {p}")));
         }
+        let threads = self.engines.iter().find(|e| e.engine == ServerEngine::Threads.alike());
+        below.extend(threads.and_then(|e| e.ceilings.first()).map(|first| {
+            let (most, limit) = (format_count(first.most_lanes), &first.limit);
+            format!(
+                "a server with a thread per connection (server_engines = [\"threads\"]) holds as \
+                 many connections as `threads` has lanes: at most {most} ({limit})"
+            )
+        }));
         let refused = |engine: &EngineReport| self.limits.refusal(engine.engine);
         for engine in &self.engines {
             let name = engine.engine.name();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::engine::LaneThreads;
 use super::steps::{FileStep, Offload, StepPlan};
 use super::target::{EmbeddedTarget, Faults, Law};
-use super::{Codec, RequestTemplate};
+use super::{Codec, Engine, RequestTemplate};
 
 /// What is true of a server engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,14 @@ impl ServerEngine {
     /// The name in configs, records and tables.
     pub const fn name(self) -> &'static str {
         self.facts().name
+    }
+
+    /// The client engine with as many threads, which meets the same limits.
+    pub fn alike(self) -> Engine {
+        match self.facts().threads {
+            LaneThreads::PerLane => Engine::Threads,
+            LaneThreads::Own | LaneThreads::Pool | LaneThreads::PerCpu => Engine::TokioSingle,
+        }
     }
 
     /// Whether it needs a `pool_size`.

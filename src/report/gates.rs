@@ -17,6 +17,9 @@ pub(crate) fn meaning(gate: &str) -> Option<&'static str> {
         "throttled_share" => "a CPU quota stopped duel",
         "target_throttled_share" => "a CPU quota stopped the server",
         "worker_cpu_share" => "the load generator's own CPU was nearly fully used",
+        "client_cpu_share" => {
+            "the client's CPU was full and the server's was not, so that the rate is the client's"
+        }
         "littles_law" => "requests in flight do not agree with rate × time",
         "stopped_ns" => "a worker or target was stopped by a signal",
         "steal_share" => "the hypervisor took CPU time away",
@@ -37,6 +40,9 @@ pub(crate) fn way_out(gate: &str) -> Option<&'static str> {
         "delivered_rate" => "lower the rate, add lanes, or give the load generator more CPUs",
         "pacer_delay_p99_ns" => {
             "close other programs, move the server to another CPU, or lower the rate"
+        }
+        "client_cpu_share" => {
+            "offer a rate (plan.arrivals and sweep.rates), or give the client more CPUs or processes"
         }
         "worker_cpu_share" => "lower the rate, or use more CPUs, processes or machines",
         "littles_law" | "stopped_ns" => "run again",

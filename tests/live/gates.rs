@@ -78,3 +78,32 @@ fn a_closed_loop_says_how_busy_its_lanes_were() {
         assert!((0.5..=1.02).contains(&occupancy), "{} {occupancy}", record.cell.id);
     }
 }
+
+/// In a closed loop of a server under test whose client may be the slower side, the gate says what the
+/// CPU of both says, and the report what to do.
+#[test]
+fn a_client_that_is_slower_than_the_server_is_named() {
+    let done =
+        run("[plan]\nduration = '400ms'\nwarmup = '100ms'\n[target]\nservice_time = '0ms'\n\
+         [sweep]\nserver_engines = ['tokio-single']\nserver_codecs = ['lean']\ncodecs = ['hyper']\n\
+         lanes = [32]\ntrials = 1\nnoise_repeats = 0");
+    let record = done.only();
+    let gate = gate(record, "client_cpu_share");
+    if record.flags.iter().any(|f| f == "shared_cpu") {
+        assert_eq!(gate.ok, None, "on one CPU nobody can tell");
+        return;
+    }
+    let server = record.server.as_ref().expect("it was read").cpu.total_ns;
+    let share = server as f64 / record.measured_ns as f64;
+    let client = gate.value.expect("it was decided");
+    println!("client {:.0} %, server {:.0} % of a CPU", client * 100.0, share * 100.0);
+    if duel::driver::cpus::allowed().expect("CPUs").len() == 2 {
+        // Each side has one of them.
+        assert_eq!(gate.ok, Some(client <= 0.9 || share > 0.9), "{gate:?}, server {share}");
+    }
+    if gate.ok == Some(false) {
+        assert_eq!((record.status, done.code), (Status::Invalid, Some(4)), "{}", done.stderr);
+        assert!(done.stdout.contains("the rate is the client's"), "{}", done.stdout);
+        assert!(done.stdout.contains("offer a rate"), "{}", done.stdout);
+    }
+}

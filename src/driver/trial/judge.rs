@@ -263,6 +263,7 @@ impl Running<'_> {
         let started: u64 = outcomes.iter().map(|o| o.started_in_window).sum();
         let p99 = |d: &Option<crate::format::Distribution>| d.as_ref().map(|d| d.p99);
         let in_service: u64 = outcomes.iter().map(|o| o.in_service_ns).sum();
+        let used = record.cpu.total_ns + self.upstream_ns(report, edges_ns);
         Evidence {
             ledger: record.ledger,
             stopped_ns: self.stopped_ns,
@@ -277,8 +278,8 @@ impl Running<'_> {
             pacing: p99(&record.pacer_delay_ns)
                 .zip(p99(&record.response_ns))
                 .map(|(delay, response)| (delay, response, self.context.sweep.plan.pacer)),
-            cpu: open
-                .then_some((record.cpu.total_ns + self.upstream_ns(report, edges_ns), on_cpus)),
+            cpu: open.then_some((used, on_cpus)),
+            client: self.both_sides(record, (used, on_cpus)),
             // A driver that must share the workers' CPUs runs when they do not: its samples would
             // be no random instants, and decide nothing.
             // Nor does one that looked at the workers' mappings instead.
@@ -306,6 +307,15 @@ impl Running<'_> {
         let whole = report.and_then(|r| r.upstream?.cpu_ns).filter(|_| self.upstream_shares);
         let part = edges_ns as f64 / (edges_ns + self.plan.warmup_ns).max(1) as f64;
         (whole.unwrap_or(0) as f64 * part) as u64
+    }
+
+    /// CPU of client and server in a closed loop of a server under test that has CPUs of its own.
+    fn both_sides(&self, record: &TrialRecord, client: (u64, u64)) -> Option<[(u64, u64); 2]> {
+        let cell = &self.here.cell;
+        let closed = cell.tests_server() && !cell.arrivals.is_open() && !cell.is_idle();
+        let server = record.server.as_ref().filter(|_| closed && !self.placement.shared)?;
+        let all = record.measured_ns * self.placement.target.len() as u64;
+        Some([client, (server.cpu.total_ns, all)])
     }
 
     fn driver_has_own_cpu(&self) -> bool {

@@ -33,6 +33,9 @@ impl Context<'_> {
     /// The CPUs of a cell that meets no limit.
     fn admit(&self, cell: &Cell, owner: Option<&Server>) -> anyhow::Result<Placement> {
         self.limits.check(cell, self.target_kind(cell))?;
+        if let Some((server, connections)) = self.sweep.served(cell) {
+            self.limits.check_server(&server, connections)?;
+        }
         let external = self.external(cell);
         let endpoint = external.map(|e| &e.endpoint);
         if let Some(ports) = self.limits.ports(&self.sweep.trial_plan(cell), cell, endpoint) {
