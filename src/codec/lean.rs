@@ -238,7 +238,8 @@ pub struct Conn<S: Socket> {
 
 impl<S: Socket> Conn<S> {
     /// Takes over a connected stream.
-    pub(super) fn new(stream: Stream<S>) -> Self {
+    pub(super) fn new(mut stream: Stream<S>) -> Self {
+        stream.flush_again();
         Conn { stream }
     }
 

@@ -63,6 +63,11 @@ pub trait Socket: AsFd + Unpin + Sized {
         self.poll_send(cx, bytes)
     }
 
+    /// Whether bytes of [`Socket::poll_send_again`] are on their way, so that nothing may overtake them.
+    fn is_sending(&self) -> bool {
+        false
+    }
+
     /// Whether nothing has come that was not asked for, not even the end of the stream.
     fn is_quiet(&mut self) -> bool {
         is_quiet(self)
@@ -126,6 +131,13 @@ pub enum Stream<S: Socket> {
 }
 
 impl<S: Socket> Stream<S> {
+    /// Promises that the caller flushes after each write until it is done, reading meanwhile.
+    pub fn flush_again(&mut self) {
+        if let Stream::Tls(tls) = self {
+            tls.again = true;
+        }
+    }
+
     /// The socket itself.
     pub fn socket(&mut self) -> &mut S {
         match self {
@@ -188,13 +200,15 @@ impl<S: Socket> Stream<S> {
 pub struct Tls<S: Socket> {
     socket: S,
     session: Session,
+    /// Whoever writes flushes again until that is done, and reads meanwhile.
+    again: bool,
 }
 
 impl<S: Socket> Tls<S> {
     /// A session whose handshake is still to be made by [`Tls::poll_handshake`].
     pub fn new(socket: S, client: &Client) -> std::io::Result<Box<Self>> {
         let session = Session::new(client).map_err(Error::other)?;
-        Ok(Box::new(Tls { socket, session }))
+        Ok(Box::new(Tls { socket, session, again: false }))
     }
 
     /// What the handshake agreed on.
@@ -223,7 +237,7 @@ impl<S: Socket> Tls<S> {
                 return Poll::Ready(Ok(()));
             }
             self.socket.block()?;
-            let Tls { socket, session } = self;
+            let Tls { socket, session, .. } = self;
             let received = ready!(socket.poll_recv(cx, &mut buffer, |bytes| {
                 if bytes.is_empty() { None } else { Some(session.receive(bytes, |_| {})) }
             }))?;
@@ -251,7 +265,7 @@ impl<S: Socket> Tls<S> {
         let mut result = None;
         let mut ended = self.session.peer_closed();
         if !ended {
-            let Tls { socket, session } = self;
+            let Tls { socket, session, .. } = self;
             let plain = |plain: &[u8]| result = take(result.take(), plain);
             let received = ready!(socket.poll_recv(cx, buffer, |bytes| {
                 if bytes.is_empty() { None } else { Some(session.receive(bytes, plain)) }
@@ -275,7 +289,16 @@ impl<S: Socket> Tls<S> {
     #[inline(never)]
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         // One record at a time, so that a large body takes no more memory than that.
-        ready!(self.poll_flush(cx))?;
+        match self.poll_flush(cx) {
+            Poll::Ready(flushed) => flushed?,
+            Poll::Pending => {
+                if self.socket.is_sending() {
+                    // Nobody tells when it is sent, and more is to follow.
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            }
+        }
         let taken = self.session.send(bytes).map_err(Error::other)?;
         match self.poll_flush(cx) {
             Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
@@ -285,7 +308,11 @@ impl<S: Socket> Tls<S> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         while !self.session.unsent().is_empty() {
-            let written = ready!(self.socket.poll_send(cx, self.session.unsent()))?;
+            let Tls { socket, session, again } = self;
+            let written = ready!(match *again {
+                true => socket.poll_send_again(cx, session.unsent()),
+                false => socket.poll_send(cx, session.unsent()),
+            })?;
             self.session.wrote(written);
         }
         Poll::Ready(Ok(()))
@@ -295,7 +322,7 @@ impl<S: Socket> Tls<S> {
     fn is_idle(&mut self) -> bool {
         loop {
             let mut buffer = [MaybeUninit::<u8>::uninit(); LOOK_BYTES];
-            let Tls { socket, session } = self;
+            let Tls { socket, session, .. } = self;
             let mut plain = false;
             let fits = socket.recv_now(&mut buffer, |came| {
                 !came.is_empty() && session.receive(came, |_| plain = true).is_ok()
@@ -310,7 +337,7 @@ impl<S: Socket> Tls<S> {
 
     /// Writes of what waits as much as needs no waiting; what cannot be written waits on.
     fn send_now(&mut self) {
-        if self.session.unsent().is_empty() {
+        if self.session.unsent().is_empty() || self.socket.is_sending() {
             return;
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

@@ -288,77 +288,89 @@ impl<S: TaskSocket> AsyncLane<S> {
     }
 
     /// Runs a closed loop until the plan is done; the timer is an armed one.
-    pub(super) async fn run_closed(&mut self, trial: &TrialRun, mut timer: Pin<&mut S::Timer>) {
-        while let Some(shot) = self.lane.claim(trial) {
-            if self.serve(trial, &shot, timer.as_mut()).await == Attempt::Over {
-                break;
+    ///
+    /// No `async fn`, nor is what it calls: one would hold its arguments twice, in every lane.
+    #[allow(clippy::manual_async_fn)]
+    pub(super) fn run_closed(
+        &mut self,
+        trial: &TrialRun,
+        mut timer: Pin<&mut S::Timer>,
+    ) -> impl Future<Output = ()> {
+        async move {
+            while let Some(shot) = self.lane.claim(trial) {
+                if self.serve(trial, &shot, timer.as_mut()).await == Attempt::Over {
+                    break;
+                }
             }
         }
     }
 
     /// Sends one request and reads its response.
-    pub(super) async fn serve(
+    #[allow(clippy::manual_async_fn)]
+    pub(super) fn serve(
         &mut self,
         trial: &TrialRun,
         shot: &Shot,
         timer: Pin<&mut S::Timer>,
-    ) -> Attempt {
-        if shot.release.is_some_and(|release| self.lane.link.was_idle(release.released)) {
-            self.lane.link.look(&mut self.connection);
-        }
-        let request = trial.request(shot.index);
-        let start = loop {
-            if self.connection.is_none() {
-                let begun = now_ns();
-                if let Err(attempt) = self.lane.admit(trial, shot, begun) {
-                    return attempt;
-                }
-                match self.lane.link.connect_async(trial, Some(shot.phase)).await {
-                    Ok(connection) => self.connection = Some(connection),
-                    Err(failure) => {
-                        self.lane.connect_failed(trial, shot, begun, failure);
-                        if let Some(pause) = self.lane.pause(trial, shot) {
-                            Box::pin(sleep::<S::Timer>(pause)).await;
+    ) -> impl Future<Output = Attempt> {
+        async move {
+            if shot.release.is_some_and(|release| self.lane.link.was_idle(release.released)) {
+                self.lane.link.look(&mut self.connection);
+            }
+            let request = trial.request(shot.index);
+            let start = loop {
+                if self.connection.is_none() {
+                    let begun = now_ns();
+                    if let Err(attempt) = self.lane.admit(trial, shot, begun) {
+                        return attempt;
+                    }
+                    match self.lane.link.connect_async(trial, Some(shot.phase)).await {
+                        Ok(connection) => self.connection = Some(connection),
+                        Err(failure) => {
+                            self.lane.connect_failed(trial, shot, begun, failure);
+                            if let Some(pause) = self.lane.pause(trial, shot) {
+                                Box::pin(sleep::<S::Timer>(pause)).await;
+                            }
+                            return Attempt::Made;
                         }
-                        return Attempt::Made;
                     }
                 }
+                self.connection.as_mut().expect("connected above").prepare(request);
+                if let Some(release) = &shot.release {
+                    trial.handover.hold(release, shot.phase);
+                }
+                let start = now_ns();
+                if !self.lane.link.was_idle(start) {
+                    break start;
+                }
+                self.lane.link.look(&mut self.connection);
+            };
+            if let Err(attempt) = self.lane.admit(trial, shot, start) {
+                return attempt;
             }
-            self.connection.as_mut().expect("connected above").prepare(request);
-            if let Some(release) = &shot.release {
-                trial.handover.hold(release, shot.phase);
+            self.lane.started(trial, shot, start);
+            let connection = self.connection.as_mut().expect("connected above");
+            let done = match trial.steps(request) {
+                Some(work) => {
+                    let steps = RequestSteps::new(trial, work, &mut self.lane.link, shot, start);
+                    // Boxed, so that lanes of plans without steps do not carry it.
+                    Box::pin(steps.run_async(&mut self.kit, connection, request, timer)).await
+                }
+                None => {
+                    let deadline = start + trial.job.plan.timeout_ns;
+                    let mut exchange = pin!(connection.exchange_async(request));
+                    Done::of(bound(timer, deadline, exchange.as_mut()).await)
+                }
+            };
+            let sent = request.bytes.len();
+            if !self.lane.settle(trial, shot, start, sent, done.result) && !done.usable {
+                self.connection = None;
+                if let Some(pause) = self.lane.pause(trial, shot) {
+                    Box::pin(sleep::<S::Timer>(pause)).await;
+                }
             }
-            let start = now_ns();
-            if !self.lane.link.was_idle(start) {
-                break start;
-            }
-            self.lane.link.look(&mut self.connection);
-        };
-        if let Err(attempt) = self.lane.admit(trial, shot, start) {
-            return attempt;
+            Attempt::Made
         }
-        self.lane.started(trial, shot, start);
-        let connection = self.connection.as_mut().expect("connected above");
-        let done = match trial.steps(request) {
-            Some(work) => {
-                let steps = RequestSteps::new(trial, work, &mut self.lane.link, shot, start);
-                // Boxed, so that lanes of plans without steps do not carry it.
-                Box::pin(steps.run_async(&mut self.kit, connection, request, timer)).await
-            }
-            None => {
-                let deadline = start + trial.job.plan.timeout_ns;
-                let mut exchange = pin!(connection.exchange_async(request));
-                Done::of(bound(timer, deadline, exchange.as_mut()).await)
-            }
-        };
-        let sent = request.bytes.len();
-        if !self.lane.settle(trial, shot, start, sent, done.result) && !done.usable {
-            self.connection = None;
-            if let Some(pause) = self.lane.pause(trial, shot) {
-                Box::pin(sleep::<S::Timer>(pause)).await;
-            }
-        }
-        Attempt::Made
     }
 
     /// Books the lane's end.

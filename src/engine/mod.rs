@@ -11,7 +11,8 @@
 //! * [`pacing`] releases the requests of an open loop, for tasks through [`native`]; [`release`]
 //!   carries them to a lane, and [`handover`] measures how long that takes.
 //! * [`offload`] starts the threads of the task engines, [`heartbeat`] ticks beside the load.
-//! * [`reactor`] is what tasks on a ring wait for, as tokio's is for its own; [`rings`] counts.
+//! * [`reactor`] is what tasks on a ring wait for, as tokio's is for its own; [`slot`] is what it keeps
+//!   of a socket, and [`rings`] counts.
 //! * [`latch`], [`progress`] and [`timer`] are what all of them wait for.
 //!
 //! A worker's main thread is the monitor: it runs no lane under any engine, so that it can read
@@ -33,6 +34,7 @@ mod release;
 mod rings;
 mod run;
 mod sequential;
+mod slot;
 mod steps;
 mod threads;
 mod timer;

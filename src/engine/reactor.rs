@@ -22,12 +22,13 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::run::TrialRun;
+use super::slot::{Sending, Slot, short};
 use super::timer::{LaneTimer, TaskSocket, sleep};
 use crate::codec::socket::{AsyncSocket, BACKLOG_PAUSE, Route, explain};
 use crate::codec::stream::{Socket, is_quiet, recv_now};
 use crate::plan::engine::Receive;
 use crate::sys::now_ns;
-use crate::sys::ring::{Buffer, LONGEST_SEND, Op, Ring};
+use crate::sys::ring::{LONGEST_SEND, Op, Ring};
 
 thread_local! {
     static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
@@ -59,57 +60,6 @@ struct Manner {
     /// Completions to wait for, and how long once the first is there.
     batch: u32,
     linger_ns: u64,
-}
-
-/// What the ring knows of a socket.
-#[derive(Default)]
-struct Slot {
-    lane: u32,
-    /// Tells completions of a socket from those of the one before it.
-    generation: u32,
-    arrived: Option<Buffer>,
-    /// What came after it, where a lane was slow to look.
-    more: Vec<Buffer>,
-    /// The end of the stream (zero), or the error that ended it.
-    ended: Option<i32>,
-    /// A receive is with the kernel.
-    receiving: bool,
-    /// There may be more than provided buffers take: the lane reads for itself.
-    reads: bool,
-    sending: Sending,
-    /// A wait for room, or for the connection, is with the kernel.
-    waiting: bool,
-    /// The submission that something of this socket was last queued for.
-    round: u64,
-}
-
-/// How far a queued request is.
-#[derive(Default, Clone, Copy)]
-enum Sending {
-    #[default]
-    Nothing,
-    /// Queued, or sent whole once its round is over.
-    Queued(u32),
-    /// Sent in part, or not at all: bytes, or an error of the system below zero.
-    Cut(i32),
-}
-
-impl Slot {
-    fn push(&mut self, buffer: Buffer) {
-        if self.arrived.is_none() && self.more.is_empty() {
-            self.arrived = Some(buffer);
-        } else {
-            self.more.push(buffer);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Buffer> {
-        self.arrived.take().or_else(|| (!self.more.is_empty()).then(|| self.more.remove(0)))
-    }
-
-    fn key(&self, index: u32) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(index)
-    }
 }
 
 /// Reads of a lane in one turn. A target that floods its client would keep it for ever.
@@ -156,7 +106,7 @@ impl Reactor {
             free: Vec::new(),
             ready: Vec::with_capacity(lanes as usize),
             is_ready: vec![false; lanes as usize],
-            timers: BinaryHeap::with_capacity(2 * lanes as usize),
+            timers: BinaryHeap::with_capacity(lanes as usize),
             lane: 0,
             budget: 0,
             now: now_ns(),
@@ -167,9 +117,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Submits what the lanes asked for, waits until something completes, a timer goes off or
-    /// `until`, and returns the lanes that can go on. The last `watch_ns` before `until` are not
-    /// slept.
+    /// Submits what the lanes asked for, waits until something completes, a timer goes off or `until`,
+    /// asleep but for the last `watch_ns` before that, and returns the lanes that can go on.
     pub(super) fn turn(until: u64, watch_ns: u64, lanes: &mut Vec<u32>) -> anyhow::Result<Waited> {
         with(|r| {
             let timer = r.timers.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
@@ -205,8 +154,7 @@ impl Reactor {
         })
     }
 
-    /// Watches the ring without sleeping until something completes or `until`, and returns for how
-    /// long.
+    /// Watches the ring until something completes or `until`, and returns for how long.
     fn watch(&mut self, until: u64) -> anyhow::Result<u64> {
         let mut watched = 0;
         while self.now < until && !self.ring.has_news() {
@@ -276,12 +224,12 @@ impl Reactor {
                             buffer.into_iter().for_each(|buffer| self.ring.recycle(buffer));
                             match -result {
                                 errno if errno == Errno::NOBUFS.raw_os_error() => slot.reads = true,
-                                _ => slot.ended = Some(result),
+                                _ => slot.ended = Some(short(result)),
                             }
                         }
                     }
                 }
-                Op::Send => slot.sending = Sending::Cut(done.result),
+                Op::Send => slot.sending = Sending::Cut(short(done.result)),
                 Op::Writable => slot.waiting = false,
                 Op::Cancel => continue,
             }
@@ -317,7 +265,7 @@ impl Reactor {
         let key = slot.key(index);
         let held = [(slot.receiving, Op::Receive), (slot.waiting, Op::Writable)];
         held.into_iter().filter(|(is, _)| *is).for_each(|(_, op)| self.ring.cancel(op, key));
-        let buffers = slot.arrived.into_iter().chain(slot.more);
+        let buffers = slot.arrived.into_iter().chain(slot.more.into_iter().flat_map(|more| more.0));
         buffers.for_each(|buffer| self.ring.recycle(buffer));
         self.slots[index as usize].generation = slot.generation + 1;
         self.free.push(index);
@@ -398,7 +346,7 @@ impl Socket for RingSocket {
             if let Some(end) = slot.ended {
                 return Poll::Ready(match end {
                     0 => Ok(take(&mut [])),
-                    errno => Err(Error::from_raw_os_error(-errno)),
+                    errno => Err(Error::from_raw_os_error(-i32::from(errno))),
                 });
             }
             if slot.reads {
@@ -435,7 +383,7 @@ impl Socket for RingSocket {
     ) -> Poll<std::io::Result<usize>> {
         let state = self.with(|ring, slot, key| match slot.sending {
             Sending::Nothing if bytes.len() <= LONGEST_SEND => {
-                slot.sending = Sending::Queued(bytes.len() as u32);
+                slot.sending = Sending::Queued(bytes.len() as u16);
                 let queued = ring.send(&self.socket, key, bytes);
                 slot.round = ring.round();
                 Some(queued.map_or_else(|e| Poll::Ready(Err(e)), |()| Poll::Pending))
@@ -449,13 +397,17 @@ impl Socket for RingSocket {
                 slot.sending = Sending::Nothing;
                 match result {
                     0.. => Some(Poll::Ready(Ok(result as usize))),
-                    errno if -errno == Errno::AGAIN.raw_os_error() => None,
-                    errno => Some(Poll::Ready(Err(Error::from_raw_os_error(-errno)))),
+                    errno if -i32::from(errno) == Errno::AGAIN.raw_os_error() => None,
+                    errno => Some(Poll::Ready(Err(Error::from_raw_os_error(-i32::from(errno))))),
                 }
             }
             Sending::Nothing => None,
         });
         state.unwrap_or_else(|| self.poll_send(cx, bytes))
+    }
+
+    fn is_sending(&self) -> bool {
+        self.with(|_, slot, _| !matches!(slot.sending, Sending::Nothing))
     }
 
     /// Asks the kernel only where it was not told to say what comes.

@@ -104,24 +104,27 @@ fn run_closed(
     Ok(())
 }
 
-async fn run_lane(trial: Arc<TrialRun>, id: u32, lanes: Rc<Lanes>) {
-    let mut lane = AsyncLane::<RingSocket>::new(&trial, id);
-    lane.connect_first(&trial).await;
-    lanes.park().await;
-    let mut timer = std::pin::pin!(RingTimer::after(trial.timeout()));
-    arm(timer.as_mut()).await;
-    if trial.is_open_loop() {
-        while let Some(shot) = lanes.next().await {
-            if trial.is_cancelled()
-                || lane.serve(&trial, &shot, timer.as_mut()).await == Attempt::Over
-            {
-                break;
+#[allow(clippy::manual_async_fn, reason = "its arguments would be held twice, in every lane")]
+fn run_lane(trial: Arc<TrialRun>, id: u32, lanes: Rc<Lanes>) -> impl Future<Output = ()> {
+    async move {
+        let mut lane = AsyncLane::<RingSocket>::new(&trial, id);
+        lane.connect_first(&trial).await;
+        lanes.park().await;
+        let mut timer = std::pin::pin!(RingTimer::after(trial.timeout()));
+        arm(timer.as_mut()).await;
+        if trial.is_open_loop() {
+            while let Some(shot) = lanes.next().await {
+                if trial.is_cancelled()
+                    || lane.serve(&trial, &shot, timer.as_mut()).await == Attempt::Over
+                {
+                    break;
+                }
             }
+        } else {
+            lane.run_closed(&trial, timer).await;
         }
-    } else {
-        lane.run_closed(&trial, timer).await;
+        lane.ended(&trial);
     }
-    lane.ended(&trial);
 }
 
 /// What the lanes of a thread wait for beside their sockets.
@@ -373,4 +376,22 @@ fn close(tasks: &mut Tasks<impl Future<Output = ()>>, lanes: &Lanes) {
     lanes.closed.set(true);
     let idle = std::mem::take(&mut *lanes.idle.borrow_mut());
     idle.into_iter().for_each(|lane| tasks.poll(lane));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::slot::Slot;
+    use super::*;
+
+    /// What every lane of a ring holds in user space: its task in a box, and its place in each list.
+    #[test]
+    fn a_lane_is_small() {
+        fn state<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let task = state(run_lane);
+        let lists = [size_of::<Slot>(), size_of::<Option<Pin<Box<u8>>>>(), 16, 4, 1];
+        let all = task + 16 + lists.iter().sum::<usize>();
+        assert!(all <= 624, "{all} bytes: {task} of the task, {lists:?} in lists");
+    }
 }

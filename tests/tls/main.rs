@@ -4,7 +4,7 @@
 mod common;
 mod server;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -319,6 +319,37 @@ fn records_that_come_in_any_pieces_make_the_same_response() {
         assert_eq!(r.ledger.completed, REQUESTS, "{}: {:?}", r.cell.id, r.error);
         assert_eq!(r.bytes.received, REQUESTS * (42 + 40_000), "{}: plain bytes", r.cell.id);
         assert_eq!(r.reconnects, 0, "{}", r.cell.id);
+    }
+}
+
+/// Bodies around the size of a record and of what a ring queues: whatever part of a request goes out
+/// with the next submission, the rest follows it.
+#[test]
+fn requests_of_any_size_go_out_whole() {
+    let certificate = Certificate::good();
+    let server = Server::start(&certificate, |tls| {
+        let mut piece = [0; 4096];
+        loop {
+            match tls.read(&mut piece)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                count if piece[count - 1] == b'.' => break,
+                _ => {}
+            }
+        }
+        tls.write_all(OK)?;
+        tls.flush()
+    });
+    let sizes = [1, 3_900, 4_090, 5_000, 16_200, 16_400, 20_000, 33_000, 150_000];
+    let request = |size: usize| {
+        let body = "x".repeat(size - 1) + ".";
+        format!("[[plan.request]]\nmethod = 'POST'\nbody = '{body}'\n")
+    };
+    let plan: String = sizes.into_iter().map(request).collect();
+    let plan = format!("requests = 60\ntimeout = '20s'\n{plan}");
+    let done = sweep(server.address, &certificate, &plan, "lanes = [2]").run();
+    for r in done.all_ok(ALL.rows()) {
+        assert_eq!(r.ledger.completed, 60, "{}: {:?}", r.cell.id, r.error);
+        assert_eq!(r.reconnects, 0, "{}: {:?}", r.cell.id, r.errors);
     }
 }
 
