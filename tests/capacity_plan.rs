@@ -488,7 +488,7 @@ fn served() -> Vec<TrialRecord> {
 #[test]
 fn where_the_server_is_under_test_the_hosts_are_those_of_the_service() {
     let four = Question { host: host("type-c", 4, "8GiB", ""), ..full() };
-    let plan = ask(&served(), &[four.clone()]);
+    let plan = ask(&served(), std::slice::from_ref(&four));
     assert!(plan.is_service);
     // Each server has two CPUs, so that a host of four runs two of 2,000/s each.
     let said = "7 hosts of type-c (4 CPUs, 8 GiB) for the service with ";
