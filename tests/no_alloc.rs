@@ -148,7 +148,8 @@ fn carrying_steps_out_allocates_nothing() {
     let mut plan = plan(Arrivals::Closed);
     plan.mix = vec![RequestTemplate { steps, ..RequestTemplate::default() }];
     let name = duel::work::files::new_name();
-    let work = Work::prepare(&plan.mix, &name).expect("files can be made").expect("there are steps");
+    let work =
+        Work::prepare(&plan.mix, &name).expect("files can be made").expect("there are steps");
     let mut kit = Kit::new(&work);
     let made = allocations(|| {
         for (index, number) in [0, 2, 3, 0, 2, 3].into_iter().enumerate() {

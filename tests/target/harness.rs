@@ -161,8 +161,9 @@ pub(crate) fn server(
         steps,
         permits: None,
         own: None,
+        upstream: None,
     };
-    ServerPlan { engine, codec, offload: Default::default(), setting }
+    ServerPlan { engine, codec, offload: Default::default(), fan_out: Default::default(), setting }
 }
 
 /// Every server under test, with pools of so many threads.
