@@ -1,12 +1,18 @@
 //! The server as the side under test: duel's own engines, and servers that a command starts.
 
 mod common;
+mod sample;
 
 use std::process::Command;
 
 use common::{Sweep, alive, assert_books, eventually};
 use duel::format::{Status, TrialRecord};
 use duel::plan::server::ServerEngine;
+use duel::plan::{Cell, CellKind};
+use duel::report::summary::summarise;
+use duel::stats::{MARGIN, Verdict};
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// The row of each server engine, by name.
 fn engine(record: &TrialRecord) -> ServerEngine {
@@ -338,4 +344,101 @@ fn an_overloaded_server_is_measured_and_one_with_too_few_connections_is_not_call
     assert!(!row.flags.iter().any(|f| f == "overloaded"), "{row:?}");
     assert_eq!(row.status, Status::Invalid, "{}", done.stdout);
     assert!(done.stdout.contains("lanes ran out"), "{}", done.stdout);
+}
+
+/// A late answer is nobody's: a request that was given up is not completed by what its server sends
+/// afterwards, neither for itself nor for the next request of the lane.
+#[test]
+fn no_answer_counts_after_its_deadline_whatever_the_server() {
+    let sweep = Sweep::new(
+        "[target]\nservice_time = '700ms'\n[plan]\nrequests = 12\ntimeout = '60ms'\n[sweep]\n\
+         server_engines = ['reference', 'threads', 'pool', 'rayon', 'tokio', 'tokio-single']\n\
+         server_codecs = ['lean', 'hyper']\nlanes = [4]\ntrials = 1\n[server]\npool = 'requests'\n\
+         pool_size = 3\n",
+    );
+    let done = sweep.run_with(&["--keep-going"]);
+    assert_eq!(done.records.len(), 12, "{}", done.stderr);
+    for row in &done.records {
+        assert_books(row);
+        let ledger = row.ledger;
+        assert_eq!((ledger.completed, ledger.timed_out), (0, 12), "{}: {ledger:?}", row.cell.id);
+        let shortest = row.service_ns.as_ref().expect("they are given up at a time").min;
+        // The histogram's buckets are 0.1 % wide.
+        assert!(shortest >= 59_900_000, "{}: given up after {shortest} ns", row.cell.id);
+    }
+}
+
+/// A trial of one server engine, and of the same once more.
+fn the_same_twice() -> [TrialRecord; 2] {
+    [CellKind::Timed, CellKind::Copy].map(|kind| {
+        let cell = sample::cell(duel::plan::Engine::TokioSingle);
+        let cell = Cell {
+            id: format!("{}-{kind:?}", cell.id),
+            kind,
+            server_engine: Some(ServerEngine::Threads),
+            server_nth: Some(0),
+            ..cell
+        };
+        let record = sample::record(cell, 0, 1.0);
+        let server = Some(record.client());
+        TrialRecord { service_ns: None, connect_ns: None, server, ..record }
+    })
+}
+
+/// A sweep of them: blocks that drift alike, and noise of `own` in each trial.
+fn twice_the_same(trials: &[TrialRecord; 2], seed: u64, own: f64) -> Vec<TrialRecord> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut normal = || -> f64 {
+        let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
+        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    };
+    let mut records = Vec::new();
+    for block in 0..12 {
+        let drift = 0.15 * normal();
+        for trial in trials {
+            let mut record = TrialRecord { block, ..trial.clone() };
+            let server = record.server.as_mut().expect("it was read");
+            server.cpu.per_request_ns = 10_000.0 * (drift + own * normal()).exp();
+            server.memory.added_bytes = Some((1e6 * (own * normal()).exp()) as u64);
+            record.achieved_per_s = 12_500.0 * (-drift + own * normal()).exp();
+            records.push(record);
+        }
+    }
+    records
+}
+
+#[test]
+fn two_identical_servers_rarely_differ() {
+    let (runs, trials) = (1_000, the_same_twice());
+    for own in [0.03, 0.1] {
+        let differs = |seed: &u64| {
+            let groups = summarise(
+                &twice_the_same(&trials, *seed, own),
+                duel::plan::Engine::Threads,
+                MARGIN,
+            );
+            let mut rows = groups.iter().flat_map(|g| &g.rows);
+            let copy = rows.find(|r| r.cell.is_copy()).expect("the second of the two");
+            assert!(copy.ratios.len() >= 2, "CPU and memory at least: {:?}", copy.ratios);
+            let apart = |v: Verdict| matches!(v, Verdict::Higher | Verdict::Lower);
+            copy.ratios.iter().any(|(_, ratio)| apart(ratio.verdict))
+        };
+        let false_alarms = (0..runs).filter(differs).count() as u64;
+        println!("noise of {own}: {false_alarms} of {runs} runs claim a difference");
+        assert!(false_alarms <= runs / 20, "noise of {own}: {false_alarms} of {runs}");
+    }
+}
+
+#[test]
+fn a_server_engine_runs_twice_under_aa() {
+    let done = Sweep::new(
+        "[target]\nservice_time = '1ms'\n[plan]\nrequests = 60\n[sweep]\n\
+         server_engines = ['threads', 'tokio']\nlanes = [4]\ntrials = 6\naa = true\n",
+    )
+    .run();
+    assert_eq!(done.records.len(), 18, "{}", done.stderr);
+    let copies: Vec<_> = done.records.iter().filter(|r| r.cell.is_copy()).collect();
+    assert_eq!(copies.len(), 6);
+    assert!(copies.iter().all(|r| engine(r) == ServerEngine::Threads), "of the baseline alone");
+    assert!(done.stdout.contains("threads (aa)"), "{}", done.stdout);
 }

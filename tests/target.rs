@@ -151,6 +151,117 @@ fn bytes_one_at_a_time_make_the_same_requests() {
 }
 
 #[test]
+fn requests_in_two_parts_are_the_same_wherever_they_are_cut() {
+    let chunked = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    let sized = b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
+    let stream = [GET, &chunked[..], &sized[..], GET].concat();
+    each(8, |start, _| {
+        let target = start(plain());
+        let mut client = target.connect();
+        for cut in 1..stream.len() {
+            client.send(&stream[..cut]);
+            client.send(&stream[cut..]);
+            for _ in 0..4 {
+                client.read().expect("200", b"0123");
+            }
+        }
+        assert_eq!(target.stop().received, 4 * (stream.len() as u64 - 1));
+    });
+}
+
+/// Nothing of it is a request: the connection ends without a 200 and nothing is counted, and the next
+/// client is served.
+#[test]
+fn hostile_bytes_end_their_own_connection_and_nothing_else() {
+    let long =
+        |what: &str, length: usize| format!("GET / HTTP/1.1\r\n{what}{}", "a".repeat(length));
+    let hostile: Vec<Vec<u8>> = [
+        "GET\0/ HTTP/1.1\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        "GET / HTTP/1.1\r\nx\0y: z\r\n\r\n",
+        "POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        "POST / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFF\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nabXX",
+        "\r\n\r\n\r\n\u{1}",
+    ]
+    .into_iter()
+    .map(|text| text.as_bytes().to_vec())
+    .chain([long("x: ", 1 << 20).into_bytes(), long("", 1 << 20).into_bytes(), vec![0; 1 << 20]])
+    .collect();
+    each(8, |start, who| {
+        let target = start(plain());
+        for bytes in &hostile {
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+            let mut client = target.connect();
+            // A server may close before all is written.
+            let _ = client.reader.get_mut().write_all(bytes);
+            let _ = client.reader.get_ref().shutdown(Shutdown::Write);
+            let mut said = Vec::new();
+            let ended = client.reader.read_to_end(&mut said);
+            let timed_out = |e: &std::io::Error| {
+                matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+            };
+            assert!(!ended.as_ref().is_err_and(timed_out), "{who}: {shown:?} is held open");
+            let said = String::from_utf8_lossy(&said);
+            assert!(!said.contains(" 200 "), "{who}: {shown:?} was answered {said:?}");
+            target.connect().ask(GET).expect("200", b"0123");
+        }
+        assert_eq!(target.stop().received, hostile.len() as u64, "{who}");
+    });
+}
+
+/// Clients that never finish their requests cost what their heads may hold, and keep nobody else waiting
+/// but where each has a thread of a small pool to itself.
+#[test]
+fn clients_that_drip_cost_bounded_memory_and_hold_up_nobody() {
+    const SLOW: usize = 64;
+    const EACH: u64 = 256 << 10;
+    each(8, |start, who| {
+        let target = start(plain());
+        target.connect().ask(GET).expect("200", b"0123");
+        let before = target.resident_bytes();
+        let mut slow: Vec<Client> = (0..SLOW).map(|_| target.connect()).collect();
+        let head = format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(8 << 10));
+        for client in &mut slow {
+            client.send(head.as_bytes());
+        }
+        // Four at a time, byte by byte.
+        for _ in 0..64 {
+            slow.iter_mut().for_each(|client| client.send(b"a"));
+        }
+        let waits = who.contains("Connections");
+        if !waits {
+            target.connect().ask(GET).expect("200", b"0123");
+        }
+        if let Some((before, now)) = before.zip(target.resident_bytes()) {
+            let (grown, most) = (now.saturating_sub(before), SLOW as u64 * EACH);
+            assert!(grown <= most, "{who}: {grown} bytes for {SLOW} clients that drip");
+        }
+        // One that goes on without an end is refused, and what it sends is not kept.
+        for client in &mut slow {
+            let _ = client.reader.get_mut().write_all(&vec![b'a'; 512 << 10]);
+        }
+        for mut client in slow {
+            let mut said = Vec::new();
+            let _ = client.reader.get_ref().shutdown(Shutdown::Write);
+            let _ = client.reader.read_to_end(&mut said);
+            assert!(!String::from_utf8_lossy(&said).contains(" 200 "), "{who}");
+        }
+        if let Some((before, now)) = before.zip(target.resident_bytes()) {
+            let (grown, most) = (now.saturating_sub(before), SLOW as u64 * EACH);
+            assert!(grown <= most, "{who}: {grown} bytes after {SLOW} heads without an end");
+        }
+        target.connect().ask(GET).expect("200", b"0123");
+        let report = target.stop();
+        assert_eq!(report.received, if waits { 2 } else { 3 }, "{who}");
+    });
+}
+
+#[test]
 fn garbage_is_refused_and_not_counted() {
     each(8, |start, _| {
         let target = start(plain());

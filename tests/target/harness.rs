@@ -74,6 +74,15 @@ impl Target {
         Client { reader: BufReader::new(socket) }
     }
 
+    /// The resident set of a server under test in bytes; `None` of the reference, which shares the
+    /// test's process.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let Runs::Process(child) = &self.runs else { return None };
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", child.id())).ok()?;
+        let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+        Some(pages * rustix::param::page_size() as u64)
+    }
+
     pub(crate) fn stop(mut self) -> TargetReport {
         drop(self.stdin);
         let mut line = String::new();

@@ -65,8 +65,14 @@ fn compare_by(
 /// Judges all comparisons of a report together, of whatever measure and group: each is a chance to
 /// claim a difference where there is none, and a reader sees them all.
 pub(super) fn judge_all(groups: &mut [Group], margin: f64) {
-    let rows = groups.iter_mut().flat_map(|g| &mut g.rows).filter(|r| !r.cell.is_copy());
-    let among = judge(rows.flat_map(|r| r.ratios.iter_mut().map(|(_, ratio)| ratio)), margin);
+    let (copies, rows): (Vec<&mut Row>, Vec<&mut Row>) =
+        groups.iter_mut().flat_map(|g| &mut g.rows).partition(|r| r.cell.is_copy());
+    fn ratios(rows: Vec<&mut Row>) -> impl Iterator<Item = &mut Comparison> {
+        rows.into_iter().flat_map(|r| r.ratios.iter_mut().map(|(_, ratio)| ratio))
+    }
+    let among = judge(ratios(rows), margin);
+    // Nor may one measure of many call two identical systems different.
+    judge(ratios(copies), margin);
     for group in groups {
         group.among = among;
     }
