@@ -125,7 +125,7 @@ fn main() -> ExitCode {
         Ok((options, completed)) => {
             let cpu = process_cpu_ns() as f64 / 1e3 / completed.max(1) as f64;
             let rate = completed / options.seconds;
-            println!("{completed} requests, {rate} a second, {cpu:.2} us of CPU per request");
+            println!("{completed} requests, {rate} per second, {cpu:.2} us of CPU per request");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # How long does a log of 100,000 lines take to load, and how late is its replay at 5,000/s?
-# Writes a combined access log with 100,000 lines of 5,000 a second and 20,000 different paths,
+# Writes a combined access log with 100,000 lines, 5,000 per second and 20,000 different paths,
 # times `duel plan` on it, and replays 20 s of it with 64 lanes on each engine.
 # Usage: scripts/replay.sh [ENGINE…]   (an idle machine; DUEL names another binary)
 set -eu

@@ -11,8 +11,8 @@ const VERSION: &str = env!("DUEL_VERSION");
 const AFTER_HELP: &str = "\
 Exit codes, the first that applies: 130 or 143 interrupted, partial results kept; 2 usage, config or \
 not comparable; 1 a trial failed that no expect_failed names, or nothing completed; 4 a hard gate \
-failed, so that the numbers are not reliable, or an SLO cannot be judged; 3 an SLO was missed or a regression was found; 5 compare --strict cannot \
-tell; 0.
+failed, so that the numbers are not reliable, or an SLO cannot be judged; 3 an SLO was missed or a \
+regression was found; 5 compare --strict cannot tell; 0.
 
 Load goes to loopback only, unless [target] allow or --allow names the address. NO_COLOR is honoured.";
 
@@ -262,50 +262,6 @@ pub struct Try {
     /// Accepted for wrk's sake: percentiles are always printed
     #[arg(long, hide = true)]
     pub latency: bool,
-    /// Flags of other tools that mean something else here.
-    #[command(flatten)]
-    pub foreign: Foreign,
-}
-
-/// Flags that other tools have, to be answered with duel's own.
-#[derive(Debug, Args)]
-pub struct Foreign {
-    /// wrk: threads; hey and oha: timeout
-    #[arg(short = 't', long, hide = true, value_name = "N")]
-    threads: Option<String>,
-    /// hey and oha: queries per second
-    #[arg(short = 'q', long, alias = "rps", hide = true, value_name = "RATE")]
-    qps: Option<String>,
-    /// hey and oha: content type; wrk: timeout
-    #[arg(short = 'T', hide = true, value_name = "TYPE")]
-    content_type: Option<String>,
-    /// wrk: a Lua script
-    #[arg(short = 's', long, hide = true, value_name = "FILE")]
-    script: Option<String>,
-}
-
-impl Foreign {
-    /// What to use instead, if one of them was given.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
-        let hints = [
-            (
-                &self.threads,
-                "-t: in duel, --engines says whether lanes are threads or tasks and --cpus on how \
-                 many CPUs they run; connections are -c, the timeout is --timeout",
-            ),
-            (&self.qps, "-q: in duel, -q is -R (--rate), in total and not per connection"),
-            (
-                &self.content_type,
-                "-T: in duel, a content type is -H 'Content-Type: …', and a timeout is --timeout",
-            ),
-            (
-                &self.script,
-                "-s: duel runs no scripts: [[plan.request]] and [plan.values] of a config make \
-                 requests that differ; duel init writes one",
-            ),
-        ];
-        hints.into_iter().find(|(given, _)| given.is_some()).map(|(_, hint)| hint)
-    }
 }
 
 /// `duel verify`.

@@ -26,10 +26,7 @@ fn main() -> ExitCode {
 fn command() -> ExitCode {
     terminal::conclude(match Cli::read() {
         Ok(cli) => run(cli.command),
-        Err(message) => {
-            terminal::printed(message.print());
-            ExitCode::from(message.exit_code() as u8)
-        }
+        Err(error) => cmd::refuse(error),
     })
 }
 

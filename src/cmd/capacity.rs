@@ -124,7 +124,7 @@ fn list<E: std::fmt::Display>(
     for part in text.split(',') {
         let value = parse(part.trim()).map_err(|e| format!("--{flag}: {e}"))?;
         if all.contains(&value) {
-            return Err(format!("--{flag}: `{}` stands twice: name each once", part.trim()));
+            return Err(format!("--{flag}: `{}` is given twice: name each once", part.trim()));
         }
         all.push(value);
     }

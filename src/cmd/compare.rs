@@ -26,7 +26,7 @@ pub fn run(args: &Compare) -> ExitCode {
         None => {
             let text = &args.min_effect;
             return super::usage(format!(
-                "--min-effect: `{text}` is no share from 0 to 100%, such as 5%"
+                "--min-effect: `{text}` is not a share from 0 to 100%, such as 5%"
             ));
         }
     };

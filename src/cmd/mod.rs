@@ -3,6 +3,7 @@
 mod arguments;
 pub mod capacity;
 pub mod compare;
+mod hints;
 pub mod limits;
 pub mod merge;
 pub mod plan;
@@ -45,6 +46,17 @@ pub mod exit {
 fn usage(error: impl std::fmt::Display) -> ExitCode {
     say!("duel: {error}");
     ExitCode::from(exit::USAGE)
+}
+
+/// Says what is wrong with the command line; help and version go to standard output as they are.
+pub fn refuse(error: clap::Error) -> ExitCode {
+    let code = error.exit_code() as u8;
+    if error.use_stderr() {
+        say!("{}", hints::explain(error));
+    } else {
+        terminal::printed(error.print());
+    }
+    ExitCode::from(code)
 }
 
 /// Where `--metrics` says that a run is to be scraped.

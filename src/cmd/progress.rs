@@ -146,6 +146,10 @@ fn summary(record: &TrialRecord) -> String {
     if let Some(error) = &record.error {
         text += &format!(": {error}");
     }
+    // Nothing more is to be said where every request failed.
+    if record.ledger.completed == 0 && record.ledger.failed > 0 {
+        return text;
+    }
     if record.status != Status::Failed {
         text += &format!(", {} req/s", format_rate(record.achieved_per_s));
         // Of a few requests there are no percentiles.

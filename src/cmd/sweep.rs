@@ -20,15 +20,15 @@ use super::shard::Part;
 use crate::driver::metrics::{Metrics, RunFacts};
 use crate::driver::peers::{Alone, Peers};
 use crate::driver::timeline::Timeline;
-use crate::driver::trial::{Context, GAVE_UP};
+use crate::driver::trial::{Context, GAVE_UP, GRACE_NS};
 use crate::driver::{cpus, host, target};
 use crate::fleet::{Fleet, Hello};
 use crate::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::limits::{Limits, PortBudget};
-use crate::plan::Cell;
 use crate::plan::guard::Cap;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{ExpectFailed, Sweep, Target, Trial};
+use crate::plan::{Cell, Extent};
 use crate::report::served;
 use crate::report::slo::{self, Judgement};
 use crate::report::summary::{is_quiet, is_valid, summarise};
@@ -102,8 +102,10 @@ struct Session<'s> {
     dir: Option<RunDir>,
     records: Vec<TrialRecord>,
     signals: Signals,
-    /// Whether the user's own target answered nothing in a whole trial.
+    /// Whether the user's own target answers nothing.
     hopeless: bool,
+    /// For how long it has answered nothing, over trials by time one after another.
+    lost_ns: u64,
 }
 
 impl<'s> Session<'s> {
@@ -145,7 +147,7 @@ impl<'s> Session<'s> {
         context.metrics =
             listener.map(|at| metrics(at, output.part.shard, &context)).transpose()?;
         context.timeline = dir.as_ref().map(|d| Timeline::append_to(d.path())).transpose()?;
-        Ok(Session { context, output, dir, records, signals, hopeless: false })
+        Ok(Session { context, output, dir, records, signals, hopeless: false, lost_ns: 0 })
     }
 
     fn run(mut self) -> anyhow::Result<u8> {
@@ -187,7 +189,7 @@ impl<'s> Session<'s> {
             .map(|t| Trial { position: before + t.position, ..t })
             .filter(|t| !done.contains(&(cells[t.cell].id.clone(), t.block)))
             .collect();
-        if let Some(warning) = blocks::warning(sweep) {
+        if let Some(warning) = blocks::warning(sweep, self.output.served) {
             say!("duel: {warning}");
         }
         let mut blocks = Blocks::new(sweep, cells);
@@ -234,7 +236,7 @@ impl<'s> Session<'s> {
             let record = self.context.run(cell, trial, progress);
             progress.end(&record);
             let expected = is_expected(&self.context.sweep.expect_failed, &record);
-            if !self.context.external.is_empty() && !expected && has_flag(&record, GAVE_UP) {
+            if !self.context.external.is_empty() && !expected && self.gives_up(&record) {
                 say!("duel: the target completes no request, so the rest is left out");
                 self.hopeless = true;
             }
@@ -260,10 +262,25 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
+    /// Whether it is time to end a run whose target answers nothing. Short trials are counted
+    /// together; where nothing listens there is nothing to wait for.
+    fn gives_up(&mut self, record: &TrialRecord) -> bool {
+        let by_time = matches!(self.context.sweep.plan.extent, Extent::DurationNs(_));
+        let lost = record.ledger.completed == 0 && record.ledger.failed > 0;
+        self.lost_ns = if lost && by_time { self.lost_ns + record.measured_ns } else { 0 };
+        let nobody_listens = record.errors.connect == record.ledger.failed;
+        let grace = if nobody_listens { GRACE_NS / 6 } else { GRACE_NS };
+        let over = lost && self.lost_ns >= grace && !self.context.keep_going;
+        over || has_flag(record, GAVE_UP)
+    }
+
     fn conclude(self) -> anyhow::Result<u8> {
         let sweep = self.context.sweep;
         if !self.output.json {
-            crate::terminal::page(&table(sweep, &self.records, self.output.served));
+            let own = !self.context.external.is_empty();
+            let failed = served::all_failed(&self.records).filter(|_| own);
+            let whole = || table(sweep, &self.records, self.output.served);
+            crate::terminal::page(&failed.unwrap_or_else(whole));
         }
         let mut unwritten = false;
         if let Some(dir) = &self.dir {

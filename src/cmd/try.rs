@@ -13,9 +13,6 @@ use crate::units::{SECOND_NS, duration_literal, format_ns, parse_duration_ns};
 
 /// Runs what the arguments say.
 pub fn run(args: &Try) -> ExitCode {
-    if let Some(hint) = args.foreign.hint() {
-        return super::usage(hint);
-    }
     let settings = match settings(args) {
         Ok(settings) => settings,
         Err(error) => return super::usage(error),

@@ -34,6 +34,13 @@ fn sections() -> Vec<Section> {
     sections
 }
 
+/// The path and an example of the first key with this name; one of a list of tables has no path.
+pub(crate) fn key_named(name: &str) -> Option<(String, &'static str)> {
+    let single = sections().into_iter().filter(|section| !section.title.starts_with("[["));
+    let mut named = single.flat_map(|section| section.keys).filter(|(_, key)| key.name() == name);
+    named.next().map(|(path, key)| (path, key.example))
+}
+
 /// The type and the bounds of a key, in words.
 fn kind(entry: &Entry) -> String {
     let what = match entry.kind {

@@ -61,7 +61,7 @@ fn axis<T, U: PartialEq>(
     for element in &list.value {
         let value = convert(element)?;
         if values.contains(&value) {
-            return Err(fault(element, "this value stands twice: name each once"));
+            return Err(fault(element, "this value is given twice: name each once"));
         }
         values.push(value);
     }

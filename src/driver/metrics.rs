@@ -121,7 +121,7 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     }
     text.parse().map_err(|_| {
         format!(
-            "--metrics: `{text}` is no address: write a port, or IP:PORT such as 127.0.0.1:9090"
+            "--metrics: `{text}` is not an address: write a port, or IP:PORT such as 127.0.0.1:9090"
         )
     })
 }

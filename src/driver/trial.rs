@@ -29,6 +29,7 @@ use crate::sys::now_ns;
 
 mod judge;
 pub(crate) use judge::GAVE_UP;
+pub(crate) use watch::GRACE_NS;
 mod set_up;
 mod watch;
 

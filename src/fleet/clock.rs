@@ -134,7 +134,7 @@ pub(super) fn monotonic(unix_ns: u64) -> MonotonicNs {
 pub(crate) fn parse_instant(text: &str) -> Result<u64, String> {
     let error = || {
         format!(
-            "--start-at: `{text}` is no time: write 2026-01-02T03:04:05Z (RFC 3339) or seconds \
+            "--start-at: `{text}` is not a time: write 2026-01-02T03:04:05Z (RFC 3339) or seconds \
              since 1970 such as 1767323045.5"
         )
     };

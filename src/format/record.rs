@@ -340,7 +340,7 @@ impl TryFrom<String> for Channel {
 
     fn try_from(field: String) -> Result<Self, String> {
         let found = Channel::ALL.iter().copied().find(|channel| channel.field() == field);
-        found.ok_or_else(|| format!("`{field}` is no histogram of a record"))
+        found.ok_or_else(|| format!("`{field}` is not a histogram of a record"))
     }
 }
 

@@ -74,7 +74,7 @@ impl FromStr for Allocator {
             return Ok(path);
         }
         Err(format!(
-            "`{text}` is no allocator: allowed are \"glibc\", \"glibc-arenas-1\" to \
+            "`{text}` is not an allocator: allowed are \"glibc\", \"glibc-arenas-1\" to \
              \"glibc-arenas-{MOST_ARENAS}\", and the absolute path of a shared library, such as \
              \"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2\""
         ))

@@ -209,7 +209,7 @@ pub enum RenderFault {
     #[error("header `{0}` is not for the plan to set: bodies are sent with their length")]
     Framing(HeaderName),
     /// A header that may stand once only.
-    #[error("header `{0}` stands twice: give it once")]
+    #[error("header `{0}` is given twice: give it once")]
     Twice(HeaderName),
     /// More headers than a header map holds.
     #[error("too many headers: at most 24,576 different ones can be sent")]

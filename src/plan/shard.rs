@@ -30,7 +30,7 @@ pub struct Shard {
 /// `k/n` that names no shard.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no shard: write k/n with 0 <= k < n <= {MOST_SHARDS}, such as 0/2 and 1/2, or auto"
+    "`{0}` is not a shard: write k/n with 0 <= k < n <= {MOST_SHARDS}, such as 0/2 and 1/2, or auto"
 )]
 pub struct ShardError(String);
 

@@ -20,7 +20,7 @@ use crate::stats::{
     Comparison as Judged, MARGIN, RATIO_CONFIDENCE, RatioEstimate, Verdict, judge, log_t_ratio,
     lost_p_value, median, paired_ratio, unpaired_ratio,
 };
-use crate::units::{Ratio, format_share};
+use crate::units::{Ratio, format_ns, format_share};
 
 /// One measure of one cell in both runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,7 +161,7 @@ pub fn compare_targets(run: &Run, min_effect: f64) -> Result<Comparison, NotComp
     let cells = || run.plan.cells.iter().filter(|c| is_timed(c) && c.target.is_some());
     if cells().next().is_none() {
         let why =
-            "one run alone is compared where it has several [[sweep.target]]; or name two runs";
+            "name two runs, or one that compared several [[sweep.target]]";
         return Err(NotComparable(vec![why.into()]));
     }
     let mut found = Comparison { lines: vec![], lost: vec![], runs: (0, 0), notes: vec![] };
@@ -227,7 +227,25 @@ fn differences(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
             }
         }
         _ if a == b => {}
-        _ => out.push(format!("{path} is {a} in A and {b} in B")),
+        _ => out.push(format!("{} is {} in A and {} in B", key(path), told(path, a), told(path, b))),
+    }
+}
+
+/// A leaf of the resolved plan as the config's key that it comes from.
+fn key(path: &str) -> String {
+    let inner = ["embedded", "external", "extent"];
+    let parts: Vec<&str> = path.split('.').filter(|part| !inner.contains(part)).collect();
+    let key = parts.join(".");
+    let key = key.strip_suffix("_ns").or(key.strip_suffix(".ns")).unwrap_or(&key);
+    key.into()
+}
+
+/// Its value as a person would write it.
+fn told(path: &str, value: &Value) -> String {
+    match value.as_f64().filter(|_| path.ends_with("_ns") || path.ends_with(".ns")) {
+        Some(ns) => format_ns(ns),
+        None if value.is_null() => "not set".into(),
+        None => value.to_string(),
     }
 }
 
@@ -346,9 +364,9 @@ impl Comparison {
         let (worse, open) = (self.worse(), self.undecided());
         let mut said = vec![format!("{worse} of {all} figures are worse in B")];
         if open > 0 {
-            let cannot =
-                if open == self.lines.len() { "Cannot tell: all" } else { "Cannot tell for" };
-            said.push(format!("{cannot} {open}: run both sides longer, or with more blocks"));
+            let which = if open == self.lines.len() { "all" } else { "for" };
+            said[0] += &format!("; cannot tell {which} {open}");
+            said.push("To tell more, run both sides longer, or with more blocks".into());
         }
         if self.runs == (0, 0) {
             said.push(

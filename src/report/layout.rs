@@ -254,12 +254,27 @@ fn status(row: &Row) -> String {
         },
     )
     .collect();
-    parts.extend(row.flags.iter().filter(|f| *f != super::summary::NOISY).map(|f| clean(f)));
+    // That the target is the user's own is no news.
+    let told = [super::summary::NOISY, "external_target"];
+    let flags = row.flags.iter().filter(|f| !told.contains(&f.as_str()));
+    parts.extend(flags.map(|f| clean(f).replace('_', " ")));
     parts.join(", ")
 }
 
-/// What must be said below a group: failures, gates, lanes that ran out, how to read the marks.
-pub fn notes(group: &Group) -> Vec<String> {
+/// What must be said below each group. How to read its marks is told once, below the last of the
+/// groups in a row that it is the same for.
+pub fn notes_of(groups: &[Group]) -> Vec<Vec<String>> {
+    let legends: Vec<Vec<String>> = groups.iter().map(legend).collect();
+    let told_below = |at: usize, line: &String| legends.get(at + 1).is_some_and(|l| l.contains(line));
+    let all = groups.iter().enumerate().map(|(at, group)| {
+        let own = legends[at].iter().filter(|line| !told_below(at, line));
+        notes(group).into_iter().chain(own.cloned()).collect()
+    });
+    all.collect()
+}
+
+/// Failures, gates, lanes that ran out.
+fn notes(group: &Group) -> Vec<String> {
     let mut notes = Vec::new();
     for row in &group.rows {
         let name = clean(&row.name);
@@ -274,6 +289,12 @@ pub fn notes(group: &Group) -> Vec<String> {
         notes.extend(connections(row).map(|text| format!("{name}: {text}")));
         notes.extend(lanes_ran_out(row).map(|text| format!("{name}: {text}")));
     }
+    notes
+}
+
+/// The marks that occur in the group, explained.
+fn legend(group: &Group) -> Vec<String> {
+    let mut notes = Vec::new();
     if group.rows.iter().any(|r| !r.ranked && r.figures.is_some()) {
         notes.push(
             "(…) failed a quality check: shown for information, left out of comparisons".into(),
@@ -386,7 +407,7 @@ fn lanes_ran_out(row: &Row) -> Option<String> {
     })
 }
 
-/// The marks that occur in the group, explained.
+/// What ratios are to, and what is said of them.
 fn how_to_read(group: &Group) -> Option<String> {
     let name = compared_with(group)?;
     let shown: Vec<Comparison> =

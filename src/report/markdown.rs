@@ -39,9 +39,9 @@ pub fn render(
             let _ = writeln!(out, "\n{}", escape(&remark));
         }
     }
-    for group in groups {
+    for (group, notes) in groups.iter().zip(layout::notes_of(groups)) {
         let columns = layout::columns(group);
-        push_section(&mut out, &layout::heading(group), &columns, &layout::notes(group));
+        push_section(&mut out, &layout::heading(group), &columns, &notes);
     }
     let expected = expect::section(&expect::of_plan(plan), &plan.cells, records);
     let classes = classes::section_of(plan, records);

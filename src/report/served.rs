@@ -95,6 +95,31 @@ impl Served {
     }
 }
 
+/// One sentence in the place of all tables, where not one request completed.
+pub(crate) fn all_failed(records: &[TrialRecord]) -> Option<String> {
+    let sum = |of: fn(&Ledger) -> u64| -> u64 {
+        records.iter().map(|r| of(&r.ledger) + of(&r.warmup)).sum()
+    };
+    let (failed, timed_out) = (sum(|l| l.failed), sum(|l| l.timed_out));
+    if failed + timed_out == 0 || sum(|l| l.completed) > 0 {
+        return None;
+    }
+    let all = format!("Failed: all {} requests", format_count(failed + timed_out));
+    let answers: Vec<(&String, &u64)> = records.iter().flat_map(|r| &r.statuses).collect();
+    let codes: BTreeSet<&String> = answers.iter().map(|(code, _)| *code).collect();
+    if answers.iter().map(|(_, n)| **n).sum::<u64>() == failed + timed_out && codes.len() == 1 {
+        return Some(format!("{all} got HTTP {}.\n", codes.into_iter().next()?));
+    }
+    if failed == 0 {
+        return Some(format!("{all} timed out.\n"));
+    }
+    let told = records.iter().find_map(|r| r.error.as_deref()?.split_once("; first "));
+    let first = told.map_or("no error was recorded", |(_, first)| first);
+    let first = clean(first.split("; given up").next().unwrap_or_default());
+    let hint = if first.contains("refused") { " Is the server running?" } else { "" };
+    Some(format!("{all} failed; first {first}.{hint}\n"))
+}
+
 /// The tables for a terminal of `width` columns; empty where no trial ran to its end.
 pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>) -> String {
     let mut out = String::new();
@@ -110,7 +135,7 @@ pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>
             continue;
         }
         let open = group.cell.arrivals.is_open();
-        out.push_str(&format!("\n{}\n", table::plain(counts(&rows, open), width)));
+        out.push_str(&format!("\n{}", table::plain(counts(&rows, open), width)));
         for row in rows.iter().filter(|row| row.errors.total() > 0) {
             let example = row.example.as_deref().unwrap_or("no text was recorded");
             for line in wrap(&format!("{}: {}", row.name, clean(example)), width) {

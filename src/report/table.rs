@@ -33,7 +33,7 @@ pub fn render(
     if groups.is_empty() && sections.is_empty() {
         out.push_str("\nno trials yet\n");
     }
-    for group in groups {
+    for (group, notes) in groups.iter().zip(layout::notes_of(groups)) {
         out.push_str(&format!("\n{}\n", paint(BOLD, &layout::heading(group))));
         let style = |row: usize| group.rows.get(row).and_then(row_style);
         for (part, table) in fitted(layout::columns(group), width).iter().enumerate() {
@@ -42,7 +42,7 @@ pub fn render(
             }
             push_table(&mut out, table, &style, &paint);
         }
-        for note in layout::notes(group) {
+        for note in notes {
             for line in wrap(&note, width) {
                 out.push_str(&paint(DIM, &line));
                 out.push('\n');
@@ -115,7 +115,7 @@ fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
     if let Some((last, others)) = columns.split_last()
         && !last.number
         && last.title != layout::STATUS
-        && natural_width(&build(others)) + LEAST_WORDS <= room
+        && natural_width(&build(others)) + longest_word(last).max(LEAST_WORDS) <= room
     {
         let mut table = build(&columns);
         for column in table.column_iter_mut().take(others.len()) {
@@ -145,6 +145,11 @@ fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
         table.set_width(width.unwrap_or(u16::MAX));
     }
     tables
+}
+
+fn longest_word(column: &Column) -> usize {
+    let words = column.cells.iter().flat_map(|cell| cell.split_whitespace());
+    words.map(columns).max().unwrap_or(0)
 }
 
 fn natural_width(table: &Table) -> usize {

@@ -254,6 +254,10 @@ fn change(c: Option<Comparison>, what: &str, than: &str, figures: &str) -> Strin
         format!(" [{:.0}, {:.0}]", x.min(y), x.max(y))
     });
     let way = if ratio < 1.0 { "less" } else { "more" };
+    // A small difference that is not shown has no direction yet; medians may well say the other one.
+    if left_open(&c).is_some() && (ratio - 1.0).abs() < 0.05 {
+        return format!("about as much {what} as {than} ({figures}; {})", c.verdict);
+    }
     let open = left_open(&c).map_or(String::new(), |said| format!("; {said}"));
     format!("{:.0} %{interval} {way} {what} than {than} ({figures}{open})", percent(ratio))
 }

@@ -17,7 +17,7 @@ const SPREADS: [f64; 3] = [0.05, 0.1, 0.2];
 pub(in crate::cmd) fn forecast(sweep: &Sweep) -> Vec<String> {
     let cells = sweep.cells();
     let among = Comparisons::of(&cells, sweep.baseline).count();
-    let Some(precision) = sweep.precision else { return warning(sweep).into_iter().collect() };
+    let Some(precision) = sweep.precision else { return warning(sweep, false).into_iter().collect() };
     let fewest = fewest_blocks(among);
     let until = format!(
         "blocks until each ratio is within ± {}: at least {fewest}, for at most {}",
@@ -34,18 +34,19 @@ pub(in crate::cmd) fn forecast(sweep: &Sweep) -> Vec<String> {
     vec![until, format!("expect {}", expected.join(", "))]
 }
 
-/// Why a fixed number of blocks cannot settle the comparisons of a sweep, if so.
-pub(in crate::cmd) fn warning(sweep: &Sweep) -> Option<String> {
+/// Why a fixed number of blocks cannot settle the comparisons of a sweep, if so; `flags` where no config
+/// says how many there are.
+pub(in crate::cmd) fn warning(sweep: &Sweep, flags: bool) -> Option<String> {
     let cells = sweep.cells();
     let among = Comparisons::of(&cells, sweep.baseline).count();
     let needed = pairs_needed(among).max(MIN_FOR_INTERVAL as u32);
     // Whoever asks for one trial does not ask for a comparison.
+    let way = if flags { "--precision 5% runs" } else { "leave out sweep.trials to run" };
     let few = sweep.precision.is_none() && sweep.search.is_none() && sweep.trials < needed;
     (few && among > 0 && sweep.trials > 1).then(|| {
         format!(
             "{} trials cannot settle any of {among} comparisons, which takes {needed}; expect \
-             intervals of ± {} where blocks scatter by 10 %: leave out sweep.trials to run as many \
-             as are needed",
+             intervals of ± {} where blocks scatter by 10 %: {way} as many as are needed",
             sweep.trials,
             format_share(half_width_expected(0.1, sweep.trials))
         )

@@ -161,7 +161,7 @@ fn headers(entry: &Request) -> Result<Vec<(String, String)>, Fault> {
         }
         if names.iter().any(|other| other.eq_ignore_ascii_case(text)) {
             let rule = "give its values as one list, such as [\"a\", \"b\"]";
-            return Err(fault(name, format!("the header `{text}` stands twice: {rule}")));
+            return Err(fault(name, format!("the header `{text}` is given twice: {rule}")));
         }
         if let (true, [_, second, ..]) = (text.eq_ignore_ascii_case("host"), values.as_slice()) {
             return Err(fault(second, "a request has one Host header: leave one of them out"));

@@ -130,7 +130,7 @@ impl<'k> FileKeys<'k> {
 fn directory(at: &At<String>, base_dir: &Path) -> Result<PathBuf, Fault> {
     let cannot = |why: &str| fault(at, format!("`{}` {why}", shown(at)));
     let path = std::path::absolute(base_dir.join(&at.value))
-        .map_err(|error| cannot(&format!("is no directory: {error}")))?;
+        .map_err(|error| cannot(&format!("is not a directory: {error}")))?;
     match std::fs::metadata(&path) {
         Err(error) => return Err(cannot(&format!("cannot be used: {error}"))),
         Ok(found) if !found.is_dir() => return Err(cannot("is not a directory")),

@@ -122,7 +122,7 @@ impl Rows {
         let mut record = self.sum.finish().map_err(|e| e.to_string())?;
         let id = record.cell.id.clone();
         let Some(cell) = plan.cells.iter().find(|c| c.id == id) else {
-            return Err(format!("{id} is no cell of the plan"));
+            return Err(format!("{id} is not a cell of the plan"));
         };
         record.cell = cell.clone();
         record.memory.split = None;

@@ -126,7 +126,7 @@ fn what_cannot_be_sent_is_refused_by_name() {
         (template("GET", "/", &[], "$UNSET"), "`$UNSET` is not set"),
         (template("POST", "/", &[("Content-Length", "5")], "body"), "`content-length`"),
         (template("POST", "/", &[("Transfer-Encoding", "chunked")], ""), "`transfer-encoding`"),
-        (template("GET", "/", &[("Host", "a"), ("host", "b")], ""), "`host` stands twice"),
+        (template("GET", "/", &[("Host", "a"), ("host", "b")], ""), "`host` is given twice"),
     ] {
         let good = template("GET", "/", &[], "");
         let error = render_with(&plan(vec![good, bad.clone()]), |_| None).unwrap_err().to_string();

@@ -131,7 +131,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Vec<HostType>, String> {
         let place = |why: String| format!("{file_name}: host {}: {why}", at + 1);
         let host = host(value).map_err(place)?;
         if hosts.iter().any(|other| other.name == host.name) {
-            return Err(place(format!("the name `{}` stands twice: give each its own", host.name)));
+            return Err(place(format!("the name `{}` is given twice: give each its own", host.name)));
         }
         let known = hosts.iter().find_map(|h| h.price.as_ref());
         if let (Some(known), Some(price)) = (known, &host.price)
@@ -234,7 +234,7 @@ mod tests {
             (with("limits = { RLIMIT_NOFILE = -1 }"), "RLIMIT_NOFILE = -1: write a whole number"),
             (
                 second("name = \"a\"\ncpus = 1\nmemory = \"1GiB\""),
-                "host 2: the name `a` stands twice",
+                "host 2: the name `a` is given twice",
             ),
             (
                 second("name = \"b\"\ncpus = 1\nmemory = \"1GiB\"\nprice = \"1 USD per hour\""),

@@ -52,11 +52,11 @@ pub(super) fn groups(groups: &[Group]) -> Markup {
         return paragraph("No trial whose times are ranked.");
     }
     html! {
-        @for group in groups {
+        @for (group, notes) in groups.iter().zip(layout::notes_of(groups)) {
             @let section = Section {
                 heading: layout::heading(group),
                 columns: layout::columns(group),
-                notes: layout::notes(group),
+                notes,
             };
             h3 { (section.heading) }
             (table_of(&section, &|i| group.rows.get(i).map(|r| (r.ranked, r.cell.id.as_str()))))
