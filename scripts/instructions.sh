@@ -2,7 +2,7 @@
 # Instructions that a request costs in user space, by engine and codec: what the neighbours' load
 # on the machine cannot change.
 #
-# One worker a row runs under callgrind against the embedded target on loopback, once with FEW and
+# One worker per row runs under callgrind against the embedded target on loopback, once with FEW and
 # once with MANY requests; the difference of the two counts, divided by the difference in requests,
 # is free of set-up. The monitor's thread, which runs no lane, is left out. System calls count with the instructions around them only.
 #

@@ -64,7 +64,7 @@ for line in trials.read_text().splitlines() if trials.exists() else []:
     print("  ledger                " + ", ".join(f"{k} {v:,}" for k, v in ledger.items()))
     memory = r["memory"]
     print(f"  workers' memory       {memory['peak_rss_bytes'] / 1e9:12.2f} GB "
-          f"({memory['peak_rss_bytes'] / cell['total_lanes'] / 1024:.2f} KiB a lane)")
+          f"({memory['peak_rss_bytes'] / cell['total_lanes'] / 1024:.2f} KiB per lane)")
     if memory["kernel_bytes"]:
         print(f"  workers' kernel part  {memory['kernel_bytes'] / 1e9:12.2f} GB")
 if peak.exists():

@@ -1,4 +1,4 @@
-//! What a rayon pool with a thread a lane costs by itself: a bare pool, jobs that only sleep, no duel.
+//! What a rayon pool with one thread per lane costs by itself: a bare pool, jobs that only sleep, no duel.
 //! The memory ladder's large pools do not connect within their minute, and this says why.
 //!
 //! ```text

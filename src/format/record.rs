@@ -150,7 +150,8 @@ record! {
             plan_hash: String,
             /// SHA-256 of the binary that ran the trial, in hexadecimal.
             binary_digest: String,
-            /// Repetition: a block holds every cell once.
+            /// Repetition: a block holds every cell once. Of rows with the same cell and block, which repeats
+            /// of noisy trials are, the last one that is `ok` stands.
             block: u32,
             /// Position in the run order, from 0.
             trial: u32,
