@@ -12,10 +12,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
         "in duel, --engines says whether lanes are threads or tasks and --cpus on how many CPUs they \
          run; connections are -c, the timeout is --timeout",
     ),
-    (
-        &["-q", "--qps", "--rps"],
-        "in duel, -q is -R (--rate), in total and not per connection",
-    ),
+    (&["-q", "--qps", "--rps"], "in duel, -q is -R (--rate), in total and not per connection"),
     (&["-T"], "in duel, a content type is -H 'Content-Type: …', and a timeout is --timeout"),
     (
         &["-s", "--script"],
@@ -30,7 +27,10 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["--host"], "in duel, this is -H 'Host: …'"),
     (&["--data", "--data-raw"], "in duel, a body is -b, or -b @FILE"),
     (&["-x", "--proxy"], "duel speaks to the server itself, never through a proxy"),
-    (&["-o", "--output", "--output-format"], "in duel, --json prints records and --out keeps files"),
+    (
+        &["-o", "--output", "--output-format"],
+        "in duel, --json prints records and --out keeps files",
+    ),
     (&["--http2", "--h2", "--http-version"], "duel speaks HTTP/1.1 alone"),
     (&["--no-tui"], "duel shows a bar on a terminal alone, so that this flag is not needed"),
     (&["-w", "--warm-up"], "in duel, this is --warmup"),
@@ -63,7 +63,8 @@ fn of_flag(command: &str, flag: &str) -> Option<String> {
     match command {
         "try" => foreign().map(|(_, hint)| (*hint).into()),
         "run" | "plan" | "verify" => {
-            let (path, example) = reference::key_named(&flag.strip_prefix("--")?.replace('-', "_"))?;
+            let (path, example) =
+                reference::key_named(&flag.strip_prefix("--")?.replace('-', "_"))?;
             Some(format!("a key of the config: write it there, or --set '{path}={example}'"))
         }
         _ => None,
@@ -74,8 +75,9 @@ fn of_command(word: &str) -> Option<String> {
     if word.ends_with(".toml") {
         return Some(format!("to run a config: duel run {word}"));
     }
-    let address = word.contains("://") || word.rsplit_once(':').is_some_and(|(_, port)| {
-        port.starts_with(|c: char| c.is_ascii_digit())
-    });
+    let address = word.contains("://")
+        || word
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.starts_with(|c: char| c.is_ascii_digit()));
     address.then(|| format!("to load a URL: duel try {word}"))
 }

@@ -160,8 +160,7 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, No
 pub fn compare_targets(run: &Run, min_effect: f64) -> Result<Comparison, NotComparable> {
     let cells = || run.plan.cells.iter().filter(|c| is_timed(c) && c.target.is_some());
     if cells().next().is_none() {
-        let why =
-            "name two runs, or one that compared several [[sweep.target]]";
+        let why = "name two runs, or one that compared several [[sweep.target]]";
         return Err(NotComparable(vec![why.into()]));
     }
     let mut found = Comparison { lines: vec![], lost: vec![], runs: (0, 0), notes: vec![] };
@@ -227,7 +226,9 @@ fn differences(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
             }
         }
         _ if a == b => {}
-        _ => out.push(format!("{} is {} in A and {} in B", key(path), told(path, a), told(path, b))),
+        _ => {
+            out.push(format!("{} is {} in A and {} in B", key(path), told(path, a), told(path, b)));
+        }
     }
 }
 

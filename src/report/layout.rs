@@ -265,7 +265,8 @@ fn status(row: &Row) -> String {
 /// groups in a row that it is the same for.
 pub fn notes_of(groups: &[Group]) -> Vec<Vec<String>> {
     let legends: Vec<Vec<String>> = groups.iter().map(legend).collect();
-    let told_below = |at: usize, line: &String| legends.get(at + 1).is_some_and(|l| l.contains(line));
+    let told_below =
+        |at: usize, line: &String| legends.get(at + 1).is_some_and(|l| l.contains(line));
     let all = groups.iter().enumerate().map(|(at, group)| {
         let own = legends[at].iter().filter(|line| !told_below(at, line));
         notes(group).into_iter().chain(own.cloned()).collect()

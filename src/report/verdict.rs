@@ -248,16 +248,16 @@ fn change(c: Option<Comparison>, what: &str, than: &str, figures: &str) -> Strin
         );
     }
     let ratio = c.estimate.ratio;
+    // A few per cent of a few trials have no direction yet: medians may well say the other one.
+    if interval.is_none() && (ratio - 1.0).abs() < 0.05 {
+        return format!("about as much {what} as {than} ({figures}; {})", c.verdict);
+    }
     let percent = |r: f64| 100.0 * if ratio < 1.0 { 1.0 - r } else { r - 1.0 };
     let interval = interval.map_or(String::new(), |(low, high)| {
         let (x, y) = (percent(low), percent(high));
         format!(" [{:.0}, {:.0}]", x.min(y), x.max(y))
     });
     let way = if ratio < 1.0 { "less" } else { "more" };
-    // A small difference that is not shown has no direction yet; medians may well say the other one.
-    if left_open(&c).is_some() && (ratio - 1.0).abs() < 0.05 {
-        return format!("about as much {what} as {than} ({figures}; {})", c.verdict);
-    }
     let open = left_open(&c).map_or(String::new(), |said| format!("; {said}"));
     format!("{:.0} %{interval} {way} {what} than {than} ({figures}{open})", percent(ratio))
 }

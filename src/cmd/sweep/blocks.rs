@@ -17,7 +17,9 @@ const SPREADS: [f64; 3] = [0.05, 0.1, 0.2];
 pub(in crate::cmd) fn forecast(sweep: &Sweep) -> Vec<String> {
     let cells = sweep.cells();
     let among = Comparisons::of(&cells, sweep.baseline).count();
-    let Some(precision) = sweep.precision else { return warning(sweep, false).into_iter().collect() };
+    let Some(precision) = sweep.precision else {
+        return warning(sweep, false).into_iter().collect();
+    };
     let fewest = fewest_blocks(among);
     let until = format!(
         "blocks until each ratio is within ± {}: at least {fewest}, for at most {}",

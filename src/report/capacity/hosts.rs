@@ -131,7 +131,10 @@ pub fn parse(text: &str, file_name: &str) -> Result<Vec<HostType>, String> {
         let place = |why: String| format!("{file_name}: host {}: {why}", at + 1);
         let host = host(value).map_err(place)?;
         if hosts.iter().any(|other| other.name == host.name) {
-            return Err(place(format!("the name `{}` is given twice: give each its own", host.name)));
+            return Err(place(format!(
+                "the name `{}` is given twice: give each its own",
+                host.name
+            )));
         }
         let known = hosts.iter().find_map(|h| h.price.as_ref());
         if let (Some(known), Some(price)) = (known, &host.price)
