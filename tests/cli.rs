@@ -65,9 +65,23 @@ fn flags_of_other_tools_work_or_name_duels_own() {
         (&["-q100"], "-R"),
         (&["-T", "application/json"], "-H 'Content-Type: …'"),
         (&["-s", "x.lua"], "[plan.values]"),
+        (&["-w", "5"], "--warmup"),
+        (&["--http2"], "HTTP/1.1"),
+        (&["-a", "u:p"], "-H 'Authorization"),
     ] {
         refused(&[&["try", url], flags].concat(), &[says]);
     }
+    for (arguments, says) in [
+        (&["run", "a.toml", "--budget", "5s"][..], "--set 'sweep.budget="),
+        (&["plan", "a.toml", "--expect-status=404"], "--set 'plan.expect_status="),
+        (&["127.0.0.1:8080/"], "duel try 127.0.0.1:8080/"),
+        (&["https://host/"], "duel try https://host/"),
+        (&["configs/first.toml"], "duel run configs/first.toml"),
+    ] {
+        refused(arguments, &[says]);
+    }
+    let unknown = text(&output(&mut duel(&["try", url, "--frobnicate"]))).1;
+    assert!(unknown.contains("--frobnicate") && !unknown.contains("as a value"), "{unknown}");
     // They reach the request, or the plan: what is wrong with their values is told of duel's key.
     refused(&["try", url, "-X", "GET IT"], &["-m: `GET IT` is not a method"]);
     refused(&["try", url, "-D", "/no/such/file"], &["-D: `/no/such/file` cannot be read"]);

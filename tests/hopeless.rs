@@ -5,7 +5,7 @@ mod common;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
-use common::{Sweep, assert_books};
+use common::{Sweep, assert_books, duel, output, text};
 use duel::format::Status;
 
 /// A server that answers every request with the same bytes, or none that closes at once.
@@ -65,6 +65,29 @@ fn a_run_that_completes_nothing_ends_early_and_says_why() {
             "{what}: {error}"
         );
         assert!(done.stderr.contains("the rest is left out"), "{what}: {}", done.stderr);
+    }
+}
+
+/// Trials that are shorter than the grace are counted together, and the user reads one sentence.
+#[test]
+fn short_trials_of_a_dead_target_end_the_run_and_are_told_in_one_sentence() {
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let failing = server(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
+    for (target, most, told) in
+        [(&refused, 2, "connect error"), (&failing, 10, "requests got HTTP 500")]
+    {
+        let tried = |more: &[&str]| {
+            let arguments = [&["try", target.as_str(), "-d", "4s", "-c", "1"], more].concat();
+            let (stdout, stderr) = text(&output(&mut duel(&arguments)));
+            (stderr.lines().filter(|line| line.starts_with('[')).count(), stdout, stderr)
+        };
+        // Twenty trials of 400 ms, of which half a second, or three, are enough.
+        let (trials, stdout, stderr) = tried(&[]);
+        assert!((1..=most).contains(&trials), "{trials} trials of {target}: {stderr}");
+        assert!(stdout.starts_with("Failed: all ") && stdout.contains(told), "{stdout}");
+        assert_eq!(stdout.trim_end().lines().count(), 1, "no table of zeros:\n{stdout}");
+        let (trials, _, stderr) = tried(&["--keep-going"]);
+        assert_eq!(trials, 20, "told to go on: {stderr}");
     }
 }
 
