@@ -151,6 +151,23 @@ fn tables_fit_their_terminal() {
     }
 }
 
+/// How to read the marks is said below the last of the groups that it holds for.
+#[test]
+fn what_is_the_same_for_several_groups_is_told_once() {
+    let at = |lanes: u32| {
+        let of = |engine: Engine| {
+            let id = format!("{}-l{lanes}", engine.name());
+            run(&Cell { id, lanes, total_lanes: lanes, ..sample::cell(engine) }, 3, 1.0)
+        };
+        [of(Engine::Threads), of(Engine::Tokio)].concat()
+    };
+    let text = |records: &[TrialRecord]| table::render("x", &groups_of(records), &[], None, false);
+    let legend = "ratios to threads within blocks; no intervals under 6 trials";
+    let all = text(&[at(8), at(16), at(32)].concat());
+    assert_eq!(all.matches(legend).count(), 1, "{all}");
+    assert!(all.trim_end().ends_with(legend), "{all}");
+}
+
 #[test]
 fn connects_and_handshakes_stand_below_the_table_where_they_matter() {
     const TLS: &str = "TLSv1_3 TLS13_AES_256_GCM_SHA384";
