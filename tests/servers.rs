@@ -3,11 +3,13 @@
 mod common;
 mod sample;
 
+use std::io::{BufRead, Write};
 use std::process::Command;
+use std::time::Duration;
 
 use common::{Sweep, alive, assert_books, eventually};
 use duel::format::{Status, TrialRecord};
-use duel::plan::server::ServerEngine;
+use duel::plan::server::{ServerEngine, Side};
 use duel::plan::{Cell, CellKind};
 use duel::report::summary::summarise;
 use duel::stats::{MARGIN, Verdict};
@@ -65,7 +67,7 @@ fn every_server_engine_is_measured_as_the_subject() {
             _ => {}
         }
     }
-    assert!(done.stdout.contains("Of the servers, "), "{}", done.stdout);
+    assert!(done.stdout.starts_with("Under test is the server: "), "{}", done.stdout);
 }
 
 /// Handlers that call, under every engine that has handlers.
@@ -182,6 +184,45 @@ fn files_are_read_and_written_by_handlers_wherever_they_are_offloaded_to_and_are
     assert_eq!(left, 0, "files outlive their trial");
 }
 
+#[test]
+fn the_side_whose_axis_varies_is_under_test_unless_the_config_says_otherwise() {
+    let toml =
+        |sweep: &str| format!("[plan]\nrequests = 40\n[sweep]\n{sweep}\nlanes = [2]\ntrials = 1\n");
+    let cases = [
+        ("server_engines = [\"tokio\"]", 1, Side::Server),
+        ("server_engines = [\"tokio\"]\nengines = [\"threads\", \"tokio\"]", 2, Side::Client),
+        (
+            "server_engines = [\"tokio\"]\nsubject = \"client\"\nengines = [\"threads\"]",
+            1,
+            Side::Client,
+        ),
+        ("subject = \"server\"", 1, Side::Server),
+        ("subject = \"client\"\nengines = [\"threads\"]", 1, Side::Client),
+    ];
+    for (keys, rows, side) in cases {
+        let done = Sweep::new(&toml(keys)).run();
+        assert_eq!(done.records.len(), rows, "{keys}: {}", done.stderr);
+        for record in &done.records {
+            assert_ne!(record.status, Status::Failed, "{keys}: {:?}", record.error);
+            let subject = record.subject().expect("it was measured");
+            match side {
+                Side::Server => assert_eq!(Some(subject), record.server, "{keys}"),
+                Side::Client => assert_eq!(subject, record.client(), "{keys}"),
+            }
+        }
+        // Where there are no two sides to choose from, nobody has to be told.
+        let says = match side {
+            Side::Server => "Under test is the server: ",
+            Side::Client if keys.contains("server_engines") => "Under test is the client: ",
+            Side::Client => "",
+        };
+        assert!(done.stdout.starts_with(says), "{keys}: {}", done.stdout);
+        let other = ["Under test is the server", "Under test is the client"];
+        let wrong = other.into_iter().find(|o| done.stdout.contains(o) && !says.starts_with(o));
+        assert_eq!(wrong, None, "{keys}: {}", done.stdout);
+    }
+}
+
 /// Rows of one trial under a command; nothing that it started may be left.
 fn own(command: &str, more: &[&str]) -> (TrialRecord, String) {
     let toml = format!(
@@ -269,6 +310,132 @@ fn nginx_is_measured_with_its_workers() {
 }
 
 #[test]
+fn node_is_measured() {
+    if !is_installed("node") {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a directory");
+    let script = home.path().join("serve.js");
+    std::fs::write(
+        &script,
+        "require('http').createServer((q, a) => a.end('ok')).listen(process.env.PORT, '127.0.0.1');",
+    )
+    .expect("written");
+    let (row, text) = own(&format!("exec node {} # $PORT", script.display()), &[]);
+    assert_ne!(row.status, Status::Failed, "{text}");
+    assert_eq!(row.ledger.completed, 20, "{text}");
+    let server = row.server.as_ref().unwrap_or_else(|| panic!("not measured: {text}"));
+    assert!(server.threads_peak > 1 && server.cpu.total_ns > 0, "{server:?}");
+}
+
+/// The Rust program that tests start as a server: this test binary, told what to be.
+const SERVE: &str = "serves_as_it_is_told";
+
+#[test]
+#[ignore = "the server that other tests start, and no test"]
+fn serves_as_it_is_told() {
+    let told = |name| std::env::var(name).unwrap_or_default();
+    let mut port: u16 = told("PORT").parse().expect("duel says the port");
+    if told("MODE") == "other-port" {
+        port = 0;
+    }
+    if let Ok(log) = std::env::var("STARTS") {
+        let mut log = std::fs::File::options().append(true).create(true).open(log).expect("opens");
+        writeln!(log, "{} {}", told("NAME"), std::process::id()).expect("written");
+    }
+    let pause = Duration::from_millis(told("PAUSE_MS").parse().unwrap_or(0));
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    if told("MODE") == "flood" {
+        std::thread::spawn(|| {
+            let mut out = std::io::stdout();
+            while out.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+    }
+    for client in listener.incoming().flatten() {
+        let mut from = std::io::BufReader::new(client.try_clone().expect("a second handle"));
+        let mut client = client;
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while from.read_line(&mut line).is_ok_and(|length| length > 0) {
+                if line == "\r\n" {
+                    std::thread::sleep(pause);
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    if client.write_all(answer).is_err() {
+                        return;
+                    }
+                }
+                line.clear();
+            }
+        });
+    }
+}
+
+/// The command that makes this program serve.
+fn rust_program(env: &str) -> String {
+    let program = std::env::current_exe().expect("this program");
+    format!("{env} exec {} --exact {SERVE} --ignored --nocapture # $PORT", program.display())
+}
+
+#[test]
+fn a_rust_program_is_measured_and_one_that_floods_its_output_is_too() {
+    for mode in ["ok", "flood"] {
+        let (row, text) = own(&rust_program(&format!("MODE={mode}")), &[]);
+        assert_ne!(row.status, Status::Failed, "{mode}: {text}");
+        assert_eq!(row.ledger.completed, 20, "{mode}: {text}");
+        let server = row.server.as_ref().unwrap_or_else(|| panic!("not measured: {text}"));
+        // Its main thread, the harness's, and one for each connection.
+        assert!(server.threads_peak >= 3, "{mode}: {server:?}");
+    }
+}
+
+/// Two builds of a service, of which one is slower.
+#[test]
+fn two_builds_are_started_for_each_of_their_trials_in_the_same_blocks_and_compared() {
+    let home = tempfile::tempdir().expect("a directory");
+    let starts = home.path().join("starts");
+    let target = |name: &str, pause: u32| {
+        format!(
+            "[[sweep.target]]\nname = {name:?}\nenv = {{ NAME = {name:?}, PAUSE_MS = \"{pause}\" }}\n\
+             command = {:?}\n",
+            rust_program("")
+        )
+    };
+    let toml = format!(
+        "[plan]\nrequests = 40\n[server]\nenv = {{ STARTS = {starts:?} }}\n[sweep]\nlanes = [2]\n\
+         trials = 10\n{}{}",
+        target("old", 1),
+        target("new", 20)
+    );
+    let done = Sweep::new(&toml).run();
+    assert_eq!(done.records.len(), 20, "{}", done.stderr);
+    for (two, block) in done.records.chunks(2).zip(0..) {
+        let mut names: Vec<_> = two.iter().filter_map(|r| r.cell.target.as_deref()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["new", "old"], "each once a block");
+        assert!(two.iter().all(|r| r.block == block), "interleaved");
+    }
+    for row in &done.records {
+        assert_ne!(row.status, Status::Failed, "{}: {:?}", row.cell.id, row.error);
+        assert_eq!(row.ledger.completed, 40, "{}", row.cell.id);
+        // The threads of its connections are gone when the last request is over.
+        let lost = row.unavailable.contains_key("server.switches.voluntary");
+        let counted = row.server.as_ref().is_some_and(|server| server.switches.voluntary >= 20);
+        assert!(lost || counted, "{}: a wrong number of switches", row.cell.id);
+        assert_eq!(row.subject(), row.server, "the costs are the service's");
+    }
+    let log = std::fs::read_to_string(&starts).expect("the servers ran");
+    let started = |name: &str| log.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!((started("old"), started("new")), (10, 10), "a fresh one for each trial");
+    let pids = log.lines().filter_map(|line| line.split(' ').nth(1)?.parse::<u32>().ok());
+    let pids: Vec<u32> = pids.collect();
+    eventually("nothing is left running", || !pids.iter().any(|pid| alive(*pid)));
+    // Ten times as long or more: no machine is so busy that this stays open.
+    let said = done.stdout.replace('\n', " ");
+    assert!(said.contains("new has a rate") && said.contains("lower than old"), "{said}");
+    assert!(said.contains("CPU time per request"), "{said}");
+}
+
+#[test]
 fn commands_that_serve_nobody_are_failed_rows_that_say_why() {
     let cases = [
         (
@@ -278,6 +445,8 @@ fn commands_that_serve_nobody_are_failed_rows_that_say_why() {
         ("kill -9 $$ # {port}", "ended before it answered: signal: 9"),
         ("no-such-program-of-mine {port}", "not found"),
         ("yes flood {port}", "did not answer an HTTP request on 127.0.0.1:"),
+        ("sleep 600 & sleep 600 # {port}", "did not answer an HTTP request on 127.0.0.1:"),
+        (&rust_program("MODE=other-port"), "it must listen where {port} or $PORT says"),
     ];
     for (command, says) in cases {
         let (row, text) = own(command, &[]);

@@ -103,7 +103,7 @@ fn what_makes_no_comparison_is_refused_by_name() {
         ("[[sweep.target]]\nurl = \"127.0.0.1:1\"", "needs the key `name`"),
         ("[[sweep.target]]\nname = \"a\"\n[[sweep.target]]\nname = \"a\"", "another target"),
         ("[[sweep.target]]\nname = \"a/b\"\n[[sweep.target]]\nname = \"c\"", "is not a name"),
-        (&format!("{two}url = \"127.0.0.1:1\""), "embedded target cannot be compared"),
+        (&format!("{two}url = \"127.0.0.1:1\""), "that duel starts cannot be compared"),
         (&format!("target.url = \"127.0.0.1:1\"\n{two}body = \"1KiB\""), "`body` belongs"),
         (&format!("sweep.bodies = [1, 2]\n{two}body = \"1KiB\""), "not both"),
         (&format!("{two}speed = 1"), "unknown key `speed`"),

@@ -83,7 +83,7 @@ pub(super) fn answer(run: &Run, questions: &[Question]) -> Result<Plan, String> 
 /// does, but for the ports.
 fn ceilings(limits: &Limits, cell: &Cell) -> Vec<Ceiling> {
     let away = TargetKind::External { loopback: false };
-    let Some(server) = cell.server_engine else { return limits.predict(cell.engine, away) };
+    let Some(server) = cell.server_under_test() else { return limits.predict(cell.engine, away) };
     let mut all = limits.predict(server.alike(), away);
     all.retain(|ceiling| ceiling.limit != "net.ipv4.ip_local_port_range");
     all

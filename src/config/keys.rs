@@ -14,7 +14,7 @@ use super::read::{
 use crate::plan::cell::RayonThreads;
 use crate::plan::engine::Receive;
 use crate::plan::expect::Expected;
-use crate::plan::server::{PoolOf, Ready, ServerEngine};
+use crate::plan::server::{PoolOf, Ready, ServerEngine, Side};
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::sweep as plan;
 use crate::plan::trace::TraceFormat;
@@ -302,11 +302,13 @@ tables! {
         allocators: Key<Several<String>> [default("the C library's as the environment sets it") example("[\"glibc\", \"glibc-arenas-1\"]") also("allocator")],
         /// Where the task engines carry out file and compute steps.
         offload: Key<Several<Offload>> [default("inline") example("[\"inline\", \"rayon\"]")],
+        /// The side under test, whose costs head the tables.
+        subject: Key<Side> [default("the side whose axis varies; with `server_engines` alone the server") example("\"server\"")],
         /// Calls of a handler's `call` step that are under way at once: one after another, or all at
         /// once?
         fan_out: Key<Several<Count>> [range(1.0, 1000.0) default("[1]") example("[1, 10]")],
         /// How the server runs its connections: the server becomes the side under test, and `engines` and
-        /// `codecs` the one client that loads it.
+        /// `codecs` the one client that loads it, unless those vary or `subject` says otherwise.
         server_engines: Key<Several<ServerEngine>> [default("none: the client is under test") example("[\"threads\", \"tokio\"]")],
         /// Who speaks HTTP on the server under test.
         server_codecs: Key<Several<Codec>> [default("[\"lean\"]") example("[\"hyper\", \"lean\"]")],
@@ -351,6 +353,10 @@ tables! {
     SweepTarget {
         /// What it is called in results.
         name: At<String> [example("\"old\"")],
+        /// A build of your service, as `server.command`: duel starts it for each of its trials.
+        command: Key<String> [default("server.command") example("\"./old --port {port}\"")],
+        /// Environment of that command, laid over `server.env`.
+        env: Named<At<String>> [default("server.env") example("{ LOG = \"off\" }")],
         /// A server of yours.
         url: Key<String> [default("target.url") example("\"http://127.0.0.1:8080\"")],
         /// Connects to this Unix-domain socket instead of the URL's host.

@@ -101,7 +101,8 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     let shape = shape::resolve(&file.plan, arrivals, &mix, base_dir)?;
     let plan = plan(&file.plan, arrivals, host, mix, shape, data)?;
     let subject = server::resolve(&file, &target, base_dir)?;
-    let setting = subject.setting.clone();
+    let (setting, side) = (subject.setting.clone(), subject.side);
+    let tests_server = subject.under_test().is_some();
     let axes = axes(&file, arrivals, &target, targets, &plan, subject)?;
     let slo = slo(&file);
     let search = search::resolve(&file, &plan, slo.as_ref())?;
@@ -109,7 +110,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         Some(search) if axes.knee_shares.is_empty() => (search.max_trials, None),
         _ => repetitions(&file)?,
     };
-    let key = if setting.is_some() { &None } else { &file.sweep.baseline };
+    let key = if tests_server { &None } else { &file.sweep.baseline };
     let baseline = baseline(key, ("engines", &axes.engines), Engine::name, Engine::BASELINE)?;
     let expect_failed = expect_failed(&file)?;
     let machine = machine(&file, &target)?;
@@ -131,6 +132,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         expect: Vec::new(),
         machine,
         slo,
+        subject: side,
         server: setting,
         search,
     };
@@ -291,7 +293,7 @@ fn axes(
         }
     }
     // Against a server under test one client stands, which is no part of the question.
-    let fixed = subject.setting.is_some();
+    let fixed = subject.under_test().is_some();
     let engines = if fixed { vec![server::CLIENT.0] } else { Engine::by_default() };
     let codecs = match sweep.codecs.given() {
         None if fixed => vec![server::CLIENT.1],
@@ -313,7 +315,7 @@ fn axes(
         stack_sizes_bytes: stack_sizes(&sweep.stack_sizes, tls)?,
         rayon_threads: axis(&sweep.rayon_threads, |at| Ok(at.value))?,
         allocators: allocators(&sweep.allocators)?,
-        offload: steps::offload(&sweep.offload, plan, subject.setting.as_ref())?,
+        offload: steps::offload(&sweep.offload, plan, subject.under_test())?,
         fan_out: steps::fan_out(&sweep.fan_out, subject.setting.as_ref())?,
         uring_receive: axis_or(&sweep.uring_receive, Vec::new(), |at| Ok(at.value))?,
         uring_batch,

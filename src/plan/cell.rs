@@ -85,10 +85,11 @@ pub struct Cell {
     /// Which of them it is, from 0; the others are compared with the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_nth: Option<u32>,
-    /// How the server runs its connections; `None` where the client is the side under test.
+    /// How the server runs its connections; `None` where nobody asked and it is the embedded target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_engine: Option<ServerEngine>,
-    /// Which of the compared servers it is, from 0; the others are compared with the first.
+    /// Which of the compared servers it is, from 0; the others are compared with the first. `None` where
+    /// the client is the side under test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_nth: Option<u32>,
     /// Who speaks HTTP on the server; the reference speaks as it always does.
@@ -777,7 +778,12 @@ impl Cell {
 
     /// Whether the server is the side under test.
     pub fn tests_server(&self) -> bool {
-        self.server_engine.is_some()
+        self.server_nth.is_some()
+    }
+
+    /// How the server under test runs its connections.
+    pub(crate) fn server_under_test(&self) -> Option<ServerEngine> {
+        self.server_engine.filter(|_| self.tests_server())
     }
 
     /// Whether the pool has fewer threads than the worker has lanes.
@@ -814,8 +820,10 @@ impl Cell {
     /// Puts the cell's server on an engine, which may not have every axis.
     fn served_by(&mut self, nth: usize, engine: ServerEngine) {
         self.server_engine = Some(engine);
-        self.server_nth = Some(nth as u32);
-        self.offload = self.offload.filter(|_| engine.facts().offloads);
+        if self.tests_server() {
+            self.server_nth = Some(nth as u32);
+            self.offload = self.offload.filter(|_| engine.facts().offloads);
+        }
         self.fan_out = self.fan_out.filter(|_| engine != ServerEngine::Own);
     }
 

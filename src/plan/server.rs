@@ -91,6 +91,17 @@ impl ServerEngine {
     }
 }
 
+/// The side under test, whose costs head the tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Those who send.
+    Client,
+    /// Those who answer, where the sweep says how they run; without a word of that the client.
+    #[default]
+    Server,
+}
+
 /// What a thread of the pool takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,6 +213,9 @@ pub struct ServerSetting {
     /// The server of the engine `own`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<OwnServer>,
+    /// One in place of it for each of the targets that the sweep compares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owns: Vec<OwnServer>,
     /// What `call` steps call; there are none where it is `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamPlan>,

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::cell::Axes;
 use super::expect::Expect;
 use super::search::Search;
-use super::server::{ServerEngine, ServerPlan, ServerSetting};
+use super::server::{ServerEngine, ServerPlan, ServerSetting, Side};
 pub use super::slo::{MARGIN, Slo};
 use super::steps::{Offload, StepPlan};
 use super::target::{EmbeddedTarget, SweptTarget};
@@ -83,7 +83,10 @@ pub struct Sweep {
     pub machine: Machine,
     /// What must hold of the results.
     pub slo: Option<Slo>,
-    /// The server under test, where it is duel's own; `None` where the client is the side under test.
+    /// The side under test, where the sweep says how servers run.
+    #[serde(default)]
+    pub subject: Side,
+    /// How servers run; `None` where the embedded target answers, or an external one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerSetting>,
     /// How the highest rate that meets the SLO is searched; `None` runs the grid as it is.
@@ -167,6 +170,7 @@ impl Sweep {
             offload: self.has_offload().then(Offload::default),
             fan_out: self.server.as_ref().and_then(|server| (server.most_calls() > 0).then_some(1)),
             server_engine: self.axes.server_engines.first().copied(),
+            server_nth: self.tests_server().then_some(0),
             ..Cell::plain(Engine::Tokio, 1)
         };
         let cells = self.axes.spread(first);
@@ -178,9 +182,14 @@ impl Sweep {
         all.filter(|cell| seen.insert(cell.id.clone())).collect()
     }
 
-    /// Whether some work could leave the task that it belongs to, on whichever side.
+    /// Whether the server is the side under test.
+    pub fn tests_server(&self) -> bool {
+        self.subject == Side::Server && !self.axes.server_engines.is_empty()
+    }
+
+    /// Whether some work of the side under test could leave the task that it belongs to.
     fn has_offload(&self) -> bool {
-        match &self.server {
+        match self.server.as_ref().filter(|_| self.tests_server()) {
             Some(server) => server.has_local_work(),
             None => self.plan.has_local_steps(),
         }
@@ -189,12 +198,16 @@ impl Sweep {
     /// The server of a cell's trials; `None` for the embedded target.
     pub fn server_plan(&self, cell: &Cell) -> Option<ServerPlan> {
         let engine = cell.server_engine.filter(|e| *e != ServerEngine::Reference)?;
+        let mut setting = self.server.clone()?;
+        let of_target = cell.target_nth.and_then(|nth| setting.owns.get(nth as usize).cloned());
+        setting.own = of_target.or(setting.own);
+        setting.owns.clear();
         Some(ServerPlan {
             engine,
             codec: cell.server_codec.unwrap_or(Codec::Lean),
-            offload: cell.offload.unwrap_or_default(),
+            offload: cell.offload.filter(|_| cell.tests_server()).unwrap_or_default(),
             fan_out: cell.fan_out.unwrap_or(1),
-            setting: self.server.clone()?,
+            setting,
         })
     }
 
@@ -298,6 +311,9 @@ impl Sweep {
             canonical["memory"] = serde_json::json!(self.memory);
         }
         if let Some(server) = &sweep.server {
+            if sweep.subject == Side::Client {
+                canonical["subject"] = serde_json::json!(sweep.subject);
+            }
             canonical["server"] = serde_json::json!(server);
         }
         // What a search runs depends on the bounds as well.
@@ -437,8 +453,11 @@ impl Sweep {
                 *value = MASK.into();
             }
         }
-        let own = masked.server.as_mut().and_then(|server| server.own.as_mut());
-        for (name, value) in own.into_iter().flat_map(|own| &mut own.env) {
+        let own = masked
+            .server
+            .iter_mut()
+            .flat_map(|server| server.own.iter_mut().chain(&mut server.owns));
+        for (name, value) in own.flat_map(|own| &mut own.env) {
             if is_secret_header(name) {
                 *value = MASK.into();
             }

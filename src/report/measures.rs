@@ -1,8 +1,8 @@
 //! Every measure of a trial, once: tables, `cells.csv`, comparisons, plots and expectations iterate
 //! this list, so that a new figure is a line here and nowhere else.
 
-use crate::format::TrialRecord;
 use crate::format::histogram::decode;
+use crate::format::{Switches, TrialRecord};
 use crate::plan::Cell;
 use crate::stats::hdr::{percentile, samples_needed};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
@@ -159,17 +159,33 @@ pub(crate) fn shown(place: Place) -> impl Iterator<Item = &'static Facts> {
 }
 
 /// The measures in which the cells of a table are compared: engines in what they cost, targets in how
-/// fast they answer. The schedule, not the target, decides what an open loop achieves.
+/// fast they answer, those that duel starts as servers under test in both. The schedule, not the
+/// target, decides what an open loop achieves.
 pub(crate) fn compared(cell: &Cell) -> impl Iterator<Item = &'static Facts> {
-    let place = if cell.target.is_some() { Place::TargetRatio } else { Place::Ratio };
+    let places: &[Place] = match (cell.target.is_some(), cell.tests_server()) {
+        (true, true) => &[Place::TargetRatio, Place::Ratio],
+        (true, false) => &[Place::TargetRatio],
+        (false, _) => &[Place::Ratio],
+    };
     let open = cell.arrivals.is_open();
-    shown(place).filter(move |facts| facts.measure != Measure::Achieved || !open)
+    MEASURES
+        .iter()
+        .filter(|facts| places.iter().any(|place| facts.shown.contains(place)))
+        .filter(move |facts| facts.measure != Measure::Achieved || !open)
 }
 
 /// A count per request that ended between the edges.
 fn each(record: &TrialRecord, count: Option<u64>) -> Option<f64> {
     let ended = Some(record.ended_between_edges).filter(|n| *n > 0)?;
     Some(count? as f64 / ended as f64)
+}
+
+/// The subject's switches, where they are known: of a server that is looked at from outside, threads
+/// that have ended take theirs along.
+fn switches(record: &TrialRecord) -> Option<Switches> {
+    let lost =
+        record.cell.tests_server() && record.unavailable.contains_key("server.switches.voluntary");
+    record.subject().filter(|_| !lost).map(|subject| subject.switches)
 }
 
 /// A count per second of the window.
@@ -260,16 +276,16 @@ measures! {
         [Table Idle Counted], |t| per_lane(t, Measure::Kernel.of(t));
     Switches: "switches_per_request", "switches\nper request", Unit::Each(2), Less, false,
         [Table Counted Curve], |t| {
-            let switches = t.subject()?.switches;
+            let switches = switches(t)?;
             each(t, Some(switches.voluntary + switches.involuntary))
         };
     Voluntary: "voluntary_switches_per_request", "voluntary switches\nper request", Unit::Each(2),
-        Less, false, [Csv Cause], |t| each(t, Some(t.subject()?.switches.voluntary));
+        Less, false, [Csv Cause], |t| each(t, Some(switches(t)?.voluntary));
     Involuntary: "involuntary_switches_per_request", "forced switches\nper request", Unit::Each(2), Less,
-        false, [Csv Cause], |t| each(t, Some(t.subject()?.switches.involuntary));
+        false, [Csv Cause], |t| each(t, Some(switches(t)?.involuntary));
     SwitchesPerSecond: "switches_per_second", "switches\nper second", Unit::Rate, Less, false, [Idle],
         |t| {
-            let switches = t.subject()?.switches;
+            let switches = switches(t)?;
             per_second(t, switches.voluntary + switches.involuntary)
         };
     Syscalls: "syscalls_per_request", "system calls\nper request", Unit::Each(3), Less, false,

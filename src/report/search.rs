@@ -6,7 +6,7 @@ use super::layout::{Column, quantile, value};
 use super::measures::Measure;
 use super::memory::Section;
 use super::summary::{Figures, Group};
-use super::table;
+use super::{table, verdict};
 use crate::format::{Channel, TrialRecord};
 use crate::plan::cell::names;
 use crate::plan::search::{Search, probe};
@@ -112,7 +112,8 @@ impl Searched {
     /// What came of each search.
     pub fn sentences(&self) -> Vec<String> {
         let slo = self.slo();
-        self.all.iter().map(|(name, p)| sentence(name, &slo, &p.outcome())).collect()
+        let each = self.all.iter().map(|(name, p)| sentence(name, &slo, &p.outcome()));
+        verdict::subject(self.all.iter().map(|(_, p)| &p.cell)).into_iter().chain(each).collect()
     }
 
     /// One row per search; figures come from `groups` at the highest rate that met the SLO.

@@ -13,6 +13,7 @@ use super::measures::Measure;
 use super::memory;
 use super::summary::{Figures, Group, Row, is_valid};
 use crate::format::TrialRecord;
+use crate::plan::Cell;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, paired_ratio};
 use crate::terminal::wrap;
 use crate::units::{Ratio, format_rate, plural};
@@ -52,7 +53,25 @@ pub(super) fn sentences(
         said.push(nothing(groups));
     }
     said.extend(ladders);
+    said.splice(..0, subject(records.iter().map(|r| &r.cell)));
     said
+}
+
+/// Which side is under test, where that is a question.
+pub(super) fn subject<'c>(mut cells: impl Iterator<Item = &'c Cell>) -> Option<String> {
+    let cell = cells.find(|cell| cell.server_engine.is_some())?;
+    Some(match cell.server_engine.filter(|_| !cell.tests_server()) {
+        None => {
+            "Under test is the server: CPU, memory, switches and threads are the server's, and \
+                 latency is what the client saw."
+                .into()
+        }
+        Some(engine) => format!(
+            "Under test is the client: CPU, memory, switches and threads are the client's, and its \
+             server is `{}`.",
+            engine.name()
+        ),
+    })
 }
 
 /// Why memory trials alone come to no sentence.
@@ -95,7 +114,7 @@ pub(super) fn spoken_of(groups: &[Group]) -> Vec<&Group> {
     let judged = |open: bool| {
         groups
             .iter()
-            .filter(|g| g.cell.arrivals.is_open() == open)
+            .filter(|g| g.cell.arrivals.is_open() == open && g.cell.target.is_none())
             .filter(|g| rival(g).is_some())
             .max_by(|a, b| size(a).total_cmp(&size(b)))
     };
@@ -156,10 +175,6 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
     let codec = match groups.iter().any(|g| g.cell.codec != group.cell.codec) {
         true => format!(" with {}", group.cell.codec.name()),
         false => String::new(),
-    };
-    let place = match group.cell.tests_server() {
-        true => format!("Of the servers, {}{}", place[..1].to_lowercase(), &place[1..]),
-        false => place,
     };
     let among = match rivals(group).count() {
         1 => String::new(),

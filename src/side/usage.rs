@@ -62,6 +62,8 @@ struct Clocks {
     involuntary: u64,
     minor_faults: u64,
     major_faults: u64,
+    /// Of living threads alone come the switches of another process.
+    of_living: bool,
 }
 
 /// Time of the whole machine since boot, in ticks of the kernel (10 ms) turned into nanoseconds.
@@ -168,7 +170,13 @@ impl Usage {
         };
         match waits::waited_since(&self.waits, &earlier.waits) {
             Ok(ns) => spent.cpu.run_queue_wait_ns = Some(ns),
-            Err(why) => missing("cpu.run_queue_wait_ns", why),
+            Err(why) => {
+                // A sum over those that live is none.
+                if now.of_living && self.waits.is_ok() {
+                    missing("switches.voluntary", why.replace("their waits", "their counts"));
+                }
+                missing("cpu.run_queue_wait_ns", why);
+            }
         }
         match (&self.machine, &earlier.machine) {
             (Ok(now), Ok(then)) => {
@@ -215,6 +223,7 @@ impl Clocks {
             involuntary,
             minor_faults: stat.minflt,
             major_faults: stat.majflt,
+            of_living: true,
         })
     }
 
@@ -230,6 +239,7 @@ impl Clocks {
             involuntary: usage.map_or(0, |u| u.involuntary_context_switches() as u64),
             minor_faults: usage.map_or(0, |u| u.minor_page_faults() as u64),
             major_faults: usage.map_or(0, |u| u.major_page_faults() as u64),
+            of_living: false,
         }
     }
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::steps::FileKeys;
 use super::target::service_time;
-use super::{Fault, axis, axis_or, baseline, fault, number};
-use crate::config::keys::{File, ServerStep as StepKeys, ServerStepKind, Upstream};
+use super::{Fault, axis_or, baseline, fault, number};
+use crate::config::keys::{File, Server, ServerStep as StepKeys, ServerStepKind, Upstream};
 use crate::config::node::Place;
-use crate::config::read::{At, place_of};
-use crate::plan::server::{OwnServer, ServerEngine, ServerSetting, ServerStep, UpstreamPlan};
+use crate::config::read::{At, Named, place_of};
+use crate::plan::server::{OwnServer, ServerEngine, ServerSetting, ServerStep, Side, UpstreamPlan};
 use crate::plan::sweep::Target;
 use crate::plan::{Codec, Engine};
 
@@ -21,51 +21,69 @@ pub(super) struct Subject {
     pub(super) setting: Option<ServerSetting>,
     pub(super) engines: Vec<ServerEngine>,
     pub(super) codecs: Vec<Codec>,
+    pub(super) side: Side,
+}
+
+impl Subject {
+    /// The server, where it is the side under test.
+    pub(super) fn under_test(&self) -> Option<&ServerSetting> {
+        self.setting.as_ref().filter(|_| self.side == Side::Server)
+    }
 }
 
 pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<Subject, Fault> {
-    let command = &file.server.command;
-    if file.sweep.server_engines.is_none() && command.is_none() {
+    let sweep = &file.sweep;
+    let wanted = sweep.subject.as_ref().filter(|at| at.value == Side::Server);
+    if sweep.server_engines.is_none() && commands(file).next().is_none() && wanted.is_none() {
         let stray = given(file).into_iter().flatten().next().cloned();
-        return match stray.or(place_of(&file.sweep.server_codecs).cloned()) {
+        return match stray.or(place_of(&sweep.server_codecs).cloned()) {
             Some(place) => {
                 let rule = "it is for servers under test, which sweep.server_engines names";
                 Err(Fault::new(&place, format!("has no effect here: {rule}")))
             }
-            None => Ok(Subject::default()),
+            None => Ok(Subject { side: Side::Client, ..Subject::default() }),
         };
     }
-    let mut engines =
-        axis_or(&file.sweep.server_engines, vec![ServerEngine::Own], |at| Ok(at.value))?;
-    let own = own(file, &engines)?;
-    // The others are compared with the first.
-    let named = ("server_engines", engines.as_slice());
-    let key = &file.sweep.baseline;
-    let first = baseline(key, named, ServerEngine::name, ServerEngine::BASELINE)?;
-    engines.sort_by_key(|engine| *engine != first);
-    let others = engines.iter().any(|engine| *engine != ServerEngine::Reference);
-    let list = place_of(&file.sweep.server_engines).cloned().unwrap_or(Place::whole());
+    let usual = match commands(file).next() {
+        Some(_) => ServerEngine::Own,
+        None => ServerEngine::Reference,
+    };
+    let mut engines = axis_or(&sweep.server_engines, vec![usual], |at| Ok(at.value))?;
+    let codecs = axis_or(&sweep.server_codecs, vec![Codec::Lean], |at| Ok(at.value))?;
     if let (Target::External { .. }, Some(at)) = (target, &file.target.url) {
-        let rule = "sweep.server_engines are servers of duel's own: leave one of them out";
+        let rule = match wanted {
+            Some(_) if sweep.server_engines.is_none() && file.server.command.is_none() => {
+                "duel measures servers that it starts: name it as [server] command"
+            }
+            _ => "sweep.server_engines are servers of duel's own: leave one of them out",
+        };
         return Err(fault(at, format!("is a server of yours, and {rule}")));
     }
-    one_client(file)?;
-    if let Some(at) = &file.expect {
-        return Err(fault(
-            at,
-            "expectations are of clients: leave them out where servers are compared",
-        ));
+    let own = own(file, &engines)?;
+    let side = side(file, engines.len() > 1 || codecs.len() > 1)?;
+    if side == Side::Server {
+        // The others are compared with the first.
+        let named = ("server_engines", engines.as_slice());
+        let first = baseline(&sweep.baseline, named, ServerEngine::name, ServerEngine::BASELINE)?;
+        engines.sort_by_key(|engine| *engine != first);
+        if let Some(at) = &file.expect {
+            let why = "expectations are of clients: leave them out where servers are compared";
+            return Err(fault(at, why));
+        }
     }
+    let others = engines.iter().any(|engine| *engine != ServerEngine::Reference);
     if others && let Some(place) = file.target.servers.given_at() {
         let rule = "only `reference` computes a queue: a `pool` has pool_size threads";
         return Err(Fault::new(place, format!("does not go with other server engines: {rule}")));
     }
     let server = &file.server;
     if engines.contains(&ServerEngine::Pool) && server.pool_size.is_none() {
+        let list = place_of(&sweep.server_engines).cloned().unwrap_or(Place::whole());
         let rule = "pool_size under [server], such as pool_size = 64";
         return Err(Fault::new(&list, format!("the engine `pool` needs {rule}")));
     }
     let steps = steps(file, &engines, base_dir)?;
+    let several = sweep.target.is_some();
     let setting = ServerSetting {
         pool: server.pool.value,
         pool_size: server.pool_size.as_ref().map(|at| number(at)),
@@ -73,42 +91,81 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         upstream: upstream(file, &steps)?,
         steps,
         permits: server.permits.as_ref().map(|at| number(at)),
-        own,
+        own: own.first().cloned(),
+        owns: if several { own } else { Vec::new() },
     };
-    let codecs = match &file.sweep.server_codecs {
-        Some(list) => axis(list, |at| Ok(at.value))?,
-        None => vec![Codec::Lean],
-    };
-    Ok(Subject { setting: Some(setting), engines, codecs })
+    Ok(Subject { setting: Some(setting), engines, codecs, side })
 }
 
-/// The server that the config's command starts.
-fn own(file: &File, engines: &[ServerEngine]) -> Result<Option<OwnServer>, Fault> {
+/// Where a command of the user's own stands.
+fn commands(file: &File) -> impl Iterator<Item = &At<String>> {
+    let of_targets = file.sweep.target.iter().flat_map(|list| &list.value);
+    let of_targets = of_targets.filter_map(|target| target.command.as_ref());
+    file.server.command.iter().chain(of_targets)
+}
+
+/// The servers that the config's commands start: one, or one for each target.
+fn own(file: &File, engines: &[ServerEngine]) -> Result<Vec<OwnServer>, Fault> {
     let server = &file.server;
-    match (&server.command, engines.contains(&ServerEngine::Own)) {
-        (None, true) => {
-            let place = place_of(&file.sweep.server_engines).cloned().unwrap_or(Place::whole());
+    let own = engines.contains(&ServerEngine::Own);
+    let list = || place_of(&file.sweep.server_engines).cloned().unwrap_or(Place::whole());
+    match commands(file).next() {
+        None if own => {
             let rule = "command under [server], such as command = \"./serve --port {port}\"";
-            Err(Fault::new(&place, format!("the engine `own` needs {rule}")))
+            return Err(Fault::new(&list(), format!("the engine `own` needs {rule}")));
         }
-        (None, false) => Ok(None),
-        (Some(at), false) => {
-            Err(fault(at, "needs `own` among sweep.server_engines, or no server_engines at all"))
+        None => return Ok(Vec::new()),
+        Some(at) if !own => {
+            let rule = "needs `own` among sweep.server_engines, or no server_engines at all";
+            return Err(fault(at, rule));
         }
-        (Some(at), true) => {
-            let places = server.env.0.iter().any(|(_, value)| value.contains("{port}"));
-            if !at.contains("{port}") && !at.contains("PORT") && !places {
-                let rule = "write {port} where the command takes the port to listen on";
-                return Err(fault(at, format!("does not say which port: {rule}")));
-            }
-            let env = server.env.0.iter();
-            Ok(Some(OwnServer {
-                command: at.value.clone(),
-                env: env.map(|(name, value)| (name.value.clone(), value.value.clone())).collect(),
-                ready: server.ready.value,
-            }))
-        }
+        Some(_) => {}
     }
+    let Some(targets) = &file.sweep.target else {
+        let at = server.command.iter();
+        return at.map(|at| own_server(at, server, &Named(Vec::new()))).collect();
+    };
+    if engines != [ServerEngine::Own] {
+        let rule = "targets that are commands are servers of yours: leave out server_engines";
+        return Err(Fault::new(&list(), rule));
+    }
+    let each = targets.value.iter().map(|target| {
+        let others = [
+            ("url", place_of(&target.url)),
+            ("unix_socket", place_of(&target.unix_socket)),
+            ("service_time", place_of(&target.service_time)),
+            ("servers", place_of(&target.servers)),
+            ("body", place_of(&target.body)),
+            ("faults", place_of(&target.faults)),
+        ];
+        if let Some((key, place)) = others.into_iter().find_map(|(key, at)| Some((key, at?))) {
+            let why = format!("`{key}` does not go with a command, which says it all: remove one");
+            return Err(Fault::new(place, why));
+        }
+        let rule = "needs a command as the others have: one that is started is compared with others \
+                    that are";
+        let command = target.command.as_ref().or(server.command.as_ref());
+        own_server(command.ok_or_else(|| fault(target, rule))?, server, &target.env)
+    });
+    each.collect()
+}
+
+fn own_server(
+    at: &At<String>,
+    server: &Server,
+    env: &Named<At<String>>,
+) -> Result<OwnServer, Fault> {
+    let all = || server.env.0.iter().chain(&env.0);
+    let places = all().any(|(_, value)| value.contains("{port}"));
+    if !at.contains("{port}") && !at.contains("PORT") && !places {
+        let rule = "write {port} where the command takes the port to listen on";
+        return Err(fault(at, format!("does not say which port: {rule}")));
+    }
+    Ok(OwnServer {
+        command: at.value.clone(),
+        env: all().map(|(name, value)| (name.value.clone(), value.value.clone())).collect(),
+        ready: server.ready.value,
+    })
 }
 
 /// Where `[server]` says something.
@@ -125,19 +182,29 @@ fn given(file: &File) -> [Option<&Place>; 7] {
     ]
 }
 
-/// One side varies at a time: which of two did it could not be told.
-fn one_client(file: &File) -> Result<(), Fault> {
+/// The side under test: the one whose axis varies. One at a time: which of two it was could not be
+/// told.
+fn side(file: &File, servers_vary: bool) -> Result<Side, Fault> {
     let sweep = &file.sweep;
     let engines = sweep.engines.as_ref().filter(|list| list.len() > 1);
     let several = engines.map(|list| &list.place);
     let codecs = sweep.codecs.given().filter(|list| list.value.len() > 1).map(|list| &list.place);
-    match several.or(codecs) {
-        Some(place) => {
+    let clients_vary = several.or(codecs);
+    let named = sweep.subject.as_ref().map(|at| at.value);
+    match (named, clients_vary) {
+        (Some(Side::Client), _) | (None, Some(_)) if !servers_vary => Ok(Side::Client),
+        (Some(Side::Client), _) => {
+            let place = place_of(&sweep.server_engines).or(place_of(&sweep.server_codecs));
+            let rule = "with subject = \"client\" one server answers all clients: name one engine and \
+                        one codec";
+            Err(Fault::new(place.unwrap_or(&Place::whole()), rule))
+        }
+        (_, Some(place)) => {
             let rule = "with server_engines the server is under test, and one client loads it: name \
                         one engine and one codec, or leave them out for tokio-single and lean";
             Err(Fault::new(place, rule))
         }
-        None => Ok(()),
+        (_, None) => Ok(Side::Server),
     }
 }
 

@@ -62,8 +62,8 @@ pub(super) fn resolve(file: &File, base_dir: &Path) -> Result<Vec<(String, Resol
         if let Some((_, first)) = all.first()
             && first.is_embedded() != resolved.is_embedded()
         {
-            let why = "the embedded target cannot be compared with one that has a url: they get \
-                       other CPUs";
+            let why = "a target that duel starts cannot be compared with one that has a url: they \
+                       get other CPUs";
             return Err(fault(&at.name, why));
         }
         all.push((name, resolved));
@@ -74,7 +74,7 @@ pub(super) fn resolve(file: &File, base_dir: &Path) -> Result<Vec<(String, Resol
 /// `[target]` with what one of several names itself.
 fn overridden(target: &keys::Target, own: &keys::SweepTarget) -> keys::Target {
     let mut target = target.clone();
-    let keys::SweepTarget { name: _, url, unix_socket, service_time, servers, body, faults } = own;
+    let keys::SweepTarget { url, unix_socket, service_time, servers, body, faults, .. } = own;
     if url.is_some() {
         target.url.clone_from(url);
     }

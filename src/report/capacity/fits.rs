@@ -144,7 +144,7 @@ impl<'a> Series<'a> {
         let each = |p: &Point<'_>| {
             middle(&p.trials, |t| t.threads_peak as f64) >= f64::from(p.cell.total_lanes)
         };
-        match self.cell.server_engine {
+        match self.cell.server_under_test() {
             Some(ServerEngine::Own) => self.cells.iter().all(each),
             Some(server) => server.facts().threads == LaneThreads::PerLane,
             None => self.cell.engine.sweeps_stacks() && !self.cells.iter().any(small),

@@ -42,7 +42,12 @@ fn figures(measure: Measure, a: &Figures, b: &Figures) -> String {
 
 /// `has a p50 12 % [8, 15] higher than old (1.1 ms against 1 ms)`.
 fn part(measure: Measure, c: Comparison, figures: &str, than: &str) -> String {
-    let what = if measure == Measure::Achieved { "rate" } else { measure.facts().title };
+    let what = match measure {
+        Measure::Achieved => "rate",
+        Measure::CpuPerRequest => "CPU time per request",
+        Measure::Memory => "memory use",
+        measure => measure.facts().title,
+    };
     let e = c.estimate;
     let percent = |r: f64| 100.0 * (r - 1.0);
     match c.verdict {
