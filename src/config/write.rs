@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::plan::server::{ServerSetting, ServerStep, UpstreamPlan};
+use crate::plan::server::{OwnServer, ServerSetting, ServerStep, UpstreamPlan};
 use crate::plan::stages::Stage;
 use crate::plan::steps::{FileStep, StepPlan};
 use crate::plan::sweep::{MemoryTrials, Sweep};
@@ -112,12 +112,13 @@ impl Text {
         self.key_if(has(batch.len()), "uring_batch", list(batch, number));
         let linger = &axes.uring_linger_ns;
         self.key_if(has(linger.len()), "uring_linger", list(linger, |ns| time(*ns)));
-        match axes.server_engines.first() {
-            Some(first) => {
-                self.key("server_engines", list(&axes.server_engines, name));
-                self.key("server_codecs", list(&axes.server_codecs, name));
-                self.key("baseline", name(first));
-            }
+        if !axes.server_engines.is_empty() {
+            self.key("subject", name(&sweep.subject));
+            self.key("server_engines", list(&axes.server_engines, name));
+            self.key("server_codecs", list(&axes.server_codecs, name));
+        }
+        match axes.server_engines.first().filter(|_| sweep.tests_server()) {
+            Some(first) => self.key("baseline", name(first)),
             None => self.key("baseline", name(&sweep.baseline)),
         }
         self.key("equal_within", sweep.equal_within);
@@ -156,12 +157,14 @@ impl Text {
 
     /// Targets that are compared: what each has otherwise than the first.
     fn targets(&mut self, sweep: &Sweep) {
-        for swept in &sweep.axes.targets {
+        let owns = sweep.server.as_ref().map_or(&[][..], |server| &server.owns);
+        for (at, swept) in sweep.axes.targets.iter().enumerate() {
             self.table("[[sweep.target]]");
             self.key("name", quoted(&swept.name));
-            match &swept.target {
-                Target::Embedded(embedded) => self.embedded(embedded, sweep),
-                Target::External { .. } => self.external(&swept.target),
+            match (&swept.target, owns.get(at)) {
+                (_, Some(own)) => self.command(own),
+                (Target::Embedded(embedded), None) => self.embedded(embedded, sweep),
+                (Target::External { .. }, None) => self.external(&swept.target),
             }
         }
     }
@@ -219,6 +222,14 @@ impl Text {
         }
     }
 
+    fn command(&mut self, own: &OwnServer) {
+        self.key("command", quoted(&own.command));
+        let variable =
+            |(name, value): &(String, String)| format!("{} = {}", quoted(name), quoted(value));
+        let env: Vec<String> = own.env.iter().map(variable).collect();
+        self.key_if(!env.is_empty(), "env", format!("{{ {} }}", env.join(", ")));
+    }
+
     /// The server under test.
     fn server(&mut self, server: &ServerSetting) {
         self.table("[server]");
@@ -231,12 +242,10 @@ impl Text {
             self.key("permits", permits);
         }
         if let Some(own) = &server.own {
-            self.key("command", quoted(&own.command));
             self.key("ready", name(&own.ready));
-            let variable =
-                |(name, value): &(String, String)| format!("{} = {}", quoted(name), quoted(value));
-            let env: Vec<String> = own.env.iter().map(variable).collect();
-            self.key_if(!env.is_empty(), "env", format!("{{ {} }}", env.join(", ")));
+            if server.owns.is_empty() {
+                self.command(own);
+            }
         }
         if let Some(UpstreamPlan { service_time, servers, body_bytes, .. }) = &server.upstream {
             let (time, body) = (law(service_time), size(body_bytes));
@@ -468,6 +477,12 @@ mod tests {
             service_time = \"5ms\"\nservers = 3\n[[server.step]]\nkind = \"call\"\ncalls = 4\n\
             [[server.step]]\nkind = \"file\"\nbytes = \"4KiB\"\nfiles = 2";
         assert_eq!(of(calls).err(), None);
+        let builds = "[server]\nenv = { A = \"b\" }\nready = \"tcp\"\n[[sweep.target]]\nname = \"old\"\n\
+            command = \"./old {port}\"\n[[sweep.target]]\nname = \"new\"\ncommand = \"./new {port}\"\n\
+            env = { C = \"d\" }";
+        assert_eq!(of(builds).err(), None);
+        let clients = "[sweep]\nserver_engines = [\"tokio\"]\nengines = [\"threads\", \"uring\"]";
+        assert_eq!(of(clients).err(), None);
         let two = "[plan]\narrivals = \"poisson\"\nstages = [{ duration = \"1s\", from = 0, to = 50 }]\n\
             [[sweep.target]]\nname = \"a\"\n[[sweep.target]]\nname = \"b\"\nservice_time = \"1ms\"\n\
             faults = { reset_rate = 0.5 }";
