@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::{DUEL, output, records, text};
+use common::{DUEL, Sweep, output, records, text};
 use duel::format::{Status, TrialRecord};
 
 const CONFIG: &str = "[target]\nservice_time = '200us'\n[plan]\nrequests = 40\n[sweep]\n\
@@ -77,6 +77,42 @@ fn missing<'r>(rows: &'r [TrialRecord], field: &str) -> &'r str {
 
 fn counted(rows: &[TrialRecord]) -> impl Iterator<Item = &TrialRecord> {
     rows.iter().filter(|r| r.cell.counts_events())
+}
+
+/// A trial of many lanes under `ulimit -v`, in KiB, and what it says.
+fn in_address_space(kib: u64, engines: &str, lanes: u32) -> (Vec<TrialRecord>, String) {
+    let sweep = Sweep::new(&format!(
+        "[target]\nservice_time = '200us'\n[plan]\nrequests = 2000\n[sweep]\n\
+         engines = [{engines}]\nlanes = [{lanes}]\ntrials = 1\n"
+    ));
+    let limited = format!("ulimit -v {kib}; exec \"$0\" \"$@\"");
+    let out = output(
+        Command::new("sh")
+            .args(["-c", &limited, DUEL, "run"])
+            .arg(sweep.config())
+            .arg("--out")
+            .arg(sweep.dir()),
+    );
+    (records(&sweep.dir()), text(&out).1)
+}
+
+/// glibc would reserve 64 MiB for each of sixteen arenas on two CPUs, and more on more: then no stack
+/// finds room, and a thread that cannot be made ends the process.
+#[test]
+fn an_address_space_with_an_end_holds_as_many_lanes_as_their_stacks_allow() {
+    for lanes in [2, 300] {
+        let (rows, stderr) = in_address_space(512 << 10, "'threads', 'rayon', 'tokio'", lanes);
+        assert_eq!(rows.len(), 3, "{stderr}");
+        for row in rows {
+            assert_ne!(row.status, Status::Failed, "{}: {:?}", row.cell.id, row.error);
+            assert_eq!(row.ledger.completed, 2000, "{}: {:?}", row.cell.id, row.ledger);
+            let held = row.allocator.contains("MALLOC_ARENA_MAX=2");
+            assert!(held, "the row says with how many arenas it ran: {}", row.allocator);
+        }
+    }
+    let (rows, _) = in_address_space(512 << 10, "'threads']\nstack_sizes = ['1MiB'", 600);
+    let error = rows[0].error.as_deref().unwrap_or_default();
+    assert!(error.contains("RLIMIT_AS allows 512 MiB"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use anyhow::anyhow;
 
+use crate::limits::Limits;
+use crate::plan::Cell;
 use crate::plan::allocator::Allocator;
 
 /// The C library's allocator, which every binary of this package uses.
@@ -18,6 +20,16 @@ const ARENA_TUNABLE: &str = "glibc.malloc.arena_max";
 /// program may load later. A worker loads none, and without the reserve what a lean lane uses of
 /// its stack is two pages instead of three. Without effect under another libc.
 const OURS: &str = "glibc.rtld.optional_static_tls=0:glibc.rtld.nns=1";
+
+/// The allocator that a cell's workers are given: the one that the sweep names, or glibc's with few
+/// arenas where an address space with an end would not hold all of them beside the stacks; `None`
+/// leaves it to the environment.
+pub(super) fn of(cell: &Cell, limits: &Limits) -> Option<Allocator> {
+    let says = |name, what: &str| of_environment(name).is_some_and(|set| set.contains(what));
+    let decided = says(ARENA_MAX, "") || says(TUNABLES, ARENA_TUNABLE);
+    let few = limits.arenas_at_most().filter(|_| !decided);
+    cell.allocator.clone().or(few.map(Allocator::GlibcArenas))
+}
 
 /// The allocator of a cell's workers: the one that the sweep names, or else the C library's with
 /// the settings that workers inherit from this process's environment.

@@ -112,11 +112,12 @@ impl Context<'_> {
 
     /// The record of a trial in which nothing has happened yet.
     fn blank(&self, cell: &Cell, trial: &Trial) -> TrialRecord {
+        let allocator = super::allocator::of(cell, &self.limits);
         TrialRecord {
             flags: self.remarks.clone(),
             pacer: cell.arrivals.is_open().then_some(self.sweep.plan.pacer),
-            allocator: super::allocator::describe(cell.allocator.as_ref()),
-            glibc_tunables: super::allocator::tunables(cell.allocator.as_ref()),
+            allocator: super::allocator::describe(allocator.as_ref()),
+            glibc_tunables: super::allocator::tunables(allocator.as_ref()),
             ..TrialRecord::blank(
                 self.plan_hash.clone(),
                 self.binary_digest.clone(),

@@ -13,6 +13,7 @@ use super::files::StepFiles;
 use super::quiet::Quiet;
 use super::target::Targets;
 use super::worker::{NoFrame, Worker};
+use crate::limits::Limits;
 use crate::plan::prepare::prepare;
 use crate::plan::schedule::Schedule;
 use crate::plan::sweep::{Sweep, Target};
@@ -146,9 +147,10 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
     let mut targets = Targets::start_digesting(&target(sweep, cell), sweep.plan.seed)?;
     let plan = sweep.trial_plan(cell);
     let files = StepFiles::of(&plan.mix, 0..cell.processes);
+    let allocator = super::allocator::of(cell, &Limits::read());
     let mut workers = Vec::new();
     for number in 0..cell.processes {
-        let mut worker = Worker::spawn(number, cell.allocator.as_ref())?;
+        let mut worker = Worker::spawn(number, allocator.as_ref())?;
         let targets = targets.endpoints().to_vec();
         worker.job(Job {
             worker: number,

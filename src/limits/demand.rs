@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::machine::{CgroupLimit, Limits, Use};
+use crate::plan::allocator::Allocator;
 use crate::plan::engine::{EngineFacts, LaneThreads, SocketKind};
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec};
@@ -32,6 +33,8 @@ const RESERVED_PIDS: u64 = 300;
 /// glibc opens at most this many arenas per CPU; each is 64 MiB of address space in two maps.
 const ARENAS_PER_CPU: u64 = 8;
 const ARENA_BYTES: u64 = 64 << 20;
+/// Part of an address space that arenas may reserve, so that stacks find room in the rest.
+const ARENAS_PART: u64 = 4;
 
 // Estimates of the memory that one lane holds while it waits, from slopes between 1,000 and
 // 10,000 lanes on x86-64; they decide only whether a cell is worth starting.
@@ -161,6 +164,7 @@ pub(super) struct CellNeeds {
     stack_bytes: u64,
     hyper: bool,
     target: TargetKind,
+    allocator: Option<Allocator>,
 }
 
 impl CellNeeds {
@@ -191,6 +195,7 @@ impl CellNeeds {
             stack_bytes: cell.stack_bytes().min(MOST_STACK_BYTES),
             hyper: cell.codec == Codec::Hyper,
             target,
+            allocator: cell.allocator.clone(),
         }
     }
 
@@ -227,6 +232,23 @@ impl CellNeeds {
 }
 
 impl Limits {
+    /// Arenas of a worker: the allocator's own choice, and within an address space with an end
+    /// (`ulimit -v`) no more than leave room for stacks.
+    fn arenas(&self, swept: Option<&Allocator>) -> u64 {
+        let all = ARENAS_PER_CPU * u64::from(self.cpus);
+        match (swept, self.address_space) {
+            (Some(Allocator::GlibcArenas(most)), _) => u64::from(*most).min(all),
+            (None, Some(space)) => (space.max / ARENAS_PART / ARENA_BYTES).clamp(1, all),
+            _ => all,
+        }
+    }
+
+    /// To how many arenas workers are held where nobody says; `None` where glibc may have its way.
+    pub(crate) fn arenas_at_most(&self) -> Option<u32> {
+        let most = self.arenas(None);
+        (most < self.arenas(Some(&Allocator::Glibc))).then_some(most as u32)
+    }
+
     pub(super) fn demands(&self, needs: &CellNeeds) -> Vec<Demand> {
         let mut all = Demands::default();
         self.descriptors(needs, &mut all);
@@ -262,7 +284,7 @@ impl Limits {
     }
 
     fn threads(&self, needs: &CellNeeds, all: &mut Demands) {
-        let arenas = ARENAS_PER_CPU * u64::from(self.cpus);
+        let arenas = self.arenas(needs.allocator.as_ref());
         let maps = needs.threads.times(MAPS_PER_THREAD).plus(RESERVED_MAPS + 2 * arenas);
         let fewer = |limit: &str, need| {
             raise_sysctl(limit, need) + ", or use fewer lanes and more processes"
@@ -296,7 +318,7 @@ impl Limits {
         };
         let (own, shared) = ((Scope::Worker, VIRTUAL_UNIT), (Scope::Machine, VIRTUAL_UNIT));
         // Arenas are reserved without write access, which counts as address space only.
-        let arenas = ARENAS_PER_CPU * u64::from(self.cpus) * ARENA_BYTES;
+        let arenas = self.arenas(needs.allocator.as_ref()) * ARENA_BYTES;
         all.add("RLIMIT_AS", own, self.address_space, bytes.plus(arenas), smaller);
         all.add("RLIMIT_DATA", own, self.data, bytes, smaller);
         let every = bytes.times(needs.processes);

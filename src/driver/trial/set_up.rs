@@ -3,6 +3,7 @@
 use anyhow::{Context as _, anyhow};
 
 use super::{Context, Running, Stage, Watch};
+use crate::driver::allocator;
 use crate::driver::cpus::{self, Beside, Placement};
 use crate::driver::files::StepFiles;
 use crate::driver::gates::Samples;
@@ -162,8 +163,9 @@ impl<'c> Running<'c> {
         record: &mut TrialRecord,
         watch: &mut dyn Watch,
     ) -> anyhow::Result<()> {
+        let allocator = allocator::of(&self.here.cell, &self.context.limits);
         for number in 0..self.here.cell.processes {
-            let mut worker = Worker::spawn(number, self.here.cell.allocator.as_ref())?;
+            let mut worker = Worker::spawn(number, allocator.as_ref())?;
             // Before the job arrives the worker holds next to nothing, so that nearly all it
             // will hold is charged to the group.
             if let Ok(group) = &self.cgroup
