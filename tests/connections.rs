@@ -68,6 +68,8 @@ struct Seen {
     requests: AtomicU64,
     /// Requests on a connection that had ended for the client.
     after_the_end: AtomicU64,
+    /// Times that the target did not do what it was to do.
+    left_out: AtomicU64,
 }
 
 /// Reads the head of one request and says which of all it is; an error once the client has gone.
@@ -281,8 +283,12 @@ fn idle_connections_that_the_target_has_closed_are_seen_before_they_are_used() {
         wire.socket().set_read_timeout(Some(Duration::from_millis(20)))?;
         loop {
             if let Err(e) = head(wire, seen) {
-                // TLS says so, as servers do.
-                let _ = wire.end();
+                // Politely, as servers do, without a word of TLS, or with a reset.
+                match seen.requests.load(SeqCst) % 3 {
+                    0 => wire.end()?,
+                    1 => wire.socket().shutdown(Shutdown::Both)?,
+                    _ => socket2::SockRef::from(wire.socket()).set_linger(Some(Duration::ZERO))?,
+                }
                 return Err(e);
             }
             wire.say(KEPT)?;
@@ -301,19 +307,76 @@ fn idle_connections_that_the_target_has_closed_are_seen_before_they_are_used() {
 
 #[test]
 fn bytes_that_nobody_asked_for_answer_nothing() {
-    let play = |wire: &mut dyn Wire, seen: &Seen| {
+    let unasked = [
+        "HTTP/1.1 500 Unasked\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbad",
+        "x",
+        "\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+    ];
+    let play = move |wire: &mut dyn Wire, seen: &Seen| {
         loop {
-            head(wire, seen)?;
+            let number = head(wire, seen)?;
             wire.say(KEPT)?;
-            // Into the pause between two requests.
+            // Into the pause between two requests, unless a machine that stalls has made none.
             std::thread::sleep(Duration::from_millis(2));
-            wire.say(b"HTTP/1.1 500 Unasked\r\nContent-Length: 0\r\n\r\n")?;
+            wire.socket().set_read_timeout(Some(Duration::from_micros(1)))?;
+            let asked = wire.socket().peek(&mut [0]).is_ok();
+            wire.socket().set_read_timeout(None)?;
+            if asked {
+                seen.left_out.fetch_add(1, SeqCst);
+            } else {
+                wire.say(unasked[number % unasked.len()].as_bytes())?;
+            }
         }
     };
     each("arrivals = 'constant'", "rates = [10]\n", play, |how, done, seen| {
         all_completed(how, done, seen);
-        reuse(how, done, false);
+        let left_out = seen.left_out.load(SeqCst);
+        for r in &done.records {
+            let ended = r.reconnects + LANES + left_out;
+            assert!(ended >= REQUESTS, "{how}: {} of {}", r.reconnects, said(r));
+        }
     });
+}
+
+/// Each in turn, so that every row sees each of them once.
+const CUT_SHORT: [&[u8]; REQUESTS as usize] = [
+    b"",
+    b"HTTP/1.1 200 OK\r\nContent-Le",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nhalf",
+    b"\x16\x03\x01 this is no HTTP\r\n\r\n",
+    // Whole where the end of the connection is the end of the body.
+    b"HTTP/1.1 200 OK\r\n\r\nhello",
+];
+
+#[test]
+fn the_same_end_has_the_same_name_everywhere() {
+    // TLS tells a target that has said its last from a connection that was cut, as TCP cannot.
+    for says_so in [true, false] {
+        let play = move |wire: &mut dyn Wire, seen: &Seen| {
+            let number = head(wire, seen)?;
+            wire.say(CUT_SHORT[number % CUT_SHORT.len()])?;
+            if says_so {
+                wire.end()?
+            } else {
+                wire.socket().shutdown(Shutdown::Write)?
+            }
+            hold(wire, seen);
+            Ok(())
+        };
+        each("", "", play, |how, done, _| {
+            let cut = u64::from(how == "TLS" && !says_so);
+            let errors = Errors { read: 2, body: 2 + cut, protocol: 1, ..Errors::default() };
+            for r in &done.records {
+                let what = format!("{how}, says so: {says_so}: {}", said(r));
+                assert_eq!(r.errors, errors, "{what}");
+                assert_eq!(r.ledger.completed, 1 - cut, "{what}");
+            }
+        });
+    }
 }
 
 /// What a target does once it has answered and will read no more.
