@@ -4,8 +4,9 @@
     scripts/scenarios.py [--scenarios 1000] [--seed 1] [--first 0] [--jobs 2] [--all] [--duel target/release/duel]
 
 Each scenario draws a mix of hostile behaviours, restarts of the server, a load and a timeout, and
-plays them through one engine and codec (every pair in turn; `--all`: through all ten). One in five
-uses the embedded target with errors, resets and stalls instead. A scenario that fails is played
+plays them through one engine and codec (every pair in turn; `--all`: through each of them). One in five
+uses the embedded target with errors, resets and stalls instead, one in three TLS where openssl makes a
+certificate, half of them requests of a MiB as well. A scenario that fails is played
 again with `--first N --scenarios 1`. Looked at: the ledgers, the histograms beside them, that each
 trial ends by itself, and by how much requests were given up too late.
 """
@@ -14,7 +15,9 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -50,14 +53,26 @@ CUTS = {
     "amid_chunk": LINE + b"Transfer-Encoding: chunked\r\n\r\n10\r\nhalf",
     "after_body": OK,
     "announced": LINE + b"Content-Length: 2\r\nConnection: close\r\n\r\nok",
+    # Whole when the connection ends.
+    "no_length": LINE + b"\r\nall until the end",
+    "gzip": LINE + b"Transfer-Encoding: gzip\r\n\r\nall until the end",
+    "identity": LINE + b"Transfer-Encoding: identity\r\n\r\nall until the end",
+    "old_keep_alive": b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nall until the end",
 }
+# What is answered before the request is whole.
+REFUSALS = [b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno",
+            b"HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n"]
+# What nobody asked for, into the pause between two requests.
+UNASKED = [OK, b"HTTP/1.1 408 Late\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", b"x", b"\r\n"]
 # What has no end, until the client leaves.
 FLOODS = {
     "headers": (LINE, b"x-more: and more and more\r\n" * 100),
     "chunks": (LINE + b"Transfer-Encoding: chunked\r\n\r\n", (b"400\r\n" + b"x" * 1024 + b"\r\n") * 16),
     "body": (LINE + b"Content-Length: 1024\r\n\r\n", b"x" * 65536),
 }
-OTHERS = ["late", "never", "drip", "half_close", "reset_unread", "early"]
+OTHERS = ["late", "never", "drip", "half_close", "reset_unread", "early", "idle_close", "idle_reset", "unasked",
+          "refused_close", "refused_reset", "refused_late"]
+BODY = 1 << 20
 HOSTILE = (list(ANSWERS)[1:] + [f"close_{c}" for c in CUTS] + [f"reset_{c}" for c in CUTS]
            + [f"flood_{f}" for f in FLOODS] + OTHERS)
 
@@ -66,6 +81,19 @@ def end(conn, reset):
     if reset:
         conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     conn.close()
+
+
+def rest(head, unread, conn):
+    """Reads the body that a head announces; what comes behind it."""
+    length = re.search(rb"content-length: (\d+)", head, re.I)
+    missing = (int(length[1]) if length else 0) - len(unread)
+    while missing > 0:
+        more = conn.recv(1 << 16)
+        if not more:
+            raise OSError("it left")
+        missing -= len(more)
+        unread = more
+    return unread[len(unread) + missing:] if missing < 0 else b""
 
 
 def hold(conn):
@@ -86,6 +114,25 @@ def play(conn, part, timeout_s, draw):
         if draw.random() < 0.5:
             time.sleep(0.002)  # so that the client may have read it before the end
         end(conn, kind == "reset")
+    elif kind == "refused":
+        conn.sendall(draw.choice(REFUSALS))
+        if what == "late":
+            time.sleep(draw.uniform(0, 0.5) * timeout_s)
+        end(conn, what == "reset")
+    elif kind == "idle":
+        conn.sendall(OK)
+        conn.settimeout(draw.uniform(0.002, 0.3))
+        try:
+            # What comes in time is read and not answered: the race that remains.
+            conn.recv(4096)
+        except TimeoutError:
+            pass
+        end(conn, what == "reset")
+    elif part == "unasked":
+        conn.sendall(OK)
+        time.sleep(0.002)
+        conn.sendall(draw.choice(UNASKED))
+        return True
     elif kind == "flood":
         begin, more = FLOODS[what]
         conn.sendall(begin)
@@ -107,9 +154,10 @@ def play(conn, part, timeout_s, draw):
     return False
 
 
-def converse(conn, parts, weights, timeout_s, draw):
+def converse(conn, tls, parts, weights, timeout_s, draw):
     try:
         conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        conn = tls.wrap_socket(conn, server_side=True) if tls else conn
         unread = b""
         while True:
             part = draw.choices(parts, weights)[0]
@@ -122,7 +170,9 @@ def converse(conn, parts, weights, timeout_s, draw):
                 if not more:
                     return conn.close()
                 unread += more
-            unread = unread.split(b"\r\n\r\n", 1)[1]
+            head, unread = unread.split(b"\r\n\r\n", 1)
+            if not part.startswith("refused"):
+                unread = rest(head, unread, conn)
             if part != "early" and not play(conn, part, timeout_s, draw):
                 return
     except OSError:
@@ -132,8 +182,8 @@ def converse(conn, parts, weights, timeout_s, draw):
 class Server:
     """A hostile server on threads; it goes away now and then where `restart_s` is not None."""
 
-    def __init__(self, parts, weights, timeout_s, restart_s, draw):
-        self.over, self.conns = threading.Event(), []
+    def __init__(self, tls, parts, weights, timeout_s, restart_s, draw):
+        self.over, self.conns, self.tls = threading.Event(), [], tls
         self.parts, self.weights, self.timeout_s = parts, weights, timeout_s
         self.restart_s, self.draw = restart_s, draw
         listener = self.listen(0)
@@ -156,8 +206,8 @@ class Server:
                 conn, _ = listener.accept()
                 conn.settimeout(5)
                 self.conns.append(conn)
-                rest = (conn, self.parts, self.weights, self.timeout_s, random.Random(self.draw.random()))
-                threading.Thread(target=converse, args=rest, daemon=True).start()
+                arguments = (conn, self.tls, self.parts, self.weights, self.timeout_s, random.Random(self.draw.random()))
+                threading.Thread(target=converse, args=arguments, daemon=True).start()
             except OSError:
                 pass
             if time.monotonic() > until:
@@ -183,6 +233,23 @@ class Server:
     def close(self):
         self.over.set()
         self.thread.join()
+
+
+def self_signed(home):
+    """A certificate and its key, or None where openssl is not there."""
+    pem = f"{home}/self.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+               "-keyout", pem + ".key", "-out", pem, "-days", "1", "-subj", "/CN=127.0.0.1"]
+    try:
+        return pem if subprocess.run(command, capture_output=True).returncode == 0 else None
+    except OSError:
+        return None
+
+
+def certificate(pem):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem, pem + ".key")
+    return context
 
 
 def allowed(duel):
@@ -216,6 +283,8 @@ def scenario(seed, number, every_pair, all_engines):
     share = draw.choice([0.05, 0.3, 0.7, 1.0])
     weights = [1 - share] + [share / (len(parts) - 1)] * (len(parts) - 1)
     restart_s = draw.choice([None, None, draw.uniform(0.02, 0.1)])
+    if draw.random() < 0.5:
+        config += '[[plan.request]]\n[[plan.request]]\nmethod = "POST"\nbody_file = "body"\n'
     return config, (parts, weights, timeout_ms / 1e3, restart_s, draw), timeout_ms
 
 
@@ -247,9 +316,14 @@ def run(task):
     config, server, timeout_ms = scenario(args.seed, number, args.all, args.engines)
     rows_wanted = 2 * len(args.engines) if args.all else 1
     with tempfile.TemporaryDirectory() as home:
-        hostile = Server(*server) if server else None
+        tls = certificate(args.certificate) if args.certificate and number % 3 == 0 else None
+        hostile = Server(tls, *server) if server else None
         if hostile:
-            config += f'[target]\nurl = "http://127.0.0.1:{hostile.port}"\n'
+            scheme = "https" if tls else "http"
+            config += f'[target]\nurl = "{scheme}://127.0.0.1:{hostile.port}"\n'
+            config += "insecure = true\n" if tls else ""
+        with open(f"{home}/body", "wb") as f:
+            f.write(b"x" * BODY)
         with open(f"{home}/x.toml", "w") as f:
             f.write(config)
         try:
@@ -286,6 +360,8 @@ def main():
     parser.add_argument("--duel", default="target/release/duel")
     args = parser.parse_args()
     args.engines = allowed(args.duel)
+    home = tempfile.TemporaryDirectory()
+    args.certificate = self_signed(home.name)
     begun, rows, balanced, columns, late = time.monotonic(), 0, 0, Counter(), []
     tasks = [(n, args) for n in range(args.first, args.first + args.scenarios)]
     with multiprocessing.Pool(args.jobs) as pool:
