@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Capacity as Arguments, Hosts};
 use crate::driver::host::Machine;
-use crate::limits::{Ceiling, Limits, TargetKind};
+use crate::limits::{Ceiling, Limits, PORT_RANGE, TargetKind};
 use crate::plan::{Cell, Engine, classes};
 use crate::report::capacity::hosts::{self, HostType};
 use crate::report::capacity::{Month, Plan, Question, measured_rate, plan};
@@ -85,7 +85,7 @@ fn ceilings(limits: &Limits, cell: &Cell) -> Vec<Ceiling> {
     let away = TargetKind::External { loopback: false };
     let Some(server) = cell.server_under_test() else { return limits.predict(cell.engine, away) };
     let mut all = limits.predict(server.alike(), away);
-    all.retain(|ceiling| ceiling.limit != "net.ipv4.ip_local_port_range");
+    all.retain(|ceiling| ceiling.limit != PORT_RANGE);
     all
 }
 

@@ -1,19 +1,26 @@
 //! Runs the trials of a sweep in their order and says how it went; `run` and `try` share it.
 
 pub(super) mod blocks;
+mod directory;
 pub(super) mod look;
+mod repeats;
 mod search;
+mod verdict;
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use self::blocks::Blocks;
+pub(super) use self::directory::Directory;
+use self::directory::{create, create_fresh, resume};
+use self::repeats::Repeats;
+use self::verdict::{is_expected, objectives, verdict};
 use super::exit;
 use super::progress::{Progress, Signals};
 use super::shard::Part;
@@ -27,24 +34,13 @@ use crate::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::limits::{Limits, PortBudget};
 use crate::plan::guard::Cap;
 use crate::plan::shard::Shard;
-use crate::plan::sweep::{ExpectFailed, Sweep, Target, Trial};
+use crate::plan::sweep::{Sweep, Target, Trial};
 use crate::plan::{Cell, Extent};
 use crate::report::served;
-use crate::report::slo::{self, Judgement};
-use crate::report::summary::{is_quiet, is_valid, summarise};
-use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
+use crate::report::slo;
+use crate::report::summary::{is_quiet, summarise};
+use crate::results::store::{self, RunDir};
 use crate::side::usage::ProcessUse;
-use crate::units::format_count;
-
-/// Where a run's rows are kept.
-pub(super) enum Directory {
-    /// Nowhere.
-    None,
-    /// Where the user says.
-    Named(PathBuf),
-    /// In a new directory below `runs`.
-    Fresh,
-}
 
 /// Where results go.
 pub(super) struct Output {
@@ -301,73 +297,12 @@ impl<'s> Session<'s> {
             }
         }
         let nothing_else = if unwritten { exit::FAILED } else { 0 };
-        let kept = self.objectives();
+        let kept = objectives(sweep, &self.records);
         let code = self.signals.exit_code().or_else(|| match sweep.search {
             Some(_) => search::verdict(sweep, &self.records),
             None => verdict(sweep, &self.records),
         });
         Ok(code.or(kept).unwrap_or(nothing_else))
-    }
-
-    /// Says which bounds of the SLO were missed or cannot be judged, and the exit code for that.
-    fn objectives(&self) -> Option<u8> {
-        let sweep = self.context.sweep;
-        // A search misses its SLO on purpose, and reports the outcome itself.
-        if sweep.search.is_some() {
-            return None;
-        }
-        let mut rows = sweep.slo.as_ref().map_or(vec![], |slo| slo::judge(slo, &self.records));
-        rows.extend(slo::judge_classes(&sweep.plan.mix, &self.records));
-        for row in &rows {
-            match row.judgement {
-                Judgement::Met => {}
-                Judgement::Missed => say!("duel: SLO missed: {row}"),
-                Judgement::Unknown(_) => say!("duel: SLO cannot be judged: {row}"),
-            }
-        }
-        let any = |is: fn(&Judgement) -> bool| rows.iter().any(|r| is(&r.judgement));
-        if any(|j| matches!(j, Judgement::Unknown(_))) {
-            return Some(exit::INVALID);
-        }
-        any(|j| *j == Judgement::Missed).then_some(exit::MISSED)
-    }
-}
-
-/// How many repeats of noisy trials a sweep may still make: half of its trials in all, so that a
-/// machine that is never quiet stretches a sweep by half and not without end.
-struct Repeats {
-    wanted: u32,
-    left: usize,
-    made: usize,
-    refused: usize,
-}
-
-impl Repeats {
-    fn new(wanted: u32, trials: usize) -> Self {
-        Repeats { wanted, left: trials / 2, made: 0, refused: 0 }
-    }
-
-    /// Keeps of `noisy` what may be repeated.
-    fn grant(&mut self, noisy: &mut Vec<Trial>) {
-        let granted = noisy.len().min(self.left);
-        self.refused += noisy.len() - granted;
-        self.made += granted;
-        self.left -= granted;
-        noisy.truncate(granted);
-    }
-
-    fn report(&self) {
-        if self.made > 0 {
-            let (made, each) = (format_count(self.made as u64), self.wanted);
-            say!("duel: {made} noisy trials were repeated, each at most {each} times");
-        }
-        if self.refused > 0 {
-            say!(
-                "duel: {} noisy trials were not repeated, since at most half of all trials are. \
-                 Something else is using this machine",
-                format_count(self.refused as u64)
-            );
-        }
     }
 }
 
@@ -449,140 +384,4 @@ fn peers(output: &Output, context: &Context, signals: &Signals) -> anyhow::Resul
     };
     let stop = || signals.exit_code().is_some();
     Ok(Box::new(Fleet::meet(shard, meeting, &hello, &stop)?))
-}
-
-/// Makes the run directory.
-fn create(path: &Path, shard: Option<Shard>, context: &Context) -> anyhow::Result<RunDir> {
-    store::check_writable(path, 1 << 20)?;
-    Ok(RunDir::create(path, &plan_json(shard, context)?)?)
-}
-
-/// Makes a run directory of its own below `runs`, also where another run began in this second.
-fn create_fresh(shard: Option<Shard>, context: &Context) -> anyhow::Result<RunDir> {
-    let first = store::default_dir(&context.sweep.name, jiff::Timestamp::now());
-    std::fs::create_dir_all(first.parent().unwrap_or(Path::new(".")))
-        .with_context(|| format!("cannot make {}", first.display()))?;
-    for number in 2.. {
-        let mut path = first.clone();
-        if number > 2 {
-            path.as_mut_os_string().push(format!("-{}", number - 1));
-        }
-        match std::fs::create_dir(&path) {
-            Ok(()) => return create(&path, shard, context),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).with_context(|| format!("cannot make {}", path.display())),
-        }
-    }
-    unreachable!("a number is free")
-}
-
-/// Opens the run directory to go on in; forced, every further row is flagged with what changed.
-fn resume(
-    path: &Path,
-    force: bool,
-    context: &mut Context,
-) -> anyhow::Result<(Option<RunDir>, Vec<TrialRecord>)> {
-    let (dir, run) = RunDir::resume(path)?;
-    for warning in &run.warnings {
-        say!("duel: {warning}");
-    }
-    let machine = serde_json::to_value(host::Machine::read())?;
-    let changed: Vec<(&str, &str)> = [
-        (run.plan.plan_hash != context.plan_hash, "the config", "config_changed"),
-        (
-            run.plan.versions.binary_digest != context.binary_digest,
-            "the duel binary",
-            "binary_changed",
-        ),
-        (run.plan.machine != machine, "the machine", "machine_changed"),
-    ]
-    .into_iter()
-    .filter_map(|(differs, what, flag)| differs.then_some((what, flag)))
-    .collect();
-    if !changed.is_empty() {
-        let what: Vec<&str> = changed.iter().map(|(what, _)| *what).collect();
-        let what = what.join(" and ");
-        if !force {
-            anyhow::bail!(
-                "{}: cannot be resumed: {what} changed since; --force goes on and flags the rows",
-                path.display()
-            );
-        }
-        say!("duel: {}: {what} changed since; the rows from here on say so", path.display());
-        context.remarks = changed.iter().map(|(_, flag)| (*flag).to_string()).collect();
-        // The directory's rows belong to the plan that it holds.
-        context.plan_hash.clone_from(&run.plan.plan_hash);
-    }
-    let keys = run.existing_keys();
-    let kept = |r: &TrialRecord| {
-        r.status != Status::Interrupted && keys.contains(&(r.cell.id.clone(), r.block))
-    };
-    Ok((Some(dir), run.records.into_iter().filter(kept).collect()))
-}
-
-fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson> {
-    let sweep = context.sweep;
-    let cells = sweep.cells();
-    Ok(PlanJson {
-        format_version: FORMAT_VERSION,
-        name: sweep.name.clone(),
-        plan_hash: context.plan_hash.clone(),
-        seed: sweep.plan.seed,
-        created_utc: store::utc_stamp(jiff::Timestamp::now()),
-        config: serde_json::to_value(sweep.masked())?,
-        trials_planned: sweep.most_trials(),
-        cells,
-        machine: serde_json::to_value(host::Machine::read())?,
-        limits: serde_json::to_value(&context.limits)?,
-        versions: Versions {
-            duel: env!("CARGO_PKG_VERSION").into(),
-            git_revision: host::git_revision().map(Into::into),
-            binary_digest: context.binary_digest.clone(),
-        },
-        command_line: super::arguments::masked(std::env::args_os()),
-        shard: shard.map(|shard| ShardOf {
-            index: shard.index,
-            count: shard.count,
-            host: host::name(),
-            boot_id: host::boot_id(),
-        }),
-        merged: None,
-    })
-}
-
-/// The exit code that the rows call for, if any. A noisy trial whose repeat was valid calls for
-/// none: its faults are attributed to the noise, and its figures are not used.
-fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
-    let valid: HashSet<_> = records
-        .iter()
-        .filter(|r| is_valid(r) && is_quiet(r))
-        .map(|r| (&r.cell.id, r.block))
-        .collect();
-    let stands = |r: &&TrialRecord| is_quiet(r) || !valid.contains(&(&r.cell.id, r.block));
-    let records: Vec<&TrialRecord> = records.iter().filter(stands).collect();
-    let failed =
-        records.iter().any(|r| r.status == Status::Failed && !is_expected(&sweep.expect_failed, r));
-    let counted = || records.iter().filter(|r| r.status != Status::Failed);
-    // One short window may pass without a request on a machine that gives the worker no CPU: such a
-    // trial is invalid. A cell whose windows were all empty has measured nothing.
-    let used: HashSet<_> = counted().filter(|r| r.ledger.planned > 0).map(|r| &r.cell.id).collect();
-    let nothing = |r: &&TrialRecord| {
-        r.ledger.completed == 0
-            && !r.cell.is_idle()
-            && (r.ledger.planned > 0 || !used.contains(&r.cell.id))
-    };
-    if failed || counted().any(nothing) {
-        return Some(exit::FAILED);
-    }
-    records.iter().any(|r| r.status == Status::Invalid).then_some(exit::INVALID)
-}
-
-fn is_expected(expected: &[ExpectFailed], record: &TrialRecord) -> bool {
-    expected.iter().any(|e| {
-        e.engine == record.cell.engine
-            && e.lanes.is_none_or(|lanes| lanes == record.cell.lanes)
-            && e.limit.as_ref().is_none_or(|limit| {
-                record.error.as_ref().is_some_and(|error| error.contains(limit))
-            })
-    })
 }

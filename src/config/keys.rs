@@ -433,7 +433,7 @@ tables! {
         engine: At<Engine> [example("\"threads\"")],
         /// Lanes of the cells.
         lanes: Key<Count> [range(1.0, ANY) default("any") example("\"20k\"")],
-        /// Limit that their error names.
+        /// Limit that they run into, as `duel limits` names it.
         limit: Key<String> [default("any") example("\"vm.max_map_count\"")],
     }
 

@@ -94,6 +94,7 @@ impl Context<'_> {
                 true => Status::Invalid,
                 false => Status::Failed,
             };
+            record.limit = crate::limits::hit(&error);
             record.error = Some(format!("{error:#}"));
             self.peers.note(&mut record, None);
         }

@@ -164,6 +164,9 @@ record! {
             /// Why it failed, in one sentence with the way out; on other rows the first error of a request,
             /// or what else a reader should know.
             error: Option<String> = judged,
+            /// The limit that the trial ran into, such as `vm.max_map_count`; `None` where none is known.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            limit: Option<String> = either,
             /// Remarks that bar nothing by themselves: `noisy`, `shared_cpu`, `external_target`,
             /// `throttled` (a CPU quota stopped the load generator or the target),
             /// `insecure_tls` (any certificate was accepted), `upstream_beside_client` (what the server

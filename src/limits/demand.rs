@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::machine::{CgroupLimit, Limits, Use};
+use super::ports::PORT_RANGE;
 use crate::plan::allocator::Allocator;
 use crate::plan::engine::{EngineFacts, LaneThreads, SocketKind};
 use crate::plan::steps::Offload;
@@ -345,7 +346,7 @@ impl Limits {
         if needs.target == (TargetKind::External { loopback: false }) {
             let ports = self.local_ports.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1);
             let ports = ports.map(|max| Use { max, used: 0 });
-            let limit = "net.ipv4.ip_local_port_range";
+            let limit = PORT_RANGE;
             let unit = (Scope::Machine, "ports to one address");
             all.add(limit, unit, ports, connections, |limit, _| {
                 format!(

@@ -35,5 +35,12 @@ mod report;
 pub use check::{Ceiling, LimitHit};
 pub use demand::{MAPS_PER_THREAD, Scope, TargetKind};
 pub use machine::{CgroupLimit, Limits, Use, raise_nofile};
+pub(crate) use ports::PORT_RANGE;
 pub use ports::{PortBudget, PortsShort};
 pub use report::{EngineReport, LimitsReport};
+
+/// The limit that an error is about; `None` where it is about none.
+pub(crate) fn hit(error: &anyhow::Error) -> Option<String> {
+    let ports = error.downcast_ref::<PortsShort>().map(|_| PORT_RANGE.to_string());
+    ports.or_else(|| Some(error.downcast_ref::<LimitHit>()?.limit.clone()))
+}

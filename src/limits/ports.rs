@@ -16,6 +16,9 @@ use crate::plan::{Cell, Extent, TrialPlan};
 use crate::units::{SECOND_NS, format_count};
 
 const TIME_WAIT_S: u64 = 60;
+/// The name of the limit.
+pub(crate) const PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
+
 /// A port in TIME_WAIT can be taken again when its timestamp's second has passed (`tcp_twsk_unique`).
 const REUSE_S: u64 = 1;
 
@@ -84,7 +87,7 @@ impl fmt::Display for PortBudget {
         };
         write!(
             f,
-            "net.ipv4.ip_local_port_range allows {} from {from}, each held for {} s after its \
+            "{PORT_RANGE} allows {} from {from}, each held for {} s after its \
              connection: at most {} new connections/s",
             format_count(self.have()),
             self.held_s,

@@ -135,7 +135,7 @@ pub struct ExpectFailed {
     pub engine: Engine,
     /// Lanes of each worker; `None` for any.
     pub lanes: Option<u32>,
-    /// Text that the row's error must hold, such as `vm.max_map_count`; `None` for any.
+    /// The limit that stops it, such as `vm.max_map_count`; `None` for any.
     pub limit: Option<String>,
 }
 

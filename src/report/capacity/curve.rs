@@ -6,7 +6,7 @@
 
 use super::point::Point;
 use super::{CurvePoint, Figure, req_s};
-use crate::stats::median_interval;
+use crate::stats::{CONFIDENCE, linear_fit, median_interval};
 use crate::units::format_ns;
 
 /// The cells of a series that count for a question, by rate.
@@ -67,7 +67,7 @@ impl<'a> Curve<'a> {
     }
 
     /// Straight lines between neighbours. Below the first cell its CPU per request and latency hold,
-    /// which errs on the dear side; beyond the last the last line goes on.
+    /// which errs on the dear side; beyond the last the slope of all of them goes on.
     pub(super) fn at(&self, rate_per_s: f64) -> At {
         let alone = |p: &Point<'_>| At {
             busy: p.cpu_per_request_ns * rate_per_s / 1e9,
@@ -82,11 +82,15 @@ impl<'a> Curve<'a> {
         let (a, b) = (self.points[above - 1], self.points[above]);
         let busy = |p: &Point<'_>| p.cpu_per_request_ns * p.rate_per_s / 1e9;
         let share = (rate_per_s - a.rate_per_s) / (b.rate_per_s - a.rate_per_s);
+        // Beyond the last cell the slope of all cells goes on: that of two alone is mostly scatter.
+        let all: Vec<(f64, f64)> = self.points.iter().map(|p| (p.rate_per_s, busy(p))).collect();
+        let slope = linear_fit(&all, CONFIDENCE).map(|fit| fit.slope).filter(|_| share > 1.0);
+        let beyond = slope.map(|slope| busy(b) + slope * (rate_per_s - b.rate_per_s));
         let between = |x: f64, y: f64| x + share * (y - x);
         let (x, y) = (a.latency_ns.unwrap_or(0.0), b.latency_ns.unwrap_or(0.0));
         At {
             // Two cells that scatter must not make CPU cheaper than the dearer end says is fixed.
-            busy: between(busy(a), busy(b)).max(busy(a).min(busy(b))),
+            busy: beyond.unwrap_or(between(busy(a), busy(b))).max(busy(a).min(busy(b))),
             // Latency is not carried on beyond the data: a queue grows faster than any line.
             latency_ns: if share > 1.0 { y.max(x) } else { between(x, y) },
             cells: vec![a.cell.id.clone(), b.cell.id.clone()],
