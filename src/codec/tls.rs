@@ -10,182 +10,25 @@
 //! * An end of the stream without `close_notify` is a broken connection, as the stream may have
 //!   been cut (RFC 8446, 6.1).
 
+mod explain;
+mod trust;
+
 use std::fmt;
-use std::io::Read;
-use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, UnbufferedClientConnection};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::client::UnbufferedClientConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{
-    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, ProtocolVersion,
-    RootCertStore, SignatureScheme,
-};
+use rustls::{CipherSuite, ProtocolVersion};
 
-use crate::plan::endpoint::{Identity, TlsPlan};
+use explain::explain;
+pub use trust::{Client, roots};
+pub(crate) use trust::{chain, private_key};
 
 /// Plaintext of one record: the most that TLS allows (RFC 8446, 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
 /// Room beside the plaintext of a record: header, nonce, type and tag of any suite, rounded up.
 const RECORD_EXTRA_BYTES: usize = 64;
-/// Longest file of certificates or keys.
-const MAX_PEM_BYTES: u64 = 4 << 20;
 /// Buffers larger than this are given back when they are empty.
 const KEPT_BYTES: usize = 4 * 1024;
-
-/// What the connections of a worker share.
-#[derive(Debug, Clone)]
-pub struct Client {
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
-}
-
-impl Client {
-    /// Prepares the configuration of a plan.
-    ///
-    /// # Errors
-    /// A name that no certificate can hold, or no certificate authority; in one sentence.
-    pub fn new(plan: &TlsPlan) -> Result<Self, String> {
-        let name = ServerName::try_from(plan.server_name.clone())
-            .map_err(|_| format!("`{}` cannot stand in a certificate", plan.server_name))?;
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?;
-        let builder = if plan.insecure {
-            let verifier = Arc::new(Anyone(provider));
-            builder.dangerous().with_custom_certificate_verifier(verifier)
-        } else {
-            let roots = match &plan.ca_pem {
-                Some(pem) => roots(pem)?,
-                None => system_roots()?,
-            };
-            builder.with_root_certificates(roots)
-        };
-        let mut config = match &plan.client {
-            None => builder.with_no_client_auth(),
-            Some(client) => builder
-                .with_client_auth_cert(
-                    chain(client).map_err(|why| format!("`{}` {why}", client.cert.display()))?,
-                    private_key(client)
-                        .map_err(|why| format!("`{}` {why}", client.key.display()))?,
-                )
-                .map_err(|e| format!("the client's certificate and key: {e}"))?,
-        };
-        config.resumption = Resumption::disabled();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Client { config: Arc::new(config), name })
-    }
-}
-
-/// The certificates of a PEM text as authorities to trust.
-///
-/// # Errors
-/// What is wrong with the text, in one sentence without a subject.
-pub fn roots(pem: &str) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|e| format!("is not PEM: {e}"))?;
-        let number = store.len() + 1;
-        store
-            .add(certificate)
-            .map_err(|e| format!("certificate {number} cannot be read: {}", explain(&e)))?;
-    }
-    if store.is_empty() {
-        return Err("holds no certificate: write one or more in PEM".into());
-    }
-    Ok(store)
-}
-
-/// A file in PEM, which may be neither a pipe nor a device.
-fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
-    let mut pem = Vec::new();
-    let file = crate::sys::open_file(path);
-    let whole = file.and_then(|f| f.take(MAX_PEM_BYTES).read_to_end(&mut pem));
-    whole.map_err(|e| format!("cannot be read: {e}"))?;
-    Ok(pem)
-}
-
-/// A client's certificate and those between it and its authority.
-///
-/// # Errors
-/// What is wrong with the file, in one sentence without a subject.
-pub(crate) fn chain(client: &Identity) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = read(&client.cert)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match chain {
-        Ok(chain) if chain.is_empty() => Err("holds no certificate: write it in PEM".into()),
-        chain => chain.map_err(|e| format!("is not PEM: {e}")),
-    }
-}
-
-/// The private key of a client's certificate.
-///
-/// # Errors
-/// As [`chain`].
-pub(crate) fn private_key(client: &Identity) -> Result<PrivateKeyDer<'static>, String> {
-    let pem = read(&client.key)?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|e| format!("holds no private key in PEM: {e}"))
-}
-
-/// The certificate authorities that this system trusts.
-fn system_roots() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut store = RootCertStore::empty();
-    // Old bundles hold certificates that no verifier reads; the others count.
-    store.add_parsable_certificates(found.certs);
-    if store.is_empty() {
-        let why = found.errors.first().map(|e| format!(" ({e})")).unwrap_or_default();
-        return Err(format!(
-            "this system trusts no certificate authority{why}: name one as ca_file, or install \
-             ca-certificates"
-        ));
-    }
-    Ok(store)
-}
-
-/// Accepts every certificate, as `insecure = true` asks; signatures are still checked, so that
-/// the handshake costs the same but for the chain.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
 
 /// What ended a TLS session, or kept it from beginning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -468,68 +311,4 @@ fn encode(
             Err(e) => return Err(rustls::Error::General(e.to_string())),
         }
     }
-}
-
-/// A TLS error for people: what is wrong, mostly with the certificate, and the way out.
-fn explain(error: &rustls::Error) -> String {
-    match error {
-        rustls::Error::InvalidCertificate(bad) => certificate(bad),
-        rustls::Error::InvalidMessage(_) => {
-            format!("{error}: does the target speak plain http?")
-        }
-        rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired) => {
-            "the target demands a client's certificate: name one with `client_cert` and \
-             `client_key` (--cert, --key)"
-                .into()
-        }
-        other => other.to_string(),
-    }
-}
-
-fn certificate(bad: &CertificateError) -> String {
-    use CertificateError as Bad;
-    match bad {
-        Bad::Expired => "the target's certificate has expired".into(),
-        Bad::ExpiredContext { not_after, .. } => {
-            format!("the target's certificate expired on {}", date(not_after))
-        }
-        Bad::NotValidYet => "the target's certificate is not valid yet".into(),
-        Bad::NotValidYetContext { not_before, .. } => {
-            format!("the target's certificate is valid only from {}", date(not_before))
-        }
-        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => named(bad),
-        Bad::UnknownIssuer => "no trusted authority signed the target's certificate; name its \
-                               authority with `ca_file` (--ca-file)"
-            .into(),
-        // An authority of the same name is trusted, but it is another one.
-        Bad::BadSignature => other_authority(),
-        other => match format!("{other:?}") {
-            text if text.contains("UnsupportedSignatureAlgorithm") => other_authority(),
-            text if text.contains("CaUsedAsEndEntity") => {
-                "the target shows an authority's own certificate (basicConstraints CA:TRUE), which \
-                 is no server's: make one with CA:FALSE, or use `insecure` (--insecure)"
-                    .into()
-            }
-            text => format!("the target's certificate is not valid: {text}"),
-        },
-    }
-}
-
-fn other_authority() -> String {
-    "the trusted authority of that name did not sign the target's certificate; name the right one \
-     with `ca_file` (--ca-file)"
-        .into()
-}
-
-fn named(bad: &CertificateError) -> String {
-    let CertificateError::NotValidForNameContext { expected, presented } = bad else {
-        return "the target's certificate is for another name".into();
-    };
-    let presented = if presented.is_empty() { "no name".into() } else { presented.join(", ") };
-    format!("the target's certificate is not for `{}` but for {presented}", expected.to_str())
-}
-
-fn date(at: &UnixTime) -> String {
-    let stamp = i64::try_from(at.as_secs()).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-    stamp.map_or_else(|| format!("second {} of Unix time", at.as_secs()), |s| s.to_string())
 }

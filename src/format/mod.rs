@@ -9,9 +9,11 @@
 pub mod add;
 mod figures;
 pub mod histogram;
+mod parts;
 mod record;
 pub(crate) mod rule;
 mod views;
 
 pub use figures::*;
+pub use parts::*;
 pub use record::*;

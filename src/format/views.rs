@@ -1,9 +1,28 @@
-//! A trial as a part of it saw it, in the form of a trial: what judges and plans whole trials then
-//! judges and plans the part by the same code.
+//! A trial as a part of it saw it: one side, or one class of its requests. In the form of a trial, so
+//! that what judges and plans whole trials judges and plans the part by the same code.
 
-use super::TrialRecord;
+use super::{SideUse, TrialRecord};
 
 impl TrialRecord {
+    /// What the client's side cost.
+    pub fn client(&self) -> SideUse {
+        SideUse {
+            processes: self.cell.processes,
+            cpus: self.cell.cpus,
+            cpu: self.cpu.clone(),
+            switches: self.switches,
+            events: self.events,
+            memory: self.memory.clone(),
+            threads_peak: self.threads_peak,
+            fds_peak: self.fds_peak,
+        }
+    }
+
+    /// What the side under test cost; `None` where nobody could read it.
+    pub fn subject(&self) -> Option<SideUse> {
+        if self.cell.tests_server() { self.server.clone() } else { Some(self.client()) }
+    }
+
     /// The trial as one class of its requests saw it: their ledger and times. What the trial cost and
     /// achieved stays that of all its requests. `None` where the class has no place in it.
     pub(crate) fn of_class(&self, name: &str) -> Option<TrialRecord> {

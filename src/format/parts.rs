@@ -1,0 +1,94 @@
+//! Parts of a record that add up by no rule of their own.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a trial ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Ran to its end and every hard gate held.
+    Ok,
+    /// Ran to its end, but a hard gate failed: shown, never ranked.
+    Invalid,
+    /// Did not run to its end; `error` says why. A trial in which nothing has happened yet is one.
+    #[default]
+    Failed,
+    /// Stopped by the user.
+    Interrupted,
+}
+
+/// A merged histogram and what is most read from it, in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Distribution {
+    /// Samples.
+    pub count: u64,
+    /// Arithmetic mean of the histogram.
+    pub mean: f64,
+    /// Smallest.
+    pub min: u64,
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p99_9: u64,
+    /// Largest.
+    pub max: u64,
+    /// HdrHistogram V2, deflated, base64.
+    pub hdr: String,
+}
+
+/// A condition on a trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gate {
+    /// What it checks, in snake case.
+    pub name: String,
+    /// Whether failing it makes the trial `invalid` rather than `noisy`.
+    pub hard: bool,
+    /// Whether it held; `None` when it does not apply or could not be decided.
+    pub ok: Option<bool>,
+    /// What was seen.
+    pub value: Option<f64>,
+    /// What is allowed.
+    pub limit: Option<f64>,
+}
+
+/// A process that is no part of the trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ForeignProcess {
+    /// Its name, without arguments.
+    pub name: String,
+    /// Its id.
+    pub pid: u32,
+    /// CPU time that it used ÷ time: 0.5 is half a CPU.
+    pub cpus: f64,
+    /// Whether it is the server under test: it listens where the load goes.
+    pub serves: bool,
+    /// CPUs that the server could be moved to, out of the load generator's way.
+    pub pin_to: Option<String>,
+}
+
+/// How a shard started beside the others; in a merged row, how they all did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShardStart {
+    /// The instant that was agreed upon, nanoseconds since the Unix epoch; `None` when none was,
+    /// and the shard started as soon as it was ready.
+    pub agreed_unix_ns: Option<u64>,
+    /// From that instant (else from the shard's own) until the lanes of its last worker were let
+    /// go; the latest shard in a merged row. `None` when nothing started.
+    pub late_ns: Option<u64>,
+    /// This machine's wall clock less the reference's; the largest in a merged row.
+    pub clock_offset_ns: Option<i64>,
+    /// Half width of the interval in which that offset lies.
+    pub clock_error_ns: Option<u64>,
+    /// What the offset refers to: `shard 0`, by messages through the common directory, or
+    /// `file system`, by the stamp of a file just written.
+    pub clock_reference: Option<String>,
+    /// Merged rows: from the first shard's actual start to the last one's.
+    pub skew_ns: Option<u64>,
+    /// Merged rows: shards with a row of their own.
+    pub shards: Option<u32>,
+}
