@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::exit;
-use crate::driver::trial::{Stage, Watch};
+use crate::driver::trial::{TrialStage, Watch};
 use crate::format::{Status, TrialRecord};
 use crate::report::gates;
 use crate::report::measures::Measure;
@@ -171,10 +171,10 @@ fn summary(record: &TrialRecord) -> String {
 }
 
 impl Watch for Progress {
-    fn show(&mut self, stage: Stage) {
+    fn show(&mut self, stage: TrialStage) {
         match stage {
-            Stage::SetUp => self.message("set-up"),
-            Stage::Running(counts, part) => {
+            TrialStage::SetUp => self.message("set-up"),
+            TrialStage::Running(counts, part) => {
                 let part = part.map_or(String::new(), |p| format!("{:3.0} % · ", p * 100.0));
                 self.message(&format!(
                     "{part}{} ended · {} in flight",

@@ -18,7 +18,7 @@ const OLDEST_START_NS: u64 = 3_600 * SECOND_NS;
 
 /// The part of a run that happens here.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Part {
+pub(super) struct ShardPart {
     /// `None` for the whole plan.
     pub(super) shard: Option<Shard>,
     /// The first start and the time from one trial's start to the next, in nanoseconds.
@@ -28,7 +28,7 @@ pub(super) struct Part {
 }
 
 /// Reads flags and environment, and refuses what cannot be divided.
-pub(super) fn part(args: &Run, sweep: &mut Sweep) -> Result<Part, String> {
+pub(super) fn part(args: &Run, sweep: &mut Sweep) -> Result<ShardPart, String> {
     let shard = scheduler::shard(args.shard.as_deref(), |name| std::env::var(name).ok())?;
     let divided = shard.is_some_and(|s| s.count > 1);
     if sweep.search.is_some() && (divided || args.rendezvous.is_some() || args.start_at.is_some()) {
@@ -64,7 +64,7 @@ pub(super) fn part(args: &Run, sweep: &mut Sweep) -> Result<Part, String> {
             Some((first, every))
         }
     };
-    let part = Part { shard, slots, meeting };
+    let part = ShardPart { shard, slots, meeting };
     if let Some(shard) = shard.filter(|s| s.count > 1) {
         divisible(args, sweep, shard, part.meeting.is_some())?;
         // One shard alone cannot decide to run a trial again.

@@ -23,7 +23,7 @@ use self::repeats::Repeats;
 use self::verdict::{is_expected, objectives, verdict};
 use super::exit;
 use super::progress::{Progress, Signals};
-use super::shard::Part;
+use super::shard::ShardPart;
 use crate::driver::metrics::{Metrics, RunFacts};
 use crate::driver::peers::{Alone, Peers};
 use crate::driver::timeline::Timeline;
@@ -59,7 +59,7 @@ pub(super) struct Output {
     /// Where to serve metrics.
     pub(super) metrics: Option<SocketAddr>,
     /// What part of the sweep runs here, and when it starts.
-    pub(super) part: Part,
+    pub(super) part: ShardPart,
 }
 
 /// Adds `--allow` addresses to the config's, by the same rules.
@@ -82,7 +82,7 @@ pub(super) fn allow(sweep: &mut Sweep, more: &[String]) -> Result<(), String> {
 
 /// Runs a sweep to its end, or to the first signal.
 pub(super) fn execute(sweep: &Sweep, output: &Output) -> ExitCode {
-    let session = match Session::new(sweep, output) {
+    let session = match SweepSession::new(sweep, output) {
         Ok(session) => session,
         Err(error) => return super::usage(format!("{error:#}")),
     };
@@ -92,7 +92,7 @@ pub(super) fn execute(sweep: &Sweep, output: &Output) -> ExitCode {
     }))
 }
 
-struct Session<'s> {
+struct SweepSession<'s> {
     context: Context<'s>,
     output: &'s Output,
     dir: Option<RunDir>,
@@ -104,7 +104,7 @@ struct Session<'s> {
     lost_ns: u64,
 }
 
-impl<'s> Session<'s> {
+impl<'s> SweepSession<'s> {
     /// Everything that can be refused is refused here, before the first trial.
     fn new(sweep: &'s Sweep, output: &'s Output) -> anyhow::Result<Self> {
         let external = target::resolve_all(sweep)?;
@@ -143,7 +143,7 @@ impl<'s> Session<'s> {
         context.metrics =
             listener.map(|at| metrics(at, output.part.shard, &context)).transpose()?;
         context.timeline = dir.as_ref().map(|d| Timeline::append_to(d.path())).transpose()?;
-        Ok(Session { context, output, dir, records, signals, hopeless: false, lost_ns: 0 })
+        Ok(SweepSession { context, output, dir, records, signals, hopeless: false, lost_ns: 0 })
     }
 
     fn run(mut self) -> anyhow::Result<u8> {

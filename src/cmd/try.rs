@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::shard::Part;
+use super::shard::ShardPart;
 use super::sweep::{Directory, Output, allow, execute, look};
 use crate::cli::Try;
 use crate::config::Setting;
@@ -43,7 +43,7 @@ pub fn run(args: &Try) -> ExitCode {
             served: true,
             keep_going: args.keep_going,
             metrics,
-            part: Part::default(),
+            part: ShardPart::default(),
         },
     )
 }

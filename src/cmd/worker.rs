@@ -217,7 +217,7 @@ fn set_up(trial: &Arc<TrialRun>, counted: &OpenEvents) -> Armed {
         std::thread::Builder::new().name("engine".into()).spawn(move || {
             if trial.job.cell.counts_events() {
                 // Here, since whatever this thread starts inherits them, and nothing else does.
-                let _ = counted.set(Mutex::new(events::Counters::open()));
+                let _ = counted.set(Mutex::new(events::EventCounters::open()));
             }
             if let Err(error) = engine::run(&trial) {
                 trial.progress.fail(format!("{error:#}"));

@@ -101,7 +101,7 @@ pub enum ParseError {
 
 /// Where in the response the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum ParsePosition {
     Head,
     FixedBody,
     BodyToClose,
@@ -136,7 +136,7 @@ pub struct ResponseParser {
     trailer_bytes: u16,
     trailers: u8,
     informational: u8,
-    at: At,
+    at: ParsePosition,
     keep_alive: bool,
     request_is_head: bool,
 }
@@ -154,7 +154,7 @@ impl ResponseParser {
             trailer_bytes: 0,
             trailers: 0,
             informational: 0,
-            at: At::Head,
+            at: ParsePosition::Head,
             keep_alive: false,
             request_is_head,
         }
@@ -167,12 +167,12 @@ impl ResponseParser {
 
     /// Whether the answer's head is not whole yet.
     pub(super) fn is_in_head(&self) -> bool {
-        self.at == At::Head
+        self.at == ParsePosition::Head
     }
 
     /// Whether the answer's head is whole and its body is not.
     pub fn is_in_body(&self) -> bool {
-        !matches!(self.at, At::Head | At::Done)
+        !matches!(self.at, ParsePosition::Head | ParsePosition::Done)
     }
 
     /// Takes what was read and not yet consumed; body bytes are counted and dropped.
@@ -188,7 +188,7 @@ impl ResponseParser {
         mut on_body: impl FnMut(&[u8]),
     ) -> Result<Progress, ParseError> {
         let mut consumed = 0;
-        while self.at == At::Head {
+        while self.at == ParsePosition::Head {
             match self.head(&bytes[consumed..])? {
                 Some(length) => consumed += length,
                 None => return Ok(Progress::NeedMore { consumed }),
@@ -196,22 +196,22 @@ impl ResponseParser {
         }
         let rest = &bytes[consumed..];
         consumed += match self.at {
-            At::FixedBody => {
+            ParsePosition::FixedBody => {
                 let taken = self.body(rest, &mut on_body);
                 if self.remaining == 0 {
-                    self.at = At::Done;
+                    self.at = ParsePosition::Done;
                 }
                 taken
             }
-            At::BodyToClose => {
+            ParsePosition::BodyToClose => {
                 self.remaining = u64::MAX;
                 self.body(rest, &mut on_body)
             }
-            At::Done => 0,
+            ParsePosition::Done => 0,
             _ => self.chunked(rest, &mut on_body)?,
         };
         Ok(match self.at {
-            At::Done => Progress::Done { consumed, answer: self.answer() },
+            ParsePosition::Done => Progress::Done { consumed, answer: self.answer() },
             _ => Progress::NeedMore { consumed },
         })
     }
@@ -220,15 +220,15 @@ impl ResponseParser {
     /// has no other end, and is an error amid anything else.
     pub fn eof(&mut self, unconsumed: &[u8]) -> Result<Answer, ParseError> {
         match self.at {
-            At::Done => Ok(self.answer()),
-            At::BodyToClose => {
-                self.at = At::Done;
+            ParsePosition::Done => Ok(self.answer()),
+            ParsePosition::BodyToClose => {
+                self.at = ParsePosition::Done;
                 Ok(self.answer())
             }
-            At::Head if unconsumed.is_empty() && self.informational == 0 => {
+            ParsePosition::Head if unconsumed.is_empty() && self.informational == 0 => {
                 Err(ParseError::NoResponse)
             }
-            At::Head => {
+            ParsePosition::Head => {
                 // The head was last parsed in full when its first bytes came, so a fault in what
                 // came later shows only now.
                 self.scanned = 0;
@@ -299,7 +299,7 @@ impl ResponseParser {
                 self.scanned = 0;
                 self.blank_bytes = 0;
                 self.accept(&response)?;
-                if self.at != At::Head && !self.request_is_head {
+                if self.at != ParsePosition::Head && !self.request_is_head {
                     LAST_HEAD.keep(&window[..length], self.outcome());
                 }
                 Ok(Some(length))
@@ -333,13 +333,13 @@ impl ResponseParser {
         self.status = status;
         self.keep_alive = keep_alive;
         self.at = match framing {
-            Framing::Length(0) => At::Done,
+            Framing::Length(0) => ParsePosition::Done,
             Framing::Length(length) => {
                 self.remaining = length;
-                At::FixedBody
+                ParsePosition::FixedBody
             }
-            Framing::Chunked => At::ChunkStart,
-            Framing::ToClose => At::BodyToClose,
+            Framing::Chunked => ParsePosition::ChunkStart,
+            Framing::ToClose => ParsePosition::BodyToClose,
         };
         Ok(())
     }
@@ -347,9 +347,9 @@ impl ResponseParser {
     /// What the head of a final response came to.
     fn outcome(&self) -> Outcome {
         let at = match self.at {
-            At::FixedBody => 1,
-            At::ChunkStart => 2,
-            At::BodyToClose => 3,
+            ParsePosition::FixedBody => 1,
+            ParsePosition::ChunkStart => 2,
+            ParsePosition::BodyToClose => 3,
             _ => 0,
         };
         let keep = u64::from(self.keep_alive);
@@ -363,10 +363,10 @@ impl ResponseParser {
         self.status = rest as u16;
         self.keep_alive = rest >> 16 & 1 == 1;
         self.at = match rest >> 32 {
-            1 => At::FixedBody,
-            2 => At::ChunkStart,
-            3 => At::BodyToClose,
-            _ => At::Done,
+            1 => ParsePosition::FixedBody,
+            2 => ParsePosition::ChunkStart,
+            3 => ParsePosition::BodyToClose,
+            _ => ParsePosition::Done,
         };
     }
 

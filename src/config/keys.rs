@@ -339,7 +339,7 @@ tables! {
         /// Adds trials that count system calls: how many does a request take?
         syscalls: At<bool> [default("false") example("true")],
         /// Adds trials that split memory into its parts; `"only"` runs no others.
-        memory: At<MemoryTrials> [default("false") example("true")],
+        memory: At<MemoryKey> [default("false") example("true")],
         /// How often a noisy trial is repeated.
         noise_repeats: At<Count> [range(0.0, 10.0) default("0") example("2")],
         /// Targets to compare with the first of them, in the same blocks: did a change make a service
@@ -602,9 +602,9 @@ impl Read for ServiceTime {
 
 /// `true`, `false` or `"only"`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct MemoryTrials(pub(super) plan::MemoryTrials);
+pub(super) struct MemoryKey(pub(super) plan::MemoryTrials);
 
-impl Read for MemoryTrials {
+impl Read for MemoryKey {
     const KIND: Kind = Kind::Either("`true`, `false` or `\"only\"`", &[]);
 
     fn read(node: &Node, _: &Entry, faults: &mut Faults) -> Option<Self> {
@@ -621,6 +621,6 @@ impl Read for MemoryTrials {
                 return refuse(faults, node, message);
             }
         };
-        Some(MemoryTrials(trials))
+        Some(MemoryKey(trials))
     }
 }

@@ -12,24 +12,24 @@ const UNITS: &str = "Durations are written 500us, 20ms, 2s, 1m or 1h; counts and
 1M, in decimal steps; sizes 4096, 64KiB or 1MiB. Rates are totals in requests per second.";
 
 /// A table of the reference: its header as it is written, what it is for, and its keys.
-struct Section {
+struct KeySection {
     title: String,
     about: &'static str,
     keys: Vec<(String, &'static Entry)>,
 }
 
-fn sections() -> Vec<Section> {
+fn sections() -> Vec<KeySection> {
     let all = keys::all();
     let top = all.iter().filter(|(path, entry)| !path.contains('.') && entry.is_leaf());
     let mut sections =
-        vec![Section { title: "At the top".into(), about: "", keys: top.cloned().collect() }];
+        vec![KeySection { title: "At the top".into(), about: "", keys: top.cloned().collect() }];
     for (path, entry) in all.iter().filter(|(_, entry)| !entry.keys().is_empty()) {
         let own = entry.keys().iter().filter(|key| key.is_leaf());
         let named = if matches!(entry.kind, Kind::Named(_)) { ".NAME" } else { "" };
         let table = format!("{path}{named}");
         let title = if entry.several { format!("[[{table}]]") } else { format!("[{table}]") };
         let keys = own.map(|key| (format!("{table}.{}", key.name()), key)).collect();
-        sections.push(Section { title, about: entry.about(), keys });
+        sections.push(KeySection { title, about: entry.about(), keys });
     }
     sections
 }

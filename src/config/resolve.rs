@@ -87,7 +87,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     let mix_of =
         |path: &At<String>| request::mix(&file.plan.request, path, base_dir, traced, &data);
     let (mut targets, mut first) = (Vec::new(), None);
-    for (name, target::Resolved { target, host, url_path }) in resolved {
+    for (name, target::ResolvedTarget { target, host, url_path }) in resolved {
         let mix = mix_of(&url_path)?;
         let (_, _, common) = first.get_or_insert((target.clone(), host.clone(), mix.clone()));
         let mix = if mix == *common { Vec::new() } else { mix };

@@ -52,7 +52,7 @@ fn bounds_ns() -> impl Iterator<Item = u64> {
 
 /// Where a run can be scraped.
 pub struct Metrics {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<MetricsState>>,
     address: SocketAddr,
     /// What the plan replays, which says when requests are due.
     trace: Option<Arc<Trace>>,
@@ -72,7 +72,7 @@ pub struct RunFacts {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MetricsState {
     facts: RunFacts,
     cells: BTreeMap<String, OfCell>,
     statuses: BTreeMap<&'static str, u64>,
@@ -137,7 +137,7 @@ impl Metrics {
         trace: Option<Arc<Trace>>,
     ) -> io::Result<Metrics> {
         let address = listener.local_addr()?;
-        let state = Arc::new(Mutex::new(State { facts, ..State::default() }));
+        let state = Arc::new(Mutex::new(MetricsState { facts, ..MetricsState::default() }));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(page::View(state.clone())));
         server::start(listener, registry)?;
@@ -184,7 +184,7 @@ impl Metrics {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<MetricsState>) -> MutexGuard<'_, MetricsState> {
     // Whatever a panicking scrape left is plain numbers, each of them whole.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

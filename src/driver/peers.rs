@@ -13,7 +13,7 @@ pub(crate) type Stop<'s> = &'s dyn Fn() -> bool;
 /// Why a trial did not take place, where its gates say it too.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{why}")]
-pub(crate) struct Refusal {
+pub(crate) struct TrialRefusal {
     /// One sentence.
     pub(crate) why: String,
     /// What the record shall hold beside it.

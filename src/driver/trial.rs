@@ -9,7 +9,7 @@ use super::files::StepFiles;
 use super::gates::{self, Samples};
 use super::metrics::Metrics;
 use super::others::{Server, Snapshot};
-use super::peers::{Peers, Refusal};
+use super::peers::{Peers, TrialRefusal};
 use super::split::Splitter;
 use super::target::{External, Targets};
 use super::timeline::{Sampler, Timeline};
@@ -57,7 +57,7 @@ pub(crate) struct Context<'s> {
 
 /// How far a trial is, for the display.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Stage {
+pub(crate) enum TrialStage {
     /// Processes start, lanes connect.
     SetUp,
     /// Requests so far, and the part of the trial that is over where that is known.
@@ -67,7 +67,7 @@ pub(crate) enum Stage {
 /// The caller's side of a running trial.
 pub(crate) trait Watch {
     /// Called about ten times a second.
-    fn show(&mut self, stage: Stage);
+    fn show(&mut self, stage: TrialStage);
     /// Whether the user wants the trial to end.
     fn stop(&self) -> bool;
 }
@@ -86,7 +86,7 @@ impl Context<'_> {
             running.finish(&mut record, result, watch)
         });
         if let Err(error) = outcome {
-            if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            if let Some(refusal) = error.downcast_ref::<TrialRefusal>() {
                 record.gates.extend(refusal.gates.iter().cloned());
             }
             record.status = match gates::is_invalid(&record.gates) {
@@ -195,7 +195,7 @@ impl Running<'_> {
         record: &mut TrialRecord,
         watch: &mut dyn Watch,
     ) -> anyhow::Result<Vec<Outcome>> {
-        watch.show(Stage::SetUp);
+        watch.show(TrialStage::SetUp);
         self.spawn(record, watch)?;
         self.arm(record, watch)?;
         self.others = Some(Snapshot::take());

@@ -18,7 +18,7 @@ pub mod merge;
 mod rendezvous;
 pub(crate) mod scheduler;
 
-use crate::driver::peers::{Peers, Refusal, Stop};
+use crate::driver::peers::{Peers, Stop, TrialRefusal};
 use crate::format::{Gate, ShardStart, TrialRecord};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::{Assignment, Shard};
@@ -36,7 +36,7 @@ const AHEAD_NS: u64 = 10 * SECOND_NS;
 const TURN_NS: u64 = 50_000_000;
 
 /// When trials start.
-enum Start {
+enum FleetStart {
     /// As soon as they are armed here.
     WhenReady,
     /// In slots of equal length, since shards that do not speak to each other can agree on nothing
@@ -49,15 +49,15 @@ enum Start {
 /// The other shards of a run.
 pub(crate) struct Fleet {
     shard: Option<Shard>,
-    start: Start,
+    start: FleetStart,
     /// Whether the target is duel's own.
     embedded_target: bool,
-    trial: RefCell<Seen>,
+    trial: RefCell<LastSeen>,
 }
 
 /// How the trial under way started and ended.
 #[derive(Default)]
-struct Seen {
+struct LastSeen {
     at: Option<MonotonicNs>,
     agreed_unix_ns: Option<u64>,
     late_ns: Option<u64>,
@@ -68,7 +68,7 @@ struct Seen {
 impl Fleet {
     /// A shard that starts each trial as soon as it is armed.
     pub(crate) fn unmet(shard: Shard, embedded_target: bool) -> Fleet {
-        Fleet::new(Some(shard), Start::WhenReady, embedded_target)
+        Fleet::new(Some(shard), FleetStart::WhenReady, embedded_target)
     }
 
     /// A run whose trials start in slots. `place` is where its results go, beside which the clock
@@ -82,7 +82,7 @@ impl Fleet {
         let near = place.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("."));
         // Without a stamp the offset is unknown, and said to be.
         let clock = Clock::by_file_stamp(near).unwrap_or_default();
-        Fleet::new(shard, Start::At { first_unix_ns, every_ns, clock }, embedded_target)
+        Fleet::new(shard, FleetStart::At { first_unix_ns, every_ns, clock }, embedded_target)
     }
 
     /// A shard that has met all others.
@@ -96,11 +96,11 @@ impl Fleet {
         hello: &Hello,
         stop: Stop,
     ) -> anyhow::Result<Fleet> {
-        let start = Start::Together(Rendezvous::join(meeting, shard, hello, stop)?);
+        let start = FleetStart::Together(Rendezvous::join(meeting, shard, hello, stop)?);
         Ok(Fleet::new(Some(shard), start, hello.embedded_target))
     }
 
-    fn new(shard: Option<Shard>, start: Start, embedded_target: bool) -> Fleet {
+    fn new(shard: Option<Shard>, start: FleetStart, embedded_target: bool) -> Fleet {
         Fleet { shard, start, embedded_target, trial: RefCell::default() }
     }
 
@@ -110,32 +110,32 @@ impl Fleet {
 
     fn rendezvous(&self) -> Option<&Rendezvous> {
         match &self.start {
-            Start::Together(rendezvous) => Some(rendezvous),
-            Start::WhenReady | Start::At { .. } => None,
+            FleetStart::Together(rendezvous) => Some(rendezvous),
+            FleetStart::WhenReady | FleetStart::At { .. } => None,
         }
     }
 
     fn clock(&self) -> Clock {
         match &self.start {
-            Start::WhenReady => Clock::default(),
-            Start::At { clock, .. } => clock.clone(),
-            Start::Together(rendezvous) => rendezvous.clock().clone(),
+            FleetStart::WhenReady => Clock::default(),
+            FleetStart::At { clock, .. } => clock.clone(),
+            FleetStart::Together(rendezvous) => rendezvous.clock().clone(),
         }
     }
 
     /// A trial that its shards do not run together.
     fn refuse(&self, apart: Apart) -> anyhow::Error {
         let gates = vec![gates::gate_shards(apart.present, self.shard().count)];
-        Refusal { why: format!("{}; nothing was sent", apart.why), gates }.into()
+        TrialRefusal { why: format!("{}; nothing was sent", apart.why), gates }.into()
     }
 
     /// The gates of a trial that was to start at a given instant.
-    fn judge(&self, seen: &Seen, start: &ShardStart) -> Vec<Gate> {
+    fn judge(&self, seen: &LastSeen, start: &ShardStart) -> Vec<Gate> {
         let most_off_ns = match self.start {
-            Start::WhenReady => return vec![],
+            FleetStart::WhenReady => return vec![],
             // Files may lie on different servers: only what no server's clock explains counts.
-            Start::At { .. } => SECOND_NS,
-            Start::Together(_) => seen.most_late_ns,
+            FleetStart::At { .. } => SECOND_NS,
+            FleetStart::Together(_) => seen.most_late_ns,
         };
         let offset_ns = gates::sure_offset_ns(start);
         let mut all = vec![
@@ -154,7 +154,7 @@ impl Fleet {
 impl Peers for Fleet {
     fn wait_for_turn(&self, trial: u32, stop: Stop) {
         self.trial.take();
-        if let Start::At { first_unix_ns, every_ns, .. } = self.start {
+        if let FleetStart::At { first_unix_ns, every_ns, .. } = self.start {
             let begin = first_unix_ns + u64::from(trial) * every_ns;
             wait_until(monotonic(begin.saturating_sub(AHEAD_NS)), stop);
         }
@@ -192,11 +192,11 @@ impl Peers for Fleet {
             Extent::Requests(_) => None,
         });
         let agreed_unix_ns = match &self.start {
-            Start::WhenReady => None,
-            Start::At { first_unix_ns, every_ns, .. } => {
+            FleetStart::WhenReady => None,
+            FleetStart::At { first_unix_ns, every_ns, .. } => {
                 Some(first_unix_ns + u64::from(trial) * every_ns)
             }
-            Start::Together(rendezvous) => {
+            FleetStart::Together(rendezvous) => {
                 let agreed = rendezvous.armed(trial, None, stop);
                 Some(agreed.map_err(|apart| self.refuse(apart))?)
             }
@@ -205,10 +205,10 @@ impl Peers for Fleet {
         let late_ns = now_ns().saturating_sub(at);
         let late_ns = (late_ns > most_late_ns).then_some(late_ns);
         *self.trial.borrow_mut() =
-            Seen { at: Some(at), agreed_unix_ns, late_ns, most_late_ns, apart: None };
+            LastSeen { at: Some(at), agreed_unix_ns, late_ns, most_late_ns, apart: None };
         if let Some(late_ns) = late_ns {
             let late = format_ns(late_ns as f64);
-            let refusal = Refusal {
+            let refusal = TrialRefusal {
                 why: format!("armed {late} after the agreed start; nothing was sent"),
                 gates: vec![gates::gate_ns("start_late_ns", Some(late_ns), most_late_ns)],
             };

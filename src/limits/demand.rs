@@ -88,26 +88,26 @@ pub enum Scope {
 
 /// An amount that grows with the lanes of a worker: fixed + per_lane × lanes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Line {
+pub(super) struct LaneLine {
     pub(super) fixed: u64,
     pub(super) per_lane: u64,
 }
 
-impl Line {
+impl LaneLine {
     pub(super) fn at(self, lanes: u64) -> u64 {
         self.fixed.saturating_add(self.per_lane.saturating_mul(lanes))
     }
 
     fn plus(self, fixed: u64) -> Self {
-        Line { fixed: self.fixed.saturating_add(fixed), ..self }
+        LaneLine { fixed: self.fixed.saturating_add(fixed), ..self }
     }
 
     fn and_per_lane(self, more: u64) -> Self {
-        Line { per_lane: self.per_lane.saturating_add(more), ..self }
+        LaneLine { per_lane: self.per_lane.saturating_add(more), ..self }
     }
 
     fn times(self, n: u64) -> Self {
-        Line { fixed: self.fixed.saturating_mul(n), per_lane: self.per_lane.saturating_mul(n) }
+        LaneLine { fixed: self.fixed.saturating_mul(n), per_lane: self.per_lane.saturating_mul(n) }
     }
 }
 
@@ -117,7 +117,7 @@ pub(super) struct Demand {
     pub(super) unit: &'static str,
     pub(super) scope: Scope,
     pub(super) have: u64,
-    pub(super) need: Line,
+    pub(super) need: LaneLine,
     /// What to do, given the limit's name and what is needed.
     pub(super) way_out: fn(&str, u64) -> String,
 }
@@ -142,7 +142,7 @@ impl Demands {
         limit: &str,
         (scope, unit): (Scope, &'static str),
         amount: Option<Use>,
-        need: Line,
+        need: LaneLine,
         way_out: fn(&str, u64) -> String,
     ) {
         self.0.extend(amount.map(|Use { max, used }| Demand {
@@ -160,8 +160,8 @@ impl Demands {
 pub(super) struct CellNeeds {
     sockets: SocketKind,
     pub(super) processes: u64,
-    threads: Line,
-    connections: Line,
+    threads: LaneLine,
+    connections: LaneLine,
     stack_bytes: u64,
     hyper: bool,
     target: TargetKind,
@@ -191,8 +191,8 @@ impl CellNeeds {
         CellNeeds {
             sockets,
             processes: u64::from(cell.processes.clamp(1, MOST_IDS)),
-            threads: Line { fixed: other_threads, per_lane },
-            connections: Line { fixed: alone.into(), per_lane: (!alone).into() },
+            threads: LaneLine { fixed: other_threads, per_lane },
+            connections: LaneLine { fixed: alone.into(), per_lane: (!alone).into() },
             stack_bytes: cell.stack_bytes().min(MOST_STACK_BYTES),
             hyper: cell.codec == Codec::Hyper,
             target,
@@ -216,7 +216,7 @@ impl CellNeeds {
         }
     }
 
-    fn fds(&self) -> Line {
+    fn fds(&self) -> LaneLine {
         self.connections.plus(RESERVED_FDS)
     }
 
@@ -342,7 +342,7 @@ impl Limits {
 
     fn network(&self, needs: &CellNeeds, all: &mut Demands) {
         let per_lane = needs.connections.per_lane * needs.processes;
-        let connections = Line { fixed: 0, per_lane };
+        let connections = LaneLine { fixed: 0, per_lane };
         if needs.target == (TargetKind::External { loopback: false }) {
             let ports = self.local_ports.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1);
             let ports = ports.map(|max| Use { max, used: 0 });

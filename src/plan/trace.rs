@@ -282,7 +282,7 @@ impl<'t> Builder<'t> {
     }
 
     /// Takes an entry of an access log; its place within the second is set when that is over.
-    fn logged(&mut self, number: usize, entry: &log::Entry<'t>) -> Result<(), TraceError> {
+    fn logged(&mut self, number: usize, entry: &log::LogEntry<'t>) -> Result<(), TraceError> {
         let (first, last) = self.seconds.unwrap_or((entry.second, entry.second));
         if entry.second < last {
             let rule = "sort the log by time (servers write it by the ends of requests)";

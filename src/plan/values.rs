@@ -116,11 +116,11 @@ pub fn is_name(text: &str) -> bool {
 /// Values with their data at hand.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
-    sources: BTreeMap<String, Source>,
+    sources: BTreeMap<String, ValueSource>,
 }
 
 #[derive(Debug, Clone)]
-enum Source {
+enum ValueSource {
     Counter { start: u64, step: u64 },
     Random { stream: u64, min: u64, max: u64 },
     Choice { stream: u64, lines: Lines },
@@ -184,14 +184,16 @@ impl Values {
                 .bytes()
                 .fold(splitmix64(seed ^ STREAM), |state, byte| splitmix64(state ^ u64::from(byte)));
             let source = match value {
-                Value::Counter { start, step } => Source::Counter { start: *start, step: *step },
-                Value::Random { min, max } => Source::Random { stream, min: *min, max: *max },
+                Value::Counter { start, step } => {
+                    ValueSource::Counter { start: *start, step: *step }
+                }
+                Value::Random { min, max } => ValueSource::Random { stream, min: *min, max: *max },
                 Value::Choice { path, sha256 } => {
                     let lines = Lines::read(Path::new(path))?;
                     if lines.sha256() != *sha256 {
                         return Err(format!("`{path}` has changed since the plan was made"));
                     }
-                    Source::Choice { stream, lines }
+                    ValueSource::Choice { stream, lines }
                 }
             };
             sources.insert(name.clone(), source);
@@ -221,7 +223,7 @@ impl Values {
 /// Keeps draws of values apart from other uses of the seed.
 const STREAM: u64 = 0x7661_6c75_6573_0000;
 
-impl Source {
+impl ValueSource {
     fn write(&self, index: u64, out: &mut Vec<u8>) {
         // A number by multiply and shift, as `Mix` draws: the bias is below the range / 2^64.
         let draw = |stream: u64, range: u128| {
@@ -229,15 +231,15 @@ impl Source {
             ((u128::from(random) * range) >> 64) as u64
         };
         match self {
-            Source::Counter { start, step } => {
+            ValueSource::Counter { start, step } => {
                 let number = start.wrapping_add(step.wrapping_mul(index));
                 out.extend_from_slice(number.to_string().as_bytes());
             }
-            Source::Random { stream, min, max } => {
+            ValueSource::Random { stream, min, max } => {
                 let number = min + draw(*stream, u128::from(max - min) + 1);
                 out.extend_from_slice(number.to_string().as_bytes());
             }
-            Source::Choice { stream, lines } => {
+            ValueSource::Choice { stream, lines } => {
                 let (begin, end, _) =
                     lines.spans[draw(*stream, lines.spans.len() as u128) as usize];
                 out.extend_from_slice(lines.slice(begin, end));

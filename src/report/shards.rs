@@ -24,7 +24,7 @@ const FEWEST: usize = 3;
 
 /// What is read of a shard's row; its histograms are skipped, which makes reading quick.
 #[derive(Deserialize)]
-struct Line {
+struct ShardLine {
     shard: Option<Shard>,
     cell: CellId,
     status: Status,
@@ -111,14 +111,14 @@ pub fn read(dir: &Path) -> anyhow::Result<Option<Shards>> {
         if input.read_until(b'\n', &mut text)? == 0 {
             break;
         }
-        let line: Line = serde_json::from_slice(&text)
+        let line: ShardLine = serde_json::from_slice(&text)
             .map_err(|e| anyhow::anyhow!("{}:{number}: {e}", path.display()))?;
         add(&mut shards, line);
     }
     Ok(Some(shards))
 }
 
-fn add(shards: &mut Shards, line: Line) {
+fn add(shards: &mut Shards, line: ShardLine) {
     let cell = shards.entry(line.cell.id).or_default();
     let seen = cell.entry(line.shard.unwrap_or(Shard::WHOLE)).or_default();
     seen.trials += 1;

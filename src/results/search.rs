@@ -48,7 +48,7 @@ pub struct Progress {
     pub cell: Cell,
     search: Search,
     bounds: Vec<Bound>,
-    starts: Vec<Start>,
+    starts: Vec<SearchStart>,
     /// The probes, in their order.
     pub probes: Vec<Probe>,
     /// Why nothing more can be learnt.
@@ -57,7 +57,7 @@ pub struct Progress {
 
 /// A closed loop.
 #[derive(Debug, Clone, Copy)]
-struct Start {
+struct SearchStart {
     per_s: Option<f64>,
 }
 
@@ -196,7 +196,7 @@ impl Progress {
         let slow =
             record.status == Status::Invalid && failed_gates(record).all(|name| name == CLIENT);
         let sound = (record.status == Status::Ok || slow) && record.achieved_per_s > 0.0;
-        self.starts.push(Start { per_s: sound.then_some(record.achieved_per_s) });
+        self.starts.push(SearchStart { per_s: sound.then_some(record.achieved_per_s) });
         if self.closed_per_s().is_none() && self.starts.len() >= MOST_STARTS {
             let why = record.error.clone().unwrap_or_else(|| gates_of(record));
             self.stopped.get_or_insert(format!(

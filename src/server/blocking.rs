@@ -1,6 +1,6 @@
 //! Connections on threads: the same futures as under tokio, driven by the thread that calls.
 //!
-//! A read pends until the thread, having nothing else to do, opens the [`Gate`]; it then waits in
+//! A read pends until the thread, having nothing else to do, opens the [`ReadGate`]; it then waits in
 //! the kernel. Writes and timers block where they are called. A request thus costs one read and one
 //! write, as hand-written blocking code does.
 
@@ -32,16 +32,16 @@ const DRY: u8 = 2;
 const WOKEN: u8 = 3;
 
 /// A connection's socket, and what its future and the thread that drives it tell each other.
-struct Gate {
+struct ReadGate {
     socket: OwnedFd,
     state: AtomicU8,
     /// Whether an open read waits for bytes, or only takes what is there.
     waits: bool,
 }
 
-impl Gate {
-    fn new(socket: OwnedFd, waits: bool) -> Arc<Gate> {
-        Arc::new(Gate { socket, state: AtomicU8::new(CLOSED), waits })
+impl ReadGate {
+    fn new(socket: OwnedFd, waits: bool) -> Arc<ReadGate> {
+        Arc::new(ReadGate { socket, state: AtomicU8::new(CLOSED), waits })
     }
 
     fn set(&self, state: u8) {
@@ -53,7 +53,7 @@ impl Gate {
     }
 }
 
-impl Wake for Gate {
+impl Wake for ReadGate {
     fn wake(self: Arc<Self>) {
         self.set(WOKEN);
     }
@@ -62,7 +62,7 @@ impl Wake for Gate {
 /// A connection that threads drive.
 pub(super) struct Driven<F> {
     future: F,
-    gate: Arc<Gate>,
+    gate: Arc<ReadGate>,
 }
 
 /// The same as it is kept between two requests.
@@ -96,7 +96,7 @@ impl Parked {
 
 /// Polls once, and lets the next poll read unless there is more to do first; returns whether the
 /// connection has ended.
-fn turn(future: Pin<&mut (impl Future<Output = ()> + ?Sized)>, gate: &Arc<Gate>) -> bool {
+fn turn(future: Pin<&mut (impl Future<Output = ()> + ?Sized)>, gate: &Arc<ReadGate>) -> bool {
     let waker = Waker::from(gate.clone());
     if future.poll(&mut Context::from_waker(&waker)).is_ready() {
         return true;
@@ -110,7 +110,7 @@ fn turn(future: Pin<&mut (impl Future<Output = ()> + ?Sized)>, gate: &Arc<Gate>)
 }
 
 /// An accepted socket, read when the gate is open.
-struct GatedSocket(Arc<Gate>);
+struct GatedSocket(Arc<ReadGate>);
 
 impl AsFd for GatedSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -200,7 +200,7 @@ pub(super) fn accept(listener: impl AsFd, handler: &Handler) -> Option<OwnedFd> 
 /// Serves a connection on the calling thread, to its end.
 pub(super) fn serve(socket: OwnedFd, handler: Arc<Handler>) {
     crate::sys::wake_promptly();
-    let gate = Gate::new(socket, true);
+    let gate = ReadGate::new(socket, true);
     let socket = GatedSocket(gate.clone());
     match handler.plan.codec {
         Codec::Lean => {
@@ -214,7 +214,7 @@ pub(super) fn serve(socket: OwnedFd, handler: Arc<Handler>) {
 
 /// A connection that is served by whichever thread finds a request on it.
 pub(super) fn park(socket: OwnedFd, handler: Arc<Handler>) -> Parked {
-    let gate = Gate::new(socket, false);
+    let gate = ReadGate::new(socket, false);
     let socket = GatedSocket(gate.clone());
     let future: Pin<Box<dyn Future<Output = ()> + Send>> = match handler.plan.codec {
         Codec::Lean => Box::pin(lean::connection(socket, OwnThread, handler)),

@@ -134,7 +134,7 @@ impl Token {
 }
 
 /// A slot and how many connections it has held.
-struct Slot {
+struct AnswerSlot {
     generation: u32,
     connection: Option<Connection>,
 }
@@ -142,7 +142,7 @@ struct Slot {
 /// All connections, by slot.
 #[derive(Default)]
 pub(super) struct Slab {
-    slots: Vec<Slot>,
+    slots: Vec<AnswerSlot>,
     free: Vec<u32>,
 }
 
@@ -150,7 +150,7 @@ impl Slab {
     /// Keeps a connection and names it.
     pub(super) fn insert(&mut self, connection: Connection) -> Token {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, connection: None });
+            self.slots.push(AnswerSlot { generation: 0, connection: None });
             // Descriptors run out long before 2^32 slots.
             self.slots.len() as u32 - 1
         });
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small_and_keeps_no_buffer() {
-        assert!(size_of::<Slot>() <= 160, "a slot takes {} bytes", size_of::<Slot>());
+        assert!(size_of::<AnswerSlot>() <= 160, "a slot takes {} bytes", size_of::<AnswerSlot>());
         let mut connection = connection();
         let requests = b"GET / HTTP/1.1\r\n\r\n".repeat(3);
         assert!(matches!(connection.inbox.absorb(&requests), Step::Whole(_)));

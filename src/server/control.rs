@@ -42,7 +42,7 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
     let mut stdout = stdout;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("cannot ask to be killed together with the driver")?;
-    let mut lines = Lines::default();
+    let mut lines = ControlLines::default();
     let job = loop {
         if let Some(line) = lines.next() {
             break parse::<TargetJob>(&line, "job")?;
@@ -98,7 +98,7 @@ enum Told {
 fn subject(
     job: &TargetJob,
     plan: ServerPlan,
-    mut lines: Lines,
+    mut lines: ControlLines,
     stdin: impl AsFd,
     mut stdout: impl Write,
 ) -> anyhow::Result<()> {
@@ -227,11 +227,11 @@ fn raise_descriptor_limit() {
 
 /// Lines that arrive in pieces.
 #[derive(Default)]
-struct Lines {
+struct ControlLines {
     bytes: Vec<u8>,
 }
 
-impl Lines {
+impl ControlLines {
     /// Reads once; returns false at the end of the input.
     fn read(&mut self, input: impl AsFd) -> anyhow::Result<bool> {
         ensure!(
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn lines_come_whole_whatever_the_pieces() {
-        let mut lines = Lines::default();
+        let mut lines = ControlLines::default();
         let mut got = Vec::new();
         for byte in b"\n one\n\ntwo\nrest" {
             lines.bytes.push(*byte);

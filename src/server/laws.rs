@@ -15,7 +15,7 @@ const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Independent streams of one seed, so that one draw never correlates with another.
 #[derive(Clone, Copy)]
-enum Stream {
+enum LawStream {
     Service,
     /// The second uniform of a normal variate.
     Angle,
@@ -23,7 +23,7 @@ enum Stream {
 }
 
 /// 64 random bits: output `n` of the SplitMix64 stream of (seed, stream).
-fn word(seed: u64, stream: Stream, n: u64) -> u64 {
+fn word(seed: u64, stream: LawStream, n: u64) -> u64 {
     // The key passes through the generator once, since neighbouring seeds would otherwise give
     // streams that are shifts of one another.
     let key = SplitMix64::seed_from_u64(seed ^ (stream as u64).rotate_right(8)).next_u64();
@@ -45,16 +45,16 @@ pub fn draw(law: &Law, seed: u64, n: u64) -> u64 {
         Law::Fixed { ns } => ns,
         Law::Uniform { min_ns, max_ns } => {
             let values = u128::from(max_ns.saturating_sub(min_ns)) + 1;
-            let offset = (u128::from(word(seed, Stream::Service, n)) * values) >> 64;
+            let offset = (u128::from(word(seed, LawStream::Service, n)) * values) >> 64;
             min_ns.saturating_add(offset as u64)
         }
         Law::Exponential { mean_ns } => {
-            let u = unit(word(seed, Stream::Service, n));
+            let u = unit(word(seed, LawStream::Service, n));
             (-(-u).ln_1p() * mean_ns as f64).round() as u64
         }
         Law::Lognormal { mean_ns, sigma } => {
-            let radius = (-2.0 * (-unit(word(seed, Stream::Service, n))).ln_1p()).sqrt();
-            let angle = std::f64::consts::TAU * unit(word(seed, Stream::Angle, n));
+            let radius = (-2.0 * (-unit(word(seed, LawStream::Service, n))).ln_1p()).sqrt();
+            let angle = std::f64::consts::TAU * unit(word(seed, LawStream::Angle, n));
             let mu = (mean_ns as f64).ln() - sigma * sigma / 2.0;
             (mu + sigma * radius * angle.cos()).exp().round() as u64
         }
@@ -77,7 +77,7 @@ pub fn fault(faults: &Faults, seed: u64, n: u64) -> Fault {
     if faults.error_rate == 0.0 && faults.reset_rate == 0.0 {
         return Fault::None;
     }
-    let u = unit(word(seed, Stream::Fault, n));
+    let u = unit(word(seed, LawStream::Fault, n));
     if u < faults.reset_rate {
         Fault::Reset
     } else if u < faults.reset_rate + faults.error_rate {

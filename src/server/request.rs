@@ -56,7 +56,7 @@ pub(super) enum Step {
 
 /// Where in a request the stream stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ReadPhase {
     Head,
     Body { left: u64 },
     ChunkLine,
@@ -67,7 +67,7 @@ enum Phase {
 
 /// How a body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
+enum BodyFraming {
     Length(u64),
     Chunked,
 }
@@ -75,7 +75,7 @@ enum Framing {
 /// Parses the requests of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Parser {
-    phase: Phase,
+    phase: ReadPhase,
     /// The request whose body is being read.
     request: Request,
 }
@@ -83,7 +83,7 @@ pub(super) struct Parser {
 impl Parser {
     pub(super) fn new() -> Self {
         let request = Request { head_only: false, persistence: Persistence::Close };
-        Self { phase: Phase::Head, request }
+        Self { phase: ReadPhase::Head, request }
     }
 
     /// Takes bytes from the front of `input`: returns how many, and what they amount to.
@@ -96,12 +96,12 @@ impl Parser {
         loop {
             let rest = &input[taken..];
             let (used, step) = match self.phase {
-                Phase::Head => self.head(rest),
-                Phase::Body { left } => self.data(rest, left, false),
-                Phase::ChunkLine => self.chunk_line(rest),
-                Phase::ChunkData { left } => self.data(rest, left, true),
-                Phase::ChunkEnd => self.chunk_end(rest),
-                Phase::Trailers => self.trailers(rest),
+                ReadPhase::Head => self.head(rest),
+                ReadPhase::Body { left } => self.data(rest, left, false),
+                ReadPhase::ChunkLine => self.chunk_line(rest),
+                ReadPhase::ChunkData { left } => self.data(rest, left, true),
+                ReadPhase::ChunkEnd => self.chunk_end(rest),
+                ReadPhase::Trailers => self.trailers(rest),
             };
             taken += used;
             match step {
@@ -115,7 +115,7 @@ impl Parser {
 
     /// Ends the request at hand.
     fn whole(&mut self) -> Option<Step> {
-        self.phase = Phase::Head;
+        self.phase = ReadPhase::Head;
         Some(Step::Whole(self.request))
     }
 
@@ -139,9 +139,9 @@ impl Parser {
         self.request =
             Request { head_only: head.method == Some("HEAD"), persistence: persistence(&head) };
         self.phase = match framing {
-            Framing::Length(0) => return (used, self.whole()),
-            Framing::Length(left) => Phase::Body { left },
-            Framing::Chunked => Phase::ChunkLine,
+            BodyFraming::Length(0) => return (used, self.whole()),
+            BodyFraming::Length(left) => ReadPhase::Body { left },
+            BodyFraming::Chunked => ReadPhase::ChunkLine,
         };
         let expects = values(&head, "expect").any(|v| v.eq_ignore_ascii_case(b"100-continue"));
         (used, (expects && head.version == Some(1)).then_some(Step::Continue))
@@ -154,11 +154,12 @@ impl Parser {
         let step = match (left, chunk) {
             (0, false) => self.whole(),
             (0, true) => {
-                self.phase = Phase::ChunkEnd;
+                self.phase = ReadPhase::ChunkEnd;
                 None
             }
             (left, _) => {
-                self.phase = if chunk { Phase::ChunkData { left } } else { Phase::Body { left } };
+                self.phase =
+                    if chunk { ReadPhase::ChunkData { left } } else { ReadPhase::Body { left } };
                 Some(Step::More)
             }
         };
@@ -172,8 +173,11 @@ impl Parser {
         }
         match httparse::parse_chunk_size(input) {
             Ok(Status::Complete((used, size))) if used <= MAX_CHUNK_LINE => {
-                self.phase =
-                    if size == 0 { Phase::Trailers } else { Phase::ChunkData { left: size } };
+                self.phase = if size == 0 {
+                    ReadPhase::Trailers
+                } else {
+                    ReadPhase::ChunkData { left: size }
+                };
                 (used, None)
             }
             Ok(Status::Partial) if input.len() < MAX_CHUNK_LINE => (0, Some(Step::More)),
@@ -184,7 +188,7 @@ impl Parser {
     fn chunk_end(&mut self, input: &[u8]) -> (usize, Option<Step>) {
         match input {
             [b'\r', b'\n', ..] => {
-                self.phase = Phase::ChunkLine;
+                self.phase = ReadPhase::ChunkLine;
                 (2, None)
             }
             [] | [b'\r'] => (0, Some(Step::More)),
@@ -211,20 +215,20 @@ fn values<'h>(head: &'h httparse::Request, name: &'static str) -> impl Iterator<
 }
 
 /// How the body is delimited (RFC 9112, section 6.3); none = the message cannot be trusted.
-fn framing(head: &httparse::Request) -> Option<Framing> {
+fn framing(head: &httparse::Request) -> Option<BodyFraming> {
     let mut codings = values(head, "transfer-encoding");
     let mut lengths = values(head, "content-length");
     match (codings.next(), lengths.next()) {
-        (None, None) => Some(Framing::Length(0)),
+        (None, None) => Some(BodyFraming::Length(0)),
         (None, Some(first)) => {
             let digits = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
             let length = std::str::from_utf8(first).ok().filter(|_| digits)?.parse().ok()?;
-            lengths.all(|other| other == first).then_some(Framing::Length(length))
+            lengths.all(|other| other == first).then_some(BodyFraming::Length(length))
         }
         // HTTP/1.0 knows no codings, and both headers together are how requests are smuggled.
         (Some(coding), None) => {
             let chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-            (chunked && head.version == Some(1)).then_some(Framing::Chunked)
+            (chunked && head.version == Some(1)).then_some(BodyFraming::Chunked)
         }
         (Some(_), Some(_)) => None,
     }

@@ -41,12 +41,12 @@ pub struct Counted<T> {
 pub type Reading = Counted<Result<u64, String>>;
 
 /// Open counters.
-pub struct Counters(Counted<Result<Counter, String>>);
+pub struct EventCounters(Counted<Result<Counter, String>>);
 
-impl Counters {
+impl EventCounters {
     /// Opens every counter on the calling thread; what it starts from now on inherits them.
-    pub fn open() -> Counters {
-        Counters(Counted {
+    pub fn open() -> EventCounters {
+        EventCounters(Counted {
             migrations: software(Software::CPU_MIGRATIONS),
             syscalls: syscalls_id()
                 .and_then(|id| inherited(Tracepoint::with_id(id)).map_err(|e| refused(&e))),
@@ -177,7 +177,7 @@ mod tests {
         let (sender, receiver) = std::sync::mpsc::channel();
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let engine = std::thread::spawn(move || {
-            let counters = Counters::open();
+            let counters = EventCounters::open();
             let lane = std::thread::spawn(move || {
                 wait.recv().unwrap();
                 for _ in 0..5_000 {

@@ -77,7 +77,7 @@ pub enum Ended {
 
 /// What one CPU's lanes recorded. A lane keeps to one shard; shards never share a cache line.
 #[repr(align(128))]
-struct Shard {
+struct RecorderShard {
     /// By the number of the channel; `None` where the plan has no use for it.
     histograms: [Option<AtomicHistogram>; CHANNELS],
     errors: [AtomicU64; ERROR_KINDS],
@@ -104,7 +104,7 @@ struct Shard {
 
 /// Everything that a worker records.
 pub struct Recorder {
-    shards: Vec<Shard>,
+    shards: Vec<RecorderShard>,
     counters: Counters,
     samples: [OnceLock<String>; ERROR_KINDS],
     tls: OnceLock<String>,
@@ -129,7 +129,7 @@ impl Recorder {
             kept.then(AtomicHistogram::new)
         };
         let zero = || AtomicU64::new(0);
-        let shard = || Shard {
+        let shard = || RecorderShard {
             histograms: std::array::from_fn(histogram),
             errors: std::array::from_fn(|_| zero()),
             statuses: std::array::from_fn(|_| zero()),
@@ -414,7 +414,7 @@ impl Recorder {
         self.most.fetch_max(served, Relaxed);
     }
 
-    fn sum(&self, field: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+    fn sum(&self, field: impl Fn(&RecorderShard) -> &AtomicU64) -> u64 {
         self.shards.iter().map(|s| field(s).load(Relaxed)).sum()
     }
 

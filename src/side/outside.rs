@@ -16,13 +16,13 @@ const FROM_OUTSIDE: &str = "no process can be asked for it from outside";
 pub struct Outside {
     processes: Vec<Process>,
     /// The memory cgroup that they are in, or why there is none.
-    group: Result<Group, String>,
+    group: Result<GroupMemory, String>,
     /// The first reading that failed.
     trouble: Option<String>,
 }
 
 /// What the kernel itself spends on the processes.
-struct Group {
+struct GroupMemory {
     cgroup: Cgroup,
     baseline: CgroupMemory,
     plateau: Option<CgroupMemory>,
@@ -50,7 +50,7 @@ impl Outside {
     ) -> Result<Outside, String> {
         let group = cgroup.and_then(|cgroup| {
             pids.clone().try_for_each(|pid| cgroup.add(pid))?;
-            Ok(Group { baseline: cgroup.read()?, cgroup, plateau: None })
+            Ok(GroupMemory { baseline: cgroup.read()?, cgroup, plateau: None })
         });
         let process = |pid| {
             reset_hwm_at(&format!("/proc/{pid}"))?;
@@ -145,7 +145,7 @@ impl Outside {
     }
 }
 
-impl Group {
+impl GroupMemory {
     /// Notes what came since the baseline; returns why nothing is known of it.
     fn note(&self, memory: &mut Memory) -> Option<&'static str> {
         let Some(plateau) = self.plateau else {

@@ -64,12 +64,12 @@ pub(super) struct Blocks<'s> {
     longest: Duration,
     /// Those run here.
     blocks: u32,
-    ended: Option<Ended>,
+    ended: Option<BlocksEnd>,
 }
 
 /// Why no further block is run although ratios are too wide.
 #[derive(Clone, Copy)]
-enum Ended {
+enum BlocksEnd {
     Budget,
     Most,
 }
@@ -83,7 +83,7 @@ impl<'s> Blocks<'s> {
             last: None,
             longest: Duration::ZERO,
             blocks: 0,
-            ended: Some(Ended::Most),
+            ended: Some(BlocksEnd::Most),
         }
     }
 
@@ -126,7 +126,7 @@ impl<'s> Blocks<'s> {
         if let Some(last) = self.last.replace(now) {
             self.longest = self.longest.max(now - last);
             if now - self.begun + self.longest > Duration::from_nanos(precision.budget_ns) {
-                self.ended = Some(Ended::Budget);
+                self.ended = Some(BlocksEnd::Budget);
                 return None;
             }
         }
@@ -142,8 +142,8 @@ impl<'s> Blocks<'s> {
             return;
         }
         let why = match ended {
-            Ended::Budget => format!("the budget of {}", duration_literal(precision.budget_ns)),
-            Ended::Most => format!("sweep.max_blocks = {}", self.sweep.trials),
+            BlocksEnd::Budget => format!("the budget of {}", duration_literal(precision.budget_ns)),
+            BlocksEnd::Most => format!("sweep.max_blocks = {}", self.sweep.trials),
         };
         let wide: Vec<String> = wide
             .iter()

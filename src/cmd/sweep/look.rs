@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{Directory, Output, Session, Signals};
-use crate::cmd::shard::Part;
-use crate::driver::trial::{Stage, Watch};
+use super::{Directory, Output, Signals, SweepSession};
+use crate::cmd::shard::ShardPart;
+use crate::driver::trial::{TrialStage, Watch};
 use crate::plan::Extent;
 use crate::plan::sweep::{Sweep, Trial};
 
@@ -15,7 +15,7 @@ const LOOK_NS: u64 = 200_000_000;
 struct Silent(Signals);
 
 impl Watch for Silent {
-    fn show(&mut self, _: Stage) {}
+    fn show(&mut self, _: TrialStage) {}
 
     fn stop(&self) -> bool {
         self.0.exit_code().is_some()
@@ -38,10 +38,10 @@ pub(in crate::cmd) fn response_ns(sweep: &Sweep) -> Result<Option<u64>, ExitCode
         served: false,
         keep_going: false,
         metrics: None,
-        part: Part::default(),
+        part: ShardPart::default(),
     };
-    let session =
-        Session::new(&short, &output).map_err(|error| crate::cmd::usage(format!("{error:#}")))?;
+    let session = SweepSession::new(&short, &output)
+        .map_err(|error| crate::cmd::usage(format!("{error:#}")))?;
     let cells = short.cells();
     let Some(cell) = cells.last() else { return Ok(None) };
     let trial = Trial { cell: cells.len() - 1, block: 0, position: 0 };

@@ -1,14 +1,14 @@
 //! Runs the probes of a search: each engine's next trial in turn, so that a machine that drifts
 //! drifts for all of them alike.
 
-use super::{Progress, Session, exit};
+use super::{Progress, SweepSession, exit};
 use crate::format::{Status, TrialRecord};
 use crate::plan::Cell;
 use crate::plan::search::Search;
 use crate::plan::sweep::{Slo, Sweep, Trial};
 use crate::results::search::{FLAG, Outcome, Progress as Searching, Step, at_shares, replay};
 
-impl Session<'_> {
+impl SweepSession<'_> {
     /// Runs trials until every cell's search is over, or a signal comes.
     pub(super) fn search(
         &mut self,

@@ -25,7 +25,7 @@ const LOOK_PART: u64 = 8;
 const CANCEL_GRACE_NS: u64 = 100_000_000;
 
 /// The counters that the engine's thread opened, where the job asks for them.
-pub(super) type OpenEvents = Arc<OnceLock<Mutex<events::Counters>>>;
+pub(super) type OpenEvents = Arc<OnceLock<Mutex<events::EventCounters>>>;
 
 /// Watches a trial from Start to its last request.
 pub(super) struct Monitor<'t> {

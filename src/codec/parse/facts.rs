@@ -27,7 +27,7 @@ pub(crate) fn after_head<'h>(
     headers: impl Iterator<Item = (&'h [u8], &'h [u8])>,
     request_is_head: bool,
 ) -> Result<(Framing, bool), &'static str> {
-    let facts = Facts::of(headers);
+    let facts = HeadFacts::of(headers);
     let framing = if matches!(status, 101 | 204 | 304) || request_is_head {
         Framing::Length(0)
     } else if facts.transfer_encoding {
@@ -60,7 +60,7 @@ enum Length {
 }
 
 /// What matters of the header lines.
-struct Facts {
+struct HeadFacts {
     length: Length,
     transfer_encoding: bool,
     /// Whether chunked is the last transfer coding.
@@ -69,7 +69,7 @@ struct Facts {
     keep_alive: bool,
 }
 
-impl Facts {
+impl HeadFacts {
     #[inline]
     fn of<'h>(headers: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Self {
         let mut facts = Self {

@@ -27,21 +27,24 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 const MAX_CA_BYTES: u64 = 4 << 20;
 
 /// A target, and what follows from it for the plan.
-pub(super) struct Resolved {
+pub(super) struct ResolvedTarget {
     pub(super) target: Target,
     pub(super) host: String,
     /// What requests ask for where they do not say.
     pub(super) url_path: At<String>,
 }
 
-impl Resolved {
+impl ResolvedTarget {
     fn is_embedded(&self) -> bool {
         matches!(self.target, Target::Embedded(_))
     }
 }
 
 /// The target, or each of several with its name, which is empty where there is one.
-pub(super) fn resolve(file: &File, base_dir: &Path) -> Result<Vec<(String, Resolved)>, Fault> {
+pub(super) fn resolve(
+    file: &File,
+    base_dir: &Path,
+) -> Result<Vec<(String, ResolvedTarget)>, Fault> {
     let Some(list) = &file.sweep.target else {
         return Ok(vec![(String::new(), resolve_one(&file.target, base_dir)?)]);
     };
@@ -49,7 +52,7 @@ pub(super) fn resolve(file: &File, base_dir: &Path) -> Result<Vec<(String, Resol
         let most = format_count(super::MAX_VALUES as u64);
         return Err(fault(list, format!("targets are compared from two up to {most}")));
     }
-    let mut all: Vec<(String, Resolved)> = Vec::new();
+    let mut all: Vec<(String, ResolvedTarget)> = Vec::new();
     for at in &list.value {
         let name = super::checked_name(&at.name)?;
         if all.iter().any(|(known, _)| *known == name) {
@@ -96,7 +99,7 @@ fn overridden(target: &keys::Target, own: &keys::SweepTarget) -> keys::Target {
     target
 }
 
-fn resolve_one(target: &keys::Target, base_dir: &Path) -> Result<Resolved, Fault> {
+fn resolve_one(target: &keys::Target, base_dir: &Path) -> Result<ResolvedTarget, Fault> {
     if let Some(url) = &target.url {
         return external(url, target, base_dir);
     }
@@ -111,14 +114,18 @@ fn resolve_one(target: &keys::Target, base_dir: &Path) -> Result<Resolved, Fault
         let message = format!("`{key}` needs `target.url`: it is for a server of yours");
         return Err(Fault::new(span, message));
     }
-    Ok(Resolved {
+    Ok(ResolvedTarget {
         target: Target::Embedded(embedded(target)?),
         host: EMBEDDED_HOST.into(),
         url_path: At { value: "/".into(), place: Place::whole() },
     })
 }
 
-fn external(url: &At<String>, target: &keys::Target, base_dir: &Path) -> Result<Resolved, Fault> {
+fn external(
+    url: &At<String>,
+    target: &keys::Target,
+    base_dir: &Path,
+) -> Result<ResolvedTarget, Fault> {
     let embedded_only = [
         ("service_time", target.service_time.given_at()),
         ("servers", target.servers.given_at()),
@@ -140,7 +147,7 @@ fn external(url: &At<String>, target: &keys::Target, base_dir: &Path) -> Result<
         (None, None) => None,
     };
     let tls = tls(parts.tls, target, base_dir)?;
-    Ok(Resolved {
+    Ok(ResolvedTarget {
         target: Target::External {
             authority: parts.authority,
             allow: allowed(&target.allow)?,

@@ -76,7 +76,7 @@ fn value(
 
 /// What a text becomes part of, which says what its values may hold.
 #[derive(Clone, Copy)]
-enum Part {
+enum TextPart {
     Path,
     Header,
     Body,
@@ -89,10 +89,10 @@ pub(super) fn check(file: &Plan, resolved: &Resolved) -> Result<(), Fault> {
     }
     for entry in file.request.iter().flat_map(|list| &list.value) {
         for at in entry.headers.0.iter().flat_map(|(_, values)| values) {
-            check_text(at, at, Part::Header, resolved)?;
+            check_text(at, at, TextPart::Header, resolved)?;
         }
         if let Some(at) = &entry.body {
-            check_text(at, at, Part::Body, resolved)?;
+            check_text(at, at, TextPart::Body, resolved)?;
         }
     }
     Ok(())
@@ -100,7 +100,7 @@ pub(super) fn check(file: &Plan, resolved: &Resolved) -> Result<(), Fault> {
 
 /// Checks a path against the values of the plan.
 pub(super) fn check_path(at: &At<String>, resolved: &Resolved) -> Result<(), Fault> {
-    check_text(at, at, Part::Path, resolved)
+    check_text(at, at, TextPart::Path, resolved)
 }
 
 /// A path with something in place of each value.
@@ -119,12 +119,17 @@ pub(super) fn check_body_file(
     resolved: &Resolved,
 ) -> Result<(), Fault> {
     match std::str::from_utf8(body) {
-        Ok(text) if !resolved.values.is_empty() => check_text(at, text, Part::Body, resolved),
+        Ok(text) if !resolved.values.is_empty() => check_text(at, text, TextPart::Body, resolved),
         _ => Ok(()),
     }
 }
 
-fn check_text(at: &At<String>, text: &str, place: Part, resolved: &Resolved) -> Result<(), Fault> {
+fn check_text(
+    at: &At<String>,
+    text: &str,
+    place: TextPart,
+    resolved: &Resolved,
+) -> Result<(), Fault> {
     let pieces = pieces(text.as_bytes());
     for piece in &pieces {
         let Piece::Value(name) = piece else { continue };
@@ -176,18 +181,18 @@ fn fits(
     pieces: &[Piece<'_>],
     name: &str,
     line: &[u8],
-    place: Part,
+    place: TextPart,
     resolved: &Resolved,
 ) -> Result<(), String> {
     let filled = fill(pieces, name, line, resolved);
     let found = || String::from_utf8_lossy(line).escape_debug().to_string();
     match place {
-        Part::Path if !crate::plan::values::is_path(&filled) => {
+        TextPart::Path if !crate::plan::values::is_path(&filled) => {
             let rule = "write other characters than plain ASCII, # and blanks as %XX";
             Err(format!("`{}` makes no path: {rule}", shown(&found())))
         }
         // The value may be a secret: it is not repeated.
-        Part::Header if http::HeaderValue::from_bytes(&filled).is_err() => {
+        TextPart::Header if http::HeaderValue::from_bytes(&filled).is_err() => {
             Err("the line makes no header value: it holds a control character".into())
         }
         _ => Ok(()),

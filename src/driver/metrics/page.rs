@@ -7,14 +7,14 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::{Buckets, OfCell, State, bounds_ns, lock};
+use super::{Buckets, MetricsState, OfCell, bounds_ns, lock};
 use crate::format::ErrorKind;
 use crate::side::counters::Counts;
 use crate::units::SECOND_NS;
 
 /// What a scrape shows.
 #[derive(Debug)]
-pub(super) struct View(pub(super) Arc<Mutex<State>>);
+pub(super) struct View(pub(super) Arc<Mutex<MetricsState>>);
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -57,7 +57,7 @@ impl Out<'_, '_> {
     }
 }
 
-impl State {
+impl MetricsState {
     fn run(&self, out: &mut Out) -> fmt::Result {
         let facts = &self.facts;
         let labels = vec![

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, anyhow};
 
-use super::{Context, Running, Stage, Watch};
+use super::{Context, Running, TrialStage, Watch};
 use crate::driver::allocator;
 use crate::driver::cpus::{self, Beside, Placement};
 use crate::driver::files::StepFiles;
@@ -252,7 +252,7 @@ fn await_frame<T>(
             Err(NoFrame::Never(why)) => return Err(anyhow!(why)),
             Err(NoFrame::Late) if watch.stop() => return Err(anyhow!("stopped during set-up")),
             Err(NoFrame::Late) if now_ns() >= deadline => return Err(anyhow!("{late}")),
-            Err(NoFrame::Late) => watch.show(Stage::SetUp),
+            Err(NoFrame::Late) => watch.show(TrialStage::SetUp),
         }
     }
 }

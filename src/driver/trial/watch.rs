@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use rand::Rng;
 
-use super::{Running, Stage, Watch};
+use super::{Running, TrialStage, Watch};
 use crate::driver::quiet::Quiet;
 use crate::driver::target::Targets;
 use crate::driver::timeline::Sampler;
@@ -60,7 +60,7 @@ impl Running<'_> {
             self.look_for_stops();
             if now - shown > SHOW_NS {
                 shown = now;
-                watch.show(Stage::Running(counts, Some(part.min(1.0))));
+                watch.show(TrialStage::Running(counts, Some(part.min(1.0))));
             }
             let all = [counts, self.counts(Phase::Warmup)].into_iter().sum();
             if self.is_hopeless(all, now.saturating_sub(start)) {

@@ -5,7 +5,7 @@
 
 /// What is used of a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry<'t> {
+pub(super) struct LogEntry<'t> {
     /// Unix time.
     pub(super) second: i64,
     /// Empty where the line holds no request.
@@ -15,7 +15,7 @@ pub(super) struct Entry<'t> {
 }
 
 /// Reads a line.
-pub(super) fn entry(line: &[u8], combined: bool) -> Result<Entry<'_>, String> {
+pub(super) fn entry(line: &[u8], combined: bool) -> Result<LogEntry<'_>, String> {
     let torn = |what: &str| {
         format!("is torn or no access log: {what}; allowed is the common or combined form")
     };
@@ -48,7 +48,7 @@ pub(super) fn entry(line: &[u8], combined: bool) -> Result<Entry<'_>, String> {
         quoted(rest.trim_ascii_start()).ok_or_else(|| torn("no \"user agent\""))?;
     }
     let (method, path) = request_line(request).unwrap_or_default();
-    Ok(Entry { second, method, path })
+    Ok(LogEntry { second, method, path })
 }
 
 /// The text between quotes, in which a backslash escapes, and what follows.

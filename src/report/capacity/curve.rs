@@ -15,7 +15,7 @@ pub(super) struct Curve<'a> {
 }
 
 /// A group of workers at a rate.
-pub(super) struct At {
+pub(super) struct AtRate {
     /// CPUs busy.
     pub(super) busy: f64,
     pub(super) latency_ns: f64,
@@ -68,8 +68,8 @@ impl<'a> Curve<'a> {
 
     /// Straight lines between neighbours. Below the first cell its CPU per request and latency hold,
     /// which errs on the dear side; beyond the last the slope of all of them goes on.
-    pub(super) fn at(&self, rate_per_s: f64) -> At {
-        let alone = |p: &Point<'_>| At {
+    pub(super) fn at(&self, rate_per_s: f64) -> AtRate {
+        let alone = |p: &Point<'_>| AtRate {
             busy: p.cpu_per_request_ns * rate_per_s / 1e9,
             latency_ns: p.latency_ns.unwrap_or(0.0),
             cells: vec![p.cell.id.clone()],
@@ -88,7 +88,7 @@ impl<'a> Curve<'a> {
         let beyond = slope.map(|slope| busy(b) + slope * (rate_per_s - b.rate_per_s));
         let between = |x: f64, y: f64| x + share * (y - x);
         let (x, y) = (a.latency_ns.unwrap_or(0.0), b.latency_ns.unwrap_or(0.0));
-        At {
+        AtRate {
             // Two cells that scatter must not make CPU cheaper than the dearer end says is fixed.
             busy: beyond.unwrap_or(between(busy(a), busy(b))).max(busy(a).min(busy(b))),
             // Latency is not carried on beyond the data: a queue grows faster than any line.
@@ -98,7 +98,7 @@ impl<'a> Curve<'a> {
     }
 
     /// The measured cells by rate, and the planned point among them.
-    pub(super) fn points(&self, rate_per_s: f64, at: &At) -> Vec<CurvePoint> {
+    pub(super) fn points(&self, rate_per_s: f64, at: &AtRate) -> Vec<CurvePoint> {
         let mut all: Vec<(f64, CurvePoint)> =
             self.points.iter().map(|p| (p.rate_per_s, measured(p))).collect();
         let figure =

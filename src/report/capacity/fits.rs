@@ -34,12 +34,12 @@ pub(super) struct Series<'a> {
 
 /// A straight line over the lanes of one worker.
 #[derive(Clone, Copy)]
-pub(super) struct Line {
+pub(super) struct MemoryLine {
     fixed: f64,
     per_lane: f64,
 }
 
-impl Line {
+impl MemoryLine {
     /// Bytes of `lanes` over `workers` workers.
     pub(super) fn at(self, lanes: u32, workers: f64) -> f64 {
         self.fixed * workers + self.per_lane * f64::from(lanes)
@@ -47,13 +47,13 @@ impl Line {
 }
 
 /// Memory over lanes.
-pub(super) struct Lines {
-    pub(super) user: Line,
-    pub(super) kernel: Option<Line>,
+pub(super) struct MemoryLines {
+    pub(super) user: MemoryLine,
+    pub(super) kernel: Option<MemoryLine>,
     pub(super) kernel_counts: &'static str,
 }
 
-impl Lines {
+impl MemoryLines {
     pub(super) fn per_lane_bytes(&self) -> f64 {
         self.user.per_lane + self.kernel.map_or(0.0, |k| k.per_lane)
     }
@@ -221,7 +221,7 @@ impl<'a> Series<'a> {
     }
 
     /// Lines of memory over lanes.
-    pub(super) fn memory(&self) -> Result<Lines, Refusal> {
+    pub(super) fn memory(&self) -> Result<MemoryLines, Refusal> {
         let lanes = self.lanes();
         if self.cell.engine.has_one_lane() && !self.cell.tests_server() {
             return refuse(
@@ -250,26 +250,34 @@ impl<'a> Series<'a> {
         let (kernel, kernel_counts) = kernel(|of| self.line(of));
         // A line that falls says that lanes are free, which no host should be sized by.
         let kernel =
-            kernel.map(|k| Line { fixed: k.fixed.max(0.0), per_lane: k.per_lane.max(0.0) });
-        Ok(Lines { user: Line { fixed: user.fixed.max(0.0), ..user }, kernel, kernel_counts })
+            kernel.map(|k| MemoryLine { fixed: k.fixed.max(0.0), per_lane: k.per_lane.max(0.0) });
+        Ok(MemoryLines {
+            user: MemoryLine { fixed: user.fixed.max(0.0), ..user },
+            kernel,
+            kernel_counts,
+        })
     }
 
     /// What the only measured lanes take, as a fixed cost of each worker: with fewer it is no more.
-    fn whole(&self) -> Lines {
+    fn whole(&self) -> MemoryLines {
         let fixed = |of: &dyn Fn(&TrialRecord) -> Option<u64>| {
             let workers = f64::from(self.processes.max(1));
             let each = |t: &&TrialRecord| Some(of(t)? as f64 / workers);
             let trials = self.cells.iter().flat_map(|p| &p.trials);
             let bytes = trials.map(each).collect::<Option<Vec<f64>>>()?;
-            Some(Line { fixed: median(&bytes)?, per_lane: 0.0 })
+            Some(MemoryLine { fixed: median(&bytes)?, per_lane: 0.0 })
         };
         let user = fixed(&|t| Some(t.memory.peak_rss_bytes));
         let (kernel, kernel_counts) = kernel(fixed);
-        Lines { user: user.unwrap_or(Line { fixed: 0.0, per_lane: 0.0 }), kernel, kernel_counts }
+        MemoryLines {
+            user: user.unwrap_or(MemoryLine { fixed: 0.0, per_lane: 0.0 }),
+            kernel,
+            kernel_counts,
+        }
     }
 
     /// A line through all trials, for one worker.
-    fn line(&self, of: &dyn Fn(&TrialRecord) -> Option<u64>) -> Option<Line> {
+    fn line(&self, of: &dyn Fn(&TrialRecord) -> Option<u64>) -> Option<MemoryLine> {
         let mut points = Vec::new();
         for p in &self.cells {
             for t in &p.trials {
@@ -277,7 +285,7 @@ impl<'a> Series<'a> {
             }
         }
         let fit = linear_fit(&points, CONFIDENCE)?;
-        Some(Line { fixed: fit.intercept, per_lane: fit.slope })
+        Some(MemoryLine { fixed: fit.intercept, per_lane: fit.slope })
     }
 
     /// Whether a worker of so many lanes is within the data: twice the largest, or the only lanes.
@@ -307,8 +315,8 @@ impl<'a> Series<'a> {
 
 /// Kernel memory by the best count that there is, and what it counts.
 fn kernel(
-    line: impl Fn(&dyn Fn(&TrialRecord) -> Option<u64>) -> Option<Line>,
-) -> (Option<Line>, &'static str) {
+    line: impl Fn(&dyn Fn(&TrialRecord) -> Option<u64>) -> Option<MemoryLine>,
+) -> (Option<MemoryLine>, &'static str) {
     if let Some(line) = line(&|t| t.memory.kernel_bytes) {
         return (Some(line), "all kernel memory of their cgroup");
     }

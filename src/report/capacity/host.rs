@@ -1,7 +1,7 @@
 //! One host at a rate: what it uses of each resource, and how many of it a rate needs.
 
-use super::curve::{At, Curve};
-use super::fits::{Lines, Series};
+use super::curve::{AtRate, Curve};
+use super::fits::{MemoryLines, Series};
 use super::hosts::{MONTH_HOURS, format_money};
 use super::{
     Cost, Figure, MAY_WAIT, MOST_HOSTS, Need, Question, REACH, Refusal, Resource, Suggestion,
@@ -15,7 +15,7 @@ struct Host<'a> {
     q: &'a Question,
     series: &'a Series<'a>,
     curve: Curve<'a>,
-    memory: Lines,
+    memory: MemoryLines,
     ceilings: &'a [Ceiling],
     /// Copies of the measured cell's workers on one host.
     groups: f64,
@@ -33,7 +33,7 @@ struct Used {
 
 /// What one host of a rate needs.
 struct Load {
-    at: At,
+    at: AtRate,
     lanes: f64,
     /// In a fixed order.
     used: Vec<Used>,
@@ -47,7 +47,7 @@ impl Host<'_> {
         let fewest = erlang::lanes_for(in_flight, MAY_WAIT).map_or(f64::INFINITY, f64::from);
         let held = self.q.connections.map_or(0.0, |all| all * rate_per_s / self.q.rate_per_s);
         let lanes = fewest.max(held);
-        let at = At { latency_ns, ..at };
+        let at = AtRate { latency_ns, ..at };
         let (host, q) = (&self.q.host, self.q);
         let cpu = self.groups * at.busy / f64::from(host.cpus);
         let bytes = self.workers * self.memory.fixed_bytes() + lanes * self.memory.per_lane_bytes();

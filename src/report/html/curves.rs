@@ -18,7 +18,7 @@ use crate::stats::{median, median_interval};
 use crate::units::format_count;
 
 /// How a measure is drawn.
-struct Curve {
+struct DrawnMeasure {
     measure: Measure,
     scale: Scale,
     /// Why a trial may have no value.
@@ -27,32 +27,32 @@ struct Curve {
     over_rates: bool,
 }
 
-const CURVES: [Curve; 5] = [
-    Curve {
+const CURVES: [DrawnMeasure; 5] = [
+    DrawnMeasure {
         measure: Measure::Achieved,
         scale: Scale::Linear,
         absent: "what was achieved is within 2 % of what was offered",
         over_rates: false,
     },
-    Curve {
+    DrawnMeasure {
         measure: Measure::P99,
         scale: Scale::Log10,
         absent: "no trial has the 1,000 requests that a p99 needs, or too many requests were lost",
         over_rates: true,
     },
-    Curve {
+    DrawnMeasure {
         measure: Measure::Memory,
         scale: Scale::Binary,
         absent: "memory was not measured",
         over_rates: false,
     },
-    Curve {
+    DrawnMeasure {
         measure: Measure::CpuPerRequest,
         scale: Scale::Linear,
         absent: "no CPU time was measured",
         over_rates: true,
     },
-    Curve {
+    DrawnMeasure {
         measure: Measure::Switches,
         scale: Scale::Linear,
         absent: "no switches were counted",
@@ -60,7 +60,7 @@ const CURVES: [Curve; 5] = [
     },
 ];
 
-impl Curve {
+impl DrawnMeasure {
     fn of(&self, trial: &TrialRecord) -> Option<f64> {
         let value = self.measure.of(trial)?;
         // An open loop that keeps up achieves its offer: nothing to be seen.
@@ -118,7 +118,7 @@ pub(super) fn curves(groups: &[Group], trials: &Trials<'_>) -> Markup {
     }
 }
 
-fn curve(drawn: &Curve, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<'_>) -> Markup {
+fn curve(drawn: &DrawnMeasure, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<'_>) -> Markup {
     let words = drawn.measure.words();
     let print = |v| drawn.measure.print(v);
     let y = PlotAxis::new(&words, drawn.scale, &print);

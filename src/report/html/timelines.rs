@@ -24,7 +24,7 @@ const MOST_POINTS: usize = 240;
 
 /// What a line of the file must hold to be drawn; whatever else it holds is left alone.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-struct Snapshot {
+struct TimelinePoint {
     cell: String,
     block: u32,
     worker: u32,
@@ -60,16 +60,16 @@ fn wanted<'g>(groups: &'g [Group], trials: &Trials<'_>) -> (Vec<&'g Group>, Want
 
 /// The lines of a timeline that belong to the trials that will be drawn; damaged ones are skipped,
 /// as a killed driver may leave one.
-fn read(timeline: impl BufRead, wanted: &Wanted) -> Vec<Snapshot> {
-    let mut looks: Vec<Snapshot> = Vec::new();
+fn read(timeline: impl BufRead, wanted: &Wanted) -> Vec<TimelinePoint> {
+    let mut looks: Vec<TimelinePoint> = Vec::new();
     for line in timeline.split(b'\n') {
         let Ok(line) = line else { break };
-        let Ok(look) = serde_json::from_slice::<Snapshot>(&line) else { continue };
+        let Ok(look) = serde_json::from_slice::<TimelinePoint>(&line) else { continue };
         if wanted.get(&look.cell) != Some(&look.block) {
             continue;
         }
         // A trial that was repeated within its block begins anew; the last one is the quiet one.
-        let before = |l: &&Snapshot| l.cell == look.cell && l.worker == look.worker;
+        let before = |l: &&TimelinePoint| l.cell == look.cell && l.worker == look.worker;
         if looks.iter().rev().find(before).is_some_and(|l| l.t_ns > look.t_ns) {
             looks.retain(|l| l.cell != look.cell);
         }
@@ -135,7 +135,7 @@ impl Total {
 }
 
 /// Adds the workers of each look up; a look begins with worker 0.
-fn totals(looks: &[&Snapshot]) -> Vec<Total> {
+fn totals(looks: &[&TimelinePoint]) -> Vec<Total> {
     let mut out: Vec<Total> = Vec::new();
     for look in looks {
         let add = |sum: Option<f64>, part: Option<u64>| Some(sum? + part? as f64);
@@ -181,7 +181,8 @@ pub(super) fn timelines(
         for (title, group) in names.iter().zip(&groups) {
             let mut lines: Vec<Stroke> = Vec::new();
             for row in group.rows.iter().filter(|r| !r.cell.is_copy()) {
-                let own: Vec<&Snapshot> = looks.iter().filter(|l| l.cell == row.cell.id).collect();
+                let own: Vec<&TimelinePoint> =
+                    looks.iter().filter(|l| l.cell == row.cell.id).collect();
                 let points = points(&totals(&own), course);
                 if !points.is_empty() {
                     let earlier = panels.iter().flat_map(|p| &p.lines).chain(&lines);

@@ -119,7 +119,7 @@ pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
 
 /// What an interval of a share says about what is allowed.
 #[derive(Clone, Copy, PartialEq)]
-enum Side {
+enum BoundSide {
     Below,
     Astride,
     Above,
@@ -163,7 +163,7 @@ pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Opti
         return None;
     }
     let error = spent(counted.len(), least, most) / bounds.len().max(1) as f64;
-    let by = |share: fn(&Share) -> u64, sent: bool| -> Vec<Side> {
+    let by = |share: fn(&Share) -> u64, sent: bool| -> Vec<BoundSide> {
         let side = |(i, bound): (usize, &Bound)| {
             let pairs: Vec<(f64, f64)> = counted
                 .iter()
@@ -180,15 +180,15 @@ pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Opti
         bounds.iter().enumerate().map(side).collect()
     };
     let sides = by(|s| s.beyond, false);
-    if sides.iter().all(|s| *s == Side::Below) {
+    if sides.iter().all(|s| *s == BoundSide::Below) {
         return Some(Answer::Met);
     }
-    let above = sides.iter().position(|s| *s == Side::Above);
+    let above = sides.iter().position(|s| *s == BoundSide::Above);
     if above.is_none() && !last {
         return None;
     }
     // What a lane sent came back in time: the requests had waited for a lane, not for the target.
-    if by(|s| s.beyond_in_service, true).iter().all(|s| *s == Side::Below) {
+    if by(|s| s.beyond_in_service, true).iter().all(|s| *s == BoundSide::Below) {
         return Some(Answer::Generator { why: "lanes ran out".into() });
     }
     Some(match above {
@@ -219,10 +219,10 @@ fn reason(trials: &[Judged], of_generator: bool) -> String {
 
 /// Where the interval of a share stands; `pairs` hold the requests beyond the bound and all, by
 /// trial, and either end may be wrong with a probability of `error`.
-fn side(pairs: &[(f64, f64)], allowed: f64, error: f64) -> Side {
+fn side(pairs: &[(f64, f64)], allowed: f64, error: f64) -> BoundSide {
     let (beyond, all) = pairs.iter().fold((0.0, 0.0), |s, p| (s.0 + p.0, s.1 + p.1));
     if all <= 0.0 {
-        return Side::Astride;
+        return BoundSide::Astride;
     }
     let n = pairs.len() as f64;
     let share = beyond / all;
@@ -234,10 +234,10 @@ fn side(pairs: &[(f64, f64)], allowed: f64, error: f64) -> Side {
     let t = student_t_quantile(1.0 - error, pairs.len() - 1);
     let times = |reach: f64| if share > 0.0 { share * (t * reach / share).exp() } else { 0.0 };
     if times(seen) <= allowed && share + t * least <= allowed {
-        Side::Below
+        BoundSide::Below
     } else if times(-seen.max(least)) > allowed {
-        Side::Above
+        BoundSide::Above
     } else {
-        Side::Astride
+        BoundSide::Astride
     }
 }

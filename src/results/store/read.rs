@@ -21,13 +21,13 @@ const MAX_PLAN_BYTES: u64 = 1 << 30;
 
 /// The one field that every version has.
 #[derive(Deserialize)]
-struct Version {
+struct RowVersion {
     format_version: Option<u64>,
 }
 
 /// The version of a JSON object, if it is one and has it.
 fn version_of(bytes: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<Version>(bytes).ok()?.format_version
+    serde_json::from_slice::<RowVersion>(bytes).ok()?.format_version
 }
 
 /// Reads `plan.json`, and refuses what is not a run directory.
@@ -62,7 +62,7 @@ fn reason(error: &serde_json::Error) -> String {
 }
 
 /// What one line holds.
-enum Line {
+enum RowLine {
     Record(Box<TrialRecord>),
     Blank,
     /// Cut off: a crash amid the write.
@@ -103,14 +103,14 @@ pub(super) fn salvage(path: &Path) -> Result<(Run, Vec<StoreError>), StoreError>
             damage.push(malformed(line, "a record that is cut off".into()));
         }
         match parse(&bytes, &file, number, &run.plan.plan_hash) {
-            Line::Record(record) => match second(&record, number, &mut seen) {
+            RowLine::Record(record) => match second(&record, number, &mut seen) {
                 Some(what) => damage.push(malformed(number, what)),
                 None => run.records.push(*record),
             },
-            Line::Blank => {}
-            Line::Torn => torn = Some(number),
-            Line::Bad(newer @ StoreError::Newer { .. }) => return Err(newer),
-            Line::Bad(error) => damage.push(error),
+            RowLine::Blank => {}
+            RowLine::Torn => torn = Some(number),
+            RowLine::Bad(newer @ StoreError::Newer { .. }) => return Err(newer),
+            RowLine::Bad(error) => damage.push(error),
         }
         if bytes.len() as u64 == MAX_LINE_BYTES && bytes.last() != Some(&b'\n') {
             // The rest of an endless line is no line of its own.
@@ -154,18 +154,18 @@ fn second(
     None
 }
 
-fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> Line {
+fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> RowLine {
     let malformed =
-        |what: String| Line::Bad(StoreError::Malformed { path: file.into(), line, what });
+        |what: String| RowLine::Bad(StoreError::Malformed { path: file.into(), line, what });
     if bytes.len() as u64 == MAX_LINE_BYTES && bytes.last() != Some(&b'\n') {
         return malformed("a line beyond 64 MiB".into());
     }
-    let Some(text) = bytes.strip_suffix(b"\n") else { return Line::Torn };
+    let Some(text) = bytes.strip_suffix(b"\n") else { return RowLine::Torn };
     if text.trim_ascii().is_empty() {
-        return Line::Blank;
+        return RowLine::Blank;
     }
     let newest = u64::from(FORMAT_VERSION);
-    let newer = |found| Line::Bad(StoreError::Newer { path: file.into(), line, found });
+    let newer = |found| RowLine::Bad(StoreError::Newer { path: file.into(), line, found });
     let record = match TrialRecord::read(text) {
         Ok(record) => record,
         Err(e) => {
@@ -173,7 +173,7 @@ fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> Line {
                 // Fields of a newer format may not fit; its version says more than the first misfit.
                 Some(found) if found > newest => newer(found),
                 // File systems fill blocks that never reached the disk with zeros.
-                _ if e.is_eof() || text.contains(&0) => Line::Torn,
+                _ if e.is_eof() || text.contains(&0) => RowLine::Torn,
                 _ => malformed(format!("not a trial record: {}", reason(&e))),
             };
         }
@@ -188,7 +188,7 @@ fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> Line {
         ));
     }
     match check_record(&record).and_then(|()| check_histograms(&record)) {
-        Ok(()) => Line::Record(Box::new(record)),
+        Ok(()) => RowLine::Record(Box::new(record)),
         Err(what) => malformed(what),
     }
 }
