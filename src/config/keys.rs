@@ -6,17 +6,19 @@
 //! `Key` may be left out; one of type `At` has a default or must be given.
 
 use super::entry::{self, ANY, Entry, Kind};
-use super::node::{Fault, Node, Place, Value, shown};
+use super::kinds::MemoryKey;
+pub(super) use super::kinds::{LawName, ServerStepKind, StepKind};
+use super::node::{Fault, Node, Place, Value};
 use super::read::{
     At, Count, Duration, Faults, Field, Key, Level, Named, Offered, Rate, Read, Several, Share,
-    Size, choice, choices, entries, names, refuse, unknown,
+    Size, entries, unknown,
 };
+use super::tables::tables;
 use crate::plan::cell::RayonThreads;
 use crate::plan::engine::Receive;
 use crate::plan::expect::Expected;
 use crate::plan::server::{PoolOf, Ready, ServerEngine, Side};
 use crate::plan::steps::{FileOp, Offload};
-use crate::plan::sweep as plan;
 use crate::plan::trace::TraceFormat;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
 use crate::units::SECOND_NS;
@@ -33,65 +35,6 @@ const MAX_PROCESSES: f64 = 4_096.0;
 /// Rates that a schedule in whole nanoseconds can hold: one in 11 days, one a nanosecond.
 const LEAST_RATE: f64 = 1e-6;
 const MOST_RATE: f64 = 1e9;
-
-macro_rules! tables {
-    ($(
-        $(#[doc = $about:literal])*
-        $table:ident {$(
-            $(#[doc = $doc:literal])*
-            $field:ident : $type:ty [ $($part:ident ( $($value:expr),* ))* ],
-        )*}
-    )*) => {$(
-        $(#[doc = $about])*
-        #[derive(Debug, Clone)]
-        pub(super) struct $table {
-            $( $(#[doc = $doc])* pub(super) $field: $type, )*
-        }
-
-        impl $table {
-            pub(super) const KEYS: &'static [Entry] = &[$(
-                Entry::new(
-                    stringify!($field),
-                    concat!($($doc),*),
-                    <$type as Field>::KIND,
-                    <$type as Field>::SEVERAL,
-                ) $(.$part($($value),*))*,
-            )*];
-        }
-
-        impl Read for $table {
-            const KIND: Kind = Kind::Table($table::KEYS);
-
-            fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
-                let table = entries(node, entry, faults)?;
-                unknown(table, &node.place, Self::KEYS, faults);
-                let mut keys = Self::KEYS.iter();
-                $(
-                    let $field = keys.next().and_then(|entry| {
-                        let found = table.iter().find(|(name, _)| name == entry.name());
-                        <$type as Field>::take(found.map(|(_, n)| n), &node.place, entry, faults)
-                    });
-                )*
-                Some($table { $( $field: $field?, )* })
-            }
-        }
-
-        impl Field for $table {
-            const KIND: Kind = <$table as Read>::KIND;
-            const SEVERAL: bool = false;
-
-            fn take(node: Option<&Node>, table: &Place, entry: &Entry, faults: &mut Faults) -> Option<Self> {
-                match node {
-                    Some(node) => Self::read(node, entry, faults),
-                    None => {
-                        let place = table.under(entry.name());
-                        Self::read(&Node { place, value: Value::Table(Vec::new()) }, entry, faults)
-                    }
-                }
-            }
-        }
-    )*};
-}
 
 tables! {
     /// A whole config.
@@ -538,47 +481,6 @@ pub(super) fn read(root: &Node) -> Result<File, Vec<Fault>> {
     }
 }
 
-choices!(LawName, StepKind, ServerStepKind);
-
-/// What a step of the server's handler is.
-#[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum ServerStepKind {
-    Wait,
-    Call,
-    Compute,
-    File,
-}
-
-/// What a step of a request is.
-#[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum StepKind {
-    Http,
-    File,
-    Compute,
-}
-
-impl StepKind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            StepKind::Http => "http",
-            StepKind::File => "file",
-            StepKind::Compute => "compute",
-        }
-    }
-}
-
-/// A law of service times.
-#[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum LawName {
-    Fixed,
-    Uniform,
-    Exponential,
-    Lognormal,
-}
-
 /// A duration alone is the fixed law.
 #[derive(Debug, Clone)]
 pub(super) enum ServiceTime {
@@ -597,30 +499,5 @@ impl Read for ServiceTime {
             Value::Table(_) => LawTable::read(node, entry, faults).map(Box::new).map(Self::Law),
             _ => Duration::read(node, &entry.range(0.0, MAX_NS), faults).map(Self::Fixed),
         }
-    }
-}
-
-/// `true`, `false` or `"only"`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct MemoryKey(pub(super) plan::MemoryTrials);
-
-impl Read for MemoryKey {
-    const KIND: Kind = Kind::Either("`true`, `false` or `\"only\"`", &[]);
-
-    fn read(node: &Node, _: &Entry, faults: &mut Faults) -> Option<Self> {
-        let trials = match &node.value {
-            Value::Bool(true) => plan::MemoryTrials::Also,
-            Value::Bool(false) => plan::MemoryTrials::None,
-            Value::Text(text) if text == "only" => plan::MemoryTrials::Only,
-            Value::Text(text) => {
-                let message = format!("`{}`: allowed are true, false and \"only\"", shown(text));
-                return refuse(faults, node, message);
-            }
-            other => {
-                let message = format!("expected true, false or \"only\", found {}", other.found());
-                return refuse(faults, node, message);
-            }
-        };
-        Some(MemoryKey(trials))
     }
 }

@@ -33,11 +33,13 @@
 
 mod entry;
 mod keys;
+mod kinds;
 mod node;
 mod read;
 pub(crate) mod reference;
 mod resolve;
 pub mod starter;
+mod tables;
 pub(crate) mod write;
 
 use std::fmt;

@@ -1,0 +1,486 @@
+//! The axes of the grid, each declared once.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::Cell;
+use crate::plan::allocator::Allocator;
+use crate::plan::engine::Receive;
+use crate::plan::server::ServerEngine;
+use crate::plan::steps::Offload;
+use crate::plan::target::SweptTarget;
+use crate::plan::{Codec, Engine};
+use crate::units::{duration_literal, format_rate, format_share, plural, size_literal};
+
+/// The values of every axis; each combination that differs is a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Axes {
+    /// See [`Engine`].
+    pub engines: Vec<Engine>,
+    /// See [`Codec`].
+    pub codecs: Vec<Codec>,
+    /// Lanes of each worker.
+    pub lanes: Vec<u32>,
+    /// Workers.
+    pub processes: Vec<u32>,
+    /// CPUs of the workers of a trial.
+    pub cpus: Vec<u32>,
+    /// Offered loads, requests per second; empty in a closed loop.
+    pub rates_per_s: Vec<f64>,
+    /// The same as shares of the knee that a search finds first; empty without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub knee_shares: Vec<f64>,
+    /// Response bodies of the embedded target, in bytes; empty unless swept.
+    #[serde(default)]
+    pub bodies: Vec<u64>,
+    /// Stacks of the engine's threads, in bytes; swept for `threads` and `rayon`.
+    pub stack_sizes_bytes: Vec<u64>,
+    /// Pool sizes; swept for `rayon`.
+    pub rayon_threads: Vec<RayonThreads>,
+    /// Allocators of the workers; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocators: Vec<Allocator>,
+    /// Where the task engines carry out file and compute steps; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offload: Vec<Offload>,
+    /// Calls of a handler's step that are under way at once; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fan_out: Vec<u32>,
+    /// How rings receive; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uring_receive: Vec<Receive>,
+    /// Completions that rings wait for; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uring_batch: Vec<u32>,
+    /// How long for; empty where `uring_batch` is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uring_linger_ns: Vec<u64>,
+    /// Targets that are compared with one another; empty unless swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<SweptTarget>,
+    /// How the server under test runs its connections; empty where the client is the side under test.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_engines: Vec<ServerEngine>,
+    /// Who speaks HTTP on a server under test.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_codecs: Vec<Codec>,
+}
+
+/// How many threads the pool has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RayonThreads {
+    /// One per lane.
+    Lanes,
+    /// One per CPU of the worker, as rayon's default.
+    Cores,
+}
+
+/// A direction of the grid; its facts stand in [`AXES`], in the same order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// Lanes over all workers of the cell.
+    Lanes,
+    /// CPUs of the workers.
+    Cpus,
+    /// Who speaks HTTP.
+    Codec,
+    /// What releases requests, and how many per second.
+    Load,
+    /// The target's response bodies.
+    Body,
+    /// Who speaks HTTP on the server under test.
+    ServerCodec,
+    /// How lanes are run.
+    Engine,
+    /// How the server under test runs its connections.
+    Server,
+    /// Workers of a trial.
+    Processes,
+    /// Stacks of the engine's threads.
+    Stack,
+    /// Size of the pool.
+    Pool,
+    /// The workers' allocator.
+    Allocator,
+    /// Where steps are carried out.
+    Offload,
+    /// Calls of a handler that are under way at once.
+    FanOut,
+    /// How rings receive.
+    Receive,
+    /// Completions that rings wait for.
+    Batch,
+    /// How long they do.
+    Linger,
+    /// Who answers.
+    Target,
+}
+
+/// A value on an axis, as it is compared and sorted: numbers as numbers, then text.
+pub(super) type Value = (u64, String);
+
+/// All that is known of an axis.
+pub(super) struct AxisFacts {
+    axis: Axis,
+    /// Whether the rows of one table share its value; the other axes tell its rows apart.
+    shared: bool,
+    /// Its fields in the rows of a run and the columns of `cells.csv`.
+    fields: &'static [&'static str],
+    /// Whether it says anything of a cell, by its engine: stacks say nothing of tasks.
+    pub(super) applies: fn(&Cell) -> bool,
+    /// How many values a sweep has; none leaves the cell as it is.
+    count: fn(&Axes) -> usize,
+    /// Puts a cell on one of them.
+    set: fn(&Axes, usize, &mut Cell),
+    /// Its part of the id, beside what is in every id.
+    pub(super) id: fn(&Axes, &Cell) -> Option<String>,
+    value: fn(&Cell) -> Value,
+    /// For names and headings; empty where it was not swept.
+    words: fn(&Cell) -> String,
+}
+
+/// Every axis: first what the rows of a table share, then what tells them apart. The first is the
+/// outermost loop of the grid, and the first by which cells are sorted and named.
+pub(super) static AXES: [AxisFacts; 18] = [
+    AxisFacts {
+        axis: Axis::Lanes,
+        shared: true,
+        fields: &["lanes", "total_lanes"],
+        applies: |c| !c.engine.has_one_lane(),
+        count: |axes| axes.lanes.len(),
+        set: |axes, i, c| c.lanes = axes.lanes[i],
+        id: |_, _| None,
+        value: |c| number(c.total_lanes),
+        words: |c| plural(c.total_lanes.into(), "lane"),
+    },
+    AxisFacts {
+        axis: Axis::Cpus,
+        shared: true,
+        fields: &["cpus"],
+        applies: |_| true,
+        count: |axes| axes.cpus.len(),
+        set: |axes, i, c| c.cpus = axes.cpus[i],
+        id: |_, _| None,
+        value: |c| number(c.cpus),
+        words: |c| plural(c.cpus.into(), "CPU"),
+    },
+    AxisFacts {
+        axis: Axis::Codec,
+        shared: true,
+        fields: &["codec"],
+        applies: |_| true,
+        count: |axes| axes.codecs.len(),
+        set: |axes, i, c| c.codec = axes.codecs[i],
+        id: |_, _| None,
+        value: |c| number(c.codec as u32),
+        words: |c| c.codec.name().into(),
+    },
+    AxisFacts {
+        axis: Axis::Load,
+        shared: true,
+        fields: &["arrivals", "offered_per_s", "knee_share"],
+        applies: |_| true,
+        count: |axes| axes.rates_per_s.len(),
+        set: |axes, i, c| c.offered_per_s = Some(axes.rates_per_s[i]),
+        id: |axes, c| {
+            // Stages and traces have a rate of their own, which is no axis.
+            let swept = !axes.rates_per_s.is_empty() && !c.is_idle();
+            Some(format!("r{}", c.offered_per_s.filter(|_| swept)?))
+        },
+        // Rates are not negative, so that their bits are in their order.
+        value: |c| match c.knee_share {
+            Some(share) => {
+                (share.to_bits(), format!("{} at a share of the knee", c.arrivals.name()))
+            }
+            None => (c.offered_per_s.unwrap_or(0.0).to_bits(), c.arrivals.name().into()),
+        },
+        words: |c| match (c.knee_share, c.offered_per_s) {
+            _ if c.is_idle() => "armed, no request".into(),
+            (Some(share), _) => {
+                format!("{} at {} of each one's knee", c.arrivals.name(), format_share(share))
+            }
+            (None, Some(rate)) => format!("{} {} req/s", c.arrivals.name(), format_rate(rate)),
+            (None, None) => "closed loop".into(),
+        },
+    },
+    AxisFacts {
+        axis: Axis::Body,
+        shared: true,
+        fields: &["body_bytes"],
+        applies: |_| true,
+        count: |axes| axes.bodies.len(),
+        set: |axes, i, c| c.body_bytes = Some(axes.bodies[i]),
+        id: |_, c| Some(format!("b{}", size_literal(c.body_bytes?))),
+        value: |c| optional(c.body_bytes),
+        words: |c| said(c.body_bytes, |bytes| format!("bodies of {}", size_literal(bytes))),
+    },
+    AxisFacts {
+        axis: Axis::ServerCodec,
+        shared: true,
+        fields: &["server_codec"],
+        applies: |_| true,
+        count: |axes| axes.server_codecs.len(),
+        set: |axes, i, c| c.server_codec = Some(axes.server_codecs[i]),
+        id: |_, _| None,
+        value: |c| optional(c.server_codec.map(|codec| codec as u64)),
+        words: |c| said(c.server_codec, |codec| format!("{} on the server", codec.name())),
+    },
+    AxisFacts {
+        axis: Axis::Engine,
+        shared: false,
+        fields: &["engine"],
+        applies: |_| true,
+        count: |axes| axes.engines.len(),
+        set: |axes, i, c| c.run_by(axes.engines[i]),
+        id: |_, _| None,
+        value: |c| number(c.engine as u32),
+        words: |c| c.engine.name().into(),
+    },
+    AxisFacts {
+        axis: Axis::Server,
+        shared: false,
+        fields: &["server_engine", "server_nth"],
+        applies: |_| true,
+        count: |axes| axes.server_engines.len(),
+        set: |axes, i, c| c.served_by(i, axes.server_engines[i]),
+        id: |_, c| {
+            let codec = c.server_codec.map_or("", Codec::name);
+            Some(format!("on-{}-{codec}", c.server_engine?.name()))
+        },
+        value: |c| optional(c.server_engine.map(|engine| engine as u64)),
+        words: |c| said(c.server_engine, |engine| engine.name().into()),
+    },
+    AxisFacts {
+        axis: Axis::Processes,
+        shared: false,
+        fields: &["processes"],
+        applies: |_| true,
+        count: |axes| axes.processes.len(),
+        set: |axes, i, c| c.processes = axes.processes[i],
+        id: |_, _| None,
+        value: |c| number(c.processes),
+        words: |c| plural(c.processes.into(), "worker"),
+    },
+    AxisFacts {
+        axis: Axis::Stack,
+        shared: false,
+        fields: &["stack_size_bytes"],
+        applies: |c| c.engine.sweeps_stacks(),
+        count: |axes| axes.stack_sizes_bytes.len(),
+        set: |axes, i, c| c.stack_size_bytes = Some(axes.stack_sizes_bytes[i]),
+        id: |_, c| Some(format!("s{}", size_literal(c.stack_size_bytes?))),
+        // Other engines take the first of the sweep, for threads that are not their lanes.
+        value: |c| optional(c.stack_size_bytes.filter(|_| Axis::Stack.applies(c))),
+        words: |c| said(c.stack_size_bytes, |bytes| format!("stacks of {}", size_literal(bytes))),
+    },
+    AxisFacts {
+        axis: Axis::Pool,
+        shared: false,
+        fields: &["rayon_threads"],
+        applies: |c| c.engine.has_pool(),
+        count: |axes| axes.rayon_threads.len(),
+        set: |axes, i, c| {
+            c.rayon_threads = Some(match axes.rayon_threads[i] {
+                RayonThreads::Lanes => c.lanes,
+                RayonThreads::Cores => c.pool_of_cores(),
+            });
+        },
+        id: |axes, c| {
+            // With as many lanes as CPUs both sizes are one cell, called as the first.
+            let first = axes.rayon_threads.first() == Some(&RayonThreads::Cores);
+            let cores = c.rayon_threads == Some(c.pool_of_cores());
+            (cores && (first || c.is_small_pool())).then(|| "tcores".into())
+        },
+        value: |c| number(c.is_small_pool()),
+        words: |c| format!("pool of {}", if c.is_small_pool() { "cores" } else { "lanes" }),
+    },
+    AxisFacts {
+        axis: Axis::Allocator,
+        shared: false,
+        fields: &["allocator"],
+        applies: |_| true,
+        count: |axes| axes.allocators.len(),
+        set: |axes, i, c| c.allocator = Some(axes.allocators[i].clone()),
+        id: |_, c| Some(c.allocator.as_ref()?.name()),
+        value: |c| match &c.allocator {
+            None => (0, String::new()),
+            Some(Allocator::Glibc) => (1, String::new()),
+            Some(Allocator::GlibcArenas(most)) => (1 + u64::from(*most), String::new()),
+            Some(Allocator::Preloaded(path)) => (u64::MAX, path.clone()),
+        },
+        words: |c| said(c.allocator.as_ref(), Allocator::name),
+    },
+    AxisFacts {
+        axis: Axis::Offload,
+        shared: false,
+        fields: &["offload"],
+        applies: |c| c.offload.is_some(),
+        count: |axes| axes.offload.len(),
+        set: |axes, i, c| c.offload = Some(axes.offload[i]),
+        id: |axes, c| {
+            let swept = !axes.offload.is_empty() && !c.is_idle();
+            Some(c.offload.filter(|_| swept)?.name().into())
+        },
+        value: |c| optional(c.offload.map(|offload| offload as u64)),
+        words: |c| said(c.offload, |offload| format!("steps {}", offload.name())),
+    },
+    AxisFacts {
+        axis: Axis::FanOut,
+        shared: false,
+        fields: &["fan_out"],
+        applies: |c| c.fan_out.is_some(),
+        count: |axes| axes.fan_out.len(),
+        set: |axes, i, c| c.fan_out = Some(axes.fan_out[i]),
+        id: |axes, c| {
+            let swept = !axes.fan_out.is_empty() && !c.is_idle();
+            Some(format!("fan{}", c.fan_out.filter(|_| swept)?))
+        },
+        value: |c| optional(c.fan_out.map(u64::from)),
+        words: |c| match c.fan_out {
+            Some(1) => "calls in turn".into(),
+            n => said(n, |n| format!("{n} calls at once")),
+        },
+    },
+    AxisFacts {
+        axis: Axis::Receive,
+        shared: false,
+        fields: &["uring_receive"],
+        applies: |c| c.engine.has_ring(),
+        count: |axes| axes.uring_receive.len(),
+        set: |axes, i, c| c.uring_receive = Some(axes.uring_receive[i]),
+        id: |_, c| Some(c.uring_receive?.name().into()),
+        value: |c| optional(c.uring_receive.map(|receive| receive as u64)),
+        words: |c| said(c.uring_receive, |receive| receive.name().into()),
+    },
+    AxisFacts {
+        axis: Axis::Batch,
+        shared: false,
+        fields: &["uring_batch"],
+        applies: |c| c.engine.has_ring() && !c.arrivals.is_open(),
+        count: |axes| axes.uring_batch.len(),
+        // More than that would wait for requests that the wait itself holds up.
+        set: |axes, i, c| c.uring_batch = Some(axes.uring_batch[i].min(c.lanes / 4).max(1)),
+        id: |_, c| Some(format!("batch{}", c.uring_batch?)),
+        value: |c| optional(c.uring_batch.map(u64::from)),
+        words: |c| said(c.uring_batch, |batch| format!("batch {batch}")),
+    },
+    AxisFacts {
+        axis: Axis::Linger,
+        shared: false,
+        fields: &["uring_linger_ns"],
+        applies: |c| c.uring_batch.is_some_and(|batch| batch > 1),
+        count: |axes| axes.uring_linger_ns.len(),
+        set: |axes, i, c| c.uring_linger_ns = Some(axes.uring_linger_ns[i]),
+        id: |_, c| Some(duration_literal(c.uring_linger_ns?)),
+        value: |c| optional(c.uring_linger_ns),
+        words: |c| said(c.uring_linger_ns, |ns| format!("linger {}", duration_literal(ns))),
+    },
+    AxisFacts {
+        axis: Axis::Target,
+        shared: false,
+        fields: &["target", "target_nth"],
+        applies: |_| true,
+        count: |axes| axes.targets.len(),
+        set: |axes, i, c| {
+            c.target = Some(axes.targets[i].name.clone());
+            c.target_nth = Some(i as u32);
+        },
+        id: |_, c| Some(format!("to-{}", c.target.as_ref()?)),
+        value: |c| {
+            let nth = c.target_nth.map_or(0, |nth| 1 + u64::from(nth));
+            (nth, c.target.clone().unwrap_or_default())
+        },
+        words: |c| c.target.clone().unwrap_or_default(),
+    },
+];
+
+fn number(n: impl Into<u64>) -> Value {
+    (n.into(), String::new())
+}
+
+/// A number or none: a swept zero is another value than no sweep.
+fn optional(n: Option<u64>) -> Value {
+    n.map_or((0, String::new()), |n| (n, "swept".into()))
+}
+
+fn said<T>(value: Option<T>, words: impl Fn(T) -> String) -> String {
+    value.map(words).unwrap_or_default()
+}
+
+impl Axis {
+    /// Every axis, in order.
+    pub fn all() -> impl DoubleEndedIterator<Item = Axis> {
+        AXES.iter().map(|facts| facts.axis)
+    }
+
+    fn facts(self) -> &'static AxisFacts {
+        &AXES[self as usize]
+    }
+
+    /// Whether the rows of one table share its value, where no targets are compared.
+    pub fn is_shared(self) -> bool {
+        self.facts().shared
+    }
+
+    /// Its fields in the rows of a run and the columns of `cells.csv`.
+    pub fn fields(self) -> &'static [&'static str] {
+        self.facts().fields
+    }
+
+    /// Whether it says anything of the cell: stacks say nothing of tasks.
+    pub fn applies(self, cell: &Cell) -> bool {
+        (self.facts().applies)(cell)
+    }
+
+    /// How many values a sweep has; one where it is left as it is.
+    pub fn count(self, axes: &Axes) -> usize {
+        (self.facts().count)(axes).max(1)
+    }
+
+    /// For names and headings; empty where it was not swept.
+    pub fn words(self, cell: &Cell) -> String {
+        (self.facts().words)(cell)
+    }
+
+    /// The axes on which these cells differ, as far as it says anything of them.
+    pub fn differing(cells: &[&Cell]) -> Vec<Axis> {
+        let differs = |axis: &Axis| {
+            let mut values = cells.iter().filter(|c| axis.applies(c)).map(|c| axis.value(c));
+            let first = values.next();
+            values.any(|value| Some(value) != first)
+        };
+        Axis::all().filter(differs).collect()
+    }
+
+    pub(super) fn value(self, cell: &Cell) -> Value {
+        (self.facts().value)(cell)
+    }
+}
+
+impl Axes {
+    /// The timed cell of every combination that differs; `first` has what no axis sets, on an engine
+    /// that takes any number of lanes. Axes that an engine does not have make no cells.
+    pub(in crate::plan) fn spread(&self, first: Cell) -> Vec<Cell> {
+        let mut cells = vec![first];
+        for AxisFacts { applies, count, set, .. } in &AXES {
+            let on_each = |cell: Cell| -> Vec<Cell> {
+                let count = count(self);
+                if count == 0 || !applies(&cell) {
+                    return vec![cell];
+                }
+                let on = |i| {
+                    let mut cell = cell.clone();
+                    set(self, i, &mut cell);
+                    cell
+                };
+                (0..count).map(on).collect()
+            };
+            cells = cells.into_iter().flat_map(on_each).collect();
+        }
+        let mut seen = HashSet::new();
+        let named = cells.into_iter().map(|cell| cell.named(self));
+        named.filter(|cell| seen.insert(cell.id.clone())).collect()
+    }
+}
