@@ -6,8 +6,8 @@
 //! `Key` may be left out; one of type `At` has a default or must be given.
 
 use super::entry::{self, ANY, Entry, Kind};
-use super::kinds::MemoryKey;
-pub(super) use super::kinds::{LawName, ServerStepKind, StepKind};
+use super::kinds::{GIB, LEAST_RATE, MAX_PROCESSES, MOST_RATE, MemoryKey};
+pub(super) use super::kinds::{LawName, MAX_NS, ServerStepKind, StepKind};
 use super::node::{Fault, Node, Place, Value};
 use super::read::{
     At, Count, Duration, Faults, Field, Key, Level, Named, Offered, Rate, Read, Several, Share,
@@ -21,20 +21,6 @@ use crate::plan::server::{PoolOf, Ready, ServerEngine, Side};
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::trace::TraceFormat;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
-use crate::units::SECOND_NS;
-
-/// Longest duration: sums of a few of them stay far inside `u64`.
-pub(super) const MAX_NS: f64 = 30.0 * 24.0 * 3600.0 * SECOND_NS as f64;
-
-/// Largest response body or stack.
-const GIB: f64 = (1u64 << 30) as f64;
-
-/// Most worker or target processes of a trial.
-const MAX_PROCESSES: f64 = 4_096.0;
-
-/// Rates that a schedule in whole nanoseconds can hold: one in 11 days, one a nanosecond.
-const LEAST_RATE: f64 = 1e-6;
-const MOST_RATE: f64 = 1e9;
 
 tables! {
     /// A whole config.

@@ -1,9 +1,23 @@
-//! Values of keys that are neither numbers nor names of engines.
+//! Bounds of keys, and values that are neither numbers nor names of engines.
 
 use super::entry::{Entry, Kind};
 use super::node::{Node, Value, shown};
 use super::read::{Faults, Read, choice, choices, names, refuse};
 use crate::plan::sweep::MemoryTrials;
+use crate::units::SECOND_NS;
+
+/// Longest duration: sums of a few of them stay far inside `u64`.
+pub(super) const MAX_NS: f64 = 30.0 * 24.0 * 3600.0 * SECOND_NS as f64;
+
+/// Largest response body or stack.
+pub(super) const GIB: f64 = (1u64 << 30) as f64;
+
+/// Most worker or target processes of a trial.
+pub(super) const MAX_PROCESSES: f64 = 4_096.0;
+
+/// Rates that a schedule in whole nanoseconds can hold: one in 11 days, one a nanosecond.
+pub(super) const LEAST_RATE: f64 = 1e-6;
+pub(super) const MOST_RATE: f64 = 1e9;
 
 choices!(LawName, StepKind, ServerStepKind);
 
