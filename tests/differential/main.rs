@@ -6,7 +6,10 @@
 //! not, `differences` says so and why. The other direction as well: what hyper writes is, byte
 //! for byte, what a plan renders.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod corpus;
+mod live;
 mod memory;
 mod wire;
 
