@@ -6,9 +6,11 @@
    no coherency term.
 2. 500 lanes against 200 ms for one second are 2,500 requests per second.
 3. A lane's ten requests cost the same CPU whether the plan ends by count or by time, within 5 %.
+4. Servers whose handlers wait 333 ms three times in turn hold 1,000 and 10,000 requests in flight by Little's law:
+   rate × time in service is the number of connections, within 2 %.
 
 Usage: scripts/theory.py [--duel PATH] [--trials 10]
-Needs an idle machine and six minutes. Exit code 1 where a figure is off.
+Needs an idle machine and eight minutes. Exit code 1 where a figure is off.
 Build first: cargo build --release --bin duel
 """
 
@@ -91,6 +93,22 @@ trials = {args.trials}
                 costs.setdefault(row["engine"], []).append(float(row["cpu_per_request_ns"]))
         for engine, (count, time) in costs.items():
             check(f"{engine}: CPU of a request by time ÷ by count", time / count, 0.95, 1.05)
+        step = '[[server.step]]\nkind = "wait"\ntime = "333ms"\n'
+        for lanes in (1_000, 10_000):
+            rows, _ = run(args.duel, home, f"waits-{lanes}", f"""
+plan.duration = "4s"
+plan.warmup = "2500ms"
+[sweep]
+server_engines = ["threads", "tokio"]
+lanes = [{lanes}]
+trials = 3
+{step * 3}
+""")
+            for row in rows:
+                # Of a time that hardly varies the median is the mean.
+                in_flight = float(row["achieved_per_s"] or 0) * float(row["service_p50_ns"] or 0) / 1e9
+                what = f"{row['server_engine']}: {lanes} connections, rate × time in service"
+                check(what, in_flight, 0.98 * lanes, 1.02 * lanes)
     sys.exit(1 if off else 0)
 
 

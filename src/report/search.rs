@@ -137,7 +137,14 @@ impl Searched {
             at_met.iter().map(|f| f.map_or_else(dash, of)).collect()
         };
         let columns = vec![
-            text("engine", false, each(&|(name, _)| name.clone())),
+            text(
+                match self.all.iter().all(|(_, p)| p.cell.tests_server()) {
+                    true => "server",
+                    false => "engine",
+                },
+                false,
+                each(&|(name, _)| name.clone()),
+            ),
             text("highest met\nreq/s", true, rates(Outcome::met_per_s)),
             text("lowest missed\nreq/s", true, rates(missed_per_s)),
             text("limited by", false, outcomes.iter().map(limit).collect()),

@@ -140,6 +140,9 @@ impl Outcome {
                 return Ok(*met);
             }
             Outcome::OutOfProbes { .. } => "the probes ran out: raise search.probes".into(),
+            Outcome::NeverMet { because: Answer::Generator { why }, .. } => {
+                format!("the lowest rate could not be offered: {why}")
+            }
             Outcome::NeverMet { .. } => "no rate met the SLO".into(),
             Outcome::NeverMissed { .. } => "every rate met the SLO: raise search.max_rate".into(),
             Outcome::Nothing { why, .. } => why.clone(),
