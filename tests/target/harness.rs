@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use duel::plan::Codec;
-use duel::plan::server::{PoolOf, ServerEngine, ServerPlan, ServerSetting, ServerStep};
+use duel::plan::server::{PoolOf, ServerEngine, ServerPlan, ServerStep};
+use duel::plan::steps::Offload;
 use duel::plan::target::EmbeddedTarget;
 use duel::server::{Listening, TargetJob, TargetReport, serve_controlled};
 
@@ -163,16 +164,14 @@ pub(crate) fn server(
     pool_size: u32,
     steps: Vec<ServerStep>,
 ) -> ServerPlan {
-    let setting = ServerSetting {
-        pool,
-        pool_size: Some(pool_size),
-        stack_bytes: 256 << 10,
-        steps,
-        permits: None,
-        own: None,
-        upstream: None,
-    };
-    ServerPlan { engine, codec, offload: Default::default(), fan_out: Default::default(), setting }
+    // As a job has it, so that a field which is new and has a default is none of a test's business.
+    let setting = serde_json::json!({
+        "pool": pool, "pool_size": pool_size, "stack_bytes": 256 << 10, "steps": steps,
+    });
+    let plan = serde_json::json!({
+        "engine": engine, "codec": codec, "offload": Offload::default(), "setting": setting,
+    });
+    serde_json::from_value(plan).expect("a server")
 }
 
 /// Every server under test, with pools of so many threads.
