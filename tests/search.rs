@@ -303,6 +303,24 @@ fn a_knee_that_is_not_there_is_said_to_be_not_there() {
     };
 }
 
+/// Where duel cannot offer the lowest rate nothing is known of the target, not that it misses its SLO.
+#[test]
+fn a_generator_that_cannot_offer_the_lowest_rate_concludes_nothing() {
+    let late = |cell: Cell, block| {
+        let mut record = steady(cell, block, 5_000_000);
+        if record.cell.offered_per_s.is_some() {
+            record.status = Status::Invalid;
+            record.gates = vec![gate("pacer_delay_p99_ns")];
+        }
+        record
+    };
+    let (found, _) = run(search(), &slo(40), late);
+    let Outcome::Nothing { why, met_per_s: None, missed_per_s: None } = found.outcome() else {
+        panic!("{:?}", found.outcome())
+    };
+    assert!(why.contains("lowest rate: requests were released late"), "{why}");
+}
+
 #[test]
 fn a_stop_of_the_generator_is_not_the_targets() {
     let why = |mut change: Box<dyn FnMut(&mut TrialRecord)>| {

@@ -217,7 +217,7 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
 /// A difference in CPUs that nobody plans for: a twentieth of one.
 const SMALL_CPUS: f64 = 0.05;
 /// The same of memory.
-const SMALL_BYTES: f64 = (16 << 20) as f64;
+const SMALL_BYTES: f64 = (32 << 20) as f64;
 
 /// Where the whole difference at the planned load is next to nothing, percentages decide nothing. A
 /// closed loop plans no load: what it carries is what the machine had to give.

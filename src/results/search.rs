@@ -256,9 +256,13 @@ impl Progress {
                     .map(|(rung, _)| rate(*rung))
                     .collect(),
             },
-            Next::NeverMet(rung) => {
-                Outcome::NeverMet { lowest_per_s: rate(rung), because: self.why(rung) }
-            }
+            Next::NeverMet(rung) => match self.why(rung) {
+                // Which says nothing of the target.
+                Answer::Generator { why } => {
+                    self.nothing(format!("duel could not offer even the lowest rate: {why}"))
+                }
+                because => Outcome::NeverMet { lowest_per_s: rate(rung), because },
+            },
             Next::NeverMissed(rung) => Outcome::NeverMissed { highest_per_s: rate(rung) },
             Next::OutOfProbes { met, missed } => Outcome::OutOfProbes {
                 met_per_s: met.map(rate),
@@ -272,7 +276,8 @@ impl Progress {
     fn nothing(&self, why: String) -> Outcome {
         let known = |met: bool| {
             let judged = self.probes.iter().filter(move |p| match &p.answer {
-                Some(Answer::Unknown { .. } | Answer::Undecided) | None => false,
+                None | Some(Answer::Unknown { .. } | Answer::Undecided) => false,
+                Some(Answer::Generator { .. }) => false,
                 Some(answer) => (*answer == Answer::Met) == met,
             });
             judged.map(|p| p.rate_per_s)

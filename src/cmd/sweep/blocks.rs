@@ -148,7 +148,10 @@ impl<'s> Blocks<'s> {
         let wide: Vec<String> = wide
             .iter()
             .map(|w| match w.half_width {
-                Some(half) => format!("{}: {} ± {}", w.cell, w.measure, format_share(half)),
+                Some(half) if half > precision.half_width => {
+                    format!("{}: {} ± {}", w.cell, w.measure, format_share(half))
+                }
+                Some(_) => format!("{}: {} in too few valid trials", w.cell, w.measure),
                 None => format!("{}: {} has no interval", w.cell, w.measure),
             })
             .collect();

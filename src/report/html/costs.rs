@@ -105,7 +105,11 @@ fn unavailable(trials: &Trials<'_>, prefixes: &[&str]) -> Markup {
             }
         }
     }
-    let list = |fields: &BTreeSet<&str>| fields.iter().copied().collect::<Vec<_>>().join(", ");
+    let words = |field: &&str| {
+        let name = field.rsplit('.').next().unwrap_or_default();
+        name.trim_end_matches("_bytes").trim_end_matches("_ns").replace('_', " ")
+    };
+    let list = |fields: &BTreeSet<&str>| fields.iter().map(words).collect::<Vec<_>>().join(", ");
     html! { @for (reason, fields) in &why {
         p.note { "Not measured: " (list(fields)) " (" (super::rich(reason)) ")." }
     } }
