@@ -377,3 +377,34 @@ fn threads_stop_where_the_maps_were_predicted_to_end() {
     let started = start_threads(beyond).map(|(started, ..)| started);
     assert_ne!(started, Some(beyond), "the limit lies more than 1 % above the prediction");
 }
+
+#[test]
+fn a_server_needs_a_descriptor_for_each_connection_and_for_each_call() {
+    let limits = Limits { nofile_hard: 20_000, ..boundless() };
+    let toml = |fan_out: u32, lanes: u32| {
+        format!(
+            "[sweep]\nserver_engines = [\"threads\", \"pool\", \"rayon\", \"tokio\", \"tokio-single\"]\n\
+             fan_out = {fan_out}\nlanes = {lanes}\n[server]\npool_size = 4\nupstream = {{}}\n\
+             [[server.step]]\nkind = \"call\"\ncalls = 3\n"
+        )
+    };
+    for (fan_out, lanes, fits) in
+        [(1, 9_900, true), (1, 10_000, false), (3, 4_900, true), (3, 5_000, false)]
+    {
+        let text = toml(fan_out, lanes);
+        let sweep = duel::config::parse(&text, "x.toml", &[], std::path::Path::new("")).unwrap();
+        for cell in sweep.cells() {
+            let server = sweep.server_plan(&cell).expect("a server of duel's own");
+            let checked = limits.check_server(&server, lanes);
+            // The threads of a pool call for few connections at a time.
+            let pooled = ["pool", "rayon"].contains(&server.engine.name());
+            assert_eq!(checked.is_ok(), fits || pooled, "{}: {checked:?}", cell.id);
+            if let Err(hit) = checked {
+                let said = hit.to_string();
+                assert!(said.contains("RLIMIT_NOFILE of the server"), "{said}");
+                assert!(said.contains("fan_out"), "{said}");
+                assert!(u64::from(lanes) > hit.most_lanes, "{said}");
+            }
+        }
+    }
+}

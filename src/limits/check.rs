@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::demand::{CellNeeds, Scope, TargetKind};
+use super::demand::{CellNeeds, RESERVED_FDS, Scope, TargetKind, raise_nofile};
 use super::machine::Limits;
 use crate::plan::engine::LaneThreads;
 use crate::plan::server::ServerPlan;
@@ -106,6 +106,7 @@ impl Limits {
     /// # Errors
     /// As of [`Limits::check`]; the limit is called the server's.
     pub fn check_server(&self, server: &ServerPlan, connections: u32) -> Result<(), LimitHit> {
+        self.check_calls(server, connections)?;
         if server.engine.facts().threads != LaneThreads::PerLane {
             return Ok(());
         }
@@ -125,6 +126,29 @@ impl Limits {
                 way_out: if stacks { smaller.into() } else { hit.way_out },
                 ..hit
             })
+        })
+    }
+
+    /// Says whether a server has a descriptor for each connection and for each call of its handlers; those
+    /// of pools call for few connections at a time.
+    fn check_calls(&self, server: &ServerPlan, connections: u32) -> Result<(), LimitHit> {
+        let facts = server.engine.facts();
+        let calls = u64::from(server.fan_out.min(server.setting.most_calls()));
+        let (have, lanes) = (self.nofile_hard, u64::from(connections));
+        let need = lanes * (1 + calls) + RESERVED_FDS;
+        if calls == 0 || facts.threads == LaneThreads::Pool || need <= have {
+            return Ok(());
+        }
+        Err(LimitHit {
+            limit: "RLIMIT_NOFILE of the server".into(),
+            have,
+            need,
+            most_lanes: have.saturating_sub(RESERVED_FDS) / (1 + calls),
+            way_out: raise_nofile(need) + ", more `[target] processes` or a smaller `fan_out`",
+            unit: "descriptors in a server process, one for each connection and each call".into(),
+            engine: server.engine.alike(),
+            lanes,
+            processes: 1,
         })
     }
 

@@ -17,7 +17,7 @@ pub const MAPS_PER_THREAD: u64 = 4;
 /// Address space of a thread beside its stack: guard page, alternate signal stack and its guard.
 const THREAD_EXTRA_BYTES: u64 = 16 << 10;
 /// Descriptors beside the lanes: pipes, the page of counters, epoll sets, timers, `/proc` files.
-const RESERVED_FDS: u64 = 24;
+pub(super) const RESERVED_FDS: u64 = 24;
 /// Maps beside the lanes and those that the process begins with: recorder, large allocations.
 const RESERVED_MAPS: u64 = 64;
 /// Threads of a worker beside its lanes: the monitor, the reader of frames, the engine's own, the
@@ -365,7 +365,7 @@ fn raise_sysctl(limit: &str, need: u64) -> String {
     format!("raise it with `sysctl -w {limit}={need}`")
 }
 
-fn raise_nofile(need: u64) -> String {
+pub(super) fn raise_nofile(need: u64) -> String {
     format!(
         "raise the hard limit with `ulimit -Hn {need}` as root (LimitNOFILE= under systemd), or \
          use fewer lanes"

@@ -9,7 +9,7 @@ use crate::config::keys::{File, Server, ServerStep as StepKeys, ServerStepKind, 
 use crate::config::node::Place;
 use crate::config::read::{At, Named, place_of};
 use crate::plan::server::{OwnServer, ServerEngine, ServerSetting, ServerStep, Side, UpstreamPlan};
-use crate::plan::sweep::Target;
+use crate::plan::sweep::{MemoryTrials, Target};
 use crate::plan::{Codec, Engine};
 
 /// Most steps of a handler.
@@ -66,6 +66,13 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         let named = ("server_engines", engines.as_slice());
         let first = baseline(&sweep.baseline, named, ServerEngine::name, ServerEngine::BASELINE)?;
         engines.sort_by_key(|engine| *engine != first);
+        if sweep.memory.0 != MemoryTrials::None {
+            let rule = "several `lanes` give `memory per lane` and `+ kernel per lane` of the server as \
+                        slopes, of idle connections with idle = true";
+            let why =
+                format!("only a client's memory is split into its parts: leave it out; {rule}");
+            return Err(fault(&sweep.memory, why));
+        }
         if let Some(at) = &file.expect {
             let why = "expectations are of clients: leave them out where servers are compared";
             return Err(fault(at, why));
