@@ -390,6 +390,23 @@ pub(crate) fn check_record(record: &TrialRecord) -> Result<(), String> {
             return Err(format!("the ledger of class {name} does not balance: {:?}", class.ledger));
         }
     }
+    let cell = &record.cell;
+    for (name, count) in
+        [("lanes", cell.lanes), ("processes", cell.processes), ("total_lanes", cell.total_lanes)]
+    {
+        if count == 0 {
+            return Err(format!("a cell with no {name}"));
+        }
+    }
+    let rates =
+        [("achieved_per_s", record.achieved_per_s), ("rate_requests", record.rate_requests)];
+    let means = record.histograms().map(|(channel, told)| (channel.field(), told.mean));
+    for (name, number) in rates.into_iter().chain(means) {
+        // No machine does a request in less than a femtosecond, nor has time for more than 1e24.
+        if !(0.0..1e24).contains(&number) {
+            return Err(format!("{name} is {number:?}, which nothing can have measured"));
+        }
+    }
     if record.errors.total() != record.ledger.failed {
         return Err(format!(
             "the error columns do not add up to the {} failed requests: {:?}",
