@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use duel::config;
 use duel::format::{MemorySplit, TrialRecord};
 use duel::plan::cell::{families, names};
-use duel::plan::expect::{Expect, Expected, Side};
+use duel::plan::expect::{Expect, Expected, ExpectedSide};
 use duel::plan::search::{Search, at_share, closed};
 use duel::plan::sweep::Slo;
 use duel::plan::{Arrivals, Axis, Cell, CellKind, Engine};
@@ -210,7 +210,7 @@ fn curves_and_scalability(axis: Axis, pair: &Pair) {
 }
 
 fn expectations(axis: Axis, (a, b): &Pair) {
-    let side = |cell: &Cell| Side { engine: cell.engine, offload: None };
+    let side = |cell: &Cell| ExpectedSide { engine: cell.engine, offload: None };
     let expect = Expect {
         winner: side(a),
         over: side(b),

@@ -3,12 +3,12 @@
 mod sample;
 
 use duel::format::{Status, TrialRecord};
-use duel::plan::expect::{Expect, Expected, Side};
+use duel::plan::expect::{Expect, Expected, ExpectedSide};
 use duel::plan::{Cell, Engine};
 use duel::report::expect::{Held, Outcome, outcomes, section};
 
 fn expect(winner: Engine, over: Engine, measure: Expected, by: f64) -> Expect {
-    let side = |engine| Side { engine, offload: None };
+    let side = |engine| ExpectedSide { engine, offload: None };
     Expect {
         winner: side(winner),
         over: side(over),

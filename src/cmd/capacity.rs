@@ -197,10 +197,22 @@ pub(super) fn questions(
             }
         }
     }
-    // Each class under its own bound, where none was asked for.
-    let of_class = |(name, own): &(&str, Option<u64>)| {
-        let p99_ns = Some(asked_p99_ns.or(*own).or(p99_ns)?);
-        let first: &Question = &questions[0];
+    if class.is_none() {
+        let by_class = by_class(&questions[0], &classes, (asked_p99_ns, p99_ns), &hosts);
+        questions.extend(by_class);
+    }
+    Ok(Some(questions))
+}
+
+/// The first question for each class under its own bound, else under that of the run.
+fn by_class(
+    first: &Question,
+    classes: &[(&str, Option<u64>)],
+    (asked_p99_ns, of_run): (Option<u64>, Option<u64>),
+    hosts: &[HostType],
+) -> Vec<Question> {
+    let of = |(name, own): &(&str, Option<u64>)| {
+        let p99_ns = Some(asked_p99_ns.or(*own).or(of_run)?);
         let on = |host: &HostType| Question {
             class: Some((*name).into()),
             p99_ns,
@@ -209,10 +221,7 @@ pub(super) fn questions(
         };
         Some(hosts.iter().map(on).collect::<Vec<_>>())
     };
-    let wanted = classes.iter().filter(|_| class.is_none());
-    let by_class: Vec<Question> = wanted.filter_map(of_class).flatten().collect();
-    questions.extend(by_class);
-    Ok(Some(questions))
+    classes.iter().filter_map(of).flatten().collect()
 }
 
 /// The class of that name, with its bound.

@@ -1,5 +1,6 @@
 //! The mirror → a [`Sweep`]: bounds, what goes with what, and defaults.
 
+mod axes;
 mod expect;
 mod request;
 mod search;
@@ -11,26 +12,17 @@ mod values;
 
 use std::path::Path;
 
+use axes::{LINGER_NS, allocators, stack_sizes, uring_batch};
+
 use super::keys::{self, File, Plan};
 use super::node::{Fault, Place, shown};
-use super::read::{At, Count, Key, Offered, Several, Size, place_of};
-use crate::plan::allocator::Allocator;
+use super::read::{At, Count, Key, Offered, Several, place_of};
 use crate::plan::cell::Axes;
 use crate::plan::sweep::{ExpectFailed, Machine, MemoryTrials, Precision, Slo, Sweep};
 use crate::plan::target::{SweptTarget, Target};
 use crate::plan::{Arrivals, Axis, Engine, Extent, TrialPlan};
 use crate::stats::precision::FEWEST_BLOCKS;
-use crate::units::{SECOND_NS, duration_literal, format_count, format_ns, size_literal};
-
-/// Smallest stack on which a TLS handshake fits, certificates of a few links included: 75 KiB were
-/// seen in a task engine's thread of a debug build.
-const MIN_TLS_STACK_BYTES: u64 = 96 << 10;
-
-/// Stack of an engine's threads where none is named.
-const STACK_BYTES: u64 = 64 << 10;
-
-/// The same where the target speaks TLS.
-const TLS_STACK_BYTES: u64 = 128 << 10;
+use crate::units::{SECOND_NS, duration_literal, format_count, format_ns};
 
 /// Most trials of a sweep: beyond it the grid is a typing error.
 const MAX_TRIALS: u64 = 1_000_000;
@@ -351,60 +343,6 @@ fn rates(file: &File) -> Result<(Vec<f64>, Vec<f64>), Fault> {
         Offered::OfKnee(_) => None,
     };
     Ok((all.iter().filter_map(per_s).collect(), all.iter().filter_map(share).collect()))
-}
-
-/// How long a ring waits for a batch unless told otherwise.
-const LINGER_NS: u64 = 100_000;
-
-/// Batches of completions, which a closed loop alone can wait for: in an open one the wait would make
-/// requests late.
-fn uring_batch(
-    sweep: &super::keys::Sweep,
-    engines: &[Engine],
-    arrivals: Arrivals,
-) -> Result<Vec<u32>, Fault> {
-    if let Some(at) = &sweep.uring_linger
-        && sweep.uring_batch.is_none()
-    {
-        return Err(fault(at, "nothing lingers without a batch: give `sweep.uring_batch` too"));
-    }
-    let Some(at) = &sweep.uring_batch else { return Ok(Vec::new()) };
-    if arrivals.is_open() {
-        let why =
-            "an open loop does not wait for a batch, which would make requests late: remove it";
-        return Err(fault(at, why));
-    }
-    if !engines.iter().any(|engine| engine.has_ring()) {
-        return Err(fault(at, "only `uring` has rings: name it in `sweep.engines`"));
-    }
-    axis_or(&sweep.uring_batch, Vec::new(), |at| Ok(number(at)))
-}
-
-/// Allocators; two libraries of one name would make two cells of one id.
-fn allocators(list: &Key<Several<String>>) -> Result<Vec<Allocator>, Fault> {
-    let names = std::cell::RefCell::new(Vec::new());
-    axis_or(list, Vec::new(), |at| {
-        let allocator: Allocator = at.value.parse().map_err(|why: String| fault(at, why))?;
-        if names.borrow().contains(&allocator.name()) {
-            let name = allocator.name();
-            return Err(fault(at, format!("another allocator is called `{name}` too: rename one")));
-        }
-        names.borrow_mut().push(allocator.name());
-        Ok(allocator)
-    })
-}
-
-fn stack_sizes(list: &Key<Several<Size>>, tls: bool) -> Result<Vec<u64>, Fault> {
-    let default = vec![if tls { TLS_STACK_BYTES } else { STACK_BYTES }];
-    axis_or(list, default, |at| {
-        let size = at.0;
-        if tls && size < MIN_TLS_STACK_BYTES {
-            let (found, least) = (size_literal(size), size_literal(MIN_TLS_STACK_BYTES));
-            let why = format!("`{found}` is too small for a TLS handshake: at least {least}");
-            return Err(fault(at, why));
-        }
-        Ok(size)
-    })
 }
 
 /// The baseline among engines of either side: as named, or else the usual one, or else the first.

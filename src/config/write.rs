@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::plan::cell::Axes;
 use crate::plan::server::{OwnServer, ServerSetting, ServerStep, UpstreamPlan};
 use crate::plan::stages::Stage;
 use crate::plan::steps::{FileStep, StepPlan};
@@ -80,42 +81,40 @@ impl Text {
         }
     }
 
+    /// A list, unless it is empty.
+    fn list<T>(&mut self, name: &str, values: &[T], one: impl Fn(&T) -> String) {
+        self.key_if(!values.is_empty(), name, list(values, one));
+    }
+
+    fn axes(&mut self, axes: &Axes) {
+        let number = |n: &u32| n.to_string();
+        self.list("engines", &axes.engines, name);
+        self.list("codecs", &axes.codecs, name);
+        self.list("lanes", &axes.lanes, number);
+        self.list("processes", &axes.processes, number);
+        self.list("cpus", &axes.cpus, number);
+        self.list("rates", &axes.rates_per_s, f64::to_string);
+        let share = |share: &f64| quoted(format_share(*share).replace(' ', ""));
+        self.list("rates", &axes.knee_shares, share);
+        self.list("bodies", &axes.bodies, size);
+        self.list("stack_sizes", &axes.stack_sizes_bytes, size);
+        self.list("rayon_threads", &axes.rayon_threads, name);
+        self.list("allocators", &axes.allocators, name);
+        self.list("offload", &axes.offload, name);
+        self.list("fan_out", &axes.fan_out, number);
+        self.list("uring_receive", &axes.uring_receive, name);
+        self.list("uring_batch", &axes.uring_batch, number);
+        self.list("uring_linger", &axes.uring_linger_ns, |ns| time(*ns));
+    }
+
     fn sweep(&mut self, sweep: &Sweep) {
         self.table("[sweep]");
         let axes = &sweep.axes;
-        let number = |n: &u32| n.to_string();
-        self.key("engines", list(&axes.engines, name));
-        self.key("codecs", list(&axes.codecs, name));
-        self.key("lanes", list(&axes.lanes, number));
-        self.key("processes", list(&axes.processes, number));
-        self.key("cpus", list(&axes.cpus, number));
-        let has = |n: usize| n > 0;
-        self.key_if(has(axes.rates_per_s.len()), "rates", list(&axes.rates_per_s, f64::to_string));
-        let shares = list(&axes.knee_shares, |share| quoted(format_share(*share).replace(' ', "")));
-        self.key_if(has(axes.knee_shares.len()), "rates", shares);
-        self.key_if(has(axes.bodies.len()), "bodies", list(&axes.bodies, size));
-        self.key_if(
-            has(axes.stack_sizes_bytes.len()),
-            "stack_sizes",
-            list(&axes.stack_sizes_bytes, size),
-        );
-        self.key_if(
-            has(axes.rayon_threads.len()),
-            "rayon_threads",
-            list(&axes.rayon_threads, name),
-        );
-        self.key_if(has(axes.allocators.len()), "allocators", list(&axes.allocators, name));
-        self.key_if(has(axes.offload.len()), "offload", list(&axes.offload, name));
-        self.key_if(has(axes.fan_out.len()), "fan_out", list(&axes.fan_out, number));
-        let (receive, batch) = (&axes.uring_receive, &axes.uring_batch);
-        self.key_if(has(receive.len()), "uring_receive", list(receive, name));
-        self.key_if(has(batch.len()), "uring_batch", list(batch, number));
-        let linger = &axes.uring_linger_ns;
-        self.key_if(has(linger.len()), "uring_linger", list(linger, |ns| time(*ns)));
+        self.axes(axes);
         if !axes.server_engines.is_empty() {
             self.key("subject", name(&sweep.subject));
-            self.key("server_engines", list(&axes.server_engines, name));
-            self.key("server_codecs", list(&axes.server_codecs, name));
+            self.list("server_engines", &axes.server_engines, name);
+            self.list("server_codecs", &axes.server_codecs, name);
         }
         match axes.server_engines.first().filter(|_| sweep.tests_server()) {
             Some(first) => self.key("baseline", name(first)),
@@ -178,7 +177,7 @@ impl Text {
             }
             Target::External { allow, tls, .. } => {
                 self.external(&sweep.target);
-                self.key_if(!allow.is_empty(), "allow", list(allow, |a| quoted(a)));
+                self.list("allow", allow, |a| quoted(a));
                 if let Some(tls) = tls {
                     self.key_if(tls.insecure, "insecure", true);
                     if let Some(ca) = &tls.ca_file {
@@ -279,13 +278,12 @@ impl Text {
         self.key_if(plan.pacer != Pacer::Precise, "pacer", name(&plan.pacer));
         self.key_if(!plan.keep_alive, "keep_alive", false);
         self.key_if(plan.heartbeat, "heartbeat", true);
-        let status = list(&plan.expect_status, u16::to_string);
-        self.key_if(!plan.expect_status.is_empty(), "expect_status", status);
+        self.list("expect_status", &plan.expect_status, u16::to_string);
         let stage = |stage: &Stage| {
             let (time, from, to) = (time(stage.duration_ns), stage.from_per_s, stage.to_per_s);
             format!("{{ duration = {time}, from = {from:?}, to = {to:?} }}")
         };
-        self.key_if(!plan.stages.is_empty(), "stages", list(&plan.stages, stage));
+        self.list("stages", &plan.stages, stage);
         for (name, value) in &plan.values {
             self.table(&format!("[plan.values.{name}]"));
             match value {

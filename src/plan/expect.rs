@@ -11,9 +11,9 @@ use super::{Axis, Cell, Codec, Engine};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expect {
     /// The engine that wins.
-    pub winner: Side,
+    pub winner: ExpectedSide,
     /// The one that it wins over.
-    pub over: Side,
+    pub over: ExpectedSide,
     /// By which measure.
     pub measure: Expected,
     /// By which factor at least: above 1 is better by so much, below 1 is no worse than so much.
@@ -37,7 +37,7 @@ pub struct Expect {
 
 /// An engine, and where its steps go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Side {
+pub struct ExpectedSide {
     /// The engine.
     pub engine: Engine,
     /// Only under the task engines; `None` for every place that the sweep holds.
@@ -77,7 +77,7 @@ impl Expected {
     }
 }
 
-impl Side {
+impl ExpectedSide {
     fn is(&self, cell: &Cell) -> bool {
         let place = self.offload.is_none_or(|offload| cell.offload == Some(offload));
         self.engine == cell.engine && place
@@ -96,7 +96,7 @@ impl Expect {
     /// The pairs of cells that it speaks of, the winner first: alike but for the engine and its own
     /// axes. The lanes of `sequential` are one whatever the other's are.
     pub fn pairs<'c>(&self, cells: &'c [Cell]) -> Vec<(&'c Cell, &'c Cell)> {
-        let of = |side: Side| {
+        let of = |side: ExpectedSide| {
             let selected = cells.iter().filter(|cell| self.selects(cell));
             selected.filter(move |cell| side.is(cell))
         };

@@ -4,7 +4,7 @@ use super::{Fault, fault};
 use crate::config::keys::Expect as Entry;
 use crate::config::read::{At, Key, Several};
 use crate::plan::Engine;
-use crate::plan::expect::{Expect, Expected, Side};
+use crate::plan::expect::{Expect, Expected, ExpectedSide};
 use crate::plan::steps::Offload;
 use crate::plan::sweep::Sweep;
 
@@ -83,7 +83,7 @@ fn side(
     own: &Key<Offload>,
     both: &Key<Offload>,
     sweep: &Sweep,
-) -> Result<Side, Fault> {
+) -> Result<ExpectedSide, Fault> {
     let name = engine.value;
     if !sweep.axes.engines.contains(&name) {
         let names: Vec<&str> = sweep.axes.engines.iter().map(|engine| engine.name()).collect();
@@ -105,5 +105,5 @@ fn side(
             return Err(fault(at, format!("`{found}` names no cells: {rule}")));
         }
     }
-    Ok(Side { engine: name, offload: place.map(|at| at.value) })
+    Ok(ExpectedSide { engine: name, offload: place.map(|at| at.value) })
 }

@@ -29,7 +29,21 @@ impl fmt::Display for Assumption {
 /// Every assumption; `is_closed` where the cell that counts for some engine is a closed loop.
 pub(super) fn assumptions(q: &Question, is_closed: bool, is_service: bool) -> Vec<Assumption> {
     let mut all = Vec::new();
-    let mut add = |text: String, switch| all.push(Assumption { text, switch });
+    load(q, is_service, &mut all);
+    host(q, is_service, &mut all);
+    time(q, is_closed, &mut all);
+    all
+}
+
+impl Assumption {
+    fn new(text: impl Into<String>, switch: Option<&'static str>) -> Assumption {
+        Assumption { text: text.into(), switch }
+    }
+}
+
+/// What is offered, and how long it takes.
+fn load(q: &Question, is_service: bool, all: &mut Vec<Assumption>) {
+    let mut add = |text: String, switch| all.push(Assumption::new(text, switch));
     add(format!("{} is the peak, spread evenly over hosts", req_s(q.rate_per_s)), Some("--rate"));
     match is_service {
         true => add(
@@ -82,6 +96,11 @@ pub(super) fn assumptions(q: &Question, is_closed: bool, is_service: bool) -> Ve
             None,
         ),
     }
+}
+
+/// What a host has, and what it runs.
+fn host(q: &Question, is_service: bool, all: &mut Vec<Assumption>) {
+    let mut add = |text: String, switch| all.push(Assumption::new(text, switch));
     add(
         format!(
             "hosts have {} like the measured one, at most {} busy on average",
@@ -124,6 +143,11 @@ pub(super) fn assumptions(q: &Question, is_closed: bool, is_service: bool) -> Ve
         ),
         None,
     );
+}
+
+/// What comes later, and up to where the data reach.
+fn time(q: &Question, is_closed: bool, all: &mut Vec<Assumption>) {
+    let mut add = |text: String, switch| all.push(Assumption::new(text, switch));
     let lost = plural(q.spare.into(), "host");
     add(format!("{lost} may fail at the same time"), Some("--spare"));
     if q.growth_per_year != 0.0 {
@@ -166,5 +190,4 @@ pub(super) fn assumptions(q: &Question, is_closed: bool, is_service: bool) -> Ve
             None,
         );
     }
-    all
 }

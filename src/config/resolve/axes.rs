@@ -1,0 +1,72 @@
+//! Axes that do not go with everything: rings, allocators, stacks.
+
+use super::{Fault, axis_or, fault, number};
+use crate::config::keys::Sweep;
+use crate::config::read::{Key, Several, Size};
+use crate::plan::allocator::Allocator;
+use crate::plan::{Arrivals, Engine};
+use crate::units::size_literal;
+
+/// Smallest stack on which a TLS handshake fits, certificates of a few links included: 75 KiB were
+/// seen in a task engine's thread of a debug build.
+const MIN_TLS_STACK_BYTES: u64 = 96 << 10;
+
+/// Stack of an engine's threads where none is named.
+const STACK_BYTES: u64 = 64 << 10;
+
+/// The same where the target speaks TLS.
+const TLS_STACK_BYTES: u64 = 128 << 10;
+
+/// How long a ring waits for a batch unless told otherwise.
+pub(super) const LINGER_NS: u64 = 100_000;
+
+/// Batches of completions, which a closed loop alone can wait for: in an open one the wait would make
+/// requests late.
+pub(super) fn uring_batch(
+    sweep: &Sweep,
+    engines: &[Engine],
+    arrivals: Arrivals,
+) -> Result<Vec<u32>, Fault> {
+    if let Some(at) = &sweep.uring_linger
+        && sweep.uring_batch.is_none()
+    {
+        return Err(fault(at, "nothing lingers without a batch: give `sweep.uring_batch` too"));
+    }
+    let Some(at) = &sweep.uring_batch else { return Ok(Vec::new()) };
+    if arrivals.is_open() {
+        let why =
+            "an open loop does not wait for a batch, which would make requests late: remove it";
+        return Err(fault(at, why));
+    }
+    if !engines.iter().any(|engine| engine.has_ring()) {
+        return Err(fault(at, "only `uring` has rings: name it in `sweep.engines`"));
+    }
+    axis_or(&sweep.uring_batch, Vec::new(), |at| Ok(number(at)))
+}
+
+/// Allocators; two libraries of one name would make two cells of one id.
+pub(super) fn allocators(list: &Key<Several<String>>) -> Result<Vec<Allocator>, Fault> {
+    let names = std::cell::RefCell::new(Vec::new());
+    axis_or(list, Vec::new(), |at| {
+        let allocator: Allocator = at.value.parse().map_err(|why: String| fault(at, why))?;
+        if names.borrow().contains(&allocator.name()) {
+            let name = allocator.name();
+            return Err(fault(at, format!("another allocator is called `{name}` too: rename one")));
+        }
+        names.borrow_mut().push(allocator.name());
+        Ok(allocator)
+    })
+}
+
+pub(super) fn stack_sizes(list: &Key<Several<Size>>, tls: bool) -> Result<Vec<u64>, Fault> {
+    let default = vec![if tls { TLS_STACK_BYTES } else { STACK_BYTES }];
+    axis_or(list, default, |at| {
+        let size = at.0;
+        if tls && size < MIN_TLS_STACK_BYTES {
+            let (found, least) = (size_literal(size), size_literal(MIN_TLS_STACK_BYTES));
+            let why = format!("`{found}` is too small for a TLS handshake: at least {least}");
+            return Err(fault(at, why));
+        }
+        Ok(size)
+    })
+}
