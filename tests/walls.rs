@@ -240,3 +240,21 @@ fn types_and_functions_are_seen() {
     let text = "pub(crate) struct One<T>(T);\nenum Two {}\nfn f() {\n    g();\n}\nuse a::b;\n";
     assert_eq!(declared(text), (vec!["One", "Two"], vec![3]));
 }
+
+/// A page that sends its reader to a file names one that is there.
+#[test]
+fn files_that_pages_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = 0;
+    for page in ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/servers.md"] {
+        let text = std::fs::read_to_string(root.join(page)).expect("a page");
+        let words = text.split(|c: char| c.is_whitespace() || "`()[]|,;:*…".contains(c));
+        let within = ["src/", "docs/", "configs/", "scripts/", "tests/", "benches/"];
+        for word in words.filter(|w| within.iter().any(|dir| w.starts_with(dir))) {
+            named += 1;
+            let path = root.join(word.trim_end_matches(['.', '/']));
+            assert!(path.exists(), "{page} names {word}, which is not there");
+        }
+    }
+    assert!(named > 20, "{named} files are named");
+}

@@ -72,13 +72,13 @@ pub(super) struct Handler {
     bench: Option<Arc<Bench>>,
     /// The instant that stalls count from; zero before it is known.
     start_at_ns: AtomicU64,
-    counts: Counts,
+    counts: Handled,
     /// The first thing that the engine could not do.
     trouble: OnceLock<String>,
 }
 
 #[derive(Default)]
-struct Counts {
+struct Handled {
     received: AtomicU64,
     answered: AtomicU64,
     connections: AtomicU64,
@@ -111,7 +111,7 @@ impl Handler {
             upstream: upstream.transpose()?.map(Arc::new),
             bench: work.map(|work| Arc::new(Bench { work, free: Mutex::default() })),
             start_at_ns: AtomicU64::new(0),
-            counts: Counts::default(),
+            counts: Handled::default(),
             trouble: OnceLock::new(),
             plan,
         })

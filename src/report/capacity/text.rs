@@ -153,7 +153,7 @@ impl Need {
         match is_bound {
             _ if self.is_limited() => format!("{} at {rate} per host", first.name),
             true => format!("{} is only tested up to {rate} per host", first.name),
-            false => format!("none within the data, which reach to {rate} per host"),
+            false => format!("none up to {rate} per host, where the data end"),
         }
     }
 
