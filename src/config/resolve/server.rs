@@ -66,17 +66,7 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         let named = ("server_engines", engines.as_slice());
         let first = baseline(&sweep.baseline, named, ServerEngine::name, ServerEngine::BASELINE)?;
         engines.sort_by_key(|engine| *engine != first);
-        if sweep.memory.0 != MemoryTrials::None {
-            let rule = "several `lanes` give `memory per lane` and `+ kernel per lane` of the server as \
-                        slopes, of idle connections with idle = true";
-            let why =
-                format!("only a client's memory is split into its parts: leave it out; {rule}");
-            return Err(fault(&sweep.memory, why));
-        }
-        if let Some(at) = &file.expect {
-            let why = "expectations are of clients: leave them out where servers are compared";
-            return Err(fault(at, why));
-        }
+        clients_alone(file)?;
     }
     let others = engines.iter().any(|engine| *engine != ServerEngine::Reference);
     if others && let Some(place) = file.target.servers.given_at() {
@@ -102,6 +92,21 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         owns: if several { own } else { Vec::new() },
     };
     Ok(Subject { setting: Some(setting), engines, codecs, side })
+}
+
+/// What is measured and expected of clients alone.
+fn clients_alone(file: &File) -> Result<(), Fault> {
+    if file.sweep.memory.0 != MemoryTrials::None {
+        let rule = "several `lanes` give `memory per lane` and `+ kernel per lane` of the server as \
+                    slopes, of idle connections with idle = true";
+        let why = format!("only a client's memory is split into its parts: leave it out; {rule}");
+        return Err(fault(&file.sweep.memory, why));
+    }
+    if let Some(at) = &file.expect {
+        let why = "expectations are of clients: leave them out where servers are compared";
+        return Err(fault(at, why));
+    }
+    Ok(())
 }
 
 /// Where a command of the user's own stands.
