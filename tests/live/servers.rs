@@ -23,8 +23,8 @@ fn pools_are_mmc_queues_and_threads_and_tasks_have_none() {
     let _alone = alone();
     for (engine, servers, mean_ms, rate, least) in [
         ("pool", 8, 5, 1_200, 1_500),
-        ("threads", 0, 200, 250, 1_000),
-        ("tokio", 0, 200, 250, 1_000),
+        ("threads", 0, 300, 160, 800),
+        ("tokio", 0, 300, 160, 800),
     ] {
         let requests = if full() { 5_000 } else { least };
         let config = format!(
