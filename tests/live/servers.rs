@@ -21,11 +21,9 @@ fn limit(ideal_ns: f64) -> f64 {
 #[test]
 fn pools_are_mmc_queues_and_threads_and_tasks_have_none() {
     let _alone = alone();
-    for (engine, servers, mean_ms, rate, least) in [
-        ("pool", 8, 5, 1_200, 1_500),
-        ("threads", 0, 300, 160, 800),
-        ("tokio", 0, 300, 160, 800),
-    ] {
+    for (engine, servers, mean_ms, rate, least) in
+        [("pool", 8, 5, 1_200, 1_500), ("threads", 0, 300, 160, 800), ("tokio", 0, 300, 160, 800)]
+    {
         let requests = if full() { 5_000 } else { least };
         let config = format!(
             "[target]\nservice_time = {{ law = 'exponential', mean = '{mean_ms}ms' }}\n\

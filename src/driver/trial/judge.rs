@@ -32,18 +32,7 @@ impl Running<'_> {
         let report = self.targets.take().map(Targets::finish);
         record.target = report.as_ref().map(|r| r.used).unwrap_or_default();
         record.upstream = report.as_ref().and_then(|r| r.upstream);
-        if record.target.received.is_none() {
-            let why = match &report {
-                Some(report) => {
-                    let own = || "a server of yours keeps no count for duel".to_string();
-                    report.trouble.clone().unwrap_or_else(own)
-                }
-                None => self.context.no_target_here().into(),
-            };
-            for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
-                record.unavailable.insert(format!("target.{field}"), why.clone());
-            }
-        }
+        self.note_target(record, report.as_ref());
         let outcomes = result?;
         add_outcomes(record, &outcomes)?;
         record.in_flight_peak = self.in_flight_peak;
@@ -73,6 +62,41 @@ impl Running<'_> {
         });
         record.gates = gates::judge(&evidence);
         peers.note(record, outcomes.iter().map(|o| o.started_at_ns).max());
+        self.flag(record);
+        record.status = if self.given_up_ns.is_some() {
+            Status::Failed
+        } else if outcomes.iter().any(|o| o.interrupted) {
+            Status::Interrupted
+        } else if report.as_ref().is_some_and(|r| r.trouble.is_some()) {
+            // One target process died: its numbers are kept, and the row is marked failed.
+            Status::Failed
+        } else if gates::is_invalid(&record.gates) || self.is_empty(record) {
+            Status::Invalid
+        } else {
+            Status::Ok
+        };
+        record.error = self.complaint(record, &outcomes, report);
+        Ok(())
+    }
+
+    /// Why nothing is known of a target that did not say what it received.
+    fn note_target(&self, record: &mut TrialRecord, report: Option<&Report>) {
+        if record.target.received.is_none() {
+            let why = match report {
+                Some(report) => {
+                    let own = || "a server of yours keeps no count for duel".to_string();
+                    report.trouble.clone().unwrap_or_else(own)
+                }
+                None => self.context.no_target_here().into(),
+            };
+            for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
+                record.unavailable.insert(format!("target.{field}"), why.clone());
+            }
+        }
+    }
+
+    /// Says in flags what the gates and the trial's course call for.
+    fn flag(&self, record: &mut TrialRecord) {
         let failed =
             |name: &str| record.gates.iter().any(|g| g.name == name && g.ok == Some(false));
         if failed("foreign_cpu_share") {
@@ -91,20 +115,6 @@ impl Running<'_> {
         if self.given_up_ns.is_some() {
             record.flags.push(GAVE_UP.into());
         }
-        record.status = if self.given_up_ns.is_some() {
-            Status::Failed
-        } else if outcomes.iter().any(|o| o.interrupted) {
-            Status::Interrupted
-        } else if report.as_ref().is_some_and(|r| r.trouble.is_some()) {
-            // One target process died: its numbers are kept, and the row is marked failed.
-            Status::Failed
-        } else if gates::is_invalid(&record.gates) || self.is_empty(record) {
-            Status::Invalid
-        } else {
-            Status::Ok
-        };
-        record.error = self.complaint(record, &outcomes, report);
-        Ok(())
     }
 
     /// Whether requests found no connection since the server under test was slower than they came: its
