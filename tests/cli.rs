@@ -208,6 +208,23 @@ fn a_value_may_begin_with_a_hyphen_and_a_forgotten_path_is_no_flag() {
     assert!(stderr.contains("a value is required for '--out <DIR>'"), "{stderr}");
 }
 
+#[test]
+fn a_device_without_an_end_is_no_config_and_no_list_of_hosts() {
+    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/run-format-2");
+    refused(&["plan", "/dev/zero"], &["/dev/zero", "more than 1 MiB"]);
+    refused(
+        &["capacity", run, "--rate", "1k", "--hosts", "/dev/zero"],
+        &["--hosts: /dev/zero: it holds more than 1 MiB"],
+    );
+}
+
+#[test]
+fn man_pages_that_cannot_be_written_are_no_wrong_usage() {
+    let out = output(&mut duel(&["man", "--out", "/dev/null/pages"]));
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out).1);
+    assert!(text(&out).1.contains("/dev/null/pages: cannot write man pages"), "{}", text(&out).1);
+}
+
 /// What a plan says of the longest sweep that a config may ask for is no overflow.
 #[test]
 fn the_longest_plan_has_a_length() {

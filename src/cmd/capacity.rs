@@ -243,7 +243,7 @@ fn class<'c>(
 fn hosts_of(args: &Hosts, run: &Run) -> Result<Vec<HostType>, String> {
     if let Some(path) = &args.hosts {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| format!("--hosts: {name}: {e}"))?;
+        let text = crate::config::read_text(path).map_err(|e| format!("--hosts: {name}: {e}"))?;
         return hosts::parse(&text, &name).map_err(|error| format!("--hosts: {error}"));
     }
     let above_zero =

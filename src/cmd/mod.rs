@@ -106,7 +106,10 @@ pub fn man(out: Option<&Path>) -> ExitCode {
             .and_then(|()| std::fs::write(config, crate::config::reference::man()));
         return match written {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => usage(format!("{}: cannot write man pages: {error}", dir.display())),
+            Err(error) => {
+                say!("duel: {}: cannot write man pages: {error}", dir.display());
+                ExitCode::from(exit::FAILED)
+            }
         };
     }
     let mut page = Vec::new();

@@ -94,27 +94,29 @@ impl fmt::Display for Invalid {
     }
 }
 
+/// The text of a file that a user writes: bounded, so that a device ends, without its byte-order mark.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_CONFIG_BYTES {
+        return Err(io::Error::other("it holds more than 1 MiB"));
+    }
+    match std::str::from_utf8(without_mark(&bytes)) {
+        Ok(text) => Ok(text.into()),
+        Err(error) => {
+            let before = &bytes[..error.valid_up_to()];
+            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            Err(io::Error::other(format!("line {line} is not UTF-8")))
+        }
+    }
+}
+
 /// Reads the config at `path`, with `key=value` overrides laid over it in their order.
 ///
 /// # Errors
 /// Every key or value that is not allowed, with its place; see [`ConfigError`].
 pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
-    let read = |path: &Path| -> io::Result<String> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_CONFIG_BYTES {
-            return Err(io::Error::other("a config holds at most 1 MiB"));
-        }
-        match std::str::from_utf8(without_mark(&bytes)) {
-            Ok(text) => Ok(text.into()),
-            Err(error) => {
-                let before = &bytes[..error.valid_up_to()];
-                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-                Err(io::Error::other(format!("line {line} is not UTF-8")))
-            }
-        }
-    };
-    let text = read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    let text = read_text(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     let empty = overrides.is_empty() && node::parse(&text).is_ok_and(|table| table.is_empty());
     if empty {
         let hint = "holds no key, so that nothing says what to run: `duel init` writes one";

@@ -162,6 +162,9 @@ fn external(
 /// The path of a Unix-domain socket, relative ones to the config.
 fn socket_path<T>(at: &At<T>, path: &str, base_dir: &Path) -> Result<PathBuf, Fault> {
     let wrong = |why| Err(fault(at, format!("`{}` is not a socket's path: {why}", shown(path))));
+    if path.is_empty() {
+        return wrong("it is empty");
+    }
     let path = base_dir.join(path);
     let bytes = path.as_os_str().as_bytes();
     if bytes.contains(&0) {
