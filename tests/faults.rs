@@ -92,7 +92,7 @@ fn balanced(done: &Done) -> &[TrialRecord] {
     for r in &done.records {
         assert_books(r);
         assert_histograms(r);
-        assert_eq!(r.ledger.planned, REQUESTS, "{}", r.cell.id);
+        assert_eq!(r.ledger.planned, REQUESTS, "{}: {:?} {:?}", r.cell.id, r.status, r.error);
         assert_eq!(r.ledger.unsent, 0, "{}", r.cell.id);
         assert!(
             r.memory.peak_rss_bytes < r.memory.baseline_rss_bytes + (16 << 20),
