@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Sweep, alive, assert_books, eventually};
 use duel::format::{Status, TrialRecord};
-use duel::plan::server::{ServerEngine, Side};
+use duel::plan::server::{ServerEngine, SideUnderTest};
 use duel::plan::{Cell, CellKind};
 use duel::report::summary::summarise;
 use duel::stats::{MARGIN, Verdict};
@@ -189,15 +189,19 @@ fn the_side_whose_axis_varies_is_under_test_unless_the_config_says_otherwise() {
     let toml =
         |sweep: &str| format!("[plan]\nrequests = 40\n[sweep]\n{sweep}\nlanes = [2]\ntrials = 1\n");
     let cases = [
-        ("server_engines = [\"tokio\"]", 1, Side::Server),
-        ("server_engines = [\"tokio\"]\nengines = [\"threads\", \"tokio\"]", 2, Side::Client),
+        ("server_engines = [\"tokio\"]", 1, SideUnderTest::Server),
+        (
+            "server_engines = [\"tokio\"]\nengines = [\"threads\", \"tokio\"]",
+            2,
+            SideUnderTest::Client,
+        ),
         (
             "server_engines = [\"tokio\"]\nsubject = \"client\"\nengines = [\"threads\"]",
             1,
-            Side::Client,
+            SideUnderTest::Client,
         ),
-        ("subject = \"server\"", 1, Side::Server),
-        ("subject = \"client\"\nengines = [\"threads\"]", 1, Side::Client),
+        ("subject = \"server\"", 1, SideUnderTest::Server),
+        ("subject = \"client\"\nengines = [\"threads\"]", 1, SideUnderTest::Client),
     ];
     for (keys, rows, side) in cases {
         let done = Sweep::new(&toml(keys)).run();
@@ -206,15 +210,17 @@ fn the_side_whose_axis_varies_is_under_test_unless_the_config_says_otherwise() {
             assert_ne!(record.status, Status::Failed, "{keys}: {:?}", record.error);
             let subject = record.subject().expect("it was measured");
             match side {
-                Side::Server => assert_eq!(Some(subject), record.server, "{keys}"),
-                Side::Client => assert_eq!(subject, record.client(), "{keys}"),
+                SideUnderTest::Server => assert_eq!(Some(subject), record.server, "{keys}"),
+                SideUnderTest::Client => assert_eq!(subject, record.client(), "{keys}"),
             }
         }
         // Where there are no two sides to choose from, nobody has to be told.
         let says = match side {
-            Side::Server => "Under test is the server: ",
-            Side::Client if keys.contains("server_engines") => "Under test is the client: ",
-            Side::Client => "",
+            SideUnderTest::Server => "Under test is the server: ",
+            SideUnderTest::Client if keys.contains("server_engines") => {
+                "Under test is the client: "
+            }
+            SideUnderTest::Client => "",
         };
         assert!(done.stdout.starts_with(says), "{keys}: {}", done.stdout);
         let other = ["Under test is the server", "Under test is the client"];

@@ -17,7 +17,7 @@ use super::tables::tables;
 use crate::plan::cell::RayonThreads;
 use crate::plan::engine::Receive;
 use crate::plan::expect::Expected;
-use crate::plan::server::{PoolOf, Ready, ServerEngine, Side};
+use crate::plan::server::{PoolOf, Ready, ServerEngine, SideUnderTest};
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::trace::TraceFormat;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
@@ -232,7 +232,7 @@ tables! {
         /// Where the task engines carry out file and compute steps.
         offload: Key<Several<Offload>> [default("inline") example("[\"inline\", \"rayon\"]")],
         /// The side under test, whose costs head the tables.
-        subject: Key<Side> [default("the side whose axis varies; with `server_engines` alone the server") example("\"server\"")],
+        subject: Key<SideUnderTest> [default("the side whose axis varies; with `server_engines` alone the server") example("\"server\"")],
         /// Calls of a handler's `call` step that are under way at once: one after another, or all at
         /// once?
         fan_out: Key<Several<Count>> [range(1.0, 1000.0) default("[1]") example("[1, 10]")],

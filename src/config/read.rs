@@ -402,7 +402,7 @@ choices!(
     crate::plan::server::PoolOf,
     crate::plan::server::Ready,
     crate::plan::server::ServerEngine,
-    crate::plan::server::Side,
+    crate::plan::server::SideUnderTest,
     crate::plan::steps::FileOp,
     crate::plan::steps::Offload,
     crate::plan::cell::RayonThreads,

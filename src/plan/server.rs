@@ -94,7 +94,7 @@ impl ServerEngine {
 /// The side under test, whose costs head the tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Side {
+pub enum SideUnderTest {
     /// Those who send.
     Client,
     /// Those who answer, where the sweep says how they run; without a word of that the client.

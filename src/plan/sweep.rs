@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::cell::Axes;
 use super::expect::Expect;
 use super::search::Search;
-use super::server::{ServerEngine, ServerPlan, ServerSetting, Side};
+use super::server::{ServerEngine, ServerPlan, ServerSetting, SideUnderTest};
 pub use super::slo::{MARGIN, Slo};
 use super::steps::{Offload, StepPlan};
 use super::target::{EmbeddedTarget, SweptTarget};
@@ -85,7 +85,7 @@ pub struct Sweep {
     pub slo: Option<Slo>,
     /// The side under test, where the sweep says how servers run.
     #[serde(default)]
-    pub subject: Side,
+    pub subject: SideUnderTest,
     /// How servers run; `None` where the embedded target answers, or an external one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerSetting>,
@@ -184,7 +184,7 @@ impl Sweep {
 
     /// Whether the server is the side under test.
     pub fn tests_server(&self) -> bool {
-        self.subject == Side::Server && !self.axes.server_engines.is_empty()
+        self.subject == SideUnderTest::Server && !self.axes.server_engines.is_empty()
     }
 
     /// Whether some work of the side under test could leave the task that it belongs to.
@@ -311,7 +311,7 @@ impl Sweep {
             canonical["memory"] = serde_json::json!(self.memory);
         }
         if let Some(server) = &sweep.server {
-            if sweep.subject == Side::Client {
+            if sweep.subject == SideUnderTest::Client {
                 canonical["subject"] = serde_json::json!(sweep.subject);
             }
             canonical["server"] = serde_json::json!(server);

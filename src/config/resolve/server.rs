@@ -8,7 +8,9 @@ use super::{Fault, axis_or, baseline, fault, number};
 use crate::config::keys::{File, Server, ServerStep as StepKeys, ServerStepKind, Upstream};
 use crate::config::node::Place;
 use crate::config::read::{At, Named, place_of};
-use crate::plan::server::{OwnServer, ServerEngine, ServerSetting, ServerStep, Side, UpstreamPlan};
+use crate::plan::server::{
+    OwnServer, ServerEngine, ServerSetting, ServerStep, SideUnderTest, UpstreamPlan,
+};
 use crate::plan::sweep::{MemoryTrials, Target};
 use crate::plan::{Codec, Engine};
 
@@ -21,19 +23,19 @@ pub(super) struct Subject {
     pub(super) setting: Option<ServerSetting>,
     pub(super) engines: Vec<ServerEngine>,
     pub(super) codecs: Vec<Codec>,
-    pub(super) side: Side,
+    pub(super) side: SideUnderTest,
 }
 
 impl Subject {
     /// The server, where it is the side under test.
     pub(super) fn under_test(&self) -> Option<&ServerSetting> {
-        self.setting.as_ref().filter(|_| self.side == Side::Server)
+        self.setting.as_ref().filter(|_| self.side == SideUnderTest::Server)
     }
 }
 
 pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<Subject, Fault> {
     let sweep = &file.sweep;
-    let wanted = sweep.subject.as_ref().filter(|at| at.value == Side::Server);
+    let wanted = sweep.subject.as_ref().filter(|at| at.value == SideUnderTest::Server);
     if sweep.server_engines.is_none() && commands(file).next().is_none() && wanted.is_none() {
         let stray = given(file).into_iter().flatten().next().cloned();
         return match stray.or(place_of(&sweep.server_codecs).cloned()) {
@@ -41,7 +43,7 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
                 let rule = "it is for servers under test, which sweep.server_engines names";
                 Err(Fault::new(&place, format!("has no effect here: {rule}")))
             }
-            None => Ok(Subject { side: Side::Client, ..Subject::default() }),
+            None => Ok(Subject { side: SideUnderTest::Client, ..Subject::default() }),
         };
     }
     let usual = match commands(file).next() {
@@ -61,7 +63,7 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
     }
     let own = own(file, &engines)?;
     let side = side(file, engines.len() > 1 || codecs.len() > 1)?;
-    if side == Side::Server {
+    if side == SideUnderTest::Server {
         // The others are compared with the first.
         let named = ("server_engines", engines.as_slice());
         let first = baseline(&sweep.baseline, named, ServerEngine::name, ServerEngine::BASELINE)?;
@@ -196,7 +198,7 @@ fn given(file: &File) -> [Option<&Place>; 7] {
 
 /// The side under test: the one whose axis varies. One at a time: which of two it was could not be
 /// told.
-fn side(file: &File, servers_vary: bool) -> Result<Side, Fault> {
+fn side(file: &File, servers_vary: bool) -> Result<SideUnderTest, Fault> {
     let sweep = &file.sweep;
     let engines = sweep.engines.as_ref().filter(|list| list.len() > 1);
     let several = engines.map(|list| &list.place);
@@ -204,8 +206,10 @@ fn side(file: &File, servers_vary: bool) -> Result<Side, Fault> {
     let clients_vary = several.or(codecs);
     let named = sweep.subject.as_ref().map(|at| at.value);
     match (named, clients_vary) {
-        (Some(Side::Client), _) | (None, Some(_)) if !servers_vary => Ok(Side::Client),
-        (Some(Side::Client), _) => {
+        (Some(SideUnderTest::Client), _) | (None, Some(_)) if !servers_vary => {
+            Ok(SideUnderTest::Client)
+        }
+        (Some(SideUnderTest::Client), _) => {
             let place = place_of(&sweep.server_engines).or(place_of(&sweep.server_codecs));
             let rule = "with subject = \"client\" one server answers all clients: name one engine and \
                         one codec";
@@ -216,7 +220,7 @@ fn side(file: &File, servers_vary: bool) -> Result<Side, Fault> {
                         one engine and one codec, or leave them out for tokio-single and lean";
             Err(Fault::new(place, rule))
         }
-        (_, None) => Ok(Side::Server),
+        (_, None) => Ok(SideUnderTest::Server),
     }
 }
 
