@@ -68,9 +68,11 @@ impl Ticks {
         }
     }
 
-    /// Whether there is no tick to come.
+    /// Whether there is no tick to come. A window by time has all of its ticks, also those that its last
+    /// request made late.
     fn over(&self, trial: &TrialRun) -> bool {
-        self.next >= self.end || trial.is_cancelled() || trial.progress.lanes_done()
+        let by_count = self.end == u64::MAX;
+        self.next >= self.end || trial.is_cancelled() || by_count && trial.progress.lanes_done()
     }
 
     /// Ticks on the calling thread until `until`.
