@@ -71,6 +71,8 @@ fn descriptors_end_where_they_were_predicted_to_end() {
             assert_eq!(row.status, Status::Failed, "{id}");
             let error = row.error.as_deref().unwrap_or_default();
             assert!(error.contains("RLIMIT_NOFILE"), "{id}: {error}");
+            let limit = row.limit.as_deref().unwrap_or_default();
+            assert!(limit.starts_with("RLIMIT_NOFILE"), "{id}: {limit}");
             assert_eq!(row.ledger.planned, 0, "{id}: nothing is sent beyond the limit");
         }
     }
