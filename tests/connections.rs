@@ -360,9 +360,9 @@ fn the_same_end_has_the_same_name_everywhere() {
             let number = head(wire, seen)?;
             wire.say(CUT_SHORT[number % CUT_SHORT.len()])?;
             if says_so {
-                wire.end()?
+                wire.end()?;
             } else {
-                wire.socket().shutdown(Shutdown::Write)?
+                wire.socket().shutdown(Shutdown::Write)?;
             }
             hold(wire, seen);
             Ok(())
