@@ -424,9 +424,9 @@ fn two_builds_are_started_for_each_of_their_trials_in_the_same_blocks_and_compar
         assert_ne!(row.status, Status::Failed, "{}: {:?}", row.cell.id, row.error);
         assert_eq!(row.ledger.completed, 40, "{}", row.cell.id);
         // The threads of its connections are gone when the last request is over.
-        let lost = row.unavailable.contains_key("server.switches.voluntary");
-        let counted = row.server.as_ref().is_some_and(|server| server.switches.voluntary >= 20);
-        assert!(lost || counted, "{}: a wrong number of switches", row.cell.id);
+        let named = row.unavailable.contains_key("server.switches.voluntary");
+        let wait = row.server.as_ref().and_then(|server| server.cpu.run_queue_wait_ns);
+        assert!(named && wait.is_none(), "{}: {wait:?} ns of some threads", row.cell.id);
         assert_eq!(row.subject(), row.server, "the costs are the service's");
     }
     let log = std::fs::read_to_string(&starts).expect("the servers ran");
@@ -444,6 +444,22 @@ fn two_builds_are_started_for_each_of_their_trials_in_the_same_blocks_and_compar
     let said = done.stdout.replace('\n', " ");
     assert!(said.contains("new has a rate") && said.contains("lower than old"), "{said}");
     assert!(said.contains("CPU time per request"), "{said}");
+}
+
+#[test]
+fn a_window_of_time_counts_what_the_threads_of_a_server_of_ones_own_did() {
+    let toml = format!(
+        "[plan]\nduration = \"300ms\"\n[sweep]\nlanes = [2]\ntrials = 1\n[server]\ncommand = {:?}\n\
+         env = {{ PAUSE_MS = \"5\" }}\n",
+        rust_program("")
+    );
+    let done = Sweep::new(&toml).run();
+    let [row] = &done.records[..] else { panic!("{}", done.stderr) };
+    assert_ne!(row.status, Status::Failed, "{:?}", row.error);
+    let server = row.server.as_ref().expect("it is measured");
+    let each = server.switches.voluntary as f64 / row.ended_between_edges.max(1) as f64;
+    // A thread that waits for 5 ms and for its client switches at least once for each request.
+    assert!(each > 0.9, "{each} switches for each of {} requests", row.ended_between_edges);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
 use crate::driver::target::{Report, Targets};
 use crate::format::{ForeignProcess, OVERLOADED, SideUse, Status, TrialRecord};
+use crate::plan::Extent;
 use crate::protocol::Outcome;
 use crate::side::cgroup::Cgroup;
 use crate::side::outside::Outside;
@@ -211,7 +212,17 @@ impl Running<'_> {
 
     fn note_server(&mut self, record: &mut TrialRecord) {
         match std::mem::replace(&mut self.server, Err(String::new())).and_then(Outside::finish) {
-            Ok((server, unavailable)) => {
+            Ok((mut server, mut unavailable)) => {
+                // Read behind the last request, when threads may have ended with their connections,
+                // and what they had counted with them.
+                if self.has_own_server() && matches!(self.plan.extent, Extent::Requests(_)) {
+                    let why = "threads that ended with the last request took it along: give \
+                               plan.duration in place of plan.requests";
+                    server.cpu.run_queue_wait_ns = None;
+                    for field in ["switches.voluntary", "cpu.run_queue_wait_ns"] {
+                        unavailable.insert(field.into(), why.into());
+                    }
+                }
                 let cpus = self.placement.target.len() as u32;
                 record.server = Some(SideUse { cpus, ..server });
                 let named = unavailable.into_iter().map(|(f, why)| (format!("server.{f}"), why));
@@ -222,6 +233,12 @@ impl Running<'_> {
                 record.unavailable.insert("server".into(), why);
             }
         }
+    }
+
+    /// Whether a command of the user's own started the server, which cannot be asked what it used.
+    fn has_own_server(&self) -> bool {
+        let server = self.context.sweep.server_plan(&self.here.cell);
+        server.is_some_and(|server| server.own().is_some())
     }
 
     fn note_kernel_memory(&self, record: &mut TrialRecord) {
