@@ -184,7 +184,7 @@ fn insecure_accepts_any_certificate_and_every_row_says_so() {
         assert!(r.flags.contains(&"insecure_tls".into()), "{}: {:?}", r.cell.id, r.flags);
     }
     assert!(done.stderr.contains("INSECURE"), "{}", done.stderr);
-    assert!(done.stdout.contains("insecure_tls"), "{}", done.stdout);
+    assert!(done.stdout.contains("insecure tls"), "{}", done.stdout);
 }
 
 /// A certificate that goes bad amid a run is the failure of the request that needed the connection.
