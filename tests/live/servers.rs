@@ -17,12 +17,15 @@ fn limit(ideal_ns: f64) -> f64 {
 /// Little's law holds between both ends: what the client has in flight beyond what the handlers have
 /// is the queue of the recursion, none in M/M/∞.
 ///
+/// The pool is busy for 62 % of the time: a thread that wakes 100 µs late is that much longer in use, and
+/// nearer to 100 % a queue makes three times as much of it at p99, which is no fault of the pool.
+///
 /// tokio's timers tick once a millisecond, which 2 % of the longer waits hold.
 #[test]
 fn pools_are_mmc_queues_and_threads_and_tasks_have_none() {
     let _alone = alone();
     for (engine, servers, mean_ms, rate, least) in
-        [("pool", 8, 5, 1_200, 1_500), ("threads", 0, 300, 160, 800), ("tokio", 0, 300, 160, 800)]
+        [("pool", 8, 5, 1_000, 1_500), ("threads", 0, 300, 160, 800), ("tokio", 0, 300, 160, 800)]
     {
         let requests = if full() { 5_000 } else { least };
         let config = format!(
