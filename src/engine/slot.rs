@@ -62,7 +62,7 @@ impl Slot {
     }
 }
 
-/// A result of the kernel that is an error or at most [`LONGEST_SEND`].
+/// A result of the kernel that is an error or at most `LONGEST_SEND`.
 pub(super) fn short(result: i32) -> i16 {
     result.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }

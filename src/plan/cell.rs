@@ -2,7 +2,7 @@
 //!
 //! Reports that put cells together take the key of all axes but the ones that they draw or fit over
 //! ([`Cell::except`]), so that a new axis parts cells everywhere from the day it is declared. Names
-//! ([`names`]) say the axes in which cells differ, and nothing else.
+//! ([`mod@names`]) say the axes in which cells differ, and nothing else.
 //!
 //! A new axis is a variant of [`Axis`], its facts in [`AXES`], a field of [`Cell`] and a list of
 //! [`Axes`]; what fills the list from the config and what heeds the value in the worker come on top.
