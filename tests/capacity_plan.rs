@@ -113,6 +113,16 @@ fn the_sentence_says_hosts_limit_money_and_the_other_engine() {
 }
 
 #[test]
+fn of_as_many_hosts_those_that_keep_fewer_cpus_busy_lead_the_sentence() {
+    let threads = records(Engine::Threads, 2_010.0, 30_000.0);
+    let both = [threads, records(Engine::Tokio, 2_000.0, 20_000.0)].concat();
+    let plan = ask(&both, &[full()]);
+    let (threads, tokio) = (need(&plan, "threads"), need(&plan, "tokio"));
+    assert_eq!(threads.hosts_with_spare, tokio.hosts_with_spare, "a case of its own");
+    assert!(plan.sentence.contains("with tokio: "), "{}", plan.sentence);
+}
+
+#[test]
 fn growth_names_the_month_in_which_each_limit_is_reached() {
     let plan = ask(&two_engines(), &[full()]);
     let need = need(&plan, "tokio");

@@ -11,14 +11,15 @@ use crate::units::{format_ns, plural};
 /// Other engines that the sentence names.
 const MOST_OTHERS: usize = 3;
 
-/// The cheapest answer in money where every answer has a price, or else in hosts.
+/// The cheapest answer in money where every answer has a price, or else in hosts; of equal ones that
+/// which keeps fewer CPUs busy.
 fn best(engines: &[EnginePlan]) -> Option<(&EnginePlan, &Need)> {
     let answered = || engines.iter().filter_map(|e| Some((e, e.answer.as_ref().ok()?)));
     let priced = answered().all(|(_, need)| need.cost.is_some());
     answered().min_by(|(_, a), (_, b)| {
         let cents = |need: &Need| need.cost.as_ref().filter(|_| priced).map(|c| c.total_cents);
         let by_hosts = a.hosts_with_spare.cmp(&b.hosts_with_spare);
-        cents(a).cmp(&cents(b)).then(by_hosts).then(b.left.total_cmp(&a.left))
+        cents(a).cmp(&cents(b)).then(by_hosts).then(a.cpus_busy.total_cmp(&b.cpus_busy))
     })
 }
 
