@@ -118,7 +118,7 @@ fn little_lines_and_hosts() {
     assert_eq!(need.resources[0].name, "CPU");
     near(need.host_rate_per_s, 70_000.0, 1e-9);
     assert_eq!((need.hosts_today, need.hosts_with_spare), (1, 1));
-    near(need.left, 1.0 - 20.0 / 70.0, 1e-9);
+    near(need.resources[0].used, 20.0 / 70.0, 1e-9);
     assert_eq!(need.threads, u64::from(need.lanes) + 3);
     assert_eq!(need.from("cpu_per_request_ns"), ["threads-l64", "threads-l256"]);
     assert_eq!(need.from("tested_to_per_s"), ["threads-l256"]);

@@ -274,8 +274,6 @@ pub struct Need {
     pub hosts_grown: u64,
     /// The same with spare hosts.
     pub hosts_with_spare: u64,
-    /// Share of the first limit that today's hosts leave unused.
-    pub left: f64,
     /// What all hosts cost; `None` without a price.
     pub cost: Option<Cost>,
     /// What is left of each error budget; empty where no objective was named.

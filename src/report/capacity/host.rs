@@ -190,7 +190,6 @@ impl Host<'_> {
             processes,
             group_rate_per_s: rate_per_s / self.groups,
             tested_to_per_s: self.end_per_s(),
-            left: 1.0 - resources[0].used,
             resources,
             host_rate_per_s,
             hosts_today,
