@@ -205,14 +205,9 @@ pub struct Outcome {
     /// What the achieved rate divides by.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rate_ns: u64,
-    /// Time between those two readings.
-    pub edges_ns: u64,
-    /// Idle time of this worker's CPUs between them.
-    pub cpus_idle_ns: Option<u64>,
-    /// Steal time of the whole machine between them.
-    pub steal_ns: Option<u64>,
-    /// CPUs of the machine that those times are of.
-    pub machine_cpus: u32,
+    /// What the machine did meanwhile.
+    #[serde(flatten)]
+    pub machine: BetweenEdges,
     /// Σ over requests of the time in service inside the window, for Little's law.
     pub in_service_ns: u64,
     /// The same of requests of the warm-up that were still in service when the window began.
@@ -246,6 +241,19 @@ pub struct Outcome {
     /// What the allocator said; only where the job asks for memory to be split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heap: Option<HeapUse>,
+}
+
+/// The machine between the two readings of the CPU clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct BetweenEdges {
+    /// Time between the readings.
+    pub edges_ns: u64,
+    /// Idle time of the worker's CPUs.
+    pub cpus_idle_ns: Option<u64>,
+    /// Steal time of the whole machine.
+    pub steal_ns: Option<u64>,
+    /// CPUs of the machine that the steal time is of.
+    pub machine_cpus: u32,
 }
 
 /// Whether a later field says nothing, so that a frame of before it is written as it was.

@@ -1,5 +1,9 @@
 //! `duel init`: a config to begin with, made for a question, which shows every default.
 
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+
 use super::entry::Entry;
 use super::keys;
 use crate::terminal::wrap;
@@ -11,92 +15,77 @@ pub enum Question {
     ThreadsOrTasks,
     /// How does my own server hold up, and what does it cost to load it?
     MyServer,
-    /// How many hosts do so many requests per second need?
+    /// How many hosts do so many requests per second need? (then: duel capacity DIR --rate 10k)
     Capacity,
     /// How much memory does a connection take?
     Memory,
     /// How does latency grow with the offered load?
     LatencyUnderLoad,
-    /// Which of two servers is faster: old or new, A or B?
+    /// Which of two servers is faster: old or new, A or B? (then: duel compare DIR)
     #[value(name = "a-b")]
     OldOrNew,
 }
 
-/// Keys that a starter sets, with their values in TOML.
-type Chosen = &'static [(&'static str, &'static str)];
-
 impl Question {
-    /// The question, and what is set for it.
-    fn chosen(self) -> (&'static str, Chosen) {
+    /// Keys that the starter sets, with their values in TOML.
+    fn chosen(self) -> &'static str {
         match self {
-            Question::ThreadsOrTasks => (
-                "What do threads and what do tasks cost at my concurrency?",
-                &[
-                    ("target.service_time", "\"20ms\""),
-                    ("plan.duration", "\"1s\""),
-                    ("plan.warmup", "\"100ms\""),
-                    ("sweep.engines", "[\"threads\", \"tokio\"]"),
-                    ("sweep.lanes", "[1, 64, 512]"),
-                ],
-            ),
-            Question::MyServer => (
-                "How does my own server hold up, and what does it cost to load it?",
-                &[
-                    ("target.url", "\"http://127.0.0.1:8080/\""),
-                    ("plan.duration", "\"5s\""),
-                    ("plan.warmup", "\"1s\""),
-                    ("sweep.engines", "[\"tokio\"]"),
-                    ("sweep.lanes", "[1, 16, 64]"),
-                    ("sweep.trials", "6"),
-                ],
-            ),
-            Question::Capacity => (
-                "How many hosts do so many requests per second need? (then: duel capacity DIR --rate 10k)",
-                &[
-                    ("target.service_time", "\"20ms\""),
-                    ("plan.arrivals", "\"poisson\""),
-                    ("plan.duration", "\"2s\""),
-                    ("plan.warmup", "\"500ms\""),
-                    ("sweep.engines", "[\"threads\", \"tokio\"]"),
-                    ("sweep.lanes", "[64, 256]"),
-                    ("sweep.rates", "[500, \"1k\", \"2k\"]"),
-                ],
-            ),
-            Question::Memory => (
-                "How much memory does a connection take?",
-                &[
-                    ("target.service_time", "\"50ms\""),
-                    ("plan.duration", "\"1s\""),
-                    ("sweep.engines", "[\"threads\", \"tokio\"]"),
-                    ("sweep.lanes", "[16, 256, \"1k\"]"),
-                    ("sweep.idle", "true"),
-                    ("sweep.memory", "true"),
-                    ("sweep.trials", "6"),
-                ],
-            ),
-            Question::LatencyUnderLoad => (
-                "How does latency grow with the offered load?",
-                &[
-                    ("target.service_time", "\"5ms\""),
-                    ("target.servers", "8"),
-                    ("plan.arrivals", "\"poisson\""),
-                    ("plan.duration", "\"2s\""),
-                    ("plan.warmup", "\"500ms\""),
-                    ("sweep.engines", "[\"tokio\"]"),
-                    ("sweep.lanes", "[256]"),
-                    ("sweep.rates", "[200, 800, 1200, 1500]"),
-                    ("slo.p99", "\"50ms\""),
-                ],
-            ),
-            Question::OldOrNew => (
-                "Which of two servers is faster: old or new, A or B? (then: duel compare DIR)",
-                &[
-                    ("plan.duration", "\"500ms\""),
-                    ("plan.warmup", "\"100ms\""),
-                    ("sweep.engines", "[\"tokio\"]"),
-                    ("sweep.lanes", "[16]"),
-                ],
-            ),
+            Question::ThreadsOrTasks => {
+                r#"
+                target.service_time = "20ms"
+                plan.duration = "1s"
+                plan.warmup = "100ms"
+                sweep.engines = ["threads", "tokio"]
+                sweep.lanes = [1, 64, 512]"#
+            }
+            Question::MyServer => {
+                r#"
+                target.url = "http://127.0.0.1:8080/"
+                plan.duration = "5s"
+                plan.warmup = "1s"
+                sweep.engines = ["tokio"]
+                sweep.lanes = [1, 16, 64]
+                sweep.trials = 6"#
+            }
+            Question::Capacity => {
+                r#"
+                target.service_time = "20ms"
+                plan.arrivals = "poisson"
+                plan.duration = "2s"
+                plan.warmup = "500ms"
+                sweep.engines = ["threads", "tokio"]
+                sweep.lanes = [64, 256]
+                sweep.rates = [500, "1k", "2k"]"#
+            }
+            Question::Memory => {
+                r#"
+                target.service_time = "50ms"
+                plan.duration = "1s"
+                sweep.engines = ["threads", "tokio"]
+                sweep.lanes = [16, 256, "1k"]
+                sweep.idle = true
+                sweep.memory = true
+                sweep.trials = 6"#
+            }
+            Question::LatencyUnderLoad => {
+                r#"
+                target.service_time = "5ms"
+                target.servers = 8
+                plan.arrivals = "poisson"
+                plan.duration = "2s"
+                plan.warmup = "500ms"
+                sweep.engines = ["tokio"]
+                sweep.lanes = [256]
+                sweep.rates = [200, 800, 1200, 1500]
+                slo.p99 = "50ms""#
+            }
+            Question::OldOrNew => {
+                r#"
+                plan.duration = "500ms"
+                plan.warmup = "100ms"
+                sweep.engines = ["tokio"]
+                sweep.lanes = [16]"#
+            }
         }
     }
 }
@@ -125,8 +114,8 @@ fn fits(path: &str, entry: &Entry, external: bool) -> bool {
 }
 
 /// A line of the config: what is set, or in a comment what may be.
-fn line(path: &str, entry: &Entry, chosen: Chosen) -> String {
-    let set = chosen.iter().find(|(key, _)| *key == path).map(|(_, value)| *value);
+fn line(path: &str, entry: &Entry, chosen: &BTreeMap<&str, &str>) -> String {
+    let set = chosen.get(path).copied();
     let (hash, value) = match set {
         Some(value) => ("", value),
         None if entry.default_is_toml() => ("# ", entry.default),
@@ -148,10 +137,12 @@ fn comment(text: &str) -> String {
 
 /// The text of a starter.
 pub(crate) fn starter(question: Question) -> String {
-    let (asked, chosen) = question.chosen();
+    let asked = question.to_possible_value().and_then(|value| Some(value.get_help()?.to_string()));
+    let chosen: BTreeMap<_, _> =
+        question.chosen().lines().filter_map(|line| line.trim().split_once(" = ")).collect();
     let two = question == Question::OldOrNew;
-    let external = two || chosen.iter().any(|(key, _)| *key == "target.url");
-    let mut out = comment(asked)
+    let external = two || chosen.contains_key("target.url");
+    let mut out = comment(&asked.unwrap_or_default())
         + "#\n"
         + &comment(
             "duel plan FILE shows what would run, duel run FILE runs it. A line behind a # is a \
@@ -165,7 +156,7 @@ pub(crate) fn starter(question: Question) -> String {
         for entry in keys.keys() {
             let path = format!("{table}.{}", entry.name());
             if fits(&path, entry, external) {
-                out += &line(&path, entry, chosen);
+                out += &line(&path, entry, &chosen);
             }
         }
         if two && table == "sweep" {
@@ -176,7 +167,7 @@ pub(crate) fn starter(question: Question) -> String {
             let request = keys.keys().iter().find(|entry| entry.name() == "request");
             for entry in request.map_or(&[][..], Entry::keys) {
                 if entry.is_leaf() {
-                    out += &line(&format!("plan.request.{}", entry.name()), entry, chosen);
+                    out += &line(&format!("plan.request.{}", entry.name()), entry, &chosen);
                 }
             }
         }
@@ -186,8 +177,6 @@ pub(crate) fn starter(question: Question) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum;
-
     use super::*;
     use crate::config::node::{self, Node, Place, Value};
 

@@ -81,6 +81,12 @@ impl Text {
         }
     }
 
+    fn some<T>(&mut self, name: &str, value: Option<T>, one: impl FnOnce(T) -> String) {
+        if let Some(value) = value {
+            self.key(name, one(value));
+        }
+    }
+
     /// A list, unless it is empty.
     fn list<T>(&mut self, name: &str, values: &[T], one: impl Fn(&T) -> String) {
         self.key_if(!values.is_empty(), name, list(values, one));
@@ -145,12 +151,8 @@ impl Text {
         for expected in &sweep.expect_failed {
             self.table("[[sweep.expect_failed]]");
             self.key("engine", name(&expected.engine));
-            if let Some(lanes) = expected.lanes {
-                self.key("lanes", lanes);
-            }
-            if let Some(limit) = &expected.limit {
-                self.key("limit", quoted(limit));
-            }
+            self.some("lanes", expected.lanes, |n| n.to_string());
+            self.some("limit", expected.limit.as_deref(), quoted);
         }
     }
 
@@ -180,9 +182,7 @@ impl Text {
                 self.list("allow", allow, |a| quoted(a));
                 if let Some(tls) = tls {
                     self.key_if(tls.insecure, "insecure", true);
-                    if let Some(ca) = &tls.ca_file {
-                        self.key("ca_file", path(ca));
-                    }
+                    self.some("ca_file", tls.ca_file.as_deref(), path);
                     if let Some(client) = &tls.client {
                         self.key("client_cert", path(&client.cert));
                         self.key("client_key", path(&client.key));
@@ -196,9 +196,7 @@ impl Text {
         let Target::External { authority, unix_socket, tls, .. } = target else { return };
         let scheme = if tls.is_some() { "https" } else { "http" };
         self.key("url", quoted(format!("{scheme}://{authority}")));
-        if let Some(socket) = unix_socket {
-            self.key("unix_socket", path(socket));
-        }
+        self.some("unix_socket", unix_socket.as_deref(), path);
     }
 
     fn embedded(&mut self, target: &EmbeddedTarget, sweep: &Sweep) {
@@ -233,13 +231,9 @@ impl Text {
     fn server(&mut self, server: &ServerSetting) {
         self.table("[server]");
         self.key("pool", name(&server.pool));
-        if let Some(size) = server.pool_size {
-            self.key("pool_size", size);
-        }
+        self.some("pool_size", server.pool_size, |n| n.to_string());
         self.key("stack_size", size(&server.stack_bytes));
-        if let Some(permits) = server.permits {
-            self.key("permits", permits);
-        }
+        self.some("permits", server.permits, |n| n.to_string());
         if let Some(own) = &server.own {
             self.key("ready", name(&own.ready));
             if server.owns.is_empty() {
@@ -301,12 +295,8 @@ impl Text {
 
     fn request(&mut self, request: &RequestTemplate) {
         self.table("[[plan.request]]");
-        if let Some(name) = &request.name {
-            self.key("name", quoted(name));
-        }
-        if let Some(p99) = request.p99_ns {
-            self.key("p99", time(p99));
-        }
+        self.some("name", request.name.as_deref(), quoted);
+        self.some("p99", request.p99_ns, time);
         self.key("method", quoted(&request.method));
         self.key("path", quoted(&request.path));
         self.key("weight", request.weight);
@@ -346,9 +336,7 @@ impl Text {
         self.key("files", file.files);
         self.key_if(file.direct, "direct", true);
         self.key_if(file.sync, "sync", true);
-        if let Some(dir) = &file.dir {
-            self.key("dir", path(dir));
-        }
+        self.some("dir", file.dir.as_deref(), path);
     }
 
     fn bounds(&mut self, sweep: &Sweep) {
@@ -359,9 +347,7 @@ impl Text {
         if cpus.iter().any(|(_, cpus)| cpus.is_some()) {
             self.table("[machine]");
             for (key, cpus) in cpus {
-                if let Some(cpus) = cpus {
-                    self.key(key, list(cpus, u32::to_string));
-                }
+                self.some(key, cpus.as_ref(), |cpus| list(cpus, u32::to_string));
             }
         }
         if let Some(slo) = &sweep.slo {
@@ -372,13 +358,9 @@ impl Text {
                 ("p99", slo.p99_ns),
                 ("p99_9", slo.p99_9_ns),
             ] {
-                if let Some(ns) = ns {
-                    self.key(key, time(ns));
-                }
+                self.some(key, ns, time);
             }
-            if let Some(rate) = slo.error_rate {
-                self.key("error_rate", format!("{rate:?}"));
-            }
+            self.some("error_rate", slo.error_rate, |rate| format!("{rate:?}"));
         }
         if let Some(search) = &sweep.search {
             self.table("[search]");

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::engine::TrialRun;
 use crate::format::histogram;
-use crate::format::{Events, Ledger, Memory, MinMax, RingUse, RuntimeUse, Switches};
+use crate::format::{Channel, Events, Ledger, Memory, MinMax, RingUse, RuntimeUse, Switches};
 use crate::plan::Extent;
-use crate::protocol::{Outcome, PROTOCOL_VERSION};
+use crate::protocol::{BetweenEdges, Outcome, PROTOCOL_VERSION};
 use crate::side::Phase;
 use crate::side::counters::Counts;
 use crate::side::events::{self, Reading as EventReading};
@@ -208,6 +208,9 @@ impl<'t> Monitor<'t> {
         let trial = self.trial;
         let recorder = &trial.recorder;
         let counters = recorder.counters();
+        let encoded = |(channel, histogram): (&Channel, &_)| {
+            (*channel, histogram::encode(histogram).expect("counts of a trial fit 63 bits"))
+        };
         // One reading of the errors, before the counters, decides the ledger: it balances even
         // while lanes of an interrupted trial still run.
         let errors = recorder.errors();
@@ -244,23 +247,10 @@ impl<'t> Monitor<'t> {
             ended_between_edges: ended,
             rate_requests,
             rate_ns,
-            edges_ns: last.at.saturating_sub(first.at),
-            cpus_idle_ns: spent.machine.as_ref().and_then(|m| self.idle_ns(m)),
-            steal_ns: spent.machine.as_ref().map(|m| m.steal_ns),
-            machine_cpus: spent
-                .machine
-                .as_ref()
-                .map_or(0, |m| m.cpu_idle_ns.iter().flatten().count() as u32),
+            machine: self.between(first, last, spent.machine.as_ref()),
             in_service_ns: recorder.in_service_ns(),
             warmup_in_service_ns: recorder.warmup_in_service_ns(),
-            histograms: recorder
-                .histograms()
-                .iter()
-                .map(|(channel, histogram)| {
-                    let text = histogram::encode(histogram).expect("counts of a trial fit 63 bits");
-                    (*channel, text)
-                })
-                .collect(),
+            histograms: recorder.histograms().iter().map(encoded).collect(),
             cpu,
             switches: Switches {
                 voluntary: without(first, last, spent.switches.voluntary, |r| r.own.0.voluntary),
@@ -331,10 +321,22 @@ impl<'t> Monitor<'t> {
         counted.map_err(|why| unavailable.insert("switches.migrations".into(), why)).ok()
     }
 
-    /// Idle time of this worker's CPUs.
-    fn idle_ns(&self, machine: &MachineTime) -> Option<u64> {
-        let idle = |cpu: &u32| machine.cpu_idle_ns.get(*cpu as usize).copied().flatten();
-        self.trial.job.cpus.iter().map(idle).sum()
+    fn between(
+        &self,
+        first: &Reading,
+        last: &Reading,
+        machine: Option<&MachineTime>,
+    ) -> BetweenEdges {
+        let idle = |machine: &MachineTime| {
+            let of = |cpu: &u32| machine.cpu_idle_ns.get(*cpu as usize).copied().flatten();
+            self.trial.job.cpus.iter().map(of).sum()
+        };
+        BetweenEdges {
+            edges_ns: last.at.saturating_sub(first.at),
+            cpus_idle_ns: machine.and_then(idle),
+            steal_ns: machine.map(|m| m.steal_ns),
+            machine_cpus: machine.map_or(0, |m| m.cpu_idle_ns.iter().flatten().count() as u32),
+        }
     }
 
     fn memory(&self, unavailable: &mut BTreeMap<String, String>) -> Memory {

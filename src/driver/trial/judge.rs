@@ -53,31 +53,36 @@ impl Running<'_> {
             evidence.delivered = None;
             record.flags.push(OVERLOADED.into());
         }
-        let closed = !self.here.cell.arrivals.is_open() && !self.here.cell.is_idle();
-        let closed = closed && record.measured_ns > 0;
-        record.occupancy = closed.then(|| {
-            let carried: u64 = outcomes.iter().map(|o| o.warmup_in_service_ns).sum();
-            let carried = carried as f64 / record.measured_ns as f64;
-            let lanes = f64::from(self.here.cell.total_lanes.max(1));
-            (evidence.in_service_mean + carried) / lanes
-        });
+        record.occupancy = self.occupancy(record, &outcomes, &evidence);
         record.gates = gates::judge(&evidence);
         peers.note(record, outcomes.iter().map(|o| o.started_at_ns).max());
         self.flag(record);
-        record.status = if self.given_up_ns.is_some() {
-            Status::Failed
-        } else if outcomes.iter().any(|o| o.interrupted) {
-            Status::Interrupted
-        } else if report.as_ref().is_some_and(|r| r.trouble.is_some()) {
-            // One target process died: its numbers are kept, and the row is marked failed.
-            Status::Failed
-        } else if gates::is_invalid(&record.gates) || self.is_empty(record) {
-            Status::Invalid
-        } else {
-            Status::Ok
+        // Where one target process died, its numbers are kept, and the row is marked failed.
+        let died = report.as_ref().is_some_and(|r| r.trouble.is_some());
+        let interrupted = outcomes.iter().any(|o| o.interrupted);
+        record.status = match () {
+            () if self.given_up_ns.is_some() => Status::Failed,
+            () if interrupted => Status::Interrupted,
+            () if died => Status::Failed,
+            () if gates::is_invalid(&record.gates) || self.is_empty(record) => Status::Invalid,
+            () => Status::Ok,
         };
         record.error = self.complaint(record, &outcomes, report);
         Ok(())
+    }
+
+    /// Share of the window in which a lane of a closed loop had a request under way.
+    fn occupancy(
+        &self,
+        record: &TrialRecord,
+        outcomes: &[Outcome],
+        evidence: &Evidence,
+    ) -> Option<f64> {
+        let cell = &self.here.cell;
+        let measured = !cell.arrivals.is_open() && !cell.is_idle() && record.measured_ns > 0;
+        let carried: u64 = outcomes.iter().map(|o| o.warmup_in_service_ns).sum();
+        let under_way = evidence.in_service_mean + carried as f64 / record.measured_ns as f64;
+        measured.then_some(under_way / f64::from(cell.total_lanes.max(1)))
     }
 
     /// Why nothing is known of a target that did not say what it received.
@@ -277,12 +282,12 @@ impl Running<'_> {
     ) -> Evidence {
         let open = self.here.cell.arrivals.is_open();
         let interrupted = outcomes.iter().any(|o| o.interrupted);
-        let edges_ns = outcomes.iter().map(|o| o.edges_ns).max().unwrap_or(0);
+        let edges_ns = outcomes.iter().map(|o| o.machine.edges_ns).max().unwrap_or(0);
         let cpus = self.placement.worker.len() as u64;
         let on_cpus = edges_ns * cpus;
-        let idle = outcomes.iter().filter_map(|o| o.cpus_idle_ns).max();
-        let steal = outcomes.iter().filter_map(|o| o.steal_ns).max();
-        let machine_cpus = outcomes.iter().map(|o| u64::from(o.machine_cpus)).max().unwrap_or(1);
+        let idle = outcomes.iter().filter_map(|o| o.machine.cpus_idle_ns).max();
+        let steal = outcomes.iter().filter_map(|o| o.machine.steal_ns).max();
+        let machine_cpus = outcomes.iter().map(|o| u64::from(o.machine.machine_cpus)).max();
         let foreign = idle.map(|idle| {
             let known = idle + record.cpu.total_ns + steal.unwrap_or(0) + TICK_NS * cpus;
             (on_cpus.saturating_sub(known), on_cpus)
@@ -321,7 +326,7 @@ impl Running<'_> {
                 let held = ring.held_ns.checked_div(record.ended_between_edges)?;
                 self.here.cell.uring_linger_ns.map(|_| (held, service.p50))
             }),
-            steal: steal.map(|s| (s.saturating_sub(TICK_NS), edges_ns * machine_cpus)),
+            steal: steal.map(|s| (s.saturating_sub(TICK_NS), edges_ns * machine_cpus.unwrap_or(1))),
             // On shared CPUs the target's CPU time must not count as other processes'.
             // Nor that of what it calls.
             foreign: foreign.filter(|_| !self.placement.shared && !self.upstream_shares),
