@@ -11,7 +11,7 @@ use duel::plan::server::ServerEngine;
 use duel::plan::sweep::Sweep;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::capacity::hosts::{self, HostType};
-use duel::report::capacity::{Month, Need, Plan, Question, plan, prove};
+use duel::report::capacity::{Need, Plan, Question, plan, prove};
 use proptest::prelude::*;
 
 /// A cell of an open loop: trials with so much CPU per request, and all times equal to `p99_ns`.
@@ -88,7 +88,7 @@ fn full() -> Question {
         availability: Some(0.999),
         growth_per_year: 0.21,
         months: 6.0,
-        from: Some(Month { year: 2026, month: 11 }),
+        from: Some(jiff::civil::date(2026, 11, 26)),
         spare: 1,
         ..Question::new(20_000.0, small())
     }
@@ -135,7 +135,7 @@ fn growth_names_the_month_in_which_each_limit_is_reached() {
     let months = need.resources[0].reached_in_months.unwrap();
     let expected = 12.0 * (20_000.0f64 / 17_000.0).ln() / 1.21f64.ln();
     assert!((months / expected - 1.0).abs() < 1e-9, "{months} is not {expected}");
-    assert!(plan.text(None).contains("used up: p99 ≤ 50 ms September 2027"), "{}", plan.text(None));
+    assert!(plan.text(None).contains("used up: p99 ≤ 50 ms October 2027"), "{}", plan.text(None));
     let shrinking = Question { growth_per_year: -0.5, ..full() };
     let plan = ask(&two_engines(), &[shrinking]);
     let need = self::need(&plan, "tokio");

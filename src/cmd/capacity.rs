@@ -10,7 +10,7 @@ use crate::driver::host::Machine;
 use crate::limits::{Ceiling, Limits, PORT_RANGE, TargetKind};
 use crate::plan::{Cell, Engine, classes};
 use crate::report::capacity::hosts::{self, HostType};
-use crate::report::capacity::{Month, Plan, Question, measured_rate, plan};
+use crate::report::capacity::{Plan, Question, measured_rate, plan};
 use crate::report::classes::mix_of;
 use crate::report::markdown;
 use crate::results::store::{Run, RunDir};
@@ -174,7 +174,7 @@ pub(super) fn questions(
     if rates.len() * growths.len() * cpu_targets.len() * hosts.len() > MOST_QUESTIONS {
         return Err("--rate, --growth, --cpu-target and --hosts make more than 10,000 plans".into());
     }
-    let from = Some(this_month());
+    let from = Some(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date());
     let mut questions = Vec::new();
     for &rate_per_s in &rates {
         for &growth_per_year in &growths {
@@ -318,10 +318,4 @@ fn growth(text: &str) -> Result<f64, String> {
             "`{text}` is not a growth: write 30%, 0.3 or 2%/month, above -100% and at most 10000% per year"
         ))
     }
-}
-
-/// The month in which this runs.
-fn this_month() -> Month {
-    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
-    Month { year: now.year(), month: now.month() }
 }

@@ -24,6 +24,7 @@ mod section;
 mod text;
 mod what_if;
 
+use jiff::civil::Date;
 use serde::Serialize;
 
 use super::erlang;
@@ -75,8 +76,8 @@ pub struct Question {
     pub growth_per_year: f64,
     /// Months to plan ahead.
     pub months: f64,
-    /// The month in which the plan begins, which gives later ones their names.
-    pub from: Option<Month>,
+    /// The day on which the plan begins, which gives later months their names.
+    pub from: Option<Date>,
     /// Hosts that may fail.
     pub spare: u32,
 }
@@ -106,48 +107,16 @@ impl Question {
         self.rate_per_s * (1.0 + self.growth_per_year).powf(months / 12.0)
     }
 
-    /// A later month in words: `May 2027`, or `in 6 months` where nobody said when it begins.
+    /// The month that a day so many months later is in: `May 2027`, or `month 6` where nobody said when
+    /// it begins. A part of a month counts by its share of 30.44 days (365.25 ÷ 12).
     fn month_in(&self, months: f64) -> String {
-        match self.from {
-            Some(from) => from.plus(months).to_string(),
+        let whole = jiff::Span::new().try_months(months.floor() as i64);
+        let part = jiff::Span::new().days((months.fract() * 365.25 / 12.0) as i64);
+        let later = |from: Date| from.checked_add(whole.ok()?).ok()?.checked_add(part).ok();
+        match self.from.and_then(later) {
+            Some(day) => day.strftime("%B %Y").to_string(),
             None => format!("month {}", months.floor()),
         }
-    }
-}
-
-/// A month of a year.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Month {
-    /// The year.
-    pub year: i16,
-    /// From 1.
-    pub month: i8,
-}
-
-impl Month {
-    fn plus(self, months: f64) -> Month {
-        let all = i64::from(self.year) * 12 + i64::from(self.month) - 1 + months.floor() as i64;
-        Month { year: all.div_euclid(12) as i16, month: all.rem_euclid(12) as i8 + 1 }
-    }
-}
-
-impl std::fmt::Display for Month {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const NAMES: [&str; 12] = [
-            "January",
-            "February",
-            "March",
-            "April",
-            "May",
-            "June",
-            "July",
-            "August",
-            "September",
-            "October",
-            "November",
-            "December",
-        ];
-        write!(f, "{} {}", NAMES[(self.month as usize - 1) % 12], self.year)
     }
 }
 

@@ -218,6 +218,14 @@ impl Need {
                 t("host_cents")
             ));
         }
+        let copies = plural(self.processes, process);
+        let slope = match self.bytes_per_lane > 0.0 {
+            true => {
+                format!("{} per {lane}, and what {copies} take before any", t("bytes_per_lane"))
+            }
+            // One lane count has no slope: its memory with all lanes is planned.
+            false => format!("{copies} as large as the one measured, all its {lanes} included"),
+        };
         lines.extend([
             format!(
                 "CPU: {} CPUs busy, {} per request at {} per {group} (from {})",
@@ -233,12 +241,10 @@ impl Need {
                 t("lanes")
             ),
             format!(
-                "memory: {} user, {} kernel ({}); {} per {lane}, and what {} take before any {lane}",
+                "memory: {} user, {} kernel ({}); {slope}",
                 t("user_bytes"),
                 if self.kernel_bytes.is_some() { t("kernel_bytes") } else { "unknown".into() },
                 self.kernel_counts,
-                t("bytes_per_lane"),
-                plural(self.processes, process)
             ),
             match is_service {
                 true => format!("{} descriptors, {} threads", t("descriptors"), t("threads")),
