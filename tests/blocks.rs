@@ -38,7 +38,7 @@ fn a_budget_that_ends_early_leaves_whole_blocks_and_can_be_continued() {
     let done = sweep.run();
     let first = blocks(&done.records);
     assert!(first.len() < 100 && first.values().all(|n| *n == 2), "{first:?}: {}", done.stderr);
-    assert!(done.stderr.contains("ended by the budget of 1s"), "{}", done.stderr);
+    assert!(done.stderr.contains("ended by the budget of 1 s"), "{}", done.stderr);
     assert!(done.stderr.contains("--resume goes on"), "{}", done.stderr);
     let most = first.len() + 3;
     let more =

@@ -19,6 +19,26 @@ fn refused(arguments: &[&str], says: &[&str]) {
 }
 
 #[test]
+fn no_shipped_config_and_no_starter_is_warned_about() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let mut configs: Vec<_> =
+        std::fs::read_dir(root.join("configs")).unwrap().map(|e| e.unwrap().path()).collect();
+    for question in
+        ["threads-or-tasks", "my-server", "capacity", "memory", "latency-under-load", "a-b"]
+    {
+        let starter = folder.path().join(question).with_extension("toml");
+        std::fs::write(&starter, output(&mut duel(&["init", question])).stdout).unwrap();
+        configs.push(starter);
+    }
+    for config in configs.iter().filter(|path| !path.ends_with("hosts.toml")) {
+        let (stdout, stderr) = text(&output(duel(&["plan"]).arg(config)));
+        assert!(stdout.contains("plan hash"), "{}: {stderr}", config.display());
+        assert!(!stdout.contains("cannot settle"), "{}: {stdout}", config.display());
+    }
+}
+
+#[test]
 fn a_bad_config_is_one_line_that_names_file_line_key_and_what_is_allowed() {
     let cases: &[(&str, &[&str])] = &[
         ("[plan]\nreqests = 5", &["x.toml:2:", "plan.reqests", "did you mean `requests`"]),

@@ -64,8 +64,7 @@ impl Question {
                 sweep.engines = ["threads", "tokio"]
                 sweep.lanes = [16, 256, "1k"]
                 sweep.idle = true
-                sweep.memory = true
-                sweep.trials = 6"#
+                sweep.memory = true"#
             }
             Question::LatencyUnderLoad => {
                 r#"

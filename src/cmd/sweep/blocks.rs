@@ -8,7 +8,7 @@ use crate::plan::sweep::{Sweep, Trial};
 use crate::report::summary::Comparisons;
 use crate::stats::precision::{blocks_expected, fewest_blocks, half_width_expected};
 use crate::stats::{MIN_FOR_INTERVAL, pairs_needed};
-use crate::units::{duration_literal, format_count, format_share};
+use crate::units::{format_count, format_ns, format_share};
 
 /// Spread of the ratios of blocks that a forecast assumes: a quiet machine, a shared one, a busy one.
 const SPREADS: [f64; 3] = [0.05, 0.1, 0.2];
@@ -24,7 +24,7 @@ pub(in crate::cmd) fn forecast(sweep: &Sweep) -> Vec<String> {
     let until = format!(
         "blocks until each ratio is within ± {}: at least {fewest}, for at most {}",
         format_share(precision.half_width),
-        duration_literal(precision.budget_ns)
+        format_ns(precision.budget_ns as f64)
     );
     if among == 0 {
         return vec![format!("{until}; nothing is compared, so that {fewest} do")];
@@ -142,7 +142,7 @@ impl<'s> Blocks<'s> {
             return;
         }
         let why = match ended {
-            BlocksEnd::Budget => format!("the budget of {}", duration_literal(precision.budget_ns)),
+            BlocksEnd::Budget => format!("the budget of {}", format_ns(precision.budget_ns as f64)),
             BlocksEnd::Most => format!("sweep.max_blocks = {}", self.sweep.trials),
         };
         let wide: Vec<String> = wide
