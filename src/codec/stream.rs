@@ -1,4 +1,4 @@
-//! A lane's byte stream: a socket of either kind, plain or under TLS.
+//! A connection's byte stream: a socket of either kind, plain or under TLS.
 //!
 //! Codecs know [`Stream`] and nothing below it. Both kinds of socket are polled, so that a codec
 //! is written once: a blocking socket returns `Pending` where it would have to wait, until its
@@ -11,9 +11,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::{RecvFlags, SendFlags};
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::tls::{Agreed, Client, Session};
+use super::tls::{Acceptor, Agreed, Client, Session, TlsEnd};
 
 /// A read of a handshake: a server's flight is one to four KiB, mostly certificates.
 const HANDSHAKE_READ_BYTES: usize = 4 * 1024;
@@ -123,14 +125,27 @@ pub(crate) fn recv_now<R>(
 }
 
 /// A connected socket with or without TLS. TLS is boxed, so that plain lanes do not carry it.
-pub enum Stream<S: Socket> {
+pub enum Stream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
     /// Bytes as they are.
     Plain(S),
     /// Encrypted.
-    Tls(Box<Tls<S>>),
+    Tls(Box<Tls<S, E>>),
 }
 
-impl<S: Socket> Stream<S> {
+/// The server's end of it.
+pub(crate) type Accepted<S> = Stream<S, UnbufferedServerConnection>;
+
+impl<S: Socket> Accepted<S> {
+    /// A connection that a server has accepted, under TLS where there is an acceptor. Reads make the
+    /// handshake.
+    pub(crate) fn accept(socket: S, acceptor: Option<&Acceptor>) -> std::io::Result<Self> {
+        let Some(acceptor) = acceptor else { return Ok(Stream::Plain(socket)) };
+        let session = acceptor.session().map_err(Error::other)?;
+        Ok(Stream::Tls(Box::new(Tls { socket, session, again: false })))
+    }
+}
+
+impl<S: Socket, E: TlsEnd> Stream<S, E> {
     /// Promises that the caller flushes after each write until it is done, reading meanwhile.
     pub fn flush_again(&mut self) {
         if let Stream::Tls(tls) = self {
@@ -185,6 +200,21 @@ impl<S: Socket> Stream<S> {
         }
     }
 
+    /// Says to the peer that nothing follows, where that is said in words.
+    pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if let Stream::Tls(tls) = self {
+            tls.session.close();
+        }
+        self.poll_flush(cx)
+    }
+
+    /// Lets the connection break off without a word.
+    pub(crate) fn fall_silent(&mut self) {
+        if let Stream::Tls(tls) = self {
+            tls.session.fall_silent();
+        }
+    }
+
     /// Whether an idle connection can still take a request: what has come, such as a session
     /// ticket, is neither plaintext nor the end.
     pub fn is_idle(&mut self) -> bool {
@@ -197,9 +227,9 @@ impl<S: Socket> Stream<S> {
 
 /// A socket under TLS. What is done here is kept out of line, so that it neither deepens a plain
 /// lane's stack nor widens its code.
-pub struct Tls<S: Socket> {
+pub struct Tls<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
     socket: S,
-    session: Session,
+    session: Session<E>,
     /// Whoever writes flushes again until that is done, and reads meanwhile.
     again: bool,
 }
@@ -210,7 +240,9 @@ impl<S: Socket> Tls<S> {
         let session = Session::new(client).map_err(Error::other)?;
         Ok(Box::new(Tls { socket, session, again: false }))
     }
+}
 
+impl<S: Socket, E: TlsEnd> Tls<S, E> {
     /// What the handshake agreed on.
     pub fn agreed(&self) -> Option<Agreed> {
         self.session.agreed()
@@ -262,6 +294,10 @@ impl<S: Socket> Tls<S> {
         buffer: &mut [MaybeUninit<u8>],
         mut take: impl FnMut(Option<R>, &[u8]) -> Option<R>,
     ) -> Poll<std::io::Result<Option<R>>> {
+        if E::ACCEPTS {
+            // The client waits for this end's part of the handshake before it says more.
+            ready!(self.poll_flush(cx))?;
+        }
         let mut result = None;
         let mut ended = self.session.peer_closed();
         if !ended {
@@ -347,9 +383,9 @@ impl<S: Socket> Tls<S> {
     }
 }
 
-impl<S: Socket> Drop for Tls<S> {
+impl<S: Socket, E: TlsEnd> Drop for Tls<S, E> {
     fn drop(&mut self) {
-        // Says to the target that nothing follows, if that needs no waiting.
+        // Says to the other side that nothing follows, if that needs no waiting.
         self.session.close();
         self.send_now();
     }

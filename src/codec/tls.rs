@@ -1,7 +1,8 @@
-//! TLS on a lane's connection: one configuration for every engine, codec and socket.
+//! TLS on a connection: one configuration for every engine, codec and socket of each side.
 //!
 //! [`Session`] is sans-IO, over rustls's unbuffered connection: bytes in, bytes out, and nothing
-//! kept of either while a lane waits but an incomplete record. [`super::stream`] puts it on sockets.
+//! kept of either while the connection waits but an incomplete record. [`super::stream`] puts it on
+//! sockets.
 //!
 //! * TLS 1.3 and 1.2, ALPN `http/1.1`, the provider's order of cipher suites (AES-256-GCM first, as
 //!   OpenSSL's).
@@ -11,15 +12,21 @@
 //!   been cut (RFC 8446, 6.1).
 
 mod explain;
+mod serve;
 mod trust;
 
 use std::fmt;
+use std::ops::DerefMut;
 
-use rustls::client::UnbufferedClientConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
+};
 use rustls::{CipherSuite, ProtocolVersion};
 
 use explain::explain;
+pub use serve::Acceptor;
 pub use trust::{Client, roots};
 pub(crate) use trust::{chain, private_key};
 
@@ -66,9 +73,38 @@ impl fmt::Display for Agreed {
     }
 }
 
+/// One of the two ends of a connection, as rustls has them.
+pub trait TlsEnd: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> + Unpin {
+    /// What rustls keeps for this end alone.
+    type Data;
+    /// Whether it hears before it speaks.
+    const ACCEPTS: bool;
+
+    /// Takes records up to the next thing that is to be done.
+    fn advance<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+}
+
+impl TlsEnd for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+    const ACCEPTS: bool = false;
+
+    fn advance<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(bytes)
+    }
+}
+
+impl TlsEnd for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+    const ACCEPTS: bool = true;
+
+    fn advance<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(bytes)
+    }
+}
+
 /// One connection's TLS, without a socket.
-pub struct Session {
-    connection: UnbufferedClientConnection,
+pub struct Session<E: TlsEnd = UnbufferedClientConnection> {
+    connection: E,
     /// An incomplete record; empty, and mostly not allocated, unless one came in pieces.
     carry: Vec<u8>,
     /// Bytes for the socket, from `sent` on.
@@ -85,9 +121,17 @@ pub struct Session {
 impl Session {
     /// A session whose first flight waits in [`Session::unsent`].
     pub fn new(client: &Client) -> Result<Self, TlsError> {
-        let connection =
-            UnbufferedClientConnection::new(client.config.clone(), client.name.clone())?;
-        let mut session = Session {
+        let name = client.name.clone();
+        let mut session =
+            Session::on(UnbufferedClientConnection::new(client.config.clone(), name)?);
+        session.receive(&mut [], |_| {})?;
+        Ok(session)
+    }
+}
+
+impl<E: TlsEnd> Session<E> {
+    fn on(connection: E) -> Self {
+        Session {
             connection,
             carry: Vec::new(),
             out: Vec::new(),
@@ -96,9 +140,7 @@ impl Session {
             heard: false,
             peer_closed: false,
             failed: None,
-        };
-        session.receive(&mut [], |_| {})?;
-        Ok(session)
+        }
     }
 
     /// Whether the handshake is over.
@@ -145,8 +187,7 @@ impl Session {
         let mut room = plain.len() + RECORD_EXTRA_BYTES;
         loop {
             // rustls keeps places in the incomplete record, so that it must see that again.
-            let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut self.carry);
+            let UnbufferedStatus { discard, state } = self.connection.advance(&mut self.carry);
             let mut taken = None;
             match state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
@@ -224,7 +265,7 @@ impl Session {
         let mut used = 0;
         loop {
             let UnbufferedStatus { mut discard, state } =
-                self.connection.process_tls_records(&mut bytes[used..]);
+                self.connection.advance(&mut bytes[used..]);
             let more = match state? {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
@@ -254,7 +295,7 @@ impl Session {
                     false
                 }
                 ConnectionState::BlockedHandshake | ConnectionState::Closed => false,
-                _ => return Err(rustls::Error::General("a state that clients do not have".into())),
+                _ => return Err(rustls::Error::General("a state that needs early data".into())),
             };
             used += discard;
             if !more {
@@ -268,7 +309,7 @@ impl Session {
         // Without this look rustls would go on to the buffer, of which nothing is left.
         if self.connection.wants_write()
             && let Ok(ConnectionState::EncodeTlsData(mut data)) =
-                self.connection.process_tls_records(&mut []).state
+                self.connection.advance(&mut []).state
         {
             let _ = encode(&mut self.out, |room| data.encode(room));
         }
@@ -283,13 +324,21 @@ impl Session {
         if !self.open || self.failed.is_some() {
             return;
         }
-        let state = self.connection.process_tls_records(&mut self.carry).state;
+        let state = self.connection.advance(&mut self.carry).state;
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
             let begin = self.out.len();
             self.out.resize(begin + RECORD_EXTRA_BYTES, 0);
             let length = traffic.queue_close_notify(&mut self.out[begin..]).unwrap_or(0);
             self.out.truncate(begin + length);
         }
+        self.open = false;
+    }
+
+    /// Says nothing more, not even that nothing follows.
+    pub(crate) fn fall_silent(&mut self) {
+        self.open = false;
+        self.out.clear();
+        self.sent = 0;
     }
 }
 
