@@ -70,6 +70,81 @@ fn every_server_engine_is_measured_as_the_subject() {
     assert!(done.stdout.starts_with("Under test is the server: "), "{}", done.stdout);
 }
 
+#[test]
+fn every_server_engine_answers_over_tls_and_holds_idle_connections() {
+    let done = Sweep::new(
+        r#"
+        [plan]
+        requests = 200
+        [sweep]
+        server_engines = ["threads", "pool", "rayon", "tokio", "tokio-single"]
+        server_codecs = ["lean", "hyper"]
+        lanes = [4]
+        idle = true
+        trials = 1
+        [server]
+        tls = true
+        pool = "requests"
+        pool_size = 3
+        "#,
+    )
+    .run();
+    assert_eq!(done.records.len(), 20, "{}", done.stderr);
+    for record in &done.records {
+        let id = &record.cell.id;
+        assert_books(record);
+        assert_ne!(record.status, Status::Failed, "{id}: {:?}", record.error);
+        let tls = record.tls.as_deref().unwrap_or_else(|| panic!("{id} is not encrypted"));
+        assert!(tls.starts_with("TLSv1_3 "), "{id}: {tls}");
+        assert!(!record.flags.iter().any(|f| f == "insecure_tls"), "{id}: {:?}", record.flags);
+        let expected = if record.cell.is_idle() { 0 } else { 200 };
+        assert_eq!(record.target.received, Some(expected), "{id}");
+        let server = record.server.as_ref().unwrap_or_else(|| panic!("{id} has no server"));
+        // Each connection's session alone is above 1 KiB.
+        assert!(server.memory.added_bytes > Some(4 << 10), "{id}: {server:?}");
+    }
+    assert!(done.stdout.contains("handshake"), "{}", done.stdout);
+}
+
+#[test]
+fn a_client_under_test_speaks_tls_with_the_server_that_the_config_names() {
+    let done = Sweep::new(
+        "[plan]\nrequests = 60\n[sweep]\nengines = ['threads', 'rayon', 'tokio']\n\
+         codecs = ['hyper', 'lean']\nserver_engines = ['tokio']\nlanes = [3]\nprocesses = [2]\n\
+         trials = 1\n[target]\nprocesses = 2\n[server]\ntls = true\n",
+    )
+    .run();
+    assert_eq!(done.records.len(), 6, "{}", done.stderr);
+    for record in &done.records {
+        // Each of two servers has a certificate of its own.
+        assert_eq!(record.ledger.completed, 60, "{}: {:?}", record.cell.id, record.error);
+        assert!(record.tls.is_some() && record.cell.stack_size_bytes != Some(64 << 10));
+    }
+}
+
+#[test]
+fn tls_where_there_is_none_is_refused() {
+    let refused = |toml: &str, says: &str| {
+        let done = Sweep::new(toml).run();
+        assert_eq!(done.code, 2, "{toml}: {}", done.stdout);
+        assert!(
+            done.stderr.contains("server.tls") && done.stderr.contains(says),
+            "{}",
+            done.stderr
+        );
+    };
+    refused("[server]\ntls = true\n", "sweep.server_engines");
+    refused(
+        "[sweep]\nserver_engines = ['reference', 'tokio']\n[server]\ntls = true\n",
+        "leave it out",
+    );
+    refused("[server]\ntls = true\ncommand = 'serve {port}'\n", "over plain HTTP");
+    let small =
+        "[sweep]\nserver_engines = ['threads']\n[server]\ntls = true\nstack_size = '64KiB'\n";
+    let done = Sweep::new(small).run();
+    assert!(done.code == 2 && done.stderr.contains("at least 96KiB"), "{}", done.stderr);
+}
+
 /// Handlers that call, under every engine that has handlers.
 const CALLS: &str = r#"
     [plan]

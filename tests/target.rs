@@ -8,7 +8,7 @@ use duel::plan::Codec;
 use duel::plan::server::{PoolOf, ServerEngine};
 use duel::plan::target::{EmbeddedTarget, Faults, Law, Stall};
 use duel::server::{TargetJob, TargetReport, TargetStart, body_byte, laws, serve_controlled};
-use harness::{Client, SEED, Target, each, server};
+use harness::{Client, SEED, Target, each, encrypted, server};
 
 #[path = "target/harness.rs"]
 mod harness;
@@ -199,7 +199,7 @@ fn hostile_bytes_end_their_own_connection_and_nothing_else() {
             let mut client = target.connect();
             // A server may close before all is written.
             let _ = client.reader.get_mut().write_all(bytes);
-            let _ = client.reader.get_ref().shutdown(Shutdown::Write);
+            let _ = client.reader.get_mut().end();
             let mut said = Vec::new();
             let ended = client.reader.read_to_end(&mut said);
             let timed_out = |e: &std::io::Error| {
@@ -247,7 +247,7 @@ fn clients_that_drip_cost_bounded_memory_and_hold_up_nobody() {
         }
         for mut client in slow {
             let mut said = Vec::new();
-            let _ = client.reader.get_ref().shutdown(Shutdown::Write);
+            let _ = client.reader.get_mut().end();
             let _ = client.reader.read_to_end(&mut said);
             assert!(!String::from_utf8_lossy(&said).contains(" 200 "), "{who}");
         }
@@ -281,7 +281,7 @@ fn garbage_is_refused_and_not_counted() {
         // Half a request and then the end is no request either.
         let mut client = target.connect();
         client.send(b"GET / HTT");
-        client.reader.get_ref().shutdown(Shutdown::Write).expect("half closed");
+        client.reader.get_mut().end().expect("half closed");
         client.expect_end();
         let report = target.stop();
         assert_eq!((report.received, report.answered, report.connections), (4, 4, 5));
@@ -503,6 +503,76 @@ fn many_connections_are_held_and_served_together() {
         assert_eq!((report.received, report.answered), (3 * CONNECTIONS, 3 * CONNECTIONS));
         assert_eq!(report.connections, CONNECTIONS);
     });
+}
+
+/// How a stream was cut into records, and those into segments, is nobody's business.
+#[test]
+fn requests_arrive_however_tls_cuts_them() {
+    for plan in encrypted(4) {
+        let who = format!("{} {}", plan.engine.name(), plan.codec.name());
+        let target = Target::start_as(plain(), Some(plan));
+        let mut socket = target.connect_below();
+        let mut session = target.session().expect("TLS");
+        // Encrypted behind the end of the handshake, with which the first request goes out.
+        session.writer().write_all(GET).expect("kept");
+        while session.is_handshaking() {
+            session.complete_io(&mut socket).expect("a handshake");
+        }
+        // A record for each byte, and many of them in one write.
+        for byte in GET.repeat(20) {
+            session.writer().write_all(&[byte]).expect("kept");
+        }
+        let mut records = Vec::new();
+        while session.wants_write() {
+            session.write_tls(&mut records).expect("in memory");
+        }
+        let (first, rest) = records.split_at(records.len() / 2);
+        socket.write_all(first).expect("written");
+        for byte in &rest[..200] {
+            socket.write_all(&[*byte]).expect("written");
+        }
+        socket.write_all(&rest[200..]).expect("written");
+        let mut tls = rustls::StreamOwned::new(session, socket);
+        let mut said = Vec::new();
+        while said.windows(4).filter(|w| w == b"0123").count() < 21 {
+            let mut bytes = [0; 4096];
+            let length = tls.read(&mut bytes).unwrap_or_else(|e| panic!("{who}: {e}"));
+            assert!(length > 0, "{who} ended the stream after {said:?}");
+            said.extend_from_slice(&bytes[..length]);
+        }
+        assert_eq!(target.stop().answered, 21, "{who}");
+    }
+}
+
+#[test]
+fn what_is_no_tls_ends_its_own_connection_and_nothing_else() {
+    for plan in encrypted(4) {
+        let who = format!("{} {}", plan.engine.name(), plan.codec.name());
+        let target = Target::start_as(plain(), Some(plan));
+        let mut hello = Vec::new();
+        target.session().expect("TLS").write_tls(&mut hello).expect("in memory");
+        let mut flipped = hello.clone();
+        let middle = flipped.len() / 2;
+        flipped[middle..].fill(0xff);
+        let oversized = [&[0x17, 3, 3, 0xff, 0xff][..], &vec![0; 70_000]].concat();
+        for bytes in [GET, &[0; 4096], &hello[..40], &flipped, &oversized, &hello.repeat(2)] {
+            let mut socket = target.connect_below();
+            // The server may close before all is written.
+            let _ = socket.write_all(bytes);
+            let _ = socket.shutdown(Shutdown::Write);
+            let mut said = Vec::new();
+            let ended = socket.read_to_end(&mut said);
+            let timed_out = |e: &std::io::Error| e.kind() == ErrorKind::WouldBlock;
+            assert!(!ended.is_err_and(|e| timed_out(&e)), "{who} holds a connection open");
+            assert!(!said.starts_with(b"HTTP"), "{who} answered in plain text");
+            target.connect().ask(GET).expect("200", b"0123");
+        }
+        // One that never goes on holds up nobody.
+        let mut slow = target.connect_below();
+        slow.write_all(&hello[..hello.len() - 1]).expect("written");
+        target.connect().ask(GET).expect("200", b"0123");
+        assert_eq!(target.stop().received, 7, "{who}");
+    }
 }
 
 /// What is said to this input, which must be refused.

@@ -307,7 +307,9 @@ tables! {
         /// Threads of `pool`, and of `rayon`.
         pool_size: Key<Count> [range(1.0, 100_000.0) default("needed by pool; rayon: one per CPU") example("64")],
         /// Stack of each thread that the server starts.
-        stack_size: At<Size> [range(16384.0, GIB) default("\"64KiB\"") example("\"256KiB\"")],
+        stack_size: Key<Size> [range(16384.0, GIB) default("\"64KiB\", or \"128KiB\" with tls") example("\"256KiB\"")],
+        /// Connections to the server are encrypted, with a certificate that it makes for itself.
+        tls: At<bool> [default("false") example("true")],
         /// Compute and file steps that run at once at most, under the task engines.
         permits: Key<Count> [range(1.0, 1e6) default("no limit") example("2")],
         /// A server of yours, for the engine `own`: a shell command that listens on port `{port}` of

@@ -258,7 +258,9 @@ fn axes(
     subject: server::Subject,
 ) -> Result<Axes, Fault> {
     let sweep = &file.sweep;
-    let tls = target.is_tls() || targets.iter().any(|swept| swept.target.is_tls());
+    let tls = target.is_tls()
+        || targets.iter().any(|swept| swept.target.is_tls())
+        || subject.setting.as_ref().is_some_and(|server| server.tls);
     let (rates_per_s, knee_shares) = rates(file)?;
     let shaped = arrivals == Arrivals::Trace || file.plan.stages.is_some();
     match (&sweep.rates, file.plan.arrivals.given()) {

@@ -233,6 +233,7 @@ impl Text {
         self.key("pool", name(&server.pool));
         self.some("pool_size", server.pool_size, |n| n.to_string());
         self.key("stack_size", size(&server.stack_bytes));
+        self.key_if(server.tls, "tls", true);
         self.some("permits", server.permits, |n| n.to_string());
         if let Some(own) = &server.own {
             self.key("ready", name(&own.ready));
@@ -474,7 +475,7 @@ mod tests {
             command = \"serve {port}\"\nenv = { A = \"b\" }\nready = \"tcp\"\n[[server.step]]\n\
             kind = \"wait\"\ntime = \"5ms\"\n[[server.step]]\nkind = \"compute\"\nbytes = \"1KiB\"";
         assert_eq!(of(server).err(), None);
-        let calls = "[sweep]\nserver_engines = [\"threads\"]\nfan_out = [1, 4]\n[server.upstream]\n\
+        let calls = "[sweep]\nserver_engines = [\"threads\"]\nfan_out = [1, 4]\n[server]\ntls = true\n[server.upstream]\n\
             service_time = \"5ms\"\nservers = 3\n[[server.step]]\nkind = \"call\"\ncalls = 4\n\
             [[server.step]]\nkind = \"file\"\nbytes = \"4KiB\"\nfiles = 2";
         assert_eq!(of(calls).err(), None);

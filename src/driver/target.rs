@@ -191,6 +191,8 @@ fn tls_plan(authority: &str, named: &Tls) -> anyhow::Result<TlsPlan> {
 pub(super) struct Targets {
     running: Vec<Piped>,
     endpoints: Vec<Endpoint>,
+    /// What those that speak TLS show.
+    certificates: Vec<String>,
     /// Whether they can be asked what they use.
     tell: bool,
     /// A server of the user's own, in place of all of them.
@@ -239,7 +241,7 @@ impl Targets {
                 let job = TargetJob::new(at(spec.processes), upstream.target(), !seed);
                 let job = TargetJob { cpus: beside.to_vec(), ..job };
                 let mut pipe = told("upstream", &job)?;
-                targets.endpoints.push(listening(&mut pipe)?);
+                targets.endpoints.push(listening(&mut pipe)?.listening);
                 targets.upstream = Some(pipe);
             }
             if setting.has_local_work() {
@@ -263,8 +265,15 @@ impl Targets {
     }
 
     fn none() -> Targets {
-        let (running, endpoints) = (vec![], vec![]);
-        Targets { running, endpoints, tell: false, own: None, upstream: None, files: None }
+        Targets {
+            running: vec![],
+            endpoints: vec![],
+            certificates: vec![],
+            tell: false,
+            own: None,
+            upstream: None,
+            files: None,
+        }
     }
 
     fn spawn(&mut self, all: &TargetJob) -> anyhow::Result<()> {
@@ -280,7 +289,9 @@ impl Targets {
             self.running.push(told(&format!("target {number}"), &job)?);
         }
         for pipe in &mut self.running {
-            self.endpoints.push(listening(pipe)?);
+            let Listening { listening, certificate } = listening(pipe)?;
+            self.endpoints.push(listening);
+            self.certificates.extend(certificate);
         }
         Ok(())
     }
@@ -293,6 +304,11 @@ impl Targets {
 
     pub(super) fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// The certificates of those that speak TLS.
+    pub(super) fn certificates(&self) -> &[String] {
+        &self.certificates
     }
 
     /// Their process ids.
@@ -380,11 +396,10 @@ fn told(what: &str, job: &TargetJob) -> anyhow::Result<Piped> {
 }
 
 /// Where a target listens.
-fn listening(pipe: &mut Piped) -> anyhow::Result<Endpoint> {
+fn listening(pipe: &mut Piped) -> anyhow::Result<Listening> {
     let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "listen"))?;
-    let said: Listening = serde_json::from_slice(&line)
-        .map_err(|e| anyhow!("the target did not say where it listens: {e}"))?;
-    Ok(said.listening)
+    serde_json::from_slice(&line)
+        .map_err(|e| anyhow!("the target did not say where it listens: {e}"))
 }
 
 /// Ends targets and adds up what they report.

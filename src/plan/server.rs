@@ -205,6 +205,9 @@ pub struct ServerSetting {
     pub pool_size: Option<u32>,
     /// Stack of each thread that the engine starts.
     pub stack_bytes: u64,
+    /// Whether connections are encrypted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
     /// What the handler does before it answers.
     pub steps: Vec<ServerStep>,
     /// Compute and file steps that run at the same time at most.

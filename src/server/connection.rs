@@ -79,6 +79,11 @@ impl Inbox {
         step
     }
 
+    /// Keeps bytes that came behind a whole request.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.unread.extend_from_slice(bytes);
+    }
+
     /// Goes on with bytes that were read earlier.
     pub(super) fn next_step(&mut self) -> Step {
         let (taken, step) = self.parser.advance(&self.unread[self.taken..]);

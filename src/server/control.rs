@@ -55,7 +55,7 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
     }
     let mut server = Server::new(job)?;
     server.watch(&stdin).context("standard input must be a pipe, a socket or a terminal")?;
-    print(&mut stdout, &Listening { listening: server.address()? })?;
+    print(&mut stdout, &Listening { listening: server.address()?, certificate: None })?;
     loop {
         while let Some(line) = lines.next() {
             if let Told::Start(start) = parse(&line, "start")? {
@@ -105,7 +105,8 @@ fn subject(
     let mut listener = Some(listen(&job.listen)?);
     let listening = listener.as_ref().map(TcpListener::local_addr).context("a listener")??;
     let handler = Arc::new(Handler::new(job, plan)?);
-    print(&mut stdout, &Listening { listening: listening.into() })?;
+    let certificate = handler.certificate();
+    print(&mut stdout, &Listening { listening: listening.into(), certificate })?;
     let mut held = job.held;
     loop {
         while let Some(line) = lines.next() {

@@ -15,6 +15,8 @@ use super::response::{Answers, Kind};
 use super::upstream::Upstream;
 use super::{TargetJob, TargetReport};
 use crate::codec::Failure;
+use crate::codec::stream::{Accepted, Socket};
+use crate::codec::tls::Acceptor;
 use crate::plan::server::{ServerPlan, ServerStep};
 use crate::plan::target::EmbeddedTarget;
 use crate::sys::{MonotonicNs, now_ns, process_cpu_ns};
@@ -66,6 +68,8 @@ pub(super) struct Handler {
     /// CPUs of the server: the workers of runtimes and of rayon's pool.
     pub(super) cpus: usize,
     pub(super) answers: Answers,
+    /// Where connections are encrypted.
+    acceptor: Option<Acceptor>,
     /// Where there are `call` steps.
     upstream: Option<Arc<Upstream>>,
     /// Where there are file or compute steps.
@@ -108,6 +112,7 @@ impl Handler {
             seed: job.seed,
             cpus,
             answers: Answers::new(job.spec.body_bytes),
+            acceptor: plan.setting.tls.then(Acceptor::new).transpose()?,
             upstream: upstream.transpose()?.map(Arc::new),
             bench: work.map(|work| Arc::new(Bench { work, free: Mutex::default() })),
             start_at_ns: AtomicU64::new(0),
@@ -115,6 +120,18 @@ impl Handler {
             trouble: OnceLock::new(),
             plan,
         })
+    }
+
+    /// The certificate that it shows; `None` where it speaks plain HTTP.
+    pub(super) fn certificate(&self) -> Option<String> {
+        self.acceptor.as_ref().map(|acceptor| acceptor.certificate().into())
+    }
+
+    /// An accepted connection as the codecs read it; `None` where TLS cannot begin.
+    pub(super) fn stream<S: Socket>(&self, socket: S) -> Option<Accepted<S>> {
+        let stream = Accepted::accept(socket, self.acceptor.as_ref());
+        let told = |e: &std::io::Error| self.trouble(1, || format!("TLS could not begin: {e}"));
+        stream.inspect_err(told).ok()
     }
 
     /// Removes its files: the process ends, and with it the threads that hold them.

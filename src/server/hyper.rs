@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -19,28 +19,26 @@ use super::handler::{Handler, Runner};
 use super::lean;
 use super::request::{MAX_HEAD, MAX_HEADERS, Persistence};
 use super::response::Kind;
-use crate::codec::stream::Socket;
+use crate::codec::stream::{Accepted, Socket};
 use crate::sys::now_ns;
 
 /// Read buffer on the stack: hyper's cursor cannot be filled in place without `unsafe`.
 const CHUNK_BYTES: usize = 8 * 1024;
 
 /// Serves a connection to its end.
-pub(super) async fn connection<S: Socket, R: Runner>(
-    mut socket: S,
-    runner: R,
-    handler: Arc<Handler>,
-) {
+pub(super) async fn connection<S: Socket, R: Runner>(socket: S, runner: R, handler: Arc<Handler>) {
+    let Some(mut stream) = handler.stream(socket) else { return };
     let resets = AtomicBool::new(false);
     let service = service_fn(|request| respond(request, &runner, &handler, &resets));
     let mut builder = http1::Builder::new();
     // The same head as the other codec sends: neither pays for a date that the other does not.
     builder.auto_date_header(false).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     // What hyper refuses it has answered already.
-    let _ = builder.serve_connection(HyperIo(&mut socket), service).await;
+    let io = HyperIo { stream: &mut stream, spill: BytesMut::new() };
+    let _ = builder.serve_connection(io, service).await;
     match resets.load(Relaxed) {
-        true => lean::reset(&socket),
-        false => lean::farewell(&mut socket).await,
+        true => lean::reset(&mut stream),
+        false => lean::farewell(&mut stream).await,
     }
 }
 
@@ -119,8 +117,12 @@ impl Body for Pattern {
     }
 }
 
-/// A socket as hyper reads and writes it; it stays with the connection, which ends it.
-struct HyperIo<'s, S>(&'s mut S);
+/// A stream as hyper reads and writes it; it stays with the connection, which ends it.
+struct HyperIo<'s, S: Socket> {
+    stream: &'s mut Accepted<S>,
+    /// What was decrypted beyond hyper's buffer.
+    spill: BytesMut,
+}
 
 impl<S: Socket> Read for HyperIo<'_, S> {
     fn poll_read(
@@ -128,9 +130,28 @@ impl<S: Socket> Read for HyperIo<'_, S> {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
-        let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
-        let room = buf.remaining().min(CHUNK_BYTES);
-        ready!(self.0.poll_recv(cx, &mut bytes[..room], |came| buf.put_slice(came)))?;
+        let HyperIo { stream, spill } = &mut *self;
+        while spill.is_empty() {
+            let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
+            let room = buf.remaining().min(CHUNK_BYTES);
+            let came = ready!(stream.poll_read(cx, &mut bytes[..room], |_, came| {
+                let (fits, rest) = came.split_at(came.len().min(buf.remaining()));
+                buf.put_slice(fits);
+                if !rest.is_empty() {
+                    spill.extend_from_slice(rest);
+                }
+                Some(())
+            }))?;
+            if came.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let length = spill.len().min(buf.remaining());
+        buf.put_slice(&spill[..length]);
+        spill.advance(length);
+        if spill.is_empty() {
+            *spill = BytesMut::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -141,11 +162,11 @@ impl<S: Socket> Write for HyperIo<'_, S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        self.0.poll_send(cx, buf)
+        self.stream.poll_write(cx, buf)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.stream.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {

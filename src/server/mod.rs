@@ -103,6 +103,9 @@ impl TargetJob {
 pub struct Listening {
     /// Where.
     pub listening: Endpoint,
+    /// The certificate that a server under TLS shows, for its clients to trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// Driver → target: the instant that stalls count from.

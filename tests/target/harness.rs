@@ -1,8 +1,9 @@
 //! A target in this process, and a client that reads what HTTP/1.1 says and no more.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use duel::plan::server::{PoolOf, ServerEngine, ServerPlan, ServerStep};
 use duel::plan::steps::Offload;
 use duel::plan::target::EmbeddedTarget;
 use duel::server::{Listening, TargetJob, TargetReport, serve_controlled};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// The seed of every target here.
 pub(crate) const SEED: u64 = 7;
@@ -19,6 +21,8 @@ pub(crate) const SEED: u64 = 7;
 /// under test in a process, with which its threads end.
 pub(crate) struct Target {
     address: SocketAddr,
+    /// How clients speak TLS with it; `None` over plain HTTP.
+    tls: Option<Arc<ClientConfig>>,
     pub(crate) stdin: Box<dyn Write>,
     stdout: BufReader<Box<dyn Read>>,
     runs: Runs,
@@ -61,18 +65,44 @@ impl Target {
         let mut stdout = BufReader::new(stdout);
         let mut line = String::new();
         stdout.read_line(&mut line).expect("a line");
-        let listening: Listening =
+        let said: Listening =
             serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is no Listening: {e}"));
-        let address = listening.listening.tcp().expect("a TCP address");
-        Self { address, stdin, stdout, runs }
+        let address = said.listening.tcp().expect("a TCP address");
+        let tls = said.certificate.map(|pem| {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_root_certificates(duel::codec::tls::roots(&pem).expect("a certificate"))
+                .with_no_client_auth();
+            Arc::new(config)
+        });
+        Self { address, tls, stdin, stdout, runs }
     }
 
     pub(crate) fn connect(&self) -> Client {
+        let socket = self.connect_below();
+        let wire = match self.session() {
+            Some(session) => Wire::Tls(Box::new(StreamOwned::new(session, socket))),
+            None => Wire::Plain(socket),
+        };
+        Client { reader: BufReader::new(wire) }
+    }
+
+    /// A socket on which nothing was said yet, not even of a handshake.
+    pub(crate) fn connect_below(&self) -> TcpStream {
         let socket = TcpStream::connect(self.address).expect("the target accepts");
         // A target that never answers fails its test instead of hanging it.
         socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         socket.set_nodelay(true).expect("an option");
-        Client { reader: BufReader::new(socket) }
+        socket
+    }
+
+    /// The client's end of TLS, where it is spoken.
+    pub(crate) fn session(&self) -> Option<ClientConnection> {
+        let name = "localhost".try_into().expect("a name");
+        let config = self.tls.clone()?;
+        Some(ClientConnection::new(config, name).expect("a configuration"))
     }
 
     /// The resident set of a server under test in bytes; `None` of the reference, which shares the
@@ -102,7 +132,52 @@ impl Target {
 }
 
 pub(crate) struct Client {
-    pub(crate) reader: BufReader<TcpStream>,
+    pub(crate) reader: BufReader<Wire>,
+}
+
+/// A connection, plain or encrypted.
+pub(crate) enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Wire {
+    /// Says that nothing follows.
+    pub(crate) fn end(&mut self) -> std::io::Result<()> {
+        match self {
+            Wire::Plain(socket) => socket.shutdown(Shutdown::Write),
+            Wire::Tls(tls) => {
+                tls.conn.send_close_notify();
+                tls.flush()?;
+                tls.sock.shutdown(Shutdown::Write)
+            }
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.read(bytes),
+            Wire::Tls(tls) => tls.read(bytes),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.write(bytes),
+            Wire::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Wire::Plain(socket) => socket.flush(),
+            Wire::Tls(tls) => tls.flush(),
+        }
+    }
 }
 
 /// An answer's head in lower case, and its body.
@@ -122,7 +197,8 @@ impl Answer {
 
 impl Client {
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        self.reader.get_mut().write_all(bytes).expect("written");
+        let wire = self.reader.get_mut();
+        wire.write_all(bytes).and_then(|()| wire.flush()).expect("written");
     }
 
     pub(crate) fn read_head(&mut self) -> String {
@@ -188,11 +264,23 @@ pub(crate) fn servers(pool_size: u32) -> impl Iterator<Item = ServerPlan> {
     })
 }
 
+/// One server for each way of driving connections that there is, over TLS.
+pub(crate) fn encrypted(pool_size: u32) -> impl Iterator<Item = ServerPlan> {
+    use ServerEngine::{Rayon, Threads, Tokio};
+    let driven = servers(pool_size).filter(|s| matches!(s.engine, Threads | Rayon | Tokio));
+    driven.map(|mut server| {
+        server.setting.tls = true;
+        server
+    })
+}
+
 /// Runs a test against the reference and every server under test; what it prints names the one.
 pub(crate) fn each(pool_size: u32, test: impl Fn(&dyn Fn(EmbeddedTarget) -> Target, &str)) {
-    for server in [None].into_iter().chain(servers(pool_size).map(Some)) {
+    let servers = servers(pool_size).chain(encrypted(pool_size)).map(Some);
+    for server in [None].into_iter().chain(servers) {
         let name = server.as_ref().map_or("reference".into(), |s| {
-            format!("{} {} {:?}", s.engine.name(), s.codec.name(), s.setting.pool)
+            let tls = if s.setting.tls { " over TLS" } else { "" };
+            format!("{} {} {:?}{tls}", s.engine.name(), s.codec.name(), s.setting.pool)
         });
         println!("as {name}:");
         test(&|spec| Target::start_as(spec, server.clone()), &name);

@@ -2,7 +2,7 @@
 
 use super::{Fault, axis_or, fault, number};
 use crate::config::keys::Sweep;
-use crate::config::read::{Key, Several, Size};
+use crate::config::read::{At, Key, Several, Size};
 use crate::plan::allocator::Allocator;
 use crate::plan::{Arrivals, Engine};
 use crate::units::size_literal;
@@ -59,14 +59,20 @@ pub(super) fn allocators(list: &Key<Several<String>>) -> Result<Vec<Allocator>, 
 }
 
 pub(super) fn stack_sizes(list: &Key<Several<Size>>, tls: bool) -> Result<Vec<u64>, Fault> {
-    let default = vec![if tls { TLS_STACK_BYTES } else { STACK_BYTES }];
-    axis_or(list, default, |at| {
-        let size = at.0;
-        if tls && size < MIN_TLS_STACK_BYTES {
-            let (found, least) = (size_literal(size), size_literal(MIN_TLS_STACK_BYTES));
-            let why = format!("`{found}` is too small for a TLS handshake: at least {least}");
-            return Err(fault(at, why));
-        }
-        Ok(size)
-    })
+    axis_or(list, vec![usual_stack(tls)], |at| stack_size(at, tls))
+}
+
+/// The stack of an engine's threads where none is named.
+pub(super) fn usual_stack(tls: bool) -> u64 {
+    if tls { TLS_STACK_BYTES } else { STACK_BYTES }
+}
+
+pub(super) fn stack_size(at: &At<Size>, tls: bool) -> Result<u64, Fault> {
+    let size = at.0;
+    if tls && size < MIN_TLS_STACK_BYTES {
+        let (found, least) = (size_literal(size), size_literal(MIN_TLS_STACK_BYTES));
+        let why = format!("`{found}` is too small for a TLS handshake: at least {least}");
+        return Err(fault(at, why));
+    }
+    Ok(size)
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::axes::{stack_size, usual_stack};
 use super::steps::FileKeys;
 use super::target::service_time;
 use super::{Fault, axis_or, baseline, fault, number};
@@ -76,6 +77,7 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         return Err(Fault::new(place, format!("does not go with other server engines: {rule}")));
     }
     let server = &file.server;
+    encrypted(file, &engines)?;
     if engines.contains(&ServerEngine::Pool) && server.pool_size.is_none() {
         let list = place_of(&sweep.server_engines).cloned().unwrap_or(Place::whole());
         let rule = "pool_size under [server], such as pool_size = 64";
@@ -86,7 +88,11 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
     let setting = ServerSetting {
         pool: server.pool.value,
         pool_size: server.pool_size.as_ref().map(|at| number(at)),
-        stack_bytes: server.stack_size.0,
+        stack_bytes: match &server.stack_size {
+            Some(at) => stack_size(at, server.tls.value)?,
+            None => usual_stack(server.tls.value),
+        },
+        tls: server.tls.value,
         upstream: upstream(file, &steps)?,
         steps,
         permits: server.permits.as_ref().map(|at| number(at)),
@@ -94,6 +100,22 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         owns: if several { own } else { Vec::new() },
     };
     Ok(Subject { setting: Some(setting), engines, codecs, side })
+}
+
+/// Refuses TLS of servers that have none.
+fn encrypted(file: &File, engines: &[ServerEngine]) -> Result<(), Fault> {
+    let tls = &file.server.tls;
+    let plain = engines.iter().find_map(|engine| match engine {
+        _ if !tls.value => None,
+        ServerEngine::Reference => {
+            Some("`reference` speaks plain HTTP: leave it out of sweep.server_engines")
+        }
+        ServerEngine::Own => {
+            Some("a server of yours that duel starts is spoken to over plain HTTP: leave tls out")
+        }
+        _ => None,
+    });
+    plain.map_or(Ok(()), |why| Err(fault(tls, why)))
 }
 
 /// What is measured and expected of clients alone.
@@ -183,12 +205,13 @@ fn own_server(
 }
 
 /// Where `[server]` says something.
-fn given(file: &File) -> [Option<&Place>; 7] {
+fn given(file: &File) -> [Option<&Place>; 8] {
     let server = &file.server;
     [
         server.pool.given_at(),
         place_of(&server.pool_size),
-        server.stack_size.given_at(),
+        place_of(&server.stack_size),
+        server.tls.given_at(),
         place_of(&server.permits),
         place_of(&server.step),
         place_of(&server.upstream),

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, anyhow};
 
 use super::{Context, Running, TrialStage, Watch};
+use crate::codec::tls::Acceptor;
 use crate::driver::allocator;
 use crate::driver::cpus::{self, Beside, Placement};
 use crate::driver::files::StepFiles;
@@ -14,7 +15,7 @@ use crate::driver::target::{External, Targets};
 use crate::driver::worker::{NoFrame, Worker};
 use crate::format::TrialRecord;
 use crate::plan::Cell;
-use crate::plan::endpoint::Endpoint;
+use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::protocol::{Armed, Job, SETUP_LIMIT_NS};
 use crate::side::cgroup::Cgroup;
 use crate::side::outside::Outside;
@@ -190,6 +191,14 @@ impl<'c> Running<'c> {
         Ok(())
     }
 
+    /// How TLS is spoken with a server under test. Of one that was started elsewhere nobody has the
+    /// certificate.
+    fn tls_here(&self) -> Option<TlsPlan> {
+        let server = self.context.sweep.server_plan(&self.here.cell)?;
+        let certificates = self.targets.as_ref().map_or(&[][..], Targets::certificates);
+        server.setting.tls.then(|| Acceptor::client_plan(certificates))
+    }
+
     fn job(&self, worker: u32) -> Job {
         let cell = &self.here.cell;
         let external = self.context.external(cell);
@@ -199,7 +208,7 @@ impl<'c> Running<'c> {
             workers: self.here.of,
             cpus: self.placement.worker.clone(),
             allowed: external.map(External::allowed).unwrap_or_default(),
-            tls: external.and_then(|e| e.tls.clone()),
+            tls: external.map_or_else(|| self.tls_here(), |e| e.tls.clone()),
             files: self.plan.has_local_steps().then(|| self.files.name().into()),
             ..Job::of(cell, trial, self.endpoints.clone(), self.plan.clone())
         }
