@@ -11,7 +11,6 @@ use duel::format::{MemorySplit, TrialRecord};
 use duel::plan::cell::{families, names};
 use duel::plan::expect::{Expect, Expected, ExpectedSide};
 use duel::plan::search::{Search, at_share, closed};
-use duel::plan::sweep::Slo;
 use duel::plan::{Arrivals, Axis, Cell, CellKind, Engine};
 use duel::report::capacity::hosts::HostType;
 use duel::report::capacity::{self, Question};
@@ -242,7 +241,7 @@ fn searches(axis: Axis, pair: &Pair) {
         min_per_s: 1.0,
         max_per_s: 1e6,
     };
-    let found = replay(&cells, search, &Slo::default(), &[start]);
+    let found = replay(&cells, search, &[], &[start]);
     assert_eq!(
         found.iter().map(Progress::starts).collect::<Vec<_>>(),
         [1, 0],

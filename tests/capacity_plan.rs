@@ -420,6 +420,7 @@ fn with_classes() -> Vec<TrialRecord> {
         let class = |planned: u64, failed: u64, p99: u64| ClassUse {
             ledger: Ledger { planned, completed: planned - failed, failed, ..Ledger::default() },
             times_ns: Some(sample::climb(p99, p99, planned - failed)),
+            service_ns: None,
         };
         r.classes.insert("light".into(), class(1_800, 0, p99 / 2));
         r.classes.insert("heavy".into(), class(200, 2, p99 * 2));

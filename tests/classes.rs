@@ -19,7 +19,7 @@ fn run(home: &Path, config: &str) -> Vec<TrialRecord> {
     // Busy machines make rows that are not to be believed; their ledgers are right all the same.
     let (code, stderr) = (done.status.code(), text(&done).1);
     assert!(matches!(code, Some(1 | 3 | 4)), "{code:?}: {stderr}");
-    assert!(stderr.contains(": class heavy: p99 "), "{stderr}");
+    assert!(stderr.contains(": p99 of class heavy "), "{stderr}");
     assert!(code != Some(3) || stderr.contains("SLO missed: "), "{stderr}");
     let lines = std::fs::read_to_string(out.join("trials.jsonl")).unwrap();
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -115,7 +115,7 @@ fn a_missed_bound_of_a_class_is_exit_code_3_and_one_too_noisy_to_judge_is_4() {
     // Not one request is within, which no noise explains; where no trial counts it cannot be judged.
     let (code, stderr) = run("1ns");
     let said = match code {
-        Some(3) => "SLO missed: tokio-hyper-l2-p1-c1: class only: p99 ",
+        Some(3) => "SLO missed: tokio-hyper-l2-p1-c1: p99 of class only ",
         Some(4) => "",
         _ => panic!("{code:?}: {stderr}"),
     };

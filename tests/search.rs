@@ -3,13 +3,13 @@
 mod sample;
 
 use duel::format::histogram;
-use duel::format::{Gate, Ledger, Status, TrialRecord};
-use duel::plan::search::{Next, Search, bounds};
+use duel::format::{ClassUse, Gate, Ledger, Status, TrialRecord};
+use duel::plan::search::{Bound, Next, Search, bounds};
 use duel::plan::sweep::{Slo, Sweep, Target};
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::capacity::prove;
 use duel::report::erlang;
-use duel::results::search::{Answer, FLAG, Outcome, Progress, Step, judge, replay, trial};
+use duel::results::search::{Answer, FLAG, Outcome, Progress, Step, judge, trial};
 use hdrhistogram::Histogram;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -27,8 +27,8 @@ fn search() -> Search {
     }
 }
 
-fn slo(p99_ms: u64) -> Slo {
-    Slo { p99_ns: Some(p99_ms * 1_000_000), ..Slo::default() }
+fn slo(p99_ms: u64) -> Vec<Bound> {
+    bounds(Some(&Slo { p99_ns: Some(p99_ms * 1_000_000), ..Slo::default() }), &[])
 }
 
 fn cell() -> Cell {
@@ -105,10 +105,10 @@ impl Queue {
 /// Runs a search to its end.
 fn run(
     search: Search,
-    slo: &Slo,
+    bounds: &[Bound],
     mut trial: impl FnMut(Cell, u32) -> TrialRecord,
 ) -> (Progress, Vec<TrialRecord>) {
-    let mut progress = Progress::new(&cell(), search, slo);
+    let mut progress = Progress::new(&cell(), search, bounds.to_vec());
     let mut rows = vec![];
     while let Step::Run(cell, block) = progress.step() {
         let row = trial(cell, block);
@@ -117,6 +117,13 @@ fn run(
         assert!(rows.len() as u64 <= search.most_trials() + 2, "it does not end");
     }
     (progress, rows)
+}
+
+/// The search of [`run`] by its rows.
+fn again(rows: &[TrialRecord]) -> Progress {
+    let mut progress = Progress::new(&cell(), search(), slo(40));
+    rows.iter().for_each(|row| progress.add(row));
+    progress
 }
 
 /// A run of a search and the loads of its proof, by the queue: two workers and targets are two queues
@@ -136,8 +143,7 @@ fn a_proof_of_a_search_doubles_workers_and_targets_and_forecasts_knee_and_p99() 
     };
     let mut searched = |sweep: &Sweep, workers: f64| -> Vec<TrialRecord> {
         let cell = sweep.cells().remove(0);
-        let bounds = (sweep.search.unwrap(), sweep.slo.clone().unwrap());
-        let mut progress = Progress::new(&cell, bounds.0, &bounds.1);
+        let mut progress = Progress::new(&cell, sweep.search.unwrap(), sweep.bounds());
         let mut rows = vec![];
         while let Step::Run(cell, block) = progress.step() {
             rows.push(one(cell, block, workers));
@@ -198,7 +204,7 @@ fn outside(servers: u32, p99_ms: u64, searches: u32, seed: u64) -> u32 {
 fn met_at(per_s: f64, probes: u32, seed: u64) -> f64 {
     let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut queue = Queue { servers: 8, rng, window_ns: 6e9 };
-    let all = bounds(&slo(40));
+    let all = slo(40);
     let mut met = 0;
     for _ in 0..probes {
         let mut trials = vec![];
@@ -279,12 +285,12 @@ fn a_cliff_is_bracketed_by_neighbours_and_rows_alone_say_it_again() {
 
         // Cut off anywhere, it goes on with the row that followed.
         for (i, next) in rows.iter().enumerate() {
-            let again = replay(&[cell()], search(), &slo(40), &rows[..i]);
-            let Step::Run(cell, block) = again[0].step() else { panic!("over after {i} rows") };
+            let Step::Run(cell, block) = again(&rows[..i]).step() else {
+                panic!("over after {i} rows")
+            };
             assert_eq!((cell, block), (next.cell.clone(), next.block));
         }
-        let again = replay(&[cell()], search(), &slo(40), &rows);
-        assert_eq!(again[0].outcome(), found.outcome());
+        assert_eq!(again(&rows).outcome(), found.outcome());
     }
 }
 
@@ -402,7 +408,7 @@ fn undecided_is_no_miss_and_lost_requests_are_late() {
     let (found, _) = run(search(), &slo(40), losing);
     let Outcome::Found { because, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
     assert_eq!(because, Answer::Missed { bound: "p99 ≤ 40 ms".into() }, "refused at once is late");
-    let errors = Slo { error_rate: Some(0.001), ..Slo::default() };
+    let errors = bounds(Some(&Slo { error_rate: Some(0.001), ..Slo::default() }), &[]);
     let (found, _) = run(search(), &errors, losing);
     let Outcome::Found { because, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
     assert_eq!(because, Answer::Missed { bound: "lost requests ≤ 0.1 %".into() });
@@ -451,6 +457,70 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
     let (why, rows) = nothing(&mut { lame });
     assert!(why.contains("no closed loop of 3 was valid"), "{why}");
     assert_eq!(rows, 3);
+}
+
+/// A search of two classes, of which the heavy one is a tenth of the requests.
+fn of_classes(slo: &str, light: &str) -> Sweep {
+    let text = format!(
+        "{slo}\n[plan]\narrivals = \"poisson\"\nduration = \"6s\"\n\
+         [[plan.request]]\nname = \"light\"\nweight = 9\n{light}\n\
+         [[plan.request]]\nname = \"heavy\"\np99 = \"100ms\"\n\
+         [sweep]\nengines = [\"tokio\"]\nlanes = [256]\n[search]\n"
+    );
+    duel::config::parse(&text, "x.toml", &[], std::path::Path::new(".")).unwrap()
+}
+
+#[test]
+fn a_search_holds_the_bounds_of_classes_and_says_which_one_failed() {
+    let ms = 1_000_000;
+    let class = |count: u64, lost: u64, ns: u64, wait: u64| ClassUse {
+        ledger: Ledger {
+            planned: count + lost,
+            completed: count,
+            failed: lost,
+            ..Ledger::default()
+        },
+        times_ns: Some(sample::climb(ns + wait, ns + wait, count)),
+        service_ns: Some(sample::climb(ns, ns, count)),
+    };
+    // Above 5,000 req/s: how long the heavy tenth takes, how many of it are lost, how long all wait.
+    let found = |sweep: &Sweep, heavy: u64, lost: u64, wait: u64| {
+        let (found, _) = run(search(), &sweep.bounds(), |cell, block| {
+            let mut record = steady(cell, block, 5 * ms);
+            if let Some(rate) = record.cell.offered_per_s {
+                let (ns, lost, wait) =
+                    if rate > 5_000.0 { (heavy, lost, wait) } else { (9 * ms, 0, 0) };
+                record.classes.insert("light".into(), class(1_800, 0, 5 * ms, wait));
+                record.classes.insert("heavy".into(), class(200, lost, ns, wait));
+                record.response_ns = Some(sample::climb(5 * ms + wait, 6 * ms + wait, 2_000));
+            }
+            record
+        });
+        found.outcome()
+    };
+    let (all, alone) = (of_classes("[slo]\np99 = \"2s\"", "p99 = \"40ms\""), of_classes("", ""));
+    assert_eq!((all.bounds().len(), alone.bounds().len()), (3, 1));
+    for sweep in [&all, &alone] {
+        for (heavy, lost) in [(150 * ms, 0), (9 * ms, 20)] {
+            let Outcome::Found { met_per_s, missed_per_s, because, .. } =
+                found(sweep, heavy, lost, 0)
+            else {
+                panic!("no knee with {heavy} ns and {lost} lost")
+            };
+            assert!(met_per_s <= 5_000.0 && 5_000.0 < missed_per_s, "{met_per_s}, {missed_per_s}");
+            assert_eq!(because, Answer::Missed { bound: "p99 of class heavy ≤ 100 ms".into() });
+        }
+        // All that was sent came back in time, of each class: lanes ran out.
+        let Outcome::Found { because, .. } = found(sweep, 9 * ms, 0, 900 * ms) else { panic!() };
+        assert_eq!(because, Answer::Generator { why: "lanes ran out".into() });
+        let never = found(sweep, 9 * ms, 0, 0);
+        assert!(matches!(never, Outcome::NeverMissed { .. }), "{never:?}");
+    }
+    // A tenth of the requests needs ten times as many: the lowest rate follows.
+    let (few, many) = (of_classes("", "p99 = \"40ms\""), of_classes("[slo]\np99 = \"2s\"", ""));
+    for sweep in [&few, &many, &alone] {
+        assert!((sweep.search.unwrap().min_per_s - 1e4 / 120.0).abs() < 0.01);
+    }
 }
 
 #[test]

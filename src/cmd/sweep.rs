@@ -160,9 +160,9 @@ impl<'s> SweepSession<'s> {
         if let Some(ports) = cells.iter().filter_map(ports).find(PortBudget::may_run_out) {
             say!("duel: keep_alive = false may run out of ports: {ports}");
         }
-        match sweep.search.zip(sweep.slo.as_ref()) {
-            Some((search, slo)) => {
-                self.search(&cells, search, slo)?;
+        match sweep.search {
+            Some(_) => {
+                self.search()?;
                 if self.signals.exit_code().is_none() && !self.hopeless {
                     self.at_knees()?;
                 }

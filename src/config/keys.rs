@@ -168,7 +168,7 @@ tables! {
     Request {
         /// Class of the request: its times and losses are told apart. Several requests may share one.
         name: Key<String> [default("none") example("\"small\"")],
-        /// Bound on the 99th percentile of its class: does the light request suffer from the heavy one?
+        /// Bound on the 99th percentile of its class, which a `[search]` holds too: does the light request suffer from the heavy one?
         p99: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"20ms\"")],
         /// Method.
         method: At<String> [default("\"GET\"") example("\"POST\"")],

@@ -16,7 +16,7 @@
 //! `constant` and `poisson` arrivals, as long as the window is to be.
 //!
 //! **Search**: with a table `[search]`, each cell (without a rate) is searched for the highest rate
-//! that meets `[slo]`, in place of `sweep.rates` and `sweep.trials`; see [`crate::plan::search`].
+//! that meets `[slo]` and the bounds of classes, in place of `sweep.rates` and `sweep.trials`; see [`crate::plan::search`].
 //!
 //! **Steps**: `[[plan.request.step]]` of `kind = "http"`, `"file"` or `"compute"` make a request a
 //! list of them, carried out in order; exactly one is `http`, the exchange itself. A `file` step

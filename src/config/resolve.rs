@@ -18,6 +18,7 @@ use super::keys::{self, File, Plan};
 use super::node::{Fault, Place, shown};
 use super::read::{At, Count, Key, Offered, Several, place_of};
 use crate::plan::cell::Axes;
+use crate::plan::search::bounds;
 use crate::plan::sweep::{ExpectFailed, Machine, MemoryTrials, Precision, Slo, Sweep};
 use crate::plan::target::{SweptTarget, Target};
 use crate::plan::{Arrivals, Axis, Engine, Extent, TrialPlan};
@@ -97,7 +98,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     let tests_server = subject.under_test().is_some();
     let axes = axes(&file, arrivals, &target, targets, &plan, subject)?;
     let slo = slo(&file);
-    let search = search::resolve(&file, &plan, slo.as_ref())?;
+    let search = search::resolve(&file, &plan, &bounds(slo.as_ref(), &plan.mix))?;
     let (trials, precision) = match search {
         Some(search) if axes.knee_shares.is_empty() => (search.max_trials, None),
         _ => repetitions(&file)?,

@@ -24,8 +24,8 @@ pub struct Sum {
     /// The sum; what it says of itself (identity, status, gates) is the caller's.
     pub total: TrialRecord,
     histograms: BTreeMap<Channel, Histogram<u64>>,
-    /// By class.
-    classes: BTreeMap<String, Histogram<u64>>,
+    /// By class; service times of an open loop apart from the others.
+    classes: BTreeMap<(String, bool), Histogram<u64>>,
     parts: u32,
     /// Busy time by machine: every part sees all of its machine.
     busy_ns: BTreeMap<String, Option<u64>>,
@@ -62,8 +62,10 @@ impl Sum {
             }
         }
         for (name, class) in &part.classes {
-            let sum = self.classes.entry(name.clone()).or_insert_with(histogram::empty);
-            if let Some(times) = &class.times_ns {
+            for (service, times) in [(false, &class.times_ns), (true, &class.service_ns)] {
+                let Some(times) = times else { continue };
+                let sum = self.classes.entry((name.clone(), service));
+                let sum = sum.or_insert_with(histogram::empty);
                 for (value, count) in histogram::decode_sparse(&times.hdr)? {
                     sum.record_n(value.min(histogram::HIGHEST_NS), count)
                         .map_err(|e| HdrError(format!("class {name}: {e}")))?;
@@ -86,9 +88,10 @@ impl Sum {
         for (channel, sum) in &self.histograms {
             *self.total.histogram_mut(*channel) = Some(histogram::summarize(sum)?);
         }
-        for (name, sum) in &self.classes {
+        for ((name, service), sum) in &self.classes {
             if let Some(class) = self.total.classes.get_mut(name) {
-                class.times_ns = Some(histogram::summarize(sum)?);
+                let times = if *service { &mut class.service_ns } else { &mut class.times_ns };
+                *times = Some(histogram::summarize(sum)?);
             }
         }
         self.total.cpu.machine_busy_ns = self.busy_ns.into_values().sum();

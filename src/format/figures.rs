@@ -277,6 +277,8 @@ figures! {
         ledger: Ledger = sum,
         /// Response times, in a closed loop service times, of completed and timed-out requests.
         times_ns: Option<Distribution> = derived,
+        /// Service times of the same requests in an open loop; in a closed one `times_ns` holds them.
+        service_ns: Option<Distribution> = derived,
     }
 
     /// What the target says of itself.

@@ -28,11 +28,11 @@ impl TrialRecord {
     pub(crate) fn of_class(&self, name: &str) -> Option<TrialRecord> {
         let class = self.classes.get(name)?;
         let is_open = self.response_ns.is_some();
-        let times = |wanted: bool| class.times_ns.clone().filter(|_| wanted);
+        let service = if is_open { &class.service_ns } else { &class.times_ns };
         Some(TrialRecord {
             ledger: class.ledger,
-            service_ns: times(!is_open),
-            response_ns: times(is_open),
+            service_ns: service.clone(),
+            response_ns: class.times_ns.clone().filter(|_| is_open),
             ..self.clone()
         })
     }

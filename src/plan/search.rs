@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::slo::Slo;
-use super::{Arrivals, Cell, Extent};
+use super::{Arrivals, Cell, Extent, RequestTemplate, classes};
 use crate::units::{SECOND_NS, format_ns, format_rate, format_share};
 
 /// Of the throughput of a closed loop, the share that is offered first: lanes that never rest show
@@ -47,14 +47,19 @@ pub struct Search {
 pub struct Bound {
     /// As the config says it, such as `p99 ≤ 40 ms`.
     pub name: String,
+    /// The class of requests that it is of; `None` of all requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// Longest time that is allowed, in nanoseconds; `None` for lost requests.
     pub most_ns: Option<u64>,
     /// Share of the planned requests that may be beyond it.
     pub allowed: f64,
 }
 
-/// The bounds of an SLO.
-pub fn bounds(slo: &Slo) -> Vec<Bound> {
+/// The bounds of an SLO, then those that the classes of a mix have of their own.
+pub fn bounds(slo: Option<&Slo>, mix: &[RequestTemplate]) -> Vec<Bound> {
+    let none = Slo::default();
+    let slo = slo.unwrap_or(&none);
     let times = [
         ("p50", 0.5, slo.p50_ns),
         ("p90", 0.1, slo.p90_ns),
@@ -65,13 +70,18 @@ pub fn bounds(slo: &Slo) -> Vec<Bound> {
         .into_iter()
         .filter_map(|(name, allowed, ns)| {
             let name = format!("{name} ≤ {}", format_ns(ns? as f64));
-            Some(Bound { name, most_ns: ns, allowed })
+            Some(Bound { name, class: None, most_ns: ns, allowed })
         })
         .collect();
     all.extend(slo.error_rate.map(|allowed| Bound {
         name: format!("lost requests ≤ {} %", allowed * 100.0),
+        class: None,
         most_ns: None,
         allowed,
+    }));
+    all.extend(classes(mix).into_iter().filter_map(|(class, most_ns)| {
+        let name = format!("p99 of class {class} ≤ {}", format_ns(most_ns? as f64));
+        Some(Bound { name, class: Some(class.into()), most_ns, allowed: 0.01 })
     }));
     all
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::cell::Axes;
 use super::expect::Expect;
-use super::search::Search;
+use super::search::{Bound, Search, bounds};
 use super::server::{ServerEngine, ServerPlan, ServerSetting, SideUnderTest};
 pub use super::slo::{MARGIN, Slo};
 use super::steps::{Offload, StepPlan};
@@ -322,6 +322,11 @@ impl Sweep {
         }
         let digest = Sha256::digest(canonical.to_string());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Every bound that must hold, of all requests and of classes of them.
+    pub fn bounds(&self) -> Vec<Bound> {
+        bounds(self.slo.as_ref(), &self.plan.mix)
     }
 
     /// Trials of the grid; of a search, and of the sweep that follows it, the most there may be.

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use super::csv;
 use super::layout::{Column, percentile};
 use super::memory::Section;
-use super::slo::{Judgement, judge_classes};
+use super::slo::{Judgement, judge};
 use super::summary::{QUANTILES, for_levels, is_valid};
 use crate::format::{Ledger, TrialRecord};
+use crate::plan::search::bounds;
 use crate::plan::sweep::Sweep;
 use crate::plan::{Cell, RequestTemplate, classes};
 use crate::results::store::PlanJson;
@@ -41,8 +42,8 @@ pub(crate) fn section_of(plan: &PlanJson, records: &[TrialRecord]) -> Option<Sec
 
 /// One row for each class of each cell, with the bounds of the mix.
 fn rows<'r>(mix: &[RequestTemplate], records: &'r [TrialRecord]) -> Vec<ClassRow<'r>> {
-    let bounds = classes(mix);
-    let judged = judge_classes(mix, records);
+    let classes = classes(mix);
+    let judged = judge(&bounds(None, mix), records);
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
     for record in records.iter().filter(|r| !r.classes.is_empty() && !r.cell.is_memory()) {
         cells.entry(&record.cell.id).or_default().push(record);
@@ -56,10 +57,10 @@ fn rows<'r>(mix: &[RequestTemplate], records: &'r [TrialRecord]) -> Vec<ClassRow
         };
         for class in counted[0].classes.keys() {
             let mut row = row(class, &counted, ranked);
-            row.bound_ns = bounds.iter().find(|(name, _)| name == class).and_then(|(_, ns)| *ns);
+            row.bound_ns = classes.iter().find(|(name, _)| name == class).and_then(|(_, ns)| *ns);
             let of_row = judged
                 .iter()
-                .find(|j| j.cell == row.cell.id && j.class.as_deref() == Some(row.class));
+                .find(|j| j.cell == row.cell.id && j.bound.class.as_deref() == Some(row.class));
             row.judgement = of_row.map(|j| j.judgement.clone());
             rows.push(row);
         }

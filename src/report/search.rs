@@ -11,7 +11,7 @@ use crate::format::{Channel, TrialRecord};
 use crate::plan::cell::names;
 use crate::plan::search::{Search, probe};
 use crate::plan::sweep::Sweep;
-use crate::results::search::{Answer, Judged, Outcome, Probe, Progress, replay};
+use crate::results::search::{Answer, Judged, Outcome, Probe, Progress, searches};
 use crate::results::store::PlanJson;
 use crate::units::format_rate;
 
@@ -30,10 +30,9 @@ pub fn of_plan(plan: &PlanJson, records: &[TrialRecord]) -> Option<Searched> {
 
 /// The searches of a sweep; `None` where nothing is searched.
 pub fn of_sweep(sweep: &Sweep, records: &[TrialRecord]) -> Option<Searched> {
-    let (search, slo) = sweep.search.zip(sweep.slo.as_ref())?;
-    let cells = sweep.cells();
-    let all = replay(&cells, search, slo, records);
-    let names = names(&cells.iter().collect::<Vec<_>>(), &[]);
+    let search = sweep.search?;
+    let all = searches(sweep, records);
+    let names = names(&all.iter().map(|p| &p.cell).collect::<Vec<_>>(), &[]);
     let all = names.into_iter().zip(all).collect();
     Some(Searched { search, all })
 }
@@ -247,10 +246,10 @@ fn counted(probe: &Probe) -> usize {
     probe.trials.iter().filter(|t| matches!(t, Judged::Counts { .. })).count()
 }
 
-/// Share of the planned requests beyond a bound over the trials that count; `None` without any.
+/// Share of a bound's planned requests beyond it over the trials that count; `None` without any.
 fn share(probe: &Probe, bound: usize) -> Option<f64> {
     let (beyond, all) = probe.trials.iter().fold((0, 0), |sum, t| match t {
-        Judged::Counts { planned, shares, .. } => (sum.0 + shares[bound].beyond, sum.1 + planned),
+        Judged::Counts { shares } => (sum.0 + shares[bound].beyond, sum.1 + shares[bound].planned),
         _ => sum,
     });
     (all > 0).then(|| beyond as f64 / all as f64)

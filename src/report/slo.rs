@@ -15,7 +15,6 @@ use super::summary::{by_block, for_levels, is_quiet, is_valid};
 use crate::format::{Status, TrialRecord};
 use crate::plan::search::{Bound, bounds};
 use crate::plan::slo::Slo;
-use crate::plan::{RequestTemplate, classes};
 use crate::results::store::PlanJson;
 use crate::stats::clustered_share;
 use crate::stats::hdr::Times;
@@ -35,9 +34,7 @@ pub(crate) enum Judgement {
 pub(crate) struct SloRow {
     /// Id of the cell.
     pub(crate) cell: String,
-    /// The class of requests whose bound it is; `None` of all requests.
-    pub(crate) class: Option<String>,
-    bound: Bound,
+    pub(crate) bound: Bound,
     seen: String,
     trials: usize,
     pub(crate) judgement: Judgement,
@@ -54,8 +51,7 @@ impl std::fmt::Display for SloRow {
             1 => "1 trial".into(),
             n => format!("{n} trials"),
         };
-        let class = self.class.as_ref().map_or(String::new(), |name| format!("class {name}: "));
-        write!(f, "{cell}: {class}{} {seen}, allowed {allowed}, over {trials}", name(&self.bound))?;
+        write!(f, "{cell}: {} {seen}, allowed {allowed}, over {trials}", name(&self.bound))?;
         match &self.judgement {
             Judgement::Unknown(why) => write!(f, ": {why}"),
             _ => Ok(()),
@@ -85,7 +81,7 @@ fn of_plan(plan: &PlanJson) -> Option<Slo> {
 }
 
 /// Every bound in every cell that sends requests and ran.
-pub(crate) fn judge(slo: &Slo, records: &[TrialRecord]) -> Vec<SloRow> {
+pub(crate) fn judge(bounds: &[Bound], records: &[TrialRecord]) -> Vec<SloRow> {
     let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
     // Splitting memory and counting events slow a trial down, so such trials are not judged.
     let sent = |r: &&TrialRecord| {
@@ -95,27 +91,22 @@ pub(crate) fn judge(slo: &Slo, records: &[TrialRecord]) -> Vec<SloRow> {
     for record in records.iter().filter(sent) {
         cells.entry(&record.cell.id).or_default().push(record);
     }
-    let all = bounds(slo);
     let of = |(id, trials): (&str, Vec<&TrialRecord>)| {
         let blocks = by_block(&trials);
         let valid: Vec<&TrialRecord> = blocks.into_values().filter(|t| is_valid(t)).collect();
-        all.iter().map(move |bound| row(id, bound, &valid)).collect::<Vec<_>>()
+        let of_bound = move |bound: &Bound| match &bound.class {
+            None => Some(row(id, bound, &valid)),
+            Some(class) => {
+                let is_sent = |r: &TrialRecord| r.ledger.planned > 0;
+                let part = |r: &&TrialRecord| r.of_class(class).filter(is_sent);
+                let parts: Vec<TrialRecord> = valid.iter().filter_map(part).collect();
+                let any = valid.is_empty() || !parts.is_empty();
+                any.then(|| row(id, bound, &parts.iter().collect::<Vec<_>>()))
+            }
+        };
+        bounds.iter().filter_map(of_bound).collect::<Vec<_>>()
     };
     cells.into_iter().flat_map(of).collect()
-}
-
-/// The bounds that classes of requests have, in every cell.
-pub(crate) fn judge_classes(mix: &[RequestTemplate], records: &[TrialRecord]) -> Vec<SloRow> {
-    let of = |(name, p99_ns): (&str, Option<u64>)| -> Vec<SloRow> {
-        let slo = Slo { p99_ns, ..Slo::default() };
-        let of_class: Vec<TrialRecord> = match p99_ns {
-            Some(_) => records.iter().filter_map(|r| r.of_class(name)).collect(),
-            None => vec![],
-        };
-        let named = |row| SloRow { class: Some(name.into()), ..row };
-        judge(&slo, &of_class).into_iter().map(named).collect()
-    };
-    classes(mix).into_iter().flat_map(of).collect()
 }
 
 fn row(id: &str, bound: &Bound, valid: &[&TrialRecord]) -> SloRow {
@@ -141,7 +132,7 @@ fn row(id: &str, bound: &Bound, valid: &[&TrialRecord]) -> SloRow {
         other => other,
     };
     let (cell, bound) = (id.into(), bound.clone());
-    SloRow { cell, class: None, bound, seen, trials: trials.len(), judgement }
+    SloRow { cell, bound, seen, trials: trials.len(), judgement }
 }
 
 /// What was lost is counted, not estimated.
@@ -169,7 +160,7 @@ fn percentile(q: f64, most: u64, trials: &[&TrialRecord]) -> (String, Judgement)
 
 /// The bounds of a run as a table; `None` without an SLO.
 pub(crate) fn section(slo: Option<&Slo>, records: &[TrialRecord]) -> Option<Section> {
-    let rows = judge(slo?, records);
+    let rows = judge(&bounds(slo, &[]), records);
     if rows.is_empty() {
         return None;
     }
@@ -223,7 +214,7 @@ mod tests {
     }
 
     fn answer(slo: &Slo, trials: &[TrialRecord]) -> &'static str {
-        let rows = judge(slo, trials);
+        let rows = judge(&bounds(Some(slo), &[]), trials);
         let [row] = &rows[..] else { panic!("{rows:?}") };
         match row.judgement {
             Judgement::Met => "met",
@@ -279,7 +270,10 @@ mod tests {
         invalid.iter_mut().for_each(|t| t.status = Status::Invalid);
         assert_eq!(answer(&slo, &invalid), "unknown");
         invalid.iter_mut().for_each(|t| t.status = Status::Failed);
-        assert!(judge(&slo, &invalid).is_empty(), "a failure is told elsewhere");
+        assert!(
+            judge(&bounds(Some(&slo), &[]), &invalid).is_empty(),
+            "a failure is told elsewhere"
+        );
         let section = section(Some(&slo), &ten(&[(2, 100)], 0, 0)).expect("an SLO");
         assert_eq!(section.columns[4].cells, ["missed"]);
         assert!(section.columns[2].cells[0].starts_with("2 ms [2 ms, 2 ms]"), "{section:?}");

@@ -15,8 +15,8 @@ pub use judge::{Answer, Judged, Share, judge, trial};
 
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::Key;
-use crate::plan::search::{Bound, Next, Reply, Rung, Search, at_share, bounds, closed, probe};
-use crate::plan::sweep::{Slo, Sweep};
+use crate::plan::search::{Bound, Next, Reply, Rung, Search, at_share, closed, probe};
+use crate::plan::sweep::Sweep;
 use crate::plan::{Arrivals, Axis, Cell, CellKind};
 
 /// Closed loops that are tried before a search is given up.
@@ -152,12 +152,12 @@ impl Outcome {
 }
 
 impl Progress {
-    /// A search of `cell` that has not begun.
-    pub fn new(cell: &Cell, search: Search, slo: &Slo) -> Progress {
+    /// A search of `cell` that has not begun, for the highest rate at which every bound is met.
+    pub fn new(cell: &Cell, search: Search, bounds: Vec<Bound>) -> Progress {
         Progress {
             cell: cell.clone(),
             search,
-            bounds: bounds(slo),
+            bounds,
             starts: vec![],
             probes: vec![],
             stopped: None,
@@ -305,9 +305,21 @@ impl Progress {
     }
 }
 
-/// Every search of a sweep, replayed from its rows.
-pub fn replay(cells: &[Cell], search: Search, slo: &Slo, records: &[TrialRecord]) -> Vec<Progress> {
-    let mut all: Vec<Progress> = cells.iter().map(|c| Progress::new(c, search, slo)).collect();
+/// Every search of a sweep as far as its rows go; none where nothing is searched.
+pub fn searches(sweep: &Sweep, records: &[TrialRecord]) -> Vec<Progress> {
+    let of = |search| replay(&sweep.cells(), search, &sweep.bounds(), records);
+    sweep.search.map_or(Vec::new(), of)
+}
+
+/// The searches of these cells, replayed from their rows.
+pub fn replay(
+    cells: &[Cell],
+    search: Search,
+    bounds: &[Bound],
+    records: &[TrialRecord],
+) -> Vec<Progress> {
+    let new = |cell| Progress::new(cell, search, bounds.to_vec());
+    let mut all: Vec<Progress> = cells.iter().map(new).collect();
     let at: BTreeMap<_, usize> = cells.iter().enumerate().map(|(i, c)| (key(c), i)).collect();
     for record in records.iter().filter(|r| r.flags.iter().any(|f| f == FLAG)) {
         if let Some(i) = at.get(&key(&record.cell)) {
@@ -319,11 +331,10 @@ pub fn replay(cells: &[Cell], search: Search, slo: &Slo, records: &[TrialRecord]
 
 /// The cells of the sweep that follows a search, each with the reason where its search found no knee.
 pub fn at_shares(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Option<String>)> {
-    let Some((search, slo)) = sweep.search.zip(sweep.slo.as_ref()) else { return Vec::new() };
     if sweep.axes.knee_shares.is_empty() {
         return Vec::new();
     }
-    let all = replay(&sweep.cells(), search, slo, records);
+    let all = searches(sweep, records);
     let of = |one: &Progress| {
         let knee = one.outcome().knee_per_s();
         let at = |share| (at_share(&one.cell, share, knee.clone().ok()), knee.clone().err());

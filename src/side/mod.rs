@@ -171,7 +171,8 @@ impl Recorder {
     #[must_use]
     pub fn with_classes(mut self, count: usize) -> Self {
         for shard in &mut self.shards {
-            shard.classes.resize_with(count, Default::default);
+            let open_loop = shard.histograms[Channel::Response as usize].is_some();
+            shard.classes.resize_with(count, || classes::Class::new(open_loop));
         }
         self
     }
@@ -182,15 +183,13 @@ impl Recorder {
         self.shards[shard].classes[class].started();
     }
 
-    /// A request of a class ended: how it failed, or that it did not; its time from the intended
-    /// start, in a closed loop the actual one.
+    /// A request of a class ended: how it failed, or that it did not.
     #[inline]
     pub fn class_ended(&self, shard: usize, class: usize, how: Ended, at: Instants) {
         let class = &self.shards[shard].classes[class];
-        let ns = at.end.saturating_sub(at.intended.unwrap_or(at.start));
         match how {
-            Ended::Completed => class.completed(ns),
-            Ended::TimedOut => class.timed_out(ns),
+            Ended::Completed => class.completed(at),
+            Ended::TimedOut => class.timed_out(at),
             Ended::Failed => class.failed(),
         }
     }

@@ -4,20 +4,14 @@
 use super::{Progress, SweepSession, exit};
 use crate::format::{Status, TrialRecord};
 use crate::plan::Cell;
-use crate::plan::search::Search;
-use crate::plan::sweep::{Slo, Sweep, Trial};
-use crate::results::search::{FLAG, Outcome, Progress as Searching, Step, at_shares, replay};
+use crate::plan::sweep::{Sweep, Trial};
+use crate::results::search::{FLAG, Outcome, Progress as Searching, Step, at_shares, searches};
 
 impl SweepSession<'_> {
     /// Runs trials until every cell's search is over, or a signal comes.
-    pub(super) fn search(
-        &mut self,
-        cells: &[Cell],
-        search: Search,
-        slo: &Slo,
-    ) -> anyhow::Result<()> {
+    pub(super) fn search(&mut self) -> anyhow::Result<()> {
         self.context.remarks.push(FLAG.into());
-        let said = self.probe(cells, search, slo);
+        let said = self.probe();
         self.context.remarks.retain(|remark| remark != FLAG);
         said
     }
@@ -43,15 +37,16 @@ impl SweepSession<'_> {
         self.records.iter().map(|r| r.trial + 1).max().unwrap_or(0)
     }
 
-    fn probe(&mut self, cells: &[Cell], search: Search, slo: &Slo) -> anyhow::Result<()> {
-        let mut all = replay(cells, search, slo, &self.records);
+    fn probe(&mut self) -> anyhow::Result<()> {
+        let mut all = searches(self.context.sweep, &self.records);
         let mut shown = Progress::new(0, self.signals.clone());
         let mut position = self.next_position();
         // One cell's turn after another's; in each round another one is first.
+        let cells = all.len();
         for round in 0.. {
             let mut over = true;
-            for turn in 0..all.len() {
-                let one = &mut all[(turn + round) % cells.len()];
+            for turn in 0..cells {
+                let one = &mut all[(turn + round) % cells];
                 let Step::Run(cell, block) = one.step() else { continue };
                 over = false;
                 shown.expect_more(1);
@@ -78,8 +73,8 @@ impl SweepSession<'_> {
 
 /// The exit code that the searches call for, if any.
 pub(super) fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
-    let (search, slo) = sweep.search.zip(sweep.slo.as_ref())?;
-    let all = replay(&sweep.cells(), search, slo, records);
+    sweep.search?;
+    let all = searches(sweep, records);
     let outcomes: Vec<Outcome> = all.iter().map(Searching::outcome).collect();
     let nothing = |o: &Outcome| matches!(o, Outcome::Nothing { .. });
     // A row that has no knee to be a share of says nothing that the search does not say itself.

@@ -14,8 +14,7 @@ pub(super) fn objectives(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
     if sweep.search.is_some() {
         return None;
     }
-    let mut rows = sweep.slo.as_ref().map_or(vec![], |slo| slo::judge(slo, records));
-    rows.extend(slo::judge_classes(&sweep.plan.mix, records));
+    let rows = slo::judge(&sweep.bounds(), records);
     for row in &rows {
         match row.judgement {
             Judgement::Met => {}

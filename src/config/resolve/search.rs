@@ -4,9 +4,8 @@ use super::{Fault, fault, number};
 use crate::config::keys::File;
 use crate::config::node::Place;
 use crate::config::read::{At, Duration, place_of};
-use crate::plan::search::{Search, bounds};
-use crate::plan::sweep::Slo;
-use crate::plan::{Arrivals, Extent, TrialPlan};
+use crate::plan::search::{Bound, Search};
+use crate::plan::{Arrivals, Extent, RequestTemplate, TrialPlan};
 use crate::units::{duration_literal, format_count, format_rate};
 
 /// Requests beyond a bound that a probe must be able to hold, as for every printed percentile.
@@ -16,13 +15,13 @@ const BEYOND: f64 = 10.0;
 pub(super) fn resolve(
     file: &File,
     plan: &TrialPlan,
-    slo: Option<&Slo>,
+    bounds: &[Bound],
 ) -> Result<Option<Search>, Fault> {
     let Some(table) = &file.search else { return Ok(None) };
-    let slo = slo.ok_or_else(|| {
+    if bounds.is_empty() {
         let rule = "add a table [slo], such as p99 = \"50ms\"";
-        fault(table, format!("there is no bound to search by: {rule}"))
-    })?;
+        return Err(fault(table, format!("there is no bound to search by: {rule}")));
+    }
     beside(file, plan, &table.place)?;
     within_timeout(file, plan)?;
     let keys = &table.value;
@@ -31,10 +30,10 @@ pub(super) fn resolve(
         let rule = format!("`{trials}` is above search.max_trials, {max_trials}");
         return Err(fault(&keys.trials, rule));
     }
-    let requests = bounds(slo)
+    let requests = bounds
         .iter()
         .filter(|bound| bound.allowed > 0.0)
-        .map(|bound| BEYOND / bound.allowed)
+        .map(|bound| BEYOND / bound.allowed / part(plan, bound))
         .fold(0.0, f64::max);
     let least = Search::least_rate(plan.extent, max_trials, requests);
     let min_per_s = keys.min_rate.as_ref().map_or(least, |at| at.0);
@@ -48,6 +47,15 @@ pub(super) fn resolve(
     }
     let (tolerance, probes) = (keys.tolerance.value, number(&keys.probes));
     Ok(Some(Search { tolerance, probes, trials, max_trials, min_per_s, max_per_s }))
+}
+
+/// The share of all requests that a bound is of.
+fn part(plan: &TrialPlan, bound: &Bound) -> f64 {
+    let Some(class) = &bound.class else { return 1.0 };
+    let weight = |of: &dyn Fn(&RequestTemplate) -> bool| {
+        plan.mix.iter().filter(|r| of(r)).map(|r| f64::from(r.weight)).sum::<f64>()
+    };
+    weight(&|r| r.name.as_ref() == Some(class)) / weight(&|_| true)
 }
 
 /// Refuses what says otherwise than a search which rates are run, and how often.
@@ -80,9 +88,12 @@ fn beside(file: &File, plan: &TrialPlan, table: &Place) -> Result<(), Fault> {
 /// A request that is given up counts as beyond every bound, which must therefore be shorter.
 fn within_timeout(file: &File, plan: &TrialPlan) -> Result<(), Fault> {
     let slo = &file.slo;
+    let of_classes = file.plan.request.as_ref().map_or(&[][..], |list| &list.value);
+    let of_classes = of_classes.iter().filter_map(|request| request.p99.as_ref());
     let bounds = [&slo.p50, &slo.p90, &slo.p99, &slo.p99_9];
+    let mut bounds = bounds.into_iter().flatten().chain(of_classes);
     let beyond = |at: &&At<Duration>| at.0 >= plan.timeout_ns;
-    match bounds.into_iter().flatten().find(beyond) {
+    match bounds.find(beyond) {
         Some(at) => {
             let timeout = duration_literal(plan.timeout_ns);
             let rule = format!("requests are given up after plan.timeout, {timeout}");
@@ -114,7 +125,7 @@ fn enough(
     }
     let (all, needed) = (format_count(all as u64), format_count(needed.ceil() as u64));
     let message = format!(
-        "a probe would hold at most {all} requests, and the bounds of [slo] need {needed}: \
+        "a probe would hold at most {all} requests, and the bounds need {needed}: \
          raise {key}"
     );
     Err(Fault::new(place.unwrap_or(&Place::whole()), message))

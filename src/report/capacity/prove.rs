@@ -11,7 +11,7 @@ use crate::plan::sweep::Sweep;
 use crate::plan::{Axis, Cell};
 use crate::report::layout::Column;
 use crate::report::memory::Section;
-use crate::results::search::replay;
+use crate::results::search::searches;
 use crate::units::{format_bytes, format_count, format_ns, format_share};
 
 /// How far off memory, CPU, lanes and the knee may be, as a share.
@@ -52,8 +52,7 @@ pub struct Proof {
 
 /// The highest rate that met the SLO in any search of a run, and its cell.
 fn knees(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, f64)> {
-    let Some((search, slo)) = sweep.search.zip(sweep.slo.as_ref()) else { return vec![] };
-    let all = replay(&sweep.cells(), search, slo, records);
+    let all = searches(sweep, records);
     all.into_iter().filter_map(|p| Some((p.cell.clone(), p.outcome().met_per_s()?))).collect()
 }
 

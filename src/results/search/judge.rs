@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 use crate::format::histogram;
-use crate::format::{Distribution, Status, TrialRecord};
+use crate::format::{Distribution, Ledger, Status, TrialRecord};
 use crate::plan::search::Bound;
 use crate::stats::{CONFIDENCE, student_t_quantile};
 
@@ -23,12 +23,16 @@ const GENERATOR: [(&str, &str); 3] = [
 /// The gate that fails where lanes are busy when requests are due, whoever keeps them busy.
 const DELIVERED: &str = "delivered_rate";
 
-/// Requests beyond one bound in one trial.
+/// Requests beyond one bound in one trial, of those that the bound is of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// By response time, lost ones included.
+    /// Requests of the window.
+    pub planned: u64,
+    /// Those beyond the bound by response time, lost ones included.
     pub beyond: u64,
-    /// The same by service time, of the requests that a lane sent.
+    /// Requests that a lane sent.
+    pub sent: u64,
+    /// Those beyond the bound by service time.
     pub beyond_in_service: u64,
 }
 
@@ -37,11 +41,7 @@ pub struct Share {
 pub enum Judged {
     /// It counts.
     Counts {
-        /// Requests of the window.
-        planned: u64,
-        /// Those that no lane took.
-        unsent: u64,
-        /// One a bound.
+        /// One for each bound.
         shares: Vec<Share>,
     },
     /// The generator could not do what was asked, and why.
@@ -89,8 +89,7 @@ pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
     if let Some(gate) = distrusted {
         return Judged::Void(format!("the gate {} failed", gate.name));
     }
-    let ledger = &record.ledger;
-    if ledger.planned == 0 {
+    if record.ledger.planned == 0 {
         return Judged::Void("no request fell inside the window".into());
     }
     let within = |times: &Option<Distribution>, most: u64| -> Result<u64, histogram::HdrError> {
@@ -99,20 +98,19 @@ pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
         Ok(histogram::decode(&times.hdr)?.count_between(0, most))
     };
     let share = |bound: &Bound| -> Result<Share, histogram::HdrError> {
-        let sent = ledger.planned - ledger.unsent;
-        Ok(match bound.most_ns {
-            None => Share {
-                beyond: ledger.planned - ledger.completed,
-                beyond_in_service: sent - ledger.completed,
-            },
-            Some(most) => Share {
-                beyond: ledger.planned.saturating_sub(within(&record.response_ns, most)?),
-                beyond_in_service: sent.saturating_sub(within(&record.service_ns, most)?),
-            },
-        })
+        let part = bound.class.as_deref().map(|class| record.of_class(class));
+        let Some(record) = part.as_ref().map_or(Some(record), Option::as_ref) else {
+            return Ok(Share::default());
+        };
+        let Ledger { planned, completed, unsent, .. } = record.ledger;
+        let sent = planned - unsent;
+        let in_time = |times| bound.most_ns.map_or(Ok(completed), |most| within(times, most));
+        let beyond = planned.saturating_sub(in_time(&record.response_ns)?);
+        let beyond_in_service = sent.saturating_sub(in_time(&record.service_ns)?);
+        Ok(Share { planned, beyond, sent, beyond_in_service })
     };
     match bounds.iter().map(share).collect() {
-        Ok(shares) => Judged::Counts { planned: ledger.planned, unsent: ledger.unsent, shares },
+        Ok(shares) => Judged::Counts { shares },
         Err(error) => Judged::Void(error.to_string()),
     }
 }
@@ -163,14 +161,14 @@ pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Opti
         return None;
     }
     let error = spent(counted.len(), least, most) / bounds.len().max(1) as f64;
-    let by = |share: fn(&Share) -> u64, sent: bool| -> Vec<BoundSide> {
+    let by = |beyond_of: fn(&Share) -> (u64, u64)| -> Vec<BoundSide> {
         let side = |(i, bound): (usize, &Bound)| {
             let pairs: Vec<(f64, f64)> = counted
                 .iter()
                 .filter_map(|t| match t {
-                    Judged::Counts { planned, unsent, shares } => {
-                        let of = if sent { planned - unsent } else { *planned };
-                        Some((share(&shares[i]) as f64, of as f64))
+                    Judged::Counts { shares } => {
+                        let (beyond, of) = beyond_of(&shares[i]);
+                        Some((beyond as f64, of as f64))
                     }
                     _ => None,
                 })
@@ -179,21 +177,24 @@ pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Opti
         };
         bounds.iter().enumerate().map(side).collect()
     };
-    let sides = by(|s| s.beyond, false);
+    let sides = by(|s| (s.beyond, s.planned));
     if sides.iter().all(|s| *s == BoundSide::Below) {
         return Some(Answer::Met);
     }
-    let above = sides.iter().position(|s| *s == BoundSide::Above);
-    if above.is_none() && !last {
+    // What is missed, or else what is not known to be met.
+    let is_missed = sides.contains(&BoundSide::Above);
+    let open = |i: &usize| (sides[*i] == BoundSide::Above) || !is_missed;
+    let open: Vec<usize> = (0..sides.len()).filter(open).collect();
+    let in_service = by(|s| (s.beyond_in_service, s.sent));
+    let unclear = open.iter().any(|i| in_service[*i] == BoundSide::Astride);
+    if !last && (unclear || !is_missed) {
         return None;
     }
-    // What a lane sent came back in time: the requests had waited for a lane, not for the target.
-    if by(|s| s.beyond_in_service, true).iter().all(|s| *s == BoundSide::Below) {
-        return Some(Answer::Generator { why: "lanes ran out".into() });
-    }
-    Some(match above {
-        Some(i) => Answer::Missed { bound: bounds[i].name.clone() },
-        None => Answer::Undecided,
+    Some(match open.into_iter().find(|i| in_service[*i] != BoundSide::Below) {
+        // What a lane sent came back in time: the requests had waited for a lane, not for the target.
+        None => Answer::Generator { why: "lanes ran out".into() },
+        Some(i) if is_missed => Answer::Missed { bound: bounds[i].name.clone() },
+        Some(_) => Answer::Undecided,
     })
 }
 
