@@ -421,14 +421,15 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
         let Outcome::Nothing { why, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
         (why, rows.len())
     };
-    let noisy = |cell: Cell, block| {
-        let mut record = steady(cell, block, 5_000_000);
+    let noisy_at = |cell: Cell, block, ns| {
+        let mut record = steady(cell, block, ns);
         if record.cell.arrivals.is_open() {
             record.flags.push("noisy".into());
             record.gates = vec![Gate { hard: false, ..gate("steal_share") }];
         }
         record
     };
+    let noisy = |cell: Cell, block| noisy_at(cell, block, 80_000_000);
     let (why, rows) = nothing(&mut { noisy });
     assert_eq!(why, "at 806 req/s only 0 of 20 trials are reliable: the gate steal_share failed");
     assert_eq!(rows, 21, "each trial is a new attempt, and there are twenty");
@@ -441,6 +442,15 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
     };
     let (why, _) = nothing(&mut { late_once });
     assert!(why.contains("0 of 20 trials are reliable"), "one late trial of twenty: {why}");
+    // Noise makes no time shorter: what is met beside it is met, and what is missed is not known.
+    let (found, _) = run(search(), &slo(40), |cell, block| {
+        let late = cell.offered_per_s.is_some_and(|rate| rate > 5_000.0);
+        noisy_at(cell, block, if late { 80_000_000 } else { 5_000_000 })
+    });
+    let Outcome::Nothing { why, met_per_s: Some(met), missed_per_s: None } = found.outcome() else {
+        panic!("{:?}", found.outcome())
+    };
+    assert!(met <= 5_000.0 && why.contains("the gate steal_share failed"), "{met}: {why}");
     let dead = |cell: Cell, block| {
         let mut record = steady(cell, block, 5_000_000);
         (record.status, record.error) = (Status::Failed, Some("no target".into()));

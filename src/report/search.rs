@@ -11,7 +11,7 @@ use crate::format::{Channel, TrialRecord};
 use crate::plan::cell::names;
 use crate::plan::search::{Search, probe};
 use crate::plan::sweep::Sweep;
-use crate::results::search::{Answer, Judged, Outcome, Probe, Progress, searches};
+use crate::results::search::{Answer, Outcome, Probe, Progress, Share, searches, shown};
 use crate::results::store::PlanJson;
 use crate::units::format_rate;
 
@@ -243,15 +243,14 @@ fn limit(outcome: &Outcome) -> String {
 }
 
 fn counted(probe: &Probe) -> usize {
-    probe.trials.iter().filter(|t| matches!(t, Judged::Counts { .. })).count()
+    shown(&probe.trials).len()
 }
 
 /// Share of a bound's planned requests beyond it over the trials that count; `None` without any.
 fn share(probe: &Probe, bound: usize) -> Option<f64> {
-    let (beyond, all) = probe.trials.iter().fold((0, 0), |sum, t| match t {
-        Judged::Counts { shares } => (sum.0 + shares[bound].beyond, sum.1 + shares[bound].planned),
-        _ => sum,
-    });
+    let sum =
+        |of: fn(&Share) -> u64| shown(&probe.trials).iter().map(|s| of(&s[bound])).sum::<u64>();
+    let (beyond, all) = (sum(|s| s.beyond), sum(|s| s.planned));
     (all > 0).then(|| beyond as f64 / all as f64)
 }
 

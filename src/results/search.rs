@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use judge::{Answer, Judged, Share, judge, trial};
+pub use judge::{Answer, Judged, Share, judge, shown, trial};
 
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::Key;

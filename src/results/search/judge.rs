@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 use crate::format::histogram;
-use crate::format::{Distribution, Ledger, Status, TrialRecord};
+use crate::format::{Distribution, Gate, Ledger, Status, TrialRecord};
 use crate::plan::search::Bound;
 use crate::stats::{CONFIDENCE, student_t_quantile};
 
@@ -43,6 +43,10 @@ pub enum Judged {
     Counts {
         /// One for each bound.
         shares: Vec<Share>,
+        /// The gate that says how busy the machine was with something else. Other programs make times
+        /// longer and never shorter, so that such a trial can show that a bound is met, not that it is
+        /// missed.
+        noisy: Option<String>,
     },
     /// The generator could not do what was asked, and why.
     Generator(String),
@@ -85,9 +89,12 @@ pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
     if let Some((_, why)) = GENERATOR.iter().find(|(gate, _)| failed(gate)) {
         return Judged::Generator((*why).into());
     }
-    let distrusted = record.gates.iter().find(|g| g.ok == Some(false) && g.name != DELIVERED);
-    if let Some(gate) = distrusted {
-        return Judged::Void(format!("the gate {} failed", gate.name));
+    let distrusted = |hard: bool| {
+        let of = |g: &&Gate| g.ok == Some(false) && g.name != DELIVERED && g.hard == hard;
+        record.gates.iter().find(of).map(|gate| format!("the gate {} failed", gate.name))
+    };
+    if let Some(why) = distrusted(true) {
+        return Judged::Void(why);
     }
     if record.ledger.planned == 0 {
         return Judged::Void("no request fell inside the window".into());
@@ -110,7 +117,7 @@ pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
         Ok(Share { planned, beyond, sent, beyond_in_service })
     };
     match bounds.iter().map(share).collect() {
-        Ok(shares) => Judged::Counts { shares },
+        Ok(shares) => Judged::Counts { shares, noisy: distrusted(false) },
         Err(error) => Judged::Void(error.to_string()),
     }
 }
@@ -143,49 +150,60 @@ fn spent(trials: usize, least: usize, most: usize) -> f64 {
     ERROR * (by(trials) - before)
 }
 
+/// The shares of the trials that count: of the quiet ones, and of all.
+fn counted(trials: &[Judged]) -> [Vec<&[Share]>; 2] {
+    [false, true].map(|all| {
+        let of = |trial| match trial {
+            &Judged::Counts { ref shares, ref noisy } if all || noisy.is_none() => {
+                Some(&shares[..])
+            }
+            _ => None,
+        };
+        trials.iter().filter_map(of).collect()
+    })
+}
+
+/// The same of those that show how a rate did: the quiet ones where at least half are.
+pub fn shown(trials: &[Judged]) -> Vec<&[Share]> {
+    let [quiet, all] = counted(trials);
+    if 2 * quiet.len() >= all.len() { quiet } else { all }
+}
+
 /// Judges the trials of a probe; `None` while more are needed to decide.
 pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Option<Answer> {
-    let counted: Vec<&Judged> =
-        trials.iter().filter(|t| matches!(t, Judged::Counts { .. })).collect();
+    let [quiet, all] = counted(trials);
     let generator = trials.iter().filter(|t| matches!(t, Judged::Generator(_))).count();
     let (least, most) = (least as usize, most as usize);
     let last = trials.len() >= most;
-    if generator >= least && generator > counted.len() {
+    if generator >= least && generator > all.len() {
         return Some(Answer::Generator { why: reason(trials, true) });
     }
-    if counted.len() < least {
-        return last.then(|| too_few(trials, counted.len(), generator));
-    }
-    let new = matches!(trials.last(), Some(Judged::Counts { .. }));
-    if !(last || new && is_look(counted.len(), least)) {
-        return None;
-    }
-    let error = spent(counted.len(), least, most) / bounds.len().max(1) as f64;
-    let by = |beyond_of: fn(&Share) -> (u64, u64)| -> Vec<BoundSide> {
+    let is_due = |set: &[&[Share]]| set.len() >= least && (last || is_look(set.len(), least));
+    let by = |set: &[&[Share]], beyond_of: fn(&Share) -> (u64, u64)| -> Vec<BoundSide> {
+        let error = spent(set.len(), least, most) / bounds.len().max(1) as f64;
         let side = |(i, bound): (usize, &Bound)| {
-            let pairs: Vec<(f64, f64)> = counted
-                .iter()
-                .filter_map(|t| match t {
-                    Judged::Counts { shares } => {
-                        let (beyond, of) = beyond_of(&shares[i]);
-                        Some((beyond as f64, of as f64))
-                    }
-                    _ => None,
-                })
-                .collect();
-            side(&pairs, bound.allowed, error)
+            let pair = |shares: &&[Share]| {
+                let (beyond, of) = beyond_of(&shares[i]);
+                (beyond as f64, of as f64)
+            };
+            side(&set.iter().map(pair).collect::<Vec<_>>(), bound.allowed, error)
         };
         bounds.iter().enumerate().map(side).collect()
     };
-    let sides = by(|s| (s.beyond, s.planned));
-    if sides.iter().all(|s| *s == BoundSide::Below) {
+    let in_response = |set: &[&[Share]]| by(set, |s| (s.beyond, s.planned));
+    let is_met = |set: &[&[Share]]| in_response(set).iter().all(|s| *s == BoundSide::Below);
+    if [&quiet, &all].into_iter().any(|set| is_due(set) && is_met(set)) {
         return Some(Answer::Met);
     }
+    if !is_due(&quiet) {
+        return last.then(|| too_few(trials, quiet.len(), generator));
+    }
+    let sides = in_response(&quiet);
     // What is missed, or else what is not known to be met.
     let is_missed = sides.contains(&BoundSide::Above);
     let open = |i: &usize| (sides[*i] == BoundSide::Above) || !is_missed;
     let open: Vec<usize> = (0..sides.len()).filter(open).collect();
-    let in_service = by(|s| (s.beyond_in_service, s.sent));
+    let in_service = by(&quiet, |s| (s.beyond_in_service, s.sent));
     let unclear = open.iter().any(|i| in_service[*i] == BoundSide::Astride);
     if !last && (unclear || !is_missed) {
         return None;
@@ -212,7 +230,9 @@ fn too_few(trials: &[Judged], counted: usize, generator: usize) -> Answer {
 fn reason(trials: &[Judged], of_generator: bool) -> String {
     let why = trials.iter().rev().find_map(|t| match t {
         Judged::Generator(why) if of_generator => Some(why.clone()),
-        Judged::Void(why) if !of_generator => Some(why.clone()),
+        Judged::Void(why) | Judged::Counts { noisy: Some(why), .. } if !of_generator => {
+            Some(why.clone())
+        }
         _ => None,
     });
     why.unwrap_or_else(|| "nothing was measured".into())
