@@ -154,9 +154,7 @@ fn spent(trials: usize, least: usize, most: usize) -> f64 {
 fn counted(trials: &[Judged]) -> [Vec<&[Share]>; 2] {
     [false, true].map(|all| {
         let of = |trial| match trial {
-            &Judged::Counts { ref shares, ref noisy } if all || noisy.is_none() => {
-                Some(&shares[..])
-            }
+            Judged::Counts { shares, noisy } if all || noisy.is_none() => Some(&shares[..]),
             _ => None,
         };
         trials.iter().filter_map(of).collect()
