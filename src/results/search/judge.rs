@@ -151,9 +151,9 @@ fn spent(trials: usize, least: usize, most: usize) -> f64 {
 }
 
 /// The shares of the trials that count: of the quiet ones, and of all.
-fn counted(trials: &[Judged]) -> [Vec<&[Share]>; 2] {
+fn counted<'t>(trials: &'t [Judged]) -> [Vec<&'t [Share]>; 2] {
     [false, true].map(|all| {
-        let of = |trial| match trial {
+        let of = |trial: &'t Judged| match trial {
             Judged::Counts { shares, noisy } if all || noisy.is_none() => Some(&shares[..]),
             _ => None,
         };
