@@ -55,32 +55,32 @@ impl Cli {
 #[expect(clippy::large_enum_variant, reason = "parsed once per process")]
 pub enum Command {
     /// Run a whole sweep: progress, a table at the end, a run directory
-    Run(Run),
+    Run(RunArgs),
     /// Load one URL without a config file
-    Try(Try),
+    Try(TryArgs),
     /// Show the cells of a sweep, their order, the time they take and the limits they meet
-    Plan(Plan),
+    Plan(PlanArgs),
     /// Show the results of a run directory again
-    Report(Report),
+    Report(ReportArgs),
     /// Compare two runs cell by cell, or the targets of one; exit code 3 if the second is worse
-    Compare(Compare),
+    Compare(CompareArgs),
     /// From a run to hosts: lanes, memory, CPU, hosts and the first limit
-    Capacity(Capacity),
+    Capacity(CapacityArgs),
     /// Add the shards of one run together, losslessly, into a fresh run directory
-    Merge(Merge),
+    Merge(MergeArgs),
     /// Prove that every engine and codec sends the same bytes; exit code 1 if they do not
-    Verify(Verify),
+    Verify(VerifyArgs),
     /// Run the embedded target alone
-    Target(Target),
+    Target(TargetArgs),
     /// Name every limit of this machine that lanes can meet, and which is reached first
-    Limits(Limits),
+    Limits(LimitsArgs),
     /// Run one trial by frames on standard input and output (for the driver)
     Worker,
     /// Print a commented config to begin with, made for a question
     Init {
         /// What it is to answer
         #[arg(value_enum, default_value = "threads-or-tasks")]
-        question: crate::config::starter::Question,
+        question: crate::config::starter::StarterQuestion,
     },
     /// Print every key of a config: what it is for, type, default and an example
     Config {
@@ -103,7 +103,7 @@ pub enum Command {
 
 /// `duel run`.
 #[derive(Debug, Args)]
-pub struct Run {
+pub struct RunArgs {
     /// The sweep, a TOML file
     pub config: PathBuf,
     /// Run directory; must be empty or not exist [default: runs/STAMP-NAME]
@@ -153,7 +153,7 @@ pub struct Run {
 
 /// `duel try`.
 #[derive(Debug, Args)]
-pub struct Try {
+pub struct TryArgs {
     /// Where to send requests: [http://]HOST:PORT/PATH, https://…, or unix:/SOCKET:/PATH
     pub url: String,
     /// Connections
@@ -266,7 +266,7 @@ pub struct Try {
 
 /// `duel verify`.
 #[derive(Debug, Args)]
-pub struct Verify {
+pub struct VerifyArgs {
     /// The sweep, a TOML file
     pub config: PathBuf,
     /// Override a key of the config
@@ -279,7 +279,7 @@ pub struct Verify {
 
 /// `duel plan`.
 #[derive(Debug, Args)]
-pub struct Plan {
+pub struct PlanArgs {
     /// The sweep, a TOML file
     pub config: PathBuf,
     /// Override a key of the config
@@ -296,7 +296,7 @@ pub struct Plan {
 
 /// `duel report`.
 #[derive(Debug, Args)]
-pub struct Report {
+pub struct ReportArgs {
     /// The run directory
     #[arg(required_unless_present = "schema")]
     pub dir: Option<PathBuf>,
@@ -312,7 +312,7 @@ pub struct Report {
     pub rate: Option<String>,
     /// What else is asked of the hosts.
     #[command(flatten)]
-    pub hosts: Hosts,
+    pub hosts: HostsArgs,
     /// Write the files only (for the driver)
     #[arg(long, hide = true)]
     pub quiet: bool,
@@ -320,7 +320,7 @@ pub struct Report {
 
 /// `duel capacity`.
 #[derive(Debug, Args)]
-pub struct Capacity {
+pub struct CapacityArgs {
     /// The run directory
     pub dir: PathBuf,
     /// Requests per second to plan for, in total; several, such as 10k,20k, make a what-if table
@@ -328,7 +328,7 @@ pub struct Capacity {
     pub rate: String,
     /// What else is asked of the hosts.
     #[command(flatten)]
-    pub hosts: Hosts,
+    pub hosts: HostsArgs,
     /// Print JSON
     #[arg(long, group = "form")]
     pub json: bool,
@@ -349,7 +349,7 @@ pub struct Capacity {
 
 /// What hosts are like, and what is asked of them.
 #[derive(Debug, Clone, Args)]
-pub struct Hosts {
+pub struct HostsArgs {
     /// Count only measured cells whose 99th percentile is at most this [default: the run's slo.p99]
     #[arg(long, value_name = "TIME")]
     pub p99: Option<String>,
@@ -394,10 +394,10 @@ pub struct Hosts {
     pub spare: String,
 }
 
-impl Hosts {
+impl HostsArgs {
     /// Whether anything but a default was asked.
     pub fn is_asked(&self) -> bool {
-        let Hosts { p99, class, availability, latency, connections, memory, cpus, .. } = self;
+        let Self { p99, class, availability, latency, connections, memory, cpus, .. } = self;
         let texts = [p99, class, availability, latency, connections, memory, cpus];
         texts.iter().any(|text| text.is_some())
             || self.hosts.is_some()
@@ -408,7 +408,7 @@ impl Hosts {
 
 /// `duel compare`.
 #[derive(Debug, Args)]
-pub struct Compare {
+pub struct CompareArgs {
     /// The run to compare with and the run that is judged; with --with, all runs to compare with; one
     /// alone, where it compared several targets
     #[arg(value_name = "DIR", required = true)]
@@ -432,7 +432,7 @@ pub struct Compare {
 
 /// `duel merge`.
 #[derive(Debug, Args)]
-pub struct Merge {
+pub struct MergeArgs {
     /// The run directories of all shards, in any order
     #[arg(required = true, value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
@@ -443,7 +443,7 @@ pub struct Merge {
 
 /// `duel target`.
 #[derive(Debug, Args)]
-pub struct Target {
+pub struct TargetArgs {
     /// Where to listen: an IP address and a port, or unix:/PATH
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub listen: String,
@@ -475,7 +475,7 @@ pub struct Target {
 
 /// `duel limits`.
 #[derive(Debug, Args)]
-pub struct Limits {
+pub struct LimitsArgs {
     /// Say whether this many lanes fit
     #[arg(long, value_name = "COUNT")]
     pub lanes: Option<String>,

@@ -15,7 +15,7 @@ use duel::plan::{Arrivals, Axis, Cell, CellKind, Engine};
 use duel::report::capacity::hosts::HostType;
 use duel::report::capacity::{self, Question};
 use duel::report::{html, layout, memory, summary};
-use duel::results::search::{FLAG, Progress, replay};
+use duel::results::search::{FLAG, SearchProgress, replay};
 use duel::results::store::{PlanJson, Versions};
 use proptest::prelude::*;
 
@@ -243,7 +243,7 @@ fn searches(axis: Axis, pair: &Pair) {
     };
     let found = replay(&cells, search, &[], &[start]);
     assert_eq!(
-        found.iter().map(Progress::starts).collect::<Vec<_>>(),
+        found.iter().map(SearchProgress::starts).collect::<Vec<_>>(),
         [1, 0],
         "search by {axis:?}"
     );

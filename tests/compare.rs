@@ -6,7 +6,7 @@ use std::path::Path;
 
 use duel::format::{FORMAT_VERSION, Status, TrialRecord};
 use duel::plan::{CellKind, Engine};
-use duel::report::compare::{Comparison, NotComparable, compare as compare_runs};
+use duel::report::compare::{NotComparable, RunComparison, compare as compare_runs};
 use duel::report::measures::Measure;
 use duel::results::store::{PlanJson, Run, RunDir, Versions};
 use duel::stats::{MARGIN, Verdict};
@@ -47,7 +47,7 @@ fn runs(blocks: u32, cost: f64) -> (Run, Run) {
 }
 
 /// One run on each side, with the default minimum effect.
-fn compare(a: &Run, b: &Run) -> Result<Comparison, NotComparable> {
+fn compare(a: &Run, b: &Run) -> Result<RunComparison, NotComparable> {
     compare_runs(&[a], &[b], 0.05)
 }
 
@@ -208,7 +208,7 @@ fn several_runs_are_the_units() {
     let all = |runs: &'static [Run; 3]| runs.iter().collect::<Vec<&Run>>();
     let leak = |runs: [Run; 3]| -> &'static [Run; 3] { Box::leak(Box::new(runs)) };
     let (a, same, dear) = (leak(a), leak(same), leak(dear));
-    let cpu = |found: &Comparison| {
+    let cpu = |found: &RunComparison| {
         let mut lines = found.regressions();
         lines.any(|l| l.measure == Measure::CpuPerRequest)
     };

@@ -5,7 +5,7 @@ mod sample;
 use duel::format::{Status, TrialRecord};
 use duel::plan::expect::{Expect, Expected, ExpectedSide};
 use duel::plan::{Cell, Engine};
-use duel::report::expect::{Held, Outcome, outcomes, section};
+use duel::report::expect::{Expectation, Held, outcomes, section};
 
 fn expect(winner: Engine, over: Engine, measure: Expected, by: f64) -> Expect {
     let side = |engine| ExpectedSide { engine, offload: None };
@@ -32,7 +32,7 @@ fn trials(cost: f64, blocks: u32) -> Vec<TrialRecord> {
     (0..blocks).flat_map(block).collect()
 }
 
-fn one(expect: &Expect, records: &[TrialRecord]) -> Outcome {
+fn one(expect: &Expect, records: &[TrialRecord]) -> Expectation {
     let all = outcomes(std::slice::from_ref(expect), &cells(), records);
     assert_eq!(all.len(), 1, "{all:?}");
     all.into_iter().next().expect("one")

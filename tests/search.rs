@@ -9,7 +9,9 @@ use duel::plan::sweep::{Slo, Sweep, Target};
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::capacity::prove;
 use duel::report::erlang;
-use duel::results::search::{Answer, FLAG, Outcome, Progress, Step, judge, trial};
+use duel::results::search::{
+    FLAG, ProbeAnswer, SearchOutcome, SearchProgress, SearchStep, judge, trial,
+};
 use hdrhistogram::Histogram;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -107,10 +109,10 @@ fn run(
     search: Search,
     bounds: &[Bound],
     mut trial: impl FnMut(Cell, u32) -> TrialRecord,
-) -> (Progress, Vec<TrialRecord>) {
-    let mut progress = Progress::new(&cell(), search, bounds.to_vec());
+) -> (SearchProgress, Vec<TrialRecord>) {
+    let mut progress = SearchProgress::new(&cell(), search, bounds.to_vec());
     let mut rows = vec![];
-    while let Step::Run(cell, block) = progress.step() {
+    while let SearchStep::Run(cell, block) = progress.step() {
         let row = trial(cell, block);
         progress.add(&row);
         rows.push(row);
@@ -120,8 +122,8 @@ fn run(
 }
 
 /// The search of [`run`] by its rows.
-fn again(rows: &[TrialRecord]) -> Progress {
-    let mut progress = Progress::new(&cell(), search(), slo(40));
+fn again(rows: &[TrialRecord]) -> SearchProgress {
+    let mut progress = SearchProgress::new(&cell(), search(), slo(40));
     rows.iter().for_each(|row| progress.add(row));
     progress
 }
@@ -143,9 +145,9 @@ fn a_proof_of_a_search_doubles_workers_and_targets_and_forecasts_knee_and_p99() 
     };
     let mut searched = |sweep: &Sweep, workers: f64| -> Vec<TrialRecord> {
         let cell = sweep.cells().remove(0);
-        let mut progress = Progress::new(&cell, sweep.search.unwrap(), sweep.bounds());
+        let mut progress = SearchProgress::new(&cell, sweep.search.unwrap(), sweep.bounds());
         let mut rows = vec![];
-        while let Step::Run(cell, block) = progress.step() {
+        while let SearchStep::Run(cell, block) = progress.step() {
             rows.push(one(cell, block, workers));
             progress.add(rows.last().unwrap());
         }
@@ -190,7 +192,7 @@ fn outside(servers: u32, p99_ms: u64, searches: u32, seed: u64) -> u32 {
     for _ in 0..searches {
         let (found, _) = run(search(), &slo(p99_ms), |c, b| queue.trial(c, b));
         assert!(found.probes.len() < 15, "{} probes", found.probes.len() + 1);
-        let Outcome::Found { met_per_s, missed_per_s, .. } = found.outcome() else {
+        let SearchOutcome::Found { met_per_s, missed_per_s, .. } = found.outcome() else {
             panic!("{servers} servers, knee {truth:.1}: {:?}", found.outcome());
         };
         let wide = missed_per_s / met_per_s;
@@ -215,7 +217,7 @@ fn met_at(per_s: f64, probes: u32, seed: u64) -> f64 {
                 break answer;
             }
         };
-        met += u32::from(answer == Answer::Met);
+        met += u32::from(answer == ProbeAnswer::Met);
     }
     f64::from(met) / f64::from(probes)
 }
@@ -271,12 +273,12 @@ fn cliff(most: f64) -> impl FnMut(Cell, u32) -> TrialRecord {
 fn a_cliff_is_bracketed_by_neighbours_and_rows_alone_say_it_again() {
     for knee in [3.0, 47.0, 799.0, 801.0, 5_000.0, 333_333.0] {
         let (found, rows) = run(search(), &slo(40), cliff(knee));
-        let Outcome::Found { met_per_s, missed_per_s, because, .. } = found.outcome() else {
+        let SearchOutcome::Found { met_per_s, missed_per_s, because, .. } = found.outcome() else {
             panic!("{knee}: {:?}", found.outcome());
         };
         assert!(met_per_s <= knee && knee < missed_per_s, "{knee}: {met_per_s}, {missed_per_s}");
         assert!(missed_per_s / met_per_s <= 1.0265, "{met_per_s} to {missed_per_s}");
-        assert_eq!(because, Answer::Missed { bound: "p99 ≤ 40 ms".into() });
+        assert_eq!(because, ProbeAnswer::Missed { bound: "p99 ≤ 40 ms".into() });
         assert!(rows.len() <= 1 + 14 * 5, "clear answers need five trials: {}", rows.len());
         let mut keys: Vec<_> = rows.iter().map(|r| (r.cell.id.clone(), r.block)).collect();
         keys.sort();
@@ -285,7 +287,7 @@ fn a_cliff_is_bracketed_by_neighbours_and_rows_alone_say_it_again() {
 
         // Cut off anywhere, it goes on with the row that followed.
         for (i, next) in rows.iter().enumerate() {
-            let Step::Run(cell, block) = again(&rows[..i]).step() else {
+            let SearchStep::Run(cell, block) = again(&rows[..i]).step() else {
                 panic!("over after {i} rows")
             };
             assert_eq!((cell, block), (next.cell.clone(), next.block));
@@ -298,13 +300,16 @@ fn a_cliff_is_bracketed_by_neighbours_and_rows_alone_say_it_again() {
 fn a_knee_that_is_not_there_is_said_to_be_not_there() {
     let limits = Search { min_per_s: 50.0, max_per_s: 20_000.0, ..search() };
     let (never, _) = run(limits, &slo(40), cliff(0.0));
-    let Outcome::NeverMet { lowest_per_s, .. } = never.outcome() else { panic!("{never:?}") };
+    let SearchOutcome::NeverMet { lowest_per_s, .. } = never.outcome() else { panic!("{never:?}") };
     assert!((50.0..=51.3).contains(&lowest_per_s), "{lowest_per_s}");
     let (always, _) = run(limits, &slo(40), cliff(f64::INFINITY));
-    let Outcome::NeverMissed { highest_per_s } = always.outcome() else { panic!("{always:?}") };
+    let SearchOutcome::NeverMissed { highest_per_s } = always.outcome() else {
+        panic!("{always:?}")
+    };
     assert!((19_500.0..=20_000.0).contains(&highest_per_s), "{highest_per_s}");
     let (few, _) = run(Search { probes: 3, ..limits }, &slo(40), cliff(100.0));
-    let Outcome::OutOfProbes { met_per_s: None, missed_per_s: Some(_), .. } = few.outcome() else {
+    let SearchOutcome::OutOfProbes { met_per_s: None, missed_per_s: Some(_), .. } = few.outcome()
+    else {
         panic!("{:?}", few.outcome())
     };
 }
@@ -321,7 +326,8 @@ fn a_generator_that_cannot_offer_the_lowest_rate_concludes_nothing() {
         record
     };
     let (found, _) = run(search(), &slo(40), late);
-    let Outcome::Nothing { why, met_per_s: None, missed_per_s: None } = found.outcome() else {
+    let SearchOutcome::Nothing { why, met_per_s: None, missed_per_s: None } = found.outcome()
+    else {
         panic!("{:?}", found.outcome())
     };
     assert!(why.contains("lowest rate: requests were released late"), "{why}");
@@ -338,13 +344,13 @@ fn a_stop_of_the_generator_is_not_the_targets() {
             record
         };
         let (found, _) = run(search(), &slo(40), trial);
-        let Outcome::Found { met_per_s, missed_per_s, because, .. } = found.outcome() else {
+        let SearchOutcome::Found { met_per_s, missed_per_s, because, .. } = found.outcome() else {
             panic!("{:?}", found.outcome())
         };
         assert!(met_per_s <= 5_000.0 && 5_000.0 < missed_per_s);
         because
     };
-    let generator = |why: &str| Answer::Generator { why: why.into() };
+    let generator = |why: &str| ProbeAnswer::Generator { why: why.into() };
     let cpu = why(Box::new(|r| {
         r.status = Status::Invalid;
         r.gates = vec![gate("delivered_rate"), gate("worker_cpu_share")];
@@ -370,7 +376,7 @@ fn a_stop_of_the_generator_is_not_the_targets() {
         r.service_ns = Some(sample::climb(5_000_000, 200_000_000, 2_000));
         r.ledger = Ledger { planned: 2_000, completed: 1_900, unsent: 100, ..Ledger::default() };
     }));
-    assert_eq!(target, Answer::Missed { bound: "p99 ≤ 40 ms".into() });
+    assert_eq!(target, ProbeAnswer::Missed { bound: "p99 ≤ 40 ms".into() });
 }
 
 #[test]
@@ -389,7 +395,8 @@ fn undecided_is_no_miss_and_lost_requests_are_late() {
         record
     };
     let (found, _) = run(search(), &slo(40), astride);
-    let Outcome::OutOfProbes { met_per_s: Some(met), missed_per_s: None, .. } = found.outcome()
+    let SearchOutcome::OutOfProbes { met_per_s: Some(met), missed_per_s: None, .. } =
+        found.outcome()
     else {
         panic!("{:?}", found.outcome())
     };
@@ -406,19 +413,29 @@ fn undecided_is_no_miss_and_lost_requests_are_late() {
         record
     };
     let (found, _) = run(search(), &slo(40), losing);
-    let Outcome::Found { because, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
-    assert_eq!(because, Answer::Missed { bound: "p99 ≤ 40 ms".into() }, "refused at once is late");
+    let SearchOutcome::Found { because, .. } = found.outcome() else {
+        panic!("{:?}", found.outcome())
+    };
+    assert_eq!(
+        because,
+        ProbeAnswer::Missed { bound: "p99 ≤ 40 ms".into() },
+        "refused at once is late"
+    );
     let errors = bounds(Some(&Slo { error_rate: Some(0.001), ..Slo::default() }), &[]);
     let (found, _) = run(search(), &errors, losing);
-    let Outcome::Found { because, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
-    assert_eq!(because, Answer::Missed { bound: "lost requests ≤ 0.1 %".into() });
+    let SearchOutcome::Found { because, .. } = found.outcome() else {
+        panic!("{:?}", found.outcome())
+    };
+    assert_eq!(because, ProbeAnswer::Missed { bound: "lost requests ≤ 0.1 %".into() });
 }
 
 #[test]
 fn without_a_trial_to_believe_nothing_is_concluded() {
     let nothing = |trial: &mut dyn FnMut(Cell, u32) -> TrialRecord| {
         let (found, rows) = run(search(), &slo(40), trial);
-        let Outcome::Nothing { why, .. } = found.outcome() else { panic!("{:?}", found.outcome()) };
+        let SearchOutcome::Nothing { why, .. } = found.outcome() else {
+            panic!("{:?}", found.outcome())
+        };
         (why, rows.len())
     };
     let noisy_at = |cell: Cell, block, ns| {
@@ -447,7 +464,8 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
         let late = cell.offered_per_s.is_some_and(|rate| rate > 5_000.0);
         noisy_at(cell, block, if late { 80_000_000 } else { 5_000_000 })
     });
-    let Outcome::Nothing { why, met_per_s: Some(met), missed_per_s: None } = found.outcome() else {
+    let SearchOutcome::Nothing { why, met_per_s: Some(met), missed_per_s: None } = found.outcome()
+    else {
         panic!("{:?}", found.outcome())
     };
     assert!(met <= 5_000.0 && why.contains("the gate steal_share failed"), "{met}: {why}");
@@ -512,19 +530,24 @@ fn a_search_holds_the_bounds_of_classes_and_says_which_one_failed() {
     assert_eq!((all.bounds().len(), alone.bounds().len()), (3, 1));
     for sweep in [&all, &alone] {
         for (heavy, lost) in [(150 * ms, 0), (9 * ms, 20)] {
-            let Outcome::Found { met_per_s, missed_per_s, because, .. } =
+            let SearchOutcome::Found { met_per_s, missed_per_s, because, .. } =
                 found(sweep, heavy, lost, 0)
             else {
                 panic!("no knee with {heavy} ns and {lost} lost")
             };
             assert!(met_per_s <= 5_000.0 && 5_000.0 < missed_per_s, "{met_per_s}, {missed_per_s}");
-            assert_eq!(because, Answer::Missed { bound: "p99 of class heavy ≤ 100 ms".into() });
+            assert_eq!(
+                because,
+                ProbeAnswer::Missed { bound: "p99 of class heavy ≤ 100 ms".into() }
+            );
         }
         // All that was sent came back in time, of each class: lanes ran out.
-        let Outcome::Found { because, .. } = found(sweep, 9 * ms, 0, 900 * ms) else { panic!() };
-        assert_eq!(because, Answer::Generator { why: "lanes ran out".into() });
+        let SearchOutcome::Found { because, .. } = found(sweep, 9 * ms, 0, 900 * ms) else {
+            panic!()
+        };
+        assert_eq!(because, ProbeAnswer::Generator { why: "lanes ran out".into() });
         let never = found(sweep, 9 * ms, 0, 0);
-        assert!(matches!(never, Outcome::NeverMissed { .. }), "{never:?}");
+        assert!(matches!(never, SearchOutcome::NeverMissed { .. }), "{never:?}");
     }
     // A tenth of the requests needs ten times as many: the lowest rate follows.
     let (few, many) = (of_classes("", "p99 = \"40ms\""), of_classes("[slo]\np99 = \"2s\"", ""));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use duel::plan::Codec;
 use duel::plan::server::{PoolOf, ServerEngine};
-use duel::plan::target::{EmbeddedTarget, Faults, Law, Stall};
+use duel::plan::target::{EmbeddedTarget, InjectedFaults, Law, Stall};
 use duel::server::{TargetJob, TargetReport, TargetStart, body_byte, laws, serve_controlled};
 use harness::{Client, SEED, Target, each, encrypted, server};
 
@@ -22,7 +22,7 @@ fn plain() -> EmbeddedTarget {
         servers: 0,
         processes: 1,
         body_bytes: 4,
-        faults: Faults::default(),
+        faults: InjectedFaults::default(),
     }
 }
 
@@ -387,13 +387,13 @@ fn threads_and_tasks_wait_together() {
 #[test]
 fn faults_hit_the_requests_that_the_seed_says() {
     each(8, |start, _| {
-        let faults = Faults { error_rate: 0.3, reset_rate: 0.2, stall: None };
+        let faults = InjectedFaults { error_rate: 0.3, reset_rate: 0.2, stall: None };
         let target = start(EmbeddedTarget { faults: faults.clone(), ..plain() });
         let mut client = target.connect();
         let (mut answered, mut resets) = (0, 0);
         for n in 0..200 {
             let fault = laws::fault(&faults, SEED, n);
-            if fault == laws::Fault::Reset {
+            if fault == laws::InjectedFault::Reset {
                 client.send(GET);
                 let error =
                     client.reader.read(&mut [0]).expect_err("a reset, not an answer or an end");
@@ -402,7 +402,7 @@ fn faults_hit_the_requests_that_the_seed_says() {
                 resets += 1;
                 continue;
             }
-            let status = if fault == laws::Fault::Error { "500" } else { "200" };
+            let status = if fault == laws::InjectedFault::Error { "500" } else { "200" };
             client.ask(GET).expect(status, b"0123");
             answered += 1;
         }
@@ -466,7 +466,7 @@ fn a_big_body_that_is_not_read_to_its_end_does_not_count_as_answered() {
 fn no_byte_leaves_during_a_stall() {
     each(8, |start, _| {
         let stall = Stall { every_ns: 40_000_000, for_ns: 20_000_000 };
-        let faults = Faults { stall: Some(stall), ..Faults::default() };
+        let faults = InjectedFaults { stall: Some(stall), ..InjectedFaults::default() };
         let mut target = start(EmbeddedTarget { faults, ..plain() });
         let start_at_ns = duel::sys::now_ns();
         let line = serde_json::to_string(&TargetStart { start_at_ns }).expect("JSON");

@@ -1,14 +1,14 @@
 //! The Universal Scalability Law and Erlang's formulas against published and exact values.
 
 use duel::report::erlang;
-use duel::report::usl::{self, Coefficients, Fit, NoFit, Sample, Weights};
+use duel::report::usl::{self, Coefficients, Fit, NoFit, UslSample, Weights};
 
-fn once(lanes: &[u32], per_s: &[f64]) -> Vec<Sample> {
-    lanes.iter().zip(per_s).map(|(&lanes, &per_s)| Sample { lanes, block: 0, per_s }).collect()
+fn once(lanes: &[u32], per_s: &[f64]) -> Vec<UslSample> {
+    lanes.iter().zip(per_s).map(|(&lanes, &per_s)| UslSample { lanes, block: 0, per_s }).collect()
 }
 
 /// As a report fits.
-fn fit(samples: &[Sample], seed: u64) -> Result<Fit, NoFit> {
+fn fit(samples: &[UslSample], seed: u64) -> Result<Fit, NoFit> {
     usl::fit(samples, Weights::Relative, seed)
 }
 
@@ -68,13 +68,13 @@ fn schwartz_data_within_a_hundred_thousandth() {
 }
 
 /// Trials that follow the law but for a disturbance of each block.
-fn trials(lanes: &[u32], blocks: u32, alpha: f64, beta: f64) -> Vec<Sample> {
+fn trials(lanes: &[u32], blocks: u32, alpha: f64, beta: f64) -> Vec<UslSample> {
     let disturbed = |block: u32| 1.0 + 0.01 * f64::from(block % 3) - 0.01;
     let law = |n: f64| 1_000.0 * n / (1.0 + alpha * (n - 1.0) + beta * n * (n - 1.0));
     (0..blocks)
         .flat_map(|block| {
             let per_s = move |n: u32| law(f64::from(n)) * disturbed(block);
-            lanes.iter().map(move |&lanes| Sample { lanes, block, per_s: per_s(lanes) })
+            lanes.iter().map(move |&lanes| UslSample { lanes, block, per_s: per_s(lanes) })
         })
         .collect()
 }
@@ -98,8 +98,8 @@ fn bounds_hold_where_throughput_grows_faster_than_lanes() {
 }
 
 /// Weighted sum of squares of what a fit makes small, by its definition.
-fn sum_of_squares(samples: &[Sample], weights: Weights, at: Coefficients) -> f64 {
-    let residual = |s: &Sample| {
+fn sum_of_squares(samples: &[UslSample], weights: Weights, at: Coefficients) -> f64 {
+    let residual = |s: &UslSample| {
         let fitted = at.throughput(f64::from(s.lanes));
         if weights == Weights::Relative { s.per_s / fitted - 1.0 } else { s.per_s - fitted }
     };
@@ -118,9 +118,9 @@ fn no_neighbour_of_a_fit_is_better() {
     for _ in 0..200 {
         let (alpha, beta) = (0.1 * random() - 0.02, 0.002 * random() - 0.0005);
         let law = |n: f64| 500.0 * n / (1.0 + alpha * (n - 1.0) + beta * n * (n - 1.0)).max(0.2);
-        let samples: Vec<Sample> = [1, 2, 4, 8, 16, 32, 64]
+        let samples: Vec<UslSample> = [1, 2, 4, 8, 16, 32, 64]
             .into_iter()
-            .map(|lanes| Sample {
+            .map(|lanes| UslSample {
                 lanes,
                 block: 0,
                 per_s: law(f64::from(lanes)) * (0.95 + 0.1 * random()),

@@ -5,8 +5,8 @@ mod prove;
 
 use std::process::ExitCode;
 
-use crate::cli::{Capacity as Arguments, Hosts};
-use crate::driver::host::Machine;
+use crate::cli::{CapacityArgs, HostsArgs};
+use crate::driver::host::HostFacts;
 use crate::limits::{Ceiling, Limits, PORT_RANGE, TargetKind};
 use crate::plan::{Cell, Engine, classes};
 use crate::report::capacity::hosts::{self, HostType};
@@ -20,7 +20,7 @@ use crate::units::{parse_count, parse_duration_ns, parse_rate, parse_share, pars
 const MOST_QUESTIONS: usize = 10_000;
 
 /// Prints how many hosts a rate needs under each engine.
-pub fn run(args: &Arguments) -> ExitCode {
+pub fn run(args: &CapacityArgs) -> ExitCode {
     let run = match RunDir::open(&args.dir) {
         Ok(run) => run,
         Err(error) => return super::usage(error),
@@ -135,7 +135,7 @@ fn list<E: std::fmt::Display>(
 /// measured within the bound; `None` where there is none.
 pub(super) fn questions(
     rate: Option<&String>,
-    args: &Hosts,
+    args: &HostsArgs,
     run: &Run,
 ) -> Result<Option<Vec<Question>>, String> {
     let above_zero = |ns: u64| if ns > 0 { Ok(ns) } else { Err("must be above zero".to_string()) };
@@ -240,7 +240,7 @@ fn class<'c>(
 }
 
 /// The types of hosts that a file lists, or the one that flags and the measured machine say.
-fn hosts_of(args: &Hosts, run: &Run) -> Result<Vec<HostType>, String> {
+fn hosts_of(args: &HostsArgs, run: &Run) -> Result<Vec<HostType>, String> {
     if let Some(path) = &args.hosts {
         let name = path.display().to_string();
         let text = crate::config::read_text(path).map_err(|e| format!("--hosts: {name}: {e}"))?;
@@ -254,7 +254,7 @@ fn hosts_of(args: &Hosts, run: &Run) -> Result<Vec<HostType>, String> {
         Ok(_) => Err("a host has from 1 to 4,294,967,295 CPUs".to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let machine: Machine = serde_json::from_value(run.plan.machine.clone()).unwrap_or_default();
+    let machine: HostFacts = serde_json::from_value(run.plan.machine.clone()).unwrap_or_default();
     let here = machine.cpus_online.len() as u32;
     let cpus = read("cpus", args.cpus.as_ref(), cpus)?
         .or((here > 0).then_some(here))

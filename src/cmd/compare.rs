@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::exit;
-use crate::cli::Compare;
+use crate::cli::CompareArgs;
 use crate::report::compare::{compare, compare_targets};
 use crate::results::store::{Run, RunDir, StoreError};
 
 /// Prints what became worse or better from A to B, beyond the spread of their trials or runs.
-pub fn run(args: &Compare) -> ExitCode {
+pub fn run(args: &CompareArgs) -> ExitCode {
     let (before, after) = match (args.with.as_slice(), args.runs.as_slice()) {
         ([], [_]) => (args.runs.as_slice(), [].as_slice()),
         ([], [a, b]) => (std::slice::from_ref(a), std::slice::from_ref(b)),
@@ -51,8 +51,8 @@ pub fn run(args: &Compare) -> ExitCode {
         Err(reasons) => return super::usage(reasons),
     };
     let text = match args {
-        Compare { json: true, .. } => format!("{:#}\n", found.json()),
-        Compare { markdown: true, .. } => found.markdown(),
+        CompareArgs { json: true, .. } => format!("{:#}\n", found.json()),
+        CompareArgs { markdown: true, .. } => found.markdown(),
         _ => found.text(crate::terminal::width()),
     };
     if args.json || args.markdown {

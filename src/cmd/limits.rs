@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use crate::cli::Limits as Arguments;
+use crate::cli::LimitsArgs;
 use crate::limits::{Limits, LimitsReport, TargetKind};
 use crate::report::layout::Column;
 use crate::report::table;
 use crate::units::parse_count;
 
 /// Prints the limits by engine, the tightest first.
-pub fn run(args: &Arguments) -> ExitCode {
+pub fn run(args: &LimitsArgs) -> ExitCode {
     let lanes = match args.lanes.as_deref().map(parse_count).transpose() {
         Ok(lanes) => lanes,
         Err(error) => return super::usage(format!("--lanes: {error}")),

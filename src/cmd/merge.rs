@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use super::exit;
-use crate::cli::Merge;
+use crate::cli::MergeArgs;
 use crate::fleet::merge::merge;
 use crate::limits;
 
 /// Merges, writes the report, and says how it went.
-pub fn run(args: &Merge) -> ExitCode {
+pub fn run(args: &MergeArgs) -> ExitCode {
     // One descriptor per shard; without more of them the error names the file that was one too many.
     let _ = limits::raise_nofile();
     let merged = super::in_pool(|| merge(&args.dirs, &args.out));

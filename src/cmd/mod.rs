@@ -80,7 +80,7 @@ pub fn completions(shell: clap_complete::Shell) -> ExitCode {
 }
 
 /// `duel init`.
-pub fn init(question: crate::config::starter::Question) -> ExitCode {
+pub fn init(question: crate::config::starter::StarterQuestion) -> ExitCode {
     terminal::print(&crate::config::starter::starter(question));
     ExitCode::SUCCESS
 }

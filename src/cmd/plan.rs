@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use super::sweep::blocks;
-use crate::cli::Plan;
+use crate::cli::PlanArgs;
 use crate::driver::cpus::{self, Beside};
 use crate::driver::target;
 use crate::limits::{Limits, PortBudget, TargetKind};
@@ -26,7 +26,7 @@ const TIMER_NS: f64 = 10e6;
 const RECONNECT_NS: f64 = SECOND_NS as f64;
 
 /// Prints cells, order, time and limits, or one Job.
-pub fn run(args: &Plan) -> ExitCode {
+pub fn run(args: &PlanArgs) -> ExitCode {
     let mut sweep = match crate::config::load(&args.config, &args.overrides) {
         Ok(sweep) => sweep,
         Err(error) => return super::usage(error),

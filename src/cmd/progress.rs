@@ -60,7 +60,7 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 /// Shows a sweep's trials.
-pub struct Progress {
+pub struct SweepProgress {
     bar: Option<ProgressBar>,
     signals: Signals,
     trials: usize,
@@ -68,7 +68,7 @@ pub struct Progress {
     name: String,
 }
 
-impl Progress {
+impl SweepProgress {
     /// A display for `trials` trials.
     pub fn new(trials: usize, signals: Signals) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -81,7 +81,7 @@ impl Progress {
             bar.set_style(style);
             bar
         });
-        Progress { bar, signals, trials, ended: 0, name: String::new() }
+        SweepProgress { bar, signals, trials, ended: 0, name: String::new() }
     }
 
     /// A trial begins.
@@ -170,7 +170,7 @@ fn summary(record: &TrialRecord) -> String {
     text
 }
 
-impl Watch for Progress {
+impl Watch for SweepProgress {
     fn show(&mut self, stage: TrialStage) {
         match stage {
             TrialStage::SetUp => self.message("set-up"),

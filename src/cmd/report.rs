@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context as _;
 
-use crate::cli::Report;
+use crate::cli::ReportArgs;
 use crate::driver::timeline;
 use crate::format::TrialRecord;
 use crate::plan::expect::Expect;
@@ -22,7 +22,7 @@ use crate::stats::MARGIN;
 use crate::terminal;
 
 /// Prints a run's table, its records, or the schema of a record.
-pub fn run(args: &Report) -> ExitCode {
+pub fn run(args: &ReportArgs) -> ExitCode {
     if args.schema {
         crate::terminal::print(&TrialRecord::schema());
         return ExitCode::SUCCESS;

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use super::sweep::{Directory, Output, allow, execute};
-use crate::cli::Run;
+use crate::cli::RunArgs;
 
 /// Runs a sweep from its config.
-pub fn run(args: &Run) -> ExitCode {
+pub fn run(args: &RunArgs) -> ExitCode {
     let mut sweep = match crate::config::load(&args.config, &args.overrides) {
         Ok(sweep) => sweep,
         Err(error) => return super::usage(error),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::Run;
+use crate::cli::RunArgs;
 use crate::fleet::clock::{parse_instant, unix_now_ns};
 use crate::fleet::{Meeting, scheduler};
 use crate::plan::shard::Shard;
@@ -28,7 +28,7 @@ pub(super) struct ShardPart {
 }
 
 /// Reads flags and environment, and refuses what cannot be divided.
-pub(super) fn part(args: &Run, sweep: &mut Sweep) -> Result<ShardPart, String> {
+pub(super) fn part(args: &RunArgs, sweep: &mut Sweep) -> Result<ShardPart, String> {
     let shard = scheduler::shard(args.shard.as_deref(), |name| std::env::var(name).ok())?;
     let divided = shard.is_some_and(|s| s.count > 1);
     if sweep.search.is_some() && (divided || args.rendezvous.is_some() || args.start_at.is_some()) {
@@ -84,7 +84,7 @@ fn absolute(dir: &std::path::Path) -> Result<PathBuf, String> {
 }
 
 /// Refuses what n shards cannot send as one would.
-fn divisible(args: &Run, sweep: &Sweep, shard: Shard, meets: bool) -> Result<(), String> {
+fn divisible(args: &RunArgs, sweep: &Sweep, shard: Shard, meets: bool) -> Result<(), String> {
     if args.resume {
         return Err("--resume: shards stop at different trials, so that a sharded run cannot be \
                     resumed; run it again into fresh directories"

@@ -22,7 +22,7 @@ use self::directory::{create, create_fresh, resume};
 use self::repeats::Repeats;
 use self::verdict::{is_expected, objectives, verdict};
 use super::exit;
-use super::progress::{Progress, Signals};
+use super::progress::{Signals, SweepProgress};
 use super::shard::ShardPart;
 use crate::driver::metrics::{Metrics, RunFacts};
 use crate::driver::peers::{Alone, Peers};
@@ -189,7 +189,7 @@ impl<'s> SweepSession<'s> {
             say!("duel: {warning}");
         }
         let mut blocks = Blocks::new(sweep, cells);
-        let mut progress = Progress::new(blocks.least(&order), self.signals.clone());
+        let mut progress = SweepProgress::new(blocks.least(&order), self.signals.clone());
         let mut repeats = Repeats::new(sweep.noise_repeats, order.len());
         for block in order.chunk_by(|a, b| a.block == b.block) {
             let Some(block) = blocks.next(block, &self.records) else { break };
@@ -219,7 +219,7 @@ impl<'s> SweepSession<'s> {
         &mut self,
         cells: &[Cell],
         trials: &[Trial],
-        progress: &mut Progress,
+        progress: &mut SweepProgress,
     ) -> anyhow::Result<Vec<Trial>> {
         let mut noisy = vec![];
         for trial in trials {

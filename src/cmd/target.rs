@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::Target as Arguments;
+use crate::cli::TargetArgs;
 use crate::config::{Setting, Value, from_flags};
 use crate::driver::cpus::parse_list;
 use crate::plan::endpoint::Endpoint;
@@ -10,7 +10,7 @@ use crate::plan::sweep::Target;
 use crate::server::{TargetJob, become_command, serve_controlled, serve_forever};
 
 /// Serves until a signal, or under the driver until standard input closes.
-pub fn run(args: &Arguments) -> ExitCode {
+pub fn run(args: &TargetArgs) -> ExitCode {
     if args.control {
         return match serve_controlled(std::io::stdin(), std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -47,7 +47,7 @@ pub fn run(args: &Arguments) -> ExitCode {
 }
 
 /// The arguments as keys of a config, so that both are checked in one place.
-fn job(args: &Arguments) -> Result<TargetJob, String> {
+fn job(args: &TargetArgs) -> Result<TargetJob, String> {
     let time = match args.service_time.as_str() {
         table if table.trim_start().starts_with('{') => Value::literal(table),
         time => Value::from(time.to_string()),

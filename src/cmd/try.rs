@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::shard::ShardPart;
 use super::sweep::{Directory, Output, allow, execute, look};
-use crate::cli::Try;
+use crate::cli::TryArgs;
 use crate::config::Setting;
 use crate::plan::Extent;
 use crate::plan::sweep::Sweep;
@@ -12,7 +12,7 @@ use crate::stats::precision::FEWEST_BLOCKS;
 use crate::units::{SECOND_NS, duration_literal, format_ns, parse_duration_ns};
 
 /// Runs what the arguments say.
-pub fn run(args: &Try) -> ExitCode {
+pub fn run(args: &TryArgs) -> ExitCode {
     let settings = match settings(args) {
         Ok(settings) => settings,
         Err(error) => return super::usage(error),
@@ -49,7 +49,7 @@ pub fn run(args: &Try) -> ExitCode {
 }
 
 /// The arguments as keys of a config, so that both are checked in one place.
-fn settings(args: &Try) -> Result<Vec<Setting>, String> {
+fn settings(args: &TryArgs) -> Result<Vec<Setting>, String> {
     let mut set = vec![
         Setting::flag("URL", "target.url", args.url.clone()),
         Setting::flag("-m", "plan.request.0.method", args.method.clone()),
@@ -123,7 +123,7 @@ struct Trials {
 impl Trials {
     /// Unless `--trials` says otherwise, the time is shared by interleaved trials, since engines can
     /// only be compared within blocks: one long trial each tells nothing of what chance did.
-    fn of(args: &Try) -> Trials {
+    fn of(args: &TryArgs) -> Trials {
         let given = args.duration.as_deref().map(seconds);
         let until_precise = args.precision.is_some() || args.budget.is_some();
         if args.trials.is_some() {
@@ -144,7 +144,7 @@ impl Trials {
 
 /// Makes trials longer, and fewer, where responses take long: one that is under way at an edge of the
 /// window is in no rate. For the same reason the window then begins between two rounds of responses.
-fn suit(sweep: &mut Sweep, args: &Try) -> Result<(), ExitCode> {
+fn suit(sweep: &mut Sweep, args: &TryArgs) -> Result<(), ExitCode> {
     let Extent::DurationNs(each) = sweep.plan.extent else { return Ok(()) };
     let Some(response) = look::response_ns(sweep)? else { return Ok(()) };
     if response < each / SLOW {

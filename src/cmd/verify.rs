@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::exit;
-use crate::cli::Verify;
+use crate::cli::VerifyArgs;
 use crate::driver::verify::{
     Difference, Sent, cells, compare, numbered, planned, request_line, run,
 };
@@ -19,7 +19,7 @@ use crate::units::{format_count, parse_count};
 const SHORT: usize = 16;
 
 /// Runs the plan once under every engine and codec of a sweep.
-fn run_all(args: &Verify) -> anyhow::Result<u8> {
+fn run_all(args: &VerifyArgs) -> anyhow::Result<u8> {
     let sweep = crate::config::load(&args.config, &args.overrides)
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     let most = args.requests.as_deref().map(parse_count).transpose();
@@ -51,7 +51,7 @@ fn run_all(args: &Verify) -> anyhow::Result<u8> {
 }
 
 /// `duel verify`.
-pub fn run_command(args: &Verify) -> ExitCode {
+pub fn run_command(args: &VerifyArgs) -> ExitCode {
     match run_all(args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => super::usage(format!("{error:#}")),

@@ -124,7 +124,7 @@ fn is_bad_framing(error: &hyper::Error) -> bool {
 }
 
 /// A connection and the means to send on it.
-pub struct Conn<S: Socket> {
+pub struct HyperConn<S: Socket> {
     sender: SendRequest<Full<Bytes>>,
     connection: Connection<Io<S>, Full<Bytes>>,
     meter: Arc<Meter>,
@@ -132,7 +132,7 @@ pub struct Conn<S: Socket> {
     prepared: Option<http::Request<Full<Bytes>>>,
 }
 
-impl<S: Socket + 'static> Conn<S> {
+impl<S: Socket + 'static> HyperConn<S> {
     /// Takes over a connected stream.
     pub(super) fn new(stream: Stream<S>) -> Result<Self, Failure> {
         let meter = Arc::new(Meter::default());
@@ -148,7 +148,7 @@ impl<S: Socket + 'static> Conn<S> {
         let handshake = pin!(builder.handshake(io));
         match handshake.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok((sender, connection))) => {
-                Ok(Conn { sender, connection, meter, prepared: None })
+                Ok(HyperConn { sender, connection, meter, prepared: None })
             }
             Poll::Ready(Err(e)) => Err(Failure::new(ErrorKind::Connect, e)),
             Poll::Pending => Err(Failure::new(ErrorKind::Connect, "hyper's handshake did I/O")),
@@ -175,7 +175,7 @@ impl<S: Socket + 'static> Conn<S> {
     async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
         let (closes, is_head) = (request.closes, request.is_head);
         let request = self.prepared.take().unwrap_or_else(|| request.request());
-        let Conn { sender, connection, meter, .. } = self;
+        let HyperConn { sender, connection, meter, .. } = self;
         let mut response = pin!(sender.send_request(request));
         let mut ended = None;
         let head = poll_fn(|cx| {
@@ -236,7 +236,7 @@ impl<S: Socket + 'static> Conn<S> {
     }
 }
 
-impl Conn<BlockingSocket> {
+impl HyperConn<BlockingSocket> {
     /// Sends one request and reads its response; `deadline` on CLOCK_MONOTONIC.
     pub(super) fn exchange_blocking(
         &mut self,
@@ -257,7 +257,7 @@ impl Conn<BlockingSocket> {
     }
 }
 
-impl<S: AsyncSocket + 'static> Conn<S> {
+impl<S: AsyncSocket + 'static> HyperConn<S> {
     /// Sends one request and reads its response; the caller bounds the time.
     pub(super) async fn exchange_async(&mut self, request: &Rendered) -> Result<Reply, Failure> {
         self.meter.begin();

@@ -232,15 +232,15 @@ impl<'r> Exchange<'r> {
 }
 
 /// A lane's connection under this codec.
-pub struct Conn<S: Socket> {
+pub struct LeanConn<S: Socket> {
     stream: Stream<S>,
 }
 
-impl<S: Socket> Conn<S> {
+impl<S: Socket> LeanConn<S> {
     /// Takes over a connected stream.
     pub(super) fn new(mut stream: Stream<S>) -> Self {
         stream.flush_again();
-        Conn { stream }
+        LeanConn { stream }
     }
 
     /// Whether an idle connection can still take a request.
@@ -249,7 +249,7 @@ impl<S: Socket> Conn<S> {
     }
 }
 
-impl Conn<BlockingSocket> {
+impl LeanConn<BlockingSocket> {
     /// Sends one request and reads its response until `deadline` on CLOCK_MONOTONIC.
     pub(super) fn exchange(&mut self, request: &Rendered, deadline: u64) -> Result<Reply, Failure> {
         self.stream.socket().begin(deadline);
@@ -264,7 +264,7 @@ impl Conn<BlockingSocket> {
     }
 }
 
-impl<S: AsyncSocket> Conn<S> {
+impl<S: AsyncSocket> LeanConn<S> {
     /// Sends one request and reads its response; the caller bounds the time.
     ///
     /// No `async fn`, whose state would hold its arguments twice in every lane.

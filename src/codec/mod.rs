@@ -24,7 +24,7 @@ use crate::side::ErrorKind;
 use crate::sys::now_ns;
 use parse::ParseError;
 use socket::{AsyncSocket, BlockingSocket, Route};
-use stream::{Socket, Stream, Tls};
+use stream::{Socket, Stream, TlsStream};
 use tls::TlsError;
 
 /// A response that was read whole.
@@ -131,9 +131,9 @@ pub struct Connected<S: Socket> {
 /// A lane's connection: one of the codecs on a stream.
 pub enum Conn<S: Socket> {
     /// hyper's client connection, whose state is large.
-    Hyper(Box<hyper::Conn<S>>),
+    Hyper(Box<hyper::HyperConn<S>>),
     /// duel's own.
-    Lean(lean::Conn<S>),
+    Lean(lean::LeanConn<S>),
 }
 
 /// A lane's connection on a blocking socket.
@@ -146,15 +146,15 @@ impl<S: Socket + 'static> Conn<S> {
     }
 
     /// The handshake began at `begun`.
-    fn secure(codec: Codec, tls: Box<Tls<S>>, begun: u64) -> Result<Connected<S>, Failure> {
+    fn secure(codec: Codec, tls: Box<TlsStream<S>>, begun: u64) -> Result<Connected<S>, Failure> {
         let handshake = Some((begun, tls.agreed()));
         Ok(Connected { connection: Self::new(codec, Stream::Tls(tls))?, handshake })
     }
 
     fn new(codec: Codec, stream: Stream<S>) -> Result<Self, Failure> {
         Ok(match codec {
-            Codec::Hyper => Conn::Hyper(Box::new(hyper::Conn::new(stream)?)),
-            Codec::Lean => Conn::Lean(lean::Conn::new(stream)),
+            Codec::Hyper => Conn::Hyper(Box::new(hyper::HyperConn::new(stream)?)),
+            Codec::Lean => Conn::Lean(lean::LeanConn::new(stream)),
         })
     }
 
@@ -217,9 +217,9 @@ fn shake_hands(
     mut socket: BlockingSocket,
     client: &tls::Client,
     deadline: u64,
-) -> std::io::Result<Box<Tls<BlockingSocket>>> {
+) -> std::io::Result<Box<TlsStream<BlockingSocket>>> {
     socket.begin_late(deadline);
-    let mut tls = Tls::new(socket, client)?;
+    let mut tls = TlsStream::new(socket, client)?;
     let mut cx = Context::from_waker(Waker::noop());
     loop {
         if let Poll::Ready(result) = tls.poll_handshake(&mut cx) {
@@ -259,7 +259,7 @@ impl<S: AsyncSocket + 'static> Conn<S> {
         let socket = S::connect(&route).await.map_err(failed)?;
         let Some(client) = tls else { return Self::plain(codec, socket) };
         let begun = now_ns();
-        let mut tls = Tls::new(socket, client).map_err(failed)?;
+        let mut tls = TlsStream::new(socket, client).map_err(failed)?;
         poll_fn(|cx| tls.poll_handshake(cx)).await.map_err(failed)?;
         Self::secure(codec, tls, begun)
     }

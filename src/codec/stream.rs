@@ -129,7 +129,7 @@ pub enum Stream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
     /// Bytes as they are.
     Plain(S),
     /// Encrypted.
-    Tls(Box<Tls<S, E>>),
+    Tls(Box<TlsStream<S, E>>),
 }
 
 /// The server's end of it.
@@ -141,7 +141,7 @@ impl<S: Socket> Accepted<S> {
     pub(crate) fn accept(socket: S, acceptor: Option<&Acceptor>) -> std::io::Result<Self> {
         let Some(acceptor) = acceptor else { return Ok(Stream::Plain(socket)) };
         let session = acceptor.session().map_err(Error::other)?;
-        Ok(Stream::Tls(Box::new(Tls { socket, session, again: false })))
+        Ok(Stream::Tls(Box::new(TlsStream { socket, session, again: false })))
     }
 }
 
@@ -227,22 +227,22 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
 
 /// A socket under TLS. What is done here is kept out of line, so that it neither deepens a plain
 /// lane's stack nor widens its code.
-pub struct Tls<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
+pub struct TlsStream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
     socket: S,
     session: Session<E>,
     /// Whoever writes flushes again until that is done, and reads meanwhile.
     again: bool,
 }
 
-impl<S: Socket> Tls<S> {
-    /// A session whose handshake is still to be made by [`Tls::poll_handshake`].
+impl<S: Socket> TlsStream<S> {
+    /// A session whose handshake is still to be made by [`TlsStream::poll_handshake`].
     pub fn new(socket: S, client: &Client) -> std::io::Result<Box<Self>> {
         let session = Session::new(client).map_err(Error::other)?;
-        Ok(Box::new(Tls { socket, session, again: false }))
+        Ok(Box::new(TlsStream { socket, session, again: false }))
     }
 }
 
-impl<S: Socket, E: TlsEnd> Tls<S, E> {
+impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
     /// What the handshake agreed on.
     pub fn agreed(&self) -> Option<Agreed> {
         self.session.agreed()
@@ -269,7 +269,7 @@ impl<S: Socket, E: TlsEnd> Tls<S, E> {
                 return Poll::Ready(Ok(()));
             }
             self.socket.block()?;
-            let Tls { socket, session, .. } = self;
+            let TlsStream { socket, session, .. } = self;
             let received = ready!(socket.poll_recv(cx, &mut buffer, |bytes| {
                 if bytes.is_empty() { None } else { Some(session.receive(bytes, |_| {})) }
             }))?;
@@ -301,7 +301,7 @@ impl<S: Socket, E: TlsEnd> Tls<S, E> {
         let mut result = None;
         let mut ended = self.session.peer_closed();
         if !ended {
-            let Tls { socket, session, .. } = self;
+            let TlsStream { socket, session, .. } = self;
             let plain = |plain: &[u8]| result = take(result.take(), plain);
             let received = ready!(socket.poll_recv(cx, buffer, |bytes| {
                 if bytes.is_empty() { None } else { Some(session.receive(bytes, plain)) }
@@ -344,7 +344,7 @@ impl<S: Socket, E: TlsEnd> Tls<S, E> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         while !self.session.unsent().is_empty() {
-            let Tls { socket, session, again } = self;
+            let TlsStream { socket, session, again } = self;
             let written = ready!(match *again {
                 true => socket.poll_send_again(cx, session.unsent()),
                 false => socket.poll_send(cx, session.unsent()),
@@ -358,7 +358,7 @@ impl<S: Socket, E: TlsEnd> Tls<S, E> {
     fn is_idle(&mut self) -> bool {
         loop {
             let mut buffer = [MaybeUninit::<u8>::uninit(); LOOK_BYTES];
-            let Tls { socket, session, .. } = self;
+            let TlsStream { socket, session, .. } = self;
             let mut plain = false;
             let fits = socket.recv_now(&mut buffer, |came| {
                 !came.is_empty() && session.receive(came, |_| plain = true).is_ok()
@@ -383,7 +383,7 @@ impl<S: Socket, E: TlsEnd> Tls<S, E> {
     }
 }
 
-impl<S: Socket, E: TlsEnd> Drop for Tls<S, E> {
+impl<S: Socket, E: TlsEnd> Drop for TlsStream<S, E> {
     fn drop(&mut self) {
         // Says to the other side that nothing follows, if that needs no waiting.
         self.session.close();

@@ -17,7 +17,7 @@ use super::tables::tables;
 use crate::plan::cell::RayonThreads;
 use crate::plan::engine::Receive;
 use crate::plan::expect::Expected;
-use crate::plan::server::{PoolOf, Ready, ServerEngine, SideUnderTest};
+use crate::plan::server::{PoolOf, ReadyCheck, ServerEngine, SideUnderTest};
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::trace::TraceFormat;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
@@ -318,7 +318,7 @@ tables! {
         /// Environment of that command; `{port}` is filled in as well.
         env: Named<At<String>> [default("duel's own") example("{ LOG = \"off\" }")],
         /// When that command is ready: it answers over `http`, with any status, or accepts over `tcp`.
-        ready: At<Ready> [default("\"http\"") example("\"tcp\"")],
+        ready: At<ReadyCheck> [default("\"http\"") example("\"tcp\"")],
         /// What `call` steps call: the embedded target once more, in a process of its own.
         upstream: Key<Upstream> [default("needed by call") example("{ service_time = \"50ms\" }")],
         /// What the handler does before it answers, step by step.

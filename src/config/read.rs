@@ -400,7 +400,7 @@ choices!(
     crate::plan::Pacer,
     crate::plan::expect::Expected,
     crate::plan::server::PoolOf,
-    crate::plan::server::Ready,
+    crate::plan::server::ReadyCheck,
     crate::plan::server::ServerEngine,
     crate::plan::server::SideUnderTest,
     crate::plan::steps::FileOp,

@@ -10,7 +10,7 @@ use crate::terminal::wrap;
 
 /// What a starter config answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Question {
+pub enum StarterQuestion {
     /// What do threads and what do tasks cost at my concurrency?
     ThreadsOrTasks,
     /// How does my own server hold up, and what does it cost to load it?
@@ -26,11 +26,11 @@ pub enum Question {
     OldOrNew,
 }
 
-impl Question {
+impl StarterQuestion {
     /// Keys that the starter sets, with their values in TOML.
     fn chosen(self) -> &'static str {
         match self {
-            Question::ThreadsOrTasks => {
+            StarterQuestion::ThreadsOrTasks => {
                 r#"
                 target.service_time = "20ms"
                 plan.duration = "1s"
@@ -38,7 +38,7 @@ impl Question {
                 sweep.engines = ["threads", "tokio"]
                 sweep.lanes = [1, 64, 512]"#
             }
-            Question::MyServer => {
+            StarterQuestion::MyServer => {
                 r#"
                 target.url = "http://127.0.0.1:8080/"
                 plan.duration = "5s"
@@ -47,7 +47,7 @@ impl Question {
                 sweep.lanes = [1, 16, 64]
                 sweep.trials = 6"#
             }
-            Question::Capacity => {
+            StarterQuestion::Capacity => {
                 r#"
                 target.service_time = "20ms"
                 plan.arrivals = "poisson"
@@ -57,7 +57,7 @@ impl Question {
                 sweep.lanes = [64, 256]
                 sweep.rates = [500, "1k", "2k"]"#
             }
-            Question::Memory => {
+            StarterQuestion::Memory => {
                 r#"
                 target.service_time = "50ms"
                 plan.duration = "1s"
@@ -66,7 +66,7 @@ impl Question {
                 sweep.idle = true
                 sweep.memory = true"#
             }
-            Question::LatencyUnderLoad => {
+            StarterQuestion::LatencyUnderLoad => {
                 r#"
                 target.service_time = "5ms"
                 target.servers = 8
@@ -78,7 +78,7 @@ impl Question {
                 sweep.rates = [200, 800, 1200, 1500]
                 slo.p99 = "50ms""#
             }
-            Question::OldOrNew => {
+            StarterQuestion::OldOrNew => {
                 r#"
                 plan.duration = "500ms"
                 plan.warmup = "100ms"
@@ -89,7 +89,7 @@ impl Question {
     }
 }
 
-/// The servers of [`Question::OldOrNew`].
+/// The servers of [`StarterQuestion::OldOrNew`].
 const TWO_SERVERS: &str = r#"
 [[sweep.target]]
 name = "old"
@@ -135,11 +135,11 @@ fn comment(text: &str) -> String {
 }
 
 /// The text of a starter.
-pub(crate) fn starter(question: Question) -> String {
+pub(crate) fn starter(question: StarterQuestion) -> String {
     let asked = question.to_possible_value().and_then(|value| Some(value.get_help()?.to_string()));
     let chosen: BTreeMap<_, _> =
         question.chosen().lines().filter_map(|line| line.trim().split_once(" = ")).collect();
-    let two = question == Question::OldOrNew;
+    let two = question == StarterQuestion::OldOrNew;
     let external = two || chosen.contains_key("target.url");
     let mut out = comment(&asked.unwrap_or_default())
         + "#\n"
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn every_starter_is_a_config_and_so_is_each_line_that_it_offers() {
-        for question in Question::value_variants() {
+        for question in StarterQuestion::value_variants() {
             let text = starter(*question);
             let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
             let sweep = crate::config::parse(&text, "x.toml", &[], here)

@@ -11,7 +11,7 @@ use crate::plan::stages::Stage;
 use crate::plan::steps::{FileStep, StepPlan};
 use crate::plan::sweep::{MemoryTrials, Sweep};
 use crate::plan::target::{EmbeddedTarget, Law, Target};
-use crate::plan::values::Value;
+use crate::plan::values::RequestValue;
 use crate::plan::{Arrivals, Extent, Pacer, RequestTemplate, TrialPlan};
 use crate::units::{duration_literal, format_share, size_literal};
 
@@ -282,11 +282,11 @@ impl Text {
         for (name, value) in &plan.values {
             self.table(&format!("[plan.values.{name}]"));
             match value {
-                Value::Counter { start, step } => {
+                RequestValue::Counter { start, step } => {
                     self.key("counter", format!("{{ start = {start}, step = {step} }}"));
                 }
-                Value::Random { min, max } => self.key("random", format!("[{min}, {max}]")),
-                Value::Choice { path, .. } => self.key("choice", quoted(path)),
+                RequestValue::Random { min, max } => self.key("random", format!("[{min}, {max}]")),
+                RequestValue::Choice { path, .. } => self.key("choice", quoted(path)),
             }
         }
         for request in &plan.mix {

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::cpus;
-use crate::side::cgroup::{Place, Version};
+use crate::side::cgroup::{CgroupPlace, Version};
 use crate::units::SECOND_NS;
 
 /// The facts of a machine that move a result. `None` where the machine does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
+pub struct HostFacts {
     /// Kernel release, as `uname -r`.
     pub kernel_release: Option<String>,
     /// Kernel build, as `uname -v`; names the preemption model.
@@ -50,13 +50,13 @@ pub struct Machine {
     pub glibc: Option<String>,
 }
 
-impl Machine {
+impl HostFacts {
     /// Reads the machine: a dozen small files and the head of libc.
-    pub fn read() -> Machine {
+    pub fn read() -> HostFacts {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let online = text("/sys/devices/system/cpu/online").map(|t| cpus::parse_list(&t));
-        Machine {
+        HostFacts {
             kernel_release: text("/proc/sys/kernel/osrelease"),
             kernel_version: text("/proc/sys/kernel/version"),
             architecture: std::env::consts::ARCH.to_string(),
@@ -74,7 +74,7 @@ impl Machine {
             clocksource: text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
             tick_hz: tick_hz(),
             virtualization: virtualization(&cpuinfo),
-            memory_cgroup: Place::of("memory").ok().map(|place| place.version),
+            memory_cgroup: CgroupPlace::of("memory").ok().map(|place| place.version),
             glibc: glibc(),
         }
     }
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_read_and_written() {
-        let machine = Machine::read();
+        let machine = HostFacts::read();
         assert!(machine.kernel_release.is_some(), "no kernel release");
         assert!(!machine.cpus_online.is_empty(), "no CPU online");
         assert!(
@@ -243,6 +243,6 @@ mod tests {
         );
         assert!(machine.memory_bytes.is_some_and(|bytes| bytes > 0), "no memory");
         let json = serde_json::to_string(&machine).unwrap();
-        assert_eq!(serde_json::from_str::<Machine>(&json).unwrap(), machine);
+        assert_eq!(serde_json::from_str::<HostFacts>(&json).unwrap(), machine);
     }
 }

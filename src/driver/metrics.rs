@@ -150,7 +150,7 @@ impl Metrics {
     }
 
     /// What is seen of a trial while it runs.
-    pub(super) fn look_at<'m>(&'m self, here: &Assignment, plan: &TrialPlan) -> Look<'m> {
+    pub(super) fn look_at<'m>(&'m self, here: &Assignment, plan: &TrialPlan) -> MetricsLook<'m> {
         let due: Box<dyn Iterator<Item = Arrival>> = if plan.arrivals.is_open() {
             let window = Schedule::window(plan, self.trace.as_ref());
             let (workers, of) = (here.workers.clone(), u64::from(here.of));
@@ -158,7 +158,13 @@ impl Metrics {
         } else {
             Box::new(std::iter::empty())
         };
-        Look { metrics: self, cell: here.cell.id.clone(), due: due.peekable(), passed: 0, next: 0 }
+        MetricsLook {
+            metrics: self,
+            cell: here.cell.id.clone(),
+            due: due.peekable(),
+            passed: 0,
+            next: 0,
+        }
     }
 
     /// A trial ended: its record is the last word on it.
@@ -222,7 +228,7 @@ impl Buckets {
 }
 
 /// The driver's eye on one trial.
-pub(super) struct Look<'m> {
+pub(super) struct MetricsLook<'m> {
     metrics: &'m Metrics,
     cell: String,
     /// Requests of the window that have not been seen to start.
@@ -231,7 +237,7 @@ pub(super) struct Look<'m> {
     next: u64,
 }
 
-impl Look<'_> {
+impl MetricsLook<'_> {
     /// Looks at the workers when the time has come; `window_start` and `now` on CLOCK_MONOTONIC.
     pub(super) fn look(&mut self, now: u64, window_start: u64, workers: &[Worker]) {
         if now < self.next {

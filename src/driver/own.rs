@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::driver::cpus;
-use crate::plan::server::{OwnServer, Ready};
+use crate::plan::server::{OwnServer, ReadyCheck};
 use crate::sys::now_ns;
 use crate::units::SECOND_NS;
 
@@ -69,7 +69,7 @@ impl Own {
         Ok(server)
     }
 
-    fn await_answer(&mut self, ready: Ready) -> anyhow::Result<()> {
+    fn await_answer(&mut self, ready: ReadyCheck) -> anyhow::Result<()> {
         let deadline = now_ns() + PATIENCE_NS;
         loop {
             if let Some(status) = self.ended() {
@@ -83,7 +83,8 @@ impl Own {
                 return Ok(());
             }
             if now_ns() > deadline {
-                let what = if ready == Ready::Http { "an HTTP request" } else { "a connection" };
+                let what =
+                    if ready == ReadyCheck::Http { "an HTTP request" } else { "a connection" };
                 return Err(anyhow!(
                     "the server `{}` did not answer {what} on {} within 10 s: it must listen where \
                      {{port}} or $PORT says{}",
@@ -173,11 +174,11 @@ fn free_port() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-fn answers(at: SocketAddr, ready: Ready) -> bool {
+fn answers(at: SocketAddr, ready: ReadyCheck) -> bool {
     let Ok(mut stream) = TcpStream::connect_timeout(&at, Duration::from_secs(1)) else {
         return false;
     };
-    if ready == Ready::Tcp {
+    if ready == ReadyCheck::Tcp {
         return true;
     }
     let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));

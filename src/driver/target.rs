@@ -205,7 +205,7 @@ pub(super) struct Targets {
 
 /// What the targets of a trial said at their end.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Report {
+pub(super) struct TargetsReport {
     pub(super) used: TargetUse,
     /// The same of what a server under test called.
     pub(super) upstream: Option<TargetUse>,
@@ -366,17 +366,17 @@ impl Targets {
     }
 
     /// Ends the targets and adds up what they report.
-    pub(super) fn finish(mut self) -> Report {
+    pub(super) fn finish(mut self) -> TargetsReport {
         if let Some(mut own) = self.own.take() {
             let processes = own.pids().count() as u32;
             let used = TargetUse { processes, ..TargetUse::default() };
-            return Report { used, trouble: own.trouble(), ..Report::default() };
+            return TargetsReport { used, trouble: own.trouble(), ..TargetsReport::default() };
         }
         let report = ended(self.running.drain(..).collect());
         // Only when nobody calls it any more.
         let upstream = self.upstream.take().map(|pipe| ended(vec![pipe]));
         match upstream {
-            Some(upstream) => Report {
+            Some(upstream) => TargetsReport {
                 upstream: Some(upstream.used),
                 trouble: report.trouble.or(upstream.trouble),
                 ..report
@@ -403,7 +403,7 @@ fn listening(pipe: &mut Piped) -> anyhow::Result<Listening> {
 }
 
 /// Ends targets and adds up what they report.
-fn ended(mut running: Vec<Piped>) -> Report {
+fn ended(mut running: Vec<Piped>) -> TargetsReport {
     let processes = running.len() as u32;
     let mut sum = TargetReport::default();
     let (mut heard, mut residence_ns) = (0, Some(0));
@@ -433,7 +433,7 @@ fn ended(mut running: Vec<Piped>) -> Report {
         service_ns_total: known.then_some(sum.service_ns_total),
         residence_ns_total: residence_ns.filter(|_| known),
     };
-    Report { used, upstream: None, trouble }
+    TargetsReport { used, upstream: None, trouble }
 }
 
 /// The last line of a target.

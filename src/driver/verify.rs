@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::plan::prepare::prepare;
 use crate::plan::schedule::Schedule;
 use crate::plan::sweep::{Sweep, Target};
-use crate::plan::target::{EmbeddedTarget, Faults, Law};
+use crate::plan::target::{EmbeddedTarget, InjectedFaults, Law};
 use crate::plan::{Arrivals, Axis, Cell, Extent, TrialPlan};
 use crate::protocol::Job;
 use crate::server::digest::{Multiset, Seen};
@@ -221,7 +221,7 @@ fn target(sweep: &Sweep, cell: &Cell) -> EmbeddedTarget {
         servers: 0,
         processes,
         body_bytes: cell.body_bytes.unwrap_or(body_bytes),
-        faults: Faults::default(),
+        faults: InjectedFaults::default(),
     }
 }
 

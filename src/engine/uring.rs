@@ -37,7 +37,7 @@ pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
     let lanes = trial.job.cell.lanes;
     trial.progress.expect(lanes);
     let rings = (trial.job.cpus.len() as u32).clamp(1, lanes.max(1));
-    let pacer: Arc<Mutex<Option<Pacer>>> = Arc::default();
+    let pacer: Arc<Mutex<Option<SharedSchedule>>> = Arc::default();
     for first in 1..rings {
         let (ring_trial, pacer) = (trial.clone(), pacer.clone());
         let run = move || {
@@ -59,7 +59,7 @@ pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
 fn run_ring(
     trial: &Arc<TrialRun>,
     (first, rings): (u32, u32),
-    pacer: &Mutex<Option<Pacer>>,
+    pacer: &Mutex<Option<SharedSchedule>>,
 ) -> anyhow::Result<()> {
     let ids = (first..trial.job.cell.lanes).step_by(rings as usize);
     let count = ids.len() as u32;
@@ -242,21 +242,21 @@ impl<F: Future<Output = ()>> Tasks<F> {
 }
 
 /// The schedule that the threads of a worker share: whichever has a lane takes what is due.
-struct Pacer {
+struct SharedSchedule {
     shots: Box<dyn Iterator<Item = Due> + Send>,
     next: Option<Due>,
 }
 
-impl Pacer {
+impl SharedSchedule {
     fn new(trial: &TrialRun) -> Self {
         let mut shots = Box::new(shots(trial));
         let next = shots.next();
-        Pacer { shots, next }
+        SharedSchedule { shots, next }
     }
 }
 
 /// What became of a look at the schedule.
-enum Look {
+enum NextDue {
     Due(Due),
     /// Nothing before that instant.
     Until(u64),
@@ -300,7 +300,7 @@ impl Pacing {
         tasks: &mut Tasks<impl Future<Output = ()>>,
         lanes: &Lanes,
         mut ticks: Option<Ticks>,
-        pacer: &Mutex<Option<Pacer>>,
+        pacer: &Mutex<Option<SharedSchedule>>,
     ) -> anyhow::Result<()> {
         let mut sleeper = Sleeper::new(trial);
         while tasks.alive > 0 {
@@ -333,7 +333,7 @@ fn release(
     trial: &TrialRun,
     tasks: &mut Tasks<impl Future<Output = ()>>,
     lanes: &Lanes,
-    pacer: &Mutex<Option<Pacer>>,
+    pacer: &Mutex<Option<SharedSchedule>>,
 ) -> u64 {
     if trial.is_cancelled() {
         close(tasks, lanes);
@@ -341,9 +341,9 @@ fn release(
     while lanes.has_idle() {
         let now = now_ns();
         let due = match look(trial, pacer, now) {
-            Look::Due(due) => due,
-            Look::Until(at) => return at,
-            Look::Ended => {
+            NextDue::Due(due) => due,
+            NextDue::Until(at) => return at,
+            NextDue::Ended => {
                 close(tasks, lanes);
                 break;
             }
@@ -357,16 +357,16 @@ fn release(
     u64::MAX
 }
 
-fn look(trial: &TrialRun, pacer: &Mutex<Option<Pacer>>, now: u64) -> Look {
+fn look(trial: &TrialRun, pacer: &Mutex<Option<SharedSchedule>>, now: u64) -> NextDue {
     // A thread that panicked with it has left the schedule as it was.
     let mut pacer = pacer.lock().unwrap_or_else(PoisonError::into_inner);
-    let pacer = pacer.get_or_insert_with(|| Pacer::new(trial));
+    let pacer = pacer.get_or_insert_with(|| SharedSchedule::new(trial));
     match pacer.next {
-        None => Look::Ended,
-        Some(due) if due.intended > now => Look::Until(due.intended),
+        None => NextDue::Ended,
+        Some(due) if due.intended > now => NextDue::Until(due.intended),
         Some(due) => {
             pacer.next = pacer.shots.next();
-            Look::Due(due)
+            NextDue::Due(due)
         }
     }
 }

@@ -49,7 +49,7 @@ fn differs<T>(what: String) -> Result<T, MergeError> {
 
 /// What came of a merge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct MergedRun {
     /// Shards.
     pub shards: u32,
     /// Merged rows.
@@ -69,7 +69,7 @@ pub struct Outcome {
 /// # Errors
 /// Another plan, binary or format, a shard twice or missing, damage that is no torn last line, or
 /// `out` is not fresh. Nothing is left behind then.
-pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<Outcome, MergeError> {
+pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<MergedRun, MergeError> {
     let mut sources = source::open_all(dirs)?;
     if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) || out.is_file() {
         return Err(StoreError::NotEmpty { path: out.into() }.into());
@@ -100,7 +100,7 @@ fn beside(out: &Path) -> PathBuf {
     out.with_file_name(format!(".{name}.merging-{}", std::process::id()))
 }
 
-fn write_all(sources: &mut [Source], dir: &Path) -> Result<Outcome, MergeError> {
+fn write_all(sources: &mut [Source], dir: &Path) -> Result<MergedRun, MergeError> {
     let plan = merged_plan(sources);
     let sweep: Sweep = serde_json::from_value(plan.config.clone()).map_err(|e| {
         MergeError::Differs(format!("{}: its config cannot be read: {e}", sources[0].place()))
@@ -109,7 +109,7 @@ fn write_all(sources: &mut [Source], dir: &Path) -> Result<Outcome, MergeError> 
     let path = dir.join(SHARDS_FILE);
     let failed = |source| MergeError::Io { path: path.clone(), action: "write", source };
     let mut shards = BufWriter::new(File::create(&path).map_err(failed)?);
-    let mut outcome = Outcome { shards: sources.len() as u32, ..Outcome::default() };
+    let mut outcome = MergedRun { shards: sources.len() as u32, ..MergedRun::default() };
     let trials = u32::try_from(plan.trials_planned).unwrap_or(u32::MAX);
     for trial in 0..trials {
         if sources.iter().all(Source::is_at_end) {

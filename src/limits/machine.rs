@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 
-use crate::side::cgroup::{Place, Version, read_number};
+use crate::side::cgroup::{CgroupPlace, Version, read_number};
 use crate::side::quota::CpuQuota;
 
 /// The limits of this machine and this process at one moment, and what is in use of each.
@@ -209,7 +209,7 @@ fn tightest(
     limit: impl Fn(Version) -> &'static str,
     used: impl Fn(Version, &std::path::Path) -> u64,
 ) -> Option<CgroupLimit> {
-    let place = Place::of(controller).ok()?;
+    let place = CgroupPlace::of(controller).ok()?;
     let version = place.version;
     place
         .path_to_root()

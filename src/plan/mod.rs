@@ -45,7 +45,7 @@ pub use engine::Engine;
 use stages::Stage;
 use steps::StepPlan;
 use trace::TraceFile;
-use values::Value;
+use values::RequestValue;
 
 /// Who speaks HTTP on the socket.
 #[derive(
@@ -214,7 +214,7 @@ pub struct TrialPlan {
     /// What `{name}` stands for in paths, header values and bodies; without any, those are sent as
     /// they are written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub values: BTreeMap<String, Value>,
+    pub values: BTreeMap<String, RequestValue>,
     /// How many requests with values are rendered before the clock starts: request i sends
     /// rendering i modulo this.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -92,7 +92,7 @@ pub struct Rung(i32);
 
 /// What a probe said of its rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
+pub enum ProbeReply {
     /// It meets the SLO.
     Met,
     /// It does not.
@@ -153,27 +153,30 @@ impl Search {
 
     /// What follows `done`, the rungs that were tried and what was said of each, after a closed loop
     /// that completed `closed_per_s`.
-    pub fn next(&self, closed_per_s: f64, done: &[(Rung, Reply)]) -> Next {
-        let rungs = |is: fn(Reply) -> bool| {
+    pub fn next(&self, closed_per_s: f64, done: &[(Rung, ProbeReply)]) -> Next {
+        let rungs = |is: fn(ProbeReply) -> bool| {
             done.iter().filter(move |(_, reply)| is(*reply)).map(|(rung, _)| *rung)
         };
-        let met = rungs(|r| r == Reply::Met).max();
-        let missed = rungs(|r| r == Reply::Missed).min();
+        let met = rungs(|r| r == ProbeReply::Met).max();
+        let missed = rungs(|r| r == ProbeReply::Missed).min();
         // The nearest rungs of which the same is not known.
-        let above = rungs(|r| r != Reply::Met).filter(|rung| Some(*rung) > met).min();
-        let below = rungs(|r| r != Reply::Missed).filter(|r| missed.is_none_or(|m| *r < m)).max();
+        let above = rungs(|r| r != ProbeReply::Met).filter(|rung| Some(*rung) > met).min();
+        let below =
+            rungs(|r| r != ProbeReply::Missed).filter(|r| missed.is_none_or(|m| *r < m)).max();
         let wanted = match (met, above, below, missed) {
             (None, None, ..) => self.rung((closed_per_s * FIRST_SHARE).max(self.min_per_s)).0,
             (Some(met), Some(above), ..) if above.0 - met.0 > 1 => met.0 + (above.0 - met.0) / 2,
             (None, Some(rung), ..) if rung <= self.lowest() => return Next::NeverMet(rung),
-            (None, Some(above), ..) => above.0 - self.stride(rungs(|r| r != Reply::Met).count()),
+            (None, Some(above), ..) => {
+                above.0 - self.stride(rungs(|r| r != ProbeReply::Met).count())
+            }
             (.., Some(below), Some(missed)) if missed.0 - below.0 > 1 => {
                 below.0 + (missed.0 - below.0) / 2
             }
             (Some(met), .., Some(missed)) => return Next::Found { met, missed },
             (Some(met), .., None) if met >= self.highest() => return Next::NeverMissed(met),
             (.., Some(below), None) if below < self.highest() => {
-                below.0 + self.stride(rungs(|r| r != Reply::Missed).count())
+                below.0 + self.stride(rungs(|r| r != ProbeReply::Missed).count())
             }
             _ => return Next::OutOfProbes { met, missed },
         };

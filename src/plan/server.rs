@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::LaneThreads;
 use super::steps::{FileStep, Offload, StepPlan};
-use super::target::{EmbeddedTarget, Faults, Law};
+use super::target::{EmbeddedTarget, InjectedFaults, Law};
 use super::{Codec, Engine, RequestTemplate};
 
 /// What is true of a server engine.
@@ -169,7 +169,7 @@ impl UpstreamPlan {
             servers: self.servers,
             processes: 1,
             body_bytes: self.body_bytes,
-            faults: Faults::default(),
+            faults: InjectedFaults::default(),
         }
     }
 }
@@ -177,7 +177,7 @@ impl UpstreamPlan {
 /// When a server of the user's own is ready.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ready {
+pub enum ReadyCheck {
     /// It answers an HTTP request, with any status.
     #[default]
     Http,
@@ -193,7 +193,7 @@ pub struct OwnServer {
     /// Laid over duel's own environment.
     pub env: Vec<(String, String)>,
     /// What is waited for before the load begins.
-    pub ready: Ready,
+    pub ready: ReadyCheck,
 }
 
 /// What the config says of the server under test, the same for every engine.

@@ -16,7 +16,7 @@ pub use super::slo::{MARGIN, Slo};
 use super::steps::{Offload, StepPlan};
 use super::target::{EmbeddedTarget, SweptTarget};
 pub use super::target::{Target, Tls};
-use super::values::Value;
+use super::values::RequestValue;
 use super::{
     Arrivals, Cell, CellKind, Codec, Engine, Extent, RequestTemplate, TrialPlan, variable_name,
 };
@@ -284,7 +284,7 @@ impl Sweep {
             trace.path.clear();
         }
         for value in sweep.plan.values.values_mut() {
-            if let Value::Choice { path, .. } = value {
+            if let RequestValue::Choice { path, .. } = value {
                 path.clear();
             }
         }

@@ -75,7 +75,7 @@ pub struct EmbeddedTarget {
     /// Length of each response body.
     pub body_bytes: u64,
     /// Faults on purpose.
-    pub faults: Faults,
+    pub faults: InjectedFaults,
 }
 
 /// A distribution of times; the parameters are in nanoseconds.
@@ -110,7 +110,7 @@ pub enum Law {
 
 /// Faults on purpose, seeded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Faults {
+pub struct InjectedFaults {
     /// Share of requests answered with status 500.
     pub error_rate: f64,
     /// Share of requests answered with a reset of the connection.

@@ -27,7 +27,7 @@ const MAX_NAME: usize = 64;
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Value {
+pub enum RequestValue {
     /// `start + step × request index`.
     Counter {
         /// Of request 0.
@@ -177,18 +177,20 @@ impl Values {
     ///
     /// # Errors
     /// A data file that is missing, or is not the one that the plan was made from.
-    pub fn load(values: &BTreeMap<String, Value>, seed: u64) -> Result<Values, String> {
+    pub fn load(values: &BTreeMap<String, RequestValue>, seed: u64) -> Result<Values, String> {
         let mut sources = BTreeMap::new();
         for (name, value) in values {
             let stream = name
                 .bytes()
                 .fold(splitmix64(seed ^ STREAM), |state, byte| splitmix64(state ^ u64::from(byte)));
             let source = match value {
-                Value::Counter { start, step } => {
+                RequestValue::Counter { start, step } => {
                     ValueSource::Counter { start: *start, step: *step }
                 }
-                Value::Random { min, max } => ValueSource::Random { stream, min: *min, max: *max },
-                Value::Choice { path, sha256 } => {
+                RequestValue::Random { min, max } => {
+                    ValueSource::Random { stream, min: *min, max: *max }
+                }
+                RequestValue::Choice { path, sha256 } => {
                     let lines = Lines::read(Path::new(path))?;
                     if lines.sha256() != *sha256 {
                         return Err(format!("`{path}` has changed since the plan was made"));
@@ -339,10 +341,10 @@ mod tests {
 
     fn values(seed: u64) -> Values {
         let all = BTreeMap::from([
-            ("n".into(), Value::Counter { start: 10, step: 3 }),
-            ("r".into(), Value::Random { min: 5, max: 8 }),
-            ("s".into(), Value::Random { min: 5, max: 8 }),
-            ("wide".into(), Value::Random { min: 0, max: u64::MAX }),
+            ("n".into(), RequestValue::Counter { start: 10, step: 3 }),
+            ("r".into(), RequestValue::Random { min: 5, max: 8 }),
+            ("s".into(), RequestValue::Random { min: 5, max: 8 }),
+            ("wide".into(), RequestValue::Random { min: 0, max: u64::MAX }),
         ]);
         Values::load(&all, seed).unwrap()
     }
@@ -382,7 +384,7 @@ mod tests {
         }
         std::fs::write(&path, "one\r\n\n  \ntwo words").unwrap();
         let lines = Lines::read(&path).unwrap();
-        let value = Value::Choice { path: absolute(&path).unwrap(), sha256: lines.sha256() };
+        let value = RequestValue::Choice { path: absolute(&path).unwrap(), sha256: lines.sha256() };
         let values = Values::load(&BTreeMap::from([("w".into(), value.clone())]), 1).unwrap();
         let drawn: std::collections::BTreeSet<_> =
             (0..50).map(|index| fill(&values, "{w}", index)).collect();

@@ -149,12 +149,12 @@ pub struct EnginePlan {
     /// Name of the type of hosts; empty where it was given by flags.
     pub host: String,
     /// The need, or why nothing can be said and what to measure next.
-    pub answer: Result<Need, Refusal>,
+    pub answer: Result<Need, CapacityRefusal>,
 }
 
 /// Why the data do not reach.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Refusal {
+pub struct CapacityRefusal {
     /// Why.
     pub why: String,
     /// What would answer it.
@@ -360,8 +360,8 @@ fn refuse<T>(
     why: impl Into<String>,
     next: impl Into<String>,
     suggestion: Option<Suggestion>,
-) -> Result<T, Refusal> {
-    Err(Refusal { why: why.into(), measure_next: next.into(), suggestion })
+) -> Result<T, CapacityRefusal> {
+    Err(CapacityRefusal { why: why.into(), measure_next: next.into(), suggestion })
 }
 
 /// Lanes worth measuring next, and the same as text for a config.

@@ -10,7 +10,7 @@
 use serde_json::{Value, json};
 
 use super::layout::{Column, clean};
-use super::measures::{self, Better, Measure, Place, compared};
+use super::measures::{self, Better, Measure, ShownIn, compared};
 use super::summary::{by_block, is_valid};
 use super::table;
 use crate::format::{Status, TrialRecord};
@@ -92,7 +92,7 @@ pub struct Lost {
 
 /// Two runs against each other.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Comparison {
+pub struct RunComparison {
     /// One a cell and measure, in the order of A's cells.
     pub lines: Vec<Line>,
     /// One per cell in which either lost a request.
@@ -113,7 +113,7 @@ pub struct NotComparable(pub Vec<String>);
 /// # Errors
 /// Where target, plan or machine differ, or no cell has a valid trial in both. The sweeps may differ:
 /// cells that only one side has are noted.
-pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, NotComparable> {
+pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<RunComparison, NotComparable> {
     let (Some(first), Some(other)) = (a.first(), b.first()) else {
         return Err(NotComparable(vec!["there is no run on one of the sides".into()]));
     };
@@ -129,7 +129,7 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, No
         return Err(NotComparable(reasons));
     }
     let mut found =
-        Comparison { lines: vec![], lost: vec![], runs: (a.len(), b.len()), notes: vec![] };
+        RunComparison { lines: vec![], lost: vec![], runs: (a.len(), b.len()), notes: vec![] };
     for cell in first.plan.cells.iter().filter(|c| is_timed(c)) {
         let x: Vec<_> = a.iter().map(|run| trials_of(run, &cell.id)).collect();
         let y: Vec<_> = b.iter().map(|run| trials_of(run, &cell.id)).collect();
@@ -139,7 +139,7 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, No
                 found.notes.push(format!("{}: no valid trial in {side}", cell.id));
             }
         }
-        let all = || measures::shown(Place::Compare);
+        let all = || measures::shown(ShownIn::Compare);
         let lost =
             |m: &&measures::Facts| x.iter().chain(&y).flatten().any(|t| m.measure.is_lost(t));
         found.notes.extend(all().filter(lost).map(|m| lost_note(&cell.id, m.measure)));
@@ -157,13 +157,13 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<Comparison, No
 ///
 /// # Errors
 /// Where the run has one target, or no block in which two of them have a valid trial.
-pub fn compare_targets(run: &Run, min_effect: f64) -> Result<Comparison, NotComparable> {
+pub fn compare_targets(run: &Run, min_effect: f64) -> Result<RunComparison, NotComparable> {
     let cells = || run.plan.cells.iter().filter(|c| is_timed(c) && c.target.is_some());
     if cells().next().is_none() {
         let why = "name two runs, or one that compared several [[sweep.target]]";
         return Err(NotComparable(vec![why.into()]));
     }
-    let mut found = Comparison { lines: vec![], lost: vec![], runs: (0, 0), notes: vec![] };
+    let mut found = RunComparison { lines: vec![], lost: vec![], runs: (0, 0), notes: vec![] };
     for cell in cells().filter(|c| c.target_nth != Some(0)) {
         let alike = |c: &&Cell| {
             let key = |c: &Cell| (c.kind, c.except(&[Axis::Target]));
@@ -193,7 +193,7 @@ pub fn compare_targets(run: &Run, min_effect: f64) -> Result<Comparison, NotComp
 }
 
 /// Judges all lines together; an error where there is none.
-fn judged(mut found: Comparison, why_none: &str) -> Result<Comparison, NotComparable> {
+fn judged(mut found: RunComparison, why_none: &str) -> Result<RunComparison, NotComparable> {
     if found.lines.is_empty() {
         return Err(NotComparable(vec![why_none.into()]));
     }
@@ -322,7 +322,7 @@ fn line_of(
     Some(Line { cell: cell.into(), measure, a, b, ratio, min_effect })
 }
 
-impl Comparison {
+impl RunComparison {
     /// The ratios in which B is worse.
     pub fn regressions(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(|l| l.is_regression())

@@ -10,7 +10,7 @@ use std::ptr;
 
 use serde_json::Value;
 
-use super::measures::{self, Measure, Place};
+use super::measures::{self, Measure, ShownIn};
 use super::summary::{Figures, Group, QUANTILES, Row, by_block, is_quiet};
 use crate::format::{Channel, Distribution, ErrorKind, Ledger, TrialRecord};
 use crate::plan::{Axis, Cell};
@@ -89,7 +89,7 @@ fn trial(r: &TrialRecord, superseded: bool) -> Vec<Field> {
     for (i, (q, _)) in QUANTILES.iter().enumerate() {
         put(&format!("latency_{q}_ms"), milliseconds(all.map(|p| p[i])));
     }
-    for facts in measures::shown(Place::Csv) {
+    for facts in measures::shown(ShownIn::Csv) {
         put(facts.name, number((facts.of)(r)));
     }
     out
@@ -189,7 +189,7 @@ fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
     for ((q, _), value) in QUANTILES.iter().zip(all) {
         put(&format!("latency_{q}_ms"), milliseconds(value.map(|v| v.ns)));
     }
-    for facts in measures::shown(Place::Csv) {
+    for facts in measures::shown(ShownIn::Csv) {
         put(facts.name, number(figures.and_then(|f| f.get(facts.measure))));
     }
     let slopes = figures.and_then(|f| f.slopes);

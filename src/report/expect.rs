@@ -29,7 +29,7 @@ use crate::units::Ratio;
 
 /// Whether one expectation held in one pair of cells.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct Expectation {
     /// What was expected, in words.
     pub expected: String,
     /// Where.
@@ -69,7 +69,7 @@ pub fn of_plan(plan: &PlanJson) -> Vec<Expect> {
 }
 
 /// Judges every expectation in every pair of cells that it speaks of.
-pub fn outcomes(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> Vec<Outcome> {
+pub fn outcomes(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> Vec<Expectation> {
     let mut trials: Trials<'_> = BTreeMap::new();
     if !expects.is_empty() {
         for record in records {
@@ -78,7 +78,7 @@ pub fn outcomes(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> 
         }
     }
     let differing = Axis::differing(&cells.iter().collect::<Vec<_>>());
-    let judged = |expect: &Expect| -> Vec<Outcome> {
+    let judged = |expect: &Expect| -> Vec<Expectation> {
         let pairs = expect.pairs(cells);
         pairs.into_iter().map(|pair| judge(expect, pair, &differing, &trials)).collect()
     };
@@ -92,7 +92,7 @@ fn judge(
     (winner, over): (&Cell, &Cell),
     differing: &[Axis],
     trials: &Trials<'_>,
-) -> Outcome {
+) -> Expectation {
     let (measured, held) = match expect.measure {
         Expected::Runs => runs(winner, over, trials),
         _ => ratio(expect, winner, over, trials),
@@ -103,7 +103,7 @@ fn judge(
         _ => format!(" by {} or more", Ratio(expect.by)),
     };
     let (a, b, measure) = (expect.winner.name(), expect.over.name(), expect.measure.name());
-    Outcome {
+    Expectation {
         expected: format!("{a} over {b} in {measure}{by}"),
         place: place(winner, over, differing),
         measured,
@@ -201,7 +201,7 @@ pub fn section(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> O
     if outcomes.is_empty() {
         return None;
     }
-    let column = |title: &str, of: &dyn Fn(&Outcome) -> String| Column {
+    let column = |title: &str, of: &dyn Fn(&Expectation) -> String| Column {
         title: title.into(),
         number: false,
         cells: outcomes.iter().map(of).collect(),

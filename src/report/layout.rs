@@ -2,7 +2,7 @@
 
 use super::busy;
 use super::gates;
-use super::measures::{self, Facts, Measure, Place};
+use super::measures::{self, Facts, Measure, ShownIn};
 use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
 use crate::format::{Channel, Ledger, OVERLOADED};
 use crate::stats::hdr::Percentile;
@@ -45,9 +45,9 @@ pub fn columns(group: &Group) -> Vec<Column> {
         columns.push(column(group, "elapsed", true, &|f| value(f, Measure::Elapsed)));
     }
     let place = match () {
-        () if group.is_idle() => Place::Idle,
-        () if group.counts_events() => Place::Counted,
-        () => Place::Table,
+        () if group.is_idle() => ShownIn::Idle,
+        () if group.counts_events() => ShownIn::Counted,
+        () => ShownIn::Table,
     };
     for Facts { measure, title, level, .. } in measures::shown(place) {
         let known = figures().any(|f| value(f, *measure) != dash());

@@ -51,7 +51,7 @@ pub(crate) enum Better {
 
 /// Where a measure is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ShownIn {
     /// A column of `cells.csv`.
     Csv,
     /// A column of the tables of cells that send requests.
@@ -85,7 +85,7 @@ pub(crate) struct Facts {
     pub(crate) level: bool,
     /// Its value in one trial; `None` where it was not measured or says nothing.
     pub(crate) of: fn(&TrialRecord) -> Option<f64>,
-    pub(crate) shown: &'static [Place],
+    pub(crate) shown: &'static [ShownIn],
 }
 
 /// Declares the measures: the names to ask for them, and their facts in the order in which columns
@@ -110,7 +110,7 @@ macro_rules! measures {
             better: Better::$better,
             level: $level,
             of: $of,
-            shown: &[$(Place::$place,)*],
+            shown: &[$(ShownIn::$place,)*],
         },)*];
     };
 }
@@ -154,7 +154,7 @@ impl Measure {
 }
 
 /// The measures that are shown in a place.
-pub(crate) fn shown(place: Place) -> impl Iterator<Item = &'static Facts> {
+pub(crate) fn shown(place: ShownIn) -> impl Iterator<Item = &'static Facts> {
     MEASURES.iter().filter(move |m| m.shown.contains(&place))
 }
 
@@ -162,10 +162,10 @@ pub(crate) fn shown(place: Place) -> impl Iterator<Item = &'static Facts> {
 /// fast they answer, those that duel starts as servers under test in both. The schedule, not the
 /// target, decides what an open loop achieves.
 pub(crate) fn compared(cell: &Cell) -> impl Iterator<Item = &'static Facts> {
-    let places: &[Place] = match (cell.target.is_some(), cell.tests_server()) {
-        (true, true) => &[Place::TargetRatio, Place::Ratio],
-        (true, false) => &[Place::TargetRatio],
-        (false, _) => &[Place::Ratio],
+    let places: &[ShownIn] = match (cell.target.is_some(), cell.tests_server()) {
+        (true, true) => &[ShownIn::TargetRatio, ShownIn::Ratio],
+        (true, false) => &[ShownIn::TargetRatio],
+        (false, _) => &[ShownIn::Ratio],
     };
     let open = cell.arrivals.is_open();
     MEASURES

@@ -11,14 +11,16 @@ use crate::format::{Channel, TrialRecord};
 use crate::plan::cell::names;
 use crate::plan::search::{Search, probe};
 use crate::plan::sweep::Sweep;
-use crate::results::search::{Answer, Outcome, Probe, Progress, Share, searches, shown};
+use crate::results::search::{
+    Probe, ProbeAnswer, SearchOutcome, SearchProgress, Share, searches, shown,
+};
 use crate::results::store::PlanJson;
 use crate::units::format_rate;
 
 /// The searches of a run, each with what tells it from the others.
 pub struct Searched {
     search: Search,
-    all: Vec<(String, Progress)>,
+    all: Vec<(String, SearchProgress)>,
 }
 
 /// The searches of a run directory; `None` where its config holds none.
@@ -38,23 +40,23 @@ pub fn of_sweep(sweep: &Sweep, records: &[TrialRecord]) -> Option<Searched> {
 }
 
 /// Why a rate did not meet the SLO.
-fn because(answer: &Answer) -> String {
+fn because(answer: &ProbeAnswer) -> String {
     match answer {
-        Answer::Met => "it met the SLO".into(),
-        Answer::Missed { bound } => format!("{bound} missed"),
-        Answer::Undecided => "undecided after the most trials".into(),
-        Answer::Generator { why } => {
+        ProbeAnswer::Met => "it met the SLO".into(),
+        ProbeAnswer::Missed { bound } => format!("{bound} missed"),
+        ProbeAnswer::Undecided => "undecided after the most trials".into(),
+        ProbeAnswer::Generator { why } => {
             format!("generator-bound: {why}; the target's own limit is not known")
         }
-        Answer::Unknown { why } => why.clone(),
+        ProbeAnswer::Unknown { why } => why.clone(),
     }
 }
 
 /// One search in a sentence.
-fn sentence(name: &str, slo: &str, outcome: &Outcome) -> String {
+fn sentence(name: &str, slo: &str, outcome: &SearchOutcome) -> String {
     let rate = |r: &f64| format!("{} req/s", format_rate(*r));
     match outcome {
-        Outcome::Found { met_per_s, missed_per_s, because: why, undecided_per_s } => {
+        SearchOutcome::Found { met_per_s, missed_per_s, because: why, undecided_per_s } => {
             let between: Vec<String> = undecided_per_s.iter().map(rate).collect();
             let between = match between.is_empty() {
                 true => String::new(),
@@ -67,17 +69,17 @@ fn sentence(name: &str, slo: &str, outcome: &Outcome) -> String {
                 because(why)
             )
         }
-        Outcome::NeverMet { lowest_per_s, because: why } => format!(
+        SearchOutcome::NeverMet { lowest_per_s, because: why } => format!(
             "{name} does not meet {slo} even at the lowest rate, {} ({}).",
             rate(lowest_per_s),
             because(why)
         ),
-        Outcome::NeverMissed { highest_per_s } => format!(
+        SearchOutcome::NeverMissed { highest_per_s } => format!(
             "{name} meets {slo} at the highest rate that may be tried, {}: where it ends cannot be \
              concluded; raise search.max_rate.",
             rate(highest_per_s)
         ),
-        Outcome::OutOfProbes { met_per_s, missed_per_s, because: why } => {
+        SearchOutcome::OutOfProbes { met_per_s, missed_per_s, because: why } => {
             let met = met_per_s.as_ref().map_or("no rate".into(), rate);
             let missed = missed_per_s.as_ref().map_or("none is known to miss it".into(), |r| {
                 let why = why.as_ref().map_or(String::new(), because);
@@ -88,7 +90,7 @@ fn sentence(name: &str, slo: &str, outcome: &Outcome) -> String {
                  found: raise search.probes."
             )
         }
-        Outcome::Nothing { why, met_per_s, missed_per_s } => {
+        SearchOutcome::Nothing { why, met_per_s, missed_per_s } => {
             let mut known = String::new();
             if let Some(met) = met_per_s {
                 known.push_str(&format!(" It met {slo} at {}.", rate(met)));
@@ -126,10 +128,11 @@ impl Searched {
                 rows.find(|r| r.cell.id == id)?.figures.as_ref()
             })
             .collect();
-        let outcomes: Vec<Outcome> = self.all.iter().map(|(_, p)| p.outcome()).collect();
+        let outcomes: Vec<SearchOutcome> = self.all.iter().map(|(_, p)| p.outcome()).collect();
         let text = |title: &str, number, cells| Column { title: title.into(), number, cells };
-        let each = |of: &dyn Fn(&(String, Progress)) -> String| self.all.iter().map(of).collect();
-        let rates = |of: fn(&Outcome) -> Option<f64>| -> Vec<String> {
+        let each =
+            |of: &dyn Fn(&(String, SearchProgress)) -> String| self.all.iter().map(of).collect();
+        let rates = |of: fn(&SearchOutcome) -> Option<f64>| -> Vec<String> {
             outcomes.iter().map(|o| of(o).map_or_else(dash, format_rate)).collect()
         };
         let figures = |of: &dyn Fn(&Figures) -> String| -> Vec<String> {
@@ -144,7 +147,7 @@ impl Searched {
                 false,
                 each(&|(name, _)| name.clone()),
             ),
-            text("highest met\nreq/s", true, rates(Outcome::met_per_s)),
+            text("highest met\nreq/s", true, rates(SearchOutcome::met_per_s)),
             text("lowest missed\nreq/s", true, rates(missed_per_s)),
             text("limited by", false, outcomes.iter().map(limit).collect()),
             text(
@@ -181,7 +184,7 @@ impl Searched {
 
     /// As `search.json` holds it.
     pub fn json(&self) -> Value {
-        let probe = |p: &Probe, of: &Progress| {
+        let probe = |p: &Probe, of: &SearchProgress| {
             let bounds = of.bounds().iter().enumerate();
             json!({
                 "rate_per_s": p.rate_per_s,
@@ -193,7 +196,7 @@ impl Searched {
                 })).collect::<Vec<_>>(),
             })
         };
-        let one = |(name, p): &(String, Progress)| {
+        let one = |(name, p): &(String, SearchProgress)| {
             json!({
                 "name": name,
                 "cell": p.cell,
@@ -215,30 +218,31 @@ fn dash() -> String {
     "-".into()
 }
 
-fn missed_per_s(outcome: &Outcome) -> Option<f64> {
+fn missed_per_s(outcome: &SearchOutcome) -> Option<f64> {
     match outcome {
-        Outcome::Found { missed_per_s, .. } => Some(*missed_per_s),
-        Outcome::NeverMet { lowest_per_s, .. } => Some(*lowest_per_s),
-        Outcome::OutOfProbes { missed_per_s, .. } | Outcome::Nothing { missed_per_s, .. } => {
-            *missed_per_s
-        }
-        Outcome::NeverMissed { .. } => None,
+        SearchOutcome::Found { missed_per_s, .. } => Some(*missed_per_s),
+        SearchOutcome::NeverMet { lowest_per_s, .. } => Some(*lowest_per_s),
+        SearchOutcome::OutOfProbes { missed_per_s, .. }
+        | SearchOutcome::Nothing { missed_per_s, .. } => *missed_per_s,
+        SearchOutcome::NeverMissed { .. } => None,
     }
 }
 
 /// What keeps the rate from being higher, in a few words.
-fn limit(outcome: &Outcome) -> String {
+fn limit(outcome: &SearchOutcome) -> String {
     let why = match outcome {
-        Outcome::Found { because, .. } | Outcome::NeverMet { because, .. } => Some(because),
-        Outcome::OutOfProbes { because, .. } => because.as_ref(),
-        Outcome::NeverMissed { .. } => return "search.max_rate".into(),
-        Outcome::Nothing { .. } => return "cannot be concluded".into(),
+        SearchOutcome::Found { because, .. } | SearchOutcome::NeverMet { because, .. } => {
+            Some(because)
+        }
+        SearchOutcome::OutOfProbes { because, .. } => because.as_ref(),
+        SearchOutcome::NeverMissed { .. } => return "search.max_rate".into(),
+        SearchOutcome::Nothing { .. } => return "cannot be concluded".into(),
     };
     match why {
-        Some(Answer::Missed { bound }) => bound.clone(),
-        Some(Answer::Undecided) => "undecided".into(),
-        Some(Answer::Generator { why }) => format!("generator: {why}"),
-        Some(Answer::Met | Answer::Unknown { .. }) | None => dash(),
+        Some(ProbeAnswer::Missed { bound }) => bound.clone(),
+        Some(ProbeAnswer::Undecided) => "undecided".into(),
+        Some(ProbeAnswer::Generator { why }) => format!("generator: {why}"),
+        Some(ProbeAnswer::Met | ProbeAnswer::Unknown { .. }) | None => dash(),
     }
 }
 
@@ -254,7 +258,7 @@ fn share(probe: &Probe, bound: usize) -> Option<f64> {
     (all > 0).then(|| beyond as f64 / all as f64)
 }
 
-fn probes(name: &str, progress: &Progress) -> Section {
+fn probes(name: &str, progress: &SearchProgress) -> Section {
     let mut probes: Vec<&Probe> = progress.probes.iter().collect();
     probes.sort_by(|a, b| a.rate_per_s.total_cmp(&b.rate_per_s));
     let column = |title: String, number, of: &dyn Fn(&Probe) -> String| Column {
@@ -277,14 +281,14 @@ fn probes(name: &str, progress: &Progress) -> Section {
         }
         columns.push(column("result".into(), false, &|p| match &p.answer {
             None => "not finished".into(),
-            Some(Answer::Met) => "met".into(),
+            Some(ProbeAnswer::Met) => "met".into(),
             Some(other) => because(other),
         }));
     }
     Section { heading: format!("Probes of {name}"), columns, notes: vec![] }
 }
 
-impl Progress {
+impl SearchProgress {
     /// Trials so far.
     fn trials(&self) -> usize {
         self.starts() + self.probes.iter().map(|p| p.trials.len()).sum::<usize>()

@@ -42,7 +42,7 @@ pub enum Weights {
 
 /// Throughput of one trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sample {
+pub struct UslSample {
     /// Lanes, over all workers.
     pub lanes: u32,
     /// Block of the trial.
@@ -126,7 +126,7 @@ struct LaneMean {
 ///
 /// # Errors
 /// See [`NoFit`].
-pub fn fit(samples: &[Sample], weights: Weights, seed: u64) -> Result<Fit, NoFit> {
+pub fn fit(samples: &[UslSample], weights: Weights, seed: u64) -> Result<Fit, NoFit> {
     if let Some(bad) =
         samples.iter().find(|s| s.lanes == 0 || !(s.per_s > 0.0 && s.per_s.is_finite()))
     {
@@ -155,7 +155,7 @@ pub fn fit(samples: &[Sample], weights: Weights, seed: u64) -> Result<Fit, NoFit
 }
 
 /// Mean throughput of each lane value; weights have the mean 1.
-fn means(samples: impl Iterator<Item = Sample>) -> Vec<LaneMean> {
+fn means(samples: impl Iterator<Item = UslSample>) -> Vec<LaneMean> {
     let mut sums: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
     for sample in samples {
         let sum = sums.entry(sample.lanes).or_default();
@@ -313,7 +313,7 @@ fn invert(m: Matrix) -> Option<Matrix> {
 /// Percentile intervals over refits of whole blocks drawn with replacement: trials of one block ran
 /// close together in time and may share a disturbance.
 fn intervals(
-    samples: &[Sample],
+    samples: &[UslSample],
     values: usize,
     weights: Weights,
     seed: u64,

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use judge::{Answer, Judged, Share, judge, shown, trial};
+pub use judge::{Judged, ProbeAnswer, Share, judge, shown, trial};
 
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::Key;
-use crate::plan::search::{Bound, Next, Reply, Rung, Search, at_share, closed, probe};
+use crate::plan::search::{Bound, Next, ProbeReply, Rung, Search, at_share, closed, probe};
 use crate::plan::sweep::Sweep;
 use crate::plan::{Arrivals, Axis, Cell, CellKind};
 
@@ -38,12 +38,12 @@ pub struct Probe {
     /// Its trials, in their order.
     pub trials: Vec<Judged>,
     /// What follows from them; `None` while more are needed.
-    pub answer: Option<Answer>,
+    pub answer: Option<ProbeAnswer>,
 }
 
 /// The search of one cell, as far as its rows go.
 #[derive(Debug, Clone)]
-pub struct Progress {
+pub struct SearchProgress {
     /// The cell of the grid.
     pub cell: Cell,
     search: Search,
@@ -63,17 +63,17 @@ struct SearchStart {
 
 /// What a search does next.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub enum SearchStep {
     /// Run a trial of this cell, in this block.
     Run(Cell, u32),
     /// Nothing: it is over.
-    Over(Outcome),
+    Over(SearchOutcome),
 }
 
 /// How a search ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "conclusion")]
-pub enum Outcome {
+pub enum SearchOutcome {
     /// The knee lies between two rates.
     Found {
         /// The highest rate that met the SLO, requests per second.
@@ -81,7 +81,7 @@ pub enum Outcome {
         /// The lowest that missed it.
         missed_per_s: f64,
         /// Why it did.
-        because: Answer,
+        because: ProbeAnswer,
         /// Rates between the two at which neither could be shown, requests per second.
         undecided_per_s: Vec<f64>,
     },
@@ -90,7 +90,7 @@ pub enum Outcome {
         /// The lowest rate, requests per second.
         lowest_per_s: f64,
         /// Why it did not.
-        because: Answer,
+        because: ProbeAnswer,
     },
     /// The highest rate that may be tried met it.
     NeverMissed {
@@ -104,7 +104,7 @@ pub enum Outcome {
         /// The lowest that did not, if any.
         missed_per_s: Option<f64>,
         /// Why it did not.
-        because: Option<Answer>,
+        because: Option<ProbeAnswer>,
     },
     /// The knee cannot be concluded.
     Nothing {
@@ -117,44 +117,45 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl SearchOutcome {
     /// The highest rate that met the SLO, requests per second.
     pub fn met_per_s(&self) -> Option<f64> {
         match self {
-            Outcome::Found { met_per_s, .. } => Some(*met_per_s),
-            Outcome::NeverMissed { highest_per_s } => Some(*highest_per_s),
-            Outcome::OutOfProbes { met_per_s, .. } | Outcome::Nothing { met_per_s, .. } => {
-                *met_per_s
-            }
-            Outcome::NeverMet { .. } => None,
+            SearchOutcome::Found { met_per_s, .. } => Some(*met_per_s),
+            SearchOutcome::NeverMissed { highest_per_s } => Some(*highest_per_s),
+            SearchOutcome::OutOfProbes { met_per_s, .. }
+            | SearchOutcome::Nothing { met_per_s, .. } => *met_per_s,
+            SearchOutcome::NeverMet { .. } => None,
         }
     }
 }
 
-impl Outcome {
+impl SearchOutcome {
     /// The highest rate that met the SLO, where a higher one is known not to; else why there is none.
     pub fn knee_per_s(&self) -> Result<f64, String> {
         let why = match self {
-            Outcome::Found { met_per_s, .. } => return Ok(*met_per_s),
-            Outcome::OutOfProbes { met_per_s: Some(met), missed_per_s: Some(_), .. } => {
+            SearchOutcome::Found { met_per_s, .. } => return Ok(*met_per_s),
+            SearchOutcome::OutOfProbes { met_per_s: Some(met), missed_per_s: Some(_), .. } => {
                 return Ok(*met);
             }
-            Outcome::OutOfProbes { .. } => "the probes ran out: raise search.probes".into(),
-            Outcome::NeverMet { because: Answer::Generator { why }, .. } => {
+            SearchOutcome::OutOfProbes { .. } => "the probes ran out: raise search.probes".into(),
+            SearchOutcome::NeverMet { because: ProbeAnswer::Generator { why }, .. } => {
                 format!("the lowest rate could not be offered: {why}")
             }
-            Outcome::NeverMet { .. } => "no rate met the SLO".into(),
-            Outcome::NeverMissed { .. } => "every rate met the SLO: raise search.max_rate".into(),
-            Outcome::Nothing { why, .. } => why.clone(),
+            SearchOutcome::NeverMet { .. } => "no rate met the SLO".into(),
+            SearchOutcome::NeverMissed { .. } => {
+                "every rate met the SLO: raise search.max_rate".into()
+            }
+            SearchOutcome::Nothing { why, .. } => why.clone(),
         };
         Err(format!("no knee was found, of which this would be a share: {why}"))
     }
 }
 
-impl Progress {
+impl SearchProgress {
     /// A search of `cell` that has not begun, for the highest rate at which every bound is met.
-    pub fn new(cell: &Cell, search: Search, bounds: Vec<Bound>) -> Progress {
-        Progress {
+    pub fn new(cell: &Cell, search: Search, bounds: Vec<Bound>) -> SearchProgress {
+        SearchProgress {
             cell: cell.clone(),
             search,
             bounds,
@@ -217,54 +218,57 @@ impl Progress {
         probe.trials.push(trial(record, &self.bounds));
         probe.answer =
             judge(&probe.trials, &self.bounds, self.search.trials, self.search.max_trials);
-        if let Some(Answer::Unknown { why }) = &probe.answer {
+        if let Some(ProbeAnswer::Unknown { why }) = &probe.answer {
             let rate = crate::units::format_rate(rate_per_s);
             self.stopped.get_or_insert(format!("at {rate} req/s {why}"));
         }
     }
 
     /// What comes next.
-    pub fn step(&self) -> Step {
+    pub fn step(&self) -> SearchStep {
         if let Some(why) = &self.stopped {
-            return Step::Over(self.nothing(why.clone()));
+            return SearchStep::Over(self.nothing(why.clone()));
         }
         let Some(start) = self.closed_per_s() else {
-            return Step::Run(closed(&self.cell), self.starts.len() as u32);
+            return SearchStep::Run(closed(&self.cell), self.starts.len() as u32);
         };
         if let Some(open) = self.probes.last().filter(|p| p.answer.is_none()) {
-            return Step::Run(probe(&self.cell, open.rate_per_s), open.trials.len() as u32);
+            return SearchStep::Run(probe(&self.cell, open.rate_per_s), open.trials.len() as u32);
         }
         let reply = |p: &Probe| match p.answer {
-            Some(Answer::Met) => Reply::Met,
+            Some(ProbeAnswer::Met) => ProbeReply::Met,
             // What the generator cannot offer cannot be searched above either.
-            Some(Answer::Missed { .. } | Answer::Generator { .. }) => Reply::Missed,
-            Some(Answer::Undecided | Answer::Unknown { .. }) | None => Reply::Undecided,
+            Some(ProbeAnswer::Missed { .. } | ProbeAnswer::Generator { .. }) => ProbeReply::Missed,
+            Some(ProbeAnswer::Undecided | ProbeAnswer::Unknown { .. }) | None => {
+                ProbeReply::Undecided
+            }
         };
-        let done: Vec<(Rung, Reply)> = self.probes.iter().map(|p| (p.rung, reply(p))).collect();
+        let done: Vec<(Rung, ProbeReply)> =
+            self.probes.iter().map(|p| (p.rung, reply(p))).collect();
         let rate = |rung| self.search.rate_per_s(rung);
-        Step::Over(match self.search.next(start, &done) {
-            Next::Probe(rung) => return Step::Run(probe(&self.cell, rate(rung)), 0),
-            Next::Found { met, missed } => Outcome::Found {
+        SearchStep::Over(match self.search.next(start, &done) {
+            Next::Probe(rung) => return SearchStep::Run(probe(&self.cell, rate(rung)), 0),
+            Next::Found { met, missed } => SearchOutcome::Found {
                 met_per_s: rate(met),
                 missed_per_s: rate(missed),
                 because: self.why(missed),
                 undecided_per_s: done
                     .iter()
                     .filter(|(rung, said)| {
-                        *said == Reply::Undecided && met < *rung && *rung < missed
+                        *said == ProbeReply::Undecided && met < *rung && *rung < missed
                     })
                     .map(|(rung, _)| rate(*rung))
                     .collect(),
             },
             Next::NeverMet(rung) => match self.why(rung) {
                 // Which says nothing of the target.
-                Answer::Generator { why } => {
+                ProbeAnswer::Generator { why } => {
                     self.nothing(format!("duel could not offer even the lowest rate: {why}"))
                 }
-                because => Outcome::NeverMet { lowest_per_s: rate(rung), because },
+                because => SearchOutcome::NeverMet { lowest_per_s: rate(rung), because },
             },
-            Next::NeverMissed(rung) => Outcome::NeverMissed { highest_per_s: rate(rung) },
-            Next::OutOfProbes { met, missed } => Outcome::OutOfProbes {
+            Next::NeverMissed(rung) => SearchOutcome::NeverMissed { highest_per_s: rate(rung) },
+            Next::OutOfProbes { met, missed } => SearchOutcome::OutOfProbes {
                 met_per_s: met.map(rate),
                 missed_per_s: missed.map(rate),
                 because: missed.map(|rung| self.why(rung)),
@@ -273,32 +277,32 @@ impl Progress {
     }
 
     /// Nothing more than the probes before say.
-    fn nothing(&self, why: String) -> Outcome {
+    fn nothing(&self, why: String) -> SearchOutcome {
         let known = |met: bool| {
             let judged = self.probes.iter().filter(move |p| match &p.answer {
-                None | Some(Answer::Unknown { .. } | Answer::Undecided) => false,
-                Some(Answer::Generator { .. }) => false,
-                Some(answer) => (*answer == Answer::Met) == met,
+                None | Some(ProbeAnswer::Unknown { .. } | ProbeAnswer::Undecided) => false,
+                Some(ProbeAnswer::Generator { .. }) => false,
+                Some(answer) => (*answer == ProbeAnswer::Met) == met,
             });
             judged.map(|p| p.rate_per_s)
         };
-        Outcome::Nothing {
+        SearchOutcome::Nothing {
             why,
             met_per_s: known(true).reduce(f64::max),
             missed_per_s: known(false).reduce(f64::min),
         }
     }
 
-    fn why(&self, rung: Rung) -> Answer {
+    fn why(&self, rung: Rung) -> ProbeAnswer {
         let answer = self.probes.iter().find(|p| p.rung == rung).and_then(|p| p.answer.clone());
-        answer.unwrap_or(Answer::Undecided)
+        answer.unwrap_or(ProbeAnswer::Undecided)
     }
 
     /// The outcome; where rows are missing, that they are.
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> SearchOutcome {
         match self.step() {
-            Step::Over(outcome) => outcome,
-            Step::Run(cell, _) => {
+            SearchStep::Over(outcome) => outcome,
+            SearchStep::Run(cell, _) => {
                 self.nothing(format!("the search was stopped before {} was judged", cell.id))
             }
         }
@@ -306,7 +310,7 @@ impl Progress {
 }
 
 /// Every search of a sweep as far as its rows go; none where nothing is searched.
-pub fn searches(sweep: &Sweep, records: &[TrialRecord]) -> Vec<Progress> {
+pub fn searches(sweep: &Sweep, records: &[TrialRecord]) -> Vec<SearchProgress> {
     let of = |search| replay(&sweep.cells(), search, &sweep.bounds(), records);
     sweep.search.map_or(Vec::new(), of)
 }
@@ -317,9 +321,9 @@ pub fn replay(
     search: Search,
     bounds: &[Bound],
     records: &[TrialRecord],
-) -> Vec<Progress> {
-    let new = |cell| Progress::new(cell, search, bounds.to_vec());
-    let mut all: Vec<Progress> = cells.iter().map(new).collect();
+) -> Vec<SearchProgress> {
+    let new = |cell| SearchProgress::new(cell, search, bounds.to_vec());
+    let mut all: Vec<SearchProgress> = cells.iter().map(new).collect();
     let at: BTreeMap<_, usize> = cells.iter().enumerate().map(|(i, c)| (key(c), i)).collect();
     for record in records.iter().filter(|r| r.flags.iter().any(|f| f == FLAG)) {
         if let Some(i) = at.get(&key(&record.cell)) {
@@ -335,7 +339,7 @@ pub fn at_shares(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Option<St
         return Vec::new();
     }
     let all = searches(sweep, records);
-    let of = |one: &Progress| {
+    let of = |one: &SearchProgress| {
         let knee = one.outcome().knee_per_s();
         let at = |share| (at_share(&one.cell, share, knee.clone().ok()), knee.clone().err());
         sweep.axes.knee_shares.iter().map(|share| at(*share)).collect::<Vec<_>>()

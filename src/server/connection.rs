@@ -9,15 +9,15 @@ use rustix::event::epoll::EventFlags;
 
 use super::digest::Ongoing;
 use super::request::{Parser, Step};
-use super::response::Kind;
+use super::response::AnswerKind;
 
 /// Bytes for the next request, or the end of the stream.
 pub(super) const READABLE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
 
 /// An answer on its way.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answer {
-    pub(super) kind: Kind,
+pub(super) struct AnswerUnderWay {
+    pub(super) kind: AnswerKind,
     /// When it is to leave, in CLOCK_MONOTONIC nanoseconds.
     pub(super) due_ns: u64,
     /// Bytes that have left.
@@ -30,9 +30,9 @@ pub(super) enum State {
     /// Reading a request, or idle.
     Reading,
     /// Holding an answer until its instant.
-    Waiting(Answer),
+    Waiting(AnswerUnderWay),
     /// Waiting for room in the socket's send buffer.
-    Writing(Answer),
+    Writing(AnswerUnderWay),
     /// All is said: dropping what still comes, so that closing does not turn into a reset that
     /// overtakes the answer.
     Draining {

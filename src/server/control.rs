@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::handler::Handler;
-use super::reference::{Server, listen};
+use super::reference::{ReferenceServer, listen};
 use super::{Listening, TargetGo, TargetJob, TargetLook, TargetStart, pool, rayon, threads, tokio};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::{ServerEngine, ServerPlan};
@@ -53,7 +53,7 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
     if let Some(plan) = job.server.clone() {
         return subject(&job, plan, lines, stdin, stdout);
     }
-    let mut server = Server::new(job)?;
+    let mut server = ReferenceServer::new(job)?;
     server.watch(&stdin).context("standard input must be a pipe, a socket or a terminal")?;
     print(&mut stdout, &Listening { listening: server.address()?, certificate: None })?;
     loop {
@@ -76,7 +76,7 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
 /// that the loop cannot do without.
 pub fn serve_forever(job: TargetJob, on_listening: impl FnOnce(Endpoint)) -> anyhow::Result<()> {
     prepare(&job)?;
-    let mut server = Server::new(job)?;
+    let mut server = ReferenceServer::new(job)?;
     on_listening(server.address()?);
     server.start_at(now_ns());
     loop {
@@ -280,7 +280,7 @@ fn print(stdout: &mut impl Write, message: &impl Serialize) -> anyhow::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::target::{EmbeddedTarget, Faults, Stall};
+    use crate::plan::target::{EmbeddedTarget, InjectedFaults, Stall};
 
     fn job(spec: impl FnOnce(&mut EmbeddedTarget)) -> TargetJob {
         let mut target = EmbeddedTarget {
@@ -288,7 +288,7 @@ mod tests {
             servers: 0,
             processes: 1,
             body_bytes: 1,
-            faults: Faults::default(),
+            faults: InjectedFaults::default(),
         };
         spec(&mut target);
         TargetJob::new(([127, 0, 0, 1], 0).into(), target, 1)

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::laws;
 use super::request::Persistence;
-use super::response::{Answers, Kind};
+use super::response::{AnswerKind, Answers};
 use super::upstream::Upstream;
 use super::{TargetJob, TargetReport};
 use crate::codec::Failure;
@@ -146,7 +146,7 @@ impl Handler {
         received_ns: MonotonicNs,
         head_only: bool,
         persistence: Persistence,
-    ) -> Kind {
+    ) -> AnswerKind {
         let number = self.counts.received.fetch_add(1, Relaxed);
         if self.plan.setting.steps.is_empty() {
             let service_ns = self.drawn(laws::draw(&self.spec.service_time, self.seed, number));
@@ -158,7 +158,7 @@ impl Handler {
         for at in 0..self.plan.setting.steps.len() {
             if let Err(why) = self.step(runner, at, number).await {
                 // What a service answers whose own work fails.
-                fault = laws::Fault::Error;
+                fault = laws::InjectedFault::Error;
                 // Too slow an upstream is a matter of load; anything else is none of the engine's.
                 if let Some(why) = why {
                     self.trouble(0, || why);
@@ -172,7 +172,7 @@ impl Handler {
         }
         let spent = now_ns().saturating_sub(received_ns);
         self.counts.residence_ns.fetch_add(spent, Relaxed);
-        Kind::of(fault, head_only, persistence)
+        AnswerKind::of(fault, head_only, persistence)
     }
 
     /// Carries out a step for a request; an error without words is a call that took too long.

@@ -18,7 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::handler::{Handler, Runner};
 use super::lean;
 use super::request::{MAX_HEAD, MAX_HEADERS, Persistence};
-use super::response::Kind;
+use super::response::AnswerKind;
 use crate::codec::stream::{Accepted, Socket};
 use crate::sys::now_ns;
 
@@ -57,7 +57,7 @@ async fn respond<R: Runner>(
     }
     // hyper itself heeds what the request says of the connection.
     let kind = handler.serve(runner, now_ns(), head_only, Persistence::Default).await;
-    let Kind::Served { error, .. } = kind else {
+    let AnswerKind::Served { error, .. } = kind else {
         resets.store(true, Relaxed);
         return Err(std::io::ErrorKind::ConnectionReset.into());
     };

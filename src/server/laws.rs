@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand_xoshiro::SplitMix64;
 
-use crate::plan::target::{Faults, Law, Stall};
+use crate::plan::target::{InjectedFaults, Law, Stall};
 
 /// The increment of SplitMix64 (Steele, Lea and Flood 2014): output n of a stream is the first
 /// output of the stream that starts n increments later, which makes the generator seekable.
@@ -63,7 +63,7 @@ pub fn draw(law: &Law, seed: u64, n: u64) -> u64 {
 
 /// How a request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum InjectedFault {
     /// As it should be, with status 200.
     None,
     /// With status 500 and a body of the normal length.
@@ -73,17 +73,17 @@ pub enum Fault {
 }
 
 /// How request `n` is answered. One uniform decides, so that the two shares exclude each other.
-pub fn fault(faults: &Faults, seed: u64, n: u64) -> Fault {
+pub fn fault(faults: &InjectedFaults, seed: u64, n: u64) -> InjectedFault {
     if faults.error_rate == 0.0 && faults.reset_rate == 0.0 {
-        return Fault::None;
+        return InjectedFault::None;
     }
     let u = unit(word(seed, LawStream::Fault, n));
     if u < faults.reset_rate {
-        Fault::Reset
+        InjectedFault::Reset
     } else if u < faults.reset_rate + faults.error_rate {
-        Fault::Error
+        InjectedFault::Error
     } else {
-        Fault::None
+        InjectedFault::None
     }
 }
 
@@ -188,24 +188,30 @@ mod tests {
 
     #[test]
     fn faults_have_their_shares_and_are_independent_of_service_times() {
-        let faults = Faults { error_rate: 0.2, reset_rate: 0.05, stall: None };
+        let faults = InjectedFaults { error_rate: 0.2, reset_rate: 0.05, stall: None };
         let law = Law::Uniform { min_ns: 0, max_ns: 1_000_000 };
         let (mut errors, mut resets, mut service_of_errors) = (0, 0, 0.0);
         for n in 0..N {
             match fault(&faults, 7, n) {
-                Fault::None => {}
-                Fault::Error => {
+                InjectedFault::None => {}
+                InjectedFault::Error => {
                     errors += 1;
                     service_of_errors += draw(&law, 7, n) as f64;
                 }
-                Fault::Reset => resets += 1,
+                InjectedFault::Reset => resets += 1,
             }
         }
         near("errors", f64::from(errors), 0.2 * N as f64, 0.01);
         near("resets", f64::from(resets), 0.05 * N as f64, 0.02);
         near("service time of errors", service_of_errors / f64::from(errors), 5e5, 0.01);
-        assert_eq!(fault(&Faults { error_rate: 1.0, ..Faults::default() }, 1, 1), Fault::Error);
-        assert_eq!(fault(&Faults { reset_rate: 1.0, ..Faults::default() }, 1, 1), Fault::Reset);
+        assert_eq!(
+            fault(&InjectedFaults { error_rate: 1.0, ..InjectedFaults::default() }, 1, 1),
+            InjectedFault::Error
+        );
+        assert_eq!(
+            fault(&InjectedFaults { reset_rate: 1.0, ..InjectedFaults::default() }, 1, 1),
+            InjectedFault::Reset
+        );
     }
 
     #[test]

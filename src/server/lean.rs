@@ -12,7 +12,7 @@ use rustix::net::Shutdown;
 use super::connection::Inbox;
 use super::handler::{Handler, Runner};
 use super::request::Step;
-use super::response::{CONTINUE, DRAIN, Kind};
+use super::response::{AnswerKind, CONTINUE, DRAIN};
 use crate::codec::stream::{Accepted, Socket};
 use crate::sys::now_ns;
 
@@ -44,9 +44,9 @@ pub(super) async fn connection<S: Socket, R: Runner>(socket: S, runner: R, handl
                 let (head_only, persistence) = (request.head_only, request.persistence);
                 handler.serve(&runner, now_ns(), head_only, persistence).await
             }
-            Step::Refused(refusal) => Kind::Refused(refusal),
+            Step::Refused(refusal) => AnswerKind::Refused(refusal),
         };
-        if kind == Kind::Reset {
+        if kind == AnswerKind::Reset {
             return reset(&mut stream);
         }
         if answer(&mut stream, &runner, &handler, kind).await.is_err() {
@@ -91,7 +91,7 @@ async fn answer<S: Socket, R: Runner>(
     stream: &mut Accepted<S>,
     runner: &R,
     handler: &Handler,
-    kind: Kind,
+    kind: AnswerKind,
 ) -> std::io::Result<()> {
     let mut sent = 0;
     loop {
@@ -104,7 +104,8 @@ async fn answer<S: Socket, R: Runner>(
             runner.until(released).await;
         }
         let whole = sent + piece.len() as u64;
-        let counts = matches!(kind, Kind::Served { .. }) && handler.answers.is_whole(kind, whole);
+        let counts =
+            matches!(kind, AnswerKind::Served { .. }) && handler.answers.is_whole(kind, whole);
         if counts {
             handler.answered(true);
         }

@@ -45,7 +45,7 @@ const SCRATCH: usize = 64 * 1024;
 type Departure = Reverse<(MonotonicNs, u64, Token)>;
 
 /// The server and everything that it serves.
-pub(super) struct Server {
+pub(super) struct ReferenceServer {
     job: TargetJob,
     epoll: OwnedFd,
     timer: OwnedFd,
@@ -70,7 +70,7 @@ pub(super) struct Server {
     log: Option<Log>,
 }
 
-impl Server {
+impl ReferenceServer {
     /// Listens, and accepts nothing yet.
     ///
     /// # Errors

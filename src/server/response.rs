@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::laws::Fault;
+use super::laws::InjectedFault;
 use super::request::{Persistence, Refusal};
 
 /// Bodies up to this length leave with their head in one buffer.
@@ -35,7 +35,7 @@ struct Template {
 
 /// Which answer a request gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AnswerKind {
     /// Status 200 or 500 with the body.
     Served {
         /// Status 500.
@@ -51,12 +51,12 @@ pub(super) enum Kind {
     Reset,
 }
 
-impl Kind {
-    pub(super) fn of(fault: Fault, head_only: bool, persistence: Persistence) -> Self {
+impl AnswerKind {
+    pub(super) fn of(fault: InjectedFault, head_only: bool, persistence: Persistence) -> Self {
         match fault {
-            Fault::None => Self::Served { error: false, head_only, persistence },
-            Fault::Error => Self::Served { error: true, head_only, persistence },
-            Fault::Reset => Self::Reset,
+            InjectedFault::None => Self::Served { error: false, head_only, persistence },
+            InjectedFault::Error => Self::Served { error: true, head_only, persistence },
+            InjectedFault::Reset => Self::Reset,
         }
     }
 
@@ -98,21 +98,21 @@ impl Answers {
         }
     }
 
-    fn template(&self, kind: Kind) -> Option<&Template> {
+    fn template(&self, kind: AnswerKind) -> Option<&Template> {
         match kind {
-            Kind::Served { error, persistence, .. } => {
+            AnswerKind::Served { error, persistence, .. } => {
                 Some(&self.served[usize::from(error) * 3 + persistence as usize])
             }
-            Kind::Refused(refusal) => Some(&self.refused[refusal as usize]),
-            Kind::Reset => None,
+            AnswerKind::Refused(refusal) => Some(&self.refused[refusal as usize]),
+            AnswerKind::Reset => None,
         }
     }
 
     /// The bytes that follow the first `sent` ones, as far as they lie together; empty when all
     /// have been sent.
-    pub(super) fn piece(&self, kind: Kind, sent: u64) -> &[u8] {
+    pub(super) fn piece(&self, kind: AnswerKind, sent: u64) -> &[u8] {
         let Some(template) = self.template(kind) else { return &[] };
-        if matches!(kind, Kind::Served { head_only: true, .. }) {
+        if matches!(kind, AnswerKind::Served { head_only: true, .. }) {
             return template.bytes[..template.head].get(sent as usize..).unwrap_or_default();
         }
         if sent < template.bytes.len() as u64 {
@@ -133,7 +133,7 @@ impl Answers {
     }
 
     /// Whether the first `sent` bytes are the whole answer.
-    pub(super) fn is_whole(&self, kind: Kind, sent: u64) -> bool {
+    pub(super) fn is_whole(&self, kind: AnswerKind, sent: u64) -> bool {
         self.piece(kind, sent).is_empty()
     }
 }
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     /// Everything that is sent for `kind` when every write takes at most `most` bytes.
-    fn sent(answers: &Answers, kind: Kind, most: usize) -> Vec<u8> {
+    fn sent(answers: &Answers, kind: AnswerKind, most: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         while !answers.is_whole(kind, bytes.len() as u64) {
             let piece = answers.piece(kind, bytes.len() as u64);
@@ -167,8 +167,8 @@ mod tests {
         bytes
     }
 
-    const SERVED: Kind =
-        Kind::Served { error: false, head_only: false, persistence: Persistence::Default };
+    const SERVED: AnswerKind =
+        AnswerKind::Served { error: false, head_only: false, persistence: Persistence::Default };
 
     #[test]
     fn a_small_answer_is_one_piece() {
@@ -206,15 +206,15 @@ mod tests {
                 (Persistence::Announced, "connection: keep-alive\r\n\r\n"),
                 (Persistence::Close, "connection: close\r\n\r\n"),
             ] {
-                let head = text(Kind::Served { error, head_only: true, persistence });
+                let head = text(AnswerKind::Served { error, head_only: true, persistence });
                 assert!(head.contains(status) && head.ends_with(header), "{head}");
-                let whole = text(Kind::Served { error, head_only: false, persistence });
+                let whole = text(AnswerKind::Served { error, head_only: false, persistence });
                 assert!(whole.starts_with(&head) && whole.len() == head.len() + 1_000_000);
             }
         }
-        let refused = text(Kind::Refused(Refusal::Malformed));
+        let refused = text(AnswerKind::Refused(Refusal::Malformed));
         assert!(refused.contains(" 400 ") && refused.ends_with("connection: close\r\n\r\n"));
-        assert!(text(Kind::Refused(Refusal::TooLarge)).contains(" 431 "));
-        assert!(answers.is_whole(Kind::Reset, 0), "a reset has no bytes");
+        assert!(text(AnswerKind::Refused(Refusal::TooLarge)).contains(" 431 "));
+        assert!(answers.is_whole(AnswerKind::Reset, 0), "a reset has no bytes");
     }
 }

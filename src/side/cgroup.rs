@@ -43,7 +43,7 @@ pub enum Version {
 
 /// Where a controller's hierarchy shows this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct CgroupPlace {
     /// Its interface.
     pub version: Version,
     /// Where the hierarchy is mounted.
@@ -52,20 +52,20 @@ pub struct Place {
     pub own: PathBuf,
 }
 
-impl Place {
+impl CgroupPlace {
     /// Finds the controller (`memory`, `pids`) for this process.
     ///
     /// # Errors
     /// Says why not, in half a sentence.
-    pub fn of(controller: &str) -> Result<Place, String> {
+    pub fn of(controller: &str) -> Result<CgroupPlace, String> {
         Self::of_process(controller, std::process::id())
     }
 
     /// The same for another process, as far as it can be seen from here.
     ///
     /// # Errors
-    /// As of [`Place::of`].
-    pub fn of_process(controller: &str, pid: u32) -> Result<Place, String> {
+    /// As of [`CgroupPlace::of`].
+    pub fn of_process(controller: &str, pid: u32) -> Result<CgroupPlace, String> {
         let failed = |e: procfs::ProcError| format!("cannot read /proc/{pid}: {e}");
         let me = Process::myself().map_err(failed)?;
         let process = Process::new(pid as i32).map_err(failed)?;
@@ -82,7 +82,7 @@ impl Place {
         mounts: &MountInfos,
         cgroups: &ProcessCGroups,
         controllers_of: impl Fn(&Path) -> String,
-    ) -> Result<Place, String> {
+    ) -> Result<CgroupPlace, String> {
         for mount in mounts.iter() {
             let version = match mount.fs_type.as_str() {
                 "cgroup" if mount.super_options.contains_key(controller) => Version::V1,
@@ -101,7 +101,7 @@ impl Place {
             if let Some(below) = below.filter(|p| !p.starts_with("..")) {
                 // Joining an empty path would add a slash.
                 let own = mount.mount_point.components().chain(below.components()).collect();
-                return Ok(Place { version, mount: mount.mount_point.clone(), own });
+                return Ok(CgroupPlace { version, mount: mount.mount_point.clone(), own });
             }
         }
         Err(format!("no mounted cgroup hierarchy offers the {controller} controller here"))
@@ -158,7 +158,7 @@ impl Cgroup {
                 "`{name}` cannot name a cgroup: use letters, digits, `-`, `_` and `.`"
             ));
         }
-        let place = Place::of("memory")?;
+        let place = CgroupPlace::of("memory")?;
         let parent = match place.version {
             Version::V1 => v1_parent(&place.own)?,
             Version::V2 => v2_parent(&place.own)?,

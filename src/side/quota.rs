@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::{Place, Version, read_number};
+use super::cgroup::{CgroupPlace, Version, read_number};
 
 /// The tightest quota that a process is held to, of its cgroup and all above.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct CpuQuota {
 impl CpuQuota {
     /// That of this process; `None` where there is none, or none can be seen.
     pub fn own() -> Option<CpuQuota> {
-        let place = Place::of("cpu").ok()?;
+        let place = CgroupPlace::of("cpu").ok()?;
         let quotas = place.path_to_root().filter_map(|dir| match place.version {
             Version::V1 => {
                 let file = dir.join("cpu.cfs_quota_us");
@@ -82,7 +82,7 @@ impl Throttled {
     /// # Errors
     /// Why it cannot be seen, in half a sentence.
     pub fn of(pid: u32) -> Result<Throttled, String> {
-        let place = Place::of_process("cpu", pid)?;
+        let place = CgroupPlace::of_process("cpu", pid)?;
         let stats = place
             .path_to_root()
             .filter_map(|dir| Some(parse_stat(&fs::read_to_string(dir.join("cpu.stat")).ok()?)));

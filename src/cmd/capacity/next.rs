@@ -130,7 +130,7 @@ mod tests {
                     name: "tokio".into(),
                     engine: crate::plan::Engine::Tokio,
                     host: String::new(),
-                    answer: Err(crate::report::capacity::Refusal {
+                    answer: Err(crate::report::capacity::CapacityRefusal {
                         why: "it reaches not so far".into(),
                         measure_next: "more".into(),
                         suggestion: Some(suggestion.clone()),

@@ -59,7 +59,7 @@ pub(super) fn resume(
     for warning in &run.warnings {
         say!("duel: {warning}");
     }
-    let machine = serde_json::to_value(host::Machine::read())?;
+    let machine = serde_json::to_value(host::HostFacts::read())?;
     let changed: Vec<(&str, &str)> = [
         (run.plan.plan_hash != context.plan_hash, "the config", "config_changed"),
         (
@@ -105,7 +105,7 @@ fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson
         config: serde_json::to_value(sweep.masked())?,
         trials_planned: sweep.most_trials(),
         cells,
-        machine: serde_json::to_value(host::Machine::read())?,
+        machine: serde_json::to_value(host::HostFacts::read())?,
         limits: serde_json::to_value(&context.limits)?,
         versions: Versions {
             duel: env!("CARGO_PKG_VERSION").into(),

@@ -1,11 +1,13 @@
 //! Runs the probes of a search: each engine's next trial in turn, so that a machine that drifts
 //! drifts for all of them alike.
 
-use super::{Progress, SweepSession, exit};
+use super::{SweepProgress, SweepSession, exit};
 use crate::format::{Status, TrialRecord};
 use crate::plan::Cell;
 use crate::plan::sweep::{Sweep, Trial};
-use crate::results::search::{FLAG, Outcome, Progress as Searching, Step, at_shares, searches};
+use crate::results::search::{
+    FLAG, SearchOutcome, SearchProgress as Searching, SearchStep, at_shares, searches,
+};
 
 impl SweepSession<'_> {
     /// Runs trials until every cell's search is over, or a signal comes.
@@ -39,7 +41,7 @@ impl SweepSession<'_> {
 
     fn probe(&mut self) -> anyhow::Result<()> {
         let mut all = searches(self.context.sweep, &self.records);
-        let mut shown = Progress::new(0, self.signals.clone());
+        let mut shown = SweepProgress::new(0, self.signals.clone());
         let mut position = self.next_position();
         // One cell's turn after another's; in each round another one is first.
         let cells = all.len();
@@ -47,7 +49,7 @@ impl SweepSession<'_> {
             let mut over = true;
             for turn in 0..cells {
                 let one = &mut all[(turn + round) % cells];
-                let Step::Run(cell, block) = one.step() else { continue };
+                let SearchStep::Run(cell, block) = one.step() else { continue };
                 over = false;
                 shown.expect_more(1);
                 let trial = Trial { cell: 0, block, position };
@@ -75,8 +77,8 @@ impl SweepSession<'_> {
 pub(super) fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
     sweep.search?;
     let all = searches(sweep, records);
-    let outcomes: Vec<Outcome> = all.iter().map(Searching::outcome).collect();
-    let nothing = |o: &Outcome| matches!(o, Outcome::Nothing { .. });
+    let outcomes: Vec<SearchOutcome> = all.iter().map(Searching::outcome).collect();
+    let nothing = |o: &SearchOutcome| matches!(o, SearchOutcome::Nothing { .. });
     // A row that has no knee to be a share of says nothing that the search does not say itself.
     let failed = |r: &&TrialRecord| r.status == Status::Failed && r.cell.offered_per_s.is_some();
     let (probes, at_knees): (Vec<_>, Vec<_>) =

@@ -306,7 +306,7 @@ fn law(table: &LawTable) -> Result<Law, Fault> {
     })
 }
 
-fn faults(at: &At<Faulty>) -> Result<crate::plan::target::Faults, Fault> {
+fn faults(at: &At<Faulty>) -> Result<crate::plan::target::InjectedFaults, Fault> {
     let (error_rate, reset_rate) = (at.error_rate.0, at.reset_rate.0);
     if error_rate + reset_rate > 1.0 {
         return Err(fault(at, "`error_rate` and `reset_rate` together are above 1"));
@@ -317,5 +317,5 @@ fn faults(at: &At<Faulty>) -> Result<crate::plan::target::Faults, Fault> {
         }
         stall => stall.as_ref().map(|at| Stall { every_ns: at.every.0, for_ns: at.r#for.0 }),
     };
-    Ok(crate::plan::target::Faults { error_rate, reset_rate, stall })
+    Ok(crate::plan::target::InjectedFaults { error_rate, reset_rate, stall })
 }

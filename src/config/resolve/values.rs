@@ -9,7 +9,7 @@ use crate::config::keys::{Plan, ValueKeys};
 use crate::config::node::shown;
 use crate::config::read::{At, hint, place_of};
 use crate::plan::prepare::{MAX_BYTES, OVERHEAD_BYTES, RENDERINGS_MOST, renderings};
-use crate::plan::values::{Lines, Piece, Value, absolute, is_name, pieces};
+use crate::plan::values::{Lines, Piece, RequestValue, absolute, is_name, pieces};
 use crate::plan::{TrialPlan, variable_name};
 use crate::units::{format_count, size_literal};
 
@@ -19,7 +19,7 @@ const HEADER_BYTES: u64 = 128;
 /// A plan's values, with the lines of data files at hand to be checked.
 #[derive(Default)]
 pub(super) struct Resolved {
-    pub(super) values: BTreeMap<String, Value>,
+    pub(super) values: BTreeMap<String, RequestValue>,
     lines: BTreeMap<String, (String, Lines)>,
 }
 
@@ -43,11 +43,11 @@ fn value(
     at: &At<ValueKeys>,
     base_dir: &Path,
     keep: impl FnOnce(String, Lines),
-) -> Result<Value, Fault> {
+) -> Result<RequestValue, Fault> {
     let one = "give one of `counter`, `random` and `choice`";
     match &at.value {
         ValueKeys { counter: Some(counter), random: None, choice: None } => {
-            Ok(Value::Counter { start: counter.start.0, step: counter.step.0 })
+            Ok(RequestValue::Counter { start: counter.start.0, step: counter.step.0 })
         }
         ValueKeys { counter: None, random: Some(range), choice: None } => {
             let [min, max] = range.as_slice() else {
@@ -60,13 +60,13 @@ fn value(
                     format!("the least, {min}, is above the greatest, {max}"),
                 ));
             }
-            Ok(Value::Random { min, max })
+            Ok(RequestValue::Random { min, max })
         }
         ValueKeys { counter: None, random: None, choice: Some(path) } => {
             let file = base_dir.join(&path.value);
             let lines = Lines::read(&file).map_err(|message| fault(path, message))?;
             let absolute = absolute(&file).map_err(|message| fault(path, message))?;
-            let value = Value::Choice { path: absolute, sha256: lines.sha256() };
+            let value = RequestValue::Choice { path: absolute, sha256: lines.sha256() };
             keep(file.display().to_string(), lines);
             Ok(value)
         }

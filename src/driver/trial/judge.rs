@@ -3,7 +3,7 @@
 use super::{Running, Watch};
 use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
-use crate::driver::target::{Report, Targets};
+use crate::driver::target::{Targets, TargetsReport};
 use crate::format::{ForeignProcess, OVERLOADED, SideUse, Status, TrialRecord};
 use crate::plan::Extent;
 use crate::protocol::Outcome;
@@ -86,7 +86,7 @@ impl Running<'_> {
     }
 
     /// Why nothing is known of a target that did not say what it received.
-    fn note_target(&self, record: &mut TrialRecord, report: Option<&Report>) {
+    fn note_target(&self, record: &mut TrialRecord, report: Option<&TargetsReport>) {
         if record.target.received.is_none() {
             let why = match report {
                 Some(report) => {
@@ -150,7 +150,7 @@ impl Running<'_> {
         &self,
         record: &TrialRecord,
         outcomes: &[Outcome],
-        report: Option<Report>,
+        report: Option<TargetsReport>,
     ) -> Option<String> {
         let trouble = report.and_then(|r| r.trouble).or_else(|| self.context.peers.over());
         let first = outcomes.iter().flat_map(|o| &o.error_samples).next();
@@ -278,7 +278,7 @@ impl Running<'_> {
         &self,
         record: &TrialRecord,
         outcomes: &[Outcome],
-        report: Option<&Report>,
+        report: Option<&TargetsReport>,
     ) -> Evidence {
         let open = self.here.cell.arrivals.is_open();
         let interrupted = outcomes.iter().any(|o| o.interrupted);
@@ -335,7 +335,7 @@ impl Running<'_> {
 
     /// CPU time that what the server calls took from the client between the edges: the part of its
     /// whole that falls there.
-    fn upstream_ns(&self, report: Option<&Report>, edges_ns: u64) -> u64 {
+    fn upstream_ns(&self, report: Option<&TargetsReport>, edges_ns: u64) -> u64 {
         let whole = report.and_then(|r| r.upstream?.cpu_ns).filter(|_| self.upstream_shares);
         let part = edges_ns as f64 / (edges_ns + self.plan.warmup_ns).max(1) as f64;
         (whole.unwrap_or(0) as f64 * part) as u64
@@ -357,7 +357,7 @@ impl Running<'_> {
 
 /// The target counts whole requests, warm-up included: everything answered reached it, and no
 /// more can have reached it than was started.
-fn received(record: &TrialRecord, report: &Report) -> Option<(u64, u64, u64)> {
+fn received(record: &TrialRecord, report: &TargetsReport) -> Option<(u64, u64, u64)> {
     let answered = record.ledger.completed
         + record.errors.status
         + record.errors.body

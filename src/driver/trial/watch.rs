@@ -10,7 +10,7 @@ use crate::driver::timeline::Sampler;
 use crate::driver::worker::{NoFrame, Worker};
 use crate::plan::Extent;
 use crate::plan::sweep::Target;
-use crate::plan::target::Faults;
+use crate::plan::target::InjectedFaults;
 use crate::protocol::Outcome;
 use crate::side::Phase;
 use crate::side::counters::Counts;
@@ -130,7 +130,7 @@ impl Running<'_> {
     /// failures on purpose are none.
     fn is_hopeless(&self, all: Counts, since_start_ns: u64) -> bool {
         let on_purpose = match self.context.sweep.target_of(&self.here.cell) {
-            Target::Embedded(target) => target.faults != Faults::default(),
+            Target::Embedded(target) => target.faults != InjectedFaults::default(),
             Target::External { .. } => false,
         };
         let lost = all.failed + all.timed_out > 0 && all.completed == 0;

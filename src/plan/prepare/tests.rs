@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::*;
 use crate::plan::Arrivals;
 use crate::plan::trace::TraceFile;
-use crate::plan::values::Value;
+use crate::plan::values::RequestValue;
 
 fn template(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> RequestTemplate {
     let headers = headers.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
@@ -19,8 +19,8 @@ fn template(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> R
 
 fn plan(mix: Vec<RequestTemplate>, requests: u64) -> TrialPlan {
     let values = BTreeMap::from([
-        ("id".into(), Value::Counter { start: 100, step: 1 }),
-        ("r".into(), Value::Random { min: 1, max: 6 }),
+        ("id".into(), RequestValue::Counter { start: 100, step: 1 }),
+        ("r".into(), RequestValue::Random { min: 1, max: 6 }),
     ]);
     TrialPlan { mix, values, extent: Extent::Requests(requests), ..TrialPlan::default() }
 }
@@ -91,7 +91,7 @@ fn data_is_never_read_as_a_variable_or_a_template() {
     let sha256 = crate::plan::values::sha256(b"$PATH\n");
     let path = path.to_str().unwrap().to_string();
     let mut plan = plan(vec![template("POST", "/", &[("x-line", "{line}")], "{line}")], 1);
-    plan.values.insert("line".into(), Value::Choice { path, sha256 });
+    plan.values.insert("line".into(), RequestValue::Choice { path, sha256 });
     let request = sent(&prepare(&plan).unwrap(), 0);
     assert!(
         request.contains("x-line: $PATH\r\n") && request.ends_with("\r\n\r\n$PATH"),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::curve::Curve;
 use super::point::{Point, middle};
-use super::{REACH, Refusal, Suggestion, count, next_lanes, refuse};
+use super::{CapacityRefusal, REACH, Suggestion, count, next_lanes, refuse};
 use crate::format::{Memory, TrialRecord};
 use crate::plan::cell::{Family, families};
 use crate::plan::engine::LaneThreads;
@@ -152,7 +152,7 @@ impl<'a> Series<'a> {
     }
 
     /// The cells that meet a bound on p99, over their rates.
-    pub(super) fn curve(&self, p99_ns: Option<u64>) -> Result<Curve<'_>, Refusal> {
+    pub(super) fn curve(&self, p99_ns: Option<u64>) -> Result<Curve<'_>, CapacityRefusal> {
         if self.cells.is_empty() {
             let next = "run its cells again, or see which gates failed";
             return refuse("no valid trial", next, Some(Suggestion::Longer(1.0)));
@@ -221,7 +221,7 @@ impl<'a> Series<'a> {
     }
 
     /// Lines of memory over lanes.
-    pub(super) fn memory(&self) -> Result<MemoryLines, Refusal> {
+    pub(super) fn memory(&self) -> Result<MemoryLines, CapacityRefusal> {
         let lanes = self.lanes();
         if self.cell.engine.has_one_lane() && !self.cell.tests_server() {
             return refuse(
@@ -289,7 +289,7 @@ impl<'a> Series<'a> {
     }
 
     /// Whether a worker of so many lanes is within the data: twice the largest, or the only lanes.
-    pub(super) fn reaches(&self, lanes: f64) -> Result<(), Refusal> {
+    pub(super) fn reaches(&self, lanes: f64) -> Result<(), CapacityRefusal> {
         let largest = f64::from(self.lanes().last().copied().unwrap_or(0));
         let has_slope = self.has_slope();
         if lanes <= largest * if has_slope { REACH } else { 1.0 } {

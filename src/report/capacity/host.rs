@@ -4,8 +4,8 @@ use super::curve::{AtRate, Curve};
 use super::fits::{MemoryLines, Series};
 use super::hosts::{MONTH_HOURS, format_money};
 use super::{
-    Cost, Figure, MAY_WAIT, MOST_HOSTS, Need, Question, REACH, Refusal, Resource, Suggestion,
-    budget, erlang, refuse, req_s,
+    CapacityRefusal, Cost, Figure, MAY_WAIT, MOST_HOSTS, Need, Question, REACH, Resource,
+    Suggestion, budget, erlang, refuse, req_s,
 };
 use crate::limits::Ceiling;
 use crate::units::{format_bytes, format_count, format_ns, format_share};
@@ -95,7 +95,7 @@ impl Host<'_> {
     }
 
     /// Whether so high a rate lies beyond the data, where no bound is a reason for more hosts.
-    fn reaches(&self, most_per_s: f64, host_rate_per_s: f64) -> Result<(), Refusal> {
+    fn reaches(&self, most_per_s: f64, host_rate_per_s: f64) -> Result<(), CapacityRefusal> {
         let end = self.end_per_s();
         if host_rate_per_s < end || most_per_s <= end || self.q.p99_ns.is_some() {
             return Ok(());
@@ -123,7 +123,7 @@ pub(super) fn answer(
     series: &Series<'_>,
     q: &Question,
     ceilings: &[Ceiling],
-) -> Result<Need, Refusal> {
+) -> Result<Need, CapacityRefusal> {
     let curve = series.curve(q.p99_ns)?;
     let memory = series.memory()?;
     let groups = f64::from((q.host.cpus / series.cpus).max(1));

@@ -8,7 +8,7 @@ use super::figure::{self, LegendEntry, MOST_PANELS};
 use super::{paragraph, tables};
 use crate::format::TrialRecord;
 use crate::report::layout::Column;
-use crate::report::measures::{self, Facts, Measure, Place};
+use crate::report::measures::{self, Facts, Measure, ShownIn};
 use crate::report::memory::Section;
 use crate::report::plot::{self, Bar, Colour, PALETTE, PlotAxis, Scale};
 use crate::report::summary::Group;
@@ -153,7 +153,7 @@ fn causes(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     }
     let rows = names.len();
     let mut columns = vec![Column { title: "cell".into(), number: false, cells: names }];
-    for Facts { measure, title, of, .. } in measures::shown(Place::Cause) {
+    for Facts { measure, title, of, .. } in measures::shown(ShownIn::Cause) {
         let value = |trials: &&Vec<&TrialRecord>| {
             median(&trials.iter().filter_map(|t| of(t)).collect::<Vec<f64>>())
         };

@@ -11,18 +11,18 @@ use crate::report::layout::Column;
 use crate::report::memory::Section;
 use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
 use crate::report::summary::is_valid;
-use crate::report::usl::{self, Coefficients, Fit, Sample, Weights};
+use crate::report::usl::{self, Coefficients, Fit, UslSample, Weights};
 use crate::units::{format_count, format_rate};
 
 /// Points of a fitted line up to what was measured, and as many dashed up to twice that.
 const STEPS: u32 = 40;
 
-fn series(records: &[TrialRecord]) -> Vec<Family<'_, Sample>> {
+fn series(records: &[TrialRecord]) -> Vec<Family<'_, UslSample>> {
     let closed = |r: &&TrialRecord| {
         let several = !r.cell.engine.has_one_lane();
         is_valid(r) && r.cell.is_timed() && !r.cell.arrivals.is_open() && several
     };
-    let sample = |r: &TrialRecord| Sample {
+    let sample = |r: &TrialRecord| UslSample {
         lanes: r.cell.total_lanes,
         block: r.block,
         per_s: r.achieved_per_s,

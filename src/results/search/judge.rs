@@ -57,7 +57,7 @@ pub enum Judged {
 /// What the trials of a probe say together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "answer")]
-pub enum Answer {
+pub enum ProbeAnswer {
     /// Every bound, with its whole interval.
     Met,
     /// Some bound not, with its whole interval.
@@ -168,13 +168,13 @@ pub fn shown(trials: &[Judged]) -> Vec<&[Share]> {
 }
 
 /// Judges the trials of a probe; `None` while more are needed to decide.
-pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Option<Answer> {
+pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Option<ProbeAnswer> {
     let [quiet, all] = counted(trials);
     let generator = trials.iter().filter(|t| matches!(t, Judged::Generator(_))).count();
     let (least, most) = (least as usize, most as usize);
     let last = trials.len() >= most;
     if generator >= least && generator > all.len() {
-        return Some(Answer::Generator { why: reason(trials, true) });
+        return Some(ProbeAnswer::Generator { why: reason(trials, true) });
     }
     let is_due = |set: &[&[Share]]| set.len() >= least && (last || is_look(set.len(), least));
     let by = |set: &[&[Share]], beyond_of: fn(&Share) -> (u64, u64)| -> Vec<BoundSide> {
@@ -191,7 +191,7 @@ pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Opti
     let in_response = |set: &[&[Share]]| by(set, |s| (s.beyond, s.planned));
     let is_met = |set: &[&[Share]]| in_response(set).iter().all(|s| *s == BoundSide::Below);
     if [&quiet, &all].into_iter().any(|set| is_due(set) && is_met(set)) {
-        return Some(Answer::Met);
+        return Some(ProbeAnswer::Met);
     }
     if !is_due(&quiet) {
         return last.then(|| too_few(trials, quiet.len(), generator));
@@ -208,20 +208,20 @@ pub fn judge(trials: &[Judged], bounds: &[Bound], least: u32, most: u32) -> Opti
     }
     Some(match open.into_iter().find(|i| in_service[*i] != BoundSide::Below) {
         // What a lane sent came back in time: the requests had waited for a lane, not for the target.
-        None => Answer::Generator { why: "lanes ran out".into() },
-        Some(i) if is_missed => Answer::Missed { bound: bounds[i].name.clone() },
-        Some(_) => Answer::Undecided,
+        None => ProbeAnswer::Generator { why: "lanes ran out".into() },
+        Some(i) if is_missed => ProbeAnswer::Missed { bound: bounds[i].name.clone() },
+        Some(_) => ProbeAnswer::Undecided,
     })
 }
 
 /// A trial that was void said nothing; only where most of the others were the generator's stops is
 /// that what can be said.
-fn too_few(trials: &[Judged], counted: usize, generator: usize) -> Answer {
+fn too_few(trials: &[Judged], counted: usize, generator: usize) -> ProbeAnswer {
     if generator > trials.len() - counted - generator {
-        return Answer::Generator { why: reason(trials, true) };
+        return ProbeAnswer::Generator { why: reason(trials, true) };
     }
     let (all, why) = (trials.len(), reason(trials, false));
-    Answer::Unknown { why: format!("only {counted} of {all} trials are reliable: {why}") }
+    ProbeAnswer::Unknown { why: format!("only {counted} of {all} trials are reliable: {why}") }
 }
 
 /// The last reason why a trial does not count, of the generator's or of the others.

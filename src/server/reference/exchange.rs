@@ -7,17 +7,17 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
-use super::Server;
-use crate::server::connection::{Answer, READABLE, State, Token};
+use super::ReferenceServer;
+use crate::server::connection::{AnswerUnderWay, READABLE, State, Token};
 use crate::server::laws;
 use crate::server::request::{Refusal, Request, Step};
-use crate::server::response::{CONTINUE, DRAIN, Kind};
+use crate::server::response::{AnswerKind, CONTINUE, DRAIN};
 use crate::sys::{MonotonicNs, now_ns};
 
 /// An answer that leaves this much after its instant counts as late: 1 ms.
 const LATE_NS: u64 = 1_000_000;
 
-impl Server {
+impl ReferenceServer {
     /// Does what an event of a connection asks for.
     pub(super) fn handle(&mut self, token: Token, flags: EventFlags) {
         let Some(connection) = self.connections.get_mut(token) else { return };
@@ -111,14 +111,17 @@ impl Server {
         let report = &mut self.report;
         report.queue_ns_total = report.queue_ns_total.saturating_add(start_ns - self.now_ns);
         report.service_ns_total = report.service_ns_total.saturating_add(service_ns);
-        let kind = Kind::of(fault, request.head_only, request.persistence);
-        self.schedule(token, Answer { kind, due_ns: self.after_stall(due_ns), sent: 0 })
+        let kind = AnswerKind::of(fault, request.head_only, request.persistence);
+        self.schedule(token, AnswerUnderWay { kind, due_ns: self.after_stall(due_ns), sent: 0 })
     }
 
     /// Answers what is no request; it counts nowhere.
     fn refuse(&mut self, token: Token, refusal: Refusal) -> bool {
-        let kind = Kind::Refused(refusal);
-        self.schedule(token, Answer { kind, due_ns: self.after_stall(self.now_ns), sent: 0 })
+        let kind = AnswerKind::Refused(refusal);
+        self.schedule(
+            token,
+            AnswerUnderWay { kind, due_ns: self.after_stall(self.now_ns), sent: 0 },
+        )
     }
 
     /// The first instant from `at_ns` on at which response bytes may leave.
@@ -130,7 +133,7 @@ impl Server {
     }
 
     /// Sends an answer at its instant, which may be now; returns as [`Self::send`] does.
-    fn schedule(&mut self, token: Token, answer: Answer) -> bool {
+    fn schedule(&mut self, token: Token, answer: AnswerUnderWay) -> bool {
         let Some(connection) = self.connections.get_mut(token) else { return false };
         connection.state = State::Waiting(answer);
         if answer.due_ns <= self.now_ns {
@@ -155,12 +158,12 @@ impl Server {
             if answer.sent > 0 {
                 self.set_interest(token, EventFlags::empty());
             }
-            return self.schedule(token, Answer { due_ns: held_until_ns, ..answer });
+            return self.schedule(token, AnswerUnderWay { due_ns: held_until_ns, ..answer });
         }
         if answer.sent == 0 && self.now_ns.saturating_sub(answer.due_ns) > LATE_NS {
             self.report.late_answers += 1;
         }
-        if answer.kind == Kind::Reset {
+        if answer.kind == AnswerKind::Reset {
             // Closing with a linger time of zero sends a reset.
             let _ =
                 rustix::net::sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO));
@@ -185,8 +188,8 @@ impl Server {
     }
 
     /// An answer has left whole: the connection goes on, or ends.
-    fn finish(&mut self, token: Token, kind: Kind) -> bool {
-        if matches!(kind, Kind::Served { .. }) {
+    fn finish(&mut self, token: Token, kind: AnswerKind) -> bool {
+        if matches!(kind, AnswerKind::Served { .. }) {
             self.report.answered += 1;
         }
         let Some(connection) = self.connections.get_mut(token) else { return false };
@@ -196,7 +199,7 @@ impl Server {
             return true;
         }
         let more_came = connection.inbox.has_unread() || connection.interest != READABLE;
-        if more_came || matches!(kind, Kind::Refused(_)) {
+        if more_came || matches!(kind, AnswerKind::Refused(_)) {
             let _ = rustix::net::shutdown(&connection.socket, Shutdown::Write);
             connection.state = State::Draining { budget: DRAIN };
             self.set_interest(token, READABLE);

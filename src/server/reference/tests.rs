@@ -2,27 +2,27 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use super::*;
-use crate::plan::target::{EmbeddedTarget, Faults, Law, Stall};
+use crate::plan::target::{EmbeddedTarget, InjectedFaults, Law, Stall};
 
 const HOUR_NS: u64 = 3600 * crate::units::SECOND_NS;
 const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
 /// A server of this service time, and a client connected to it.
-fn server(service_ns: u64) -> (Server, TcpStream) {
+fn server(service_ns: u64) -> (ReferenceServer, TcpStream) {
     let spec = EmbeddedTarget {
         service_time: Law::Fixed { ns: service_ns },
         servers: 0,
         processes: 1,
         body_bytes: 4,
-        faults: Faults::default(),
+        faults: InjectedFaults::default(),
     };
     let listen = ([127, 0, 0, 1], 0).into();
-    let mut server = Server::new(TargetJob::new(listen, spec, 1)).expect("a server");
+    let mut server = ReferenceServer::new(TargetJob::new(listen, spec, 1)).expect("a server");
     let client = connect(&mut server);
     (server, client)
 }
 
-fn connect(server: &mut Server) -> TcpStream {
+fn connect(server: &mut ReferenceServer) -> TcpStream {
     let before = server.connections.len();
     let client = TcpStream::connect(server.address().expect("an address").tcp().expect("TCP"))
         .expect("a connection");
@@ -31,7 +31,11 @@ fn connect(server: &mut Server) -> TcpStream {
 }
 
 /// Runs the loop until something is so; the events that it waits for have been caused already.
-fn turn_until(server: &mut Server, what: &str, mut holds: impl FnMut(&Server) -> bool) {
+fn turn_until(
+    server: &mut ReferenceServer,
+    what: &str,
+    mut holds: impl FnMut(&ReferenceServer) -> bool,
+) {
     // A timer that wakes the loop makes a broken server a failure instead of a hang.
     let limit = now_ns() + 10 * crate::units::SECOND_NS;
     while !holds(server) {
@@ -43,7 +47,7 @@ fn turn_until(server: &mut Server, what: &str, mut holds: impl FnMut(&Server) ->
 }
 
 /// As if every departure were due.
-fn release_all(server: &mut Server) {
+fn release_all(server: &mut ReferenceServer) {
     for _ in 0..server.departures.len() {
         server.now_ns = u64::MAX;
         server.release_due(1);

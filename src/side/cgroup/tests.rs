@@ -2,8 +2,8 @@ use procfs::{FromBufRead, FromRead};
 
 use super::*;
 
-fn find(controller: &str, mounts: &str, cgroups: &str, v2: &str) -> Result<Place, String> {
-    Place::find(
+fn find(controller: &str, mounts: &str, cgroups: &str, v2: &str) -> Result<CgroupPlace, String> {
+    CgroupPlace::find(
         controller,
         &MountInfos::from_read(mounts.as_bytes()).unwrap(),
         &ProcessCGroups::from_buf_read(cgroups.as_bytes()).unwrap(),
@@ -11,8 +11,8 @@ fn find(controller: &str, mounts: &str, cgroups: &str, v2: &str) -> Result<Place
     )
 }
 
-fn place(version: Version, mount: &str, own: &str) -> Result<Place, String> {
-    Ok(Place { version, mount: mount.into(), own: own.into() })
+fn place(version: Version, mount: &str, own: &str) -> Result<CgroupPlace, String> {
+    Ok(CgroupPlace { version, mount: mount.into(), own: own.into() })
 }
 
 const V1_MOUNTS: &str = "\
