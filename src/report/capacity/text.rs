@@ -218,14 +218,6 @@ impl Need {
                 t("host_cents")
             ));
         }
-        let copies = plural(self.processes, process);
-        let slope = match self.bytes_per_lane > 0.0 {
-            true => {
-                format!("{} per {lane}, and what {copies} take before any", t("bytes_per_lane"))
-            }
-            // One lane count has no slope: its memory with all lanes is planned.
-            false => format!("{copies} as large as the one measured, all its {lanes} included"),
-        };
         lines.extend([
             format!(
                 "CPU: {} CPUs busy, {} per request at {} per {group} (from {})",
@@ -240,12 +232,7 @@ impl Need {
                 t("latency_ns"),
                 t("lanes")
             ),
-            format!(
-                "memory: {} user, {} kernel ({}); {slope}",
-                t("user_bytes"),
-                if self.kernel_bytes.is_some() { t("kernel_bytes") } else { "unknown".into() },
-                self.kernel_counts,
-            ),
+            self.memory(lane, lanes, process),
             match is_service {
                 true => format!("{} descriptors, {} threads", t("descriptors"), t("threads")),
                 false => format!(
@@ -258,6 +245,21 @@ impl Need {
             format!("tested up to {} per host ({})", t("tested_to_per_s"), from("tested_to_per_s")),
         ]);
         lines
+    }
+
+    fn memory(&self, lane: &str, lanes: &str, process: &str) -> String {
+        let copies = plural(self.processes, process);
+        let slope = match self.bytes_per_lane > 0.0 {
+            true => format!(
+                "{} per {lane}, and what {copies} take before any",
+                self.text_of("bytes_per_lane")
+            ),
+            // One lane count has no slope: its memory with all lanes is planned.
+            false => format!("{copies} as large as the one measured, all its {lanes} included"),
+        };
+        let kernel = self.kernel_bytes.map_or("unknown", |_| self.text_of("kernel_bytes"));
+        let (user, counts) = (self.text_of("user_bytes"), &self.kernel_counts);
+        format!("memory: {user} user, {kernel} kernel ({counts}); {slope}")
     }
 
     /// When each limit is used up by today's hosts, the first first; `None` without growth.
