@@ -14,12 +14,13 @@ Build first: cargo build --release --bin duel
 import argparse
 import collections
 import csv
-import math
 import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
+
+from shares import share
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -48,14 +49,6 @@ def claims(duel, folder, args, seed):
     words = [(m, row[f"{m}_ratio_verdict"]) for row in doubles for m in ("cpu", "memory")]
     claimed = {m for m, word in words if word in ("higher", "lower")}
     return claimed, {m for m, word in words if word}
-
-
-def share(found, all_):
-    """With Wilson's interval of 95 %."""
-    p, z = found / all_, 1.96
-    middle, half = p + z * z / (2 * all_), z * math.sqrt(p * (1 - p) / all_ + z * z / (4 * all_ * all_))
-    low, high = ((middle + s * half) / (1 + z * z / all_) for s in (-1, 1))
-    return f"{found} of {all_} ({100 * p:.1f} % [{100 * low:.1f}, {100 * high:.1f}])"
 
 
 def main():

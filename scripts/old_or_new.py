@@ -14,7 +14,6 @@ Build first: cargo build --release --bin duel
 
 import argparse
 import csv
-import math
 import pathlib
 import random
 import shutil
@@ -23,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from shares import share
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXT_BYTES = 10_000
@@ -102,14 +103,6 @@ def differs(duel, folder, args, seed, old, new):
         sys.exit(f"nothing is compared:\n{done.stdout}{done.stderr}")
     measures = ["achieved", "p50", "p99"]
     return [m for m in measures if row[f"{m}_ratio_verdict"] in ("higher", "lower")], row
-
-
-def share(found, all_):
-    """With Wilson's interval of 95 %."""
-    p, z = found / all_, 1.96
-    middle, half = p + z * z / (2 * all_), z * math.sqrt(p * (1 - p) / all_ + z * z / (4 * all_ * all_))
-    low, high = ((middle + s * half) / (1 + z * z / all_) for s in (-1, 1))
-    return f"{found} of {all_} ({100 * p:.1f} % [{100 * low:.1f}, {100 * high:.1f}])"
 
 
 def main():
