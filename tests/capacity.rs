@@ -227,13 +227,38 @@ fn refused_where_the_data_do_not_reach() {
 #[test]
 fn every_assumption_is_listed_and_no_records_are_no_panic() {
     let q = Question { p99_ns: Some(7_000_000), growth_per_year: 0.3, ..question() };
-    let text = ask(&records(), &q).text(None);
+    let all = duel::report::markdown::capacity(&ask(&records(), &q));
     for word in
         ["Poisson", "Erlang C", "70 %", "80 %", "straight line", "30 % per year", "p99 ≤ 7 ms"]
     {
-        assert!(text.contains(word), "{word} is not in\n{text}");
+        assert!(all.contains(word), "{word} is not in\n{all}");
     }
     assert!(ask(&[], &question()).engines.is_empty());
+}
+
+/// The terminal lists what decides the first limit and what is no default, and where the others stand.
+#[test]
+fn the_terminal_lists_the_assumptions_that_decide_and_names_the_way_to_all() {
+    let listed = |q: Question| {
+        let text = ask(&records(), &q).text(None);
+        let (_, below) = text.split_once("\nassuming that\n").expect("something decides");
+        assert!(below.ends_with("--markdown lists all of them.\n"), "{below}");
+        below.lines().filter(|line| line.starts_with("- ")).map(String::from).collect::<Vec<_>>()
+    };
+    let has = |lines: &[String], part: &str| lines.iter().any(|line| line.contains(part));
+    let plain = listed(question());
+    assert!(plain.len() <= 2, "{plain:?}");
+    for (q, part) in [
+        (Question { spare: 2, ..question() }, "2 hosts may fail"),
+        (Question { growth_per_year: 0.3, ..question() }, "growth of 30 %"),
+        (Question { cpu_target: 0.5, ..question() }, "at most 50 % busy"),
+        (Question { memory_target: 0.5, ..question() }, "at most 50 % full"),
+        (Question { latency_ns: Some(7_000_000), ..question() }, "7 ms on average, as given"),
+        (Question { host: HostType::plain(2, 24 << 20), ..question() }, "at most 80 % full"),
+    ] {
+        let lines = listed(q);
+        assert!(has(&lines, part) && !has(&plain, part), "{part}: {lines:?}, plainly {plain:?}");
+    }
 }
 
 #[test]

@@ -515,9 +515,11 @@ fn where_the_server_is_under_test_the_hosts_are_those_of_the_service() {
         assert_eq!(need.threads, threads * lanes + 3 * need.processes, "{server}");
         assert_eq!((need.descriptors, need.ports), (lanes + 9 * need.processes, 0), "{server}");
     }
-    let text = plan.text(None);
-    assert!(text.contains("the service is planned, not its clients"), "{text}");
-    assert!(!text.contains("worker") && !text.contains("lanes"), "words of the other side: {text}");
+    let (text, all) = (plan.text(None), duel::report::markdown::capacity(&plan));
+    assert!(all.contains("the service is planned, not its clients"), "{all}");
+    for text in [&text, &all] {
+        assert!(!text.contains("worker") && !text.contains("lanes"), "of the other side: {text}");
+    }
     // Connections that clients hold beside the busy ones cost memory and threads.
     let held = Question { connections: Some(2_000.0), ..four };
     let plan = ask(&served(), &[held]);
@@ -554,7 +556,7 @@ fn a_proof_doubles_the_load_and_tells_how_far_off_the_forecast_was() {
         let what: Vec<&str> = proofs.iter().map(|p| p.what).collect();
         assert_eq!(what.len(), 3, "CPU, memory and lanes: {what:?}");
         for proof in &proofs {
-            let off = proof.error - (1.0 / by - 1.0);
+            let off = proof.error.unwrap() - (1.0 / by - 1.0);
             // Lanes are whole numbers, and grow more slowly than what is in flight.
             let near = if proof.what.starts_with("lanes") { 0.06 } else { 0.01 };
             assert!(off.abs() < near && proof.is_met() == is_met, "{proof:?}");
@@ -563,10 +565,149 @@ fn a_proof_doubles_the_load_and_tells_how_far_off_the_forecast_was() {
         }
         let mut plan = ask(&below, &[Question::new(1_000.0, HostType::plain(1, 1 << 30))]);
         plan.proofs = proofs;
+        // One that was not measured says why, and counts for no goal.
+        let knee =
+            prove::Proof { error: None, remark: Some("it broke".into()), ..plan.proofs[0].clone() };
+        assert!(!knee.is_met());
+        plan.proofs.push(knee);
         for form in [plan.text(None), duel::report::markdown::capacity(&plan)] {
+            assert!(form.contains("not measured") && form.contains(": it broke"), "{form}");
+            assert!(form.contains(" of 4 forecasts"), "{form}");
             assert!(form.contains("what that load measured") && form.contains("± 10 %"), "{form}");
         }
     }
+}
+
+/// A marker of a plot: its panel, the name of its line, where it and the ends of its interval stand, and
+/// what its hover text says.
+#[derive(Debug, Clone)]
+struct Drawn {
+    panel: String,
+    name: String,
+    x: f64,
+    y: f64,
+    interval: Option<(f64, f64)>,
+    says: String,
+}
+
+/// What the page draws of the measured curve.
+fn drawn(page: &str) -> Vec<Drawn> {
+    let figure = page.split("<figcaption>The measured curve").nth(1).expect("the plot");
+    let svg = figure.split("</svg>").next().unwrap();
+    // `X YcZ…` as numbers.
+    let numbers = |path: &str| -> Vec<f64> {
+        path.split([' ', 'V', 'M', 'm']).map_while(|n| n.parse().ok()).collect()
+    };
+    let (mut panel, mut all) = (String::new(), Vec::new());
+    for line in svg.split("<g stroke=") {
+        let intervals: Vec<Vec<f64>> =
+            line.split("<path d=\"M").skip(1).map(|path| numbers(path)).collect();
+        for marker in line.split("class=\"m\"").skip(1) {
+            let at = numbers(marker.split("d=\"M").nth(1).unwrap());
+            let title = marker.split("<title>").nth(1).unwrap().split('<').next().unwrap();
+            let (name, rest) = title.split_once(", requests per second of a host ").unwrap();
+            let interval = intervals.iter().find(|i| i[0] == at[0]).map(|i| (i[1], i[2]));
+            all.push(Drawn {
+                panel: panel.clone(),
+                name: name.into(),
+                x: at[0],
+                y: at[1],
+                interval,
+                says: rest.split_once(": ").unwrap().1.into(),
+            });
+        }
+        if let Some(next) =
+            line.rsplit("font-weight=\"600\">").next().filter(|_| line.contains("600\">"))
+        {
+            panel = next.split('<').next().unwrap().into();
+        }
+    }
+    all
+}
+
+/// The line through two points of a drawing, and how far a third is off it.
+fn off(points: &[(f64, f64)]) -> f64 {
+    let by = |a: &&(f64, f64), b: &&(f64, f64)| a.0.total_cmp(&b.0);
+    let (low, high) = (points.iter().min_by(by).unwrap(), points.iter().max_by(by).unwrap());
+    assert!(high.0 > low.0, "{points:?}");
+    let slope = (high.1 - low.1) / (high.0 - low.0);
+    points.iter().map(|p| (low.1 + slope * (p.0 - low.0) - p.1).abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn the_measured_curve_is_drawn_from_figures_of_the_json() {
+    let mut records: Vec<TrialRecord> = two_engines();
+    let again = records.iter().map(|r| TrialRecord { block: r.block + 6, ..r.clone() });
+    records.extend(again.collect::<Vec<_>>());
+    for r in &mut records {
+        r.cpu.per_request_ns *= 1.0 + 0.01 * f64::from(r.block);
+        let times = r.response_ns.as_ref().unwrap();
+        // The slowest of all requests stand in two trials of twelve.
+        let (p99, mean) = (times.p99, times.mean * (1.0 + 0.02 * f64::from(r.block)));
+        let p99 = if r.block % 6 == 3 { p99 + p99 / 4 } else { p99 };
+        r.response_ns = Some(Distribution { mean, ..sample::climb(p99 / 2, p99, 2_000) });
+    }
+    let plan = ask(&records, &[Question { p99_ns: Some(70_000_000), ..full() }]);
+    let run = serde_json::json!({
+        "format_version": 1, "name": "x", "plan_hash": sample::PLAN_HASH, "seed": 1,
+        "created_utc": "2026-01-02T03:04:05Z", "config": null, "cells": [], "trials_planned": 1,
+        "machine": null, "limits": null, "command_line": [],
+        "versions": duel::results::store::Versions::default(),
+    });
+    let run = serde_json::from_value(run).unwrap();
+    let page = duel::report::html::render(&run, &records, &[], None, Some(&plan));
+    let (drawn, json) = (drawn(&page), serde_json::to_value(&plan).unwrap());
+    let value = |v: &serde_json::Value| v.as_f64().unwrap_or_else(|| panic!("{v}"));
+    let mut shown = 0;
+    for (panel, name, is_log) in [
+        ("p99", "p99_ns", true),
+        ("mean time", "latency_ns", false),
+        ("CPU per request", "cpu_per_request_ns", false),
+    ] {
+        let mut up = Vec::new();
+        let y = |v: f64| if is_log { v.log10() } else { v };
+        for engine in json["engines"].as_array().unwrap() {
+            let need = &engine["answer"]["Ok"];
+            let copies = value(&json["question"]["rate_per_s"])
+                / value(&need["hosts_today"])
+                / value(&need["group_rate_per_s"]);
+            for planned in [false, true] {
+                let kind = if planned { ": planned" } else { "" };
+                let line = format!("{}{kind}", engine["name"].as_str().unwrap());
+                let marks: Vec<&Drawn> =
+                    drawn.iter().filter(|d| d.panel == panel && d.name == line).collect();
+                let curve = need["curve"].as_array().unwrap();
+                let points: Vec<&serde_json::Value> =
+                    curve.iter().filter(|p| p["cell"].is_null() == planned).collect();
+                assert_eq!(marks.len(), points.len(), "{panel}, {line}: {marks:?}");
+                assert_eq!(marks.len(), if planned { 1 } else { 5 }, "{panel}, {line}");
+                let mut across = Vec::new();
+                for (mark, point) in marks.into_iter().zip(points) {
+                    let of = |name: &str| {
+                        let mut all = point["figures"].as_array().unwrap().iter();
+                        all.find(|f| f["name"] == name).unwrap_or_else(|| panic!("{point}"))
+                    };
+                    across.push((value(&of("rate_per_s")["value"]) * copies, mark.x));
+                    let figure = of(name);
+                    up.push((y(value(&figure["value"])), mark.y));
+                    let text = figure["text"].as_str().unwrap();
+                    assert_eq!(text.trim_start_matches("up to "), mark.says, "{panel}, {line}");
+                    assert_eq!(figure["interval"].is_array(), !planned, "{figure}");
+                    if let (Some(ends), Some(at)) = (figure["interval"].as_array(), mark.interval) {
+                        let (low, high) = (value(&ends[0]), value(&ends[1]));
+                        let middle = value(&figure["value"]);
+                        assert!(low <= middle && middle <= high, "{panel}, {line}: {figure}");
+                        up.extend([(y(low), at.0), (y(high), at.1)]);
+                    }
+                    assert_eq!(mark.interval.is_some(), !planned, "{panel}, {line}: {mark:?}");
+                    shown += 1;
+                }
+                assert!(planned || off(&across) < 0.3, "{panel}, {line}: {across:?}");
+            }
+        }
+        assert!(off(&up) < 0.3, "{panel}: {up:?}");
+    }
+    assert_eq!(shown, drawn.len(), "nothing else is drawn: {drawn:?}");
 }
 
 #[test]
@@ -574,7 +715,7 @@ fn what_cannot_be_doubled_is_one_error() {
     let search = "[target]\nurl = \"127.0.0.1:1\"\n[plan]\narrivals = \"poisson\"\nduration = \"6s\"\n\
                   [slo]\np99 = \"40ms\"\n[search]\n";
     for (text, error) in [
-        (search, "no search found a rate"),
+        (search, "no search found a knee: "),
         ("[sweep]\nengines = [\"sequential\"]\n", "no engine has several lanes"),
         (
             "[plan]\narrivals = \"poisson\"\nstages = [{ duration = \"1s\", rate = 50 }]\n",

@@ -339,7 +339,10 @@ pub fn plan(
     };
     let is_closed = |s: &Series<'_>| s.curve(first.p99_ns).is_ok_and(|c| !c.is_open());
     let is_service = series.iter().any(|s| s.cell.tests_server());
-    let assumptions = assume::assumptions(first, series.iter().any(is_closed), is_service);
+    let needs = || engines.iter().filter_map(|e| e.answer.as_ref().ok());
+    let limits: Vec<&str> = needs().map(|need| need.resources[0].name.as_str()).collect();
+    let is_closed = series.iter().any(is_closed);
+    let assumptions = assume::assumptions(first, is_closed, is_service, &limits);
     let sentence = text::sentence(first, questions, &engines, is_service);
     let (question, proofs) = (first.clone(), vec![]);
     Plan { sentence, question, is_service, engines, assumptions, what_if, proofs }

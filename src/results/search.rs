@@ -148,7 +148,7 @@ impl SearchOutcome {
             }
             SearchOutcome::Nothing { why, .. } => why.clone(),
         };
-        Err(format!("no knee was found, of which this would be a share: {why}"))
+        Err(why)
     }
 }
 
@@ -341,6 +341,8 @@ pub fn at_shares(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Option<St
     let all = searches(sweep, records);
     let of = |one: &SearchProgress| {
         let knee = one.outcome().knee_per_s();
+        let knee =
+            knee.map_err(|why| format!("no knee was found, of which this would be a share: {why}"));
         let at = |share| (at_share(&one.cell, share, knee.clone().ok()), knee.clone().err());
         sweep.axes.knee_shares.iter().map(|share| at(*share)).collect::<Vec<_>>()
     };

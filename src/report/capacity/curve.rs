@@ -6,6 +6,7 @@
 
 use super::point::Point;
 use super::{CurvePoint, Figure, req_s};
+use crate::format::TrialRecord;
 use crate::stats::{CONFIDENCE, linear_fit, median_interval};
 use crate::units::format_ns;
 
@@ -123,20 +124,22 @@ impl<'a> Curve<'a> {
 /// A cell's medians over trials, with their intervals.
 fn measured(point: &Point<'_>) -> CurvePoint {
     let mut figures = Vec::new();
-    let mut add = |name: &str, value: Option<f64>, values: Vec<f64>, text: fn(f64) -> String| {
-        let Some(value) = value else { return };
-        let interval = median_interval(&values);
-        let words = |(low, high)| format!(" [{}, {}]", text(low), text(high));
-        let words = text(value) + &interval.map_or(String::new(), words);
-        let figure = Figure::new(name, value, words, vec![point.cell.id.clone()]);
-        figures.push(Figure { interval, ..figure });
+    let mut add =
+        |name: &str, value: Option<f64>, interval: Option<(f64, f64)>, text: fn(f64) -> String| {
+            let Some(value) = value else { return };
+            let words = |(low, high)| format!(" [{}, {}]", text(low), text(high));
+            let words = text(value) + &interval.map_or(String::new(), words);
+            let figure = Figure::new(name, value, words, vec![point.cell.id.clone()]);
+            figures.push(Figure { interval, ..figure });
+        };
+    let over = |of: &dyn Fn(&TrialRecord) -> Option<f64>| {
+        median_interval(&point.trials.iter().filter_map(|t| of(t)).collect::<Vec<_>>())
     };
-    let cpu = point.trials.iter().map(|t| t.cpu.per_request_ns).collect();
-    let p99s = point.judged.iter().filter_map(|t| Some(t.latency()?.p99 as f64)).collect();
-    let means = point.trials.iter().filter_map(|t| Some(t.latency()?.mean)).collect();
-    add("rate_per_s", Some(point.rate_per_s), vec![], req_s);
-    add("p99_ns", point.p99_ns, p99s, format_ns);
+    let cpu = over(&|t| Some(t.cpu.per_request_ns));
+    let mean = over(&|t| Some(t.latency()?.mean));
+    add("rate_per_s", Some(point.rate_per_s), None, req_s);
+    add("p99_ns", point.p99_ns, point.p99_interval(), format_ns);
     add("cpu_per_request_ns", Some(point.cpu_per_request_ns), cpu, format_ns);
-    add("latency_ns", point.latency_ns, means, format_ns);
+    add("latency_ns", point.latency_ns, mean, format_ns);
     CurvePoint { cell: Some(point.cell.id.clone()), figures }
 }

@@ -10,6 +10,9 @@ use super::{
 use crate::limits::Ceiling;
 use crate::units::{format_bytes, format_count, format_ns, format_share};
 
+/// What limits a host where no bound on p99 was asked for and nothing else does.
+pub(super) const THE_RANGE: &str = "the measured range";
+
 /// One host at a rate.
 struct Host<'a> {
     q: &'a Question,
@@ -222,7 +225,7 @@ impl Host<'_> {
             .collect();
         let name = match q.p99_ns {
             Some(ns) => format!("p99 ≤ {}", format_ns(ns as f64)),
-            None => "the measured range".into(),
+            None => THE_RANGE.into(),
         };
         resources.push(Resource {
             name,

@@ -67,6 +67,13 @@ impl Point<'_> {
         judged as f64 / all.max(1) as f64
     }
 
+    /// Between which values the percentile lies; `None` where it may have been lost.
+    pub(super) fn p99_interval(&self) -> Option<(f64, f64)> {
+        let judged: Vec<&TrialRecord> = self.judged.iter().map(AsRef::as_ref).collect();
+        let (low, high) = hdr::Times::of(&judged, TrialRecord::latency)?.interval(0.99);
+        Some((low? as f64, high? as f64))
+    }
+
     pub(super) fn samples(&self) -> u64 {
         self.judged.iter().filter_map(|t| t.latency()).map(|d| d.count).sum()
     }

@@ -11,6 +11,7 @@ use crate::plan::sweep::Sweep;
 use crate::plan::{Axis, Cell};
 use crate::report::layout::Column;
 use crate::report::memory::Section;
+use crate::report::summary::is_quiet;
 use crate::results::search::searches;
 use crate::units::{format_bytes, format_count, format_ns, format_share};
 
@@ -42,18 +43,20 @@ pub struct Proof {
     pub name: String,
     /// What was forecast.
     pub what: &'static str,
-    /// Forecast ÷ measurement − 1.
-    pub error: f64,
+    /// Forecast ÷ measurement − 1; `None` where nothing was measured.
+    pub error: Option<f64>,
     /// Largest error that is good enough.
     pub goal: f64,
     /// The forecast, the measurement and the error, each with its cells.
     pub figures: Vec<Figure>,
+    /// Why nothing was measured, or what may have moved it.
+    pub remark: Option<String>,
 }
 
-/// The highest rate that met the SLO in any search of a run, and its cell.
-fn knees(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, f64)> {
-    let all = searches(sweep, records);
-    all.into_iter().filter_map(|p| Some((p.cell.clone(), p.outcome().met_per_s()?))).collect()
+/// The knee of each search of a run, and its cell.
+fn knees(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Result<f64, String>)> {
+    let all = searches(sweep, records).into_iter();
+    all.map(|p| (p.cell.clone(), p.outcome().knee_per_s())).collect()
 }
 
 /// What a run's forecasts are held against.
@@ -76,8 +79,11 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
         return Err("stages and traces have a load of their own, which has no double".into());
     }
     if sweep.search.is_some() {
-        let slowest = knees(sweep, records).into_iter().map(|(_, knee)| knee).reduce(f64::min);
-        let slowest = slowest.ok_or("no search found a rate that met the SLO")?;
+        let (found, missing): (Vec<_>, Vec<_>) =
+            knees(sweep, records).into_iter().map(|(_, knee)| knee).partition(Result::is_ok);
+        let slowest = found.into_iter().flatten().reduce(f64::min);
+        let why = || missing.into_iter().find_map(Result::err).unwrap_or_default();
+        let slowest = slowest.ok_or_else(|| format!("no search found a knee: {}", why()))?;
         let part = (OF_KNEE * slowest).round();
         let mut below = twice.clone();
         below.axes.rates_per_s = vec![part];
@@ -113,13 +119,33 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    fn proof(self, name: &str) -> Option<Proof> {
+    fn unmeasured(self, name: &str, why: &str) -> Proof {
+        let forecast = (self.text)(self.forecast);
+        Proof {
+            name: name.into(),
+            what: self.what,
+            error: None,
+            goal: self.goal,
+            figures: vec![Figure::new("forecast", self.forecast, forecast, self.from)],
+            remark: Some(why.into()),
+        }
+    }
+
+    fn proof<'r>(
+        self,
+        name: &str,
+        mut trials: impl Iterator<Item = &'r TrialRecord>,
+    ) -> Option<Proof> {
         let error = self.forecast / self.measured - 1.0;
         let both = [self.from.clone(), vec![self.cell.into()]].concat();
+        let missed = error.abs() > self.goal;
+        let noisy = missed && trials.any(|t| !is_quiet(t));
         error.is_finite().then(|| Proof {
             name: name.into(),
             what: self.what,
-            error,
+            error: Some(error),
+            remark: noisy
+                .then(|| "the machine was busy with something else, which may be why".into()),
             goal: self.goal,
             figures: vec![
                 Figure::new("forecast", self.forecast, (self.text)(self.forecast), self.from),
@@ -159,28 +185,35 @@ pub fn proofs(
                 Some(_) => at_part_of_knee(series, point),
                 None => at_twice(series, point),
             };
-            all.extend(pairs.into_iter().filter_map(|pair| pair.proof(&series.name)));
+            let trials = || point.trials.iter().copied();
+            all.extend(pairs.into_iter().filter_map(|pair| pair.proof(&series.name, trials())));
         }
     }
     if let Some((two, records_of_two)) = knee {
         let doubled = knees(two, records_of_two);
-        for (cell, met) in knees(sweep, records) {
+        for (cell, knee) in knees(sweep, records) {
+            let Ok(knee) = knee else { continue };
             let beside =
                 |c: &Cell| (c.kind, c.except(&[Axis::Load, Axis::Processes, Axis::Lanes]), c.lanes);
             let Some((other, measured)) = doubled.iter().find(|(o, _)| beside(o) == beside(&cell))
             else {
                 continue;
             };
-            let pair = Pair {
+            let pair = |measured| Pair {
                 what: "knee with two workers and targets",
-                forecast: 2.0 * met,
-                measured: *measured,
+                forecast: 2.0 * knee,
+                measured,
                 goal: GOAL,
                 text: req_s,
                 from: vec![cell.id.clone()],
                 cell: &other.id,
             };
-            all.extend(pair.proof(cell.engine.name()));
+            let name = cell.engine.name();
+            let of_engine = records_of_two.iter().filter(|r| r.cell.engine == cell.engine);
+            all.extend(match measured {
+                Ok(measured) => pair(*measured).proof(name, of_engine),
+                Err(why) => Some(pair(f64::NAN).unmeasured(name, why)),
+            });
         }
     }
     all
@@ -282,7 +315,9 @@ impl Plan {
             number,
             cells: rows.iter().map(of).collect(),
         };
-        let text = |i: usize| move |p: &Proof| p.figures[i].text.clone();
+        let text = |i: usize| {
+            move |p: &Proof| p.figures.get(i).map_or("-".into(), |figure| figure.text.clone())
+        };
         let columns = vec![
             column("engine", false, &|p| p.name.clone()),
             column("forecast of", false, &|p| p.what.into()),
@@ -290,15 +325,16 @@ impl Plan {
             column("measured", true, &text(1)),
             column("error", true, &text(2)),
             column("goal", true, &|p| format!("± {}", format_share(p.goal))),
-            column("", false, &|p| if p.is_met() { "met" } else { "missed" }.into()),
+            column("", false, &|p| p.verdict().into()),
         ];
-        let missed = rows.iter().filter(|p| !p.is_met()).count();
-        let notes = vec![format!(
-            "forecast from this run's cells, then run (in `proof`): {} of {} forecasts were as near as \
-             their goal",
-            rows.len() - missed,
-            rows.len()
+        let met = rows.iter().filter(|p| p.is_met()).count();
+        let mut notes = vec![format!(
+            "forecast from this run's cells, then run (in `proof`): {met} of {} forecasts were as near \
+             as their goal",
+            rows.len(),
         )];
+        let remark = |p: &Proof| Some(format!("{}, {}: {}", p.name, p.what, p.remark.as_ref()?));
+        notes.extend(rows.iter().filter_map(remark));
         Some(Section {
             heading: "the forecast, and what that load measured".into(),
             columns,
@@ -310,6 +346,14 @@ impl Plan {
 impl Proof {
     /// Whether the forecast was near enough.
     pub fn is_met(&self) -> bool {
-        self.error.abs() <= self.goal
+        self.error.is_some_and(|error| error.abs() <= self.goal)
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.error {
+            None => "not measured",
+            Some(_) if self.is_met() => "met",
+            Some(_) => "missed",
+        }
     }
 }

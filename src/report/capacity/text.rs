@@ -120,10 +120,15 @@ impl Plan {
             out.push('\n');
             push(&mut out, &[section]);
         }
-        out.push_str("\nassuming that\n");
-        for assumption in &self.assumptions {
+        out.push('\n');
+        let deciding: Vec<_> = self.assumptions.iter().filter(|a| a.decides).collect();
+        if !deciding.is_empty() {
+            out.push_str("assuming that\n");
+        }
+        for assumption in deciding {
             wrapped(&mut out, &format!("- {assumption}"));
         }
+        wrapped(&mut out, "The other assumptions are defaults; --markdown lists all of them.");
         out
     }
 }
