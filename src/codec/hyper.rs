@@ -10,9 +10,9 @@ use std::future::poll_fn;
 use std::io::{Error, ErrorKind as IoErrorKind};
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::Full;
@@ -21,7 +21,7 @@ use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::lean::Incoming;
-use super::parse::{self, MAX_HEAD, MAX_HEADERS, ParseError};
+use super::parse::{self, MAX_HEAD, ParseError};
 use super::socket::{AsyncSocket, BlockingSocket};
 use super::stream::{Socket, Stream};
 use super::{Failure, Reply, is_gone};
@@ -42,9 +42,14 @@ mod order {
 #[derive(Default)]
 struct Meter {
     received: AtomicU64,
-    reads: AtomicU32,
     first_byte: AtomicU64,
     order: AtomicU8,
+    /// A read had to wait, and the lane has not: another one would have to as well.
+    dry: AtomicBool,
+    /// hyper has more to do than it did in one turn.
+    again: AtomicBool,
+    /// Of the lane's task, for the socket.
+    waker: Mutex<Option<Waker>>,
     /// Bytes of the request wait for room in the socket, or will never be written.
     unsent: AtomicBool,
     /// When the request ends at the latest, for blocking sockets.
@@ -58,21 +63,46 @@ struct Meter {
 impl Meter {
     fn begin(&self) {
         self.received.store(0, Relaxed);
-        self.reads.store(0, Relaxed);
         self.first_byte.store(0, Relaxed);
+        self.dry.store(false, Relaxed);
     }
 
-    /// Called before a read: the second read of a response is where the first one's instant
-    /// must have been noted, within the time it took to parse what that one brought.
-    fn before_read(&self) {
-        if self.reads.load(Relaxed) == 1 && self.first_byte.load(Relaxed) == 0 {
+    /// The lane is about to wait: what it asks for next may have come by then.
+    fn wait(&self, cx: &Context<'_>) {
+        self.heard();
+        self.dry.store(false, Relaxed);
+        if self.again.load(Relaxed) {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Called where a response goes on: before the lane waits, and with the second piece of those
+    /// that come at once. The first one's instant is noted then, within the time it took to parse.
+    fn heard(&self) {
+        if self.received.load(Relaxed) > 0 && self.first_byte.load(Relaxed) == 0 {
             self.first_byte.store(now_ns(), Relaxed);
         }
     }
 
     fn after_read(&self, bytes: usize) {
-        self.reads.store(self.reads.load(Relaxed).saturating_add(1), Relaxed);
         self.received.store(self.received.load(Relaxed) + bytes as u64, Relaxed);
+    }
+
+    /// Keeps the waker of the lane's task, which waits for the socket.
+    fn set_waker<S: Socket>(&self, cx: &Context<'_>) {
+        if !S::BLOCKS {
+            let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            waker.get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+        }
+    }
+
+    /// Polls the socket, which wakes the lane's task.
+    fn waking<S: Socket, R>(&self, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        if S::BLOCKS {
+            return poll(&mut Context::from_waker(Waker::noop()));
+        }
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        poll(&mut Context::from_waker(waker.as_ref().unwrap_or(Waker::noop())))
     }
 
     /// Keeps an error for [`Meter::classify`]; the first one counts. What hyper gets says as much
@@ -123,11 +153,25 @@ fn is_bad_framing(error: &hyper::Error) -> bool {
     false
 }
 
+/// hyper's own wakers lead here. Most of its wake-ups say what the lane, which turns the connection
+/// over and then looks at the response, is about to see; its task would be polled again for nothing.
+impl Wake for Meter {
+    fn wake(self: Arc<Self>) {
+        self.again.store(true, Relaxed);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.again.store(true, Relaxed);
+    }
+}
+
 /// A connection and the means to send on it.
 pub struct HyperConn<S: Socket> {
     sender: SendRequest<Full<Bytes>>,
     connection: Connection<Io<S>, Full<Bytes>>,
     meter: Arc<Meter>,
+    /// The meter's.
+    waker: Waker,
     /// hyper consumes a request, so each needs a copy of its head, made before the clock starts.
     prepared: Option<http::Request<Full<Bytes>>>,
 }
@@ -144,11 +188,14 @@ impl<S: Socket + 'static> HyperConn<S> {
             interim: None,
         };
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD).max_headers(MAX_HEADERS);
+        // The most header lines are those of `parse` by hyper's own choice. Told to it, it would
+        // fill two tables of that length for each response.
+        builder.max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD);
         let handshake = pin!(builder.handshake(io));
-        match handshake.poll(&mut Context::from_waker(Waker::noop())) {
+        let waker = Waker::from(meter.clone());
+        match handshake.poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(Ok((sender, connection))) => {
-                Ok(HyperConn { sender, connection, meter, prepared: None })
+                Ok(HyperConn { sender, connection, meter, waker, prepared: None })
             }
             Poll::Ready(Err(e)) => Err(Failure::new(ErrorKind::Connect, e)),
             Poll::Pending => Err(Failure::new(ErrorKind::Connect, "hyper's handshake did I/O")),
@@ -163,58 +210,74 @@ impl<S: Socket + 'static> HyperConn<S> {
     /// Whether an idle connection can still take a request.
     pub(super) fn is_idle(&mut self) -> bool {
         self.meter.order.store(order::LOOK, Relaxed);
-        self.is_open(&mut Context::from_waker(Waker::noop()))
+        self.is_open()
+    }
+
+    /// Between two exchanges.
+    fn is_open(&mut self) -> bool {
+        self.turn().is_pending() && !self.sender.is_closed()
     }
 
     /// Turns the connection over once.
-    fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
-        Pin::new(&mut self.connection).poll(cx).is_pending() && !self.sender.is_closed()
+    fn turn(&mut self) -> Poll<hyper::Result<()>> {
+        self.meter.again.store(false, Relaxed);
+        Pin::new(&mut self.connection).poll(&mut Context::from_waker(&self.waker))
     }
 
     /// Sends one request and reads its response whole; the body is counted and dropped.
     async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
         let (closes, is_head) = (request.closes, request.is_head);
         let request = self.prepared.take().unwrap_or_else(|| request.request());
-        let HyperConn { sender, connection, meter, .. } = self;
-        let mut response = pin!(sender.send_request(request));
+        let mut response = pin!(self.sender.send_request(request));
         let mut ended = None;
         let head = poll_fn(|cx| {
+            self.meter.set_waker::<S>(cx);
             if ended.is_none()
-                && let Poll::Ready(end) = Pin::new(&mut *connection).poll(cx)
+                && let Poll::Ready(end) = self.turn()
             {
                 ended = Some(end);
             }
-            response.as_mut().poll(cx)
+            let head = response.as_mut().poll(&mut Context::from_waker(&self.waker));
+            if head.is_pending() {
+                self.meter.wait(cx);
+            }
+            head
         });
         let (parts, mut body) = match head.await {
             Ok(response) => response.into_parts(),
-            Err(e) => return Err(meter.classify(&e, ErrorKind::Read)),
+            Err(e) => return Err(self.meter.classify(&e, ErrorKind::Read)),
         };
         poll_fn(|cx| {
+            self.meter.set_waker::<S>(cx);
             // Forgotten from one poll to the next: something may have arrived since.
             let mut turned = false;
             loop {
-                match Pin::new(&mut body).poll_frame(cx) {
+                let frame = &mut Context::from_waker(&self.waker);
+                match Pin::new(&mut body).poll_frame(frame) {
                     Poll::Ready(Some(Ok(_))) => {
                         turned = false;
                         continue;
                     }
                     Poll::Ready(Some(Err(e))) => {
-                        return Poll::Ready(Err(meter.classify(&e, ErrorKind::Body)));
+                        return Poll::Ready(Err(self.meter.classify(&e, ErrorKind::Body)));
                     }
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
-                    Poll::Pending if turned || ended.is_some() => return Poll::Pending,
+                    Poll::Pending if turned || ended.is_some() => {
+                        self.meter.wait(cx);
+                        return Poll::Pending;
+                    }
                     Poll::Pending => {}
                 }
                 // The body comes through the connection: turn that over, then look again.
                 turned = true;
-                if let Poll::Ready(end) = Pin::new(&mut *connection).poll(cx) {
+                if let Poll::Ready(end) = self.turn() {
                     ended = Some(end);
                     turned = false;
                 }
             }
         })
         .await?;
+        let meter = &self.meter;
         let first_byte = meter.first_byte.load(Relaxed);
         let received = meter.received.load(Relaxed);
         let status = parts.status.as_u16();
@@ -224,14 +287,12 @@ impl<S: Socket + 'static> HyperConn<S> {
             && ended.is_none()
             && !meter.unsent.load(Relaxed)
             && matches!(parse::after_head(status, http_1_1, headers, is_head), Ok((_, true)));
-        // The turn below reads nothing of this response.
-        meter.reads.store(0, Relaxed);
         Ok(Reply {
             status,
             received,
             first_byte: (first_byte != 0).then_some(first_byte),
             // One more turn lets the connection see that the response is over: it is then idle.
-            keep: keep && poll_fn(|cx| Poll::Ready(self.is_open(cx))).await,
+            keep: keep && self.is_open(),
         })
     }
 }
@@ -334,20 +395,20 @@ fn follow(interim: &mut Option<Box<Incoming>>, bytes: &[u8]) -> std::io::Result<
 impl<S: Socket> Read for Io<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        _: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
         self.obey()?;
         let Io { stream, meter, spill, interim, .. } = &mut *self;
         while spill.is_empty() {
-            if !stream.socket().may_read() {
+            if meter.dry.load(Relaxed) {
                 return Poll::Pending;
             }
-            meter.before_read();
             let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
             let room = buf.remaining().min(CHUNK_BYTES);
             let mut followed = Ok(());
-            let read = stream.poll_read(cx, &mut bytes[..room], |_, plain| {
+            let take = |_, plain: &[u8]| {
+                meter.heard();
                 if plain.is_empty() {
                     meter.ended.store(true, Relaxed);
                     return Some(());
@@ -365,7 +426,9 @@ impl<S: Socket> Read for Io<S> {
                     spill.extend_from_slice(rest);
                 }
                 Some(())
-            });
+            };
+            let read = meter.waking::<S, _>(|cx| stream.poll_read(cx, &mut bytes[..room], take));
+            meter.dry.store(read.is_pending(), Relaxed);
             let came = ready!(read)
                 .and_then(|came| followed.map(|()| came))
                 .map_err(|e| meter.note(ErrorKind::Read, e))?;
@@ -386,7 +449,7 @@ impl<S: Socket> Read for Io<S> {
 impl<S: Socket> Write for Io<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        _: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let me = &mut *self;
@@ -396,17 +459,18 @@ impl<S: Socket> Write for Io<S> {
         if S::BLOCKS {
             me.stream.socket().begin(me.meter.deadline.load(Relaxed));
         }
-        let written = me.stream.poll_write(cx, buf);
+        let written = me.meter.waking::<S, _>(|cx| me.stream.poll_write(cx, buf));
         me.wrote(written, buf.len())
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        if self.is_cut {
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let me = &mut *self;
+        if me.is_cut || matches!(me.stream, Stream::Plain(_)) {
             return Poll::Ready(Ok(()));
         }
-        match self.stream.poll_flush(cx) {
+        match me.meter.waking::<S, _>(|cx| me.stream.poll_flush(cx)) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            flushed => self.wrote(flushed, ()),
+            flushed => me.wrote(flushed, ()),
         }
     }
 

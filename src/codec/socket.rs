@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use super::stream::Socket;
+use super::stream::{Socket, send_now};
 use crate::plan::endpoint::Endpoint;
 
 /// Lanes that share one source address. Past half of the ephemeral range (~14,100 ports) the
@@ -303,10 +303,6 @@ impl Socket for BlockingSocket {
         Ok(())
     }
 
-    fn may_read(&self) -> bool {
-        self.armed
-    }
-
     #[inline]
     fn poll_recv<R>(
         &mut self,
@@ -323,17 +319,12 @@ impl Socket for BlockingSocket {
 
     #[inline]
     fn poll_send(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let written = loop {
-            match rustix::net::send(&self.stream, bytes, flags) {
-                Ok(written) => break written,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    self.full = true;
-                    return Poll::Pending;
-                }
-                Err(e) => return Poll::Ready(Err(e.into())),
+        let written = match send_now(&self.stream, bytes) {
+            Err(Errno::AGAIN) => {
+                self.full = true;
+                return Poll::Pending;
             }
+            sent => sent?,
         };
         self.waited |= bytes.len() > SMALL_WRITE_BYTES || written < bytes.len();
         Poll::Ready(Ok(written))

@@ -38,11 +38,6 @@ pub trait Socket: AsFd + Unpin + Sized {
         Ok(())
     }
 
-    /// Whether a read would look at the socket at all.
-    fn may_read(&self) -> bool {
-        true
-    }
-
     /// Reads once and hands what came to `take`: nothing at the end of the stream.
     fn poll_recv<R>(
         &mut self,
@@ -112,6 +107,13 @@ pub(crate) fn is_quiet(socket: &impl AsFd) -> bool {
     let mut byte = [0u8; 1];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     rustix::net::recv(socket, &mut byte, flags) == Err(rustix::io::Errno::AGAIN)
+}
+
+/// Writes once what the kernel takes, without waiting.
+#[inline]
+pub(crate) fn send_now(socket: &impl AsFd, bytes: &[u8]) -> rustix::io::Result<usize> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::io::retry_on_intr(|| rustix::net::send(socket, bytes, flags))
 }
 
 /// Reads once what the kernel has.
@@ -376,8 +378,7 @@ impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
         if self.session.unsent().is_empty() || self.socket.is_sending() {
             return;
         }
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        if let Ok(written) = rustix::net::send(&self.socket, self.session.unsent(), flags) {
+        if let Ok(written) = send_now(&self.socket, self.session.unsent()) {
             self.session.wrote(written);
         }
     }

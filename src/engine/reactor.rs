@@ -19,13 +19,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 
 use super::run::TrialRun;
 use super::slot::{Sending, Slot, short};
 use super::timer::{LaneTimer, TaskSocket, sleep};
 use crate::codec::socket::{AsyncSocket, BACKLOG_PAUSE, Route, explain};
-use crate::codec::stream::{Socket, is_quiet, recv_now};
+use crate::codec::stream::{Socket, is_quiet, recv_now, send_now};
 use crate::plan::engine::Receive;
 use crate::sys::now_ns;
 use crate::sys::ring::{LONGEST_SEND, Op, Ring};
@@ -365,8 +365,8 @@ impl Socket for RingSocket {
     }
 
     fn poll_send(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        match rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Err(Errno::AGAIN | Errno::INTR) => {
+        match send_now(&self.socket, bytes) {
+            Err(Errno::AGAIN) => {
                 self.ask_writable();
                 Poll::Pending
             }

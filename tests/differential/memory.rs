@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use duel::codec::parse::{MAX_HEAD, MAX_HEADERS};
+use duel::codec::parse::MAX_HEAD;
 use http_body_util::Full;
 use hyper::client::conn::http1;
 
@@ -83,7 +83,7 @@ pub(crate) type Connection = http1::Connection<Script, Full<Bytes>>;
 pub(crate) fn handshake(script: Script) -> (Sender, Connection) {
     let mut builder = http1::Builder::new();
     // The buffer's size alone bounds a head only roughly: hyper may read more than it at once.
-    builder.max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD).max_headers(MAX_HEADERS);
+    builder.max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD);
     let mut handshake = std::pin::pin!(builder.handshake(script));
     match handshake.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(pair)) => pair,

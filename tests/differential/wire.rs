@@ -5,7 +5,7 @@ use duel::plan::{RequestTemplate, TrialPlan};
 
 use crate::memory::{End, Script, drive, handshake};
 
-fn plan(mix: Vec<RequestTemplate>) -> TrialPlan {
+pub(crate) fn plan(mix: Vec<RequestTemplate>) -> TrialPlan {
     TrialPlan { host: "127.0.0.1:8080".into(), mix, ..TrialPlan::default() }
 }
 
