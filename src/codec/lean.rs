@@ -24,22 +24,21 @@ const READ_BYTES: usize = 16 * 1024;
 /// A response on its way in.
 pub(super) struct Incoming {
     parser: ResponseParser,
-    /// An incomplete head; empty, and not allocated, unless a head came in pieces.
-    carry: Vec<u8>,
+    /// An incomplete head, where one came in pieces.
+    #[expect(clippy::box_collection, reason = "every lane has room for it, and few have one")]
+    carry: Option<Box<Vec<u8>>>,
     received: u64,
     /// When it had been read; 0 before, and in the end where one read brought the whole.
     first_byte: u64,
-    reads: u32,
 }
 
 impl Incoming {
     pub(super) fn new(request_is_head: bool) -> Self {
         Incoming {
             parser: ResponseParser::new(request_is_head),
-            carry: Vec::new(),
+            carry: None,
             received: 0,
             first_byte: 0,
-            reads: 0,
         }
     }
 
@@ -52,7 +51,7 @@ impl Incoming {
     /// noted; a response that comes whole in one read (of TLS, in several records) needs no clock
     /// for it.
     fn before_read(&mut self) {
-        if self.reads > 0 && self.first_byte == 0 {
+        if self.received > 0 && self.first_byte == 0 {
             self.first_byte = now_ns();
         }
     }
@@ -60,10 +59,9 @@ impl Incoming {
     /// Takes what one read brought; none means the end of the stream. `None` asks for more.
     #[inline]
     pub(super) fn take(&mut self, bytes: &[u8], closes: bool) -> Option<Result<Reply, Failure>> {
-        self.reads = self.reads.saturating_add(1);
         self.received += bytes.len() as u64;
         if bytes.is_empty() {
-            return Some(match self.parser.eof(&self.carry) {
+            return Some(match self.parser.eof(self.carry.as_deref().map_or(&[], Vec::as_slice)) {
                 // The stream is over, whatever the head said of keeping it.
                 Ok(answer) => Ok(self.reply(Answer { keep_alive: false, ..answer })),
                 Err(e) => Err(Failure::parse(e)),
@@ -82,24 +80,23 @@ impl Incoming {
     /// Gives the parser what came, and what is left of an incomplete head before it.
     #[inline]
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<Answer>, ParseError> {
-        let progress = if self.carry.is_empty() {
-            self.parser.feed(bytes).inspect(|progress| {
-                if let Progress::NeedMore { consumed } = progress {
-                    self.carry.extend_from_slice(&bytes[*consumed..]);
-                }
-            })
-        } else {
-            self.carry.extend_from_slice(bytes);
-            self.parser.feed(&self.carry).inspect(|progress| {
-                if let Progress::NeedMore { consumed } = progress {
-                    self.carry.drain(..*consumed);
-                }
-            })
+        let (progress, came) = match &mut self.carry {
+            None => (self.parser.feed(bytes)?, bytes.len()),
+            Some(carry) => {
+                carry.extend_from_slice(bytes);
+                (self.parser.feed(carry)?, carry.len())
+            }
         };
-        Ok(match progress? {
-            Progress::NeedMore { .. } => None,
+        Ok(match progress {
+            Progress::NeedMore { consumed } => {
+                match &mut self.carry {
+                    carry if consumed == came => *carry = None,
+                    Some(carry) => drop(carry.drain(..consumed)),
+                    carry => *carry = Some(Box::new(bytes[consumed..].into())),
+                }
+                None
+            }
             Progress::Done { consumed, answer } => {
-                let came = if self.carry.is_empty() { bytes.len() } else { self.carry.len() };
                 // Bytes that answer nothing make the connection useless for another request.
                 Some(Answer { keep_alive: answer.keep_alive && consumed == came, ..answer })
             }
@@ -205,7 +202,7 @@ impl<'r> Exchange<'r> {
                 let _ = stream.socket().block();
             }
             self.incoming.before_read();
-            let came = match (S::BLOCKS, self.incoming.reads) {
+            let came = match (S::BLOCKS, self.incoming.received) {
                 (false, _) => self.poll_read::<S, READ_BYTES>(stream, cx),
                 (true, 0) => self.poll_read::<S, FIRST_READ_BYTES>(stream, cx),
                 (true, _) => self.poll_more(stream, cx),

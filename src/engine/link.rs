@@ -8,13 +8,12 @@ use super::timer::{LaneTimer, TaskSocket, arm, bound};
 use crate::codec::socket::Route;
 use crate::codec::stream::Socket;
 use crate::codec::{BlockingConn, Conn, Connected, Failure};
-use crate::plan::request::Rendered;
 use crate::side::{ErrorKind, Phase};
 use crate::sys::now_ns;
 
 /// After a failed connect a lane waits this long, doubling to [`BACKOFF_MOST_NS`].
-const BACKOFF_FIRST_NS: u64 = 10_000_000;
-const BACKOFF_MOST_NS: u64 = 1_000_000_000;
+const BACKOFF_FIRST_NS: u32 = 10_000_000;
+const BACKOFF_MOST_NS: u32 = 1_000_000_000;
 
 /// Idle time after which a lane looks whether its connection still stands, and has received
 /// nothing that it did not ask for. Looking costs a system call, which busy lanes do not pay.
@@ -24,19 +23,25 @@ const IDLE_NS: u64 = 100_000;
 pub(super) struct Link {
     id: u32,
     /// Where it records; kept, since it takes a division to find.
-    pub(super) shard: usize,
+    shard: u32,
     /// When the connection was last known to stand.
     seen: u64,
     /// The connection has answered a request.
     reused: bool,
-    backoff_ns: u64,
+    backoff_ns: u32,
     /// Connections begun, which decides where the next one comes from.
     connects: u32,
 }
 
 impl Link {
     pub(super) fn new(trial: &TrialRun, id: u32) -> Self {
-        Link { id, shard: trial.shard(id), seen: 0, reused: false, backoff_ns: 0, connects: 0 }
+        let shard = trial.shard(id) as u32;
+        Link { id, shard, seen: 0, reused: false, backoff_ns: 0, connects: 0 }
+    }
+
+    /// Where the lane records.
+    pub(super) fn shard(&self) -> usize {
+        self.shard as usize
     }
 
     /// Notes that a request was answered whole, at `end`.
@@ -65,7 +70,7 @@ impl Link {
 
     /// How long to wait before the next connect: only after the target has refused one.
     pub(super) fn pause(&self) -> Option<Duration> {
-        (self.backoff_ns > 0).then(|| Duration::from_nanos(self.backoff_ns))
+        (self.backoff_ns > 0).then(|| Duration::from_nanos(self.backoff_ns.into()))
     }
 
     /// Whether the connection was idle before `at`, so that the target may have closed it.
@@ -80,6 +85,11 @@ impl Link {
             *connection = None;
         }
         self.seen = now_ns();
+    }
+
+    /// Whether the target has closed a connection that may have been idle before `at`.
+    pub(super) fn is_lost<S: Socket + 'static>(&self, at: u64, connection: &mut Conn<S>) -> bool {
+        self.was_idle(at) && !connection.is_idle()
     }
 
     /// Where the next connection goes from and to.
@@ -134,42 +144,11 @@ impl Link {
         self.reused = false;
         let ready = made.handshake.as_ref().map_or(now, |(at, _)| *at);
         if again != Some(Phase::Warmup) {
-            trial.recorder.connected(self.shard, ready - begun, again.is_some());
+            trial.recorder.connected(self.shard(), ready - begun, again.is_some());
             if let Some((_, agreed)) = made.handshake {
-                trial.recorder.shook_hands(self.shard, now - ready, agreed);
+                trial.recorder.shook_hands(self.shard(), now - ready, agreed);
             }
         }
         made.connection
-    }
-
-    /// Looks at the connection again after steps that took until `at`, and replaces one that the
-    /// target has closed since.
-    pub(super) fn renew(
-        &mut self,
-        trial: &TrialRun,
-        (phase, at): (Phase, u64),
-        connection: &mut BlockingConn,
-        request: &Rendered,
-    ) -> Result<(), Failure> {
-        if self.was_idle(at) && !connection.is_idle() {
-            *connection = self.connect(trial, Some(phase))?;
-            connection.prepare(request);
-        }
-        Ok(())
-    }
-
-    /// As [`Link::renew`], for an async socket.
-    pub(super) async fn renew_async<S: TaskSocket>(
-        &mut self,
-        trial: &TrialRun,
-        (phase, at): (Phase, u64),
-        connection: &mut Conn<S>,
-        request: &Rendered,
-    ) -> Result<(), Failure> {
-        if self.was_idle(at) && !connection.is_idle() {
-            *connection = self.connect_async(trial, Some(phase)).await?;
-            connection.prepare(request);
-        }
-        Ok(())
     }
 }

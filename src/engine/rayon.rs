@@ -96,7 +96,8 @@ fn serve(trial: &TrialRun, slots: &ArrayQueue<Box<BlockingLane>>, shot: &Shot) {
         return;
     }
     let mut lane = take(slots);
-    lane.serve(trial, shot);
+    // Not sent only once the time is over.
+    let _ = lane.serve(trial, shot);
     put(slots, lane);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::heartbeat::Ticks;
-use super::lane::{Attempt, BlockingLane};
+use super::lane::{BlockingLane, NotSent};
 use super::pacing;
 use super::run::TrialRun;
 
@@ -14,7 +14,7 @@ pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
     trial.start_gate.wait();
     let mut ticks = Ticks::of_lane(trial);
     if trial.is_open_loop() {
-        pacing::pace_itself(trial, ticks, |shot| lane.serve(trial, shot) != Attempt::Over);
+        pacing::pace_itself(trial, ticks, |shot| lane.serve(trial, shot) != Err(NotSent::Over));
     } else {
         while lane.step_closed(trial) {
             if let Some(ticks) = &mut ticks {

@@ -88,7 +88,7 @@ impl<'t> RequestSteps<'t> {
 
     fn ended(&mut self, channel: Channel) -> u64 {
         let now = now_ns();
-        self.trial.recorder.step(self.link.shard, self.phase, channel, now - self.begun);
+        self.trial.recorder.step(self.link.shard(), self.phase, channel, now - self.begun);
         self.begun = now;
         now
     }
@@ -101,7 +101,7 @@ impl<'t> RequestSteps<'t> {
                 self.reply = Some(Reply { first_byte: reply.first_byte.or(Some(now)), ..reply });
             }
             Ok(reply) => {
-                self.trial.recorder.answered(self.link.shard, self.phase, reply.status);
+                self.trial.recorder.answered(self.link.shard(), self.phase, reply.status);
                 let message = format!("status {}", reply.status);
                 self.broken = !reply.keep;
                 self.failure = Some(Failure::new(ErrorKind::Status, message));
@@ -143,6 +143,33 @@ impl<'t> RequestSteps<'t> {
         }
     }
 
+    /// The exchange, on a new connection where the steps before it took so long that the target has
+    /// closed the old one.
+    fn exchange(
+        &mut self,
+        connection: &mut BlockingConn,
+        request: &Rendered,
+    ) -> Result<Reply, Failure> {
+        if self.link.is_lost(self.begun, connection) {
+            *connection = self.link.connect(self.trial, Some(self.phase))?;
+            connection.prepare(request);
+        }
+        connection.exchange(request, self.deadline)
+    }
+
+    /// As [`RequestSteps::exchange`], for a task; the caller bounds the time.
+    async fn exchange_async<S: TaskSocket>(
+        &mut self,
+        connection: &mut Conn<S>,
+        request: &Rendered,
+    ) -> Result<Reply, Failure> {
+        if self.link.is_lost(self.begun, connection) {
+            *connection = self.link.connect_async(self.trial, Some(self.phase)).await?;
+            connection.prepare(request);
+        }
+        connection.exchange_async(request).await
+    }
+
     /// Carries out the steps on the lane's own thread.
     pub(super) fn run_blocking(
         mut self,
@@ -153,11 +180,7 @@ impl<'t> RequestSteps<'t> {
         while let Some(act) = self.act() {
             if let Act::Http = act {
                 if self.may_exchange() {
-                    let at = (self.phase, self.begun);
-                    let result = self
-                        .link
-                        .renew(self.trial, at, connection, request)
-                        .and_then(|()| connection.exchange(request, self.deadline));
+                    let result = self.exchange(connection, request);
                     self.exchanged(result);
                 }
             } else {
@@ -181,12 +204,8 @@ impl<'t> RequestSteps<'t> {
             if let Act::Http = act {
                 if self.may_exchange() {
                     let deadline = self.deadline;
-                    let at = (self.phase, self.begun);
                     let result = {
-                        let mut exchange = pin!(async {
-                            self.link.renew_async(self.trial, at, connection, request).await?;
-                            connection.exchange_async(request).await
-                        });
+                        let mut exchange = pin!(self.exchange_async(connection, request));
                         bound(timer.as_mut(), deadline, exchange.as_mut()).await
                     };
                     self.exchanged(result);

@@ -6,7 +6,7 @@ use std::thread;
 use anyhow::Context;
 use crossbeam::channel::{Receiver, unbounded};
 
-use super::lane::{Attempt, BlockingLane};
+use super::lane::{BlockingLane, NotSent};
 use super::release::Shot;
 use super::run::TrialRun;
 use super::{heartbeat, pacing};
@@ -48,7 +48,7 @@ fn run_lane(trial: &Arc<TrialRun>, id: u32, queue: &Receiver<Shot>) {
     trial.start_gate.wait();
     if trial.is_open_loop() {
         while let Ok(shot) = queue.recv() {
-            if trial.is_cancelled() || lane.serve(trial, &shot) == Attempt::Over {
+            if trial.is_cancelled() || lane.serve(trial, &shot) == Err(NotSent::Over) {
                 break;
             }
         }

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 
-use super::lane::{AsyncLane, Attempt};
+use super::lane::{AsyncLane, NotSent};
 use super::progress::MOST_CONNECTING;
 use super::release::Releases;
 use super::run::TrialRun;
@@ -62,7 +62,7 @@ async fn run_lanes(trial: Arc<TrialRun>, releases: Arc<Releases>) {
         let permit = connecting.clone().acquire_owned().await;
         let (trial, releases, ended) = (trial.clone(), releases.clone(), ended.clone());
         tokio::spawn(async move {
-            let mut lane = AsyncLane::new(&trial, id);
+            let mut lane = AsyncLane::<TcpStream>::new(&trial, id);
             lane.connect_first(&trial).await;
             drop(permit);
             trial.start_gate.wait_async().await;
@@ -85,7 +85,9 @@ async fn run_open(trial: &TrialRun, lane: &mut AsyncLane<TcpStream>, releases: &
     let mut timer = pin!(Sleep::after(trial.timeout()));
     arm(timer.as_mut()).await;
     while let Some(shot) = releases.next().await {
-        if trial.is_cancelled() || lane.serve(trial, &shot, timer.as_mut()).await == Attempt::Over {
+        if trial.is_cancelled()
+            || lane.serve(trial, &shot, timer.as_mut()).await == Err(NotSent::Over)
+        {
             return;
         }
     }
