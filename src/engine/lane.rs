@@ -169,7 +169,7 @@ impl Lane {
 }
 
 /// What a lane does next for a shot, and since when.
-enum Next {
+enum LaneStep {
     Connect(u64),
     /// The request is booked as started.
     Send(u64),
@@ -206,7 +206,12 @@ impl<S: Socket + 'static> ConnectedLane<S> {
     /// Prepares the request on a connection that still stands, waits for its intended start and
     /// starts it.
     #[inline]
-    fn next(&mut self, trial: &TrialRun, shot: &Shot, request: &Rendered) -> Result<Next, NotSent> {
+    fn next(
+        &mut self,
+        trial: &TrialRun,
+        shot: &Shot,
+        request: &Rendered,
+    ) -> Result<LaneStep, NotSent> {
         let ConnectedLane { lane, connection, .. } = self;
         if shot.release.is_some_and(|release| lane.link.was_idle(release.released)) {
             lane.link.look(connection);
@@ -214,7 +219,7 @@ impl<S: Socket + 'static> ConnectedLane<S> {
         loop {
             let Some(open) = connection else {
                 let begun = now_ns();
-                return lane.admit(trial, shot, begun).map(|()| Next::Connect(begun));
+                return lane.admit(trial, shot, begun).map(|()| LaneStep::Connect(begun));
             };
             open.prepare(request);
             if let Some(release) = &shot.release {
@@ -224,7 +229,7 @@ impl<S: Socket + 'static> ConnectedLane<S> {
             if !lane.link.was_idle(start) {
                 lane.admit(trial, shot, start)?;
                 lane.started(trial, shot, start);
-                return Ok(Next::Send(start));
+                return Ok(LaneStep::Send(start));
             }
             lane.link.look(connection);
         }
@@ -277,8 +282,8 @@ impl BlockingLane {
         let request = trial.request(shot.index);
         let pause = loop {
             let start = match self.next(trial, shot, request)? {
-                Next::Send(start) => start,
-                Next::Connect(begun) => match self.lane.link.connect(trial, Some(shot.phase)) {
+                LaneStep::Send(start) => start,
+                LaneStep::Connect(begun) => match self.lane.link.connect(trial, Some(shot.phase)) {
                     Ok(connection) => {
                         self.connection = Some(connection);
                         continue;
@@ -338,8 +343,8 @@ impl<S: TaskSocket> AsyncLane<S> {
             let request = trial.request(shot.index);
             let pause = loop {
                 let start = match self.next(trial, shot, request)? {
-                    Next::Send(start) => start,
-                    Next::Connect(begun) => {
+                    LaneStep::Send(start) => start,
+                    LaneStep::Connect(begun) => {
                         match self.lane.link.connect_async(trial, Some(shot.phase)).await {
                             Ok(connection) => {
                                 self.connection = Some(connection);
