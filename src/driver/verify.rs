@@ -18,7 +18,7 @@ use crate::plan::prepare::prepare;
 use crate::plan::schedule::Schedule;
 use crate::plan::sweep::{Sweep, Target};
 use crate::plan::target::{EmbeddedTarget, InjectedFaults, Law};
-use crate::plan::{Arrivals, Axis, Cell, Extent, TrialPlan};
+use crate::plan::{Axis, Cell, Extent, TrialPlan};
 use crate::protocol::Job;
 use crate::server::digest::{Multiset, Seen};
 use crate::side::Phase;
@@ -262,11 +262,6 @@ pub fn compare(planned: &Sent, came: &Sent) -> Option<Difference> {
     }
     difference.first = first;
     Some(difference)
-}
-
-/// Whether a plan's instants are part of the run: then it takes as long as the plan says.
-pub fn is_paced(plan: &TrialPlan) -> bool {
-    plan.arrivals != Arrivals::Closed
 }
 
 #[cfg(test)]

@@ -84,11 +84,6 @@ impl ServerEngine {
             LaneThreads::Own | LaneThreads::Pool | LaneThreads::PerCpu => Engine::TokioSingle,
         }
     }
-
-    /// Whether it needs a `pool_size`.
-    pub fn has_pool(self) -> bool {
-        self == ServerEngine::Pool
-    }
 }
 
 /// The side under test, whose costs head the tables.

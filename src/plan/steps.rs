@@ -83,11 +83,6 @@ pub enum Offload {
 }
 
 impl Offload {
-    /// Whether nothing is offloaded.
-    pub fn is_inline(&self) -> bool {
-        *self == Offload::Inline
-    }
-
     /// The name in configs, records and tables.
     pub fn name(self) -> &'static str {
         match self {

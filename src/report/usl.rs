@@ -385,9 +385,4 @@ impl Fit {
     pub fn limit_per_s(&self) -> Option<f64> {
         (self.at.alpha > 0.0).then(|| self.at.gamma / self.at.alpha)
     }
-
-    /// 1 ÷ α: the lanes at which linear growth would meet [`Fit::limit_per_s`].
-    pub fn optimal_lanes(&self) -> Option<f64> {
-        (self.at.alpha > 0.0).then(|| 1.0 / self.at.alpha)
-    }
 }
