@@ -63,7 +63,6 @@ impl Fault {
         Fault { place: place.clone(), message: message.into() }
     }
 
-    /// The fault as one line.
     pub(super) fn line(&self, file_name: &str) -> String {
         let Fault { place: Place { origin, key }, message } = self;
         let place = match origin {

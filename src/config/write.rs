@@ -37,7 +37,6 @@ fn name<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|v| Some(quoted(v.as_str()?))).unwrap_or_default()
 }
 
-/// The kind of a step.
 fn kind<T: serde::Serialize>(step: &T) -> String {
     let json = serde_json::to_value(step).unwrap_or_default();
     quoted(json["kind"].as_str().unwrap_or_default())

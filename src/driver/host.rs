@@ -22,18 +22,15 @@ pub struct HostFacts {
     pub architecture: String,
     /// Model name of the first CPU.
     pub cpu_model: Option<String>,
-    /// CPUs online.
-    pub cpus_online: Vec<u32>,
+    pub(crate) cpus_online: Vec<u32>,
     /// CPUs that this process may run on.
     pub cpus_allowed: Vec<u32>,
     /// Hardware threads per core.
     pub threads_per_core: Option<u32>,
     /// Frequency governors in use, sorted; empty without frequency scaling.
     pub governors: Vec<String>,
-    /// Memory.
-    pub memory_bytes: Option<u64>,
-    /// Swap.
-    pub swap_bytes: Option<u64>,
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) swap_bytes: Option<u64>,
     /// Size of a page.
     pub page_bytes: u64,
     /// Transparent huge pages: `always`, `madvise` or `never`.

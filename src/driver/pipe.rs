@@ -84,8 +84,7 @@ impl Piped {
         })
     }
 
-    /// The process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 

@@ -150,7 +150,6 @@ struct Running<'c> {
     context: &'c Context<'c>,
     /// What of the trial runs here.
     here: Assignment,
-    /// The plan of the whole trial.
     plan: TrialPlan,
     block: u32,
     position: u32,

@@ -50,16 +50,13 @@ fn differs<T>(what: String) -> Result<T, MergeError> {
 /// What came of a merge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MergedRun {
-    /// Shards.
-    pub shards: u32,
+    pub(crate) shards: u32,
     /// Merged rows.
     pub rows: u32,
     /// Rows by how they ended: failed, invalid, interrupted.
     pub failed: u32,
-    /// See `failed`.
-    pub invalid: u32,
-    /// See `failed`.
-    pub interrupted: u32,
+    pub(crate) invalid: u32,
+    pub(crate) interrupted: u32,
     /// One sentence each on what was set aside or is missing.
     pub warnings: Vec<String>,
 }

@@ -231,8 +231,7 @@ pub fn at_share(cell: &Cell, share: f64, knee_per_s: Option<f64>) -> Cell {
     Cell { id, offered_per_s, knee_share: Some(share), ..cell.clone() }
 }
 
-/// The cell of a probe at a rate.
-pub fn probe(cell: &Cell, rate_per_s: f64) -> Cell {
+pub(crate) fn probe(cell: &Cell, rate_per_s: f64) -> Cell {
     let id = format!("{}-r{rate_per_s}", cell.id);
     Cell { id, offered_per_s: Some(rate_per_s), ..cell.clone() }
 }

@@ -91,8 +91,7 @@ pub struct Trace {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", if *line > 0 { format!("line {line}: ") } else { String::new() })]
 pub struct TraceError {
-    /// Where.
-    pub line: usize,
+    pub(crate) line: usize,
     /// What was found, and what is allowed.
     pub message: String,
 }

@@ -144,8 +144,7 @@ pub struct Plan {
 pub struct EnginePlan {
     /// Engine and what else tells it apart.
     pub name: String,
-    /// The engine.
-    pub engine: Engine,
+    pub(crate) engine: Engine,
     /// Name of the type of hosts; empty where it was given by flags.
     pub host: String,
     /// The need, or why nothing can be said and what to measure next.

@@ -95,7 +95,6 @@ fn trial(r: &TrialRecord, superseded: bool) -> Vec<Field> {
     out
 }
 
-/// What a cell is.
 pub(super) fn axes(cell: &Cell) -> Vec<Field> {
     let label = cell.kind.label().unwrap_or_default();
     let mut out = vec![("id".into(), cell.id.clone()), ("label".into(), label.into())];

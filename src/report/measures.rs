@@ -153,7 +153,6 @@ impl Measure {
     }
 }
 
-/// The measures that are shown in a place.
 pub(crate) fn shown(place: ShownIn) -> impl Iterator<Item = &'static Facts> {
     MEASURES.iter().filter(move |m| m.shown.contains(&place))
 }

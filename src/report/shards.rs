@@ -78,8 +78,7 @@ impl Mean {
 pub struct OfShard {
     /// Rows, and those of them that are valid by themselves.
     pub trials: u64,
-    /// See `trials`.
-    pub ok: u64,
+    pub(crate) ok: u64,
     /// Requests completed, over all trials.
     pub completed: u64,
     /// Processor time of a request, by trial.

@@ -124,8 +124,7 @@ pub struct Tally {
 pub struct FailedGate {
     /// Whether it made the trials invalid.
     pub hard: bool,
-    /// Trials in which it failed.
-    pub trials: usize,
+    pub(crate) trials: usize,
     /// What was seen in the last of them.
     pub value: Option<f64>,
     /// What is allowed.

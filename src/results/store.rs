@@ -198,8 +198,7 @@ fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Stor
 /// What a run directory holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// The directory.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Its plan.
     pub plan: PlanJson,
     /// Its records, in the order in which they were written.
@@ -309,8 +308,7 @@ impl RunDir {
         Ok(RunDir { path: path.into(), trials })
     }
 
-    /// The directory.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

@@ -11,8 +11,7 @@ pub struct LinearFit {
     pub intercept: f64,
     /// Interval of the slope; `None` with two points, through which every line passes exactly.
     pub slope_interval: Option<(f64, f64)>,
-    /// Interval of the intercept.
-    pub intercept_interval: Option<(f64, f64)>,
+    pub(crate) intercept_interval: Option<(f64, f64)>,
     /// Points.
     pub n: usize,
     /// Standard deviation of the residuals, in units of y; 0 with two points.

@@ -117,7 +117,6 @@ impl Rows {
         }
     }
 
-    /// The row of the whole plan.
     pub(super) fn finish(self, plan: &PlanJson, sweep: &Sweep) -> Result<TrialRecord, String> {
         let mut record = self.sum.finish().map_err(|e| e.to_string())?;
         let id = record.cell.id.clone();

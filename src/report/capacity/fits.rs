@@ -21,7 +21,6 @@ pub(super) const ACROSS: [Axis; 2] = [Axis::Lanes, Axis::Load];
 /// Valid trials of cells that differ in lanes and rate alone.
 pub(super) struct Series<'a> {
     pub(super) name: String,
-    /// A cell of it.
     pub(super) cell: &'a Cell,
     /// CPUs and processes of the side under test in each cell: what a host runs copies of.
     pub(super) cpus: u32,
@@ -114,7 +113,6 @@ impl<'a> Series<'a> {
         &self.cells
     }
 
-    /// The first of them.
     pub(super) fn first_cell(&self) -> Option<&'a Cell> {
         self.cells.first().map(|point| point.cell)
     }

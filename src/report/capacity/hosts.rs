@@ -20,10 +20,8 @@ const PRICE: &str = "write an amount, a currency and a time, such as \"0.0832 EU
 pub struct HostType {
     /// What it is called; empty where it was given by flags.
     pub name: String,
-    /// Its CPUs.
-    pub cpus: u32,
-    /// Its memory.
-    pub memory_bytes: u64,
+    pub(crate) cpus: u32,
+    pub(crate) memory_bytes: u64,
     /// What it costs; `None` where nobody said.
     pub price: Option<Price>,
     /// Limits of its kernel that differ from those of the measured machine.

@@ -62,7 +62,6 @@ pub(super) fn method(plan: &PlanJson, records: &[TrialRecord]) -> Markup {
     }
 }
 
-/// The leaves of a value by their paths.
 fn leaves(path: &str, value: &Value, out: &mut Vec<(String, String)>) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
