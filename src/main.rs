@@ -31,7 +31,7 @@ fn command() -> ExitCode {
 }
 
 fn run(command: Command) -> ExitCode {
-    match command {
+    let ended = match command {
         Command::Run(args) => cmd::run::run(&args),
         Command::Try(args) => cmd::r#try::run(&args),
         Command::Plan(args) => cmd::plan::run(&args),
@@ -39,13 +39,14 @@ fn run(command: Command) -> ExitCode {
         Command::Compare(args) => cmd::compare::run(&args),
         Command::Capacity(args) => cmd::capacity::run(&args),
         Command::Merge(args) => cmd::merge::run(&args),
-        Command::Verify(args) => cmd::verify::run_command(&args),
+        Command::Verify(args) => Ok(cmd::verify::run_command(&args)),
         Command::Target(args) => cmd::target::run(&args),
         Command::Limits(args) => cmd::limits::run(&args),
-        Command::Worker => cmd::worker::run(),
-        Command::Init { question } => cmd::init(question),
-        Command::Config { markdown } => cmd::config(markdown),
-        Command::Man { out } => cmd::man(out.as_deref()),
-        Command::Completions { shell } => cmd::completions(shell),
-    }
+        Command::Worker => Ok(cmd::worker::run()),
+        Command::Init { question } => Ok(cmd::init(question)),
+        Command::Config { markdown } => Ok(cmd::config(markdown)),
+        Command::Man { out } => Ok(cmd::man(out.as_deref())),
+        Command::Completions { shell } => Ok(cmd::completions(shell)),
+    };
+    ended.unwrap_or_else(|refused| refused)
 }

@@ -20,34 +20,23 @@ use crate::units::{parse_count, parse_duration_ns, parse_rate, parse_share, pars
 const MOST_QUESTIONS: usize = 10_000;
 
 /// Prints how many hosts a rate needs under each engine.
-pub fn run(args: &CapacityArgs) -> ExitCode {
-    let run = match RunDir::open(&args.dir) {
-        Ok(run) => run,
-        Err(error) => return super::usage(error),
-    };
+pub fn run(args: &CapacityArgs) -> super::Ended {
+    let run = RunDir::open(&args.dir).map_err(super::usage)?;
     for warning in &run.warnings {
         say!("duel: {warning}");
     }
-    if args.prove
-        && let Err(error) = prove::run(&run)
-    {
-        return super::usage(format!("--prove: {error}"));
+    if args.prove {
+        prove::run(&run).map_err(|error| super::usage(format!("--prove: {error}")))?;
     }
     let asked = questions(Some(&args.rate), &args.hosts, &run)
         .and_then(|asked| answer(&run, &asked.ok_or("no rate")?));
-    let answer = match asked {
-        Ok(answer) => answer,
-        Err(error) => return super::usage(error),
-    };
+    let answer = asked.map_err(super::usage)?;
     if args.suggest {
         let sweep = next::sweep_of(&run.plan.config);
-        return match sweep.and_then(|sweep| next::config(&answer, sweep)) {
-            Ok(text) => {
-                crate::terminal::print(&text);
-                ExitCode::SUCCESS
-            }
-            Err(error) => super::usage(format!("--suggest: {error}")),
-        };
+        let text = sweep.and_then(|sweep| next::config(&answer, sweep));
+        let text = text.map_err(|error| super::usage(format!("--suggest: {error}")))?;
+        crate::terminal::print(&text);
+        return Ok(ExitCode::SUCCESS);
     }
     let text = match () {
         () if args.json => {
@@ -64,7 +53,7 @@ pub fn run(args: &CapacityArgs) -> ExitCode {
     }
     // A question that no engine answers is not answered.
     let answered = answer.engines.iter().any(|e| e.answer.is_ok());
-    if answered { ExitCode::SUCCESS } else { ExitCode::from(super::exit::FAILED) }
+    Ok(if answered { ExitCode::SUCCESS } else { ExitCode::from(super::exit::FAILED) })
 }
 
 /// Answers questions by a run's records and the limits of its machine.

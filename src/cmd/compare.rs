@@ -9,32 +9,26 @@ use crate::report::compare::{compare, compare_targets};
 use crate::results::store::{Run, RunDir, StoreError};
 
 /// Prints what became worse or better from A to B, beyond the spread of their trials or runs.
-pub fn run(args: &CompareArgs) -> ExitCode {
+pub fn run(args: &CompareArgs) -> super::Ended {
     let (before, after) = match (args.with.as_slice(), args.runs.as_slice()) {
         ([], [_]) => (args.runs.as_slice(), [].as_slice()),
         ([], [a, b]) => (std::slice::from_ref(a), std::slice::from_ref(b)),
         ([], runs) => {
             let n = runs.len();
-            return super::usage(format!(
+            return Err(super::usage(format!(
                 "two runs are compared, not {n}; of several: A1 A2 --with B1 B2"
-            ));
+            )));
         }
         (with, runs) => (runs, with),
     };
-    let min_effect = match share(&args.min_effect) {
-        Some(share) => share,
-        None => {
-            let text = &args.min_effect;
-            return super::usage(format!(
-                "--min-effect: `{text}` is not a share from 0 to 100%, such as 5%"
-            ));
-        }
+    let min_effect = share(&args.min_effect).ok_or_else(|| {
+        let text = &args.min_effect;
+        super::usage(format!("--min-effect: `{text}` is not a share from 0 to 100%, such as 5%"))
+    })?;
+    let all = |dirs: &[PathBuf]| {
+        dirs.iter().map(|dir| read(dir)).collect::<Result<Vec<_>, _>>().map_err(super::usage)
     };
-    let all = |dirs: &[PathBuf]| dirs.iter().map(|dir| read(dir)).collect::<Result<Vec<_>, _>>();
-    let (a, b) = match (all(before), all(after)) {
-        (Ok(a), Ok(b)) => (a, b),
-        (Err(error), _) | (_, Err(error)) => return super::usage(error),
-    };
+    let (a, b) = (all(before)?, all(after)?);
     let runs = |side: &[Opened]| side.iter().map(|r| r.run.clone()).collect::<Vec<Run>>();
     let (runs_a, runs_b) = (runs(&a), runs(&b));
     let found = match (runs_a.as_slice(), runs_b.is_empty()) {
@@ -46,10 +40,7 @@ pub fn run(args: &CompareArgs) -> ExitCode {
     };
     // All are told whatever the first one holds, since each may explain the outcome.
     let readable = a.iter().chain(&b).fold(true, |readable, run| run.tell() & readable);
-    let found = match found {
-        Ok(found) => found,
-        Err(reasons) => return super::usage(reasons),
-    };
+    let found = found.map_err(super::usage)?;
     let text = match args {
         CompareArgs { json: true, .. } => format!("{:#}\n", found.json()),
         CompareArgs { markdown: true, .. } => found.markdown(),
@@ -60,13 +51,13 @@ pub fn run(args: &CompareArgs) -> ExitCode {
     } else {
         crate::terminal::page(&text);
     }
-    match found.worse() {
+    Ok(match found.worse() {
         // What could not be read may have held the regression, or have made up for it.
         _ if !readable => ExitCode::from(exit::USAGE),
         0 if args.strict && found.undecided() > 0 => ExitCode::from(exit::CANNOT_TELL),
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(exit::MISSED),
-    }
+    })
 }
 
 /// `5%` or `0.05`.

@@ -9,13 +9,15 @@ use crate::report::table;
 use crate::units::parse_count;
 
 /// Prints the limits by engine, the tightest first.
-pub fn run(args: &LimitsArgs) -> ExitCode {
-    let lanes = match args.lanes.as_deref().map(parse_count).transpose() {
-        Ok(lanes) => lanes,
-        Err(error) => return super::usage(format!("--lanes: {error}")),
-    };
+pub fn run(args: &LimitsArgs) -> super::Ended {
+    let lanes = args
+        .lanes
+        .as_deref()
+        .map(parse_count)
+        .transpose()
+        .map_err(|error| super::usage(format!("--lanes: {error}")))?;
     let lanes = match lanes.map(u32::try_from).transpose() {
-        Ok(Some(0)) | Err(_) => return super::usage("--lanes: from 1 to 4,294,967,295"),
+        Ok(Some(0)) | Err(_) => return Err(super::usage("--lanes: from 1 to 4,294,967,295")),
         Ok(lanes) => lanes,
     };
     let report = LimitsReport::new(&Limits::read(), TargetKind::Embedded { processes: 1 }, lanes);
@@ -25,7 +27,7 @@ pub fn run(args: &LimitsArgs) -> ExitCode {
     } else {
         crate::terminal::page(&text(&report, crate::terminal::width()));
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The report for a terminal of `width` columns.

@@ -8,14 +8,13 @@ use crate::fleet::merge::merge;
 use crate::limits;
 
 /// Merges, writes the report, and says how it went.
-pub fn run(args: &MergeArgs) -> ExitCode {
+pub fn run(args: &MergeArgs) -> super::Ended {
     // One descriptor per shard; without more of them the error names the file that was one too many.
     let _ = limits::raise_nofile();
     let merged = super::in_pool(|| merge(&args.dirs, &args.out));
-    let outcome = match merged.and_then(|merged| Ok(merged?)) {
-        Ok(outcome) => outcome,
-        Err(error) => return super::usage(format!("merge: {error}")),
-    };
+    let outcome = merged
+        .and_then(|merged| Ok(merged?))
+        .map_err(|error| super::usage(format!("merge: {error}")))?;
     for warning in &outcome.warnings {
         say!("duel: {warning}");
     }
@@ -33,9 +32,9 @@ pub fn run(args: &MergeArgs) -> ExitCode {
             say!("duel: {count} of them {what}; see `duel report {out}`");
         }
     }
-    ExitCode::from(match () {
+    Ok(ExitCode::from(match () {
         () if outcome.failed > 0 => exit::FAILED,
         () if outcome.invalid > 0 => exit::INVALID,
         () => 0,
-    })
+    }))
 }

@@ -42,6 +42,9 @@ pub mod exit {
     pub const CANNOT_TELL: u8 = 5;
 }
 
+/// How a command ends; an error has been told.
+pub type Ended = Result<ExitCode, ExitCode>;
+
 /// Prints an error on one line and gives the code for wrong usage.
 fn usage(error: impl std::fmt::Display) -> ExitCode {
     say!("duel: {error}");

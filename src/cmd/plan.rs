@@ -26,25 +26,18 @@ const TIMER_NS: f64 = 10e6;
 const RECONNECT_NS: f64 = SECOND_NS as f64;
 
 /// Prints cells, order, time and limits, or one Job.
-pub fn run(args: &PlanArgs) -> ExitCode {
-    let mut sweep = match crate::config::load(&args.config, &args.overrides) {
-        Ok(sweep) => sweep,
-        Err(error) => return super::usage(error),
-    };
-    if let Err(error) = super::sweep::allow(&mut sweep, &args.allow) {
-        return super::usage(error);
-    }
+pub fn run(args: &PlanArgs) -> super::Ended {
+    let mut sweep = crate::config::load(&args.config, &args.overrides).map_err(super::usage)?;
+    super::sweep::allow(&mut sweep, &args.allow).map_err(super::usage)?;
     match &args.job {
         None => crate::terminal::page(&describe(&sweep)),
-        Some(position) => match job(&sweep, position) {
-            Ok(job) => {
-                let line = serde_json::to_string(&Frame::Job(job)).expect("a job is plain data");
-                crate::terminal::print(&(line + "\n"));
-            }
-            Err(error) => return super::usage(format!("{error:#}")),
-        },
+        Some(position) => {
+            let job = job(&sweep, position).map_err(|error| super::usage(format!("{error:#}")))?;
+            let line = serde_json::to_string(&Frame::Job(job)).expect("a job is plain data");
+            crate::terminal::print(&(line + "\n"));
+        }
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 fn describe(sweep: &Sweep) -> String {

@@ -22,16 +22,13 @@ use crate::stats::MARGIN;
 use crate::terminal;
 
 /// Prints a run's table, its records, or the schema of a record.
-pub fn run(args: &ReportArgs) -> ExitCode {
+pub fn run(args: &ReportArgs) -> super::Ended {
     if args.schema {
         crate::terminal::print(&TrialRecord::schema());
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     }
-    let Some(dir) = &args.dir else { return super::usage("report: name a run directory") };
-    let (run, damage) = match RunDir::salvage(dir) {
-        Ok(read) => read,
-        Err(error) => return super::usage(error),
-    };
+    let Some(dir) = &args.dir else { return Err(super::usage("report: name a run directory")) };
+    let (run, damage) = RunDir::salvage(dir).map_err(super::usage)?;
     for warning in run.warnings.iter().filter(|_| !args.quiet) {
         say!("duel: {warning}");
     }
@@ -40,7 +37,9 @@ pub fn run(args: &ReportArgs) -> ExitCode {
         .and_then(|q| q.map(|q| super::capacity::answer(&run, &q)).transpose());
     let capacity = match capacity {
         Ok(capacity) => capacity,
-        Err(error) if args.rate.is_some() || args.hosts.is_asked() => return super::usage(error),
+        Err(error) if args.rate.is_some() || args.hosts.is_asked() => {
+            return Err(super::usage(error));
+        }
         Err(_) => None,
     };
     let mut unwritten = false;
@@ -85,11 +84,11 @@ pub fn run(args: &ReportArgs) -> ExitCode {
     for error in &damage {
         say!("duel: {error}");
     }
-    match () {
+    Ok(match () {
         () if !damage.is_empty() => ExitCode::from(super::exit::USAGE),
         () if unwritten => ExitCode::from(super::exit::FAILED),
         () => ExitCode::SUCCESS,
-    }
+    })
 }
 
 /// What stands below the table of a run: what comes first, such as its SLO, expectations, steps, and where memory went.

@@ -1,28 +1,15 @@
 //! `duel run`: the whole sweep.
 
-use std::process::ExitCode;
-
 use super::sweep::{Directory, Output, allow, execute};
 use crate::cli::RunArgs;
 
 /// Runs a sweep from its config.
-pub fn run(args: &RunArgs) -> ExitCode {
-    let mut sweep = match crate::config::load(&args.config, &args.overrides) {
-        Ok(sweep) => sweep,
-        Err(error) => return super::usage(error),
-    };
-    if let Err(error) = allow(&mut sweep, &args.allow) {
-        return super::usage(error);
-    }
-    let part = match super::shard::part(args, &mut sweep) {
-        Ok(part) => part,
-        Err(error) => return super::usage(error),
-    };
-    let metrics = match super::metrics_address(args.metrics.as_deref()) {
-        Ok(metrics) => metrics,
-        Err(error) => return super::usage(error),
-    };
-    execute(
+pub fn run(args: &RunArgs) -> super::Ended {
+    let mut sweep = crate::config::load(&args.config, &args.overrides).map_err(super::usage)?;
+    allow(&mut sweep, &args.allow).map_err(super::usage)?;
+    let part = super::shard::part(args, &mut sweep).map_err(super::usage)?;
+    let metrics = super::metrics_address(args.metrics.as_deref()).map_err(super::usage)?;
+    Ok(execute(
         &sweep,
         &Output {
             dir: match &args.out {
@@ -37,5 +24,5 @@ pub fn run(args: &RunArgs) -> ExitCode {
             metrics,
             part,
         },
-    )
+    ))
 }

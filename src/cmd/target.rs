@@ -10,29 +10,15 @@ use crate::plan::sweep::Target;
 use crate::server::{TargetJob, become_command, serve_controlled, serve_forever};
 
 /// Serves until a signal, or under the driver until standard input closes.
-pub fn run(args: &TargetArgs) -> ExitCode {
+pub fn run(args: &TargetArgs) -> super::Ended {
     if args.control {
-        return match serve_controlled(std::io::stdin(), std::io::stdout()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                say!("duel target: {error:#}");
-                ExitCode::FAILURE
-            }
-        };
+        serve_controlled(std::io::stdin(), std::io::stdout()).map_err(failed)?;
+        return Ok(ExitCode::SUCCESS);
     }
     if let Some(command) = &args.exec {
-        return match become_command(command, &parse_list(&args.cpus)) {
-            Ok(never) => match never {},
-            Err(error) => {
-                say!("duel target: {error:#}");
-                ExitCode::FAILURE
-            }
-        };
+        match become_command(command, &parse_list(&args.cpus)).map_err(failed)? {}
     }
-    let job = match job(args) {
-        Ok(job) => job,
-        Err(error) => return super::usage(error),
-    };
+    let job = job(args).map_err(super::usage)?;
     if job.listen.tcp().is_some_and(|at| !at.ip().is_loopback()) {
         say!("duel target: {} is not loopback: whoever reaches it is served", job.listen);
     }
@@ -40,10 +26,13 @@ pub fn run(args: &TargetArgs) -> ExitCode {
         let scheme = if matches!(at, Endpoint::Tcp(_)) { "http://" } else { "" };
         crate::terminal::page(&format!("duel target: listening on {scheme}{at}\n"));
     };
-    match serve_forever(job, listening) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => super::usage(format!("{error:#}")),
-    }
+    serve_forever(job, listening).map_err(|error| super::usage(format!("{error:#}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn failed(error: anyhow::Error) -> ExitCode {
+    say!("duel target: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// The arguments as keys of a config, so that both are checked in one place.

@@ -12,28 +12,15 @@ use crate::stats::precision::FEWEST_BLOCKS;
 use crate::units::{SECOND_NS, duration_literal, format_ns, parse_duration_ns};
 
 /// Runs what the arguments say.
-pub fn run(args: &TryArgs) -> ExitCode {
-    let settings = match settings(args) {
-        Ok(settings) => settings,
-        Err(error) => return super::usage(error),
-    };
-    let mut sweep = match crate::config::from_flags(settings, &args.overrides) {
-        Ok(sweep) => sweep,
-        Err(error) => return super::usage(error),
-    };
-    if let Err(error) = allow(&mut sweep, &args.allow) {
-        return super::usage(error);
+pub fn run(args: &TryArgs) -> super::Ended {
+    let settings = settings(args).map_err(super::usage)?;
+    let mut sweep = crate::config::from_flags(settings, &args.overrides).map_err(super::usage)?;
+    allow(&mut sweep, &args.allow).map_err(super::usage)?;
+    if Trials::of(args).are_shared {
+        suit(&mut sweep, args)?;
     }
-    if Trials::of(args).are_shared
-        && let Err(code) = suit(&mut sweep, args)
-    {
-        return code;
-    }
-    let metrics = match super::metrics_address(args.metrics.as_deref()) {
-        Ok(metrics) => metrics,
-        Err(error) => return super::usage(error),
-    };
-    execute(
+    let metrics = super::metrics_address(args.metrics.as_deref()).map_err(super::usage)?;
+    Ok(execute(
         &sweep,
         &Output {
             dir: args.out.clone().map_or(Directory::None, Directory::Named),
@@ -45,7 +32,7 @@ pub fn run(args: &TryArgs) -> ExitCode {
             metrics,
             part: ShardPart::default(),
         },
-    )
+    ))
 }
 
 /// The arguments as keys of a config, so that both are checked in one place.
