@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 
-from old_or_new import share
+from shares import share
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
