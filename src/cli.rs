@@ -205,7 +205,7 @@ pub struct TryArgs {
     /// Bound from a request's first byte to the last of its response
     #[arg(long, default_value = "5s", value_name = "TIME")]
     pub timeout: String,
-    /// Warm-up before the window [default: none; two and a half responses of a slow target]
+    /// Warm-up before the window [default: none; one and a half responses of a slow target]
     #[arg(long, value_name = "TIME")]
     pub warmup: Option<String>,
     /// Engines, separated by commas

@@ -93,7 +93,7 @@ const LONGEST_TRIAL_NS: u64 = 3 * 24 * 3600 * SECOND_NS;
 /// Responses longer than this part of a trial show in its rate.
 const SLOW: u64 = 100;
 /// Responses, one after another, that a trial lasts for at least.
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 3;
 /// Length of all of an engine's trials where nothing is said.
 const DURATION: &str = "10s";
 
@@ -129,8 +129,9 @@ impl Trials {
     }
 }
 
-/// Makes trials longer, and fewer, where responses take long: one that is under way at an edge of the
-/// window is in no rate. For the same reason the window then begins between two rounds of responses.
+/// Makes trials whole rounds of responses where those take long, and as many as still fit the time:
+/// lanes of a closed loop write and read in waves, and a window that cut one would hold a part of its
+/// CPU. For the same reason the window then begins between two waves.
 fn suit(sweep: &mut Sweep, args: &TryArgs) -> Result<(), ExitCode> {
     let Extent::DurationNs(each) = sweep.plan.extent else { return Ok(()) };
     let Some(response) = look::response_ns(sweep)? else { return Ok(()) };
@@ -138,16 +139,17 @@ fn suit(sweep: &mut Sweep, args: &TryArgs) -> Result<(), ExitCode> {
         return Ok(());
     }
     let fixed = sweep.precision.is_none();
-    let least = response.saturating_mul(ROUNDS).max(each);
+    let least = response.saturating_mul((each / response).max(ROUNDS));
     let whole = each * u64::from(TRIALS);
-    let trials = (whole / least).max(1);
-    let each = if fixed { whole / trials } else { least };
+    let trials = (whole / least).clamp(1, u64::from(TRIALS));
+    let share = whole / trials;
+    let each = if fixed { share - share % response.min(share) } else { least };
     sweep.plan.extent = Extent::DurationNs(each);
     if fixed {
         sweep.trials = trials as u32;
     }
     if args.warmup.is_none() {
-        sweep.plan.warmup_ns = response * 5 / 2;
+        sweep.plan.warmup_ns = response * 3 / 2;
     }
     say!(
         "duel: a response takes {}: trials of {} after a warm-up of {}",
