@@ -66,6 +66,8 @@ impl Wire for Tls {
 struct Seen {
     /// Requests whose head arrived.
     requests: AtomicU64,
+    /// Connections, where a test tells them apart.
+    connections: AtomicU64,
     /// Requests on a connection that had ended for the client.
     after_the_end: AtomicU64,
     /// Times that the target did not do what it was to do.
@@ -302,6 +304,48 @@ fn idle_connections_that_the_target_has_closed_are_seen_before_they_are_used() {
             assert!(r.ledger.completed > r.ledger.failed, "{what}");
             assert!(r.reconnects > 0, "{what}");
         }
+    });
+}
+
+/// Targets that close what was idle for 50 to 200 ms, as servers and proxies do, and requests that
+/// come later than that: each of these connections is known to be dead before it is used.
+#[test]
+fn no_request_is_lost_to_a_connection_that_was_idle_for_too_long() {
+    let play = |wire: &mut dyn Wire, seen: &Seen| {
+        let number = seen.connections.fetch_add(1, SeqCst);
+        let idle = Duration::from_millis(50 * (number % 4 + 1));
+        wire.socket().set_read_timeout(Some(idle))?;
+        loop {
+            if let Err(e) = head(wire, seen) {
+                // Half and politely, whole, without a word of TLS, or with a reset.
+                match number % 3 {
+                    0 => {
+                        wire.end()?;
+                        wire.socket().set_read_timeout(None)?;
+                        hold(wire, seen);
+                    }
+                    1 => wire.socket().shutdown(Shutdown::Both)?,
+                    _ => socket2::SockRef::from(wire.socket()).set_linger(Some(Duration::ZERO))?,
+                }
+                return Err(e);
+            }
+            wire.say(KEPT)?;
+        }
+    };
+    each("arrivals = 'constant'", "rates = [4]\n", play, |how, done, _| {
+        let mut lost = 0;
+        for r in &done.records {
+            let what = format!("{how}: {}", said(r));
+            // A machine that stalls just then makes a race of it, which has its own name. Whoever
+            // does not look loses every second request.
+            assert_eq!(r.errors.stale, r.ledger.failed, "{what}");
+            assert_eq!(r.ledger.timed_out + r.ledger.unsent, 0, "{what}");
+            assert!(r.ledger.failed <= 1, "{what}");
+            // All but those that a machine which stalls sent early enough.
+            assert!(r.reconnects >= REQUESTS / 2, "{what}: {}", r.reconnects);
+            lost += r.ledger.failed;
+        }
+        assert!(lost <= ALL.rows() as u64 / 3, "{how}: {lost} requests");
     });
 }
 

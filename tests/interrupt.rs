@@ -11,6 +11,8 @@ use common::{
 };
 use duel::format::{Status, TrialRecord};
 use duel::plan::Engine;
+use duel::side::Phase;
+use duel::side::counters::Counters;
 use rustix::process::Signal;
 
 /// Three trials of which none ends by itself soon: `service_time` is an hour.
@@ -112,15 +114,18 @@ fn an_interrupted_ledger_tells_what_was_in_flight_from_what_was_not_started() {
     assert_eq!((ledger.planned, ledger.timed_out, ledger.unsent), (100, 4, 96), "{ledger:?}");
 }
 
-/// Requests started, from the worker's page of counters.
+/// Requests of the window started, from the worker's page of counters.
 fn started(worker: u32) -> Option<u64> {
-    use duel::side::{Phase, counters::Counters};
+    started_in(worker, Phase::Measured)
+}
+
+fn started_in(worker: u32, phase: Phase) -> Option<u64> {
     let fds = std::fs::read_dir(format!("/proc/{worker}/fd")).ok()?;
     let page = fds.flatten().find(|fd| {
         std::fs::read_link(fd.path()).is_ok_and(|l| l.to_string_lossy().contains("memfd:"))
     })?;
     let counters = Counters::open(std::fs::File::open(page.path()).ok()?, 1).ok()?;
-    Some(counters.read(Phase::Measured).started)
+    Some(counters.read(phase).started)
 }
 
 #[test]
@@ -336,10 +341,100 @@ fn whoever_was_stopped_makes_the_trial_invalid() {
             eventually("it stops", || state(stopped) == 'T');
             signal(stopped, Signal::CONT);
             assert_eq!(wait(&mut driver).code(), Some(4), "{arrivals}, {role}");
+            assert_stopped(&records(&sweep.dir())[0]);
+        }
+    }
+}
+
+/// Below a shell, which tells nobody.
+#[test]
+fn a_server_of_the_users_own_that_was_stopped_makes_the_trial_invalid() {
+    let command = format!("{} target --listen 127.0.0.1:{{port}} --service-time 5ms", common::DUEL);
+    let one = |name: &str| format!("[[sweep.target]]\nname = '{name}'\ncommand = '{command}; :'\n");
+    let sweep = Sweep::new(&format!(
+        "[plan]\nduration = '1500ms'\n[sweep]\nengines = ['tokio']\nlanes = [4]\ntrials = 1\n{}{}",
+        one("a"),
+        one("b")
+    ));
+    let mut driver = spawn(&sweep);
+    busy_worker(&driver);
+    let shell = child(&driver, "-c");
+    let [server] = children(shell)[..] else { panic!("one server") };
+    signal(server, Signal::STOP);
+    // As long as a stop is to be seen for certain.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    signal(server, Signal::CONT);
+    wait(&mut driver);
+    assert_stopped(&records(&sweep.dir())[0]);
+}
+
+fn assert_stopped(row: &TrialRecord) {
+    let gate = row.gates.iter().find(|g| g.name == "stopped_ns").expect("the gate");
+    assert_eq!((gate.ok, row.status), (Some(false), Status::Invalid), "{}: {gate:?}", row.cell.id);
+}
+
+/// As by Ctrl-Z and `fg`: workers and targets go on meanwhile. What the driver itself was to read at the
+/// window's edges and half-way, it does not make up.
+#[test]
+fn a_driver_that_was_stopped_makes_up_no_figure() {
+    let sweep = Sweep::new(
+        "[target]\nservice_time = '5ms'\n[plan]\nwarmup = '1s'\nduration = '500ms'\n[sweep]\n\
+         engines = ['tokio']\nlanes = [4]\ntrials = 1\n",
+    );
+    let mut driver = spawn(&sweep);
+    let worker = busy_worker(&driver);
+    eventually("the warm-up", || started_in(worker, Phase::Warmup) > Some(0));
+    signal(driver.id(), Signal::STOP);
+    eventually("it stops", || state(driver.id()) == 'T');
+    if started(worker) != Some(0) {
+        println!("skipped: the warm-up was over before the driver stopped");
+        signal(driver.id(), Signal::CONT);
+        wait(&mut driver);
+        return;
+    }
+    eventually("the worker ends", || !alive(worker));
+    signal(driver.id(), Signal::CONT);
+    wait(&mut driver);
+    let rows = records(&sweep.dir());
+    let [row] = &rows[..] else { panic!("{} rows", rows.len()) };
+    assert_books(row);
+    assert_ne!(row.status, Status::Failed, "{:?}", row.error);
+    assert!(row.ledger.completed > 0 && row.cpu.per_request_ns > 0.0, "the worker's own figures");
+    assert_eq!(row.server, None, "of a part of the window");
+    let why = &row.unavailable["server"];
+    assert!(why.contains("late at an edge of the window"), "{why}");
+    for field in ["memory.kernel_bytes", "cpu.throttled_ns"] {
+        assert!(row.unavailable.contains_key(field), "{field}: {:?}", row.unavailable);
+    }
+    assert_eq!((row.memory.kernel_bytes, row.cpu.throttled_ns), (None, None));
+}
+
+/// In set-up and in the warm-up there is nothing yet that a gate could judge.
+#[test]
+fn a_trial_that_was_interrupted_before_its_window_has_a_row_without_judgement() {
+    for (arrivals, rates) in [("closed", ""), ("constant", "rates = [200]\n")] {
+        for phase in [None, Some(Phase::Warmup)] {
+            let sweep = Sweep::new(&format!(
+                "[target]\nservice_time = '5ms'\n[plan]\narrivals = '{arrivals}'\nwarmup = '1h'\n\
+                 duration = '1s'\n[sweep]\nengines = ['threads']\nlanes = [4]\ntrials = 1\n{rates}",
+            ));
+            let mut driver = spawn(&sweep);
+            let worker = child(&driver, "worker");
+            if let Some(phase) = phase {
+                eventually("the phase", || started_in(worker, phase) > Some(0));
+            }
+            signal(driver.id(), Signal::TERM);
+            assert_eq!(wait(&mut driver).code(), Some(143), "{arrivals} {phase:?}");
             let rows = records(&sweep.dir());
-            let gate = rows[0].gates.iter().find(|g| g.name == "stopped_ns").expect("the gate");
-            assert_eq!(gate.ok, Some(false), "{arrivals}, {role}");
-            assert_eq!(rows[0].status, Status::Invalid, "{arrivals}, {role}");
+            let [row] = &rows[..] else { panic!("{} rows", rows.len()) };
+            assert_books(row);
+            assert_eq!(row.status, Status::Interrupted, "{arrivals} {phase:?}: {:?}", row.error);
+            let judged: Vec<_> = row.gates.iter().filter(|g| g.ok == Some(false)).collect();
+            assert!(judged.is_empty(), "{arrivals} {phase:?}: {judged:?}");
+            assert_eq!((row.measured_ns, row.achieved_per_s), (0, 0.0), "{arrivals} {phase:?}");
+            let why = row.error.as_deref().unwrap_or_default();
+            let told = ["interrupted before a request", "stopped during set-up"];
+            assert!(told.iter().any(|told| why.contains(told)), "{arrivals} {phase:?}: {why}");
         }
     }
 }

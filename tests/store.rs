@@ -271,7 +271,7 @@ proptest! {
 #[test]
 fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
     type Change = fn(&mut serde_json::Value);
-    let cases: [(&str, Change); 11] = [
+    let cases: [(&str, Change); 16] = [
         ("a second row of tokio-hyper-l64-p1-c1 block 1, which line 3 has already", |_| ()),
         ("service_ns says 1,999 values and its histogram holds 2,000", |row| {
             row["block"] = 7.into();
@@ -309,6 +309,26 @@ fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
         ("service_ns is -1.0, which nothing can have measured", |row| {
             row["block"] = 7.into();
             row["service_ns"]["mean"] = (-1).into();
+        }),
+        ("service_ns says that 5 ns is its greatest value, and its histogram ", |row| {
+            row["block"] = 7.into();
+            row["service_ns"]["max"] = 5.into();
+        }),
+        ("service_ns says that 900,000,000 ns is its least value, and its histogram ", |row| {
+            row["block"] = 7.into();
+            row["service_ns"]["min"] = 900_000_000.into();
+        }),
+        ("switches.voluntary is 18446744073709551615, which nothing can have measured", |row| {
+            row["block"] = 7.into();
+            row["switches"]["voluntary"] = u64::MAX.into();
+        }),
+        ("cpu.per_request_ns is -5, which nothing can have measured", |row| {
+            row["block"] = 7.into();
+            row["cpu"]["per_request_ns"] = (-5).into();
+        }),
+        ("memory.baseline_rss_bytes is 9223372036854775807, which nothing can have", |row| {
+            row["block"] = 7.into();
+            row["memory"]["baseline_rss_bytes"] = i64::MAX.into();
         }),
         ("the ledger does not balance", |row| {
             row["block"] = 7.into();
@@ -382,6 +402,32 @@ fn a_pipe_or_a_device_in_place_of_a_file_holds_nobody_up() {
             for said in [message(RunDir::open(temp.path())), message(RunDir::resume(temp.path()))] {
                 assert!(said.contains(file) && said.contains("not a regular file"), "{said}");
             }
+        }
+    }
+}
+
+/// What a report writes over may be a pipe, a device or a link that leads elsewhere.
+#[test]
+fn a_pipe_or_a_link_in_place_of_a_part_of_the_report_makes_way() {
+    let temp = tempfile::tempdir().unwrap();
+    let (run, elsewhere) = (temp.path().join("run"), temp.path().join("elsewhere"));
+    written(&run);
+    fs::write(&elsewhere, "untouched").unwrap();
+    fs::create_dir(run.join("hdr")).unwrap();
+    let parts = ["report.md", "report.md.tmp", "report.html", "trials.csv", "cells.csv"];
+    let id = sample::cell(Engine::Tokio).id;
+    for part in parts.map(String::from).into_iter().chain([format!("hdr/{id}.hlog")]) {
+        let at = run.join(&part);
+        for link in [false, true] {
+            let _ = fs::remove_file(&at);
+            match link {
+                true => std::os::unix::fs::symlink(&elsewhere, &at).unwrap(),
+                false => rustix::fs::mkfifoat(rustix::fs::CWD, &at, 0o600.into()).unwrap(),
+            }
+            let mut report = std::process::Command::new(env!("CARGO_BIN_EXE_duel"));
+            let status = report.arg("report").arg(&run).output().expect("the binary starts").status;
+            assert_eq!(status.code(), Some(0), "{part}");
+            assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched", "{part}");
         }
     }
 }

@@ -24,6 +24,8 @@ const PATIENCE_NS: u64 = 10 * SECOND_NS;
 const FAREWELL_NS: u64 = 2 * SECOND_NS;
 /// Between two looks at a server that starts or ends.
 const TURN: Duration = Duration::from_millis(5);
+/// Shortest stop that is certain to be seen.
+const STOP_NS: u64 = 50_000_000;
 /// How much of what it last said is kept.
 const LAST_WORDS: usize = 2_000;
 
@@ -36,6 +38,8 @@ pub(super) struct Own {
     said: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
     pub(super) at: SocketAddr,
+    /// When it was last seen whether it is stopped, and for how long it was so far.
+    stops: (u64, u64),
 }
 
 impl Own {
@@ -63,7 +67,8 @@ impl Own {
         drop(shim);
         let said = Arc::default();
         let reader = listen_to(from, Arc::clone(&said))?;
-        let mut server = Own { child, command, pids: vec![], said, reader, at };
+        let mut server =
+            Own { child, command, pids: vec![], said, reader, at, stops: (now_ns(), 0) };
         server.await_answer(own.ready)?;
         server.pids = tree(server.child.id());
         Ok(server)
@@ -95,6 +100,21 @@ impl Own {
             }
             std::thread::sleep(TURN);
         }
+    }
+
+    /// For how long a process of it was stopped by a signal. Most of them are children of a shell, so
+    /// that the kernel tells duel nothing of it: each is looked at, not too often.
+    pub(super) fn stopped_ns(&mut self) -> u64 {
+        let (now, (looked_at, total_ns)) = (now_ns(), self.stops);
+        if now - looked_at >= STOP_NS {
+            let stopped = |pid: &u32| {
+                let process = procfs::process::Process::new(*pid as i32).ok()?;
+                Some(process.stat().ok()?.state == 'T')
+            };
+            let any = self.pids.iter().any(|pid| stopped(pid) == Some(true));
+            self.stops = (now, total_ns + if any { now - looked_at } else { 0 });
+        }
+        self.stops.1
     }
 
     fn ended(&mut self) -> Option<ExitStatus> {

@@ -28,11 +28,37 @@ pub struct Piped {
 }
 
 /// For how long a child was stopped by a signal, at most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Stops {
     looked_at: u64,
     since: Option<u64>,
     total_ns: u64,
+}
+
+impl Stops {
+    /// None yet, of a child that was started then.
+    fn since(spawned_at: u64) -> Stops {
+        Stops { looked_at: spawned_at, since: None, total_ns: 0 }
+    }
+
+    /// For how long a child of this process was stopped (SIGSTOP and its like) so far. The kernel
+    /// tells a parent of every stop and going on, so that none is missed between two looks; a time
+    /// counts from the look before.
+    fn look(&mut self, child: u32) -> u64 {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
+        let pid = Pid::from_raw(child as i32);
+        let news = pid.and_then(|pid| waitid(WaitId::Pid(pid), options).ok().flatten());
+        let now = now_ns();
+        if let Some(status) = news {
+            let since = *self.since.get_or_insert(self.looked_at);
+            if status.continued() {
+                self.total_ns += now - since;
+                self.since = None;
+            }
+        }
+        self.looked_at = now;
+        self.total_ns + self.since.map_or(0, |since| now - since)
+    }
 }
 
 /// Why no line came.
@@ -80,7 +106,7 @@ impl Piped {
             buffer: Vec::new(),
             what: what.into(),
             spawned_at,
-            stops: Stops { looked_at: spawned_at, ..Stops::default() },
+            stops: Stops::since(spawned_at),
         })
     }
 
@@ -134,10 +160,9 @@ impl Piped {
 
     fn wait_readable(&self, deadline: u64) -> Result<(), NoLine> {
         loop {
+            // Once the deadline is over, what has come by then still counts: it may be this process
+            // that was kept from looking.
             let left = deadline.saturating_sub(now_ns());
-            if left == 0 {
-                return Err(NoLine::Late);
-            }
             let mut fds = [PollFd::new(&self.stdout, PollFlags::IN)];
             match poll(&mut fds, Some(&timespec(left))) {
                 Ok(0) => return Err(NoLine::Late),
@@ -149,23 +174,9 @@ impl Piped {
         }
     }
 
-    /// For how long the child was stopped (SIGSTOP and its like) so far. The kernel tells a parent
-    /// of every stop and going on, so that none is missed between two looks; a time counts from
-    /// the look before.
+    /// For how long the child was stopped by a signal so far.
     pub fn stopped_ns(&mut self) -> u64 {
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
-        let pid = Pid::from_raw(self.child.id() as i32);
-        let news = pid.and_then(|pid| waitid(WaitId::Pid(pid), options).ok().flatten());
-        let (now, stops) = (now_ns(), &mut self.stops);
-        if let Some(status) = news {
-            let since = *stops.since.get_or_insert(stops.looked_at);
-            if status.continued() {
-                stops.total_ns += now - since;
-                stops.since = None;
-            }
-        }
-        stops.looked_at = now;
-        stops.total_ns + stops.since.map_or(0, |since| now - since)
+        self.stops.look(self.child.id())
     }
 
     /// How the child ended, in words.

@@ -298,8 +298,9 @@ impl Targets {
 
     /// For how long any of them was stopped by a signal.
     pub(super) fn stopped_ns(&mut self) -> u64 {
+        let own = self.own.as_mut().map_or(0, Own::stopped_ns);
         let all = self.running.iter_mut().chain(&mut self.upstream);
-        all.map(Piped::stopped_ns).max().unwrap_or(0)
+        all.map(Piped::stopped_ns).max().unwrap_or(0).max(own)
     }
 
     pub(super) fn endpoints(&self) -> &[Endpoint] {

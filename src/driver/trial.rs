@@ -167,6 +167,8 @@ struct Running<'c> {
     kernel_at_plateau: Option<CgroupMemory>,
     /// Whether the memory half-way through the window was looked at.
     half_seen: bool,
+    /// How late the driver was at the window's edges, at most: it may have been stopped.
+    late_at_edges_ns: u64,
     /// The targets, seen from outside, or why they are not.
     server: Result<Outside, String>,
     connected: u64,

@@ -1,6 +1,8 @@
 //! The one layout of duel's histograms (HdrHistogram with three significant digits, 1 ns to
 //! [`HIGHEST_NS`]) and their text form in records and frames.
 
+use std::io::Read as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hdrhistogram::Histogram;
@@ -51,8 +53,42 @@ pub struct HdrError(pub(crate) String);
 
 /// Decodes the `hdr` field of a distribution.
 pub fn decode(text: &str) -> Result<Histogram<u64>, HdrError> {
+    whole(&unpack(text)?)
+}
+
+/// The encoding behind base64 and deflate. What a few bytes unpack to without end, or what says that it
+/// is longer than it is, is no histogram.
+fn unpack(text: &str) -> Result<Vec<u8>, HdrError> {
+    let refused = |why: &str| HdrError(why.into());
     let bytes = BASE64.decode(text.trim()).map_err(|e| HdrError(e.to_string()))?;
-    Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|e| HdrError(e.to_string()))
+    if word(&bytes, 0) != Some(COMPRESSED_COOKIE) {
+        return Err(refused("it begins otherwise"));
+    }
+    let mut plain = Vec::with_capacity(4096);
+    let unpacked = flate2::read::ZlibDecoder::new(bytes.get(8..).unwrap_or_default());
+    unpacked
+        .take(MOST_BYTES)
+        .read_to_end(&mut plain)
+        .map_err(|e| HdrError(format!("it cannot be unpacked: {e}")))?;
+    match word(&plain, 4) {
+        Some(length) if plain.len() as u64 >= 40 + u64::from(length) => Ok(plain),
+        _ => Err(refused("it is cut off")),
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// The crate negates whatever is below zero, which the least of all numbers cannot bear.
+fn whole(mut plain: &[u8]) -> Result<Histogram<u64>, HdrError> {
+    let mut payload = plain.get(40..).unwrap_or_default();
+    while let Some(count) = zig_zag(&mut payload) {
+        if count == i64::MIN {
+            return Err(HdrError("a stretch of it is endless".into()));
+        }
+    }
+    Deserializer::new().deserialize(&mut plain).map_err(|e| HdrError(e.to_string()))
 }
 
 /// Encodes a histogram as the `hdr` field of a distribution: V2, deflated, base64.
@@ -70,13 +106,11 @@ pub fn encode(histogram: &Histogram<u64>) -> Result<String, HdrError> {
 /// Reads HdrHistogram's V2 encoding of duel's own layout (one nanosecond, three digits); any other
 /// goes through [`decode`].
 pub fn decode_sparse(text: &str) -> Result<Vec<(u64, u64)>, HdrError> {
-    let bytes = BASE64.decode(text.trim()).map_err(|e| HdrError(e.to_string()))?;
-    if let Some(counts) = own_layout(&bytes) {
+    let plain = unpack(text)?;
+    if let Some(counts) = own_layout(&plain) {
         return Ok(counts);
     }
-    let whole: Histogram<u64> = Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
-        .map_err(|e| HdrError(e.to_string()))?;
+    let whole = whole(&plain)?;
     let pairs = whole.iter_recorded();
     Ok(pairs.map(|v| (v.value_iterated_to(), v.count_at_value())).collect())
 }
@@ -85,20 +119,14 @@ pub fn decode_sparse(text: &str) -> Result<Vec<(u64, u64)>, HdrError> {
 /// <https://github.com/HdrHistogram/HdrHistogram/blob/master/src/main/java/org/HdrHistogram/AbstractHistogram.java>.
 const COMPRESSED_COOKIE: u32 = 0x1c84_9314;
 const COOKIE: u32 = 0x1c84_9313;
+/// Most bytes of the encoding, unpacked; those of duel's own layout are fewer by far.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// `None` for another layout or anything unexpected.
-fn own_layout(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
-    let word =
-        |bytes: &[u8], at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    if word(bytes, 0)? != COMPRESSED_COOKIE {
-        return None;
-    }
-    let mut plain = Vec::with_capacity(4096);
-    let deflated = bytes.get(8..)?;
-    std::io::Read::read_to_end(&mut flate2::read::ZlibDecoder::new(deflated), &mut plain).ok()?;
+fn own_layout(plain: &[u8]) -> Option<Vec<(u64, u64)>> {
     let long = |at: usize| Some(u64::from_be_bytes(plain.get(at..at + 8)?.try_into().ok()?));
-    let (length, offset, digits) = (word(&plain, 4)?, word(&plain, 8)?, word(&plain, 12)?);
-    let known = word(&plain, 0)? == COOKIE
+    let (length, offset, digits) = (word(plain, 4)?, word(plain, 8)?, word(plain, 12)?);
+    let known = word(plain, 0)? == COOKIE
         && offset == 0
         && digits == u32::from(DIGITS)
         && long(16)? == 1
@@ -111,7 +139,9 @@ fn own_layout(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
         let count = zig_zag(&mut payload)?;
         if count <= 0 {
             // A run of as many empty buckets; a lone zero is one of them.
-            index += count.unsigned_abs().max(1) as usize;
+            index = index.checked_add(count.unsigned_abs().max(1) as usize)?;
+        } else if index >= COUNTS {
+            return None;
         } else {
             counts.push((value_of(index), count as u64));
             index += 1;
@@ -187,7 +217,7 @@ mod tests {
                 histogram.record_n(value >> (value % 40), count).unwrap();
             }
             let text = encode(&histogram).unwrap();
-            prop_assert!(own_layout(&BASE64.decode(&text).unwrap()).is_some(), "read by itself");
+            prop_assert!(own_layout(&unpack(&text).unwrap()).is_some(), "read by itself");
             prop_assert_eq!(decode_sparse(&text).unwrap(), pairs(&histogram));
         }
     }
@@ -201,6 +231,35 @@ mod tests {
         assert_eq!((histogram.lowest_equivalent(sparse[0].0), sparse[0].1), (123_392, 7));
         assert!(decode_sparse("AAAA").is_err());
         assert!(decode_sparse("not base64!").is_err());
+    }
+
+    #[test]
+    fn bytes_that_lie_about_their_length_are_refused_and_take_no_memory() {
+        use std::io::Write as _;
+        let packed = |plain: &[u8]| {
+            let mut bytes = [COMPRESSED_COOKIE.to_be_bytes(), [0; 4]].concat();
+            let mut encoder =
+                flate2::write::ZlibEncoder::new(&mut bytes, flate2::Compression::fast());
+            encoder.write_all(plain).and_then(|()| encoder.try_finish()).unwrap();
+            drop(encoder);
+            BASE64.encode(bytes)
+        };
+        let head = |length: u32| {
+            let words = [COOKIE, length, 0, u32::from(DIGITS)].map(u32::to_be_bytes).concat();
+            let longs = [1, HIGHEST_NS, 1f64.to_bits()].map(u64::to_be_bytes).concat();
+            [words, longs].concat()
+        };
+        // An empty stretch that is longer than all buckets, twice, and a count behind it.
+        let stretch = [0xff; 9];
+        let payload = [&stretch[..], &stretch, &[2]].concat();
+        let beyond = [head(payload.len() as u32), payload].concat();
+        let counted = [head(4), vec![0xfd, 0xff, 0x7f, 2]].concat();
+        let endless = vec![0; 64 << 20];
+        for plain in [beyond, counted, head(u32::MAX), head(1), endless, vec![], vec![0; 7]] {
+            let text = packed(&plain);
+            assert!(decode_sparse(&text).is_err(), "{} bytes", plain.len());
+            assert!(decode(&text).is_err(), "{} bytes", plain.len());
+        }
     }
 
     #[test]

@@ -97,6 +97,8 @@ fn write_cell(
 }
 
 fn save(path: PathBuf, bytes: &[u8]) -> Result<(), HdrFileError> {
+    // A pipe there would hold up the report, and a link lead out of it.
+    let _ = fs::remove_file(&path);
     fs::write(&path, bytes).map_err(|source| HdrFileError::Io { path, source })
 }
 

@@ -352,10 +352,25 @@ pub(crate) fn check_histograms(record: &TrialRecord) -> Result<(), String> {
     for (channel, told) in record.histograms() {
         let field = channel.field();
         let pairs = decode_sparse(&told.hdr).map_err(|e| format!("{field}: {e}"))?;
-        let held: u64 = pairs.iter().map(|(_, count)| count).sum();
+        let held = pairs.iter().try_fold(0u64, |sum, (_, count)| sum.checked_add(*count));
+        let held = held.unwrap_or(u64::MAX);
         if held != told.count {
             let (held, told) = (format_count(held), format_count(told.count));
             return Err(format!("{field} says {told} values and its histogram holds {held}"));
+        }
+        let ends = pairs.first().zip(pairs.last());
+        for (name, told, held) in ends
+            .map(|(first, last)| [("least", told.min, first.0), ("greatest", told.max, last.0)])
+            .into_iter()
+            .flatten()
+        {
+            // As far as any layout tells values apart.
+            if told.abs_diff(held) > told.max(held) / 50 {
+                let (held, told) = (format_count(held), format_count(told));
+                return Err(format!(
+                    "{field} says that {told} ns is its {name} value, and its histogram {held} ns"
+                ));
+            }
         }
     }
     if !matches!(record.status, Status::Ok | Status::Invalid) {
@@ -432,7 +447,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     name.push(".tmp");
     let temporary = path.with_file_name(name);
     let write = || {
-        let mut file = File::create(&temporary)?;
+        // A pipe there would hold up the run.
+        let _ = fs::remove_file(&temporary);
+        let mut file = File::create_new(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)

@@ -291,7 +291,9 @@ impl<'t> Monitor<'t> {
             Extent::DurationNs(ns) if whole && !plan.arrivals.is_open() => {
                 let recorder = &self.trial.recorder;
                 let inside = completed.saturating_sub(recorder.completed_late());
-                (inside as f64 + recorder.shares(), ns)
+                // Lanes that were let go late had less than the window.
+                let late = self.started_at.saturating_sub(window.0);
+                (inside as f64 + recorder.shares(), ns.saturating_sub(late))
             }
             Extent::DurationNs(_) => {
                 let completed = last.counts.completed.saturating_sub(first.counts.completed);

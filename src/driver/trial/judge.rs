@@ -16,6 +16,8 @@ use crate::units::{format_count, format_ns};
 pub(crate) const GAVE_UP: &str = "gave_up";
 /// Resolution of the kernel's idle and steal times: what one reading may be off by.
 const TICK_NS: u64 = 10_000_000;
+/// The part of a window that the driver may miss: a busy machine makes it late by a few milliseconds.
+const LATE_PART: u64 = 10;
 
 impl Running<'_> {
     /// Ends every process, judges the trial and completes the record.
@@ -36,6 +38,7 @@ impl Running<'_> {
         self.note_target(record, report.as_ref());
         let outcomes = result?;
         add_outcomes(record, &outcomes)?;
+        self.drop_what_was_read_late(record.measured_ns);
         record.in_flight_peak = self.in_flight_peak;
         if record.in_flight_peak.is_none() {
             let why = "the window held no sample of the driver";
@@ -163,8 +166,12 @@ impl Running<'_> {
             ));
         }
         let nothing = record.ledger.completed == 0 && record.ledger.planned > 0;
+        let cut_short = outcomes.iter().any(|o| o.interrupted);
         match (trouble, first) {
             (Some(trouble), _) => Some(trouble),
+            (None, None) if cut_short && (nothing || self.is_empty(record)) => {
+                Some("interrupted before a request of the window ended".into())
+            }
             (None, Some((kind, sample))) if nothing => {
                 Some(format!("nothing completed; first {kind} error: {sample}"))
             }
@@ -208,10 +215,21 @@ impl Running<'_> {
         }
         if own.is_none() {
             let why = Throttled::of(std::process::id()).err();
-            let why = why.unwrap_or_else(|| "the window's edges were not read".into());
+            let why = why.unwrap_or_else(|| "the window's edges were not read in time".into());
             for field in ["cpu.throttled_periods", "cpu.throttled_ns"] {
                 record.unavailable.insert(field.into(), why.clone());
             }
+        }
+    }
+
+    /// What was used of a window of which the driver missed a part is not what the workers' requests
+    /// are divided into.
+    fn drop_what_was_read_late(&mut self, window_ns: u64) {
+        if self.late_at_edges_ns > window_ns / LATE_PART {
+            let late = format_ns(self.late_at_edges_ns as f64);
+            let why = format!("duel's own process was {late} late at an edge of the window");
+            self.server = std::mem::replace(&mut self.server, Err(String::new())).and(Err(why));
+            self.throttled = [None; 2];
         }
     }
 
@@ -310,7 +328,8 @@ impl Running<'_> {
             pacing: p99(&record.pacer_delay_ns)
                 .zip(p99(&record.response_ns))
                 .map(|(delay, response)| (delay, response, self.context.sweep.plan.pacer)),
-            cpu: open.then_some((used, on_cpus)),
+            // Interrupted before the window began, a trial has two edges and nothing between them.
+            cpu: (open && record.measured_ns > 0).then_some((used, on_cpus)),
             client: self.both_sides(record, (used, on_cpus)),
             // A driver that must share the workers' CPUs runs when they do not: its samples would
             // be no random instants, and decide nothing.

@@ -148,6 +148,7 @@ impl<'c> Running<'c> {
             kernel_at_ready: None,
             kernel_at_plateau: None,
             half_seen: false,
+            late_at_edges_ns: 0,
             connected: 0,
             others: None,
             owner,

@@ -54,8 +54,7 @@ impl Running<'_> {
             }
             let counts = self.counts(Phase::Measured);
             let part = self.part_over(now, window_start, counts);
-            self.look_at_quotas(now >= window_start, part);
-            self.look_at_server(now >= window_start, part);
+            self.look_at_edges((window_start, silent_until), part);
             self.sample(now > window_start, part, counts);
             self.look_for_stops();
             if now - shown > SHOW_NS {
@@ -89,9 +88,25 @@ impl Running<'_> {
             }
         }
         self.look_for_stops();
-        self.look_at_quotas(true, 1.0);
-        self.look_at_server(true, 1.0);
+        self.look_at_edges((window_start, silent_until), 1.0);
         Ok(outcomes)
+    }
+
+    /// Reads at the window's edges what the workers cannot tell, and notes how late it was there.
+    fn look_at_edges(&mut self, (start, end): (u64, u64), part: f64) {
+        let now = now_ns();
+        // Without a warm-up nothing is used before the window.
+        let begun = now >= start || self.plan.warmup_ns == 0;
+        let [first, last] = self.throttled.map(|read| read.is_none());
+        if begun && first {
+            self.late_at_edges_ns = now.saturating_sub(start);
+        }
+        // By count the window ends with the last request, after which nothing more is used.
+        if part >= 1.0 && last && end > start {
+            self.late_at_edges_ns = self.late_at_edges_ns.max(now.saturating_sub(end));
+        }
+        self.look_at_quotas(begun, part);
+        self.look_at_server(begun, part);
     }
 
     /// For how long quotas stopped this process and the target so far.
@@ -118,7 +133,7 @@ impl Running<'_> {
         if begun && !server.has(Edge::Start) {
             server.read(Edge::Start, tell(Edge::Start));
         }
-        if part >= 0.5 && !self.half_seen {
+        if is_half_way(part) && !self.half_seen {
             server.read_plateau();
         }
         if part >= 1.0 && !server.has(Edge::End) {
@@ -158,7 +173,7 @@ impl Running<'_> {
             self.in_flight.add(now_ns(), in_flight as f64);
             self.in_flight_peak = self.in_flight_peak.max(Some(in_flight));
         }
-        if part >= 0.5 && !std::mem::replace(&mut self.half_seen, true) {
+        if is_half_way(part) && !std::mem::replace(&mut self.half_seen, true) {
             self.kernel_at_plateau = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
             if let Some(splitter) = &mut self.splitter {
                 splitter.at_plateau(&self.here.cell, &self.workers, self.kernel_at_plateau);
@@ -169,4 +184,9 @@ impl Running<'_> {
     fn counts(&self, phase: Phase) -> Counts {
         self.workers.iter().filter_map(|w| w.counts(phase)).sum()
     }
+}
+
+/// Whether what is held is what the trial holds at its height: connections go with its end.
+fn is_half_way(part: f64) -> bool {
+    (0.5..1.0).contains(&part)
 }
