@@ -107,7 +107,7 @@ impl Mailbox {
     /// Another user wrote it: a shard's messages all come from the user who runs it.
     pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
         let path = self.path(name);
-        let Ok(file) = File::open(&path) else { return Ok(None) };
+        let Ok(file) = crate::sys::open_file(&path) else { return Ok(None) };
         let owner = file.metadata().ok().map(|m| m.uid());
         if owner != self.owner.get() {
             let file = path.display();

@@ -4,7 +4,10 @@
 //! all, and a line that was cut off is recognised by what is missing at its end, set aside and
 //! reported, while everything before it is read.
 
+mod check;
 mod read;
+
+pub(crate) use check::check_row;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -16,10 +19,8 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::format::histogram::decode_sparse;
-use crate::format::{Channel, FORMAT_VERSION, Status, TrialRecord};
+use crate::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::plan::Cell;
-use crate::units::format_count;
 
 /// Name of the plan inside a run directory.
 pub const PLAN_FILE: &str = "plan.json";
@@ -324,7 +325,7 @@ impl RunDir {
             block: record.block,
             what,
         };
-        check_record(record).map_err(refused)?;
+        check::record(record).map_err(refused)?;
         let mut line = serde_json::to_vec(record).map_err(|e| refused(e.to_string()))?;
         // A float that is not finite turns into `null`, which no reader takes for a number.
         serde_json::from_slice::<TrialRecord>(&line)
@@ -343,90 +344,6 @@ impl RunDir {
             StoreError::Io { path: file, action: "append a trial", error }
         })
     }
-}
-
-/// What must hold of the histograms of a row that ran to its end: what they say of themselves, and
-/// that those of requests hold as many as the ledger counts. One that is cut off, or of something
-/// else, would be believed otherwise.
-pub(crate) fn check_histograms(record: &TrialRecord) -> Result<(), String> {
-    for (channel, told) in record.histograms() {
-        let field = channel.field();
-        let pairs = decode_sparse(&told.hdr).map_err(|e| format!("{field}: {e}"))?;
-        let held = pairs.iter().try_fold(0u64, |sum, (_, count)| sum.checked_add(*count));
-        let held = held.unwrap_or(u64::MAX);
-        if held != told.count {
-            let (held, told) = (format_count(held), format_count(told.count));
-            return Err(format!("{field} says {told} values and its histogram holds {held}"));
-        }
-        let ends = pairs.first().zip(pairs.last());
-        for (name, told, held) in ends
-            .map(|(first, last)| [("least", told.min, first.0), ("greatest", told.max, last.0)])
-            .into_iter()
-            .flatten()
-        {
-            // As far as any layout tells values apart.
-            if told.abs_diff(held) > told.max(held) / 50 {
-                let (held, told) = (format_count(held), format_count(told));
-                return Err(format!(
-                    "{field} says that {told} ns is its {name} value, and its histogram {held} ns"
-                ));
-            }
-        }
-    }
-    if !matches!(record.status, Status::Ok | Status::Invalid) {
-        return Ok(());
-    }
-    let ledger = &record.ledger;
-    let timed = ledger.completed + ledger.timed_out;
-    for (channel, counted) in
-        [(Channel::Service, timed), (Channel::Response, timed), (Channel::Failed, ledger.failed)]
-    {
-        let held = record.histogram(channel).map(|d| d.count);
-        if held.is_some_and(|held| held != counted) {
-            let (held, counted) = (format_count(held.unwrap_or(0)), format_count(counted));
-            let field = channel.field();
-            return Err(format!("{field} holds {held} values where the ledger counts {counted}"));
-        }
-    }
-    Ok(())
-}
-
-/// What must hold of a record on both sides of the file.
-pub(crate) fn check_record(record: &TrialRecord) -> Result<(), String> {
-    for (name, ledger) in [("ledger", &record.ledger), ("warm-up ledger", &record.warmup)] {
-        if !ledger.balances() {
-            return Err(format!("the {name} does not balance: {ledger:?}"));
-        }
-    }
-    for (name, class) in &record.classes {
-        if !class.ledger.balances() {
-            return Err(format!("the ledger of class {name} does not balance: {:?}", class.ledger));
-        }
-    }
-    let cell = &record.cell;
-    for (name, count) in
-        [("lanes", cell.lanes), ("processes", cell.processes), ("total_lanes", cell.total_lanes)]
-    {
-        if count == 0 {
-            return Err(format!("a cell with no {name}"));
-        }
-    }
-    let rates =
-        [("achieved_per_s", record.achieved_per_s), ("rate_requests", record.rate_requests)];
-    let means = record.histograms().map(|(channel, told)| (channel.field(), told.mean));
-    for (name, number) in rates.into_iter().chain(means) {
-        // No machine does a request in less than a femtosecond, nor has time for more than 1e24.
-        if !(0.0..1e24).contains(&number) {
-            return Err(format!("{name} is {number:?}, which nothing can have measured"));
-        }
-    }
-    if record.errors.total() != record.ledger.failed {
-        return Err(format!(
-            "the error columns do not add up to the {} failed requests: {:?}",
-            record.ledger.failed, record.errors
-        ));
-    }
-    Ok(())
 }
 
 fn append_to(path: &Path) -> Result<File, StoreError> {

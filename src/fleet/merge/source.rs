@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{MergeError, differs};
 use crate::format::TrialRecord;
 use crate::format::add::{self, Times};
-use crate::results::store::{PlanJson, RunDir, ShardOf, StoreError, TRIALS_FILE, check_record};
+use crate::results::store::{PlanJson, RunDir, ShardOf, StoreError, TRIALS_FILE, check_row};
 
 /// A row, its histograms unpacked, and its text.
 pub(super) struct Found {
@@ -161,7 +161,7 @@ impl Source {
             Err(e) => return Err(self.malformed(format!("not a trial record: {e}"))),
             Ok(_) => unreachable!("a whole line was matched above"),
         };
-        check_record(&record).map_err(|e| self.malformed(e))?;
+        check_row(&record, &line).map_err(|e| self.malformed(e))?;
         let shard = record.shard.map(|s| (s.index, s.count));
         let wrong = if record.plan_hash != self.plan.plan_hash {
             "a record of another plan"

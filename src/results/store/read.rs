@@ -5,12 +5,8 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Seek};
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::{
-    PLAN_FILE, PlanJson, Run, StoreError, TRIALS_FILE, TrialKey, check_histograms, check_record,
-    io_error,
-};
+use super::{PLAN_FILE, PlanJson, Run, StoreError, TRIALS_FILE, TrialKey, check, io_error};
 use crate::format::{FORMAT_VERSION, NOISY, Status, TrialRecord};
 use crate::sys::open_file;
 
@@ -19,9 +15,6 @@ const MAX_LINE_BYTES: u64 = 64 << 20;
 
 /// Longest plan: of a million cells.
 const MAX_PLAN_BYTES: u64 = 1 << 30;
-
-/// Beyond it lies no figure of a trial: nanoseconds of a CPU for three years, bytes of all disks.
-const MOST: f64 = 1e17;
 
 /// The one field that every version has.
 #[derive(Deserialize)]
@@ -191,36 +184,8 @@ fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> RowLine {
             record.plan_hash
         ));
     }
-    let numbers = || check_numbers(&serde_json::from_slice(text).unwrap_or_default(), "");
-    let checked = check_record(&record).and_then(|()| numbers());
-    match checked.and_then(|()| check_histograms(&record)) {
+    match check::check_row(&record, text) {
         Ok(()) => RowLine::Record(Box::new(record)),
         Err(what) => malformed(what),
-    }
-}
-
-/// Whether each number of a row is one that a trial can have: sums over many rows hold as many of them.
-fn check_numbers(value: &Value, field: &str) -> Result<(), String> {
-    let named = |name: &str| match field {
-        "" => name.to_string(),
-        _ => format!("{field}.{name}"),
-    };
-    match value {
-        Value::Number(number) => {
-            let it = number.as_f64().unwrap_or(f64::NAN);
-            // What is unattributed may be less than nothing.
-            let least = if field.starts_with("memory.split.") { -MOST } else { 0.0 };
-            match it >= least && it < MOST {
-                true => Ok(()),
-                false => Err(format!("{field} is {number}, which nothing can have measured")),
-            }
-        }
-        Value::Object(fields) => fields
-            .iter()
-            // A wall clock, and limits, of which some are none.
-            .filter(|(name, _)| !["started_unix_ns", "gates"].contains(&name.as_str()))
-            .try_for_each(|(name, value)| check_numbers(value, &named(name))),
-        Value::Array(items) => items.iter().try_for_each(|item| check_numbers(item, field)),
-        _ => Ok(()),
     }
 }
