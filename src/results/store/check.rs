@@ -6,8 +6,8 @@ use crate::format::histogram::decode_sparse;
 use crate::format::{Channel, Status, TrialRecord};
 use crate::units::format_count;
 
-/// Beyond it lies no figure of a trial: nanoseconds of a CPU for three years, bytes of all disks.
-const MOST: f64 = 1e17;
+/// Beyond it lies no figure of a trial: nanoseconds of thirty years, bytes of all disks.
+const MOST: f64 = 1e18;
 
 /// What must hold of a row that is read from its line.
 pub(crate) fn check_row(row: &TrialRecord, line: &[u8]) -> Result<(), String> {
