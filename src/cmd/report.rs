@@ -10,13 +10,10 @@ use anyhow::Context as _;
 use crate::cli::ReportArgs;
 use crate::driver::timeline;
 use crate::format::TrialRecord;
-use crate::plan::expect::Expect;
-use crate::plan::{Cell, Engine};
+use crate::plan::Engine;
 use crate::report::capacity::Plan;
 use crate::report::summary::{Group, summarise};
-use crate::report::{
-    self, classes, csv, expect, hdr_files, html, markdown, memory, search, shards, steps, table,
-};
+use crate::report::{self, classes, csv, hdr_files, html, markdown, memory, search, shards, table};
 use crate::results::store::{self, Run, RunDir};
 use crate::stats::MARGIN;
 use crate::terminal;
@@ -60,11 +57,8 @@ pub fn run(args: &ReportArgs) -> super::Ended {
             crate::terminal::page(&match search::of_plan(&run.plan, &run.records) {
                 Some(searched) => searched.text(name, &groups, terminal::width(), colour),
                 None => {
-                    let expects = expect::of_plan(&run.plan);
-                    let slo = report::slo::section_of(&run.plan, &run.records);
-                    let classes = classes::section_of(&run.plan, &run.records);
-                    let first = slo.into_iter().chain(classes);
-                    let below = sections(first, &expects, &run.plan.cells, &run.records);
+                    let mut below = report::details_of(&run.plan, &run.records);
+                    below.extend(memory::sections(&run.records));
                     report::verdict::text(&run.records, &groups, terminal::width())
                         + &table::render(name, &groups, &below, terminal::width(), colour)
                 }
@@ -89,18 +83,6 @@ pub fn run(args: &ReportArgs) -> super::Ended {
         () if unwritten => ExitCode::from(super::exit::FAILED),
         () => ExitCode::SUCCESS,
     })
-}
-
-/// What stands below the table of a run: what comes first, such as its SLO, expectations, steps, and where memory went.
-pub(super) fn sections(
-    first: impl IntoIterator<Item = memory::Section>,
-    expects: &[Expect],
-    cells: &[Cell],
-    records: &[TrialRecord],
-) -> Vec<memory::Section> {
-    let expected = expect::section(expects, cells, records);
-    let more = first.into_iter().chain(expected).chain(steps::section(records));
-    more.chain(memory::sections(records)).collect()
 }
 
 /// What the files of a run directory are made from.

@@ -37,7 +37,6 @@ use crate::plan::shard::Shard;
 use crate::plan::sweep::{Sweep, Target, Trial};
 use crate::plan::{Cell, Extent};
 use crate::report::served;
-use crate::report::slo;
 use crate::report::summary::{is_quiet, summarise};
 use crate::results::store::{self, RunDir};
 use crate::side::usage::ProcessUse;
@@ -319,10 +318,10 @@ fn table(sweep: &Sweep, records: &[TrialRecord], served: bool) -> String {
     if let Some(searched) = crate::report::search::of_sweep(sweep, records) {
         return searched.text(name, &groups, crate::terminal::width(), colour);
     }
-    let kept = slo::section(sweep.slo.as_ref(), records);
-    let classes = crate::report::classes::section(&sweep.plan.mix, records);
-    let kept = kept.into_iter().chain(classes);
-    let sections = super::report::sections(kept, &sweep.expect, &sweep.cells(), records);
+    let slo = sweep.slo.as_ref();
+    let mut sections =
+        crate::report::details(slo, &sweep.plan.mix, &sweep.expect, &sweep.cells(), records);
+    sections.extend(crate::report::memory::sections(records));
     let width = crate::terminal::width();
     crate::report::verdict::text(records, &groups, width)
         + &crate::report::table::render(name, &groups, &sections, width, colour)

@@ -1,13 +1,10 @@
 //! Named classes of requests: each with its own requests, losses, times and bound, so that a few
 //! heavy requests can be seen to hurt the many light ones.
 
-use std::collections::BTreeMap;
-
 use super::csv;
-use super::layout::{Column, percentile};
-use super::memory::Section;
+use super::layout::{Columns, Section, percentile};
 use super::slo::{Judgement, judge};
-use super::summary::{QUANTILES, for_levels, is_valid};
+use super::summary::{QUANTILES, by_cell, shown_of};
 use crate::format::{Ledger, TrialRecord};
 use crate::plan::search::bounds;
 use crate::plan::sweep::Sweep;
@@ -35,26 +32,14 @@ pub(crate) fn mix_of(plan: &PlanJson) -> Vec<RequestTemplate> {
     sweep.map_or(vec![], |sweep| sweep.plan.mix)
 }
 
-/// The table of a run directory.
-pub(crate) fn section_of(plan: &PlanJson, records: &[TrialRecord]) -> Option<Section> {
-    section(&mix_of(plan), records)
-}
-
 /// One row for each class of each cell, with the bounds of the mix.
 fn rows<'r>(mix: &[RequestTemplate], records: &'r [TrialRecord]) -> Vec<ClassRow<'r>> {
     let classes = classes(mix);
     let judged = judge(&bounds(None, mix), records);
-    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-    for record in records.iter().filter(|r| !r.classes.is_empty() && !r.cell.is_memory()) {
-        cells.entry(&record.cell.id).or_default().push(record);
-    }
+    let cells = by_cell(records.iter().filter(|r| !r.classes.is_empty() && !r.cell.is_memory()));
     let mut rows = Vec::new();
     for trials in cells.into_values() {
-        let valid: Vec<&TrialRecord> = trials.iter().copied().filter(|r| is_valid(r)).collect();
-        let (ranked, counted) = match valid.is_empty() {
-            true => (false, trials),
-            false => (true, for_levels(&valid)),
-        };
+        let (ranked, counted) = shown_of(trials);
         for class in counted[0].classes.keys() {
             let mut row = row(class, &counted, ranked);
             row.bound_ns = classes.iter().find(|(name, _)| name == class).and_then(|(_, ns)| *ns);
@@ -74,33 +59,26 @@ pub fn section(mix: &[RequestTemplate], records: &[TrialRecord]) -> Option<Secti
     if rows.is_empty() {
         return None;
     }
-    let column = |title: &str, number, of: &dyn Fn(&ClassRow<'_>) -> String| Column {
-        title: title.into(),
-        number,
-        cells: rows.iter().map(of).collect(),
-    };
     let at = |i: usize| {
         move |r: &ClassRow<'_>| match (r.percentile(i), r.ranked) {
             (text, true) => text,
             (text, false) => format!("({text})"),
         }
     };
-    let mut columns = vec![
-        column("cell", false, &|r| r.cell.id.clone()),
-        column("class", false, &|r| r.class.into()),
-        column("requests", true, &|r| format_count(r.ledger.planned)),
-        column("lost", true, &|r| format_count(r.ledger.planned - r.ledger.completed)),
-        column("p50", true, &at(0)),
-        column("p99", true, &at(2)),
-    ];
+    let mut table = Columns::of(&rows);
+    table.text("cell", |r| r.cell.id.clone());
+    table.text("class", |r| r.class.into());
+    table.number("requests", |r| format_count(r.ledger.planned));
+    table.number("lost", |r| format_count(r.ledger.planned - r.ledger.completed));
+    table.number("p50", at(0));
+    table.number("p99", at(2));
     if rows.iter().any(|r| r.bound_ns.is_some()) {
-        columns.push(column("p99\nallowed", true, &|r| {
-            r.bound_ns.map_or("-".into(), |ns| format_ns(ns as f64))
-        }));
-        columns.push(column("SLO", false, &|r| r.judged()));
+        let allowed = |r: &ClassRow<'_>| r.bound_ns.map(|ns| format_ns(ns as f64));
+        table.number("p99\nallowed", |r| allowed(r).unwrap_or("-".into()));
+        table.text("SLO", ClassRow::judged);
     }
     let note = "response times, in a closed loop service times, of all valid trials together";
-    Some(Section { heading: "Classes of requests".into(), columns, notes: vec![note.into()] })
+    Some(table.section("Classes of requests", vec![note.into()]))
 }
 
 /// `classes.csv`: one row for each class of each cell; `None` where no request has a name.

@@ -5,13 +5,12 @@
 //! time, in the unit that people plot. Percentiles of service and response time at or above
 //! `gave_up_ns` are lower bounds, since a request was given up there.
 
-use std::collections::BTreeMap;
 use std::ptr;
 
 use serde_json::Value;
 
 use super::measures::{self, Measure, ShownIn};
-use super::summary::{Figures, Group, QUANTILES, Row, by_block, is_quiet};
+use super::summary::{Figures, Group, QUANTILES, Row, by_block, by_cell, is_quiet};
 use crate::format::{Channel, Distribution, ErrorKind, Ledger, TrialRecord};
 use crate::plan::{Axis, Cell};
 use crate::stats::Comparison;
@@ -42,11 +41,7 @@ pub fn render(groups: &[Group]) -> String {
 /// Every trial in the order in which they ran. A repeat takes the place of the trial that it repeats,
 /// which is then `superseded`.
 pub fn trials(records: &[TrialRecord]) -> String {
-    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-    for record in records {
-        cells.entry(&record.cell.id).or_default().push(record);
-    }
-    let stands: Vec<*const TrialRecord> = cells
+    let stands: Vec<*const TrialRecord> = by_cell(records)
         .values()
         .flat_map(|trials| by_block(trials).into_values())
         .map(ptr::from_ref)

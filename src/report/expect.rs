@@ -16,9 +16,8 @@
 
 use std::collections::BTreeMap;
 
-use super::layout::Column;
+use super::layout::{Columns, Section};
 use super::measures::{Better, Measure};
-use super::memory::Section;
 use super::summary::is_valid;
 use crate::format::{Status, TrialRecord};
 use crate::plan::expect::{Expect, Expected};
@@ -201,19 +200,10 @@ pub fn section(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> O
     if outcomes.is_empty() {
         return None;
     }
-    let column = |title: &str, of: &dyn Fn(&Expectation) -> String| Column {
-        title: title.into(),
-        number: false,
-        cells: outcomes.iter().map(of).collect(),
-    };
-    Some(Section {
-        heading: "Expected before the run".into(),
-        columns: vec![
-            column("expected", &|o| o.expected.clone()),
-            column("where", &|o| o.place.clone()),
-            column("times better (95 % interval)", &|o| o.measured.clone()),
-            column("verdict", &|o| o.held.text()),
-        ],
-        notes: Vec::new(),
-    })
+    let mut table = Columns::of(&outcomes);
+    table.text("expected", |o| o.expected.clone());
+    table.text("where", |o| o.place.clone());
+    table.text("times better (95 % interval)", |o| o.measured.clone());
+    table.text("verdict", |o| o.held.text());
+    Some(table.section("Expected before the run", vec![]))
 }

@@ -21,7 +21,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use rayon::prelude::*;
 
-use super::summary::{for_levels, is_quiet, is_valid};
+use super::summary::{by_cell, for_levels, is_quiet, is_valid};
 use crate::format::histogram;
 use crate::format::{Distribution, Status, TrialRecord};
 
@@ -65,11 +65,8 @@ pub enum HdrFileError {
 /// A file that could not be written, or a histogram that could not be read; the files of other cells
 /// may be there.
 pub fn write(dir: &Path, records: &[TrialRecord]) -> Result<(), HdrFileError> {
-    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
     // Where memory is split, latency is not to be read.
-    for record in records.iter().filter(|r| !r.cell.is_memory()) {
-        cells.entry(&record.cell.id).or_default().push(record);
-    }
+    let cells = by_cell(records.iter().filter(|r| !r.cell.is_memory()));
     let base = records.iter().filter_map(|r| r.started_unix_ns).min().unwrap_or(0);
     let dir = dir.join(DIR);
     fs::create_dir_all(&dir).map_err(|source| HdrFileError::Io { path: dir.clone(), source })?;

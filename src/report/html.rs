@@ -20,9 +20,9 @@ use std::io::BufRead;
 
 use maud::{Markup, html};
 
+use super::layout;
 use super::summary::Group;
 use super::verdict::{self, by_cell};
-use super::{classes, expect, layout, slo, steps};
 use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
 
@@ -42,19 +42,14 @@ pub fn render(
         None => verdict::sentences(records, groups, &trials),
     };
     let remarks = if searched.is_some() { vec![] } else { verdict::remarks(records, groups) };
-    let expected = expect::section(&expect::of_plan(plan), &plan.cells, records);
+    let details = super::details_of(plan, records);
     let mut sections: Vec<(&str, Markup)> = Vec::new();
     sections.extend(searched.map(|s| ("Highest rate within the SLO", tables::search(&s, groups))));
     sections.extend([
         ("Checks that failed", gates::gates(records, groups)),
         ("Head to head", tables::groups(groups)),
     ]);
-    let kept = slo::section_of(plan, records);
-    sections.extend(kept.map(|s| ("SLO", tables::table(&s))));
-    let by_class = classes::section_of(plan, records);
-    sections.extend(by_class.map(|s| ("Classes of requests", tables::table(&s))));
-    sections.extend(expected.map(|s| ("Expected before the run", tables::table(&s))));
-    sections.extend(steps::section(records).map(|s| ("Steps and heartbeat", tables::table(&s))));
+    sections.extend(details.iter().map(|s| (s.heading.as_str(), tables::table(s))));
     sections.extend([
         ("Where the bytes go", bytes::bytes(records, groups, &trials)),
         ("Where the CPU time goes", costs::cpu(groups, &trials)),

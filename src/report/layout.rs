@@ -1,6 +1,8 @@
 //! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
 
 use super::busy;
+pub(crate) use super::columns::Columns;
+pub use super::columns::{Column, Section};
 use super::gates;
 use super::measures::{self, Facts, Measure, ShownIn};
 use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
@@ -11,17 +13,6 @@ use crate::units::{Ratio, format_count, format_ns, format_share, plural};
 
 /// Title of the column that says how trials ended.
 pub const STATUS: &str = "status";
-
-/// A column; a title may hold one line break.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    /// What it holds.
-    pub title: String,
-    /// Whether its cells are numbers.
-    pub number: bool,
-    /// One text a row; an interval stands after a line break.
-    pub cells: Vec<String>,
-}
 
 /// `64 lanes · 1 CPU · hyper · closed loop · 6 trials`.
 pub fn heading(group: &Group) -> String {

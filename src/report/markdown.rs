@@ -3,12 +3,9 @@
 use std::fmt::Write;
 
 use super::capacity;
-use super::classes;
-use super::expect;
+use super::layout::Section;
 use super::layout::{self, Column};
-use super::memory::{self, Section};
-use super::slo;
-use super::steps;
+use super::memory;
 use super::summary::Group;
 use super::verdict::{self, by_cell};
 use crate::format::TrialRecord;
@@ -43,14 +40,8 @@ pub fn render(
         let columns = layout::columns(group);
         push_section(&mut out, &layout::heading(group), &columns, &notes);
     }
-    let expected = expect::section(&expect::of_plan(plan), &plan.cells, records);
-    let classes = classes::section_of(plan, records);
-    let more = slo::section_of(plan, records)
-        .into_iter()
-        .chain(classes)
-        .chain(expected)
-        .chain(steps::section(records));
-    for Section { heading, columns, notes } in more.chain(memory::sections(records)) {
+    let details = super::details_of(plan, records).into_iter();
+    for Section { heading, columns, notes } in details.chain(memory::sections(records)) {
         push_section(&mut out, &heading, &columns, &notes);
     }
     if let Some(plan) = capacity {

@@ -10,7 +10,7 @@ mod words;
 pub use files::json;
 pub use words::{bytes_and_interval, sentences};
 
-use super::layout::Column;
+use super::layout::{Column, Section};
 use crate::format::{MemorySplit, SplitSource, Status, TrialRecord};
 use crate::plan::cell::{self, Family, families};
 use crate::plan::{Axis, Cell, Engine};
@@ -178,17 +178,6 @@ fn fit(steps: &[&CellSplit<'_>], part: &Part) -> Option<(&'static str, &'static 
         })
         .collect();
     Some((part.name, part.title, linear_fit(&points, CONFIDENCE)?))
-}
-
-/// A table with its heading and notes.
-#[derive(Debug)]
-pub struct Section {
-    /// What it shows.
-    pub heading: String,
-    /// One of names, then one for each cell or ladder.
-    pub columns: Vec<Column>,
-    /// Below it.
-    pub notes: Vec<String>,
 }
 
 /// The splits a lane, and the ladders; none where there are no trials of the kind.

@@ -6,6 +6,7 @@
 pub(crate) mod busy;
 pub mod capacity;
 pub mod classes;
+mod columns;
 pub mod compare;
 pub mod csv;
 pub mod erlang;
@@ -29,12 +30,36 @@ pub mod usl;
 pub mod verdict;
 
 use crate::format::TrialRecord;
+use crate::plan::expect::Expect;
+use crate::plan::sweep::Slo;
+use crate::plan::{Cell, RequestTemplate};
 use crate::results::store::PlanJson;
+use layout::Section;
 
 /// Whether output may be coloured: a terminal, and no `NO_COLOR` that is set to anything
 /// (<https://no-color.org>).
 pub fn colour_wanted(is_terminal: bool) -> bool {
     is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// What stands below the tables of engines, each under its heading: the SLO, classes of requests,
+/// expectations, steps.
+pub(crate) fn details(
+    slo: Option<&Slo>,
+    mix: &[RequestTemplate],
+    expects: &[Expect],
+    cells: &[Cell],
+    records: &[TrialRecord],
+) -> Vec<Section> {
+    let judged = [slo::section(slo, records), classes::section(mix, records)];
+    let more = [expect::section(expects, cells, records), steps::section(records)];
+    judged.into_iter().chain(more).flatten().collect()
+}
+
+/// The same of a run directory.
+pub(crate) fn details_of(plan: &PlanJson, records: &[TrialRecord]) -> Vec<Section> {
+    let (slo, mix) = (slo::of_plan(plan), classes::mix_of(plan));
+    details(slo.as_ref(), &mix, &expect::of_plan(plan), &plan.cells, records)
 }
 
 /// How many of the planned trials were run; repeats of noisy ones are none of them.

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::layout::{Column, quantile, value};
+use super::layout::{Column, Columns, Section, quantile, value};
 use super::measures::Measure;
-use super::memory::Section;
 use super::summary::{Figures, Group};
 use super::{table, verdict};
 use crate::format::{Channel, TrialRecord};
@@ -261,31 +260,26 @@ fn share(probe: &Probe, bound: usize) -> Option<f64> {
 fn probes(name: &str, progress: &SearchProgress) -> Section {
     let mut probes: Vec<&Probe> = progress.probes.iter().collect();
     probes.sort_by(|a, b| a.rate_per_s.total_cmp(&b.rate_per_s));
-    let column = |title: String, number, of: &dyn Fn(&Probe) -> String| Column {
-        title,
-        number,
-        cells: probes.iter().map(|p| of(p)).collect(),
-    };
-    let mut columns = vec![];
+    let mut table = Columns::of(&probes);
     if !probes.is_empty() {
-        columns.push(column("rate\nreq/s".into(), true, &|p| format_rate(p.rate_per_s)));
-        columns.push(column("trials".into(), true, &|p| match (counted(p), p.trials.len()) {
+        table.number("rate\nreq/s", |p| format_rate(p.rate_per_s));
+        table.number("trials", |p| match (counted(p), p.trials.len()) {
             (counted, all) if counted == all => all.to_string(),
             (counted, all) => format!("{counted} of {all} count"),
-        }));
+        });
         for (i, bound) in progress.bounds().iter().enumerate() {
             let title = format!("not {}\nof {} % allowed", bound.name, bound.allowed * 100.0);
-            columns.push(column(title, true, &|p| {
+            table.number(title, |p| {
                 share(p, i).map_or_else(dash, |s| format!("{:.2} %", s * 100.0))
-            }));
+            });
         }
-        columns.push(column("result".into(), false, &|p| match &p.answer {
+        table.text("result", |p| match &p.answer {
             None => "not finished".into(),
             Some(ProbeAnswer::Met) => "met".into(),
             Some(other) => because(other),
-        }));
+        });
     }
-    Section { heading: format!("Probes of {name}"), columns, notes: vec![] }
+    table.section(format!("Probes of {name}"), vec![])
 }
 
 impl SearchProgress {

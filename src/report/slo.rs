@@ -7,11 +7,8 @@
 //! measures", 1952). Other programs make times longer and never shorter: on a busy machine a bound may
 //! be met, but not missed, unless not one request was within.
 
-use std::collections::BTreeMap;
-
-use super::layout::Column;
-use super::memory::Section;
-use super::summary::{by_block, for_levels, is_quiet, is_valid};
+use super::layout::{Columns, Section};
+use super::summary::{by_block, by_cell, for_levels, is_quiet, is_valid};
 use crate::format::{Status, TrialRecord};
 use crate::plan::search::{Bound, bounds};
 use crate::plan::slo::Slo;
@@ -75,22 +72,18 @@ fn name(bound: &Bound) -> &str {
 }
 
 /// The SLO of a run directory's plan; none of a search, which misses its SLO on purpose.
-fn of_plan(plan: &PlanJson) -> Option<Slo> {
+pub(super) fn of_plan(plan: &PlanJson) -> Option<Slo> {
     let slo = serde_json::from_value(plan.config["slo"].clone()).ok()?;
     plan.config.get("search").is_none_or(serde_json::Value::is_null).then_some(slo)
 }
 
 /// Every bound in every cell that sends requests and ran.
 pub(crate) fn judge(bounds: &[Bound], records: &[TrialRecord]) -> Vec<SloRow> {
-    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
     // Splitting memory and counting events slow a trial down, so such trials are not judged.
     let sent = |r: &&TrialRecord| {
         let ran = matches!(r.status, Status::Ok | Status::Invalid) && r.ledger.planned > 0;
         ran && !r.cell.is_memory() && !r.cell.counts_events()
     };
-    for record in records.iter().filter(sent) {
-        cells.entry(&record.cell.id).or_default().push(record);
-    }
     let of = |(id, trials): (&str, Vec<&TrialRecord>)| {
         let blocks = by_block(&trials);
         let valid: Vec<&TrialRecord> = blocks.into_values().filter(|t| is_valid(t)).collect();
@@ -106,7 +99,7 @@ pub(crate) fn judge(bounds: &[Bound], records: &[TrialRecord]) -> Vec<SloRow> {
         };
         bounds.iter().filter_map(of_bound).collect::<Vec<_>>()
     };
-    cells.into_iter().flat_map(of).collect()
+    by_cell(records.iter().filter(sent)).into_iter().flat_map(of).collect()
 }
 
 fn row(id: &str, bound: &Bound, valid: &[&TrialRecord]) -> SloRow {
@@ -164,27 +157,13 @@ pub(crate) fn section(slo: Option<&Slo>, records: &[TrialRecord]) -> Option<Sect
     if rows.is_empty() {
         return None;
     }
-    let column = |title: &str, number: bool, of: &dyn Fn(&SloRow) -> String| Column {
-        title: title.into(),
-        number,
-        cells: rows.iter().map(of).collect(),
-    };
-    Some(Section {
-        heading: "SLO".into(),
-        columns: vec![
-            column("cell", false, &|r| r.cell.clone()),
-            column("bound", false, &|r| r.bound.name.clone()),
-            column("measured", true, &|r| r.seen.clone()),
-            column("trials", true, &|r| format_count(r.trials as u64)),
-            column("SLO", false, &|r| r.judgement.to_string()),
-        ],
-        notes: vec![],
-    })
-}
-
-/// The same of a run directory.
-pub(crate) fn section_of(plan: &PlanJson, records: &[TrialRecord]) -> Option<Section> {
-    section(of_plan(plan).as_ref(), records)
+    let mut table = Columns::of(&rows);
+    table.text("cell", |r| r.cell.clone());
+    table.text("bound", |r| r.bound.name.clone());
+    table.number("measured", |r| r.seen.clone());
+    table.number("trials", |r| format_count(r.trials as u64));
+    table.text("SLO", |r| r.judgement.to_string());
+    Some(table.section("SLO", vec![]))
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 //! Steps and the heartbeat of cells that have them, as a table of their own.
 
-use std::collections::BTreeMap;
-
+use super::layout::Section;
 use super::layout::{Column, percentile};
-use super::memory::Section;
-use super::summary::{for_levels, is_valid};
+use super::summary::{by_cell, shown_of};
 use crate::format::{Distribution, TrialRecord};
 use crate::stats::hdr;
 
@@ -20,23 +18,17 @@ const FIELDS: [(&str, Field); 4] = [
 
 /// One row per cell; `None` where no cell has steps or a heartbeat.
 pub fn section(records: &[TrialRecord]) -> Option<Section> {
-    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-    for record in records.iter().filter(|r| !r.cell.is_memory()) {
-        if FIELDS.iter().any(|(_, of)| of(record).is_some()) {
-            cells.entry(&record.cell.id).or_default().push(record);
-        }
-    }
+    let has_any = |r: &&TrialRecord| FIELDS.iter().any(|(_, of)| of(r).is_some());
+    let mut cells = by_cell(records.iter().filter(|r| !r.cell.is_memory()).filter(has_any));
     if cells.is_empty() {
         return None;
     }
     // As in the tables above: valid trials, or else what there is, in brackets.
     let mut ranked = Vec::new();
     for trials in cells.values_mut() {
-        let valid: Vec<&TrialRecord> = trials.iter().copied().filter(|r| is_valid(r)).collect();
-        ranked.push(!valid.is_empty());
-        if !valid.is_empty() {
-            *trials = for_levels(&valid);
-        }
+        let (is_ranked, shown) = shown_of(std::mem::take(trials));
+        ranked.push(is_ranked);
+        *trials = shown;
     }
     let names = cells.keys().zip(&ranked);
     let mark = |ranked: bool, text: String| if ranked { text } else { format!("({text})") };

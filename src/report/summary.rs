@@ -155,14 +155,29 @@ pub(crate) fn for_levels<'a>(valid: &[&'a TrialRecord]) -> Vec<&'a TrialRecord> 
     if 2 * quiet.len() >= valid.len() { quiet } else { valid.to_vec() }
 }
 
+/// The trials of each cell, by its id.
+pub(crate) fn by_cell<'r>(
+    records: impl IntoIterator<Item = &'r TrialRecord>,
+) -> BTreeMap<&'r str, Vec<&'r TrialRecord>> {
+    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
+    for record in records {
+        cells.entry(&record.cell.id).or_default().push(record);
+    }
+    cells
+}
+
+/// What is shown of a cell: the valid trials that levels are read from, or without any all that ran,
+/// which are not ranked.
+pub(crate) fn shown_of(trials: Vec<&TrialRecord>) -> (bool, Vec<&TrialRecord>) {
+    let valid: Vec<&TrialRecord> = trials.iter().copied().filter(|r| is_valid(r)).collect();
+    if valid.is_empty() { (false, trials) } else { (true, for_levels(&valid)) }
+}
+
 /// Sorts records into groups, in a fixed order, and compares each row with the baseline; ratios
 /// within `margin` of 1 are as good as equal.
 pub fn summarise(records: &[TrialRecord], baseline: Engine, margin: f64) -> Vec<Group> {
-    let mut cells: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
     // Trials that split memory are shown by `report::memory`: their latency is not ranked.
-    for record in records.iter().filter(|r| !r.cell.is_memory()) {
-        cells.entry(&record.cell.id).or_default().push(record);
-    }
+    let cells = by_cell(records.iter().filter(|r| !r.cell.is_memory()));
     let mut groups: BTreeMap<(CellKind, Key), Vec<Vec<&TrialRecord>>> = BTreeMap::new();
     for trials in cells.into_values() {
         groups.entry(place(&trials[0].cell)).or_default().push(trials);

@@ -4,8 +4,8 @@ use comfy_table::{
     CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle,
 };
 
+use super::layout::Section;
 use super::layout::{self, Column};
-use super::memory::Section;
 use super::summary::{Group, Row};
 use crate::terminal::{COLOURS, columns, wrap};
 

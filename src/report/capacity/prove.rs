@@ -9,8 +9,7 @@ use super::{Figure, MAY_WAIT, Plan, erlang, req_s};
 use crate::format::TrialRecord;
 use crate::plan::sweep::Sweep;
 use crate::plan::{Axis, Cell};
-use crate::report::layout::Column;
-use crate::report::memory::Section;
+use crate::report::layout::{Columns, Section};
 use crate::report::summary::is_quiet;
 use crate::results::search::searches;
 use crate::units::{format_bytes, format_count, format_ns, format_share};
@@ -310,23 +309,17 @@ impl Plan {
         if rows.is_empty() {
             return None;
         }
-        let column = |title: &str, number, of: &dyn Fn(&Proof) -> String| Column {
-            title: title.into(),
-            number,
-            cells: rows.iter().map(of).collect(),
-        };
         let text = |i: usize| {
             move |p: &Proof| p.figures.get(i).map_or("-".into(), |figure| figure.text.clone())
         };
-        let columns = vec![
-            column("engine", false, &|p| p.name.clone()),
-            column("forecast of", false, &|p| p.what.into()),
-            column("forecast", true, &text(0)),
-            column("measured", true, &text(1)),
-            column("error", true, &text(2)),
-            column("goal", true, &|p| format!("± {}", format_share(p.goal))),
-            column("", false, &|p| p.verdict().into()),
-        ];
+        let mut table = Columns::of(rows);
+        table.text("engine", |p| p.name.clone());
+        table.text("forecast of", |p| p.what.into());
+        table.number("forecast", text(0));
+        table.number("measured", text(1));
+        table.number("error", text(2));
+        table.number("goal", |p| format!("± {}", format_share(p.goal)));
+        table.text("", |p| p.verdict().into());
         let met = rows.iter().filter(|p| p.is_met()).count();
         let mut notes = vec![format!(
             "forecast from this run's cells, then run (in `proof`): {met} of {} forecasts were as near \
@@ -335,11 +328,7 @@ impl Plan {
         )];
         let remark = |p: &Proof| Some(format!("{}, {}: {}", p.name, p.what, p.remark.as_ref()?));
         notes.extend(rows.iter().filter_map(remark));
-        Some(Section {
-            heading: "the forecast, and what that load measured".into(),
-            columns,
-            notes,
-        })
+        Some(table.section("the forecast, and what that load measured", notes))
     }
 }
 

@@ -2,8 +2,7 @@
 
 use super::text::of_class;
 use super::{EnginePlan, Need, Plan, req_s};
-use crate::report::layout::Column;
-use crate::report::memory::Section;
+use crate::report::layout::{Column, Columns, Section};
 use crate::units::format_ns;
 
 /// An engine that has an answer.
@@ -141,36 +140,21 @@ impl Plan {
         if rows.is_empty() {
             return None;
         }
-        let column = |title: &str, name: &str| Column {
-            title: title.into(),
-            number: true,
-            cells: rows
-                .iter()
-                .map(|(_, p)| {
-                    p.figures.iter().find(|f| f.name == name).map_or("-".into(), |f| f.text.clone())
-                })
-                .collect(),
-        };
-        let texts = |title: &str, of: &dyn Fn(&(String, &super::CurvePoint)) -> String| Column {
-            title: title.into(),
-            number: false,
-            cells: rows.iter().map(of).collect(),
+        let text = |name: &'static str| {
+            move |(_, p): &(String, &super::CurvePoint)| {
+                p.figures.iter().find(|f| f.name == name).map_or("-".into(), |f| f.text.clone())
+            }
         };
         let group = if self.is_service { "rate of\na server" } else { "rate of a\nworker group" };
-        let columns = vec![
-            texts("engine", &|(name, _)| name.clone()),
-            column(group, "rate_per_s"),
-            column("p99", "p99_ns"),
-            column("CPU\nper request", "cpu_per_request_ns"),
-            column("mean\ntime", "latency_ns"),
-            texts("cell", &|(_, p)| p.cell.clone().unwrap_or_else(|| "► planned".into())),
-        ];
+        let mut table = Columns::of(&rows);
+        table.text("engine", |(name, _)| name.clone());
+        table.number(group, text("rate_per_s"));
+        table.number("p99", text("p99_ns"));
+        table.number("CPU\nper request", text("cpu_per_request_ns"));
+        table.number("mean\ntime", text("latency_ns"));
+        table.text("cell", |(_, p)| p.cell.clone().unwrap_or_else(|| "► planned".into()));
         let notes = vec!["p99 of all requests of a cell, the others medians over its trials; in brackets the interval at 95 % confidence, where there are trials enough".into()];
-        Some(Section {
-            heading: "the measured curve, and where the plan stands on it".into(),
-            columns,
-            notes,
-        })
+        Some(table.section("the measured curve, and where the plan stands on it", notes))
     }
 
     /// What is left of every error budget.
@@ -181,34 +165,26 @@ impl Plan {
         if rows.is_empty() {
             return None;
         }
-        let column = |title: &str, number, of: &dyn Fn(&(String, &super::Budget)) -> String| {
-            Column { title: title.into(), number, cells: rows.iter().map(of).collect() }
-        };
         let text = |name: &'static str| {
             move |(_, b): &(String, &super::Budget)| {
                 b.figures.iter().find(|f| f.name == name).map_or("-".into(), |f| f.text.clone())
             }
         };
-        let columns = vec![
-            column("engine", false, &|(name, _)| name.clone()),
-            column("objective", false, &|(_, b)| b.objective.clone()),
-            column("bad requests\nmeasured", true, &text("bad")),
-            column("share\nat most", true, &text("at_most")),
-            column("budget", true, &text("budget_minutes")),
-            column("budget\nrequests", true, &text("budget_requests")),
-            column("left", true, &|(_, b)| b.words()),
-            column("left", true, &text("left_minutes")),
-            column("left\nrequests", true, &text("left_requests")),
-        ];
+        let mut table = Columns::of(&rows);
+        table.text("engine", |(name, _)| name.clone());
+        table.text("objective", |(_, b)| b.objective.clone());
+        table.number("bad requests\nmeasured", text("bad"));
+        table.number("share\nat most", text("at_most"));
+        table.number("budget", text("budget_minutes"));
+        table.number("budget\nrequests", text("budget_requests"));
+        table.number("left", |(_, b)| b.words());
+        table.number("left", text("left_minutes"));
+        table.number("left\nrequests", text("left_requests"));
         let mut notes = vec!["by the worse of the two cells beside the planned rate; failed, timed-out and unsent requests are bad".to_string()];
         if rows.iter().any(|(_, b)| b.is_open()) {
             notes.push("`cannot be told`: too few requests were measured to tell whether the budget is kept; measure longer".into());
         }
-        Some(Section {
-            heading: "error budget over 28 days at the planned rate".into(),
-            columns,
-            notes,
-        })
+        Some(table.section("error budget over 28 days at the planned rate", notes))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::{EnginePlan, Need, Plan, Question};
+use crate::report::layout::Section;
 use crate::report::layout::clean;
-use crate::report::memory::Section;
 use crate::report::table;
 use crate::units::{format_ns, plural};
 

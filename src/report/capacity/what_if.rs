@@ -4,8 +4,7 @@ use serde::Serialize;
 
 use super::hosts::format_money;
 use super::{EnginePlan, Plan, Question, req_s};
-use crate::report::layout::Column;
-use crate::report::memory::Section;
+use crate::report::layout::{Columns, Section};
 use crate::units::{format_count, format_ns, format_share};
 
 /// One cell of the table.
@@ -66,33 +65,26 @@ impl Plan {
         if rows.is_empty() {
             return None;
         }
-        let column = |title: &str, number, of: &dyn Fn(&WhatIf) -> String| Column {
-            title: title.into(),
-            number,
-            cells: rows.iter().map(of).collect(),
-        };
-        let mut columns = vec![
-            column("engine", false, &|r| r.engine.clone()),
-            column("rate", true, &|r| req_s(r.rate_per_s)),
-            column("growth\nper year", true, &|r| format_share(r.growth_per_year)),
-            column("CPU\nplanned", true, &|r| format_share(r.cpu_target)),
-        ];
+        let mut table = Columns::of(rows);
+        table.text("engine", |r| r.engine.clone());
+        table.number("rate", |r| req_s(r.rate_per_s));
+        table.number("growth\nper year", |r| format_share(r.growth_per_year));
+        table.number("CPU\nplanned", |r| format_share(r.cpu_target));
         let by_class = rows.iter().any(|r| r.class != self.question.class);
         if by_class {
-            columns.push(column("requests", false, &|r| r.class.clone().unwrap_or("all".into())));
-            columns.push(column("p99\nallowed", true, &|r| {
-                r.p99_ns.map_or("-".into(), |ns| format_ns(ns as f64))
-            }));
+            table.text("requests", |r| r.class.clone().unwrap_or("all".into()));
+            let allowed = |r: &WhatIf| r.p99_ns.map(|ns| format_ns(ns as f64));
+            table.number("p99\nallowed", |r| allowed(r).unwrap_or("-".into()));
         }
         if rows.iter().any(|r| !r.host.is_empty()) {
-            columns.push(column("host", false, &|r| r.host.clone()));
+            table.text("host", |r| r.host.clone());
         }
-        columns.push(column("hosts", true, &|r| r.hosts.map_or("-".into(), format_count)));
+        table.number("hosts", |r| r.hosts.map_or("-".into(), format_count));
         if rows.iter().any(|r| r.month_cents.is_some()) {
-            columns.push(column("per month", true, &|r| {
+            table.number("per month", |r| {
                 let money = r.month_cents.zip(r.currency.as_deref());
                 money.map_or("-".into(), |(cents, currency)| format_money(cents, currency))
-            }));
+            });
         }
         let mut notes: Vec<String> = Vec::new();
         for row in rows {
@@ -106,7 +98,7 @@ impl Plan {
             }
         }
         let heading = if by_class { "what if, and by class of requests" } else { "what if" };
-        Some(Section { heading: heading.into(), columns, notes })
+        Some(table.section(heading, notes))
     }
 
     /// The what-if table, or the plan alone, for a spreadsheet.

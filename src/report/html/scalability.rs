@@ -7,8 +7,7 @@ use super::{paragraph, tables};
 use crate::format::TrialRecord;
 use crate::plan::cell::{Family, families};
 use crate::plan::{Axis, Engine};
-use crate::report::layout::Column;
-use crate::report::memory::Section;
+use crate::report::layout::{Columns, Section};
 use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
 use crate::report::summary::is_valid;
 use crate::report::usl::{self, Coefficients, Fit, UslSample, Weights};
@@ -82,41 +81,34 @@ pub(super) fn scalability(records: &[TrialRecord], seed: u64) -> Markup {
 
 /// One row per series.
 fn section(fitted: &[(String, Fit)]) -> Section {
-    let column = |title: &str, of: &dyn Fn(&Fit) -> String| Column {
-        title: title.into(),
-        number: true,
-        cells: fitted.iter().map(|(_, fit)| of(fit)).collect(),
-    };
-    let names = fitted.iter().map(|(name, _)| name.clone()).collect();
-    let columns = vec![
-        Column { title: "closed loops".into(), number: false, cells: names },
-        column("contention α", &|f| value(f, |c| c.alpha, coefficient)),
-        column("coherency β", &|f| value(f, |c| c.beta, coefficient)),
-        column("γ\nreq/s", &|f| value(f, |c| c.gamma, format_rate)),
-        column("peak", &|f| match f.peak() {
-            Some(p) if p.beyond_data => "beyond twice the data:\nnot predicted".into(),
-            Some(p) => {
-                format!("{} req/s\nat {} lanes", format_rate(p.per_s), format_count(p.lanes as u64))
-            }
-            None => "none".into(),
-        }),
-        column("contention alone\nallows", &|f| {
-            f.limit_per_s().map_or("no limit".into(), |l| format!("{} req/s", format_rate(l)))
-        }),
-        column("largest\nresidual", &|f| {
-            let share = |r: &usl::Residual| r.residual_per_s / r.measured_per_s;
-            let worst = f.residuals.iter().max_by(|a, b| share(a).abs().total_cmp(&share(b).abs()));
-            worst.map_or("-".into(), |r| {
-                format!("{:+.1} %\nat {} lanes", 100.0 * share(r), format_count(r.lanes.into()))
-            })
-        }),
-    ];
+    let mut table = Columns::of(fitted);
+    table.text("closed loops", |(name, _)| name.clone());
+    table.number("contention α", |(_, f)| value(f, |c| c.alpha, coefficient));
+    table.number("coherency β", |(_, f)| value(f, |c| c.beta, coefficient));
+    table.number("γ\nreq/s", |(_, f)| value(f, |c| c.gamma, format_rate));
+    table.number("peak", |(_, f)| match f.peak() {
+        Some(p) if p.beyond_data => "beyond twice the data:\nnot predicted".into(),
+        Some(p) => {
+            format!("{} req/s\nat {} lanes", format_rate(p.per_s), format_count(p.lanes as u64))
+        }
+        None => "none".into(),
+    });
+    table.number("contention alone\nallows", |(_, f)| {
+        f.limit_per_s().map_or("no limit".into(), |l| format!("{} req/s", format_rate(l)))
+    });
+    table.number("largest\nresidual", |(_, f)| {
+        let share = |r: &usl::Residual| r.residual_per_s / r.measured_per_s;
+        let worst = f.residuals.iter().max_by(|a, b| share(a).abs().total_cmp(&share(b).abs()));
+        worst.map_or("-".into(), |r| {
+            format!("{:+.1} %\nat {} lanes", 100.0 * share(r), format_count(r.lanes.into()))
+        })
+    });
     let note = format!(
         "[ ] 95 % intervals from refits of resampled blocks; ± standard errors, where fewer than {} \
          lane values or too few blocks allow no interval. Fitted with relative residuals.",
         usl::MIN_LANE_VALUES_FOR_INTERVAL
     );
-    Section { heading: "Scalability".into(), columns, notes: vec![note] }
+    table.section("Scalability", vec![note])
 }
 
 /// A coefficient with its interval or error.

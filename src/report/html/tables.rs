@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{broken, notes, paragraph};
 use crate::report::layout;
-use crate::report::memory::Section;
+use crate::report::layout::Section;
 use crate::report::search::Searched;
 use crate::report::summary::Group;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{Blocks, pairs};
-use super::{by_block, is_reference, place};
+use super::{by_block, by_cell, is_reference, place};
 use crate::format::TrialRecord;
 use crate::plan::{Cell, Engine};
 use crate::report::measures::{Facts, Measure, compared};
@@ -62,10 +62,7 @@ impl<'c> Comparisons<'c> {
         records: impl Iterator<Item = &'r TrialRecord>,
         wanted: f64,
     ) -> (BTreeSet<usize>, Vec<Wide>) {
-        let mut trials: BTreeMap<&str, Vec<&TrialRecord>> = BTreeMap::new();
-        for record in records {
-            trials.entry(&record.cell.id).or_default().push(record);
-        }
+        let trials = by_cell(records);
         let none = Vec::new();
         let of = |cell: &Cell| by_block(trials.get(cell.id.as_str()).unwrap_or(&none));
         let blocks: Vec<Blocks<'_>> = self.cells.iter().map(of).collect();

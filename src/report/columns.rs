@@ -1,0 +1,49 @@
+//! Tables as every rendering takes them.
+
+/// A column; a title may hold one line break.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// What it holds.
+    pub title: String,
+    /// Whether its cells are numbers.
+    pub number: bool,
+    /// One text a row; an interval stands after a line break.
+    pub cells: Vec<String>,
+}
+
+/// The columns of a table under way: a text of each row.
+pub(crate) struct Columns<'r, R> {
+    rows: &'r [R],
+    columns: Vec<Column>,
+}
+
+impl<'r, R> Columns<'r, R> {
+    pub(crate) fn of(rows: &'r [R]) -> Self {
+        Columns { rows, columns: vec![] }
+    }
+
+    pub(crate) fn text(&mut self, title: impl Into<String>, of: impl Fn(&R) -> String) {
+        let cells = self.rows.iter().map(of).collect();
+        self.columns.push(Column { title: title.into(), number: false, cells });
+    }
+
+    pub(crate) fn number(&mut self, title: impl Into<String>, of: impl Fn(&R) -> String) {
+        self.text(title, of);
+        self.columns.last_mut().expect("the one above").number = true;
+    }
+
+    pub(crate) fn section(self, heading: impl Into<String>, notes: Vec<String>) -> Section {
+        Section { heading: heading.into(), columns: self.columns, notes }
+    }
+}
+
+/// A table with its heading and notes.
+#[derive(Debug)]
+pub struct Section {
+    /// What it shows.
+    pub heading: String,
+    /// One of names, then one for each cell or ladder.
+    pub columns: Vec<Column>,
+    /// Below it.
+    pub notes: Vec<String>,
+}
