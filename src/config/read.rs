@@ -434,8 +434,14 @@ pub(super) fn unknown(table: &Table, place: &Place, keys: &[Entry], faults: &mut
     }
 }
 
+/// Keys that are planned, and that no version has.
+const LATER: [&str; 5] = ["blocking_threads", "cpu_quota", "hand_over", "sched", "tokio_workers"];
+
 /// Where a key of that name, or of that meaning in other tools, is in place.
 fn elsewhere(name: &str, root: &'static [Entry]) -> Option<String> {
+    if LATER.contains(&name) {
+        return Some("it belongs to a later version; ".into());
+    }
     let mut places = entry::all(root);
     places.sort_by_key(|(path, _)| path.matches('.').count());
     // What stands in deeper tables, such as `from` of a stage, means nothing outside of them.

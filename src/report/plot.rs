@@ -178,7 +178,7 @@ struct Grid {
 }
 
 /// Room above a panel, for its title and that of its axis.
-const HEAD: f64 = 38.0;
+const HEAD: f64 = 44.0;
 /// Room below the last panels, for labels and the title of the axis.
 const FOOT: f64 = 44.0;
 const GAP: f64 = 26.0;
@@ -293,12 +293,24 @@ impl Placed<'_> {
                 @let at = tenth(left + self.ticked.0.share(*tick) * width);
                 path class="a" d={ "M" (at) " " (top + height) "v4" } {}
                 @if last {
-                    text x=(at) y=(top + height + 16.0) text-anchor="middle" { ((x.print)(x.scale.from(*tick))) }
+                    text x=(at) y=(top + height + 16.0) text-anchor=(self.anchor(*tick)) {
+                        ((x.print)(x.scale.from(*tick)))
+                    }
                 }
             }
             @if last {
                 text x=(left + width / 2.0) y=(top + height + 33.0) text-anchor="middle" { (x.words()) }
             }
+        }
+    }
+
+    /// How a label of the x axis stands at its tick: inwards at the ends, where panels are neighbours.
+    fn anchor(&self, tick: f64) -> &'static str {
+        match self.ticked.0.share(tick) {
+            _ if self.grid.columns < 2 => "middle",
+            share if share < 0.02 => "start",
+            share if share > 0.95 => "end",
+            _ => "middle",
         }
     }
 

@@ -48,6 +48,8 @@ fn wanted<'g>(groups: &'g [Group], trials: &Trials<'_>) -> (Vec<&'g Group>, Want
             picked.push(group);
         }
     }
+    let is_picked = |g: &&Group| picked.iter().any(|p| std::ptr::eq(*p, *g));
+    let picked: Vec<&Group> = groups.iter().filter(is_picked).collect();
     let mut found = Wanted::new();
     for row in picked.iter().flat_map(|g| &g.rows) {
         let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
@@ -193,10 +195,10 @@ pub(super) fn timelines(
             panels.push(Panel { title: title.clone(), y, lines });
         }
     }
-    if panels.iter().all(|p| p.lines.is_empty()) {
+    if panels.iter().flat_map(|p| &p.lines).all(|line| line.points.len() < 2) {
         return paragraph(
-            "timeline.jsonl contains no samples of a valid trial: trials shorter than 100 ms have \
-             none, and neither have trials that failed.",
+            "Nothing can be drawn over time: the driver looks every 100 ms, and saw no valid trial \
+             often enough.",
         );
     }
     let x = PlotAxis::new("time since the start of the warm-up", Scale::Linear, &format_ns);
