@@ -109,3 +109,31 @@ fn what_is_told_to_go_on_or_completes_now_and_then_is_not_given_up() {
     let done = faults.run();
     assert!(!done.records[0].flags.iter().any(|flag| flag == "gave_up"), "{}", done.stderr);
 }
+
+/// Whichever comes first in a block.
+#[test]
+fn a_dead_target_takes_no_trial_from_one_that_lives() {
+    let alive = server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let dead = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        listener.local_addr().expect("bound").to_string()
+    };
+    let one =
+        |name: &str, at: &str| format!("[[sweep.target]]\nname = '{name}'\nurl = 'http://{at}'\n");
+    let [alive, dead] = [one("alive", &alive), one("dead", &dead)];
+    for targets in [format!("{alive}{dead}"), format!("{dead}{alive}")] {
+        let done = Sweep::new(&format!(
+            "[plan]\nrequests = 100\n[sweep]\nengines = ['tokio']\nlanes = [1]\ntrials = 3\n{targets}"
+        ))
+        .run();
+        assert_eq!(done.code, 1, "{}", done.stderr);
+        assert!(done.stderr.contains("the target dead completes no request"), "{}", done.stderr);
+        let of = |name: &str| {
+            let named = |r: &&duel::format::TrialRecord| r.cell.target.as_deref() == Some(name);
+            done.records.iter().filter(named).collect::<Vec<_>>()
+        };
+        let [alive, dead] = [of("alive"), of("dead")];
+        assert!(alive.iter().all(|r| r.ledger.completed == 100) && !alive.is_empty(), "{alive:?}");
+        assert_eq!(dead.len(), 1, "{}", done.stderr);
+    }
+}

@@ -14,7 +14,7 @@ const CONFIG: &str = "[target]\nservice_time = '200us'\n[plan]\nrequests = 40\n[
     noise_repeats = 0\n";
 
 /// A message and `None` where this machine cannot play the restriction; a failure where it must.
-fn skip(why: &str) -> Option<Vec<TrialRecord>> {
+fn skip<T>(why: &str) -> Option<T> {
     assert!(std::env::var_os("DUEL_REQUIRE_REAL").is_none(), "{why}");
     println!("skipped: {why}");
     None
@@ -26,6 +26,17 @@ fn root() -> bool {
 
 /// Runs the sweep under a wrapper; `$0` is duel and `$@` its arguments where the wrapper is a shell.
 fn run(wrap: &[&str]) -> Option<Vec<TrialRecord>> {
+    let (rows, stderr) = rows_of(wrap, CONFIG)?;
+    assert_eq!(rows.len(), 4, "{wrap:?}: {stderr}");
+    for row in &rows {
+        assert_ne!(row.status, Status::Failed, "{wrap:?}: {:?}", row.error);
+        assert_eq!(row.ledger.completed, 40, "{wrap:?}: {:?}", row.ledger);
+    }
+    Some(rows)
+}
+
+/// The rows of any sweep under a wrapper, and what was said.
+fn rows_of(wrap: &[&str], config: &str) -> Option<(Vec<TrialRecord>, String)> {
     if Command::new(wrap[0]).arg("--version").output().is_err() {
         return skip(&format!("{} is not installed", wrap[0]));
     }
@@ -34,7 +45,7 @@ fn run(wrap: &[&str]) -> Option<Vec<TrialRecord>> {
     let all = |path: &Path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o777));
     let binary = home.path().join("duel");
     std::fs::copy(DUEL, &binary).unwrap();
-    std::fs::write(home.path().join("x.toml"), CONFIG).unwrap();
+    std::fs::write(home.path().join("x.toml"), config).unwrap();
     all(home.path()).and_then(|()| all(&binary)).unwrap();
     let out = output(
         Command::new(wrap[0])
@@ -48,13 +59,7 @@ fn run(wrap: &[&str]) -> Option<Vec<TrialRecord>> {
     if stderr.contains("duel-wrapper:") {
         return skip(&stderr);
     }
-    let rows = records(&home.path().join("out"));
-    assert_eq!(rows.len(), 4, "{wrap:?}: {stderr}");
-    for row in &rows {
-        assert_ne!(row.status, Status::Failed, "{wrap:?}: {:?}", row.error);
-        assert_eq!(row.ledger.completed, 40, "{wrap:?}: {:?}", row.ledger);
-    }
-    Some(rows)
+    Some((records(&home.path().join("out")), stderr))
 }
 
 /// Runs in a mount namespace of its own after `prepare`.
@@ -215,6 +220,77 @@ fn a_few_descriptors_are_enough_for_a_few_lanes() {
     assert!(rows.iter().all(|r| r.fds_peak < 64), "{rows:?}");
 }
 
+/// One descriptor less than a cell needs is a row that says so, and as many as it says are enough.
+#[test]
+fn descriptors_are_predicted_to_the_last_one() {
+    let config = format!(
+        "[target]\nservice_time = '200us'\n[plan]\nrequests = 64\n[sweep]\nlanes = [16]\n\
+         noise_repeats = 0\n{}",
+        common::ALL
+    );
+    let under = |limit: u64| {
+        let limited = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let (rows, stderr) = rows_of(&["sh", "-c", &limited], &config).expect("there is a shell");
+        assert_eq!(rows.len(), common::ALL.rows(), "{limit}: {stderr}");
+        rows
+    };
+    // "16 lanes under tokio need 40 descriptors in a worker; RLIMIT_NOFILE allows 20: …"
+    let needed = |row: &TrialRecord| {
+        let error = row.error.as_deref().unwrap_or_default();
+        let told = error.split_once(" need ").and_then(|(_, rest)| rest.split_once(" descriptors"));
+        let number = told.and_then(|(number, _)| number.parse::<u64>().ok());
+        number.unwrap_or_else(|| panic!("{}: {error}", row.cell.id))
+    };
+    let few = under(20);
+    let most = few.iter().map(needed).max().expect("rows");
+    for row in under(most) {
+        assert_ne!(row.status, Status::Failed, "{}: {:?}", row.cell.id, row.error);
+        assert_eq!(row.ledger.completed, 64, "{}: {:?}", row.cell.id, row.ledger);
+        assert!(row.fds_peak <= most, "{}: {} of {most}", row.cell.id, row.fds_peak);
+    }
+    for (row, few) in under(most - 1).iter().zip(&few) {
+        assert_eq!(row.cell.id, few.cell.id, "the same order");
+        if needed(few) < most {
+            assert_eq!(row.ledger.completed, 64, "{}: {:?}", row.cell.id, row.error);
+            continue;
+        }
+        let told = format!("RLIMIT_NOFILE allows {}", most - 1);
+        let error = row.error.as_deref().unwrap_or_default();
+        assert!(row.status == Status::Failed && error.contains(&told), "{}: {error}", row.cell.id);
+    }
+}
+
+/// What a ring holds counts against it for whoever is not root.
+#[test]
+fn a_ring_without_locked_memory_runs_or_names_the_limit() {
+    if !common::EveryEngine::engines().contains(&duel::plan::Engine::Uring) {
+        return;
+    }
+    let other = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    for kib in [0, 8, 64] {
+        let limited =
+            format!("ulimit -l {kib}; exec {} \"$0\" \"$@\"", if root() { other } else { "" });
+        let config = CONFIG.replace("['threads', 'tokio']", "['uring']");
+        let Some((rows, stderr)) = rows_of(&["sh", "-c", &limited], &config) else { return };
+        assert_eq!(rows.len(), 2, "{stderr}");
+        for row in rows {
+            let error = row.error.as_deref().unwrap_or_default();
+            match row.status {
+                Status::Failed => assert!(error.contains("RLIMIT_MEMLOCK"), "{kib}: {error}"),
+                _ => assert_eq!(row.ledger.completed, 40, "{kib}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_place_for_temporary_files() {
+    for place in ["/nowhere/at/all", "/proc", ""] {
+        let lost = format!("export TMPDIR='{place}' HOME=/nowhere; exec \"$0\" \"$@\"");
+        let Some(_) = run(&["sh", "-c", &lost]) else { return };
+    }
+}
+
 #[test]
 fn on_one_cpu() {
     let Some(rows) = run(&["taskset", "-c", &first_cpu().to_string()]) else { return };
@@ -243,7 +319,7 @@ fn a_full_disk_and_a_read_only_directory_are_known_before_the_first_trial() {
         let script = format!("{prepare} && exec \"$0\" run x.toml --out d/out");
         let unshare = Command::new("unshare").arg("--version").output();
         if unshare.is_err() {
-            let _ = skip("unshare is not installed");
+            let _ = skip::<()>("unshare is not installed");
             return;
         }
         let out = output(
@@ -272,7 +348,7 @@ fn a_disk_that_fills_up_ends_the_run_and_loses_no_row() {
         cp d/out/trials.jsonl kept; rm d/fill\n\
         \"$0\" $run --resume >&2; echo second ended with $?; cp d/out/trials.jsonl all";
     let Ok(_) = Command::new("unshare").arg("--version").output() else {
-        let _ = skip("unshare is not installed");
+        let _ = skip::<()>("unshare is not installed");
         return;
     };
     let out = output(
@@ -280,7 +356,7 @@ fn a_disk_that_fills_up_ends_the_run_and_loses_no_row() {
     );
     let (stdout, stderr) = text(&out);
     if stderr.contains("duel-wrapper:") {
-        let _ = skip(&stderr);
+        let _ = skip::<()>(&stderr);
         return;
     }
     assert!(stdout.contains("first ended with 1"), "{stdout}{stderr}");

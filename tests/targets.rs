@@ -107,6 +107,17 @@ fn what_makes_no_comparison_is_refused_by_name() {
         (&format!("target.url = \"127.0.0.1:1\"\n{two}body = \"1KiB\""), "`body` belongs"),
         (&format!("sweep.bodies = [1, 2]\n{two}body = \"1KiB\""), "not both"),
         (&format!("{two}speed = 1"), "unknown key `speed`"),
+        ("[[sweep.target]]\nname = \"\"\n[[sweep.target]]\nname = \"c\"", "`` is not a name"),
+        ("[[sweep.target]]\nname = \"../a\"\n[[sweep.target]]\nname = \"c\"", "is not a name"),
+        (
+            "[[sweep.target]]\nname = \"\\u001b[31m\"\n[[sweep.target]]\nname = \"c\"",
+            "`\\u{1b}[31m`",
+        ),
+        (
+            "target.url = \"127.0.0.1:1\"\n[[sweep.target]]\nname = \"a\"\nurl = \"127.0.0.1:2\"\n\
+             [[sweep.target]]\nname = \"b\"\nurl = \"127.0.0.1:3\"",
+            "has a url of its own: remove this one",
+        ),
     ] {
         let said = parse(toml).expect_err(toml);
         assert!(said.contains(why), "{toml}: {said}");

@@ -7,7 +7,7 @@ mod repeats;
 mod search;
 mod verdict;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -97,10 +97,10 @@ struct SweepSession<'s> {
     dir: Option<RunDir>,
     records: Vec<TrialRecord>,
     signals: Signals,
-    /// Whether the user's own target answers nothing.
-    hopeless: bool,
-    /// For how long it has answered nothing, over trials by time one after another.
-    lost_ns: u64,
+    /// Those of the user's own targets that answer nothing.
+    hopeless: HashSet<Option<u32>>,
+    /// For how long each has answered nothing, over its trials by time one after another.
+    lost_ns: HashMap<Option<u32>, u64>,
 }
 
 impl<'s> SweepSession<'s> {
@@ -142,7 +142,15 @@ impl<'s> SweepSession<'s> {
         context.metrics =
             listener.map(|at| metrics(at, output.part.shard, &context)).transpose()?;
         context.timeline = dir.as_ref().map(|d| Timeline::append_to(d.path())).transpose()?;
-        Ok(SweepSession { context, output, dir, records, signals, hopeless: false, lost_ns: 0 })
+        Ok(SweepSession {
+            context,
+            output,
+            dir,
+            records,
+            signals,
+            hopeless: HashSet::new(),
+            lost_ns: HashMap::new(),
+        })
     }
 
     fn run(mut self) -> anyhow::Result<u8> {
@@ -162,7 +170,7 @@ impl<'s> SweepSession<'s> {
         match sweep.search {
             Some(_) => {
                 self.search()?;
-                if self.signals.exit_code().is_none() && !self.hopeless {
+                if self.signals.exit_code().is_none() && self.hopeless.is_empty() {
                     self.at_knees()?;
                 }
             }
@@ -198,6 +206,9 @@ impl<'s> SweepSession<'s> {
                 say!("duel: {why}: without it no trial is whole, so the rest is left out");
                 break;
             }
+            if !self.hopeless.is_empty() {
+                break;
+            }
             // At the block's end, since the noise may have passed by then.
             for _ in 0..sweep.noise_repeats {
                 repeats.grant(&mut noisy);
@@ -223,17 +234,22 @@ impl<'s> SweepSession<'s> {
         let mut noisy = vec![];
         for trial in trials {
             let over = self.signals.exit_code().is_some() || self.context.peers.over().is_some();
-            if over || self.hopeless {
+            if over {
                 return Ok(vec![]);
             }
             let cell = &cells[trial.cell];
+            if self.hopeless.contains(&cell.target_nth) {
+                continue;
+            }
             progress.begin(&cell.id);
             let record = self.context.run(cell, trial, progress);
             progress.end(&record);
             let expected = is_expected(&self.context.sweep.expect_failed, &record);
             if !self.context.external.is_empty() && !expected && self.gives_up(&record) {
-                say!("duel: the target completes no request, so the rest is left out");
-                self.hopeless = true;
+                let name = cell.target.as_ref().map_or(String::new(), |name| format!(" {name}"));
+                let rest = if name.is_empty() { "the rest" } else { "all behind this block" };
+                say!("duel: the target{name} completes no request, so {rest} is left out");
+                self.hopeless.insert(cell.target_nth);
             }
             if !is_quiet(&record) && matches!(record.status, Status::Ok | Status::Invalid) {
                 noisy.push(*trial);
@@ -262,10 +278,11 @@ impl<'s> SweepSession<'s> {
     fn gives_up(&mut self, record: &TrialRecord) -> bool {
         let by_time = matches!(self.context.sweep.plan.extent, Extent::DurationNs(_));
         let lost = record.ledger.completed == 0 && record.ledger.failed > 0;
-        self.lost_ns = if lost && by_time { self.lost_ns + record.measured_ns } else { 0 };
+        let lost_ns = self.lost_ns.entry(record.cell.target_nth).or_default();
+        *lost_ns = if lost && by_time { *lost_ns + record.measured_ns } else { 0 };
         let nobody_listens = record.errors.connect == record.ledger.failed;
         let grace = if nobody_listens { GRACE_NS / 6 } else { GRACE_NS };
-        let over = lost && self.lost_ns >= grace && !self.context.keep_going;
+        let over = lost && *lost_ns >= grace && !self.context.keep_going;
         over || has_flag(record, GAVE_UP)
     }
 

@@ -88,8 +88,8 @@ impl Throttled {
             .filter_map(|dir| Some(parse_stat(&fs::read_to_string(dir.join("cpu.stat")).ok()?)));
         // The root has no quota and says nothing of one.
         Ok(stats.fold(Throttled::default(), |sum, one| Throttled {
-            periods: sum.periods + one.periods,
-            ns: sum.ns + one.ns,
+            periods: sum.periods.saturating_add(one.periods),
+            ns: sum.ns.saturating_add(one.ns),
         }))
     }
 
@@ -108,7 +108,8 @@ fn parse_stat(text: &str) -> Throttled {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.and_then(|v| v.trim().parse::<u64>().ok())
     };
-    let ns = field("throttled_time").or_else(|| Some(field("throttled_usec")? * 1_000));
+    let ns =
+        field("throttled_time").or_else(|| Some(field("throttled_usec")?.saturating_mul(1_000)));
     Throttled { periods: field("nr_throttled").unwrap_or(0), ns: ns.unwrap_or(0) }
 }
 
@@ -126,6 +127,16 @@ mod tests {
         assert_eq!(parse_stat("usage_usec 9\n"), Throttled::default(), "without the controller");
         assert_eq!(parse_max("50000 100000\n"), Some((50_000, 100_000)));
         assert_eq!(parse_max("max 100000\n"), None);
+        // Whatever stands there, a quota or none comes of it.
+        for text in
+            ["", " ", "max", "-1 100000", "1", "1 2 3", "1e5 100000", "18446744073709551616 1"]
+        {
+            assert_eq!(parse_max(text), None, "{text:?}");
+        }
+        let most = u64::MAX;
+        let full = format!("nr_throttled {most}\nthrottled_usec {most}\n");
+        assert_eq!(parse_stat(&full), Throttled { periods: most, ns: most });
+        assert_eq!(parse_stat("nr_throttled -1\nthrottled_usec x\n\0"), Throttled::default());
     }
 
     #[test]
@@ -133,5 +144,7 @@ mod tests {
         let quota = |quota_us| CpuQuota { quota_us, period_us: 100_000, file: "/f".into() };
         assert_eq!([20_000, 150_000, 400_000].map(|q| quota(q).whole_cpus()), [1, 1, 4]);
         assert_eq!(quota(20_000).to_string(), "0.2 CPUs (/f)");
+        assert_eq!([0, u64::MAX].map(|q| quota(q).whole_cpus()), [1, u32::MAX]);
+        assert_eq!(quota(0).to_string(), "0 CPUs (/f)");
     }
 }

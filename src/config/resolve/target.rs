@@ -52,6 +52,11 @@ pub(super) fn resolve(
         let most = format_count(super::MAX_VALUES as u64);
         return Err(fault(list, format!("targets are compared from two up to {most}")));
     }
+    if let Some(url) = &file.target.url
+        && list.value.iter().all(|at| at.url.is_some())
+    {
+        return Err(fault(url, "each of `sweep.target` has a url of its own: remove this one"));
+    }
     let mut all: Vec<(String, ResolvedTarget)> = Vec::new();
     for at in &list.value {
         let name = super::checked_name(&at.name)?;
