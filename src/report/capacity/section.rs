@@ -175,10 +175,10 @@ impl Plan {
         table.text("objective", |(_, b)| b.objective.clone());
         table.number("bad requests\nmeasured", text("bad"));
         table.number("share\nat most", text("at_most"));
-        table.number("budget", text("budget_minutes"));
+        table.number("budget\ntime", text("budget_minutes"));
         table.number("budget\nrequests", text("budget_requests"));
         table.number("left", |(_, b)| b.words());
-        table.number("left", text("left_minutes"));
+        table.number("left\ntime", text("left_minutes"));
         table.number("left\nrequests", text("left_requests"));
         let mut notes = vec!["by the worse of the two cells beside the planned rate; failed, timed-out and unsent requests are bad".to_string()];
         if rows.iter().any(|(_, b)| b.is_open()) {
