@@ -81,19 +81,7 @@ impl FromStr for Allocator {
     }
 }
 
-impl TryFrom<String> for Allocator {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Allocator> for String {
-    fn from(allocator: Allocator) -> String {
-        allocator.to_string()
-    }
-}
+super::one_string!(Allocator);
 
 #[cfg(test)]
 mod tests {

@@ -80,19 +80,7 @@ impl FromStr for Endpoint {
     }
 }
 
-impl TryFrom<String> for Endpoint {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Endpoint> for String {
-    fn from(endpoint: Endpoint) -> String {
-        endpoint.to_string()
-    }
-}
+super::one_string!(Endpoint);
 
 /// How a worker speaks TLS with its target: the same for every engine, codec and socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

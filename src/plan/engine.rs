@@ -83,9 +83,8 @@ macro_rules! engines {
     ($($(#[$doc:meta])* $engine:ident = $name:literal, $lane:ident, $sockets:ident, $threads:ident,
         offloads: $offloads:literal;)*) => {
         /// How lanes are run.
-        #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-        )]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "kebab-case")]
         pub enum Engine {
             $($(#[$doc])* $engine,)*

@@ -15,6 +15,26 @@
 //! * [`request`] picks and renders requests: seeded, the same bytes for every engine;
 //!   [`values`] fills in templates, [`prepare`] puts both together before the clock starts.
 
+/// Files hold a value as it is printed and parsed.
+macro_rules! one_string {
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> String {
+                value.to_string()
+            }
+        }
+    };
+}
+use one_string;
+
 pub mod allocator;
 pub mod cell;
 pub mod endpoint;

@@ -24,9 +24,8 @@ pub struct ServerFacts {
 macro_rules! server_engines {
     ($($(#[$doc:meta])* $engine:ident = $name:literal, $threads:ident, offloads: $offloads:literal;)*) => {
         /// How a server runs its connections.
-        #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-        )]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "kebab-case")]
         pub enum ServerEngine {
             $($(#[$doc])* $engine,)*

@@ -2,7 +2,7 @@
 
 use super::text::of_class;
 use super::{EnginePlan, Need, Plan, req_s};
-use crate::report::layout::{Column, Columns, Section};
+use crate::report::layout::{Columns, Section};
 use crate::units::format_ns;
 
 /// An engine that has an answer.
@@ -31,15 +31,6 @@ impl Plan {
         self.engines.iter().filter_map(|e| Some((e, e.answer.as_ref().ok()?))).collect()
     }
 
-    /// A column of one text for each answer.
-    fn column(&self, title: &str, number: bool, of: &dyn Fn(&Answered<'_>) -> String) -> Column {
-        Column { title: title.into(), number, cells: self.answered().iter().map(of).collect() }
-    }
-
-    fn names(&self) -> Column {
-        self.column("engine", false, &|(e, _)| e.words())
-    }
-
     /// Hosts, limits and money, one row per engine, with every refusal below.
     pub(super) fn decision(&self) -> Section {
         let q = &self.question;
@@ -58,72 +49,72 @@ impl Plan {
             Some(format!("{}: no answer: {why}; measure next: {next}", e.words()))
         });
         let notes = notes.collect();
-        if self.answered().is_empty() {
+        let answered = self.answered();
+        if answered.is_empty() {
             return Section { heading, columns: vec![], notes };
         }
         let is_bound = q.p99_ns.is_some();
-        let text = |name: &'static str| move |(_, n): &Answered<'_>| n.text_of(name).to_string();
-        let mut columns =
-            vec![self.names(), self.column("hosts\ntoday", true, &text("hosts_today"))];
+        let mut table = Columns::of(&answered);
+        table.text("engine", |(e, _)| e.words());
+        table.number("hosts\ntoday", text("hosts_today"));
         if q.growth_per_year != 0.0 {
-            columns.push(self.column("hosts\ngrown", true, &text("hosts_grown")));
+            table.number("hosts\ngrown", text("hosts_grown"));
         }
         if q.spare > 0 {
-            columns.push(self.column("with\nspare", true, &text("hosts")));
+            table.number("with\nspare", text("hosts"));
         }
-        columns.extend([
-            self.column("first limit", false, &|(_, n)| n.first_limit(is_bound)),
-            self.column("used", true, &|(_, n)| used(n, 0)),
-            self.column("next limit", false, &|(_, n)| {
-                n.resources.get(1).map_or("-".into(), |r| r.name.clone())
-            }),
-            self.column("used", true, &|(_, n)| used(n, 1)),
-        ]);
-        if self.answered().iter().any(|(_, n)| n.reached().is_some()) {
-            columns.push(self.column("today's hosts\nare used up", false, &|(_, n)| {
-                n.reached().unwrap_or("-".into())
-            }));
+        table.text("first limit", |(_, n)| n.first_limit(is_bound));
+        table.number("used", |(_, n)| used(n, 0));
+        table
+            .text("next limit", |(_, n)| n.resources.get(1).map_or("-".into(), |r| r.name.clone()));
+        table.number("used", |(_, n)| used(n, 1));
+        if answered.iter().any(|(_, n)| n.reached().is_some()) {
+            let reached = |(_, n): &Answered<'_>| n.reached().unwrap_or("-".into());
+            table.text("today's hosts\nare used up", reached);
         }
-        if self.answered().iter().any(|(_, n)| n.cost.is_some()) {
-            columns.push(self.column("per month", true, &text("total_cents")));
-            columns.push(self.column("per million\nrequests", true, &text("cents_per_million")));
+        if answered.iter().any(|(_, n)| n.cost.is_some()) {
+            table.number("per month", text("total_cents"));
+            table.number("per million\nrequests", text("cents_per_million"));
         }
-        for (i, budget) in self.answered().iter().flat_map(|(_, n)| n.budgets.iter().enumerate()) {
-            if columns.iter().any(|c| c.title.starts_with(&budget.objective)) {
-                continue;
+        let mut objectives: Vec<&str> = vec![];
+        for (i, budget) in answered.iter().flat_map(|(_, n)| n.budgets.iter().enumerate()) {
+            if !objectives.contains(&budget.objective.as_str()) {
+                objectives.push(&budget.objective);
+                table.number(format!("{}\nbudget left", budget.objective), |(_, n)| {
+                    n.budgets.get(i).map_or("-".into(), super::Budget::words)
+                });
             }
-            columns.push(self.column(
-                &format!("{}\nbudget left", budget.objective),
-                true,
-                &|(_, n)| n.budgets.get(i).map_or("-".into(), super::Budget::words),
-            ));
         }
-        Section { heading, columns, notes }
+        table.section(heading, notes)
     }
 
     /// What all hosts hold, one row per engine.
     fn needs(&self) -> Section {
-        let text = |name: &'static str| move |(_, n): &Answered<'_>| n.text_of(name).to_string();
-        if self.answered().is_empty() {
+        let answered = self.answered();
+        if answered.is_empty() {
             return Section { heading: String::new(), columns: vec![], notes: vec![] };
         }
         let lanes = if self.is_service { "connections" } else { "lanes" };
-        let mut columns = vec![
-            self.names(),
-            self.column("in flight", true, &text("in_flight")),
-            self.column(lanes, true, &text("lanes")),
-            self.column("memory\nuser", true, &text("user_bytes")),
-            self.column("memory\nkernel", true, &text("kernel_bytes")),
-            self.column("CPUs\nbusy", true, &text("cpus_busy")),
-            self.column("CPU\nper request", true, &text("cpu_per_request_ns")),
-            self.column("descriptors", true, &text("descriptors")),
-            self.column("ports", true, &text("ports")),
-            self.column("threads", true, &text("threads")),
-            self.column("tested up to\nper host", true, &text("tested_to_per_s")),
-            self.column("cell", false, &|(_, n)| n.from("tested_to_per_s").join(" ")),
-        ];
-        columns.retain(|column| column.title != "ports" || !self.is_service);
-        Section { heading: "what today's hosts hold".into(), columns, notes: vec![] }
+        let mut table = Columns::of(&answered);
+        table.text("engine", |(e, _)| e.words());
+        for (title, name) in [
+            ("in flight", "in_flight"),
+            (lanes, "lanes"),
+            ("memory\nuser", "user_bytes"),
+            ("memory\nkernel", "kernel_bytes"),
+            ("CPUs\nbusy", "cpus_busy"),
+            ("CPU\nper request", "cpu_per_request_ns"),
+            ("descriptors", "descriptors"),
+            ("ports", "ports"),
+            ("threads", "threads"),
+            ("tested up to\nper host", "tested_to_per_s"),
+        ] {
+            if name != "ports" || !self.is_service {
+                table.number(title, text(name));
+            }
+        }
+        table.text("cell", |(_, n)| n.from("tested_to_per_s").join(" "));
+        table.section("what today's hosts hold", vec![])
     }
 
     /// The measured cells by rate, and the planned point among them.
@@ -186,6 +177,10 @@ impl Plan {
         }
         Some(table.section("error budget over 28 days at the planned rate", notes))
     }
+}
+
+fn text(name: &'static str) -> impl Fn(&Answered<'_>) -> String {
+    move |(_, need)| need.text_of(name).to_string()
 }
 
 fn used(need: &Need, at: usize) -> String {
