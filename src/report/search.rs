@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::layout::{Column, Columns, Section, quantile, value};
+use super::layout::{Columns, Section, quantile, value};
 use super::measures::Measure;
 use super::summary::{Figures, Group};
 use super::{table, verdict};
@@ -118,55 +118,30 @@ impl Searched {
 
     /// One row per search; figures come from `groups` at the highest rate that met the SLO.
     pub fn summary(&self, groups: &[Group]) -> Section {
-        let at_met: Vec<Option<&Figures>> = self
-            .all
-            .iter()
-            .map(|(_, p)| {
-                let id = probe(&p.cell, p.outcome().met_per_s()?).id;
-                let mut rows = groups.iter().flat_map(|g| &g.rows);
-                rows.find(|r| r.cell.id == id)?.figures.as_ref()
-            })
-            .collect();
-        let outcomes: Vec<SearchOutcome> = self.all.iter().map(|(_, p)| p.outcome()).collect();
-        let text = |title: &str, number, cells| Column { title: title.into(), number, cells };
-        let each =
-            |of: &dyn Fn(&(String, SearchProgress)) -> String| self.all.iter().map(of).collect();
-        let rates = |of: fn(&SearchOutcome) -> Option<f64>| -> Vec<String> {
-            outcomes.iter().map(|o| of(o).map_or_else(dash, format_rate)).collect()
+        let at_met = |p: &SearchProgress| {
+            let id = probe(&p.cell, p.outcome().met_per_s()?).id;
+            let mut rows = groups.iter().flat_map(|g| &g.rows);
+            rows.find(|r| r.cell.id == id)?.figures.as_ref()
         };
-        let figures = |of: &dyn Fn(&Figures) -> String| -> Vec<String> {
-            at_met.iter().map(|f| f.map_or_else(dash, of)).collect()
+        let rate = |per_s: Option<f64>| per_s.map_or_else(dash, format_rate);
+        let tests_server = self.all.iter().all(|(_, p)| p.cell.tests_server());
+        let mut table = Columns::of(&self.all);
+        table.text(if tests_server { "server" } else { "engine" }, |(name, _)| name.clone());
+        table.number("highest met\nreq/s", |(_, p)| rate(p.outcome().met_per_s()));
+        table.number("lowest missed\nreq/s", |(_, p)| rate(missed_per_s(&p.outcome())));
+        table.text("limited by", |(_, p)| limit(&p.outcome()));
+        table.number("closed loop\nreq/s", |(_, p)| rate(p.closed_per_s()));
+        table.number("probes", |(_, p)| (p.probes.len() + 1).to_string());
+        table.number("trials", |(_, p)| p.trials().to_string());
+        let mut figure = |title: &str, of: &dyn Fn(&Figures) -> String| {
+            table.number(title, |(_, p)| at_met(p).map_or_else(dash, of));
         };
-        let columns = vec![
-            text(
-                match self.all.iter().all(|(_, p)| p.cell.tests_server()) {
-                    true => "server",
-                    false => "engine",
-                },
-                false,
-                each(&|(name, _)| name.clone()),
-            ),
-            text("highest met\nreq/s", true, rates(SearchOutcome::met_per_s)),
-            text("lowest missed\nreq/s", true, rates(missed_per_s)),
-            text("limited by", false, outcomes.iter().map(limit).collect()),
-            text(
-                "closed loop\nreq/s",
-                true,
-                each(&|(_, p)| p.closed_per_s().map_or_else(dash, format_rate)),
-            ),
-            text("probes", true, each(&|(_, p)| (p.probes.len() + 1).to_string())),
-            text("trials", true, each(&|(_, p)| p.trials().to_string())),
-            text(
-                "response p99\nat that rate",
-                true,
-                figures(&|f| quantile(f.times(Channel::Response), 0.99)),
-            ),
-            text("CPU\nper request", true, figures(&|f| value(f, Measure::CpuPerRequest))),
-            text("memory\n÷ lanes", true, figures(&|f| value(f, Measure::MemoryPerLane))),
-        ];
+        figure("response p99\nat that rate", &|f| quantile(f.times(Channel::Response), 0.99));
+        figure("CPU\nper request", &|f| value(f, Measure::CpuPerRequest));
+        figure("memory\n÷ lanes", &|f| value(f, Measure::MemoryPerLane));
         let mut notes = self.sentences();
         notes.push(format!("Searched: {}.", self.search));
-        Section { heading: format!("Highest rate that meets {}", self.slo()), columns, notes }
+        table.section(format!("Highest rate that meets {}", self.slo()), notes)
     }
 
     /// One table per search, one row per probe, by rate.
