@@ -67,9 +67,11 @@ fn run_ring(
     let pacing = trial.is_open_loop().then(|| Pacing::calibrate(trial)).transpose()?;
     let lanes = Rc::new(Lanes::default());
     let mut tasks = Tasks::new(ids.len());
-    for id in ids {
-        tasks.start(run_lane(trial.clone(), id, lanes.clone()));
-        while tasks.started() - lanes.parked.get() > MOST_CONNECTING && !trial.is_cancelled() {
+    // All of them before the first connects, so that what connecting takes leaves no gaps between them.
+    ids.for_each(|id| tasks.add(run_lane(trial.clone(), id, lanes.clone())));
+    for number in 0..count {
+        tasks.poll(number);
+        while number + 1 - lanes.parked.get() > MOST_CONNECTING && !trial.is_cancelled() {
             tasks.turn(now_ns() + LOOK_NS, 0)?;
         }
     }
@@ -203,15 +205,9 @@ impl<F: Future<Output = ()>> Tasks<F> {
         Tasks { tasks: Vec::with_capacity(tasks), alive: 0, ready: Vec::new(), woken, waker }
     }
 
-    fn started(&self) -> u32 {
-        self.tasks.len() as u32
-    }
-
-    fn start(&mut self, task: F) {
-        let number = self.started();
+    fn add(&mut self, task: F) {
         self.tasks.push(Some(Box::pin(task)));
         self.alive += 1;
-        self.poll(number);
     }
 
     fn poll(&mut self, number: u32) {
