@@ -600,8 +600,7 @@ fn drawn(page: &str) -> Vec<Drawn> {
     };
     let (mut panel, mut all) = (String::new(), Vec::new());
     for line in svg.split("<g stroke=") {
-        let intervals: Vec<Vec<f64>> =
-            line.split("<path d=\"M").skip(1).map(|path| numbers(path)).collect();
+        let intervals: Vec<Vec<f64>> = line.split("<path d=\"M").skip(1).map(numbers).collect();
         for marker in line.split("class=\"m\"").skip(1) {
             let at = numbers(marker.split("d=\"M").nth(1).unwrap());
             let title = marker.split("<title>").nth(1).unwrap().split('<').next().unwrap();
