@@ -237,7 +237,10 @@ fn descriptors_are_predicted_to_the_last_one() {
     // "16 lanes under tokio need 40 descriptors in a worker; RLIMIT_NOFILE allows 20: …"
     let needed = |row: &TrialRecord| {
         let error = row.error.as_deref().unwrap_or_default();
-        let told = error.split_once(" need ").and_then(|(_, rest)| rest.split_once(" descriptors"));
+        let told = error
+            .split_once(" need ")
+            .or_else(|| error.split_once(" needs "))
+            .and_then(|(_, rest)| rest.split_once(" descriptors"));
         let number = told.and_then(|(number, _)| number.parse::<u64>().ok());
         number.unwrap_or_else(|| panic!("{}: {error}", row.cell.id))
     };

@@ -9,7 +9,7 @@ use super::machine::Limits;
 use crate::plan::engine::LaneThreads;
 use crate::plan::server::ServerPlan;
 use crate::plan::{Cell, Engine};
-use crate::units::{format_bytes, format_count};
+use crate::units::{format_bytes, format_count, plural};
 
 /// A limit that a cell does not fit into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,12 +49,13 @@ impl fmt::Display for LimitHit {
         let (need, what) = amount(self.need);
         write!(
             f,
-            "{} lanes under {}{each} need {need} {what}; {} allows {}: at most {} lanes{each}; {}",
-            format_count(self.lanes),
+            "{} under {}{each} need{} {need} {what}; {} allows {}: at most {}{each}; {}",
+            plural(self.lanes, "lane"),
             self.engine.name(),
+            if self.lanes == 1 { "s" } else { "" },
             self.limit,
             amount(self.have).0,
-            format_count(self.most_lanes),
+            plural(self.most_lanes, "lane"),
             self.way_out,
         )
     }

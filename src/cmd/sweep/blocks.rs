@@ -8,7 +8,7 @@ use crate::plan::sweep::{Sweep, Trial};
 use crate::report::summary::Comparisons;
 use crate::stats::precision::{blocks_expected, fewest_blocks, half_width_expected};
 use crate::stats::{MIN_FOR_INTERVAL, pairs_needed};
-use crate::units::{format_count, format_ns, format_share};
+use crate::units::{format_count, format_ns, format_share, plural};
 
 /// Spread of the ratios of blocks that a forecast assumes: a quiet machine, a shared one, a busy one.
 const SPREADS: [f64; 3] = [0.05, 0.1, 0.2];
@@ -162,8 +162,8 @@ impl<'s> Blocks<'s> {
             }
         };
         say!(
-            "duel: ended by {why} after {} blocks, all of them whole; {wide}; --resume goes on",
-            self.blocks
+            "duel: ended by {why} after {}, all of them whole; {wide}; --resume goes on",
+            plural(self.blocks.into(), "block")
         );
     }
 }
