@@ -203,12 +203,12 @@ impl ByHand {
         frame
     }
 
-    /// Go to Outcome.
-    fn run(mut self) -> Value {
+    /// Go to Outcome; the trial starts at an instant, or at zero now.
+    fn run(mut self, at_ns: u64) -> Value {
         self.send("{\"frame\":\"go\",\"version\":2}");
         let armed = self.await_frame("armed");
         assert_eq!(armed["error"], Value::Null);
-        self.send("{\"frame\":\"start\",\"version\":2,\"at_ns\":0}");
+        self.send(&format!("{{\"frame\":\"start\",\"version\":2,\"at_ns\":{at_ns}}}"));
         let outcome = self.await_frame("outcome");
         common::wait(&mut self.child);
         outcome
@@ -247,7 +247,7 @@ fn a_full_disk_and_a_missing_file_are_their_requests_failures() {
         std::fs::remove_file(file(2, 1)).expect("it was made");
         std::os::unix::fs::symlink("/dev/full", file(2, 1)).expect("a link");
         std::fs::remove_file(file(0, 2)).expect("it was made");
-        let outcome = hand.run();
+        let outcome = hand.run(0);
         let id = &job["trial"];
         let expected = serde_json::json!(
             {"planned": 40, "completed": 20, "failed": 20, "timed_out": 0, "unsent": 0}
@@ -326,4 +326,27 @@ fn the_heart_beats_under_every_engine_and_in_no_other_plan() {
     }
     let done = run(&sweep("requests = 10", "", "engines = ['tokio']\nlanes = [1]\ntrials = 1"));
     assert!(done.all_ok(1).iter().all(|r| r.heartbeat_ns.is_none()));
+}
+
+/// A driver that was kept from saying so in time.
+#[test]
+fn a_closed_loop_that_starts_late_is_measured_by_the_time_that_it_had() {
+    let mut server = duel(&["target", "--listen", "127.0.0.1:0", "--service-time", "1ms"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a target");
+    let url = format!("target.url=http://{}", common::first_address(&mut server));
+    let sweep = sweep("duration = '2s'", "", "engines = ['tokio']\nlanes = [2]\ntrials = 1\n");
+    let job =
+        text(&output(duel(&["plan"]).arg(sweep.config()).args(["--set", &url, "--job", "0"])));
+    let late = duel::sys::now_ns() - 1_000_000_000;
+    let outcome = ByHand::new(job.0.trim_end()).run(late);
+    let ns = |field: &str| outcome[field].as_u64().unwrap_or_else(|| panic!("{field}: {outcome}"));
+    let missed = ns("started_at_ns") - late;
+    assert!(missed >= 1_000_000_000, "{missed}");
+    assert_eq!(ns("rate_ns"), 2_000_000_000u64.saturating_sub(missed));
+    let _ = server.kill();
+    let _ = server.wait();
 }
