@@ -150,6 +150,8 @@ fn memory_ladders(axis: Axis, pair: &Pair) {
     for (i, record) in records.iter_mut().enumerate() {
         let heap_bytes = Some(i as i64);
         record.memory.split = Some(MemorySplit { heap_bytes, ..MemorySplit::default() });
+        // Whichever side is under test.
+        record.server = Some(record.client());
     }
     let cells = memory::cells(&records);
     assert_eq!(cells.len(), 6, "memory by {axis:?}");
@@ -306,6 +308,7 @@ fn kinds_are_read_as_they_are_written_and_no_others() {
         (CellKind::Idle, "\"idle\""),
         (CellKind::Counted, "\"syscalls\""),
         (CellKind::Memory, "\"memory\""),
+        (CellKind::IdleMemory, "\"idle memory\""),
     ] {
         let cell = Cell { kind, ..sample::cell(Engine::Tokio) };
         let row = serde_json::to_value(&cell).expect("a cell is JSON");

@@ -145,6 +145,59 @@ fn tls_where_there_is_none_is_refused() {
     assert!(done.code == 2 && done.stderr.contains("at least 96KiB"), "{}", done.stderr);
 }
 
+/// The parts of a server's memory by lanes, of connections on which nothing is sent.
+#[test]
+fn what_idle_connections_cost_a_server_is_split_into_its_parts() {
+    let done = Sweep::new(
+        "[plan]\nduration = '300ms'\n[sweep]\nserver_engines = ['reference', 'threads', 'tokio']\n\
+         lanes = [40, 80, 160]\nidle = true\nmemory = 'only'\ntrials = 1\n",
+    )
+    .run();
+    assert_eq!(done.records.len(), 9, "{}", done.stderr);
+    for record in &done.records {
+        let (id, lanes) = (&record.cell.id, i64::from(record.cell.lanes));
+        assert_eq!(record.status, Status::Ok, "{id}: {:?}", record.error);
+        assert_eq!(record.target.received, Some(0), "{id}");
+        assert_eq!(record.memory.split, None, "{id}: the client is not under test");
+        let memory = &record.server.as_ref().unwrap_or_else(|| panic!("{id} has no server")).memory;
+        let split = memory.split.as_ref().unwrap_or_else(|| panic!("{id}: {memory:?}"));
+        assert_eq!(split.sockets, lanes, "{id}");
+        assert!(split.socket_object_bytes >= lanes << 10, "{id}: {split:?}");
+        if engine(record) == ServerEngine::Threads {
+            assert!(split.threads >= lanes, "{id}: {split:?}");
+            assert!(split.kernel_stack_bytes >= lanes * (8 << 10), "{id}: {split:?}");
+            assert!(split.stack_bytes >= lanes * (4 << 10), "{id}: {split:?}");
+        } else {
+            assert!(split.threads < lanes, "{id}: {split:?}");
+            assert!(split.kernel_stack_bytes < lanes * (16 << 10), "{id}: {split:?}");
+        }
+        // glibc says what it has handed out; another C library may not.
+        let named =
+            |field: &str| record.unavailable.contains_key(&format!("server.memory.{field}"));
+        assert_eq!(memory.heap_bytes.is_none(), named("heap_bytes"), "{id}");
+        assert_eq!(split.total_bytes.is_none(), named("split.total_bytes"), "{id}");
+        if let Some(total) = split.total_bytes {
+            let rest = split.unattributed_bytes.expect("the total less the parts");
+            assert_eq!(total, split.parts_bytes() + rest, "{id}");
+        }
+    }
+    for words in ["One more idle connection took", "as threads", "as tokio", "kernel", "stacks"] {
+        assert!(done.stdout.contains(words), "{words} is not in {}", done.stdout);
+    }
+}
+
+#[test]
+fn a_server_of_ones_own_is_split_but_for_what_its_allocator_holds() {
+    let more = ["--set", "sweep.idle=true", "--set", "sweep.memory=\"only\""];
+    let (row, text) = own(&rust_program(""), &more);
+    assert_eq!(row.status, Status::Ok, "{text}");
+    let memory = row.server.expect("it is measured").memory;
+    let split = memory.split.unwrap_or_else(|| panic!("not split: {text}"));
+    assert_eq!((split.sockets, split.threads, memory.heap_bytes), (2, 2, None), "{split:?}");
+    let why = row.unavailable.get("server.memory.heap_bytes").map_or("", String::as_str);
+    assert!(why.contains("a server of yours"), "{why}");
+}
+
 /// Handlers that call, under every engine that has handlers.
 const CALLS: &str = r#"
     [plan]

@@ -267,7 +267,8 @@ tables! {
         idle: At<bool> [default("false") example("true")],
         /// Adds trials that count system calls: how many does a request take?
         syscalls: At<bool> [default("false") example("true")],
-        /// Adds trials that split memory into its parts; `"only"` runs no others.
+        /// Adds trials that split memory into its parts; `"only"` runs no others. With `idle`, those of a
+        /// server under test hold connections on which nothing is sent.
         memory: At<MemoryKey> [default("false") example("true")],
         /// How often a noisy trial is repeated.
         noise_repeats: At<Count> [range(0.0, 10.0) default("0") example("2")],

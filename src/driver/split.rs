@@ -1,19 +1,18 @@
-//! The split of memory in a trial of the kind `memory`: two looks at the workers from outside, at
-//! `Ready` and half-way through the window, and their difference.
+//! The split of memory in a trial of the kind `memory`: two looks at the processes of the side under
+//! test from outside, before it holds anything and half-way through the window, and their difference.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use super::worker::Worker;
-use crate::format::TrialRecord;
-use crate::plan::Cell;
-use crate::protocol::Outcome;
+use crate::format::Memory;
 use crate::side::cgroup::{CgroupMemory, Version};
 use crate::side::split::{Look, Moment, ObjectSizes, Ports, between};
 
 /// The two looks.
 pub(super) struct Splitter {
     sizes: ObjectSizes,
-    /// What was in use before the workers connected.
+    /// Stacks of the threads that the side's engine starts.
+    stack_bytes: u64,
+    /// What was in use before there was a connection.
     ports: Ports,
     ready: Moment,
     plateau: Moment,
@@ -22,41 +21,47 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(stack_bytes: u64) -> Self {
         let (ready, plateau) = (Moment::default(), Moment::default());
         let (sizes, ports) = (ObjectSizes::read(), Ports::default());
-        Splitter { sizes, ports, ready, plateau, trouble: None }
+        Splitter { sizes, stack_bytes, ports, ready, plateau, trouble: None }
     }
 
+    /// `held_bytes` is the allocators' own count, here and below, where it is known by then.
     pub(super) fn at_ready(
         &mut self,
-        cell: &Cell,
-        workers: &[Worker],
+        pids: impl Iterator<Item = u32>,
         cgroup: Option<CgroupMemory>,
+        held_bytes: Option<u64>,
     ) {
-        let look = self.look(cell, workers, &mut HashSet::new());
-        self.ready = Moment { look, cgroup, held_bytes: None };
+        let look = self.look(pids, &mut HashSet::new());
+        self.ready = Moment { look, cgroup, held_bytes };
         self.ports = Ports::read();
     }
 
     pub(super) fn at_plateau(
         &mut self,
-        cell: &Cell,
-        workers: &[Worker],
+        pids: impl Iterator<Item = u32>,
         cgroup: Option<CgroupMemory>,
+        held_bytes: Option<u64>,
     ) {
         let mut inodes = HashSet::new();
-        let mut look = self.look(cell, workers, &mut inodes);
+        let mut look = self.look(pids, &mut inodes);
         if let Some(look) = &mut look {
             look.port_buckets = self.ports.added(&inodes);
         }
-        self.plateau = Moment { look, cgroup, held_bytes: None };
+        self.plateau = Moment { look, cgroup, held_bytes };
     }
 
-    fn look(&mut self, cell: &Cell, workers: &[Worker], inodes: &mut HashSet<u64>) -> Option<Look> {
+    /// The allocators' own counts, of processes that say them only when they end.
+    pub(super) fn held(&mut self, ready: Option<u64>, plateau: Option<u64>) {
+        (self.ready.held_bytes, self.plateau.held_bytes) = (ready, plateau);
+    }
+
+    fn look(&mut self, pids: impl Iterator<Item = u32>, inodes: &mut HashSet<u64>) -> Option<Look> {
         let mut sum = Look::default();
-        for worker in workers {
-            match Look::at(worker.id(), cell.stack_size_bytes.unwrap_or(0), inodes) {
+        for pid in pids {
+            match Look::at(pid, self.stack_bytes, inodes) {
                 Ok(look) => sum += look,
                 Err(why) => {
                     self.trouble.get_or_insert(why);
@@ -67,24 +72,21 @@ impl Splitter {
         Some(sum)
     }
 
-    /// Writes the split, and the name of each part that is missing.
+    /// Writes the split, and the name of each part that is missing: `prefix` is where the memory
+    /// stands in the record. `uncounted` says why an allocator's count may be unknown.
     pub(super) fn note(
-        mut self,
-        record: &mut TrialRecord,
-        outcomes: &[Outcome],
+        self,
+        memory: &mut Memory,
+        (unavailable, prefix): (&mut BTreeMap<String, String>, &str),
         version: Option<Version>,
+        uncounted: &str,
     ) {
-        let held = |at_plateau: bool| -> Option<u64> {
-            let of = |o: &Outcome| {
-                let heap = o.heap?;
-                if at_plateau { heap.plateau?.held_bytes } else { heap.ready.held_bytes }
-            };
-            outcomes.iter().map(of).sum()
-        };
-        (self.ready.held_bytes, self.plateau.held_bytes) = (held(false), held(true));
-        let unavailable = &mut record.unavailable;
+        let no_kernel = unavailable.get(&format!("{prefix}.kernel_bytes")).cloned();
+        for field in ["heap_bytes", "stack_bytes", "unattributed_bytes"] {
+            unavailable.remove(&format!("{prefix}.{field}"));
+        }
         let mut missing = |field: &str, why: &str| {
-            unavailable.insert(format!("memory.{field}"), why.into());
+            unavailable.insert(format!("{prefix}.{field}"), why.into());
         };
         let Some(split) = between(&self.ready, &self.plateau, version, &self.sizes) else {
             let why = self.trouble.unwrap_or_else(|| {
@@ -97,32 +99,25 @@ impl Splitter {
         };
         if split.heap_bytes.is_none() {
             for field in ["heap_bytes", "split.heap_bytes", "split.heap_slack_bytes"] {
-                missing(field, "this allocator keeps no count of what it has handed out");
+                missing(field, uncounted);
             }
         }
         if split.total_bytes.is_none() {
-            let no_count = "memory.kernel_bytes";
-            let why = self.missing_total(record.unavailable.get(no_count));
-            let unavailable = &mut record.unavailable;
+            let why = no_kernel.unwrap_or("the cgroup counts no TCP buffers".into());
+            let why = format!("needs a memory cgroup: {why}");
             for field in ["unattributed_bytes", "split.unattributed_bytes", "split.total_bytes"] {
-                unavailable.insert(format!("memory.{field}"), why.clone());
+                missing(field, &why);
             }
             if split.tcp_buffer_bytes.is_none() {
-                unavailable.insert("memory.split.tcp_buffer_bytes".into(), why.clone());
+                missing("split.tcp_buffer_bytes", &why);
             }
             if split.page_cache_bytes.is_none() {
-                unavailable.insert("memory.split.page_cache_bytes".into(), why);
+                missing("split.page_cache_bytes", &why);
             }
         }
-        record.memory.heap_bytes = self.plateau.held_bytes;
-        record.memory.stack_bytes = self.plateau.look.map(|l| l.stack_bytes);
-        record.memory.unattributed_bytes = split.unattributed_bytes.map(|b| b.max(0) as u64);
-        record.memory.split = Some(split);
-    }
-
-    /// Why there is no total, after what is known of the kernel's memory.
-    fn missing_total(&self, kernel: Option<&String>) -> String {
-        let why = kernel.map_or("the cgroup counts no TCP buffers", String::as_str);
-        format!("needs a memory cgroup: {why}")
+        memory.heap_bytes = self.plateau.held_bytes;
+        memory.stack_bytes = self.plateau.look.map(|l| l.stack_bytes);
+        memory.unattributed_bytes = split.unattributed_bytes.map(|b| b.max(0) as u64);
+        memory.split = Some(split);
     }
 }

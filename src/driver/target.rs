@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::files::StepFiles;
 use super::own::Own;
@@ -18,8 +20,9 @@ use crate::plan::server::ServerPlan;
 use crate::plan::sweep::{Sweep, Target, Tls};
 use crate::plan::target::EmbeddedTarget;
 use crate::server::{
-    Listening, TargetGo, TargetJob, TargetLook, TargetReport, TargetStart, digest,
+    Listening, TargetGo, TargetHeap, TargetJob, TargetLook, TargetReport, TargetStart, digest,
 };
+use crate::side::split::AllocatorUse;
 use crate::side::usage::{Edge, Usage};
 use crate::sys::now_ns;
 use crate::units::{SECOND_NS, format_count, format_rate};
@@ -333,7 +336,19 @@ impl Targets {
         if !self.tell {
             return Vec::new();
         }
-        let line = serde_json::to_vec(&TargetLook { look: edge }).expect("a name");
+        // One that does not answer is looked at from outside, as are all then.
+        self.asked(&TargetLook { look: edge }).unwrap_or_default()
+    }
+
+    /// What their allocators have handed out; `None` where one does not say.
+    pub(super) fn held_bytes(&mut self) -> Option<u64> {
+        let said: Vec<AllocatorUse> = self.asked(&TargetHeap { heap: true })?;
+        let of_all = || said.iter().map(|one| one.held_bytes).sum();
+        if said.is_empty() { None } else { of_all() }
+    }
+
+    fn asked<T: DeserializeOwned>(&mut self, question: &impl Serialize) -> Option<Vec<T>> {
+        let line = serde_json::to_vec(question).expect("plain data");
         for pipe in &mut self.running {
             let _ = pipe.send_line(&line);
         }
@@ -341,8 +356,7 @@ impl Targets {
             let line = pipe.line(now_ns() + PATIENCE_NS).ok()?;
             serde_json::from_slice(&line).ok()
         };
-        // One that does not answer is looked at from outside, as are all then.
-        self.running.iter_mut().map(told).collect::<Option<_>>().unwrap_or_default()
+        self.running.iter_mut().map(told).collect()
     }
 
     /// Tells the targets when the trial starts, since stalls count from there.

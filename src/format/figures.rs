@@ -413,7 +413,7 @@ pub struct MemorySplit {
     pub object_sizes_from_kernel: bool,
     /// Threads, at the split less at `Ready`.
     pub threads: i64,
-    /// Descriptors that are sockets, likewise.
+    /// Sockets, likewise.
     pub sockets: i64,
     /// Mappings, likewise.
     pub mappings: i64,

@@ -1,7 +1,7 @@
 //! A trial as a part of it saw it: one side, or one class of its requests. In the form of a trial, so
 //! that what judges and plans whole trials judges and plans the part by the same code.
 
-use super::{SideUse, TrialRecord};
+use super::{Memory, SideUse, TrialRecord};
 
 impl TrialRecord {
     /// What the client's side cost.
@@ -21,6 +21,14 @@ impl TrialRecord {
     /// What the side under test cost; `None` where nobody could read it.
     pub fn subject(&self) -> Option<SideUse> {
         if self.cell.tests_server() { self.server.clone() } else { Some(self.client()) }
+    }
+
+    /// The memory of the side under test, and where it stands in the record.
+    pub(crate) fn memory_of_subject(&self) -> (Option<&Memory>, &'static str) {
+        match self.cell.tests_server() {
+            true => (self.server.as_ref().map(|server| &server.memory), "server.memory"),
+            false => (Some(&self.memory), "memory"),
+        }
     }
 
     /// The trial as one class of its requests saw it: their ledger and times. What the trial cost and

@@ -128,6 +128,8 @@ pub enum CellKind {
     Counted,
     /// Memory is split into its parts, which disturbs latency: that is never ranked.
     Memory,
+    /// The same of connections on which nothing is sent.
+    IdleMemory,
 }
 
 impl CellKind {
@@ -139,6 +141,7 @@ impl CellKind {
             CellKind::Idle => Some("idle"),
             CellKind::Counted => Some("syscalls"),
             CellKind::Memory => Some("memory"),
+            CellKind::IdleMemory => Some("idle memory"),
         }
     }
 }
@@ -153,8 +156,8 @@ impl TryFrom<Option<String>> for CellKind {
     type Error = String;
 
     fn try_from(label: Option<String>) -> Result<Self, String> {
-        use CellKind::{Copy, Counted, Idle, Memory, Timed};
-        let known = [Timed, Copy, Idle, Counted, Memory];
+        use CellKind::{Copy, Counted, Idle, IdleMemory, Memory, Timed};
+        let known = [Timed, Copy, Idle, Counted, Memory, IdleMemory];
         let kind = known.into_iter().find(|kind| kind.label() == label.as_deref());
         kind.ok_or_else(|| format!("`{}` labels no kind of cell", label.unwrap_or_default()))
     }
@@ -259,7 +262,7 @@ impl Cell {
 
     /// Whether the cell sends nothing.
     pub fn is_idle(&self) -> bool {
-        self.kind == CellKind::Idle
+        matches!(self.kind, CellKind::Idle | CellKind::IdleMemory)
     }
 
     /// Whether the kernel counts events in the cell's trials.
@@ -269,7 +272,7 @@ impl Cell {
 
     /// Whether memory is split into its parts in the cell's trials.
     pub fn is_memory(&self) -> bool {
-        self.kind == CellKind::Memory
+        matches!(self.kind, CellKind::Memory | CellKind::IdleMemory)
     }
 
     /// Whether the server is the side under test.
@@ -330,7 +333,7 @@ impl Cell {
         let every = format!("{}-{}-l{lanes}-p{processes}-c{cpus}", engine.name(), codec.name());
         let applying = AXES.iter().filter(|facts| (facts.applies)(&self));
         let parts = applying.filter_map(|facts| (facts.id)(axes, &self));
-        let parts = parts.chain(self.kind.label().map(Into::into));
+        let parts = parts.chain(self.kind.label().map(|label| label.replace(' ', "-")));
         self.id = parts.fold(every, |id, part| id + "-" + &part);
         self
     }
@@ -339,7 +342,7 @@ impl Cell {
     /// place of steps.
     pub(super) fn of_kind(&self, kind: CellKind, axes: &Axes) -> Cell {
         let mut cell = Cell { kind, ..self.clone() };
-        if kind == CellKind::Idle {
+        if cell.is_idle() {
             cell.arrivals = Arrivals::Closed;
             cell.offered_per_s = Some(0.0);
             cell.body_bytes = None;

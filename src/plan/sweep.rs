@@ -221,12 +221,16 @@ impl Sweep {
     /// The kinds of cells at each point of the grid.
     fn kinds(&self, cell: &Cell) -> Vec<CellKind> {
         let timed = self.memory != MemoryTrials::Only;
+        let memory = match self.idle && cell.tests_server() {
+            true => CellKind::IdleMemory,
+            false => CellKind::Memory,
+        };
         [
             (timed, CellKind::Timed),
             (timed && self.aa && cell.is_baseline(self.baseline), CellKind::Copy),
             (timed && self.idle, CellKind::Idle),
             (timed && self.syscalls, CellKind::Counted),
-            (self.memory != MemoryTrials::None, CellKind::Memory),
+            (self.memory != MemoryTrials::None, memory),
         ]
         .into_iter()
         .filter_map(|(wanted, kind)| wanted.then_some(kind))

@@ -13,7 +13,8 @@ pub use words::{bytes_and_interval, sentences};
 use super::layout::{Column, Section};
 use crate::format::{MemorySplit, SplitSource, Status, TrialRecord};
 use crate::plan::cell::{self, Family, families};
-use crate::plan::{Axis, Cell, Engine};
+use crate::plan::engine::{LaneKind, LaneThreads};
+use crate::plan::{Axis, Cell};
 use crate::stats::{CONFIDENCE, LinearFit, linear_fit, median};
 use crate::units::{format_bytes, format_count};
 
@@ -75,7 +76,7 @@ impl<'a> CellSplit<'a> {
     fn of(trials: Family<'a, &'a TrialRecord>) -> CellSplit<'a> {
         let mut cell = CellSplit { cell: trials.cell, splits: vec![], errors: vec![] };
         for record in trials.members {
-            match &record.memory.split {
+            match record.memory_of_subject().0.and_then(|memory| memory.split.as_ref()) {
                 Some(split) if record.status == Status::Ok => cell.splits.push(split),
                 _ => cell.errors.push(why_not(record)),
             }
@@ -104,10 +105,31 @@ pub fn cells(records: &[TrialRecord]) -> Vec<CellSplit<'_>> {
     cells
 }
 
+/// What the lanes of a cell's side under test are.
+fn what(cell: &Cell) -> &'static str {
+    match (cell.tests_server(), cell.is_idle()) {
+        (true, true) => "idle connection",
+        (true, false) => "connection",
+        (false, _) => "lane",
+    }
+}
+
+fn lane_kind(cell: &Cell) -> LaneKind {
+    let Some(server) = cell.server_under_test() else { return cell.engine.facts().lane };
+    match server.facts().threads {
+        _ if server.facts().offloads => LaneKind::Task,
+        LaneThreads::PerLane => LaneKind::Thread,
+        LaneThreads::Pool => LaneKind::Job,
+        LaneThreads::Own | LaneThreads::PerCpu => LaneKind::Single,
+    }
+}
+
 fn why_not(record: &TrialRecord) -> &str {
     let gate = record.gates.iter().find(|g| g.hard && g.ok == Some(false));
     let gate = gate.map(|g| super::gates::meaning(&g.name).unwrap_or(&g.name));
-    let missing = || record.unavailable.get("memory.split").map(String::as_str);
+    let place = record.memory_of_subject().1;
+    let why = [format!("{place}.split"), "server".into()];
+    let missing = || why.iter().find_map(|field| record.unavailable.get(field)).map(String::as_str);
     record.error.as_deref().or(gate).or_else(missing).unwrap_or("no reason was recorded")
 }
 
@@ -120,8 +142,10 @@ pub fn names(cells: &[CellSplit<'_>]) -> Vec<String> {
 /// What a lane adds to each part.
 #[derive(Debug)]
 pub struct Ladder {
-    /// How its lanes are run.
-    pub engine: Engine,
+    /// What runs each of its lanes: of a server, a connection.
+    pub lane: LaneKind,
+    /// What there is one more of.
+    pub what: &'static str,
     /// Engine, and whatever tells it from the others.
     pub name: String,
     /// Lanes of the lowest and the highest step.
@@ -155,7 +179,8 @@ pub fn ladders(cells: &[CellSplit<'_>]) -> Vec<Ladder> {
             let all = || steps.iter().map(|s| s.cell.total_lanes);
             let shares = steps.iter().filter(|s| s.cell.total_lanes >= 1_000);
             Ladder {
-                engine: cell.engine,
+                lane: lane_kind(cell),
+                what: what(cell),
                 name,
                 lanes: (all().min().unwrap_or(0), all().max().unwrap_or(0)),
                 fits: PARTS.iter().chain([&KNOWN, &TOTAL]).filter_map(|p| fit(&steps, p)).collect(),
@@ -215,10 +240,14 @@ fn splits(cells: &[CellSplit<'_>]) -> Section {
             columns.push(column(&part.title.replacen(' ', "\n", 1), true, texts));
         }
     }
-    let mut notes = vec![
-        "bytes per lane added since Ready, half-way through the window; medians; page cache apart"
-            .to_string(),
-    ];
+    let since = match cells.iter().all(|c| c.cell.tests_server()) {
+        true => "the server stood ready, without a connection",
+        false => "Ready",
+    };
+    let mut notes = vec![format!(
+        "bytes per {} added since {since}, half-way through the window; medians; page cache apart",
+        what(cells[0].cell)
+    )];
     if cells.iter().flat_map(|c| &c.splits).any(|s| s.source == SplitSource::Proc) {
         notes
             .push("no total and no rest: no memory cgroup could be made; see `unavailable`".into());
@@ -250,7 +279,7 @@ fn slopes(ladders: &[Ladder]) -> Section {
     let parts: Vec<(&str, &str)> =
         PARTS.iter().chain([&TOTAL]).map(|p| (p.name, p.title)).collect();
     let mut columns = vec![Column {
-        title: "bytes per lane".into(),
+        title: format!("bytes per {}", ladders[0].what),
         number: false,
         cells: parts.iter().map(|(_, title)| title.to_string()).collect(),
     }];
@@ -279,5 +308,6 @@ fn slopes(ladders: &[Ladder]) -> Section {
             ));
         }
     }
-    Section { heading: "cost of a lane".into(), columns, notes }
+    let article = if ladders[0].what.starts_with('i') { "an" } else { "a" };
+    Section { heading: format!("cost of {article} {}", ladders[0].what), columns, notes }
 }

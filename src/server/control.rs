@@ -15,10 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use super::handler::Handler;
 use super::reference::{ReferenceServer, listen};
-use super::{Listening, TargetGo, TargetJob, TargetLook, TargetStart, pool, rayon, threads, tokio};
+use super::{
+    Listening, TargetGo, TargetHeap, TargetJob, TargetLook, TargetStart, pool, rayon, threads,
+    tokio,
+};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::{ServerEngine, ServerPlan};
 use crate::plan::target::Law;
+use crate::side::split::AllocatorUse;
 use crate::side::usage::Usage;
 use crate::sys::now_ns;
 
@@ -58,8 +62,11 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
     print(&mut stdout, &Listening { listening: server.address()?, certificate: None })?;
     loop {
         while let Some(line) = lines.next() {
-            if let Told::Start(start) = parse(&line, "start")? {
-                server.start_at(start.start_at_ns);
+            match parse(&line, "start")? {
+                Told::Start(start) => server.start_at(start.start_at_ns),
+                Told::Heap(asked) => tell_heap(asked, &mut stdout)?,
+                // Nothing is held, and nobody asks.
+                Told::Go(_) | Told::Look(_) => {}
             }
         }
         if server.turn()? && !lines.read(&stdin)? {
@@ -91,6 +98,14 @@ enum Told {
     Start(TargetStart),
     Go(TargetGo),
     Look(TargetLook),
+    Heap(TargetHeap),
+}
+
+fn tell_heap(asked: TargetHeap, stdout: &mut impl Write) -> anyhow::Result<()> {
+    if !asked.heap {
+        return Ok(());
+    }
+    print(stdout, &AllocatorUse::read(false))
 }
 
 /// Runs a server under test, as [`serve_controlled`] does the reference. Its threads end with the
@@ -114,6 +129,7 @@ fn subject(
                 Told::Start(start) => handler.start_at(start.start_at_ns),
                 Told::Go(told) => held = !told.go,
                 Told::Look(at) => print(&mut stdout, &Usage::read(at.look))?,
+                Told::Heap(asked) => tell_heap(asked, &mut stdout)?,
             }
         }
         if let Some(listener) = listener.take_if(|_| !held) {

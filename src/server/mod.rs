@@ -130,6 +130,14 @@ pub struct TargetLook {
     pub look: Edge,
 }
 
+/// Driver → target: it says what its allocator has handed out, with a
+/// [`crate::side::split::AllocatorUse`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetHeap {
+    /// Nothing else can be said.
+    pub heap: bool,
+}
+
 /// Target → driver: the last line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TargetReport {

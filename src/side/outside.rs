@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::cgroup::{Cgroup, CgroupMemory};
+use super::cgroup::{Cgroup, CgroupMemory, Version};
 use super::usage::{Edge, ProcessUse, Usage, reset_hwm_at};
 use crate::format::{Memory, SideUse};
 
@@ -59,6 +59,21 @@ impl Outside {
         };
         let processes = pids.map(process).collect::<Result<_, String>>()?;
         Ok(Outside { processes, group, trouble: None })
+    }
+
+    /// What the cgroup counted before there was a connection; `None` without one.
+    pub fn group_at_first(&self) -> Option<CgroupMemory> {
+        self.group.as_ref().ok().map(|group| group.baseline)
+    }
+
+    /// What it counted half-way through the window.
+    pub fn group_at_plateau(&self) -> Option<CgroupMemory> {
+        self.group.as_ref().ok()?.plateau
+    }
+
+    /// Its interface.
+    pub fn group_version(&self) -> Option<Version> {
+        self.group.as_ref().ok().map(|group| group.cgroup.version())
     }
 
     /// Whether an edge was read.

@@ -87,7 +87,7 @@ pub struct Look {
     pub page_table_bytes: u64,
     /// Threads.
     pub threads: u64,
-    /// Descriptors that are sockets.
+    /// Sockets, each once however many descriptors name it.
     pub sockets: u64,
     /// Mappings.
     pub mappings: u64,
@@ -305,8 +305,9 @@ fn count_descriptors(pid: u32, look: &mut Look, inodes: &mut HashSet<u64>) -> Re
         let Ok(link) = fs::read_link(entry.path()) else { continue };
         let link = link.to_string_lossy();
         if let Some(inode) = link.strip_prefix("socket:[") {
-            look.sockets += 1;
-            inodes.extend(inode.trim_end_matches(']').parse::<u64>());
+            let inode = inode.trim_end_matches(']').parse::<u64>();
+            // Several descriptors, of several processes too, may name one socket.
+            look.sockets += u64::from(inode.is_ok_and(|inode| inodes.insert(inode)));
         }
         let info = || {
             let path = format!("/proc/{pid}/fdinfo/{}", entry.file_name().to_string_lossy());

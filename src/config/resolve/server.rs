@@ -12,7 +12,7 @@ use crate::config::read::{At, Named, place_of};
 use crate::plan::server::{
     OwnServer, ServerEngine, ServerSetting, ServerStep, SideUnderTest, UpstreamPlan,
 };
-use crate::plan::sweep::{MemoryTrials, Target};
+use crate::plan::sweep::Target;
 use crate::plan::{Codec, Engine};
 
 /// Most steps of a handler.
@@ -120,12 +120,6 @@ fn encrypted(file: &File, engines: &[ServerEngine]) -> Result<(), Fault> {
 
 /// What is measured and expected of clients alone.
 fn clients_alone(file: &File) -> Result<(), Fault> {
-    if file.sweep.memory.0 != MemoryTrials::None {
-        let rule = "several `lanes` give `memory per lane` and `+ kernel per lane` of the server as \
-                    slopes, of idle connections with idle = true";
-        let why = format!("only a client's memory is split into its parts: leave it out; {rule}");
-        return Err(fault(&file.sweep.memory, why));
-    }
     if let Some(at) = &file.expect {
         let why = "expectations are of clients: leave them out where servers are compared";
         return Err(fault(at, why));

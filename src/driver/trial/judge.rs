@@ -7,9 +7,10 @@ use crate::driver::target::{Targets, TargetsReport};
 use crate::format::{ForeignProcess, OVERLOADED, SideUse, Status, TrialRecord};
 use crate::plan::Extent;
 use crate::protocol::Outcome;
-use crate::side::cgroup::Cgroup;
+use crate::side::cgroup::{Cgroup, Version};
 use crate::side::outside::Outside;
 use crate::side::quota::Throttled;
+use crate::side::split::{AllocatorUse, HeapUse};
 use crate::units::{format_count, format_ns};
 
 /// Flag of a trial that ended early, since nothing completed.
@@ -44,11 +45,10 @@ impl Running<'_> {
             let why = "the window held no sample of the driver";
             record.unavailable.insert("in_flight_peak".into(), why.into());
         }
+        let servers = self.server.as_ref().ok().and_then(Outside::group_version);
         self.note_server(record);
         self.note_kernel_memory(record);
-        if let Some(splitter) = self.splitter.take() {
-            splitter.note(record, &outcomes, self.cgroup.as_ref().ok().map(Cgroup::version));
-        }
+        self.note_split(record, &outcomes, servers);
         self.note_throttling(record);
         let mut evidence = self.evidence(record, &outcomes, report.as_ref());
         if self.is_overloaded(record, &evidence) {
@@ -256,6 +256,32 @@ impl Running<'_> {
                 record.unavailable.insert("server".into(), why);
             }
         }
+    }
+
+    /// The split of what the side under test holds; `servers` is the interface of a server's cgroup.
+    fn note_split(
+        &mut self,
+        record: &mut TrialRecord,
+        outcomes: &[Outcome],
+        servers: Option<Version>,
+    ) {
+        let Some(mut splitter) = self.splitter.take() else { return };
+        let uncounted = match self.has_own_server() {
+            true => "a server of yours cannot be asked what its allocator holds",
+            false => "this allocator keeps no count of what it has handed out",
+        };
+        if self.here.cell.tests_server() {
+            let Some(server) = &mut record.server else { return };
+            let named = (&mut record.unavailable, "server.memory");
+            return splitter.note(&mut server.memory, named, servers, uncounted);
+        }
+        let held = |at: fn(HeapUse) -> Option<AllocatorUse>| -> Option<u64> {
+            outcomes.iter().map(|o| at(o.heap?)?.held_bytes).sum()
+        };
+        splitter.held(held(|heap| Some(heap.ready)), held(|heap| heap.plateau));
+        let named = (&mut record.unavailable, "memory");
+        let version = self.cgroup.as_ref().ok().map(Cgroup::version);
+        splitter.note(&mut record.memory, named, version, uncounted);
     }
 
     /// Whether a command of the user's own started the server, which cannot be asked what it used.

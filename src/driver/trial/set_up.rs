@@ -85,6 +85,25 @@ impl Context<'_> {
         Ok((Some(targets), endpoints))
     }
 
+    /// Only in a trial whose memory is split. A server under test is looked at now, before it has a
+    /// connection; workers when they are ready.
+    fn splitter(
+        &self,
+        cell: &Cell,
+        targets: Option<&mut Targets>,
+        server: Option<&Outside>,
+    ) -> Option<Splitter> {
+        let plan = self.sweep.server_plan(cell).filter(|_| cell.tests_server());
+        let of_server = plan.map(|server| server.setting.stack_bytes);
+        let stack_bytes = of_server.or(cell.stack_size_bytes).unwrap_or(0);
+        let mut splitter = cell.is_memory().then(|| Splitter::new(stack_bytes))?;
+        if let (true, Some(targets), Some(server)) = (cell.tests_server(), targets, server) {
+            let held = targets.held_bytes();
+            splitter.at_ready(targets.pids(), server.group_at_first(), held);
+        }
+        Some(splitter)
+    }
+
     /// Why nothing is known of a target that was not started here.
     pub(super) fn no_target_here(&self) -> &str {
         self.peers.shared_target().unwrap_or("the target is not duel's own")
@@ -128,12 +147,13 @@ impl<'c> Running<'c> {
             }
             None => Err(context.no_target_here().into()),
         };
+        let splitter = context.splitter(cell, targets.as_mut(), server.as_ref().ok());
         targets.iter_mut().for_each(Targets::go);
         Ok(Running {
             context,
             server,
             files: StepFiles::of(&plan.mix, here.workers.iter().copied()),
-            splitter: cell.is_memory().then(Splitter::new),
+            splitter,
             jitter: rand::SeedableRng::seed_from_u64(plan.seed),
             here,
             plan,
@@ -186,8 +206,10 @@ impl<'c> Running<'c> {
             record.ready_ns = record.ready_ns.max(now_ns() - worker.spawned_at());
         }
         self.kernel_at_ready = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
-        if let Some(splitter) = &mut self.splitter {
-            splitter.at_ready(&self.here.cell, &self.workers, self.kernel_at_ready);
+        if let Some(splitter) = &mut self.splitter
+            && !self.here.cell.tests_server()
+        {
+            splitter.at_ready(self.workers.iter().map(Worker::id), self.kernel_at_ready, None);
         }
         Ok(())
     }

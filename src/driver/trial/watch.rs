@@ -129,15 +129,22 @@ impl Running<'_> {
     fn look_at_server(&mut self, begun: bool, part: f64) {
         let Ok(server) = &mut self.server else { return };
         let mut targets = self.targets.as_mut();
-        let mut tell = |edge| targets.as_mut().map(|t| t.usage(edge)).unwrap_or_default();
         if begun && !server.has(Edge::Start) {
-            server.read(Edge::Start, tell(Edge::Start));
+            let told = targets.as_mut().map(|t| t.usage(Edge::Start));
+            server.read(Edge::Start, told.unwrap_or_default());
         }
         if is_half_way(part) && !self.half_seen {
             server.read_plateau();
+            if let (Some(splitter), Some(targets)) = (&mut self.splitter, &mut targets)
+                && self.here.cell.tests_server()
+            {
+                let held = targets.held_bytes();
+                splitter.at_plateau(targets.pids(), server.group_at_plateau(), held);
+            }
         }
         if part >= 1.0 && !server.has(Edge::End) {
-            server.read(Edge::End, tell(Edge::End));
+            let told = targets.as_mut().map(|t| t.usage(Edge::End));
+            server.read(Edge::End, told.unwrap_or_default());
         }
     }
 
@@ -175,8 +182,11 @@ impl Running<'_> {
         }
         if is_half_way(part) && !std::mem::replace(&mut self.half_seen, true) {
             self.kernel_at_plateau = self.cgroup.as_ref().ok().and_then(|g| g.read().ok());
-            if let Some(splitter) = &mut self.splitter {
-                splitter.at_plateau(&self.here.cell, &self.workers, self.kernel_at_plateau);
+            if let Some(splitter) = &mut self.splitter
+                && !self.here.cell.tests_server()
+            {
+                let pids = self.workers.iter().map(Worker::id);
+                splitter.at_plateau(pids, self.kernel_at_plateau, None);
             }
         }
     }

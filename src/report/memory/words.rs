@@ -16,8 +16,9 @@ pub fn bytes_and_interval(fit: &LinearFit) -> String {
 /// One sentence for the ladders that the question is about, `threads` against `tokio` with each
 /// stack size; one for the most expensive and the cheapest where either is missing; none without a ladder.
 pub fn sentences(ladders: &[Ladder]) -> Vec<String> {
-    let of = |lane| ladders.iter().filter(move |l| l.engine.facts().lane == lane);
-    let task = of(LaneKind::Task).min_by_key(|l| l.engine);
+    let of = |lane| ladders.iter().filter(move |l| l.lane == lane);
+    // Ladders come in the order of the engines.
+    let task = of(LaneKind::Task).next();
     let pairs: Vec<(&Ladder, &Ladder)> =
         task.map(|t| of(LaneKind::Thread).map(|l| (l, t)).collect()).unwrap_or_default();
     if pairs.is_empty() {
@@ -36,7 +37,8 @@ fn extremes(ladders: &[Ladder]) -> Option<String> {
     }
     let (fit, counted) = dear.whole()?;
     Some(format!(
-        "One more lane of {} took {} ({}, {}).",
+        "One more {} of {} took {} ({}, {}).",
+        dear.what,
         dear.name,
         bytes_and_interval(fit),
         scope(counted),
@@ -60,7 +62,8 @@ fn against(dear: &Ladder, cheap: &Ladder) -> Option<String> {
         None => ": no ratio, since a slope may be zero".into(),
     };
     Some(format!(
-        "One more lane took {} as {}, {} as {}{times} ({}, {}).",
+        "One more {} took {} as {}, {} as {}{times} ({}, {}).",
+        dear.what,
         bytes_and_interval(a),
         dear.name,
         bytes_and_interval(b),
@@ -119,7 +122,8 @@ mod tests {
         let fit = linear_fit(&points, CONFIDENCE).unwrap();
         let fits = vec![("known", "known parts", fit), ("total", "total", fit)];
         let name = engine.name().into();
-        Ladder { engine, name, lanes: (100, 10_000), fits, most_unattributed: None }
+        let (lane, what) = (engine.facts().lane, "lane");
+        Ladder { lane, what, name, lanes: (100, 10_000), fits, most_unattributed: None }
     }
 
     #[test]
