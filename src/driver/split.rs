@@ -53,6 +53,11 @@ impl Splitter {
         self.plateau = Moment { look, cgroup, held_bytes };
     }
 
+    /// Drops what was seen half-way through the window of a server: it was too late.
+    pub(super) fn forget_plateau(&mut self) {
+        self.plateau = Moment::default();
+    }
+
     /// The allocators' own counts, of processes that say them only when they end.
     pub(super) fn held(&mut self, ready: Option<u64>, plateau: Option<u64>) {
         (self.ready.held_bytes, self.plateau.held_bytes) = (ready, plateau);

@@ -199,6 +199,7 @@ impl Running<'_> {
         watch.show(TrialStage::SetUp);
         self.spawn(record, watch)?;
         self.arm(record, watch)?;
+        self.settle(watch);
         self.others = Some(Snapshot::take());
         let start = self.agree(record, watch)?;
         if let Some(targets) = &mut self.targets {

@@ -11,6 +11,9 @@ use crate::format::{Memory, SideUse};
 
 /// Why a figure that is no trouble is `None`.
 const FROM_OUTSIDE: &str = "no process can be asked for it from outside";
+/// Why nothing is known of what is held half-way through the window.
+const NOT_SEEN: &str = "nobody looked half-way through the window: the trial, or the driver, was too \
+                        short of time";
 
 /// The processes of a side, and what was read of them so far.
 pub struct Outside {
@@ -59,6 +62,16 @@ impl Outside {
         };
         let processes = pids.map(process).collect::<Result<_, String>>()?;
         Ok(Outside { processes, group, trouble: None })
+    }
+
+    /// Descriptors beyond those that were open before there was a connection; `None` where that is not
+    /// known.
+    pub fn added_fds(&self) -> Option<u64> {
+        let added = |p: &Process| {
+            let now = ProcessUse::of(p.pid).ok()?.fds?;
+            Some(now.saturating_sub(p.baseline.fds?))
+        };
+        self.processes.iter().map(added).sum()
     }
 
     /// What the cgroup counted before there was a connection; `None` without one.
@@ -117,6 +130,14 @@ impl Outside {
         });
     }
 
+    /// Drops what [`Self::read_plateau`] read: it was too late.
+    pub fn forget_plateau(&mut self) {
+        if let Ok(group) = &mut self.group {
+            group.plateau = None;
+        }
+        self.processes.iter_mut().for_each(|process| process.plateau = None);
+    }
+
     fn each(&mut self, mut read: impl FnMut(&mut Process) -> Result<(), String>) {
         let trouble = self.processes.iter_mut().find_map(|process| read(process).err());
         self.trouble = self.trouble.take().or(trouble);
@@ -149,6 +170,18 @@ impl Outside {
             let why = missing.unwrap_or_default();
             unavailable.insert(format!("memory.{field}"), why.into());
         }
+        if self.processes.iter().any(|process| process.plateau.is_none()) {
+            let of_plateau = [
+                "plateau_user_bytes",
+                "added_bytes",
+                "file_bytes",
+                "page_table_bytes",
+                "kernel_stack_bytes",
+            ];
+            for field in of_plateau {
+                unavailable.insert(format!("memory.{field}"), NOT_SEEN.into());
+            }
+        }
         let value = serde_json::to_value(&sum).map_err(|e| e.to_string())?;
         for (part, fields) in value.as_object().into_iter().flatten() {
             let null = fields.as_object().into_iter().flatten().filter(|(_, v)| v.is_null());
@@ -164,7 +197,7 @@ impl GroupMemory {
     /// Notes what came since the baseline; returns why nothing is known of it.
     fn note(&self, memory: &mut Memory) -> Option<&'static str> {
         let Some(plateau) = self.plateau else {
-            return Some("the cgroup was not read half-way through the window");
+            return Some(NOT_SEEN);
         };
         let added = plateau.kernel_bytes.zip(self.baseline.kernel_bytes);
         memory.kernel_bytes = added.map(|(now, then)| now.saturating_sub(then));

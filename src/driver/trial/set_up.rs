@@ -1,5 +1,7 @@
 //! The beginning of a trial: limits, CPUs, fresh targets, fresh workers, lanes armed.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, anyhow};
 
 use super::{Context, Running, TrialStage, Watch};
@@ -28,6 +30,9 @@ const PATIENCE_NS: u64 = 20 * SECOND_NS;
 /// first, and for each further one.
 const LEAD_NS: u64 = 5_000_000;
 const LEAD_OF_WORKER_NS: u64 = 200_000;
+/// For how long a server may accept nobody and still be waited for, and how often it is looked at.
+const STILL_NS: u64 = SECOND_NS;
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Turn in which a wait looks for the user's signal.
 const TURN_NS: u64 = 100_000_000;
 
@@ -256,6 +261,25 @@ impl<'c> Running<'c> {
             }
         }
         Ok(())
+    }
+
+    /// Waits until a server under test has accepted what it is to hold: the kernel connects clients
+    /// before their server is there. One that accepts no more for a while, such as a pool that is
+    /// full, is not waited for.
+    pub(super) fn settle(&self, watch: &dyn Watch) {
+        let cell = &self.here.cell;
+        let holds = cell.tests_server() && (cell.is_idle() || cell.is_memory());
+        let Some(server) = self.server.as_ref().ok().filter(|_| holds) else { return };
+        let (mut most, mut grew_at) = (0, now_ns());
+        while let Some(added) = server.added_fds().filter(|added| *added < self.connected) {
+            if added > most {
+                (most, grew_at) = (added, now_ns());
+            }
+            if now_ns() - grew_at > STILL_NS || watch.stop() {
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// The start of this trial on CLOCK_MONOTONIC, the same instant for every part of it.

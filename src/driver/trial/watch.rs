@@ -5,6 +5,7 @@ use rand::Rng;
 
 use super::{Running, TrialStage, Watch};
 use crate::driver::quiet::Quiet;
+use crate::driver::split::Splitter;
 use crate::driver::target::Targets;
 use crate::driver::timeline::Sampler;
 use crate::driver::worker::{NoFrame, Worker};
@@ -106,7 +107,7 @@ impl Running<'_> {
             self.late_at_edges_ns = self.late_at_edges_ns.max(now.saturating_sub(end));
         }
         self.look_at_quotas(begun, part);
-        self.look_at_server(begun, part);
+        self.look_at_server(begun, part, (end > start).then_some(end));
     }
 
     /// For how long quotas stopped this process and the target so far.
@@ -126,7 +127,7 @@ impl Running<'_> {
 
     /// Reads what the server's side used so far at each edge of the window, and what it holds
     /// half-way.
-    fn look_at_server(&mut self, begun: bool, part: f64) {
+    fn look_at_server(&mut self, begun: bool, part: f64, ends_at: Option<u64>) {
         let Ok(server) = &mut self.server else { return };
         let mut targets = self.targets.as_mut();
         if begun && !server.has(Edge::Start) {
@@ -140,6 +141,11 @@ impl Running<'_> {
             {
                 let held = targets.held_bytes();
                 splitter.at_plateau(targets.pids(), server.group_at_plateau(), held);
+            }
+            // From the window's end on, clients close what was to be looked at.
+            if ends_at.is_some_and(|end| now_ns() >= end) {
+                server.forget_plateau();
+                self.splitter.iter_mut().for_each(Splitter::forget_plateau);
             }
         }
         if part >= 1.0 && !server.has(Edge::End) {
