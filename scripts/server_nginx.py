@@ -52,7 +52,7 @@ def cost(duel, home, args, connections, name, server):
     rows = [row for row in rows if row["cpu_per_request_ns"]]
     if not rows:
         sys.exit(f"{name}: no figure\n{done.stdout}{done.stderr}")
-    return [(row["server_engine"] or name, float(row["cpu_per_request_ns"]), float(row["achieved_per_s"])) for row in rows]
+    return [(name if name == "nginx" else row["server_engine"], float(row["cpu_per_request_ns"]), float(row["achieved_per_s"])) for row in rows]
 
 
 def main():
