@@ -550,6 +550,21 @@ fn either_will_do_where_the_whole_difference_is_small() {
 }
 
 #[test]
+fn the_cheapest_of_all_is_called_so_and_no_other() {
+    let said = |tokio: f64, rayon: f64| {
+        let mut records = closed(Engine::Threads, 10, 1.0);
+        records.extend(closed(Engine::Tokio, 10, tokio));
+        records.extend(closed(Engine::Rayon, 10, rayon));
+        verdict::text(&records, &groups_of(&records), None)
+    };
+    let less = said(0.4, 2.0);
+    assert!(less.contains("tokio, the cheapest of 3 engines, used"), "{less}");
+    let more = said(1.5, 2.0);
+    assert!(more.contains("tokio, the cheapest of the 2 others, used"), "{more}");
+    assert!(more.contains("more CPU per request than threads"), "{more}");
+}
+
+#[test]
 fn a_verdict_names_the_codec_where_there_are_several() {
     let mut records = closed(Engine::Threads, 10, 1.0);
     records.extend(closed(Engine::Tokio, 10, 0.4));

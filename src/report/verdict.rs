@@ -178,7 +178,9 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
     };
     let among = match rivals(group).count() {
         1 => String::new(),
-        n => format!(", the cheapest of {} engines,", n + 1),
+        // Where none takes less than the reference, that one is the cheapest.
+        n if ratio_of_cpu(row)? < 1.0 => format!(", the cheapest of {} engines,", n + 1),
+        n => format!(", the cheapest of the {n} others,"),
     };
     let pairs = Pairs::of(row, reference, trials, group.margin);
     let (a, b) = (row.figures.as_ref()?, reference.figures.as_ref()?);
