@@ -229,7 +229,10 @@ impl Running<'_> {
             let late = format_ns(self.late_at_edges_ns as f64);
             let why = format!("duel's own process was {late} late at an edge of the window");
             self.server = std::mem::replace(&mut self.server, Err(String::new())).and(Err(why));
-            self.throttled = [None; 2];
+            // Throttling that was seen stands: it may be what made the driver late.
+            if !self.throttled().into_iter().flatten().any(|seen| seen.ns > 0) {
+                self.throttled = [None; 2];
+            }
         }
     }
 
