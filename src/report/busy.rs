@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::summary::is_valid;
 use crate::format::{ForeignProcess, Gate, TrialRecord};
 use crate::stats::median;
 use crate::units::format_share;
@@ -17,9 +16,10 @@ pub(super) fn is_told(gate: &str) -> bool {
 
 /// A sentence for each kind of noise that there was, with what it does and the way out.
 pub(super) fn remarks(records: &[TrialRecord]) -> Vec<String> {
-    // A memory trial's bytes do not depend on it.
-    let trials: Vec<&TrialRecord> =
-        records.iter().filter(|r| is_valid(r) && !r.cell.is_memory()).collect();
+    // A memory trial's bytes do not depend on it. What made a trial invalid is told as well: noise
+    // may be why.
+    let measured = |r: &&TrialRecord| !r.gates.is_empty() && !r.cell.is_memory();
+    let trials: Vec<&TrialRecord> = records.iter().filter(measured).collect();
     let noise = |gate: &str| Noise::of(gate, &trials);
     let mut out = Vec::new();
     if let Some(noise) = noise("foreign_cpu_share") {
@@ -137,6 +137,16 @@ mod tests {
         assert!(server.contains("`taskset -acp 1 9`"), "{server}");
         let [said] = &remarks(&[noisy(0, TOLD[0], vec![])])[..] else { panic!("one sentence") };
         assert!(!said.contains('('), "nobody can be named: {said}");
+    }
+
+    #[test]
+    fn noise_of_a_trial_that_it_made_invalid_is_told() {
+        let mut trial = noisy(0, TOLD[2], vec![]);
+        let (name, value, limit) = ("littles_law".to_string(), Some(0.8), Some(0.2));
+        trial.gates.push(Gate { name, hard: true, ok: Some(false), value, limit });
+        trial.status = Status::Invalid;
+        let [said] = &remarks(&[trial])[..] else { panic!("one sentence") };
+        assert!(said.contains("A CPU quota stopped duel for 42 % of the time"), "{said}");
     }
 
     #[test]
