@@ -47,7 +47,6 @@ pub struct Evidence {
 /// a driver which was kept from looking for a while does not give the rest too much weight.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Samples {
-    count: u64,
     last: Option<(u64, f64)>,
     weight: f64,
     weight_squares: f64,
@@ -67,24 +66,28 @@ impl Samples {
             self.squares += length * (before * before + value * value) / 2.0;
         }
         self.last = Some((at_ns, value));
-        self.count += 1;
     }
 
     fn mean(&self) -> f64 {
         self.sum / self.weight
     }
 
-    /// Standard error of the mean, for as many stretches of equal length as weigh the same
-    /// (Kish's effective sample size).
+    /// How many stretches of equal length weigh as much (Kish's effective sample size).
+    fn looks(&self) -> f64 {
+        self.weight * self.weight / self.weight_squares
+    }
+
+    /// Standard error of the mean.
     fn error(&self) -> f64 {
-        let n = self.weight * self.weight / self.weight_squares;
+        let n = self.looks();
         let variance = (self.squares / self.weight - self.mean().powi(2)).max(0.0);
         (variance / (n - 1.0).max(1.0)).sqrt()
     }
 }
 
-/// Fewest samples that decide Little's law.
-const FEWEST_SAMPLES: u64 = 50;
+/// Fewest looks of equal weight that decide Little's law. A quota that stops the driver as well leaves
+/// it a few long stretches, at whose ends it looked in moments of the scheduler's choice.
+const FEWEST_LOOKS: f64 = 50.0;
 
 /// Sampling error of the in-flight samples, in requests. Where requests follow one another like clockwork
 /// their scatter is next to nothing and tells of no bias; up to 0.075 was seen in 3 of 20 trials with
@@ -223,7 +226,7 @@ fn client_cpu(e: &Evidence) -> Gate {
 
 /// Little's law, N = X·R: the driver's samples of N against the workers' Σ time in service.
 fn littles_law(e: &Evidence) -> Gate {
-    let enough = e.in_flight.count >= FEWEST_SAMPLES && e.in_service_mean >= 1.0;
+    let enough = e.in_flight.looks() >= FEWEST_LOOKS && e.in_service_mean >= 1.0;
     let decided = enough.then(|| {
         let difference = (e.in_flight.mean() - e.in_service_mean).abs();
         let scatter = f64::max(SAMPLING_ERROR, 3.0 * e.in_flight.error());
@@ -323,6 +326,16 @@ mod tests {
         let alarms = |mean| failing(|e| (e.in_flight, e.in_service_mean) = (in_flight, mean));
         assert!(alarms(2.07).is_empty());
         assert_eq!(alarms(2.2), ["littles_law"]);
+    }
+
+    #[test]
+    fn looks_of_a_driver_that_a_quota_stopped_decide_nothing() {
+        // Two hundred looks in the first 20 ms of each of seven periods of 100 ms.
+        let mut in_flight = Samples::default();
+        let looks = (0..7).flat_map(|period| (0..200).map(move |i| period * 1_000_000 + i * 1_000));
+        looks.for_each(|at| in_flight.add(at * 100, 8.0));
+        let gates = failing(|e| (e.in_flight, e.in_service_mean) = (in_flight, 7.2));
+        assert_eq!(gates, Vec::<String>::new());
     }
 
     #[test]
