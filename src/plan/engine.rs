@@ -10,11 +10,9 @@ use serde::{Deserialize, Serialize};
 pub enum LaneKind {
     /// The engine's only thread runs the only lane, whatever `lanes` says.
     Single,
-    /// An OS thread.
     Thread,
     /// A job of a thread pool for each request.
     Job,
-    /// A task of an async runtime.
     Task,
 }
 
@@ -42,28 +40,18 @@ pub enum LaneThreads {
     PerCpu,
 }
 
-/// How a ring is asked for what a connection receives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Receive {
-    /// Once for all that comes.
-    #[default]
-    Multishot,
-    /// Anew for each read.
-    OneShot,
-}
-
-impl Receive {
-    /// The name in configs, records and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Receive::Multishot => "multishot",
-            Receive::OneShot => "one-shot",
-        }
+super::named! {
+    /// How a ring is asked for what a connection receives.
+    #[derive(Default)]
+    pub enum Receive {
+        /// Once for all that comes.
+        #[default]
+        Multishot = "multishot",
+        /// Anew for each read.
+        OneShot = "one-shot",
     }
 }
 
-/// What is true of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineFacts {
     /// The name in configs, records and tables.
@@ -94,7 +82,6 @@ macro_rules! engines {
             /// Every engine, in the order in which tables show them.
             pub const ALL: [Engine; [$(Engine::$engine),*].len()] = [$(Engine::$engine),*];
 
-            /// What is true of the engine.
             pub const fn facts(self) -> EngineFacts {
                 match self {
                     $(Engine::$engine => EngineFacts {

@@ -10,24 +10,19 @@ use super::{Axis, Cell, Codec, Engine};
 /// One `[[expect]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expect {
-    /// The engine that wins.
     pub winner: ExpectedSide,
     /// The one that it wins over.
     pub over: ExpectedSide,
-    /// By which measure.
     pub measure: Expected,
     /// By which factor at least: above 1 is better by so much, below 1 is no worse than so much.
     pub by: f64,
     /// Lanes of each worker; `None` for all that the sweep holds, as with the selectors below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lanes: Option<u32>,
-    /// Workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u32>,
-    /// CPUs of the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
-    /// Who speaks HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<Codec>,
     /// Offered load in requests per second.
@@ -35,45 +30,29 @@ pub struct Expect {
     pub rate: Option<f64>,
 }
 
-/// An engine, and where its steps go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpectedSide {
-    /// The engine.
     pub engine: Engine,
     /// Only under the task engines; `None` for every place that the sweep holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offload: Option<Offload>,
 }
 
-/// What is compared; see [`crate::report::expect`] for where each is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Expected {
-    /// CPU time of the workers per request: less wins.
-    CpuPerRequest,
-    /// 99th percentile of response times, of service times in a closed loop: less wins.
-    P99,
-    /// Requests completed per second: more wins.
-    Throughput,
-    /// Resident memory over the baseline, page tables and kernel stacks, per connection: less wins.
-    MemoryPerLane,
-    /// 99th percentile of the heartbeat's lateness: less wins.
-    HeartbeatP99,
-    /// Trials run to their end where the other's cannot, as beyond a limit.
-    Runs,
-}
-
-impl Expected {
-    /// The name in configs and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Expected::CpuPerRequest => "cpu_per_request",
-            Expected::P99 => "p99",
-            Expected::Throughput => "throughput",
-            Expected::MemoryPerLane => "memory_per_lane",
-            Expected::HeartbeatP99 => "heartbeat_p99",
-            Expected::Runs => "runs",
-        }
+super::named! {
+    /// What is compared; see [`crate::report::expect`] for where each is read.
+    pub enum Expected {
+        /// CPU time of the workers per request: less wins.
+        CpuPerRequest = "cpu_per_request",
+        /// 99th percentile of response times, of service times in a closed loop: less wins.
+        P99 = "p99",
+        /// Requests completed per second: more wins.
+        Throughput = "throughput",
+        /// Resident memory over the baseline, page tables and kernel stacks, per connection: less wins.
+        MemoryPerLane = "memory_per_lane",
+        /// 99th percentile of the heartbeat's lateness: less wins.
+        HeartbeatP99 = "heartbeat_p99",
+        /// Trials run to their end where the other's cannot, as beyond a limit.
+        Runs = "runs",
     }
 }
 

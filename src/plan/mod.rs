@@ -35,6 +35,31 @@ macro_rules! one_string {
 }
 use one_string;
 
+/// Enums whose variants have a name in configs, records and tables.
+macro_rules! named {
+    ($($(#[$about:meta])* pub enum $type:ident {
+        $($(#[$of:meta])* $variant:ident = $name:literal,)*
+    })*) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        pub enum $type {
+            $($(#[$of])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl $type {
+            pub const ALL: [$type; [$($type::$variant),*].len()] = [$($type::$variant),*];
+
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($type::$variant => $name,)*
+                }
+            }
+        }
+    )*};
+}
+use named;
+
 pub mod allocator;
 pub mod cell;
 pub mod endpoint;
@@ -57,7 +82,6 @@ pub mod values;
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cell::{Axis, Cell, CellKind};
@@ -67,74 +91,41 @@ use steps::StepPlan;
 use trace::TraceFile;
 use values::RequestValue;
 
-/// Who speaks HTTP on the socket.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Codec {
-    /// hyper's client connection, on async and blocking sockets alike.
-    Hyper,
-    /// duel's own: one prebuilt request a write, responses parsed in place.
-    Lean,
-}
-
-impl Codec {
-    /// Every codec.
-    pub const ALL: [Codec; 2] = [Codec::Hyper, Codec::Lean];
-
-    /// The name in configs, records and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Codec::Hyper => "hyper",
-            Codec::Lean => "lean",
-        }
+named! {
+    /// Who speaks HTTP on the socket.
+    pub enum Codec {
+        /// hyper's client connection, on async and blocking sockets alike.
+        Hyper = "hyper",
+        /// duel's own: one prebuilt request a write, responses parsed in place.
+        Lean = "lean",
     }
-}
 
-/// What releases a request.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Arrivals {
-    /// A lane sends its next request when the last one ended.
-    Closed,
-    /// Evenly spaced intended starts.
-    Constant,
-    /// Independent exponential gaps between intended starts.
-    Poisson,
-    /// The instants of a file.
-    Trace,
+    /// What releases a request.
+    pub enum Arrivals {
+        /// A lane sends its next request when the last one ended.
+        Closed = "closed",
+        /// Evenly spaced intended starts.
+        Constant = "constant",
+        /// Independent exponential gaps between intended starts.
+        Poisson = "poisson",
+        /// The instants of a file.
+        Trace = "trace",
+    }
+
+    /// Which timer releases the requests of an open loop.
+    pub enum Pacer {
+        /// A thread of its own on an absolute high-resolution timer, the same for every engine.
+        Precise = "precise",
+        /// The engine's own timer: tokio's wheel of 1 ms, a plain sleep for threads.
+        Native = "native",
+    }
 }
 
 impl Arrivals {
-    /// The name in configs and records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Arrivals::Closed => "closed",
-            Arrivals::Constant => "constant",
-            Arrivals::Poisson => "poisson",
-            Arrivals::Trace => "trace",
-        }
-    }
-
     /// Whether the schedule, not the response, releases the next request.
     pub fn is_open(self) -> bool {
         self != Arrivals::Closed
     }
-}
-
-/// Which timer releases the requests of an open loop.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Pacer {
-    /// A thread of its own on an absolute high-resolution timer, the same for every engine.
-    Precise,
-    /// The engine's own timer: tokio's wheel of 1 ms, a plain sleep for threads.
-    Native,
 }
 
 /// How long a trial lasts.
@@ -201,11 +192,9 @@ pub fn variable_name(value: &str) -> Option<&str> {
 /// Everything that a worker must know of the plan; equal for every engine of a sweep but for the rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialPlan {
-    /// What releases requests.
     pub arrivals: Arrivals,
     /// Total offered load of the trial in requests per second, over all workers; `None` if closed.
     pub offered_per_s: Option<f64>,
-    /// Requests or a window.
     pub extent: Extent,
     /// Length of the warm-up before the window.
     pub warmup_ns: u64,

@@ -5,7 +5,6 @@
 
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One step of a request, carried out after the one before it.
@@ -16,9 +15,7 @@ pub enum StepPlan {
     Http,
     /// A file is opened, read or written, and closed.
     File(FileStep),
-    /// Bytes are hashed with SHA-256.
     Compute {
-        /// How many.
         bytes: u64,
     },
 }
@@ -26,7 +23,6 @@ pub enum StepPlan {
 /// A file step. Its files are made and filled before the baseline and removed at the trial's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStep {
-    /// Read or write.
     pub op: FileOp,
     /// Bytes of each file, all of them read or written by the step.
     pub bytes: u64,
@@ -56,40 +52,17 @@ pub enum FileOp {
 /// Alignment of direct reads and writes: the largest sector size in use.
 pub const DIRECT_ALIGN_BYTES: u64 = 4096;
 
-/// Where the task engines carry out file and compute steps; other engines do so in place.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Offload {
-    /// In the task itself, whose worker thread serves nobody else meanwhile.
-    #[default]
-    Inline,
-    /// On tokio's pool of blocking threads.
-    SpawnBlocking,
-    /// On a rayon pool with a thread a CPU of the worker.
-    Rayon,
-}
-
-impl Offload {
-    /// The name in configs, records and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Offload::Inline => "inline",
-            Offload::SpawnBlocking => "spawn_blocking",
-            Offload::Rayon => "rayon",
-        }
+super::named! {
+    /// Where the task engines carry out file and compute steps; other engines do so in place.
+    #[derive(Default)]
+    pub enum Offload {
+        /// In the task itself, whose worker thread serves nobody else meanwhile.
+        #[default]
+        Inline = "inline",
+        /// On tokio's pool of blocking threads.
+        SpawnBlocking = "spawn_blocking",
+        /// On a rayon pool with a thread a CPU of the worker.
+        Rayon = "rayon",
     }
 }
 
