@@ -8,7 +8,7 @@
 //! * [`verify`] runs a plan once for its bytes' sake.
 //! * [`timeline`] samples the workers from outside while a trial runs.
 //! * [`metrics`] shows a running sweep to Prometheus, where asked to.
-//! * [`pipe`], [`worker`] and [`target`] are the children.
+//! * [`pipe`], [`worker`] and [`targets`] are the children; [`target`] is a server of the user's.
 //! * `others` says who else used the CPU.
 //! * `own` is a server of the user's, started by its command and stopped with the trial.
 //! * `files` removes what workers made for file steps.
@@ -29,6 +29,7 @@ pub mod pipe;
 mod quiet;
 mod split;
 pub mod target;
+mod targets;
 pub mod timeline;
 pub(crate) mod trial;
 pub mod verify;

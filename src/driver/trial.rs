@@ -11,7 +11,8 @@ use super::metrics::Metrics;
 use super::others::{Server, Snapshot};
 use super::peers::{Peers, TrialRefusal};
 use super::split::Splitter;
-use super::target::{External, Targets};
+use super::target::External;
+use super::targets::Targets;
 use super::timeline::{Sampler, Timeline};
 use super::worker::Worker;
 use crate::format::{Status, TrialRecord};
@@ -39,7 +40,6 @@ pub(crate) struct Context<'s> {
     pub(crate) plan_hash: String,
     pub(crate) binary_digest: String,
     pub(crate) limits: Limits,
-    /// CPUs that this process may use.
     pub(crate) allowed_cpus: Vec<u32>,
     /// Who else carries out parts of this run.
     pub(crate) peers: Box<dyn Peers>,

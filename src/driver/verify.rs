@@ -11,7 +11,7 @@ use anyhow::anyhow;
 
 use super::files::StepFiles;
 use super::quiet::Quiet;
-use super::target::Targets;
+use super::targets::Targets;
 use super::worker::{NoFrame, Worker};
 use crate::limits::Limits;
 use crate::plan::prepare::prepare;
@@ -37,7 +37,6 @@ pub const REQUESTS_BY_TIME: u64 = 10_000;
 /// A multiset of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// Its digest.
     pub sum: Multiset,
     /// Every request, sorted by number.
     pub requests: Vec<Seen>,
@@ -116,9 +115,6 @@ pub fn cells(sweep: &Sweep) -> Vec<Cell> {
 }
 
 /// What the plan itself says is sent.
-///
-/// # Errors
-/// A plan that cannot be rendered.
 pub fn planned(plan: &TrialPlan) -> anyhow::Result<Sent> {
     let prepared = prepare(plan)?;
     let Extent::Requests(count) = plan.extent else { return Err(anyhow!("bounded by time")) };

@@ -3,7 +3,7 @@
 use super::{Running, Watch};
 use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
-use crate::driver::target::{Targets, TargetsReport};
+use crate::driver::targets::{Targets, TargetsReport};
 use crate::format::{ForeignProcess, OVERLOADED, SideUse, Status, TrialRecord};
 use crate::plan::Extent;
 use crate::protocol::Outcome;

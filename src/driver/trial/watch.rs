@@ -6,7 +6,7 @@ use rand::Rng;
 use super::{Running, TrialStage, Watch};
 use crate::driver::quiet::Quiet;
 use crate::driver::split::Splitter;
-use crate::driver::target::Targets;
+use crate::driver::targets::Targets;
 use crate::driver::timeline::Sampler;
 use crate::driver::worker::{NoFrame, Worker};
 use crate::plan::Extent;
