@@ -41,24 +41,18 @@ pub const MAX_FRAME_BYTES: usize = 64 << 20;
 #[serde(tag = "frame", rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "frames are made six times a trial")]
 pub enum Frame {
-    /// What to do, all of it.
     Job(Job),
-    /// The baseline stands.
     Ready(Ready),
-    /// Build and connect.
     Go(Go),
     /// Every lane is parked, or the set-up failed.
     Armed(Armed),
-    /// Begin at this instant.
     Start(Start),
-    /// What came of it.
     Outcome(Outcome),
 }
 
 /// Driver → worker: what to do, all of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// [`PROTOCOL_VERSION`].
     pub version: u32,
     /// Cell id and block, for messages.
     pub trial: String,
@@ -85,7 +79,6 @@ pub struct Job {
     /// its number. See [`crate::work::files`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<String>,
-    /// The plan.
     pub plan: TrialPlan,
 }
 
@@ -115,35 +108,28 @@ impl Job {
 /// Worker → driver: the baseline stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ready {
-    /// [`PROTOCOL_VERSION`].
     pub version: u32,
-    /// Process id.
     pub pid: u32,
     /// Descriptor number of the page of counters, to be opened through `/proc/PID/fd`.
     pub counters_fd: i32,
     /// Shards in that page; see [`crate::side::counters`].
     pub shards: u32,
-    /// Resident set.
     pub baseline_rss_bytes: u64,
 }
 
 /// Driver → worker: build the engine, connect every lane, park them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Go {
-    /// [`PROTOCOL_VERSION`].
     pub version: u32,
 }
 
 /// Worker → driver: every lane is parked, or the set-up failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Armed {
-    /// [`PROTOCOL_VERSION`].
     pub version: u32,
-    /// Go to now.
     pub setup_ns: u64,
     /// Lanes with a connection.
     pub connected: u32,
-    /// Resident set after set-up.
     pub rss_bytes: u64,
     /// Why the engine could not be built, in one sentence; the trial is then failed.
     pub error: Option<String>,
@@ -161,9 +147,7 @@ pub struct Start {
 /// Worker → driver: the result.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// [`PROTOCOL_VERSION`].
     pub version: u32,
-    /// Whether the trial was cancelled.
     pub interrupted: bool,
     /// This worker's share of the window's ledger.
     pub ledger: Ledger,
@@ -177,18 +161,15 @@ pub struct Outcome {
     /// Named classes of requests.
     #[serde(default, skip_serializing_if = "is_default")]
     pub classes: BTreeMap<String, ClassUse>,
-    /// Bytes of the window.
     pub bytes: Bytes,
     /// Connections made after set-up.
     pub reconnects: u64,
     /// What the first TLS handshake agreed on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
-    /// Requests served by a lane.
     pub requests_per_lane: MinMax,
     /// Window's start and end on CLOCK_MONOTONIC.
     pub window_start_ns: u64,
-    /// See `window_start_ns`.
     pub window_end_ns: u64,
     /// When the lanes were let go, on CLOCK_MONOTONIC.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -215,9 +196,7 @@ pub struct Outcome {
     pub warmup_in_service_ns: u64,
     /// Histograms, HdrHistogram V2 deflated base64.
     pub histograms: BTreeMap<Channel, String>,
-    /// Processor time.
     pub cpu: Cpu,
-    /// Context switches.
     pub switches: Switches,
     /// Page faults, system calls, hardware counters.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -228,11 +207,8 @@ pub struct Outcome {
     /// Under `uring`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<RingUse>,
-    /// Memory.
     pub memory: Memory,
-    /// Most threads seen.
     pub threads_peak: u64,
-    /// Most descriptors seen.
     pub fds_peak: u64,
     /// What could not be measured, by field name of the record, and why.
     pub unavailable: BTreeMap<String, String>,
@@ -248,7 +224,6 @@ pub struct Outcome {
 pub struct BetweenEdges {
     /// Time between the readings.
     pub edges_ns: u64,
-    /// Idle time of the worker's CPUs.
     pub cpus_idle_ns: Option<u64>,
     /// Steal time of the whole machine.
     pub steal_ns: Option<u64>,
@@ -264,25 +239,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// A frame that could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// The pipe broke.
     #[error("the pipe broke: {0}")]
     Io(#[from] std::io::Error),
-    /// The other side ended before a frame.
     #[error("the other side closed the pipe")]
     Closed,
-    /// Not a frame of this protocol.
     #[error("not a frame: {0}")]
     Malformed(String),
-    /// A frame of another version.
     #[error("frame version {found}; this binary speaks {PROTOCOL_VERSION}")]
-    Version {
-        /// What came.
-        found: u32,
-    },
+    Version { found: u32 },
 }
 
 impl Frame {
-    /// The name of the frame.
     pub fn name(&self) -> &'static str {
         match self {
             Frame::Job(_) => "job",
@@ -352,7 +319,6 @@ impl Frame {
         Ok(out.flush()?)
     }
 
-    /// Reads one line as a frame.
     pub fn parse(line: &[u8]) -> Result<Frame, FrameError> {
         let frame: Frame =
             serde_json::from_slice(line).map_err(|e| FrameError::Malformed(e.to_string()))?;

@@ -9,7 +9,6 @@
 
 use std::fmt;
 
-/// Nanoseconds in a second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
 /// A quantity that could not be read: what was found and what is allowed.

@@ -74,7 +74,6 @@ fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> anyhow::Result<R> {
     Ok(pool?.install(work))
 }
 
-/// `duel completions`.
 pub fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut crate::cli::Cli::declared(), "duel", &mut script);
@@ -82,13 +81,11 @@ pub fn completions(shell: clap_complete::Shell) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `duel init`.
 pub fn init(question: crate::config::starter::StarterQuestion) -> ExitCode {
     terminal::print(&crate::config::starter::starter(question));
     ExitCode::SUCCESS
 }
 
-/// `duel config`.
 pub fn config(markdown: bool) -> ExitCode {
     use crate::config::reference;
     if markdown {
@@ -99,7 +96,6 @@ pub fn config(markdown: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `duel man`.
 pub fn man(out: Option<&Path>) -> ExitCode {
     let command = crate::cli::Cli::declared();
     if let Some(dir) = out {

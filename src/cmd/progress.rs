@@ -27,9 +27,6 @@ pub struct Signals {
 
 impl Signals {
     /// Takes over the signals; a SIGHUP that `nohup` had ignored stays ignored.
-    ///
-    /// # Errors
-    /// The system refuses the handlers.
     pub fn catch() -> std::io::Result<Self> {
         let seen = Arc::new(AtomicUsize::new(0));
         // One flag for all: a second signal ends the process, whichever came first.
@@ -59,7 +56,6 @@ fn is_ignored(signal: i32) -> bool {
     status.is_ok_and(|status| status.sigign & (1 << (signal - 1)) != 0)
 }
 
-/// Shows a sweep's trials.
 pub struct SweepProgress {
     bar: Option<ProgressBar>,
     signals: Signals,
@@ -69,7 +65,6 @@ pub struct SweepProgress {
 }
 
 impl SweepProgress {
-    /// A display for `trials` trials.
     pub fn new(trials: usize, signals: Signals) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(
@@ -84,7 +79,6 @@ impl SweepProgress {
         SweepProgress { bar, signals, trials, ended: 0, name: String::new() }
     }
 
-    /// A trial begins.
     pub fn begin(&mut self, name: &str) {
         self.name = name.into();
         self.message("set-up");
@@ -96,7 +90,6 @@ impl SweepProgress {
         }
     }
 
-    /// A trial ended.
     pub fn end(&mut self, record: &TrialRecord) {
         self.ended += 1;
         let line = format!(
@@ -126,7 +119,6 @@ impl SweepProgress {
         }
     }
 
-    /// Clears the display.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

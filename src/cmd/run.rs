@@ -3,7 +3,6 @@
 use super::sweep::{Directory, Output, allow, execute};
 use crate::cli::RunArgs;
 
-/// Runs a sweep from its config.
 pub fn run(args: &RunArgs) -> super::Ended {
     let mut sweep = crate::config::load(&args.config, &args.overrides).map_err(super::usage)?;
     allow(&mut sweep, &args.allow).map_err(super::usage)?;

@@ -43,7 +43,6 @@ use crate::side::usage::ProcessUse;
 
 /// Where results go.
 pub(super) struct Output {
-    /// The run directory.
     pub(super) dir: Directory,
     /// Go on in an existing one.
     pub(super) resume: bool,

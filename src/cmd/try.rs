@@ -11,7 +11,6 @@ use crate::plan::sweep::Sweep;
 use crate::stats::precision::FEWEST_BLOCKS;
 use crate::units::{SECOND_NS, duration_literal, format_ns, parse_duration_ns};
 
-/// Runs what the arguments say.
 pub fn run(args: &TryArgs) -> super::Ended {
     let settings = settings(args).map_err(super::usage)?;
     let mut sweep = crate::config::from_flags(settings, &args.overrides).map_err(super::usage)?;

@@ -50,7 +50,6 @@ fn run_all(args: &VerifyArgs) -> anyhow::Result<u8> {
     Ok(if bad == 0 { 0 } else { exit::FAILED })
 }
 
-/// `duel verify`.
 pub fn run_command(args: &VerifyArgs) -> ExitCode {
     match run_all(args) {
         Ok(code) => ExitCode::from(code),

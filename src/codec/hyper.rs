@@ -170,7 +170,6 @@ pub struct HyperConn<S: Socket> {
     sender: SendRequest<Full<Bytes>>,
     connection: Connection<Io<S>, Full<Bytes>>,
     meter: Arc<Meter>,
-    /// The meter's.
     waker: Waker,
     /// hyper consumes a request, so each needs a copy of its head, made before the clock starts.
     prepared: Option<http::Request<Full<Bytes>>>,

@@ -30,7 +30,6 @@ use tls::TlsError;
 /// A response that was read whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// Status code.
     pub status: u16,
     /// Bytes read from the socket, head included.
     pub received: u64,
@@ -44,19 +43,16 @@ pub struct Reply {
 /// A request that did not complete; its connection is to be closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// `timeout` passed.
     TimedOut,
     /// The target ended the connection before the first byte of an answer: an error of this kind,
     /// or the race of a connection that it had left idle.
     Unanswered {
-        /// Where.
         kind: ErrorKind,
         /// What happened, for the first sample of its kind.
         message: String,
     },
     /// Broke at a stage.
     Error {
-        /// Where.
         kind: ErrorKind,
         /// What happened, for the first sample of its kind.
         message: String,
@@ -64,7 +60,6 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// An error at a stage.
     pub(crate) fn new(kind: ErrorKind, message: impl std::fmt::Display) -> Self {
         Failure::Error { kind, message: message.to_string() }
     }
@@ -121,7 +116,6 @@ fn is_gone(error: &Error) -> bool {
 
 /// A connection that was made.
 pub struct Connected<S: Socket> {
-    /// The connection.
     pub connection: Conn<S>,
     /// CLOCK_MONOTONIC when the socket was connected and the TLS handshake began, and what that
     /// agreed on; `None` without TLS.
@@ -179,9 +173,6 @@ impl<S: Socket + 'static> Conn<S> {
 impl Conn<BlockingSocket> {
     /// Connects, with a TLS handshake where there is a client for it; `timeout` bounds both
     /// together, and each request.
-    ///
-    /// # Errors
-    /// A `connect` error.
     pub fn connect(
         codec: Codec,
         route: &Route<'_>,
@@ -247,9 +238,6 @@ pub(crate) fn probe(
 
 impl<S: AsyncSocket + 'static> Conn<S> {
     /// Connects, with a TLS handshake where there is a client for it; the caller bounds the time.
-    ///
-    /// # Errors
-    /// A `connect` error.
     pub async fn connect_async(
         codec: Codec,
         route: Route<'_>,

@@ -29,7 +29,6 @@ pub(crate) const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 /// Where a lane connects from and to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route<'t> {
-    /// The target.
     pub target: &'t Endpoint,
     /// The source address, where the lane must not leave the choice to the kernel.
     pub source: Option<IpAddr>,

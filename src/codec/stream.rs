@@ -130,7 +130,6 @@ pub(crate) fn recv_now<R>(
 pub enum Stream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
     /// Bytes as they are.
     Plain(S),
-    /// Encrypted.
     Tls(Box<TlsStream<S, E>>),
 }
 
@@ -155,7 +154,6 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
         }
     }
 
-    /// The socket itself.
     pub fn socket(&mut self) -> &mut S {
         match self {
             Stream::Plain(socket) => socket,

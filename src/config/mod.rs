@@ -61,15 +61,8 @@ const MOST_FAULTS: usize = 20;
 /// Why there is no sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The config itself could not be read.
     #[error("{}: cannot be read: {source}", path.display())]
-    Read {
-        /// The config.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Keys or values are not allowed.
+    Read { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Invalid(Invalid),
 }

@@ -9,7 +9,6 @@ use crate::plan::Pacer;
 /// What the gates look at; `None` where a figure does not apply or could not be had.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
-    /// The window's ledger.
     pub ledger: Ledger,
     /// Lanes with a connection at Armed, and the lanes of the cell.
     pub connected: (u64, u64),
@@ -115,12 +114,10 @@ pub fn judge(evidence: &Evidence) -> Vec<Gate> {
     ]
 }
 
-/// Whether a hard gate failed.
 pub fn is_invalid(gates: &[Gate]) -> bool {
     gates.iter().any(|g| g.hard && g.ok == Some(false))
 }
 
-/// Whether a noise gate failed.
 pub fn is_noisy(gates: &[Gate]) -> bool {
     gates.iter().any(|g| !g.hard && g.name != LINGER && g.ok == Some(false))
 }

@@ -20,18 +20,14 @@ pub struct HostFacts {
     pub kernel_version: Option<String>,
     /// Architecture that duel was built for.
     pub architecture: String,
-    /// Model name of the first CPU.
     pub cpu_model: Option<String>,
     pub(crate) cpus_online: Vec<u32>,
-    /// CPUs that this process may run on.
     pub cpus_allowed: Vec<u32>,
-    /// Hardware threads per core.
     pub threads_per_core: Option<u32>,
     /// Frequency governors in use, sorted; empty without frequency scaling.
     pub governors: Vec<String>,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) swap_bytes: Option<u64>,
-    /// Size of a page.
     pub page_bytes: u64,
     /// Transparent huge pages: `always`, `madvise` or `never`.
     pub transparent_huge_pages: Option<String>,
@@ -96,9 +92,6 @@ pub fn loopback() -> String {
 }
 
 /// SHA-256 of the running binary in hexadecimal.
-///
-/// # Errors
-/// `/proc/self/exe` cannot be read.
 pub fn binary_digest() -> io::Result<String> {
     let named =
         |e: io::Error| io::Error::new(e.kind(), format!("/proc/self/exe: {e}; is /proc mounted?"));

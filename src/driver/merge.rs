@@ -6,9 +6,6 @@ use crate::format::{LargestWorker, TrialRecord};
 use crate::protocol::Outcome;
 
 /// Adds the workers' outcomes to a record that holds the trial's identity so far.
-///
-/// # Errors
-/// A histogram that cannot be read.
 pub(super) fn add_outcomes(record: &mut TrialRecord, outcomes: &[Outcome]) -> Result<(), HdrError> {
     let mut sum = Sum::new(record.clone());
     for outcome in outcomes {

@@ -61,13 +61,10 @@ pub struct Metrics {
 /// Facts of the run that never change.
 #[derive(Debug, Clone, Default)]
 pub struct RunFacts {
-    /// The sweep's name.
     pub name: String,
-    /// Hash of the plan.
     pub plan_hash: String,
     /// `k/n`, or empty.
     pub shard: String,
-    /// Trials of the run.
     pub trials: u64,
 }
 
@@ -110,9 +107,6 @@ struct Live {
 }
 
 /// `9090` and `:9090` mean this machine's loopback; whoever wants more names the address.
-///
-/// # Errors
-/// Says what is allowed.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let port = text.strip_prefix(':').unwrap_or(text);
@@ -128,9 +122,6 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
 
 impl Metrics {
     /// Serves on a thread of the driver until the process ends.
-    ///
-    /// # Errors
-    /// The thread cannot be started.
     pub(crate) fn serve(
         listener: TcpListener,
         facts: RunFacts,
@@ -144,7 +135,6 @@ impl Metrics {
         Ok(Metrics { state, address, trace })
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -64,7 +64,6 @@ impl Stops {
 /// Why no line came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoLine {
-    /// The deadline passed.
     Late,
     /// The child ended or closed its output; the text says how.
     Ended(String),
@@ -122,7 +121,6 @@ impl Piped {
         self.stdin.as_mut().ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Writes one line.
     pub fn send_line(&mut self, line: &[u8]) -> std::io::Result<()> {
         let stdin = self.stdin()?;
         stdin.write_all(line)?;

@@ -37,11 +37,8 @@ pub const EVERY_NS: u64 = 100_000_000;
 /// One worker at one moment: a line of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Cell id.
     pub cell: String,
-    /// Repetition.
     pub block: u32,
-    /// The worker's number, from 0.
     pub worker: u32,
     /// Since Start, with which the warm-up begins.
     pub t_ns: u64,
@@ -49,7 +46,6 @@ pub struct Sample {
     pub rss_bytes: Option<u64>,
     /// Processor time of all its threads since it began.
     pub cpu_ns: Option<u64>,
-    /// Threads.
     pub threads: Option<u64>,
     /// Requests under way, of the warm-up and of the window.
     pub in_flight: Option<u64>,
@@ -68,9 +64,6 @@ impl Timeline {
     /// Opens or makes the timeline of a run directory.
     ///
     /// A line that a killed driver cut off is ended first, so that no later one is glued to it.
-    ///
-    /// # Errors
-    /// The file cannot be opened, read or written.
     pub fn append_to(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join(FILE);
         let open = || -> io::Result<File> {

@@ -40,9 +40,6 @@ impl Clock {
 
     /// Against the clock that stamps files of this directory: the file server's on most shared
     /// file systems, this machine's own on a local one.
-    ///
-    /// # Errors
-    /// No file can be written there.
     pub(super) fn by_file_stamp(dir: &Path) -> io::Result<Clock> {
         let probe = dir.join(format!(".duel-clock-{}", std::process::id()));
         let before = unix_now_ns();

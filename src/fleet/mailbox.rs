@@ -35,7 +35,6 @@ pub(super) struct Mailbox {
 /// The last message of a shard.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Left {
-    /// Why it left.
     pub(super) error: Option<String>,
 }
 

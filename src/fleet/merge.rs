@@ -31,27 +31,17 @@ pub enum MergeError {
     /// What does not fit together.
     #[error("{0}")]
     Differs(String),
-    /// The system refused.
     #[error("{}: cannot {action}: {source}", path.display())]
-    Io {
-        /// File or directory.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// Why it failed.
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, action: &'static str, source: std::io::Error },
 }
 
 fn differs<T>(what: String) -> Result<T, MergeError> {
     Err(MergeError::Differs(what))
 }
 
-/// What came of a merge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MergedRun {
     pub(crate) shards: u32,
-    /// Merged rows.
     pub rows: u32,
     /// Rows by how they ended: failed, invalid, interrupted.
     pub failed: u32,

@@ -108,7 +108,6 @@ pub(super) struct Apart {
 /// Where and how patiently shards meet.
 #[derive(Debug, Clone)]
 pub(crate) struct Meeting {
-    /// The common directory.
     pub(crate) dir: std::path::PathBuf,
     /// How long a step may take the others.
     pub(crate) wait_ns: u64,

@@ -12,9 +12,6 @@ use super::{Channel, TrialRecord};
 pub type Times = BTreeMap<Channel, Vec<(u64, u64)>>;
 
 /// Unpacks every histogram of a record.
-///
-/// # Errors
-/// One that cannot be read.
 pub fn times(record: &TrialRecord) -> Result<Times, HdrError> {
     record.histograms().map(|(c, d)| Ok((c, histogram::decode_sparse(&d.hdr)?))).collect()
 }
@@ -47,9 +44,6 @@ impl Sum {
     }
 
     /// Adds a part with its unpacked histograms, measured on a machine of this name.
-    ///
-    /// # Errors
-    /// A histogram whose counts overflow.
     pub fn add(&mut self, part: &TrialRecord, times: Times, machine: &str) -> Result<(), HdrError> {
         self.total.add_part(part, self.parts == 0);
         self.parts += 1;
@@ -81,9 +75,6 @@ impl Sum {
     }
 
     /// The sum of all parts.
-    ///
-    /// # Errors
-    /// A histogram whose counts overflow.
     pub fn finish(mut self) -> Result<TrialRecord, HdrError> {
         for (channel, sum) in &self.histograms {
             *self.total.histogram_mut(*channel) = Some(histogram::summarize(sum)?);

@@ -362,9 +362,6 @@ pub enum Kept {
 
 impl TrialRecord {
     /// Reads a line of `trials.jsonl` of any version up to [`FORMAT_VERSION`].
-    ///
-    /// # Errors
-    /// It is no record.
     pub fn read(line: &[u8]) -> serde_json::Result<TrialRecord> {
         let mut record: TrialRecord = serde_json::from_slice(line)?;
         if record.format_version < 2 {

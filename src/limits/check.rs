@@ -26,11 +26,9 @@ pub struct LimitHit {
     pub way_out: String,
     /// What is counted: `memory maps`, `descriptors`, `bytes of memory (estimated)`.
     pub unit: String,
-    /// Engine of the cell.
     pub engine: Engine,
     /// Lanes of each worker of the cell.
     pub lanes: u64,
-    /// Workers of the cell.
     pub processes: u64,
 }
 
@@ -64,7 +62,6 @@ impl fmt::Display for LimitHit {
 /// How many lanes a limit allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ceiling {
-    /// Name of the limit.
     pub limit: String,
     /// What it allows.
     pub have: u64,

@@ -66,10 +66,7 @@ pub enum TargetKind {
         processes: u32,
     },
     /// A server of the user's.
-    External {
-        /// Whether it is on this machine.
-        loopback: bool,
-    },
+    External { loopback: bool },
 }
 
 /// Whom a limit is held against.

@@ -29,7 +29,6 @@ pub struct Limits {
     pub max_map_count: Option<Use>,
     /// Process and thread ids of the machine.
     pub pid_max: Option<Use>,
-    /// Threads of the machine.
     pub threads_max: Option<Use>,
     /// Threads of the tightest pids cgroup.
     pub cgroup_pids: Option<CgroupLimit>,
@@ -70,19 +69,15 @@ pub struct Limits {
 /// A limit and how much of it is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Use {
-    /// The limit.
     pub max: u64,
-    /// In use when it was read.
     pub used: u64,
 }
 
 /// A limit of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupLimit {
-    /// The limit and how much of it is in use.
     #[serde(flatten)]
     pub amount: Use,
-    /// The file that holds the limit.
     pub file: PathBuf,
 }
 

@@ -16,7 +16,6 @@ use crate::plan::{Cell, Extent, TrialPlan};
 use crate::units::{SECOND_NS, format_count};
 
 const TIME_WAIT_S: u64 = 60;
-/// The name of the limit.
 pub(crate) const PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
 
 /// A port in TIME_WAIT can be taken again when its timestamp's second has passed (`tcp_twsk_unique`).
@@ -27,7 +26,6 @@ const REUSE_S: u64 = 1;
 pub struct PortBudget {
     /// Source addresses of all workers.
     pub sources: u64,
-    /// PortBudget of each of them.
     pub ports: u64,
     /// How long a port is taken after its connection.
     pub held_s: u64,

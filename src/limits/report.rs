@@ -19,7 +19,6 @@ const ELSEWHERE: Endpoint =
 /// The limits of this machine in lanes of each engine; serialized, it is the command's JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitsReport {
-    /// The limits as they were read.
     pub limits: Limits,
     /// What the load would go to.
     pub target: TargetKind,
@@ -32,13 +31,11 @@ pub struct LimitsReport {
 /// What the limits mean for one engine, in lanes of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineReport {
-    /// The engine.
     pub engine: Engine,
     /// Every limit that lanes count against, the tightest first.
     pub ceilings: Vec<Ceiling>,
     /// Whether the lanes asked about fit.
     pub fits: Option<bool>,
-    /// The limit that they do not fit into.
     pub hit: Option<LimitHit>,
 }
 

@@ -14,14 +14,12 @@ const UNIX: &str = "unix:";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Endpoint {
-    /// A TCP address.
     Tcp(SocketAddr),
     /// The path of a Unix-domain stream socket.
     Unix(PathBuf),
 }
 
 impl Endpoint {
-    /// The TCP address, if it is one.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
             Endpoint::Tcp(address) => Some(*address),
@@ -104,7 +102,6 @@ pub struct TlsPlan {
 pub struct Identity {
     /// The certificate, and those between it and its authority.
     pub cert: std::path::PathBuf,
-    /// Its private key.
     pub key: std::path::PathBuf,
 }
 

@@ -88,9 +88,6 @@ impl Cap {
     }
 
     /// Refuses to go on where a closed loop, which has no rate of its own, started more than allowed.
-    ///
-    /// # Errors
-    /// As for [`Cap::check`].
     pub fn check_started(&self, started: u64, elapsed_ns: u64) -> Result<(), AboveCap> {
         let most = self.rate_per_s * (elapsed_ns as f64 / 1e9 + AHEAD_S) + self.connections as f64;
         if started as f64 <= most {

@@ -48,7 +48,6 @@ pub const RENDERINGS_MOST: u64 = 1_000_000;
 pub struct Prepared {
     /// Which rendering a request sends.
     pub mix: Mix,
-    /// The renderings.
     pub rendered: Vec<Rendered>,
     /// The entries of a trace, which are also its schedule.
     pub trace: Option<Arc<Trace>>,
@@ -57,10 +56,8 @@ pub struct Prepared {
 /// Why nothing can be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrepareError {
-    /// A template.
     #[error(transparent)]
     Render(#[from] RenderError),
-    /// A data file or a trace.
     #[error("{0}")]
     Data(String),
 }

@@ -218,9 +218,6 @@ pub enum RenderFault {
 
 /// Renders every template of the plan as it is written, in order. `$NAME` values come from the
 /// environment.
-///
-/// # Errors
-/// The first template that cannot be sent.
 pub fn render(plan: &TrialPlan) -> Result<Vec<Rendered>, RenderError> {
     render_with(plan, |name| std::env::var_os(name))
 }

@@ -93,9 +93,7 @@ pub struct Rung(i32);
 /// What a probe said of its rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeReply {
-    /// It meets the SLO.
     Met,
-    /// It does not.
     Missed,
     /// Neither could be shown.
     Undecided,
@@ -104,7 +102,6 @@ pub enum ProbeReply {
 /// What is to be done after the probes so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Try this rate.
     Probe(Rung),
     /// Between highest met and lowest missed no rung is left but undecided ones.
     Found {

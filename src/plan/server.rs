@@ -9,10 +9,8 @@ use super::steps::{FileStep, Offload, StepPlan};
 use super::target::{EmbeddedTarget, InjectedFaults, Law};
 use super::{Codec, Engine, RequestTemplate};
 
-/// What is true of a server engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerFacts {
-    /// The name in configs, records and tables.
     pub name: &'static str,
     /// The threads that run connections and handlers.
     pub threads: LaneThreads,
@@ -36,7 +34,6 @@ macro_rules! server_engines {
             pub const ALL: [ServerEngine; [$(ServerEngine::$engine),*].len()] =
                 [$(ServerEngine::$engine),*];
 
-            /// What is true of the engine.
             pub const fn facts(self) -> ServerFacts {
                 match self {
                     $(ServerEngine::$engine => ServerFacts {
@@ -112,20 +109,11 @@ pub enum PoolOf {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ServerStep {
     /// A timer.
-    Wait {
-        /// For how long.
-        time: Law,
-    },
+    Wait { time: Law },
     /// Requests to the upstream; all of them are answered when the step ends.
-    Call {
-        /// How many.
-        calls: u32,
-    },
+    Call { calls: u32 },
     /// Bytes are hashed with SHA-256.
-    Compute {
-        /// How many.
-        bytes: u64,
-    },
+    Compute { bytes: u64 },
     /// A file is opened, read or written, and closed.
     File(FileStep),
 }
@@ -193,7 +181,6 @@ pub struct OwnServer {
 /// What the config says of the server under test, the same for every engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerSetting {
-    /// What a thread of the pool takes.
     pub pool: PoolOf,
     /// Threads of the pool; `None` where no engine has one, and for rayon a thread per CPU.
     pub pool_size: Option<u32>,
@@ -247,16 +234,13 @@ impl ServerSetting {
 /// The server of one cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerPlan {
-    /// How connections are run.
     pub engine: ServerEngine,
-    /// Who speaks HTTP.
     pub codec: Codec,
     /// Where compute and file steps of a task go.
     pub offload: Offload,
     /// Calls of a step that are under way at once.
     #[serde(default = "one")]
     pub fan_out: u32,
-    /// The rest.
     pub setting: ServerSetting,
 }
 

@@ -74,9 +74,6 @@ impl Shard {
     }
 
     /// What of a trial this shard runs.
-    ///
-    /// # Errors
-    /// As [`Shard::cell`].
     pub(crate) fn assign(self, cell: &Cell, plan: &TrialPlan) -> Result<Assignment, String> {
         Ok(Assignment {
             cell: self.cell(cell)?,

@@ -10,11 +10,8 @@ pub const MARGIN: f64 = 0.05;
 pub struct Slo {
     /// Bound on the median, response time in open loops and service time in closed ones.
     pub p50_ns: Option<u64>,
-    /// Bound on the 90th percentile.
     pub p90_ns: Option<u64>,
-    /// Bound on the 99th percentile.
     pub p99_ns: Option<u64>,
-    /// Bound on the 99.9th percentile.
     pub p99_9_ns: Option<u64>,
     /// Bound on (failed + timed out + unsent) ÷ planned.
     pub error_rate: Option<f64>,

@@ -14,7 +14,6 @@ use crate::units::SECOND_NS;
 /// A piece of the load: the rate goes from one value to another in a straight line.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
-    /// Length.
     pub duration_ns: u64,
     /// Rate at its beginning, requests per second; zero is a pause, or a ramp from nothing.
     pub from_per_s: f64,
@@ -50,7 +49,6 @@ pub fn total_ns(stages: &[Stage]) -> u64 {
     stages.iter().map(|stage| stage.duration_ns).sum()
 }
 
-/// Arrivals that the stages offer in all.
 pub fn total_arrivals(stages: &[Stage]) -> f64 {
     stages.iter().map(Stage::arrivals).sum()
 }

@@ -43,7 +43,6 @@ const BLOCK_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 pub struct Sweep {
     /// What the sweep is called; part of the run directory's name.
     pub name: String,
-    /// Where the load goes.
     pub target: Target,
     /// The plan; `offered_per_s` is filled in by the cell.
     pub plan: TrialPlan,
@@ -81,7 +80,6 @@ pub struct Sweep {
     pub expect: Vec<Expect>,
     /// CPUs by hand.
     pub machine: Machine,
-    /// What must hold of the results.
     pub slo: Option<Slo>,
     /// The side under test, where the sweep says how servers run.
     #[serde(default)]
@@ -113,7 +111,6 @@ fn margin() -> f64 {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryTrials {
-    /// No such trials.
     #[default]
     None,
     /// Every cell has a second one of this kind beside it.
@@ -131,7 +128,6 @@ impl MemoryTrials {
 /// A cell that is expected to fail, and the limit that stops it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpectFailed {
-    /// The engine.
     pub engine: Engine,
     /// Lanes of each worker; `None` for any.
     pub lanes: Option<u32>,
@@ -144,7 +140,6 @@ pub struct ExpectFailed {
 pub struct Machine {
     /// CPUs of the workers, in the order in which the `cpus` axis takes them.
     pub worker_cpus: Option<Vec<u32>>,
-    /// CPUs of the embedded target.
     pub target_cpus: Option<Vec<u32>>,
 }
 

@@ -54,7 +54,6 @@ pub struct Tls {
 pub struct SweptTarget {
     /// In ids, tables and sentences.
     pub name: String,
-    /// Where the load goes.
     pub target: Target,
     /// The `Host` header there.
     pub host: String,
@@ -74,7 +73,6 @@ pub struct EmbeddedTarget {
     pub processes: u32,
     /// Length of each response body.
     pub body_bytes: u64,
-    /// Faults on purpose.
     pub faults: InjectedFaults,
 }
 
@@ -84,19 +82,14 @@ pub struct EmbeddedTarget {
 pub enum Law {
     /// Always the same.
     Fixed {
-        /// The time.
         ns: u64,
     },
     /// Uniform on [min, max].
     Uniform {
-        /// Shortest.
         min_ns: u64,
-        /// Longest.
         max_ns: u64,
     },
-    /// Exponential.
     Exponential {
-        /// Mean.
         mean_ns: u64,
     },
     /// Log-normal with this mean.

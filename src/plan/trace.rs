@@ -103,12 +103,10 @@ impl TraceError {
 }
 
 impl Trace {
-    /// How many entries there are.
     pub fn len(&self) -> u64 {
         self.offsets_ns.len() as u64
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.offsets_ns.is_empty()
     }
@@ -365,9 +363,6 @@ pub fn skipped(counts: &BTreeMap<String, u64>) -> Option<String> {
 
 impl TraceFile {
     /// Reads a trace and notes what a plan must know of it.
-    ///
-    /// # Errors
-    /// One sentence that names file and line.
     pub fn read(
         path: &Path,
         format: Option<TraceFormat>,

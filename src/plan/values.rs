@@ -37,7 +37,6 @@ pub enum RequestValue {
     },
     /// A whole number, each from `min` to `max` equally likely.
     Random {
-        /// Least.
         min: u64,
         /// Greatest, itself included.
         max: u64,
@@ -136,9 +135,6 @@ pub struct Lines {
 
 impl Lines {
     /// Reads a data file.
-    ///
-    /// # Errors
-    /// One sentence that names the file.
     pub fn read(path: &Path) -> Result<Lines, String> {
         let text = read_file(path, MAX_DATA_BYTES)?;
         let mut spans = Vec::new();
@@ -260,9 +256,6 @@ pub fn is_path(bytes: &[u8]) -> bool {
 }
 
 /// Reads a regular file of bounded size: a pipe could block and a device never end.
-///
-/// # Errors
-/// One sentence that names the file.
 pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("`{}` cannot be read: {error}", path.display());
@@ -286,9 +279,6 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
 }
 
 /// A path as workers in any directory find it.
-///
-/// # Errors
-/// One sentence that names the file.
 pub fn absolute(path: &Path) -> Result<String, String> {
     let real = path
         .canonicalize()

@@ -66,7 +66,6 @@ pub struct Question {
     /// Connections that clients hold to a service, in total; the fewest that carry the rate where it
     /// is not given.
     pub connections: Option<f64>,
-    /// What a host is like.
     pub host: HostType,
     /// Share of a host's CPUs that is planned for.
     pub cpu_target: f64,
@@ -125,7 +124,6 @@ impl Question {
 pub struct Plan {
     /// What it comes to.
     pub sentence: String,
-    /// What was asked.
     pub question: Question,
     /// Whether the hosts are those of the service, the side under test; else those of its clients.
     pub is_service: bool,
@@ -154,7 +152,6 @@ pub struct EnginePlan {
 /// Why the data do not reach.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CapacityRefusal {
-    /// Why.
     pub why: String,
     /// What would answer it.
     pub measure_next: String,
@@ -177,7 +174,6 @@ pub enum Suggestion {
 /// A number as it is shown, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figure {
-    /// What it is.
     pub name: String,
     /// Its value, in the unit that its name ends in.
     pub value: f64,
@@ -216,7 +212,6 @@ pub struct Need {
     pub bytes_per_lane: f64,
     /// CPUs busy over all hosts.
     pub cpus_busy: f64,
-    /// CPU per request, in nanoseconds.
     pub cpu_per_request_ns: f64,
     /// Descriptors over all hosts.
     pub descriptors: u64,
@@ -253,7 +248,6 @@ pub struct Need {
 }
 
 impl Need {
-    /// A figure as it is printed.
     fn text_of(&self, name: &str) -> &str {
         self.figures.iter().find(|f| f.name == name).map_or("-", |f| f.text.as_str())
     }
@@ -269,15 +263,10 @@ impl Need {
 pub struct Cost {
     /// Three letters, such as EUR.
     pub currency: String,
-    /// One host.
     pub host_cents: u64,
-    /// The hosts for today's rate.
     pub today_cents: u64,
-    /// What growth adds.
     pub growth_cents: u64,
-    /// What spare hosts add.
     pub spare_cents: u64,
-    /// All hosts.
     pub total_cents: u64,
     /// All hosts, divided by the millions of requests of a month at today's rate.
     pub cents_per_million: f64,
@@ -295,7 +284,6 @@ pub struct CurvePoint {
 /// One resource of a host.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Resource {
-    /// Its name.
     pub name: String,
     /// Requests per second that it allows one host; `None` where that lies beyond the data.
     pub allows_per_s: Option<f64>,

@@ -3,7 +3,6 @@
 /// A column; a title may hold one line break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// What it holds.
     pub title: String,
     /// Whether its cells are numbers.
     pub number: bool,
@@ -40,10 +39,8 @@ impl<'r, R> Columns<'r, R> {
 /// A table with its heading and notes.
 #[derive(Debug)]
 pub struct Section {
-    /// What it shows.
     pub heading: String,
     /// One of names, then one for each cell or ladder.
     pub columns: Vec<Column>,
-    /// Below it.
     pub notes: Vec<String>,
 }

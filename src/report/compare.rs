@@ -25,9 +25,7 @@ use crate::units::{Ratio, format_ns, format_share};
 /// One measure of one cell in both runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// Cell id.
     pub cell: String,
-    /// What is compared.
     pub measure: Measure,
     /// Median over the valid trials of A.
     pub a: f64,
@@ -78,7 +76,6 @@ impl Line {
 /// Requests that were lost in a cell: failed, timed out or never sent, of those planned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lost {
-    /// Cell id.
     pub cell: String,
     /// Lost and planned in A.
     pub a: (u64, u64),
@@ -425,7 +422,6 @@ impl RunComparison {
         out
     }
 
-    /// The comparison for programs.
     pub fn json(&self) -> Value {
         let lines = self.lines.iter().map(|l| {
             let e = &l.ratio.estimate;

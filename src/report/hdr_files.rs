@@ -37,26 +37,11 @@ const TICKS_PER_HALF: u32 = 5;
 /// Why no file could be written.
 #[derive(Debug, thiserror::Error)]
 pub enum HdrFileError {
-    /// The system refused.
     #[error("{}: cannot write: {source}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
     /// A record whose histogram is damaged.
     #[error("{cell} block {block}: {histogram}: {why}")]
-    Damaged {
-        /// Cell id.
-        cell: String,
-        /// Repetition.
-        block: u32,
-        /// Tag of the histogram.
-        histogram: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    Damaged { cell: String, block: u32, histogram: String, why: String },
 }
 
 /// Writes the files of every cell below `dir`, over those of an earlier report.

@@ -40,7 +40,6 @@ impl Unit {
     }
 }
 
-/// Which direction is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Better {
     Less,

@@ -64,7 +64,6 @@ pub const TOTAL: Part = Part { name: "total", title: "total", bytes: |s| s.total
 /// The trials of one cell.
 #[derive(Debug)]
 pub struct CellSplit<'a> {
-    /// The cell.
     pub cell: &'a Cell,
     /// Splits of the trials that ran to their end.
     pub splits: Vec<&'a MemorySplit>,
@@ -157,7 +156,6 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// The fit of a part, by its name.
     pub fn fit(&self, name: &str) -> Option<&LinearFit> {
         self.fits.iter().find(|(n, ..)| *n == name).map(|(.., fit)| fit)
     }

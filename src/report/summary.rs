@@ -60,7 +60,6 @@ impl Group {
 /// One cell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// The cell.
     pub cell: Cell,
     /// What tells it from the other rows of the group.
     pub name: String,
@@ -127,7 +126,6 @@ pub struct FailedGate {
     pub(crate) trials: usize,
     /// What was seen in the last of them.
     pub value: Option<f64>,
-    /// What is allowed.
     pub limit: Option<f64>,
 }
 

@@ -45,9 +45,7 @@ pub enum Weights {
 pub struct UslSample {
     /// Lanes, over all workers.
     pub lanes: u32,
-    /// Block of the trial.
     pub block: u32,
-    /// Completed requests per second.
     pub per_s: f64,
 }
 
@@ -82,7 +80,6 @@ pub struct Fit {
 /// What the law leaves unexplained at one lane value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Residual {
-    /// Lanes.
     pub lanes: u32,
     /// Mean throughput over the trials, requests per second.
     pub measured_per_s: f64,
@@ -95,7 +92,6 @@ pub struct Residual {
 pub struct Prediction {
     /// Lanes, not necessarily whole.
     pub lanes: f64,
-    /// Requests per second.
     pub per_s: f64,
     /// Beyond twice the largest measured lanes: whoever shows it must say so.
     pub beyond_data: bool,
@@ -104,7 +100,6 @@ pub struct Prediction {
 /// Why there is no fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoFit {
-    /// Too few lane values.
     #[error("{0} lane values; the law needs at least {MIN_LANE_VALUES}: measure more lanes")]
     TooFew(usize),
     /// Nothing completed, or a throughput that is no number.
@@ -123,9 +118,6 @@ struct LaneMean {
 /// Fits the law to the trials of one engine; `seed` fixes the resampling.
 ///
 /// Each lane value counts with the mean of its trials, weighted by their number.
-///
-/// # Errors
-/// See [`NoFit`].
 pub fn fit(samples: &[UslSample], weights: Weights, seed: u64) -> Result<Fit, NoFit> {
     if let Some(bad) =
         samples.iter().find(|s| s.lanes == 0 || !(s.per_s > 0.0 && s.per_s.is_finite()))

@@ -44,7 +44,6 @@ pub enum Version {
 /// Where a controller's hierarchy shows this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupPlace {
-    /// Its interface.
     pub version: Version,
     /// Where the hierarchy is mounted.
     pub mount: PathBuf,
@@ -62,9 +61,6 @@ impl CgroupPlace {
     }
 
     /// The same for another process, as far as it can be seen from here.
-    ///
-    /// # Errors
-    /// As of [`CgroupPlace::of`].
     pub fn of_process(controller: &str, pid: u32) -> Result<CgroupPlace, String> {
         let failed = |e: procfs::ProcError| format!("cannot read /proc/{pid}: {e}");
         let me = Process::myself().map_err(failed)?;
@@ -126,9 +122,7 @@ pub struct CgroupMemory {
     pub kernel_peak_bytes: Option<u64>,
     /// TCP buffers, which are no part of `kernel_bytes`.
     pub socket_bytes: Option<u64>,
-    /// Kernel stacks.
     pub kernel_stack_bytes: Option<u64>,
-    /// Page tables.
     pub page_table_bytes: Option<u64>,
     /// Slab objects: sockets, dentries, task structures.
     pub slab_bytes: Option<u64>,
@@ -175,20 +169,15 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Its interface.
     pub fn version(&self) -> Version {
         self.version
     }
 
     /// Moves a process in, with all its threads; what it holds already stays charged elsewhere.
-    ///
-    /// # Errors
-    /// The process is gone, or may not be moved.
     pub fn add(&self, pid: u32) -> Result<(), String> {
         let procs = self.procs_file();
         fs::write(&procs, pid.to_string()).map_err(|e| cannot("write to", &procs, &e))
@@ -200,9 +189,6 @@ impl Cgroup {
     }
 
     /// Reads the counters.
-    ///
-    /// # Errors
-    /// The cgroup is gone, or its files are not those of a memory cgroup.
     pub fn read(&self) -> Result<CgroupMemory, String> {
         let path = self.dir.join("memory.stat");
         let text = fs::read_to_string(&path).map_err(|e| cannot("read", &path, &e))?;
@@ -257,9 +243,6 @@ impl Drop for Cgroup {
 }
 
 /// Moves the calling process into the cgroup whose [`Cgroup::procs_file`] this is.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn join(procs_file: &Path) -> std::io::Result<()> {
     fs::write(procs_file, "0")
 }

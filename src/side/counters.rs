@@ -27,13 +27,9 @@ pub struct Counters {
 /// A reading of the page, summed over shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests started.
     pub started: u64,
-    /// Requests completed.
     pub completed: u64,
-    /// Requests failed.
     pub failed: u64,
-    /// Requests given up.
     pub timed_out: u64,
 }
 
@@ -43,7 +39,6 @@ impl Counts {
         self.completed + self.failed + self.timed_out
     }
 
-    /// Requests in flight.
     pub fn in_flight(&self) -> u64 {
         self.started.saturating_sub(self.ended())
     }

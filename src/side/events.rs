@@ -40,7 +40,6 @@ pub struct Counted<T> {
 /// A count since the counters were opened, or why there is none.
 pub type Reading = Counted<Result<u64, String>>;
 
-/// Open counters.
 pub struct EventCounters(Counted<Result<Counter, String>>);
 
 impl EventCounters {

@@ -38,7 +38,6 @@ use latency::AtomicHistogram;
 pub enum Phase {
     /// Before the window: counted in a ledger of its own, in no other figure.
     Warmup = 0,
-    /// The measured phase.
     Measured = 1,
 }
 
@@ -69,9 +68,7 @@ pub struct Instants {
 pub enum Ended {
     /// Answered whole, with an expected status.
     Completed,
-    /// Given up.
     TimedOut,
-    /// In an error.
     Failed,
 }
 
@@ -196,9 +193,6 @@ impl Recorder {
 
     /// What became of a class of which `planned` requests were asked for; `None` where what was
     /// started is the plan.
-    ///
-    /// # Errors
-    /// Counts beyond what a histogram holds.
     pub fn class(&self, class: usize, planned: Option<u64>) -> Result<ClassUse, HdrError> {
         classes::sum(self.shards.iter().map(|shard| &shard.classes[class]), planned)
     }
@@ -242,7 +236,6 @@ impl Recorder {
         self.shards.len()
     }
 
-    /// The shared page.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }

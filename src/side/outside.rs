@@ -44,9 +44,6 @@ struct Process {
 impl Outside {
     /// Reads the baseline of the processes, from which their memory counts, and moves them into
     /// the cgroup.
-    ///
-    /// # Errors
-    /// One cannot be read.
     pub fn new(
         pids: impl Iterator<Item = u32> + Clone,
         cgroup: Result<Cgroup, String>,
@@ -84,7 +81,6 @@ impl Outside {
         self.group.as_ref().ok()?.plateau
     }
 
-    /// Its interface.
     pub fn group_version(&self) -> Option<Version> {
         self.group.as_ref().ok().map(|group| group.cgroup.version())
     }

@@ -83,13 +83,10 @@ pub struct Look {
     pub heap_resident_bytes: u64,
     /// Anonymous pages of everything else.
     pub program_bytes: u64,
-    /// Page tables.
     pub page_table_bytes: u64,
-    /// Threads.
     pub threads: u64,
     /// Sockets, each once however many descriptors name it.
     pub sockets: u64,
-    /// Mappings.
     pub mappings: u64,
     /// Mappings with anonymous pages: each has an index of its own.
     pub anonymous_mappings: u64,
@@ -368,7 +365,6 @@ impl Ports {
 pub struct Moment {
     /// The processes; `None` where one could not be looked at.
     pub look: Option<Look>,
-    /// Their memory cgroup.
     pub cgroup: Option<CgroupMemory>,
     /// Their allocators.
     pub held_bytes: Option<u64>,

@@ -85,7 +85,6 @@ pub struct MachineTime {
 pub struct Spent {
     /// As the record has it; `per_request_ns` and `pacer_ns` are the caller's to fill in.
     pub cpu: Cpu,
-    /// As the record has it.
     pub switches: Switches,
     /// Page faults; the rest is counted by [`super::events`], where it is.
     pub events: Events,
@@ -116,9 +115,6 @@ impl Usage {
 
     /// Reads another process of this user: its switches and waits are those of its living threads,
     /// and the machine is left to its own readers.
-    ///
-    /// # Errors
-    /// The process is gone, or may not be read.
     pub fn of(pid: u32, edge: Edge) -> Result<Usage, String> {
         let first = (edge == Edge::End).then(|| Clocks::of(pid)).transpose()?;
         let waits = waits::read_living(&format!("/proc/{pid}/task"), MOST_WAITING_THREADS);
@@ -246,9 +242,6 @@ impl Clocks {
 
 impl MachineTime {
     /// Reads `/proc/stat`.
-    ///
-    /// # Errors
-    /// It cannot be read or understood.
     pub fn read() -> Result<MachineTime, String> {
         let text =
             fs::read_to_string("/proc/stat").map_err(|e| format!("cannot read /proc/stat: {e}"))?;
@@ -312,17 +305,12 @@ pub struct ProcessUse {
     pub peak_rss_bytes: u64,
     /// Page tables (`VmPTE`).
     pub page_table_bytes: u64,
-    /// Threads.
     pub threads: u64,
-    /// Open descriptors.
     pub fds: Option<u64>,
 }
 
 impl ProcessUse {
     /// Reads this process.
-    ///
-    /// # Errors
-    /// `/proc/self/status` cannot be read or has no memory lines.
     pub fn read() -> Result<ProcessUse, String> {
         Self::at("/proc/self")
     }

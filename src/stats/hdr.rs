@@ -31,7 +31,6 @@ pub fn merge<'a>(
 /// A percentile in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percentile {
-    /// The value.
     pub ns: u64,
     /// Whether it may fall on a request that was given up: the true value is this or more.
     pub lower_bound: bool,

@@ -42,7 +42,6 @@ pub struct RatioEstimate {
     pub ratio: f64,
     /// Lower end of the interval; `None` where no interval of the level exists.
     pub low: Option<f64>,
-    /// Upper end of the interval.
     pub high: Option<f64>,
     /// Pairs, or values of the smaller side, behind the estimate.
     pub n: usize,

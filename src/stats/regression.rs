@@ -12,7 +12,6 @@ pub struct LinearFit {
     /// Interval of the slope; `None` with two points, through which every line passes exactly.
     pub slope_interval: Option<(f64, f64)>,
     pub(crate) intercept_interval: Option<(f64, f64)>,
-    /// Points.
     pub n: usize,
     /// Standard deviation of the residuals, in units of y; 0 with two points.
     pub residual_deviation: f64,

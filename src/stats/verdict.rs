@@ -22,10 +22,7 @@ pub enum Verdict {
     /// Below 1, likewise.
     Lower,
     /// The whole interval lies inside \[1/(1+m), 1+m\].
-    Equal {
-        /// m.
-        margin: f64,
-    },
+    Equal { margin: f64 },
     /// Neither is shown.
     Undecided {
         /// The end of the interval that is farther from 1; `None` with too few trials for an
@@ -72,14 +69,12 @@ impl std::fmt::Display for Verdict {
 /// A ratio and what may be said of it among all comparisons of a report.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Comparison {
-    /// The ratio.
     pub estimate: RatioEstimate,
     /// The range of ratios that identical systems showed, where they were measured.
     pub floor: Option<(f64, f64)>,
     /// Its p-value after Holm's correction; `None` without an interval, and for a comparison that
     /// stands outside the family.
     pub adjusted_p: Option<f64>,
-    /// What may be said of it.
     pub verdict: Verdict,
 }
 

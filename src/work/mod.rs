@@ -36,11 +36,8 @@ pub struct Work {
 /// A step made ready.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// The HTTP exchange.
     Http,
-    /// See [`StepPlan::Compute`].
     Compute(u64),
-    /// See [`StepPlan::File`].
     File(FileSet),
 }
 

@@ -12,7 +12,6 @@ use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
 
 /// Where a run's rows are kept.
 pub(in crate::cmd) enum Directory {
-    /// Nowhere.
     None,
     /// Where the user says.
     Named(PathBuf),
@@ -20,7 +19,6 @@ pub(in crate::cmd) enum Directory {
     Fresh,
 }
 
-/// Makes the run directory.
 pub(super) fn create(
     path: &Path,
     shard: Option<Shard>,

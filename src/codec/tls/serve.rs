@@ -22,9 +22,6 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Makes a key, and a certificate that it signs itself; neither is written anywhere.
-    ///
-    /// # Errors
-    /// The system gives no random bytes.
     pub fn new() -> anyhow::Result<Acceptor> {
         let made = rcgen::generate_simple_self_signed([NAME.to_string()])?;
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());

@@ -103,9 +103,6 @@ pub(crate) fn chain(client: &Identity) -> Result<Vec<CertificateDer<'static>>, S
 }
 
 /// The private key of a client's certificate.
-///
-/// # Errors
-/// As [`chain`].
 pub(crate) fn private_key(client: &Identity) -> Result<PrivateKeyDer<'static>, String> {
     let pem = read(&client.key)?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|e| format!("holds no private key in PEM: {e}"))

@@ -8,7 +8,6 @@ use crate::plan::expect::{Expect, Expected, ExpectedSide};
 use crate::plan::steps::Offload;
 use crate::plan::sweep::Sweep;
 
-/// Most expectations of a sweep.
 const MAX_EXPECTATIONS: usize = 100;
 
 pub(super) fn expectations(

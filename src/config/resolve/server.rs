@@ -15,7 +15,6 @@ use crate::plan::server::{
 use crate::plan::sweep::Target;
 use crate::plan::{Codec, Engine};
 
-/// Most steps of a handler.
 const MAX_STEPS: usize = 100;
 
 /// The server under test and its axes; nothing where the client is.

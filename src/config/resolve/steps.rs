@@ -11,7 +11,6 @@ use crate::plan::server::ServerSetting;
 use crate::plan::steps::{DIRECT_ALIGN_BYTES, FileOp, FileStep, Offload, StepPlan};
 use crate::units::size_literal;
 
-/// Most steps of a request.
 const MAX_STEPS: usize = 100;
 
 /// Most bytes that a file step moves; those of a compute step are bounded by the key itself.

@@ -16,13 +16,10 @@ use crate::units::{duration_literal, format_rate, format_share, plural, size_lit
 /// The values of every axis; each combination that differs is a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Axes {
-    /// See [`Engine`].
     pub engines: Vec<Engine>,
-    /// See [`Codec`].
     pub codecs: Vec<Codec>,
     /// Lanes of each worker.
     pub lanes: Vec<u32>,
-    /// Workers.
     pub processes: Vec<u32>,
     /// CPUs of the workers of a trial.
     pub cpus: Vec<u32>,
@@ -82,9 +79,7 @@ pub enum RayonThreads {
 pub enum Axis {
     /// Lanes over all workers of the cell.
     Lanes,
-    /// CPUs of the workers.
     Cpus,
-    /// Who speaks HTTP.
     Codec,
     /// What releases requests, and how many per second.
     Load,
@@ -96,19 +91,14 @@ pub enum Axis {
     Engine,
     /// How the server under test runs its connections.
     Server,
-    /// Workers of a trial.
     Processes,
     /// Stacks of the engine's threads.
     Stack,
-    /// Size of the pool.
     Pool,
-    /// The workers' allocator.
     Allocator,
-    /// Where steps are carried out.
     Offload,
     /// Calls of a handler that are under way at once.
     FanOut,
-    /// How rings receive.
     Receive,
     /// Completions that rings wait for.
     Batch,

@@ -9,7 +9,6 @@ use super::hosts::MONTH_HOURS;
 use super::{CPU_PLANNED, MAY_WAIT, MEMORY_PLANNED, Question, REACH, req_s};
 use crate::units::{format_bytes, format_count, format_ns, format_share, plural};
 
-/// One assumption.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Assumption {
     /// In words, with its value.

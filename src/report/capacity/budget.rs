@@ -14,7 +14,6 @@ use crate::units::{format_count, format_ns, format_share};
 /// Days over which a budget is kept.
 const DAYS: f64 = 28.0;
 
-/// One objective.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Budget {
     /// In words: `99.9 % answered`.

@@ -45,7 +45,6 @@ impl HostType {
     }
 }
 
-/// What a host costs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Price {
     /// Millionths of the currency's unit.

@@ -10,9 +10,7 @@ use crate::units::{format_count, format_ns, format_share};
 /// One cell of the table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WhatIf {
-    /// Requests per second.
     pub rate_per_s: f64,
-    /// Growth per year.
     pub growth_per_year: f64,
     /// Share of CPU that is planned for.
     pub cpu_target: f64,
@@ -32,7 +30,6 @@ pub struct WhatIf {
     pub from: Vec<String>,
     /// The class of requests that the bound is about; `None` for all requests.
     pub class: Option<String>,
-    /// Bound on the 99th percentile.
     pub p99_ns: Option<u64>,
 }
 

@@ -40,19 +40,14 @@ pub struct Figures {
 /// where it falls on a request that never completed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Percentiles {
-    /// Samples.
     pub count: u64,
     /// Share of the planned requests that failed, were given up or never sent; they took for ever.
     pub lost: f64,
     /// Median of those in the histogram, whatever was lost beside; `None` under 20 samples.
     pub served_p50_ns: Option<u64>,
-    /// Median.
     pub p50: Option<Percentile>,
-    /// 90th percentile.
     pub p90: Option<Percentile>,
-    /// 99th percentile.
     pub p99: Option<Percentile>,
-    /// 99.9th percentile.
     pub p99_9: Option<Percentile>,
     /// Intervals of the four over trials, in that order; an end is `None` where it falls on a lost
     /// request. Of requests, and from six trials up.

@@ -13,7 +13,6 @@ use crate::stats::{RATIO_CONFIDENCE, paired_ratio};
 /// A ratio that is wider than wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wide {
-    /// Id of the cell.
     pub(crate) cell: String,
     pub(crate) measure: String,
     /// `None` without an interval.
