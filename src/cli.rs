@@ -9,12 +9,17 @@ const VERSION: &str = env!("DUEL_VERSION");
 
 /// What every command has in common.
 const AFTER_HELP: &str = "\
-Exit codes, the first that applies: 130 or 143 interrupted, partial results kept; 2 usage, config or \
-not comparable; 1 a trial failed that no expect_failed names, or nothing completed; 4 a hard gate \
-failed, so that the numbers are not reliable, or an SLO cannot be judged; 3 an SLO was missed or a \
-regression was found; 5 compare --strict cannot tell; 0.
+Exit codes, the first that applies:
+  130, 143  interrupted; partial results are kept
+  2         wrong usage or config, or the runs cannot be compared
+  1         a trial failed that no expect_failed names, or nothing completed
+  4         not reliable: a hard gate failed, or an SLO cannot be judged
+  3         an SLO was missed, or a regression was found
+  5         compare --strict cannot tell
+  0         none of these
 
-Load goes to loopback only, unless [target] allow or --allow names the address. NO_COLOR is honoured.";
+Load goes to this machine only, unless [target] allow or --allow names another address. \
+NO_COLOR is honoured.";
 
 /// The same HTTP requests through threads and through tasks, and what each cost.
 #[derive(Debug, Parser)]
@@ -64,7 +69,7 @@ pub enum Command {
     Report(ReportArgs),
     /// Compare two runs cell by cell, or the targets of one; exit code 3 if the second is worse
     Compare(CompareArgs),
-    /// From a run to hosts: lanes, memory, CPU, hosts and the first limit
+    /// Plan hosts from a run: lanes, memory, CPU, money and the limit reached first
     Capacity(CapacityArgs),
     /// Add the shards of one run together, losslessly, into a fresh run directory
     Merge(MergeArgs),
@@ -141,8 +146,8 @@ pub struct RunArgs {
     /// --shard: divide a closed loop by duration, although the total load then depends on how fast the shards are
     #[arg(long)]
     pub force: bool,
-    /// Go on where every request fails, which otherwise ends a trial after 3 s, and where the target
-    /// is your own, the run
+    /// Go on although every request fails; otherwise such a trial ends after 3 s, and so does the run
+    /// if the target is your own
     #[arg(long)]
     pub keep_going: bool,
     /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
@@ -202,7 +207,7 @@ pub struct TryArgs {
     /// Make a new connection for each request
     #[arg(long)]
     pub disable_keepalive: bool,
-    /// Bound from a request's first byte to the last of its response
+    /// Longest time from a request's first byte to the last byte of its response
     #[arg(long, default_value = "5s", value_name = "TIME")]
     pub timeout: String,
     /// Warm-up before the window [default: none; one and a half responses of a slow target]
@@ -251,8 +256,8 @@ pub struct TryArgs {
     /// Keep a run directory
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Go on where every request fails, which otherwise ends a trial after 3 s, and where the target
-    /// is your own, the run
+    /// Go on although every request fails; otherwise such a trial ends after 3 s, and so does the run
+    /// if the target is your own
     #[arg(long)]
     pub keep_going: bool,
     /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
@@ -419,7 +424,7 @@ pub struct CompareArgs {
     /// Smallest difference that counts, such as 5% or 0.02
     #[arg(long, value_name = "SHARE", default_value = "5%")]
     pub min_effect: String,
-    /// Exit with code 5 where a figure could be worse for all that is known
+    /// Exit with code 5 if the data cannot tell whether a figure got worse
     #[arg(long)]
     pub strict: bool,
     /// Print JSON

@@ -4,8 +4,10 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::{Child, Stdio};
 
-use common::{duel, output, text};
+use common::{duel, first_address, output, text};
+use duel::cli::Cli;
 
 const WIDTH: usize = 80;
 
@@ -14,6 +16,57 @@ const CONFIG: &str = "name = 'which-engine-waits-best'\n[target]\nservice_time =
     [sweep]\nengines = ['threads', 'rayon', 'tokio-single']\nlanes = [16]\n\
     rates = [200, 400]\ncodecs = ['hyper']\nmemory = true\ntrials = 2\nnoise_repeats = 0\n[slo]\np50 = '1us'\n\
     [[expect]]\nwinner = 'tokio-single'\nover = 'threads'\nmeasure = 'memory_per_lane'\n";
+
+/// Runs whose tables and sentences are of another kind: name and config.
+const OTHERS: [(&str, &str); 4] = [
+    (
+        "servers",
+        "[target]\nservice_time = '1ms'\n[plan]\narrivals = 'constant'\nduration = '100ms'\n\
+         [sweep]\nserver_engines = ['threads', 'tokio']\nlanes = [4, 8]\n\
+         rates = [200]\nidle = true\nmemory = true\ntrials = 1\n",
+    ),
+    (
+        "targets",
+        "[plan]\nduration = '100ms'\n[[sweep.target]]\nname = 'the-old-one'\n\
+         [[sweep.target]]\nname = 'the-new-one'\n[sweep]\nengines = ['tokio']\ntrials = 2\n",
+    ),
+    (
+        "search",
+        "[target]\nservice_time = '5ms'\nservers = 2\n[plan]\narrivals = 'constant'\n\
+         duration = '200ms'\n[sweep]\nengines = ['tokio']\nlanes = [16]\nrates = ['50%']\n\
+         [slo]\np50 = '60ms'\n[search]\nprobes = 3\ntrials = 3\nmax_trials = 3\n",
+    ),
+    (
+        "steps",
+        "[plan]\nrequests = 20\nheartbeat = true\n[[plan.request]]\nname = 'small'\np99 = '1ms'\n\
+         step = [{ kind = 'http' }, { kind = 'compute', bytes = '1KiB' }]\n[[plan.request]]\n\
+         name = 'large'\n[sweep]\nengines = ['tokio', 'threads']\nlanes = [1, 2, 4, 8]\n\
+         offload = ['inline', 'rayon']\ntrials = 1\n",
+    ),
+];
+
+/// What prints no lines for people: a frame, a script, a page that `man` folds.
+const NOT_FOR_READERS: [&str; 3] = ["worker", "completions", "man"];
+
+/// A target that ends with the test, however that ends.
+struct Target(Child, String);
+
+impl Target {
+    fn start(more: &[&str]) -> Target {
+        let mut command = duel(&[&["target", "--listen", "127.0.0.1:0"], more].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut target = Target(child.expect("the target starts"), String::new());
+        target.1 = format!("http://{}/", first_address(&mut target.0));
+        target
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// What a command prints on both streams, run in `at` with lines of `columns`.
 fn printed(at: &Path, columns: Option<usize>, arguments: &[&str]) -> [String; 2] {
@@ -57,7 +110,28 @@ fn every_command_fits_eighty_columns() {
         assert!(texts[0].contains("engine"), "no table:\n{}", texts[1]);
         assert_fits(run, &texts);
     }
+    for (name, config) in OTHERS {
+        std::fs::write(at.join(format!("{name}.toml")), config).expect("a config");
+        let run = &["run", &format!("{name}.toml"), "--out", name];
+        let texts = printed(at, Some(WIDTH), run);
+        assert!(texts[0].contains("engine") || texts[0].contains("target"), "{}", texts[1]);
+        assert_fits(run, &texts);
+    }
+    let whole = &["run", "a.toml", "--shard", "0/1", "--out", "s", "--set", "plan.requests=20"];
+    assert_fits(whole, &printed(at, Some(WIDTH), whole));
+    let mut used = BTreeSet::from(["target".to_string()]);
     let again: &[&[&str]] = &[
+        &["report", "servers"],
+        &["report", "targets"],
+        &["report", "search"],
+        &["report", "steps"],
+        &["plan", "servers.toml"],
+        &["plan", "search.toml"],
+        &["plan", "steps.toml"],
+        &["compare", "targets"],
+        &["capacity", "search", "--rate", "100", "--p99", "50ms", "--growth", "2%/month,30%"],
+        &["capacity", "servers", "--rate", "100,200", "--connections", "1k"],
+        &["init"],
         &["plan", "a.toml"],
         &["plan", "a.toml", "--set", "sweep.precision=\"5%\"", "--set", "sweep.lanes=[40000]"],
         &["plan", "a.toml", "--set", "sweep.lane=1", "--set", "plan.arrivals=sometimes"],
@@ -78,8 +152,17 @@ fn every_command_fits_eighty_columns() {
         let narrow = printed(at, Some(WIDTH), arguments);
         assert_fits(arguments, &narrow);
         assert_same_words(arguments, &narrow, &printed(at, None, arguments));
+        used.insert(arguments[0].to_string());
     }
+    let (well, ill) = (Target::start(&[]), Target::start(&["--error-rate", "1"]));
     let once: &[&[&str]] = &[
+        &["try", &well.1, "-d", "200ms", "-c", "2"],
+        &["try", &well.1, "-d", "200ms", "-c", "2", "-R", "100", "--trials", "1"],
+        &["try", &well.1, "-n", "10", "-c", "1", "--engines", "threads", "--out", "t"],
+        &["try", &ill.1, "-n", "10"],
+        &["merge", "s", "--out", "merged"],
+        &["report", "merged"],
+        &["target", "--listen", "192.0.2.1:80"],
         &["verify", "a.toml", "-n", "20"],
         &["try", "127.0.0.1:1/", "-d", "100ms", "-c", "2"],
         &["run", "a.toml", "--shard", "1/2", "--rendezvous", "m", "--rendezvous-wait", "3s"],
@@ -87,11 +170,18 @@ fn every_command_fits_eighty_columns() {
     for arguments in once {
         let texts = printed(at, Some(WIDTH), arguments);
         assert_fits(arguments, &texts);
+        used.insert(arguments[0].to_string());
         if arguments.contains(&"--rendezvous") {
             // Whom a shard waits for, while it does.
             assert!(texts[1].contains("waiting for shard 0"), "{}", texts[1]);
         }
     }
+    let all = Cli::declared();
+    let all = all.get_subcommands().map(|command| command.get_name().to_string());
+    let left: Vec<String> = all
+        .filter(|name| !used.contains(name) && !NOT_FOR_READERS.contains(&name.as_str()))
+        .collect();
+    assert!(left.is_empty(), "commands that were not tried: {left:?}");
 }
 
 #[test]

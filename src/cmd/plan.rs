@@ -98,11 +98,11 @@ fn headline(sweep: &Sweep) -> Vec<String> {
     }];
     lines.extend(blocks::forecast(sweep));
     lines.push(format!("plan hash {}", sweep.plan_hash()));
-    let times = |ns: u64, n: u64| format_ns(ns as f64 * n as f64);
-    let most = format_ns(most_ns(sweep) * f64::from(sweep.trials));
+    let times = |ns: u64, n: u64| length(ns as f64 * n as f64);
+    let most = length(most_ns(sweep) * f64::from(sweep.trials));
     lines.push(match sweep.trial_ns() {
         Some(ns) if sweep.search.is_some() => {
-            format!("at most {} of load, and drains", times(ns, trials))
+            format!("at most {} of load, then whatever is still in flight", times(ns, trials))
         }
         Some(ns) if sweep.precision.is_some() => {
             format!("about {} of load for each block", times(ns, cells as u64))
@@ -125,6 +125,15 @@ fn headline(sweep: &Sweep) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// A time that people plan by: beyond two minutes nobody counts seconds.
+fn length(ns: f64) -> String {
+    match ns / SECOND_NS as f64 {
+        s if s < 120.0 => format_ns(ns),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
 }
 
 /// What decides whether a cell can run here.

@@ -246,8 +246,11 @@ impl<'s> SweepSession<'s> {
             let expected = is_expected(&self.context.sweep.expect_failed, &record);
             if !self.context.external.is_empty() && !expected && self.gives_up(&record) {
                 let name = cell.target.as_ref().map_or(String::new(), |name| format!(" {name}"));
-                let rest = if name.is_empty() { "the rest" } else { "all behind this block" };
-                say!("duel: the target{name} completes no request, so {rest} is left out");
+                let rest = if name.is_empty() { "the rest" } else { "every later block" };
+                say!(
+                    "duel: the target{name} completes no request, so {rest} is left out; \
+                     --keep-going goes on"
+                );
                 self.hopeless.insert(cell.target_nth);
             }
             if !is_quiet(&record) && matches!(record.status, Status::Ok | Status::Invalid) {

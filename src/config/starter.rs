@@ -144,8 +144,8 @@ pub(crate) fn starter(question: StarterQuestion) -> String {
     let mut out = comment(&asked.unwrap_or_default())
         + "#\n"
         + &comment(
-            "duel plan FILE shows what would run, duel run FILE runs it. A line behind a # is a \
-             default, or an example where there is none; duel config prints every key with its bounds.",
+            "duel plan FILE shows what would run, duel run FILE runs it. A line after a # is a \
+             default, or an example where there is none. duel config prints every key with its bounds.",
         );
     for (table, keys) in keys::all().iter().filter(|(path, _)| !path.contains('.')) {
         if !matches!(table.as_str(), "target" | "plan" | "sweep" | "machine" | "slo") {

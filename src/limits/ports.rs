@@ -85,7 +85,7 @@ impl fmt::Display for PortBudget {
         };
         write!(
             f,
-            "{PORT_RANGE} allows {} from {from}, each held for {} s after its \
+            "{PORT_RANGE} allows {} ports from {from}, each held for {} s after its \
              connection: at most {} new connections/s",
             format_count(self.have()),
             self.held_s,

@@ -205,9 +205,7 @@ fn judged(mut found: RunComparison, why_none: &str) -> Result<RunComparison, Not
 
 fn lost_note(cell: &str, measure: Measure) -> String {
     let what = measure.words();
-    format!(
-        "{cell}: the {what} falls on lost requests, which took for ever: no ratio; see `requests lost`"
-    )
+    format!("{cell}: so many requests were lost that the {what} has no ratio; see `requests lost`")
 }
 
 /// Notes each leaf that differs, by its path.

@@ -63,7 +63,7 @@ pub(super) fn subject<'c>(mut cells: impl Iterator<Item = &'c Cell>) -> Option<S
     Some(match cell.server_engine.filter(|_| !cell.tests_server()) {
         None => {
             "Under test is the server: CPU, memory, switches and threads are the server's, and \
-                 latency is what the client saw."
+             latency is what the client saw."
                 .into()
         }
         Some(engine) => format!(
@@ -77,11 +77,10 @@ pub(super) fn subject<'c>(mut cells: impl Iterator<Item = &'c Cell>) -> Option<S
 /// Why memory trials alone come to no sentence.
 fn memory_only(cells: &[memory::CellSplit<'_>]) -> String {
     if cells.iter().all(|c| c.splits.is_empty()) {
-        "No memory trial ran to its end, so that nothing can be concluded: see the errors below."
-            .into()
+        "No memory trial ran to its end, so nothing can be concluded: see the errors below.".into()
     } else {
-        "Memory trials at fewer than three numbers of lanes: what one more lane costs cannot be \
-         told; the split of each cell stands below."
+        "Memory trials ran at fewer than three lane counts, so what one more lane costs cannot be \
+         told. The split of each cell stands below."
             .into()
     }
 }
@@ -98,12 +97,12 @@ pub(super) fn remarks(records: &[TrialRecord], groups: &[Group]) -> Vec<String> 
         return out;
     }
     out.push(if open().next().is_none() {
-        "No rate was offered, so that the engines cannot be compared at equal load: set arrivals = \
-         \"constant\" and rates = […] for that."
+        "No rate was offered, so the engines may have carried different loads. To compare them at \
+         equal load, set arrivals = \"constant\" and rates = […]."
             .into()
     } else {
-        "At equal offered rates no two engines have valid trials in the same block, so that they \
-         cannot be compared there: see the gates and errors below."
+        "At equal offered rates no two engines have valid trials in the same block, so they cannot \
+         be compared there: see the gates and errors below."
             .into()
     });
     out
@@ -130,17 +129,15 @@ pub(super) fn size(group: &Group) -> f64 {
 fn nothing(groups: &[Group]) -> String {
     let rows = || groups.iter().flat_map(|g| &g.rows);
     if rows().next().is_none() {
-        "No trial has ended, so that nothing can be concluded yet.".into()
+        "No trial has ended, so nothing can be concluded yet.".into()
     } else if rows().all(|r| !r.ranked) {
-        "No trial is valid, so that nothing can be concluded: see the gates and errors below."
-            .into()
+        "No trial is valid, so nothing can be concluded: see the gates and errors below.".into()
     } else if rows().map(|r| &r.name).collect::<BTreeSet<_>>().len() == 1 {
-        "One engine only, so that there is nothing to compare it with; its figures stand below."
-            .into()
+        "One engine only, so there is nothing to compare it with; its figures stand below.".into()
     } else if groups.iter().all(|g| g.reference.is_none()) {
-        "The baseline has no valid trial, so that nothing can be compared: see below.".into()
+        "The baseline has no valid trial, so nothing can be compared: see below.".into()
     } else {
-        "No two engines have valid trials at equal lanes, CPUs and rate, so that nothing can be \
+        "No two engines have valid trials at equal lanes, CPUs and rate, so nothing can be \
          compared."
             .into()
     }
@@ -192,15 +189,15 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
     if let Some((p, q)) = known(a).zip(known(b)) {
         let of_what = if open { "response" } else { "service" };
         text.push_str(&format!(
-            "; p99 of {of_what} time: {p} against {q}{}",
+            ". The p99 of {of_what} time was {p} against {q}{}",
             pairs.ratio(|t| Measure::P99.of(t))
         ));
     } else {
-        text.push_str("; too few requests for a p99");
+        text.push_str(". There were too few requests for a p99");
     }
     if !open {
         text.push_str(&format!(
-            "; it completed {} req/s against {}{}",
+            ". It completed {} req/s against {}{}",
             format_rate(a.get(Measure::Achieved).unwrap_or(0.0)),
             format_rate(b.get(Measure::Achieved).unwrap_or(0.0)),
             pairs.ratio(|t| Measure::Achieved.of(t))

@@ -57,7 +57,11 @@ pub(super) fn sentence(
         true => format!("{hosts} ({}){service} with {}", host.words(), best.name),
         false => format!("{hosts} of {}{service} with {}", host.words(), best.name),
     };
-    let _ = write!(out, ": {} for {}", need.text_of("hosts_today"), need.text_of("rate_per_s"));
+    // Where all of them are for today's load, that they are is no news.
+    if q.growth_per_year != 0.0 || q.spare > 0 {
+        let _ = write!(out, ": {}", need.text_of("hosts_today"));
+    }
+    let _ = write!(out, " for {}", need.text_of("rate_per_s"));
     if let Some(p99) = q.p99_ns {
         let _ = write!(out, " at p99 ≤ {}", format_ns(p99 as f64));
         out += &of_class(q);
@@ -76,12 +80,19 @@ pub(super) fn sentence(
         let _ = write!(out, " {total} per month, {each} per million requests.");
     }
     let same_host = engines.iter().filter(|e| e.host == best.host && e.name != best.name);
-    for other in same_host.take(MOST_OTHERS) {
+    let mut answers: Vec<(String, Vec<&str>)> = vec![];
+    for other in same_host {
         let answer = match &other.answer {
             Ok(need) => hosts_and_money(need),
             Err(_) => "no answer from these data".into(),
         };
-        let _ = write!(out, " With {} instead of {}: {answer}.", other.name, best.name);
+        match answers.iter_mut().find(|(known, _)| *known == answer) {
+            Some((_, names)) => names.push(&other.name),
+            None => answers.push((answer, vec![&other.name])),
+        }
+    }
+    for (answer, names) in answers.iter().take(MOST_OTHERS) {
+        let _ = write!(out, " With {} instead of {}: {answer}.", names.join(" or "), best.name);
     }
     for other in engines.iter().filter(|e| e.name == best.name && e.host != best.host) {
         if let Ok(need) = &other.answer {
@@ -172,6 +183,12 @@ impl Need {
             return format!(
                 "{} is the first limit ({used} used, {planned} planned)",
                 capital(&first.name)
+            );
+        }
+        if q.p99_ns.is_none() && !self.is_limited() {
+            let rate = self.text_of("host_rate_per_s");
+            return format!(
+                "No limit is reached up to {rate} per host, where the data end ({used} used)"
             );
         }
         let limit = self.first_limit(q.p99_ns.is_some());
