@@ -5,14 +5,19 @@
 
 use std::path::Path;
 
-use crate::plan::cell::Axes;
-use crate::plan::server::{OwnServer, ServerSetting, ServerStep, UpstreamPlan};
-use crate::plan::stages::Stage;
-use crate::plan::steps::{FileStep, StepPlan};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::entry::{Entry, Kind};
+use super::keys::{
+    Machine, Plan, Request, Search, Server, ServerStep, Slo, Step, SweepTarget, Upstream,
+};
+use super::keys::{Sweep as SweepKeys, Target as TargetKeys};
+use crate::plan::server::{OwnServer, ServerSetting};
 use crate::plan::sweep::{MemoryTrials, Sweep};
-use crate::plan::target::{EmbeddedTarget, Law, Target};
+use crate::plan::target::{EmbeddedTarget, Target};
 use crate::plan::values::RequestValue;
-use crate::plan::{Arrivals, Extent, Pacer, RequestTemplate, TrialPlan};
+use crate::plan::{Arrivals, Extent, RequestTemplate, TrialPlan};
 use crate::units::{duration_literal, format_share, size_literal};
 
 /// A text as TOML quotes it.
@@ -28,37 +33,51 @@ fn time(ns: u64) -> String {
     quoted(duration_literal(ns))
 }
 
-fn size(bytes: &u64) -> String {
-    quoted(size_literal(*bytes))
-}
-
-/// A name as serde writes it in JSON, which configs read.
-fn name<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_value(value).ok().and_then(|v| Some(quoted(v.as_str()?))).unwrap_or_default()
-}
-
-fn kind<T: serde::Serialize>(step: &T) -> String {
-    let json = serde_json::to_value(step).unwrap_or_default();
-    quoted(json["kind"].as_str().unwrap_or_default())
-}
-
 fn path(path: &Path) -> String {
     quoted(path.display().to_string())
 }
 
-/// A time, or a law of times.
-fn law(law: &Law) -> String {
-    let table = |law: &str, rest: String| format!("{{ law = \"{law}\", {rest} }}");
-    match *law {
-        Law::Fixed { ns } => time(ns),
-        Law::Uniform { min_ns, max_ns } => {
-            table("uniform", format!("min = {}, max = {}", time(min_ns), time(max_ns)))
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// A resolved value as the config has it; `None` where that is of another shape.
+fn literal(kind: Kind, value: &Value) -> Option<String> {
+    match (kind, value) {
+        (Kind::Named(_), _) => None,
+        (_, Value::Array(all)) if !all.is_empty() => {
+            let all: Option<Vec<String>> = all.iter().map(|one| literal(kind, one)).collect();
+            Some(format!("[{}]", all?.join(", ")))
         }
-        Law::Exponential { mean_ns } => table("exponential", format!("mean = {}", time(mean_ns))),
-        Law::Lognormal { mean_ns, sigma } => {
-            table("lognormal", format!("mean = {}, sigma = {sigma:?}", time(mean_ns)))
+        (Kind::Duration, _) => value.as_u64().map(time),
+        (Kind::Size, _) => value.as_u64().map(|bytes| quoted(size_literal(bytes))),
+        (Kind::Rate | Kind::Share | Kind::Number, _) => value.as_f64().map(|n| n.to_string()),
+        // Of laws, the fixed one is a time alone.
+        (Kind::Either(..), Value::Object(law)) if law.contains_key("ns") => {
+            literal(Kind::Duration, &law["ns"])
         }
+        (Kind::Table(keys) | Kind::Either(_, keys), Value::Object(_)) => {
+            let keys = given(keys, value).map(|(name, text)| format!("{name} = {text}"));
+            let keys = keys.collect::<Vec<_>>().join(", ");
+            (!keys.is_empty()).then(|| format!("{{ {keys} }}"))
+        }
+        (_, Value::String(text)) => Some(quoted(text)),
+        (_, Value::Bool(_) | Value::Number(_)) => Some(value.to_string()),
+        _ => None,
     }
+}
+
+/// The keys of a table whose values are not the default. A value stands in the resolved sweep under the
+/// name of its key, with or without its unit.
+fn given(keys: &[Entry], values: &Value) -> impl Iterator<Item = (&'static str, String)> {
+    keys.iter().filter_map(|entry| {
+        let named = |unit| values.get(format!("{}{unit}", entry.name()));
+        let value = ["", "_ns", "_bytes", "_per_s"].into_iter().find_map(named)?;
+        let text = literal(entry.kind, value)?;
+        let number = |text: &str| text.parse::<f64>().ok();
+        let alike = number(&text).is_some() && number(&text) == number(entry.default);
+        (!alike && text != entry.default).then(|| (entry.name(), text))
+    })
 }
 
 /// A table under way.
@@ -74,62 +93,40 @@ impl Text {
         self.0 += &format!("{name} = {value}\n");
     }
 
-    fn key_if(&mut self, wanted: bool, name: &str, value: impl std::fmt::Display) {
-        if wanted {
-            self.key(name, value);
-        }
-    }
-
     fn some<T>(&mut self, name: &str, value: Option<T>, one: impl FnOnce(T) -> String) {
         if let Some(value) = value {
             self.key(name, one(value));
         }
     }
 
-    /// A list, unless it is empty.
-    fn list<T>(&mut self, name: &str, values: &[T], one: impl Fn(&T) -> String) {
-        self.key_if(!values.is_empty(), name, list(values, one));
-    }
-
-    fn axes(&mut self, axes: &Axes) {
-        let number = |n: &u32| n.to_string();
-        self.list("engines", &axes.engines, name);
-        self.list("codecs", &axes.codecs, name);
-        self.list("lanes", &axes.lanes, number);
-        self.list("processes", &axes.processes, number);
-        self.list("cpus", &axes.cpus, number);
-        self.list("rates", &axes.rates_per_s, f64::to_string);
-        let share = |share: &f64| quoted(format_share(*share).replace(' ', ""));
-        self.list("rates", &axes.knee_shares, share);
-        self.list("bodies", &axes.bodies, size);
-        self.list("stack_sizes", &axes.stack_sizes_bytes, size);
-        self.list("rayon_threads", &axes.rayon_threads, name);
-        self.list("allocators", &axes.allocators, name);
-        self.list("offload", &axes.offload, name);
-        self.list("fan_out", &axes.fan_out, number);
-        self.list("uring_receive", &axes.uring_receive, name);
-        self.list("uring_batch", &axes.uring_batch, number);
-        self.list("uring_linger", &axes.uring_linger_ns, |ns| time(*ns));
+    /// Every key that is written as it is resolved.
+    fn keys(&mut self, keys: &[Entry], values: &Value) {
+        given(keys, values).for_each(|(name, text)| self.key(name, text));
     }
 
     fn sweep(&mut self, sweep: &Sweep) {
         self.table("[sweep]");
         let axes = &sweep.axes;
-        self.axes(axes);
-        if !axes.server_engines.is_empty() {
-            self.key("subject", name(&sweep.subject));
-            self.list("server_engines", &axes.server_engines, name);
-            self.list("server_codecs", &axes.server_codecs, name);
+        self.keys(SweepKeys::KEYS, &json(axes));
+        if !axes.knee_shares.is_empty() {
+            let share = |share: &f64| quoted(format_share(*share).replace(' ', ""));
+            self.key("rates", list(&axes.knee_shares, share));
         }
-        match axes.server_engines.first().filter(|_| sweep.tests_server()) {
-            Some(first) => self.key("baseline", name(first)),
-            None => self.key("baseline", name(&sweep.baseline)),
+        let mut values = json(sweep);
+        if let Some(first) = axes.server_engines.first().filter(|_| sweep.tests_server()) {
+            values["baseline"] = json(first);
         }
-        self.key("equal_within", sweep.equal_within);
-        if sweep.search.is_some() && axes.knee_shares.is_empty() {
-            return self.targets(sweep);
+        values["memory"] = match sweep.memory {
+            MemoryTrials::Only => "only".into(),
+            other => (other == MemoryTrials::Also).into(),
+        };
+        if axes.server_engines.is_empty() {
+            values["subject"].take();
         }
+        values["trials"].take();
+        self.keys(SweepKeys::KEYS, &values);
         match sweep.precision {
+            _ if sweep.search.is_some() && axes.knee_shares.is_empty() => {}
             Some(precision) => {
                 self.key("precision", precision.half_width);
                 self.key("budget", time(precision.budget_ns));
@@ -137,22 +134,7 @@ impl Text {
             }
             None => self.key("trials", sweep.trials),
         }
-        self.key_if(sweep.aa, "aa", true);
-        self.key_if(sweep.idle, "idle", true);
-        self.key_if(sweep.syscalls, "syscalls", true);
-        match sweep.memory {
-            MemoryTrials::None => {}
-            MemoryTrials::Also => self.key("memory", true),
-            MemoryTrials::Only => self.key("memory", quoted("only")),
-        }
-        self.key_if(sweep.noise_repeats > 0, "noise_repeats", sweep.noise_repeats);
         self.targets(sweep);
-        for expected in &sweep.expect_failed {
-            self.table("[[sweep.expect_failed]]");
-            self.key("engine", name(&expected.engine));
-            self.some("lanes", expected.lanes, |n| n.to_string());
-            self.some("limit", expected.limit.as_deref(), quoted);
-        }
     }
 
     /// Targets that are compared: what each has otherwise than the first.
@@ -163,7 +145,9 @@ impl Text {
             self.key("name", quoted(&swept.name));
             match (&swept.target, owns.get(at)) {
                 (_, Some(own)) => self.command(own),
-                (Target::Embedded(embedded), None) => self.embedded(embedded, sweep),
+                (Target::Embedded(embedded), None) => {
+                    self.embedded(SweepTarget::KEYS, embedded, sweep);
+                }
                 (Target::External { .. }, None) => self.external(&swept.target),
             }
         }
@@ -172,16 +156,14 @@ impl Text {
     fn target(&mut self, sweep: &Sweep) {
         self.table("[target]");
         match &sweep.target {
-            Target::Embedded(embedded) => {
-                self.embedded(embedded, sweep);
-                self.key("processes", embedded.processes);
-            }
+            Target::Embedded(embedded) => self.embedded(TargetKeys::KEYS, embedded, sweep),
             Target::External { allow, tls, .. } => {
                 self.external(&sweep.target);
-                self.list("allow", allow, |a| quoted(a));
+                if !allow.is_empty() {
+                    self.key("allow", list(allow, |a| quoted(a)));
+                }
                 if let Some(tls) = tls {
-                    self.key_if(tls.insecure, "insecure", true);
-                    self.some("ca_file", tls.ca_file.as_deref(), path);
+                    self.keys(TargetKeys::KEYS, &json(tls));
                     if let Some(client) = &tls.client {
                         self.key("client_cert", path(&client.cert));
                         self.key("client_key", path(&client.key));
@@ -198,24 +180,22 @@ impl Text {
         self.some("unix_socket", unix_socket.as_deref(), path);
     }
 
-    fn embedded(&mut self, target: &EmbeddedTarget, sweep: &Sweep) {
+    fn embedded(&mut self, keys: &[Entry], target: &EmbeddedTarget, sweep: &Sweep) {
+        let mut values = json(target);
         // Steps say how long a handler waits, and its engine how many it serves at once.
-        let has_steps = sweep.server.as_ref().is_some_and(|server| !server.steps.is_empty());
-        self.key_if(!has_steps, "service_time", law(&target.service_time));
-        self.key_if(target.servers > 0 || sweep.server.is_none(), "servers", target.servers);
-        self.key_if(sweep.axes.bodies.is_empty(), "body", size(&target.body_bytes));
-        let faults = &target.faults;
-        if *faults != Default::default() {
-            let rates = format!(
-                "error_rate = {:?}, reset_rate = {:?}",
-                faults.error_rate, faults.reset_rate
-            );
-            let stall = faults.stall.as_ref().map_or(String::new(), |stall| {
-                let (every, long) = (time(stall.every_ns), time(stall.for_ns));
-                format!(", stall = {{ every = {every}, for = {long} }}")
-            });
-            self.key("faults", format!("{{ {rates}{stall} }}"));
+        if sweep.server.as_ref().is_some_and(|server| !server.steps.is_empty()) {
+            values["service_time"].take();
         }
+        if target.servers == 0 && sweep.server.is_some() {
+            values["servers"].take();
+        }
+        if !sweep.axes.bodies.is_empty() {
+            values["body_bytes"].take();
+        }
+        if target.faults == Default::default() {
+            values["faults"].take();
+        }
+        self.keys(keys, &values);
     }
 
     fn command(&mut self, own: &OwnServer) {
@@ -223,61 +203,40 @@ impl Text {
         let variable =
             |(name, value): &(String, String)| format!("{} = {}", quoted(name), quoted(value));
         let env: Vec<String> = own.env.iter().map(variable).collect();
-        self.key_if(!env.is_empty(), "env", format!("{{ {} }}", env.join(", ")));
+        if !env.is_empty() {
+            self.key("env", format!("{{ {} }}", env.join(", ")));
+        }
     }
 
     /// The server under test.
     fn server(&mut self, server: &ServerSetting) {
         self.table("[server]");
-        self.key("pool", name(&server.pool));
-        self.some("pool_size", server.pool_size, |n| n.to_string());
-        self.key("stack_size", size(&server.stack_bytes));
-        self.key_if(server.tls, "tls", true);
-        self.some("permits", server.permits, |n| n.to_string());
-        if let Some(own) = &server.own {
-            self.key("ready", name(&own.ready));
-            if server.owns.is_empty() {
-                self.command(own);
-            }
+        let mut values = json(server);
+        values["upstream"].take();
+        values["ready"] = json(&server.own.as_ref().map(|own| own.ready));
+        self.keys(Server::KEYS, &values);
+        self.key("stack_size", quoted(size_literal(server.stack_bytes)));
+        if let Some(own) = server.own.as_ref().filter(|_| server.owns.is_empty()) {
+            self.command(own);
         }
-        if let Some(UpstreamPlan { service_time, servers, body_bytes, .. }) = &server.upstream {
-            let (time, body) = (law(service_time), size(body_bytes));
-            let upstream =
-                format!("{{ service_time = {time}, servers = {servers}, body = {body} }}");
-            self.key("upstream", upstream);
+        if let Some(upstream) = &server.upstream {
+            self.table("[server.upstream]");
+            self.keys(Upstream::KEYS, &json(upstream));
         }
         for step in &server.steps {
             self.table("[[server.step]]");
-            self.key("kind", kind(step));
-            match step {
-                ServerStep::Wait { time } => self.key("time", law(time)),
-                ServerStep::Compute { bytes } => self.key("bytes", size(bytes)),
-                ServerStep::Call { calls } => self.key("calls", calls),
-                ServerStep::File(file) => self.file(file),
-            }
+            self.keys(ServerStep::KEYS, &json(step));
         }
     }
 
     fn plan(&mut self, plan: &TrialPlan) {
         self.table("[plan]");
-        self.key("arrivals", name(&plan.arrivals));
+        self.keys(Plan::KEYS, &json(plan));
         match plan.extent {
             _ if !plan.stages.is_empty() || plan.arrivals == Arrivals::Trace => {}
             Extent::Requests(n) => self.key("requests", n),
             Extent::DurationNs(ns) => self.key("duration", time(ns)),
         }
-        self.key("warmup", time(plan.warmup_ns));
-        self.key("timeout", time(plan.timeout_ns));
-        self.key("seed", plan.seed);
-        self.key_if(plan.pacer != Pacer::Precise, "pacer", name(&plan.pacer));
-        self.key_if(!plan.keep_alive, "keep_alive", false);
-        self.key_if(plan.heartbeat, "heartbeat", true);
-        self.list("expect_status", &plan.expect_status, u16::to_string);
-        let stage = |stage: &Stage| {
-            let (time, from, to) = (time(stage.duration_ns), stage.from_per_s, stage.to_per_s);
-            format!("{{ duration = {time}, from = {from:?}, to = {to:?} }}")
-        };
-        self.list("stages", &plan.stages, stage);
         for (name, value) in &plan.values {
             self.table(&format!("[plan.values.{name}]"));
             match value {
@@ -295,11 +254,7 @@ impl Text {
 
     fn request(&mut self, request: &RequestTemplate) {
         self.table("[[plan.request]]");
-        self.some("name", request.name.as_deref(), quoted);
-        self.some("p99", request.p99_ns, time);
-        self.key("method", quoted(&request.method));
-        self.key("path", quoted(&request.path));
-        self.key("weight", request.weight);
+        self.keys(Request::KEYS, &json(request));
         if !request.headers.is_empty() {
             let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
             for (header, value) in &request.headers {
@@ -321,53 +276,22 @@ impl Text {
         }
         for step in &request.steps {
             self.table("[[plan.request.step]]");
-            self.key("kind", kind(step));
-            match step {
-                StepPlan::Http => {}
-                StepPlan::Compute { bytes } => self.key("bytes", size(bytes)),
-                StepPlan::File(file) => self.file(file),
-            }
+            self.keys(Step::KEYS, &json(step));
         }
-    }
-
-    fn file(&mut self, file: &FileStep) {
-        self.key("op", name(&file.op));
-        self.key("bytes", size(&file.bytes));
-        self.key("files", file.files);
-        self.key_if(file.direct, "direct", true);
-        self.key_if(file.sync, "sync", true);
-        self.some("dir", file.dir.as_deref(), path);
     }
 
     fn bounds(&mut self, sweep: &Sweep) {
-        let cpus = [
-            ("worker_cpus", &sweep.machine.worker_cpus),
-            ("target_cpus", &sweep.machine.target_cpus),
-        ];
-        if cpus.iter().any(|(_, cpus)| cpus.is_some()) {
+        if sweep.machine != Default::default() {
             self.table("[machine]");
-            for (key, cpus) in cpus {
-                self.some(key, cpus.as_ref(), |cpus| list(cpus, u32::to_string));
-            }
+            self.keys(Machine::KEYS, &json(&sweep.machine));
         }
         if let Some(slo) = &sweep.slo {
             self.table("[slo]");
-            for (key, ns) in [
-                ("p50", slo.p50_ns),
-                ("p90", slo.p90_ns),
-                ("p99", slo.p99_ns),
-                ("p99_9", slo.p99_9_ns),
-            ] {
-                self.some(key, ns, time);
-            }
-            self.some("error_rate", slo.error_rate, |rate| format!("{rate:?}"));
+            self.keys(Slo::KEYS, &json(slo));
         }
         if let Some(search) = &sweep.search {
             self.table("[search]");
-            self.key("tolerance", format!("{:?}", search.tolerance));
-            self.key("probes", search.probes);
-            self.key("trials", search.trials);
-            self.key("max_trials", search.max_trials);
+            self.keys(Search::KEYS, &json(search));
             self.key("min_rate", search.min_per_s);
             self.key("max_rate", search.max_per_s);
         }
@@ -454,6 +378,10 @@ mod tests {
             text(&sweep.masked())
         };
         assert!(of("").is_ok());
+        // A key needs no line here: it is written as it is resolved.
+        let renderings = "[plan]\nvalues = { id = { random = [0, 9] } }\nrenderings = 7\n\
+            [[plan.request]]\npath = \"/{id}\"";
+        assert_eq!(of(renderings).err(), None);
         let all = "[target]\nservice_time = { law = \"lognormal\", mean = \"5ms\", sigma = 1 }\n\
             faults = { error_rate = 0.01, stall = { every = \"5s\", for = \"200ms\" } }\n\
             [[plan.request]]\nheaders = { zeta = [\"1\", \"2\"], alpha = \"\\\"x\" }\nbody = \"a\\nb\"\n\
