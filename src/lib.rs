@@ -24,7 +24,7 @@
 //! | [`driver`] | `codec` `format` `limits` `plan` `protocol` `server` `side` `sys` `units` `work` | processes, CPUs, gates; one trial at a time | what is inside a worker, and that there are shards |
 //! | `fleet` | `driver` `format` `plan` `results` `sys` `units` | shards of a run: which they are, when they start, how far their clocks are apart | what happens inside a trial |
 //! | [`stats`] | `format` `plan` `units` | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |
-//! | [`results`] | `format` `plan` `stats` `sys` `units` | the run directory | how it is shown |
+//! | [`results`] | `format` `limits` `plan` `stats` `sys` `units` | the run directory | how it is shown |
 //! | [`report`] | `format` `limits` `plan` `results` `stats` `sys` `terminal` `units` | tables, files, pages, made from records | processes, measuring |
 //! | [`cmd`] | `cli` `codec` `config` `driver` `engine` `fleet` `format` `limits` `plan` `protocol` `report` `results` `server` `side` `stats` `sys` `terminal` `units` `work` | commands: glue, exit codes | how anything is measured |
 //!

@@ -14,17 +14,18 @@ use duel::stats::{MARGIN, Verdict};
 /// A run of threads and tokio; `cost` scales what tokio used.
 fn run(at: &Path, blocks: u32, cost: f64, change: impl FnOnce(&mut PlanJson)) -> Run {
     let cells = vec![sample::cell(Engine::Threads), sample::cell(Engine::Tokio)];
+    let config = duel::config::parse("name = \"first\"", "x.toml", &[], Path::new("."));
     let mut plan = PlanJson {
         format_version: FORMAT_VERSION,
         name: "first".into(),
         plan_hash: sample::PLAN_HASH.into(),
         seed: 1,
         created_utc: "2026-01-02T03:04:05Z".into(),
-        config: serde_json::json!({"plan": {"timeout_ns": 5, "seed": 1}, "target": "embedded"}),
+        config: serde_json::to_value(config.unwrap()).unwrap(),
         cells: cells.clone(),
         trials_planned: u64::from(2 * blocks),
         machine: serde_json::json!({"cpus": 2, "kernel": "6.18"}),
-        limits: serde_json::json!({}),
+        limits: serde_json::Value::Null,
         versions: Versions::default(),
         command_line: Vec::new(),
         shard: None,
@@ -114,9 +115,11 @@ fn other_plans_and_machines_are_refused_with_the_reason() {
     let plan = run(&temp.path().join("p"), 6, 0.5, |p| p.config["plan"]["seed"] = 2.into());
     let text = compare(&a, &plan).unwrap_err().to_string();
     assert!(text.contains("plan.seed is 1 in A and 2 in B"), "{text}");
-    let target = run(&temp.path().join("t"), 6, 0.5, |p| p.config["target"] = "other".into());
+    let target = run(&temp.path().join("t"), 6, 0.5, |p| {
+        p.config["target"]["embedded"]["body_bytes"] = 7.into();
+    });
     let text = compare(&a, &target).unwrap_err().to_string();
-    assert!(text.contains("target is \"embedded\" in A and \"other\" in B"), "{text}");
+    assert!(text.contains("target.body_bytes is 1024 in A and 7 in B"), "{text}");
     let machine = run(&temp.path().join("m"), 6, 0.5, |p| p.machine["kernel"] = "7.0".into());
     let text = compare(&a, &machine).unwrap_err().to_string();
     assert!(text.contains("machine.kernel is \"6.18\" in A and \"7.0\" in B"), "{text}");

@@ -14,6 +14,27 @@ use duel::results::store::{
 };
 use proptest::prelude::*;
 
+/// A config that has something of every part that reports read.
+fn config() -> duel::plan::sweep::Sweep {
+    let text = r#"
+        name = "first"
+        [[plan.request]]
+        name = "small"
+        p99 = "1s"
+        [sweep]
+        engines = ["threads", "tokio"]
+        trials = 6
+        [slo]
+        p99 = "20ms"
+        error_rate = 0.01
+        [[expect]]
+        winner = "tokio"
+        over = "threads"
+        measure = "p99"
+    "#;
+    duel::config::parse(text, "x.toml", &[], Path::new(".")).unwrap()
+}
+
 fn plan() -> PlanJson {
     PlanJson {
         format_version: FORMAT_VERSION,
@@ -21,11 +42,12 @@ fn plan() -> PlanJson {
         plan_hash: sample::PLAN_HASH.into(),
         seed: 1,
         created_utc: "2026-01-02T03:04:05Z".into(),
-        config: serde_json::json!({"trials": 6}),
+        config: serde_json::to_value(config()).unwrap(),
         cells: vec![sample::cell(Engine::Threads), sample::cell(Engine::Tokio)],
         trials_planned: 12,
-        machine: serde_json::json!({"cpus": 2}),
-        limits: serde_json::json!({}),
+        machine: serde_json::json!({"cpus_online": [0, 1], "memory_bytes": 1_000_000_000}),
+        limits: serde_json::to_value(duel::limits::Limits { cpus: 2, ..Default::default() })
+            .unwrap(),
         versions: Versions { duel: "0.1.0".into(), git_revision: None, binary_digest: "b1".into() },
         command_line: vec!["duel".into(), "run".into()],
         shard: None,
@@ -271,7 +293,7 @@ proptest! {
 #[test]
 fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
     type Change = fn(&mut serde_json::Value);
-    let cases: [(&str, Change); 16] = [
+    let cases: [(&str, Change); 27] = [
         ("a second row of tokio-hyper-l64-p1-c1 block 1, which line 3 has already", |_| ()),
         ("service_ns says 1,999 values and its histogram holds 2,000", |row| {
             row["block"] = 7.into();
@@ -333,6 +355,61 @@ fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
         ("the ledger does not balance", |row| {
             row["block"] = 7.into();
             row["ledger"]["completed"] = 3.into();
+        }),
+        ("achieved_per_s is 13000, and what it follows from comes to 1", |row| {
+            row["block"] = 7.into();
+            row["achieved_per_s"] = 13_000.into();
+        }),
+        ("achieved_per_s is ", |row| {
+            row["block"] = 7.into();
+            row["rate_requests"] = 1_990.into();
+        }),
+        ("cpu.per_request_ns is 1, and what it follows from comes to ", |row| {
+            row["block"] = 7.into();
+            row["cpu"]["per_request_ns"] = 1.into();
+        }),
+        ("cpu.per_request_ns is ", |row| {
+            row["block"] = 7.into();
+            row["cpu"]["monitor_ns"] = 9_000.into();
+        }),
+        ("events.syscalls_per_request is 3, and what it follows from comes to 2", |row| {
+            row["block"] = 7.into();
+            row["events"]["syscalls"] = 4_000.into();
+            row["events"]["syscalls_per_request"] = 3.into();
+        }),
+        ("service_ns says that 5,000,001,000 ns is its p99, and its histogram ", |row| {
+            row["block"] = 7.into();
+            row["service_ns"]["p99"] = 5_000_001_000u64.into();
+        }),
+        ("service_ns says that 7 ns is its median, and its histogram ", |row| {
+            row["block"] = 7.into();
+            row["service_ns"]["p50"] = 7.into();
+        }),
+        ("service_ns says that 10,000,000 ns is its mean, and its histogram ", |row| {
+            row["block"] = 7.into();
+            row["service_ns"]["mean"] = 1e7.into();
+        }),
+        ("completed_in_window is 2001, of 2000 requests that completed", |row| {
+            row["block"] = 7.into();
+            row["completed_in_window"] = 2_001.into();
+        }),
+        ("classes.small.times_ns holds 2,000 values where the ledger counts 64", |row| {
+            row["block"] = 7.into();
+            let ledger =
+                r#"{"planned": 64, "completed": 64, "failed": 0, "timed_out": 0, "unsent": 0}"#;
+            let ledger: serde_json::Value = serde_json::from_str(ledger).unwrap();
+            row["classes"]["small"]["ledger"] = ledger;
+            row["classes"]["small"]["times_ns"] = row["service_ns"].clone();
+            row["classes"]["small"]["service_ns"] = serde_json::Value::Null;
+        }),
+        ("class small has 4000 requests, of 2000 in all", |row| {
+            row["block"] = 7.into();
+            let ledger =
+                r#"{"planned": 4000, "completed": 0, "failed": 4000, "timed_out": 0, "unsent": 0}"#;
+            let ledger: serde_json::Value = serde_json::from_str(ledger).unwrap();
+            row["classes"]["small"]["ledger"] = ledger;
+            row["classes"]["small"]["times_ns"] = serde_json::Value::Null;
+            row["classes"]["small"]["service_ns"] = serde_json::Value::Null;
         }),
     ];
     for (why, change) in cases {
@@ -429,5 +506,146 @@ fn a_pipe_or_a_link_in_place_of_a_part_of_the_report_makes_way() {
             assert_eq!(status.code(), Some(0), "{part}");
             assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched", "{part}");
         }
+    }
+}
+
+/// Every value of the plan, by the path that leads to it.
+fn places(value: &serde_json::Value, path: String, out: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(all) => {
+            all.iter().for_each(|(key, value)| places(value, format!("{path}/{key}"), out));
+        }
+        serde_json::Value::Array(all) => {
+            let items = all.iter().enumerate();
+            items.for_each(|(nth, value)| places(value, format!("{path}/{nth}"), out));
+        }
+        _ => {}
+    }
+    out.push(path);
+}
+
+/// What a plan says stands in one file, and every reader takes a part of it: none of them goes on
+/// without what it cannot read, whichever it is.
+#[test]
+fn no_part_of_a_plan_that_cannot_be_read_is_left_out_in_silence() {
+    let temp = tempfile::tempdir().unwrap();
+    written(temp.path());
+    let file = temp.path().join(PLAN_FILE);
+    let whole: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert!(RunDir::open(temp.path()).is_ok());
+    let mut all = Vec::new();
+    places(&whole, String::new(), &mut all);
+    // What is printed as it stands.
+    let free = |path: &str| path.starts_with("/machine/");
+    // A list of lists is none of the values that a plan holds.
+    let misfit = serde_json::json!([[["misfit"]]]);
+    for path in all.iter().filter(|path| !path.is_empty() && !free(path)) {
+        let mut damaged = whole.clone();
+        *damaged.pointer_mut(path).unwrap() = misfit.clone();
+        let text = serde_json::to_string_pretty(&damaged).unwrap();
+        fs::write(&file, &text).unwrap();
+        let said = match RunDir::salvage(temp.path()) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("{path}: believed"),
+        };
+        // Without a version nothing is known of what follows.
+        let foreign = path == "/format_version";
+        assert!(foreign || said.contains("plan.json:"), "{path}: {said}");
+        // The line is that of the misfit, where nothing has to be looked at as a whole first.
+        if path.starts_with("/config/slo/") || path.starts_with("/config/equal") {
+            let at = text.lines().position(|line| line.contains("misfit")).unwrap() + 1;
+            let named = said.split("plan.json:").nth(1).and_then(|at| at.split(':').next());
+            let named: usize = named.unwrap().parse().unwrap();
+            assert!((at - 4..=at).contains(&named), "{path}: {said}, not {at}");
+        }
+    }
+    assert!(all.len() > 100, "{}", all.len());
+}
+
+/// The same, and values that nothing can be, as the commands say it.
+#[test]
+fn commands_name_the_part_of_a_plan_that_they_cannot_read() {
+    let temp = tempfile::tempdir().unwrap();
+    written(temp.path());
+    let file = temp.path().join(PLAN_FILE);
+    let whole: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let search = r#"{"tolerance": 0.0, "probes": 9, "trials": 3, "max_trials": 20, "min_per_s": 1.0,
+                     "max_per_s": 9.0}"#;
+    for (path, value, says) in [
+        ("/config", "null", "`config` cannot be read"),
+        ("/config", "\"x\"", "`config` cannot be read"),
+        ("/config/slo", "{ \"p99\": 5 }", "unknown field `p99`"),
+        ("/config/slo", "5", "`config` cannot be read"),
+        ("/config/slo/error_rate", "-0.5", "error_rate is -0.5, which is no share"),
+        ("/config/slo/p99_ns", "-1", "`config` cannot be read"),
+        ("/config/slo/p99_ns", "1e400", "number out of range"),
+        ("/config/expect/0/by", "0.0", "by is 0, which is no factor"),
+        ("/config/equal_within", "17", "equal_within is 17, which is no share"),
+        ("/config/baseline", "\"fibers\"", "unknown variant `fibers`"),
+        ("/config/search", "{}", "missing field"),
+        ("/config/search", search, "no search is like this"),
+        ("/machine", "\"x\"", "`machine` cannot be read"),
+        ("/machine", "{ \"cpus_online\": \"x\" }", "`machine` cannot be read"),
+        ("/limits", "[]", "`limits` cannot be read"),
+        ("/cells/0/lanes", "0", "a cell with no lanes"),
+    ] {
+        let mut damaged = whole.clone();
+        let marked = serde_json::Value::from("the place");
+        match damaged.pointer_mut(path) {
+            Some(place) => *place = marked,
+            None => damaged["config"]["search"] = marked,
+        }
+        let text = serde_json::to_string_pretty(&damaged).unwrap();
+        fs::write(&file, text.replace("\"the place\"", value)).unwrap();
+        for command in ["report", "compare", "capacity"] {
+            let mut duel = std::process::Command::new(env!("CARGO_BIN_EXE_duel"));
+            duel.arg(command).arg(temp.path());
+            match command {
+                "compare" => duel.arg(temp.path()),
+                "capacity" => duel.args(["--rate", "1k"]),
+                _ => &mut duel,
+            };
+            let out = duel.output().expect("the binary starts");
+            let stderr = String::from_utf8_lossy(&out.stderr);
+            assert_eq!(out.status.code(), Some(2), "{command}: {path} = {value}: {stderr}");
+            assert!(stderr.contains("plan.json:") && stderr.contains(says), "{path}: {stderr}");
+        }
+    }
+}
+
+/// Beside the rows a run holds its timeline, and a merged one the rows of its shards.
+#[test]
+fn a_report_names_the_line_of_each_file_that_it_cannot_read() {
+    let look = r#"{"cell":"c","block":0,"worker":0,"t_ns":5,"rss_bytes":null,"cpu_ns":1,
+                   "threads":null,"in_flight":null,"completed":null,"cost_ns":2}"#;
+    let look = look.replace('\n', "");
+    for (file, lines, says) in [
+        ("timeline.jsonl", format!("{look}\nnonsense\n"), "timeline.jsonl:2: "),
+        ("timeline.jsonl", format!("{look}\n{{\"cell\":5}}\n"), "timeline.jsonl:2: "),
+        ("timeline.jsonl", look.replace("\"t_ns\":5", "\"t_ns\":-5"), "timeline.jsonl:1: "),
+        ("shards.jsonl", "nonsense\n".into(), "shards.jsonl:1: "),
+        ("proof/plan.json", "{\"format_version\": 2}".into(), "proof/plan.json:1: "),
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        written(temp.path());
+        fs::create_dir(temp.path().join("proof")).unwrap();
+        fs::write(
+            temp.path().join("proof").join(PLAN_FILE),
+            fs::read(temp.path().join(PLAN_FILE)).unwrap(),
+        )
+        .unwrap();
+        let report = || {
+            let mut duel = std::process::Command::new(env!("CARGO_BIN_EXE_duel"));
+            let out = duel.arg("report").arg(temp.path()).output().expect("the binary starts");
+            (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+        };
+        // A line that a crash cut off is none of these.
+        fs::write(temp.path().join("timeline.jsonl"), format!("{look}\n{}", &look[..20])).unwrap();
+        assert_eq!(report(), (Some(0), String::new()));
+        fs::write(temp.path().join(file), lines).unwrap();
+        let (code, stderr) = report();
+        assert_eq!(code, Some(2), "{file}: {stderr}");
+        assert!(stderr.contains(says), "{file}: {stderr}");
+        assert!(temp.path().join("report.html").exists(), "what is readable is shown");
     }
 }

@@ -6,12 +6,10 @@ mod prove;
 use std::process::ExitCode;
 
 use crate::cli::{CapacityArgs, HostsArgs};
-use crate::driver::host::HostFacts;
 use crate::limits::{Ceiling, Limits, PORT_RANGE, TargetKind};
 use crate::plan::{Cell, Engine, classes};
 use crate::report::capacity::hosts::{self, HostType};
 use crate::report::capacity::{Plan, Question, measured_rate, plan};
-use crate::report::classes::mix_of;
 use crate::report::markdown;
 use crate::results::store::{Run, RunDir};
 use crate::units::{parse_count, parse_duration_ns, parse_rate, parse_share, parse_size};
@@ -32,7 +30,7 @@ pub fn run(args: &CapacityArgs) -> super::Ended {
         .and_then(|asked| answer(&run, &asked.ok_or("no rate")?));
     let answer = asked.map_err(super::usage)?;
     if args.suggest {
-        let sweep = next::sweep_of(&run.plan.config);
+        let sweep = run.plan.sweep().ok_or("the run holds no config".to_string());
         let text = sweep.and_then(|sweep| next::config(&answer, sweep));
         let text = text.map_err(|error| super::usage(format!("--suggest: {error}")))?;
         crate::terminal::print(&text);
@@ -65,7 +63,7 @@ pub(super) fn answer(run: &Run, questions: &[Question]) -> Result<Plan, String> 
         check_limits(host, &limits, away)?;
     }
     let plan = plan(&run.records, questions, &|cell| ceilings(&limits, cell));
-    Ok(Plan { proofs: prove::read(run), ..plan })
+    Ok(Plan { proofs: prove::read(run).map_err(|error| error.to_string())?, ..plan })
 }
 
 /// What one process of the side under test can hit: of a server, what a client with as many threads
@@ -130,15 +128,15 @@ pub(super) fn questions(
     let above_zero = |ns: u64| if ns > 0 { Ok(ns) } else { Err("must be above zero".to_string()) };
     let time = |t: &str| parse_duration_ns(t).map_err(|e| e.to_string()).and_then(above_zero);
     let rates = rate.map(|text| list("rate", text, parse_rate)).transpose()?;
-    let slo = &run.plan.config["slo"];
-    let mix = mix_of(&run.plan);
-    let classes = classes(&mix);
+    let sweep = run.plan.sweep();
+    let slo = sweep.as_ref().and_then(|sweep| sweep.slo.clone()).unwrap_or_default();
+    let classes = sweep.as_ref().map_or(vec![], |sweep| classes(&sweep.plan.mix));
     let class = class(args.class.as_deref(), &classes)?;
     let asked_p99_ns = read("p99", args.p99.as_ref(), time)?;
-    let p99_ns = asked_p99_ns.or(class.and_then(|(_, own)| own)).or(slo["p99_ns"].as_u64());
+    let p99_ns = asked_p99_ns.or(class.and_then(|(_, own)| own)).or(slo.p99_ns);
     let class = class.map(|(name, _)| name.to_string());
     let availability = read("availability", args.availability.as_ref(), below_all)?
-        .or(slo["error_rate"].as_f64().map(|lost| 1.0 - lost));
+        .or(slo.error_rate.map(|lost| 1.0 - lost));
     let latency_ns = read("latency", args.latency.as_ref(), time)?;
     let is_service = run.records.iter().any(|record| record.cell.tests_server());
     let connections = read("connections", args.connections.as_ref(), parse_count)?;
@@ -243,7 +241,7 @@ fn hosts_of(args: &HostsArgs, run: &Run) -> Result<Vec<HostType>, String> {
         Ok(_) => Err("a host has from 1 to 4,294,967,295 CPUs".to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let machine: HostFacts = serde_json::from_value(run.plan.machine.clone()).unwrap_or_default();
+    let machine = run.plan.machine();
     let here = machine.cpus_online.len() as u32;
     let cpus = read("cpus", args.cpus.as_ref(), cpus)?
         .or((here > 0).then_some(here))

@@ -51,7 +51,7 @@ fn describe(sweep: &Sweep) -> String {
         cells: cells.iter().enumerate().map(of).collect(),
     };
     let verdict =
-        |cell: &Cell| judge.verdict(cell).unwrap_or_else(|why| format!("will fail: {why}"));
+        |cell: &Cell| judge.verdict(cell).unwrap_or_else(|why| format!("will fail: {why:#}"));
     let table = vec![
         column("cell", false, &|(_, cell)| cell.id.clone()),
         column("number", true, &|(number, _)| number.to_string()),
@@ -148,7 +148,8 @@ impl Judge<'_> {
     fn verdict(&self, cell: &Cell) -> anyhow::Result<String> {
         let plan = self.sweep.trial_plan(cell);
         let target = self.sweep.target_of(cell);
-        let endpoint = target::resolve(target).ok().flatten().map(|e| e.endpoint);
+        let nth = cell.target_nth.unwrap_or(0) as usize;
+        let endpoint = target::resolve(self.sweep, nth)?.map(|external| external.endpoint);
         let ports = self.limits.ports(&plan, cell, endpoint.as_ref());
         self.limits.check(cell, kind(target))?;
         if let Some((server, connections)) = self.sweep.served(cell) {
@@ -217,7 +218,8 @@ fn job(sweep: &Sweep, position: &str) -> anyhow::Result<Job> {
         format!("--job {position}: this sweep has trials 0 to {}", order.len() - 1)
     })?;
     let cell = &cells[trial.cell];
-    let (endpoint, tls) = match target::resolve(sweep.target_of(cell))? {
+    let nth = cell.target_nth.unwrap_or(0) as usize;
+    let (endpoint, tls) = match target::resolve(sweep, nth)? {
         Some(external) => (external.endpoint, external.tls),
         None => {
             say!("duel: start a target for this job: duel target --listen 127.0.0.1:8080");

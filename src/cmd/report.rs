@@ -29,19 +29,18 @@ pub fn run(args: &ReportArgs) -> super::Ended {
     for warning in run.warnings.iter().filter(|_| !args.quiet) {
         say!("duel: {warning}");
     }
-    // Without a machine or limits in the run there is no plan, unless one was asked for.
-    let capacity = super::capacity::questions(args.rate.as_ref(), &args.hosts, &run)
-        .and_then(|q| q.map(|q| super::capacity::answer(&run, &q)).transpose());
-    let capacity = match capacity {
-        Ok(capacity) => capacity,
-        Err(error) if args.rate.is_some() || args.hosts.is_asked() => {
-            return Err(super::usage(error));
-        }
-        Err(_) => None,
-    };
+    let mut damage: Vec<String> = damage.iter().map(ToString::to_string).collect();
+    let timeline = dir.join(timeline::FILE);
+    damage.extend(RunDir::misfit::<timeline::Sample>(&timeline).err().map(|e| e.to_string()));
+    let capacity = capacity(args, &run, &mut damage).map_err(super::usage)?;
+    let of_shards = shards::read(dir);
+    let of_shards = of_shards.unwrap_or_else(|error| {
+        damage.push(format!("{error:#}"));
+        None
+    });
     let mut unwritten = false;
-    let baseline = run.plan.config["baseline"].clone();
-    let baseline: Engine = serde_json::from_value(baseline).unwrap_or(Engine::BASELINE);
+    let sweep = run.plan.sweep();
+    let baseline = sweep.as_ref().map_or(Engine::BASELINE, |sweep| sweep.baseline);
     if args.json {
         for record in &run.records {
             let line = serde_json::to_string(record).expect("a record is plain data");
@@ -49,7 +48,7 @@ pub fn run(args: &ReportArgs) -> super::Ended {
         }
     } else {
         // Once for all renderings: what costs time here is decoding every histogram.
-        let margin = run.plan.config["equal_within"].as_f64().unwrap_or(MARGIN);
+        let margin = sweep.as_ref().map_or(MARGIN, |sweep| sweep.equal_within);
         let groups = summarise(&run.records, baseline, margin);
         let colour = report::colour_wanted(std::io::stdout().is_terminal());
         if !args.quiet {
@@ -64,12 +63,12 @@ pub fn run(args: &ReportArgs) -> super::Ended {
                 }
             });
         }
-        match shards::read(dir) {
-            Ok(Some(all)) if !args.quiet => crate::terminal::page(&shards::text(&all)),
-            Ok(_) => {}
-            Err(error) => say!("duel: {error:#}"),
+        if let Some(all) = of_shards.as_ref().filter(|_| !args.quiet) {
+            crate::terminal::page(&shards::text(all));
         }
-        if let Err(error) = write_files(dir, &run, &groups, capacity.as_ref()) {
+        let source =
+            Exported { dir, run: &run, groups: &groups, capacity: capacity.as_ref(), of_shards };
+        if let Err(error) = write_files(&source) {
             say!("duel: {error:#}");
             unwritten = true;
         }
@@ -91,7 +90,33 @@ struct Exported<'a> {
     run: &'a Run,
     groups: &'a [Group],
     capacity: Option<&'a Plan>,
-    shards: Option<shards::Shards>,
+    of_shards: Option<shards::Shards>,
+}
+
+/// The plan of capacity that was asked for, or else that of the highest rate that was measured.
+///
+/// # Errors
+/// One that was asked for cannot be made.
+fn capacity(
+    args: &ReportArgs,
+    run: &Run,
+    damage: &mut Vec<String>,
+) -> Result<Option<Plan>, String> {
+    let asked = args.rate.is_some() || args.hosts.is_asked();
+    let questions = match super::capacity::questions(args.rate.as_ref(), &args.hosts, run) {
+        Err(error) if asked => return Err(error),
+        // Without a machine or its limits in the run there is no plan, unless one was asked for.
+        Err(_) => return Ok(None),
+        Ok(_) if !asked && run.plan.limits.is_null() => return Ok(None),
+        Ok(questions) => questions,
+    };
+    match questions.map(|questions| super::capacity::answer(run, &questions)).transpose() {
+        Err(error) if !asked => {
+            damage.push(error);
+            Ok(None)
+        }
+        answer => answer,
+    }
 }
 
 /// The text of a file; `None` where the run has nothing for it.
@@ -100,10 +125,10 @@ type Exporter = fn(&Exported<'_>) -> anyhow::Result<Option<String>>;
 /// Every file that is made from the records, in the order in which they are written; the files below
 /// `hdr` are as many as there are cells.
 const EXPORTERS: [(&str, Exporter); 8] = [
-    ("shards.csv", |s| Ok(s.shards.as_ref().map(shards::csv))),
+    ("shards.csv", |s| Ok(s.of_shards.as_ref().map(shards::csv))),
     ("report.md", |s| {
         let text = markdown::render(&s.run.plan, &s.run.records, s.groups, s.capacity);
-        let shards = s.shards.as_ref().map(shards::text);
+        let shards = s.of_shards.as_ref().map(shards::text);
         let shards = shards.map_or(String::new(), |t| format!("\n## Shards\n\n```text{t}```\n"));
         Ok(Some(text + &shards))
     }),
@@ -125,19 +150,13 @@ const EXPORTERS: [(&str, Exporter); 8] = [
 ];
 
 /// Writes the files that are made from the records.
-fn write_files(
-    dir: &Path,
-    run: &Run,
-    groups: &[Group],
-    capacity: Option<&Plan>,
-) -> anyhow::Result<()> {
-    let source = Exported { dir, run, groups, capacity, shards: shards::read(dir)? };
+fn write_files(source: &Exported<'_>) -> anyhow::Result<()> {
     for (file, export) in EXPORTERS {
-        if let Some(text) = export(&source)? {
-            store::write_atomic(&dir.join(file), text.as_bytes())?;
+        if let Some(text) = export(source)? {
+            store::write_atomic(&source.dir.join(file), text.as_bytes())?;
         }
     }
-    super::in_pool(|| hdr_files::write(dir, &run.records))??;
+    super::in_pool(|| hdr_files::write(source.dir, &source.run.records))??;
     Ok(())
 }
 

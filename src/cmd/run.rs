@@ -21,6 +21,7 @@ pub fn run(args: &RunArgs) -> super::Ended {
             served: false,
             keep_going: args.keep_going,
             metrics,
+            flags: &[],
             part,
         },
     ))

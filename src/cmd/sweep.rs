@@ -56,6 +56,8 @@ pub(super) struct Output {
     pub(super) keep_going: bool,
     /// Where to serve metrics.
     pub(super) metrics: Option<SocketAddr>,
+    /// Flags that stand for keys of a config, each with its key: errors name them in its place.
+    pub(super) flags: &'static [(&'static str, &'static str)],
     /// What part of the sweep runs here, and when it starts.
     pub(super) part: ShardPart,
 }
@@ -82,12 +84,17 @@ pub(super) fn allow(sweep: &mut Sweep, more: &[String]) -> Result<(), String> {
 pub(super) fn execute(sweep: &Sweep, output: &Output) -> ExitCode {
     let session = match SweepSession::new(sweep, output) {
         Ok(session) => session,
-        Err(error) => return super::usage(format!("{error:#}")),
+        Err(error) => return refuse(&error, output),
     };
     ExitCode::from(session.run().unwrap_or_else(|error| {
         say!("duel: {error:#}");
         exit::FAILED
     }))
+}
+
+/// Says why a sweep cannot begin, in the words in which it was written.
+fn refuse(error: &anyhow::Error, output: &Output) -> ExitCode {
+    super::usage(crate::config::in_flags(&format!("{error:#}"), output.flags))
 }
 
 struct SweepSession<'s> {

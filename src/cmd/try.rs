@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::shard::ShardPart;
 use super::sweep::{Directory, Output, allow, execute, look};
 use crate::cli::TryArgs;
-use crate::config::Setting;
+use crate::config::{Setting, Value, in_flags};
 use crate::plan::Extent;
 use crate::plan::sweep::Sweep;
 use crate::stats::precision::FEWEST_BLOCKS;
@@ -13,7 +13,8 @@ use crate::units::{SECOND_NS, duration_literal, format_ns, parse_duration_ns};
 
 pub fn run(args: &TryArgs) -> super::Ended {
     let settings = settings(args).map_err(super::usage)?;
-    let mut sweep = crate::config::from_flags(settings, &args.overrides).map_err(super::usage)?;
+    let sweep = crate::config::from_flags(settings, &args.overrides);
+    let mut sweep = sweep.map_err(|e| super::usage(in_flags(&e.to_string(), FLAGS)))?;
     allow(&mut sweep, &args.allow).map_err(super::usage)?;
     if Trials::of(args).are_shared {
         suit(&mut sweep, args)?;
@@ -29,53 +30,92 @@ pub fn run(args: &TryArgs) -> super::Ended {
             served: true,
             keep_going: args.keep_going,
             metrics,
+            flags: FLAGS,
             part: ShardPart::default(),
         },
     ))
 }
 
+/// The flags that stand for keys of a config.
+const FLAGS: &[(&str, &str)] = &[
+    ("URL", "target.url"),
+    ("--unix-socket", "target.unix_socket"),
+    ("--ca-file", "target.ca_file"),
+    ("--cert", "target.client_cert"),
+    ("--key", "target.client_key"),
+    ("-k", "target.insecure"),
+    ("-m", "plan.request.0.method"),
+    ("-b", "plan.request.0.body"),
+    ("-D", "plan.request.0.body_file"),
+    ("-n", "plan.requests"),
+    ("-d", "plan.duration"),
+    ("--warmup", "plan.warmup"),
+    ("--timeout", "plan.timeout"),
+    ("--arrivals", "plan.arrivals"),
+    ("--pacer", "plan.pacer"),
+    ("--seed", "plan.seed"),
+    ("--disable-keepalive", "plan.keep_alive"),
+    ("--engines", "sweep.engines"),
+    ("--codecs", "sweep.codecs"),
+    ("-c", "sweep.lanes"),
+    ("-R", "sweep.rates"),
+    ("--processes", "sweep.processes"),
+    ("--cpus", "sweep.cpus"),
+    ("--stack-size", "sweep.stack_sizes"),
+    ("--trials", "sweep.trials"),
+    ("--precision", "sweep.precision"),
+    ("--budget", "sweep.budget"),
+];
+
+/// What a flag says of its key.
+fn flag(name: &str, value: impl Into<Value>) -> Setting {
+    let key = FLAGS.iter().find(|(flag, _)| *flag == name).expect("it stands among them").1;
+    Setting::flag(name, key, value)
+}
+
 /// The arguments as keys of a config, so that both are checked in one place.
 fn settings(args: &TryArgs) -> Result<Vec<Setting>, String> {
     let mut set = vec![
-        Setting::flag("URL", "target.url", args.url.clone()),
-        Setting::flag("-m", "plan.request.0.method", args.method.clone()),
-        Setting::flag("--timeout", "plan.timeout", seconds(&args.timeout)),
-        Setting::flag("--pacer", "plan.pacer", args.pacer.clone()),
-        Setting::flag("--seed", "plan.seed", args.seed.clone()),
-        Setting::flag("--disable-keepalive", "plan.keep_alive", !args.disable_keepalive),
-        Setting::flag("--engines", "sweep.engines", args.engines.clone()),
-        Setting::flag("--codecs", "sweep.codecs", args.codecs.clone()),
-        Setting::flag("-c", "sweep.lanes", args.lanes.clone()),
-        Setting::flag("--processes", "sweep.processes", args.processes.clone()),
-        Setting::flag("--cpus", "sweep.cpus", args.cpus.clone()),
+        flag("URL", args.url.clone()),
+        flag("-m", args.method.clone()),
+        flag("--timeout", seconds(&args.timeout)),
+        flag("--pacer", args.pacer.clone()),
+        flag("--seed", args.seed.clone()),
+        flag("--disable-keepalive", !args.disable_keepalive),
+        flag("--engines", args.engines.clone()),
+        flag("--codecs", args.codecs.clone()),
+        flag("-c", args.lanes.clone()),
+        flag("--processes", args.processes.clone()),
+        flag("--cpus", args.cpus.clone()),
         // A quick look shows what it saw: as many trials as were asked for.
         Setting::flag("--trials", "sweep.noise_repeats", "0".to_string()),
         Setting::flag("name", "name", "try".to_string()),
     ];
-    let mut given = |flag: &str, key: &str, value: Option<&String>| {
-        set.extend(value.map(|value| Setting::flag(flag, key, value.clone())));
-    };
-    given("--unix-socket", "target.unix_socket", args.unix_socket.as_ref());
-    given("--ca-file", "target.ca_file", args.ca_file.as_ref());
-    given("--cert", "target.client_cert", args.cert.as_ref());
-    given("--key", "target.client_key", args.key.as_ref());
-    given("--stack-size", "sweep.stack_sizes", args.stack_size.as_ref());
-    given("-R", "sweep.rates", args.rate.as_ref());
-    given("-n", "plan.requests", args.requests.as_ref());
-    let trials = Trials::of(args);
-    given("-d", "plan.duration", trials.duration.as_ref());
-    given("--trials", "sweep.trials", trials.trials.as_ref());
-    given("--warmup", "plan.warmup", args.warmup.as_deref().map(seconds).as_ref());
-    given("--precision", "sweep.precision", args.precision.as_ref());
-    given("--budget", "sweep.budget", args.budget.as_ref());
     let file = args.body.as_ref().and_then(|body| body.strip_prefix('@'));
-    given("-b", "plan.request.0.body_file", file.map(Into::into).as_ref());
-    given("-D", "plan.request.0.body_file", args.body_file.as_ref());
-    given("-b", "plan.request.0.body", args.body.as_ref().filter(|_| file.is_none()));
+    set.extend(file.map(|f| Setting::flag("-b", "plan.request.0.body_file", f.to_string())));
     let arrivals = args.rate.is_some().then(|| args.arrivals.as_deref().unwrap_or("constant"));
-    given("--arrivals", "plan.arrivals", arrivals.map(Into::into).as_ref());
+    let trials = Trials::of(args);
+    for (name, value) in [
+        ("--unix-socket", &args.unix_socket),
+        ("--ca-file", &args.ca_file),
+        ("--cert", &args.cert),
+        ("--key", &args.key),
+        ("--stack-size", &args.stack_size),
+        ("-R", &args.rate),
+        ("-n", &args.requests),
+        ("-d", &trials.duration),
+        ("--trials", &trials.trials),
+        ("--warmup", &args.warmup.as_deref().map(seconds)),
+        ("--precision", &args.precision),
+        ("--budget", &args.budget),
+        ("-D", &args.body_file),
+        ("-b", &args.body.clone().filter(|_| file.is_none())),
+        ("--arrivals", &arrivals.map(Into::into)),
+    ] {
+        set.extend(value.as_ref().map(|value| flag(name, value.clone())));
+    }
     if args.insecure {
-        set.push(Setting::flag("-k", "target.insecure", true));
+        set.push(flag("-k", true));
     }
     for (name, values) in headers(&args.headers)? {
         set.push(Setting::header("-H", &name, values));
@@ -133,7 +173,7 @@ impl Trials {
 /// CPU. For the same reason the window then begins between two waves.
 fn suit(sweep: &mut Sweep, args: &TryArgs) -> Result<(), ExitCode> {
     let Extent::DurationNs(each) = sweep.plan.extent else { return Ok(()) };
-    let Some(response) = look::response_ns(sweep)? else { return Ok(()) };
+    let Some(response) = look::response_ns(sweep, FLAGS)? else { return Ok(()) };
     if response < each / SLOW {
         return Ok(());
     }

@@ -149,6 +149,26 @@ pub(crate) fn from_flags(
     resolved.map_err(|faults| invalid(file_name, faults))
 }
 
+/// A message about keys in the words of a command whose flags, each with its key, stand for them; what
+/// `--set` names is a key there as well.
+pub(crate) fn in_flags(message: &str, flags: &[(&str, &str)]) -> String {
+    let mut said = message.to_string();
+    for (flag, key) in flags {
+        let mut from = 0;
+        while let Some(at) = said[from..].find(key).map(|at| from + at) {
+            let (before, after) = (&said[..at], &said[at + key.len()..]);
+            let in_name = |c: char| c.is_alphanumeric() || "_-".contains(c);
+            let longer = before.ends_with(|c| in_name(c) || c == '.')
+                || after.starts_with(in_name)
+                || after.strip_prefix('.').is_some_and(|rest| rest.starts_with(in_name));
+            let word = if longer || before.ends_with("--set ") { key } else { flag };
+            from = at + word.len();
+            said.replace_range(at..at + key.len(), word);
+        }
+    }
+    said
+}
+
 fn parsed(overrides: &[String]) -> Result<Vec<Setting>, Vec<Fault>> {
     let settings: Result<_, _> = overrides.iter().map(|text| Setting::parse(text)).collect();
     settings.map_err(|fault| vec![fault])
@@ -173,4 +193,26 @@ fn resolved(
     let root = Node { place: Place::whole(), value: Value::Table(root) };
     let file = keys::read(&root)?;
     resolve::resolve(file, file_name, base_dir).map_err(|fault| vec![fault])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_flags;
+
+    #[test]
+    fn keys_are_told_as_flags() {
+        let flags = [("URL", "target.url"), ("-n", "plan.requests"), ("-c", "sweep.lanes")];
+        for (message, told) in [
+            ("remove it or `target.url`", "remove it or `URL`"),
+            ("raise plan.requests.", "raise -n."),
+            ("plan.requests", "-n"),
+            ("target.url: target.url: no", "URL: URL: no"),
+            ("--set sweep.lanes: beside sweep.lanes", "--set sweep.lanes: beside -c"),
+            // Other keys.
+            ("target.urls, a.target.url, target.url.x", "target.urls, a.target.url, target.url.x"),
+            ("sweep.lanes[0] \u{fc}sweep.lanes", "-c[0] \u{fc}sweep.lanes"),
+        ] {
+            assert_eq!(in_flags(message, &flags), told);
+        }
+    }
 }

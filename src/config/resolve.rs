@@ -146,7 +146,7 @@ fn repetitions(file: &File) -> Result<(u32, Option<Precision>), Fault> {
     match (&sweep.trials, until.into_iter().flatten().next()) {
         (Some(_), Some(place)) => Err(Fault::new(
             place,
-            "not beside sweep.trials, which fixes the number of blocks: leave out one of them",
+            "not beside `sweep.trials`, which fixes the number of blocks: leave out one of them",
         )),
         (Some(trials), None) => Ok((number(trials), None)),
         (None, _) => {

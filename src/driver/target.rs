@@ -25,6 +25,8 @@ pub struct External {
     pub tls: Option<TlsPlan>,
     /// What it gets at most; `None` on loopback, which bears what its user asks for.
     pub cap: Option<Cap>,
+    /// What the config calls it.
+    pub(super) called: String,
 }
 
 impl External {
@@ -39,7 +41,7 @@ impl External {
         match all.into_iter().find(answers) {
             Some(at) => {
                 let cap = self.cap.filter(|_| !at.ip().is_loopback());
-                External { endpoint: at.into(), others: Vec::new(), cap, tls: self.tls }
+                External { endpoint: at.into(), others: Vec::new(), cap, ..self }
             }
             None => self,
         }
@@ -86,22 +88,33 @@ pub fn probe(external: &External) -> anyhow::Result<()> {
     let allowed = external.allowed();
     let route = Route { target: &external.endpoint, source: None, allowed: &allowed };
     codec::probe(&route, &client, Duration::from_nanos(PROBE_NS)).map_err(|why| {
-        anyhow!("[target] url: {}: {}; nothing was sent", external.endpoint, why.what)
+        anyhow!("{}: {}: {}; nothing was sent", external.called, external.endpoint, why.what)
     })
 }
 
 /// Where the external targets of a sweep are, each at the first of its addresses that answers.
 pub(crate) fn resolve_all(sweep: &Sweep) -> anyhow::Result<Vec<External>> {
-    let all = sweep.targets().into_iter().filter_map(|target| resolve(target).transpose());
+    let several = 0..sweep.targets().len();
+    let all = several.filter_map(|nth| resolve(sweep, nth).transpose());
     all.map(|external| external.map(External::answering)).collect()
 }
 
-/// Where an external target is, or `None` for the embedded one.
+/// Where a sweep's external target of that number is, or `None` for the embedded one.
 ///
 /// # Errors
 /// A name that does not resolve, an address that is neither loopback nor allowed, or a
 /// certificate authority that cannot be read.
-pub fn resolve(target: &Target) -> anyhow::Result<Option<External>> {
+pub(crate) fn resolve(sweep: &Sweep, nth: usize) -> anyhow::Result<Option<External>> {
+    // Its url may be that of `[target]`, or its own.
+    let called = match sweep.axes.targets.get(nth) {
+        Some(of_several) => format!("sweep.target `{}`", of_several.name),
+        None => "target.url".into(),
+    };
+    let found = resolve_one(sweep.targets()[nth]).with_context(|| called.clone())?;
+    Ok(found.map(|external| External { called, ..external }))
+}
+
+fn resolve_one(target: &Target) -> anyhow::Result<Option<External>> {
     let Target::External { authority, allow, unix_socket, tls } = target else { return Ok(None) };
     let tls = tls.as_ref().map(|named| tls_plan(authority, named)).transpose()?;
     let cap = named(allow, authority)?;
@@ -115,7 +128,7 @@ pub fn resolve(target: &Target) -> anyhow::Result<Option<External>> {
     };
     let mut addresses = endpoint.tcp().into_iter().chain(others.iter().copied());
     let cap = cap.filter(|_| addresses.any(|at| !at.ip().is_loopback()));
-    Ok(Some(External { endpoint, others, tls, cap }))
+    Ok(Some(External { endpoint, others, tls, cap, called: String::new() }))
 }
 
 /// The entry of `allow` that names an address: the last one, so that `--allow` raises what the
@@ -131,16 +144,16 @@ fn named(allow: &[String], authority: &str) -> anyhow::Result<Option<Cap>> {
 fn addresses_of(authority: &str, allowed: bool) -> anyhow::Result<Vec<SocketAddr>> {
     let addresses: Vec<SocketAddr> = authority
         .to_socket_addrs()
-        .map_err(|e| anyhow!("[target] url: `{authority}` does not resolve: {e}"))?
+        .map_err(|e| anyhow!("`{authority}` does not resolve: {e}"))?
         .collect();
     if addresses.is_empty() {
-        return Err(anyhow!("[target] url: `{authority}` resolves to no address"));
+        return Err(anyhow!("`{authority}` resolves to no address"));
     }
     if let Some(foreign) = addresses.iter().find(|a| !a.ip().is_loopback())
         && !allowed
     {
         return Err(anyhow!(
-            "[target] url: {authority} is {}, which is not a loopback address; load goes there \
+            "{authority} is {}, which is not a loopback address; load goes there \
              only when it is named: allow = [\"{authority}\"] under [target], or --allow {authority}",
             foreign.ip()
         ));
@@ -154,7 +167,7 @@ fn tls_plan(authority: &str, named: &Tls) -> anyhow::Result<TlsPlan> {
         None => None,
         Some(path) => Some(
             std::fs::read_to_string(path)
-                .map_err(|e| anyhow!("[target] ca_file: `{}`: {e}", path.display()))?,
+                .map_err(|e| anyhow!("target.ca_file: `{}`: {e}", path.display()))?,
         ),
     };
     let plan = TlsPlan {
@@ -164,7 +177,7 @@ fn tls_plan(authority: &str, named: &Tls) -> anyhow::Result<TlsPlan> {
         client: named.client.clone(),
     };
     // What no worker could use is said once, before the first of them.
-    tls::Client::new(&plan).map_err(|e| anyhow!("[target] url: {e}"))?;
+    tls::Client::new(&plan).map_err(|e| anyhow!("{e}"))?;
     Ok(plan)
 }
 
@@ -192,6 +205,7 @@ mod tests {
             others: others.to_vec(),
             tls: None,
             cap: cap.clone(),
+            called: String::new(),
         };
         for (first, others) in
             [(gone, vec![answers]), (answers, vec![gone]), (gone, vec![gone, answers])]
@@ -206,11 +220,11 @@ mod tests {
 
     #[test]
     fn only_loopback_is_loaded_unless_named() {
-        assert!(resolve(&external("127.0.0.1:80", &[])).unwrap().is_some());
-        assert!(resolve(&external("[::1]:80", &[])).unwrap().is_some());
+        assert!(resolve_one(&external("127.0.0.1:80", &[])).unwrap().is_some());
+        assert!(resolve_one(&external("[::1]:80", &[])).unwrap().is_some());
         let refused =
-            resolve(&external("192.0.2.1:80", &["192.0.2.1:81"])).unwrap_err().to_string();
+            resolve_one(&external("192.0.2.1:80", &["192.0.2.1:81"])).unwrap_err().to_string();
         assert!(refused.contains("--allow 192.0.2.1:80"), "{refused}");
-        assert!(resolve(&external("192.0.2.1:80", &["192.0.2.1:80"])).is_ok());
+        assert!(resolve_one(&external("192.0.2.1:80", &["192.0.2.1:80"])).is_ok());
     }
 }

@@ -25,14 +25,16 @@ use crate::protocol::Outcome;
 use crate::side::cgroup::{Cgroup, CgroupMemory};
 use crate::side::counters::Counts;
 use crate::side::outside::Outside;
-use crate::side::quota::Throttled;
 use crate::sys::now_ns;
 
 mod judge;
+mod quotas;
 pub(crate) use judge::GAVE_UP;
 pub(crate) use watch::GRACE_NS;
 mod set_up;
 mod watch;
+
+use quotas::SeenQuotas;
 
 /// What the trials of a sweep share.
 pub(crate) struct Context<'s> {
@@ -177,7 +179,7 @@ struct Running<'c> {
     /// Who serves an external target of this machine.
     owner: Option<Server>,
     /// For how long quotas had stopped duel and the target at each edge of the window.
-    throttled: [Option<[Option<Throttled>; 2]>; 2],
+    throttled: SeenQuotas,
     /// For how long a worker or an embedded target was stopped by a signal.
     stopped_ns: u64,
     /// How long after its start the trial was given up, if it was.

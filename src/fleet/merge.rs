@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
 use crate::format::Status;
-use crate::plan::sweep::Sweep;
 use crate::results::store::{Merged, PlanJson, RunDir, SHARDS_FILE, ShardMachine, StoreError};
 use row::Rows;
 use source::{Found, Source};
@@ -89,9 +88,9 @@ fn beside(out: &Path) -> PathBuf {
 
 fn write_all(sources: &mut [Source], dir: &Path) -> Result<MergedRun, MergeError> {
     let plan = merged_plan(sources);
-    let sweep: Sweep = serde_json::from_value(plan.config.clone()).map_err(|e| {
-        MergeError::Differs(format!("{}: its config cannot be read: {e}", sources[0].place()))
-    })?;
+    let Some(sweep) = plan.sweep() else {
+        return differs(format!("{}: its config cannot be read", sources[0].place()));
+    };
     let mut run = RunDir::create(dir, &plan)?;
     let path = dir.join(SHARDS_FILE);
     let failed = |source| MergeError::Io { path: path.clone(), action: "write", source };

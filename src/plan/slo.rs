@@ -7,6 +7,7 @@ pub const MARGIN: f64 = 0.05;
 
 /// What must hold of every cell that completed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Slo {
     /// Bound on the median, response time in open loops and service time in closed ones.
     pub p50_ns: Option<u64>,

@@ -7,7 +7,6 @@ use super::slo::{Judgement, judge};
 use super::summary::{QUANTILES, by_cell, shown_of};
 use crate::format::{Ledger, TrialRecord};
 use crate::plan::search::bounds;
-use crate::plan::sweep::Sweep;
 use crate::plan::{Cell, RequestTemplate, classes};
 use crate::results::store::PlanJson;
 use crate::stats::hdr::{self, Percentile, gave_up_ns};
@@ -26,10 +25,9 @@ struct ClassRow<'r> {
     judgement: Option<Judgement>,
 }
 
-/// The requests of a run directory's plan; none where it cannot be read.
+/// The requests of a run directory's plan.
 pub(crate) fn mix_of(plan: &PlanJson) -> Vec<RequestTemplate> {
-    let sweep: Option<Sweep> = serde_json::from_value(plan.config.clone()).ok();
-    sweep.map_or(vec![], |sweep| sweep.plan.mix)
+    plan.sweep().map_or(vec![], |sweep| sweep.plan.mix)
 }
 
 /// One row for each class of each cell, with the bounds of the mix.

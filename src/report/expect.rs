@@ -63,8 +63,7 @@ impl Held {
 
 /// The expectations of a run directory's plan.
 pub fn of_plan(plan: &PlanJson) -> Vec<Expect> {
-    // A plan of an older version has none.
-    serde_json::from_value(plan.config["expect"].clone()).unwrap_or_default()
+    plan.sweep().map_or(vec![], |sweep| sweep.expect)
 }
 
 /// Judges every expectation in every pair of cells that it speaks of.

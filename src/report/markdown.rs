@@ -100,8 +100,9 @@ fn source(plan: &PlanJson, records: &[TrialRecord]) -> String {
     if let Some(program) = command.first_mut() {
         *program = program.rsplit('/').next().unwrap_or(program);
     }
-    let machine = plan.machine["cpu_model"].as_str().unwrap_or("unknown processor");
-    let kernel = plan.machine["kernel_release"].as_str().unwrap_or("unknown kernel");
+    let told = plan.machine();
+    let machine = told.cpu_model.as_deref().unwrap_or("unknown processor");
+    let kernel = told.kernel_release.as_deref().unwrap_or("unknown kernel");
     format!(
         "\n---\n\n{}; plan {}, duel {}, begun {}, on {}, Linux {}: {}\n",
         super::trials_run(plan, records),

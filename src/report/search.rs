@@ -24,9 +24,7 @@ pub struct Searched {
 
 /// The searches of a run directory; `None` where its config holds none.
 pub fn of_plan(plan: &PlanJson, records: &[TrialRecord]) -> Option<Searched> {
-    plan.config.get("search")?;
-    let sweep: Sweep = serde_json::from_value(plan.config.clone()).ok()?;
-    of_sweep(&sweep, records)
+    of_sweep(&plan.sweep()?, records)
 }
 
 /// The searches of a sweep; `None` where nothing is searched.

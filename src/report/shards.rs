@@ -110,8 +110,10 @@ pub fn read(dir: &Path) -> anyhow::Result<Option<Shards>> {
         if input.read_until(b'\n', &mut text)? == 0 {
             break;
         }
-        let line: ShardLine = serde_json::from_slice(&text)
-            .map_err(|e| anyhow::anyhow!("{}:{number}: {e}", path.display()))?;
+        let place = || format!("{}:{number}", path.display());
+        let line: ShardLine =
+            serde_json::from_slice(&text).map_err(|e| anyhow::anyhow!("{}: {e}", place()))?;
+        anyhow::ensure!(line.ledger.balances(), "{}: the ledger does not balance", place());
         add(&mut shards, line);
     }
     Ok(Some(shards))

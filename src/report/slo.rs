@@ -73,8 +73,7 @@ fn name(bound: &Bound) -> &str {
 
 /// The SLO of a run directory's plan; none of a search, which misses its SLO on purpose.
 pub(super) fn of_plan(plan: &PlanJson) -> Option<Slo> {
-    let slo = serde_json::from_value(plan.config["slo"].clone()).ok()?;
-    plan.config.get("search").is_none_or(serde_json::Value::is_null).then_some(slo)
+    plan.sweep().filter(|sweep| sweep.search.is_none())?.slo
 }
 
 /// Every bound in every cell that sends requests and ran.

@@ -6,6 +6,7 @@
 
 mod check;
 mod read;
+mod told;
 
 pub(crate) use check::check_row;
 
@@ -290,6 +291,11 @@ impl RunDir {
                 .map_err(io_error(&file, "cut the torn line"))?;
         }
         Ok((dir, run))
+    }
+
+    /// Refuses a file of rows with a line that is none, but for those that a crash cut off.
+    pub(crate) fn misfit<T: serde::de::DeserializeOwned>(file: &Path) -> Result<(), StoreError> {
+        read::misfit::<T>(file)
     }
 
     /// Reads the plan of a run directory alone.

@@ -45,6 +45,8 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
     let drift = (1.0 + 0.03 * f64::from(block)) * (0.99 + 0.005 * f64::from(salt % 5));
     let cpu_ns = (20e6 * cost * drift) as u64;
     let top = (6e6 * drift) as u64;
+    let rate_ns = (160e6 * drift) as u64;
+    let pacer_ns = open.then_some(1_000_000);
     let open_only = |low, high| open.then(|| climb(low, high, 2_000));
     TrialRecord {
         status: Status::Ok,
@@ -56,8 +58,9 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         completed_in_window: 2_000,
         ended_between_edges: 2_000,
         rate_requests: 2_000.0,
-        rate_ns: 160_000_000,
-        achieved_per_s: 12_500.0 / drift,
+        rate_ns,
+        // As many digits as JSON gives back to the last bit.
+        achieved_per_s: (2_000.0 * 1e12 / rate_ns as f64).round() / 1e3,
         service_ns: Some(climb(5_000_000, top, 2_000)),
         response_ns: open_only(5_050_000, top + 100_000),
         start_delay_ns: open_only(20_000, 90_000),
@@ -65,11 +68,11 @@ pub(crate) fn record(cell: Cell, block: u32, cost: f64) -> TrialRecord {
         lane_wait_ns: open_only(1_000, 20_000),
         connect_ns: Some(climb(40_000, 90_000, 64)),
         cpu: Cpu {
-            total_ns: cpu_ns,
+            total_ns: cpu_ns + pacer_ns.unwrap_or(0),
             user_ns: cpu_ns / 3,
             system_ns: cpu_ns - cpu_ns / 3,
             per_request_ns: cpu_ns as f64 / 2_000.0,
-            pacer_ns: open.then_some(1_000_000),
+            pacer_ns,
             monitor_ns: None,
             run_queue_wait_ns: Some(3_000_000),
             machine_busy_ns: Some(90_000_000),

@@ -6,12 +6,6 @@ use crate::plan::{Arrivals, Extent};
 use crate::report::capacity::{Plan, Suggestion};
 use crate::stats::precision::FEWEST_BLOCKS;
 
-/// The resolved sweep of a run.
-pub(super) fn sweep_of(config: &serde_json::Value) -> Result<Sweep, String> {
-    serde_json::from_value(config.clone())
-        .map_err(|error| format!("its config is of an older duel and cannot be read: {error}"))
-}
-
 /// The text of the config.
 ///
 /// # Errors

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::next::sweep_of;
 use crate::config::write;
 use crate::plan::sweep::Sweep;
 use crate::report::capacity::prove::{Proof, loads, proofs};
-use crate::results::store::{Run, RunDir};
+use crate::results::store::{Run, RunDir, StoreError};
 
 /// Where the loads run, below the run directory.
 const TWICE: &str = "proof";
@@ -16,7 +15,8 @@ const KNEE: &str = "proof-knee";
 
 /// Runs the loads that a run's forecasts are held against.
 pub(super) fn run(run: &Run) -> Result<(), String> {
-    let loads = loads(&sweep_of(&run.plan.config)?, &run.records)?;
+    let sweep = run.plan.sweep().ok_or("the run holds no config")?;
+    let loads = loads(&sweep, &run.records)?;
     let all = [(BELOW, loads.below), (TWICE, Some(loads.twice)), (KNEE, loads.knee)];
     let wanted = all.into_iter().filter_map(|(name, load)| Some((name, load?)));
     wanted.into_iter().try_for_each(|(name, load)| one(&run.path.join(name), &load))
@@ -43,13 +43,15 @@ fn one(out: &Path, sweep: &Sweep) -> Result<(), String> {
 }
 
 /// What the loads measured beside the forecasts; empty where they were not run.
-pub(super) fn read(run: &Run) -> Vec<Proof> {
-    let open = |name: &str| RunDir::open(&run.path.join(name)).ok();
-    let sweep_in = |run: &Run| sweep_of(&run.plan.config).ok();
-    let (Some(sweep), Some(twice)) = (sweep_in(run), open(TWICE)) else { return vec![] };
-    let knee = open(KNEE).and_then(|knee| Some((sweep_in(&knee)?, knee)));
+pub(super) fn read(run: &Run) -> Result<Vec<Proof>, StoreError> {
+    let open = |name: &str| {
+        let dir = run.path.join(name);
+        dir.exists().then(|| RunDir::open(&dir)).transpose()
+    };
+    let (Some(sweep), Some(twice)) = (run.plan.sweep(), open(TWICE)?) else { return Ok(vec![]) };
+    let knee = open(KNEE)?.and_then(|knee| Some((knee.plan.sweep()?, knee)));
     let knee = knee.as_ref().map(|(sweep, run)| (sweep, run.records.as_slice()));
-    let below = open(BELOW).map_or(vec![], |below| below.records);
+    let below = open(BELOW)?.map_or(vec![], |below| below.records);
     let own = [run.records.as_slice(), &below].concat();
-    proofs((&sweep, &own), &twice.records, knee)
+    Ok(proofs((&sweep, &own), &twice.records, knee))
 }

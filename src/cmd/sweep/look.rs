@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Directory, Output, Signals, SweepSession};
+use super::{Directory, Output, Signals, SweepSession, refuse};
 use crate::cmd::shard::ShardPart;
 use crate::driver::trial::{TrialStage, Watch};
 use crate::plan::Extent;
@@ -26,7 +26,10 @@ impl Watch for Silent {
 ///
 /// # Errors
 /// The exit code where the sweep is refused, or the user wants it to end.
-pub(in crate::cmd) fn response_ns(sweep: &Sweep) -> Result<Option<u64>, ExitCode> {
+pub(in crate::cmd) fn response_ns(
+    sweep: &Sweep,
+    flags: &'static [(&'static str, &'static str)],
+) -> Result<Option<u64>, ExitCode> {
     let mut short = sweep.clone();
     short.plan.extent = Extent::DurationNs(LOOK_NS);
     short.plan.warmup_ns = 0;
@@ -38,10 +41,10 @@ pub(in crate::cmd) fn response_ns(sweep: &Sweep) -> Result<Option<u64>, ExitCode
         served: false,
         keep_going: false,
         metrics: None,
+        flags,
         part: ShardPart::default(),
     };
-    let session = SweepSession::new(&short, &output)
-        .map_err(|error| crate::cmd::usage(format!("{error:#}")))?;
+    let session = SweepSession::new(&short, &output).map_err(|e| refuse(&e, &output))?;
     let cells = short.cells();
     let Some(cell) = cells.last() else { return Ok(None) };
     let trial = Trial { cell: cells.len() - 1, block: 0, position: 0 };

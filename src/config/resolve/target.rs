@@ -139,7 +139,8 @@ fn external(
         ("faults", place_of(&target.faults)),
     ];
     if let Some((key, span)) = embedded_only.into_iter().find_map(|(k, s)| Some((k, s?))) {
-        let message = format!("`{key}` belongs to the embedded target: remove it or `target.url`");
+        let url = &url.place.key;
+        let message = format!("`{key}` belongs to the embedded target: remove it or `{url}`");
         return Err(Fault::new(span, message));
     }
     let parts = url::split(url)?;
@@ -195,7 +196,10 @@ fn tls(https: bool, target: &keys::Target, base_dir: &Path) -> Result<Option<Tls
     let insecure_too = insecure.value;
     let ca_file = match ca_file {
         Some(at) if insecure_too => {
-            return Err(fault(at, "`insecure` accepts any certificate: leave one of them out"));
+            return Err(fault(
+                at,
+                "`target.insecure` accepts any certificate: leave one of them out",
+            ));
         }
         Some(at) => Some(authorities(at, base_dir)?),
         None => None,
@@ -212,8 +216,8 @@ fn identity(
     let (cert, key) = match (cert, key) {
         (None, None) => return Ok(None),
         (Some(cert), Some(key)) => (cert, key),
-        (Some(alone), None) => return Err(fault(alone, "needs `client_key` too")),
-        (None, Some(alone)) => return Err(fault(alone, "needs `client_cert` too")),
+        (Some(alone), None) => return Err(fault(alone, "needs `target.client_key` too")),
+        (None, Some(alone)) => return Err(fault(alone, "needs `target.client_cert` too")),
     };
     let path = |at: &At<String>| base_dir.join(&at.value);
     let identity = Identity { cert: path(cert), key: path(key) };

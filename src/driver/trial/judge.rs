@@ -196,15 +196,8 @@ impl Running<'_> {
         before.busiest(worker, self.owner.as_ref(), &free)
     }
 
-    /// For how long quotas stopped duel, whose cgroup workers and embedded targets are in, and an
-    /// external target.
-    fn throttled(&self) -> [Option<Throttled>; 2] {
-        let [Some(first), Some(last)] = self.throttled else { return [None; 2] };
-        [0, 1].map(|side| Some(last[side]?.since(first[side]?)))
-    }
-
     fn note_throttling(&self, record: &mut TrialRecord) {
-        let [own, _] = self.throttled();
+        let [own, _] = self.throttled.between();
         let server = record.server.as_mut().map(|server| &mut server.cpu);
         for cpu in [&mut record.cpu].into_iter().chain(server) {
             cpu.throttled_periods = own.map(|t| t.periods);
@@ -229,10 +222,7 @@ impl Running<'_> {
             let late = format_ns(self.late_at_edges_ns as f64);
             let why = format!("duel's own process was {late} late at an edge of the window");
             self.server = std::mem::replace(&mut self.server, Err(String::new())).and(Err(why));
-            // Throttling that was seen stands: it may be what made the driver late.
-            if !self.throttled().into_iter().flatten().any(|seen| seen.ns > 0) {
-                self.throttled = [None; 2];
-            }
+            self.throttled.drop_late();
         }
     }
 
@@ -346,7 +336,7 @@ impl Running<'_> {
         Evidence {
             ledger: record.ledger,
             stopped_ns: self.stopped_ns,
-            throttled_ns: self.throttled().map(|t| Some(t?.ns)),
+            throttled_ns: self.throttled.between().map(|t| Some(t?.ns)),
             window_ns: record.measured_ns,
             connected: (self.connected, self.here.cell.total_lanes.into()),
             delivered: (open && !interrupted).then_some((started, record.ledger.planned)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
-use super::{Context, Running, TrialStage, Watch};
+use super::{Context, Running, SeenQuotas, TrialStage, Watch};
 use crate::codec::tls::Acceptor;
 use crate::driver::allocator;
 use crate::driver::cpus::{self, Beside, Placement};
@@ -178,7 +178,7 @@ impl<'c> Running<'c> {
             connected: 0,
             others: None,
             owner,
-            throttled: [None; 2],
+            throttled: SeenQuotas::default(),
             stopped_ns: 0,
             given_up_ns: None,
             in_flight: Samples::default(),

@@ -98,7 +98,7 @@ impl Running<'_> {
         let now = now_ns();
         // Without a warm-up nothing is used before the window.
         let begun = now >= start || self.plan.warmup_ns == 0;
-        let [first, last] = self.throttled.map(|read| read.is_none());
+        let [first, last] = self.throttled.unread();
         if begun && first {
             self.late_at_edges_ns = now.saturating_sub(start);
         }
@@ -117,12 +117,7 @@ impl Running<'_> {
             // An embedded target is in duel's own cgroup.
             [own, self.owner.as_ref().and_then(|o| Throttled::of(o.pid()?).ok())]
         };
-        if begun && self.throttled[0].is_none() {
-            self.throttled[0] = Some(read());
-        }
-        if part >= 1.0 && self.throttled[1].is_none() {
-            self.throttled[1] = Some(read());
-        }
+        self.throttled.read(begun, part >= 1.0, read);
     }
 
     /// Reads what the server's side used so far at each edge of the window, and what it holds

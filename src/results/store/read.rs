@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Seek};
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use super::{PLAN_FILE, PlanJson, Run, StoreError, TRIALS_FILE, TrialKey, check, io_error};
+use super::{PLAN_FILE, PlanJson, Run, StoreError, TRIALS_FILE, TrialKey, check, io_error, told};
 use crate::format::{FORMAT_VERSION, NOISY, Status, TrialRecord};
 use crate::sys::open_file;
 
@@ -42,17 +43,47 @@ pub(super) fn plan(path: &Path) -> Result<PlanJson, StoreError> {
         _ => io_error(&file, "read")(e),
     })?;
     let newest = u64::from(FORMAT_VERSION);
-    match version_of(&bytes) {
-        Some(found) if found > newest => Err(StoreError::Newer { path: file, line: 1, found }),
+    let malformed = |(line, what)| StoreError::Malformed { path: file.clone(), line, what };
+    let plan: PlanJson = match version_of(&bytes) {
+        Some(found) if found > newest => {
+            return Err(StoreError::Newer { path: file, line: 1, found });
+        }
         version => serde_json::from_slice(&bytes).map_err(|e| match version {
             None if !e.is_eof() => foreign("its plan.json has no format_version"),
-            _ => StoreError::Malformed { path: file, line: e.line(), what: reason(&e) },
-        }),
+            _ => malformed((e.line(), reason(&e))),
+        })?,
+    };
+    told::check(&plan, &bytes).map_err(malformed)?;
+    Ok(plan)
+}
+
+/// The first line of a file that is no such row, but for those that a crash cut off; a file that is not
+/// there has none.
+pub(super) fn misfit<T: DeserializeOwned>(file: &Path) -> Result<(), StoreError> {
+    let mut input = match open_file(file) {
+        Ok(f) => BufReader::new(f),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io_error(file, "read")(e)),
+    };
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        let whole = input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes);
+        if whole.map_err(io_error(file, "read"))? == 0 {
+            break;
+        }
+        if let Err(e) = serde_json::from_slice::<T>(&bytes)
+            && !e.is_eof()
+            && !bytes.contains(&0)
+        {
+            return Err(StoreError::Malformed { path: file.into(), line, what: reason(&e) });
+        }
     }
+    Ok(())
 }
 
 /// What the parser found, with the column alone: the line is that of the file, not of the text.
-fn reason(error: &serde_json::Error) -> String {
+pub(super) fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
     format!("{what} (column {})", error.column())
