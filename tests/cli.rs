@@ -281,6 +281,55 @@ fn addresses_are_allowed_where_there_is_a_choice_and_none_is_dropped() {
     refused(&["try", "127.0.0.1:9", "--allow", "10.0.0.1:80 rate=-1"], &["--allow: ", "rate=-1"]);
 }
 
+/// What is refused is called as the user wrote it: a flag of `try` by the flag, a key by the key, one of
+/// several targets by its name; whether it is refused when it is read or when the run begins.
+#[test]
+fn errors_call_things_as_the_user_wrote_them() {
+    let url = "http://127.0.0.1:9";
+    let far = "http://192.0.2.1:80";
+    for (flags, says) in [
+        (&["--precision", "5%", "--trials", "3"][..], "--precision: not beside `--trials`"),
+        (&["--budget", "1s", "--trials", "3"], "--budget: not beside `--trials`"),
+        (&["--precision", "0"], "--precision must be from 0.1 % to 100 %"),
+        (&["-k", "--ca-file", "x"], "--ca-file: needs an https:// url"),
+        (&["--set", "target.body=1KiB"], "remove it or `URL`"),
+        (&["--set", "plan.requests=5", "-d", "3s"], "give `-n` or `-d`, not both"),
+        (&["--set", "sweep.trials=5", "--precision", "2%"], "--precision: not beside `--trials`"),
+        (&["--set", "sweep.trials=-5"], "--set sweep.trials: `-5`"),
+        (&["-c", "0"], "-c must be at least 1"),
+        (&["--engines", "go"], "--engines: unknown value `go`"),
+    ] {
+        let arguments = [&["try", url], flags].concat();
+        refused(&arguments, &[says]);
+    }
+    let https = ["try", "https://127.0.0.1:9", "-k", "--ca-file", "x"];
+    refused(&https, &["--ca-file: `-k` accepts any certificate"]);
+    refused(&["try", far], &["URL: 192.0.2.1:80 is 192.0.2.1, which", "--allow 192.0.2.1:80"]);
+    refused(&["try", "no.such.host.invalid:80"], &["URL: `no.such.host.invalid:80` does not"]);
+    let two = |a: &str, b: &str| {
+        let target = |name, url| format!("[[sweep.target]]\nname = '{name}'\nurl = '{url}'\n");
+        Sweep::new(&(target("old", a) + &target("new", b)))
+    };
+    let name = "sweep.target `new`: ";
+    for (sweep, says) in [
+        (Sweep::new(&format!("[target]\nurl = '{far}'\n")), "target.url: 192.0.2.1:80 is"),
+        (two(url, far), &format!("{name}192.0.2.1:80 is")),
+        (two(url, "no.such.host.invalid"), &format!("{name}`no.such.host.invalid:80` does not")),
+        (two(url, "ftp://x"), "x.toml:6: sweep.target[1].url: `ftp://x` is not a url"),
+    ] {
+        refused(&["run", sweep.config().to_str().unwrap()], &[says]);
+        let out = output(&mut duel(&["plan".as_ref(), sweep.config().as_os_str()]));
+        let (stdout, stderr) = text(&out);
+        let told = (stdout + &stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        let says = says.split_whitespace().next().unwrap();
+        assert!(told.contains(says), "{says}: {told}");
+    }
+    // Of a url that all share no target is named as the one that is wrong.
+    let shared = format!("target.url = '{url}'\n[[sweep.target]]\nname = 'a'\n[[sweep.target]]\n");
+    let sweep = Sweep::new(&(shared + "name = 'b'\nbody = '1KiB'\n"));
+    refused(&["run", sweep.config().to_str().unwrap()], &["remove it or `target.url`"]);
+}
+
 #[test]
 fn the_shell_is_told_of_wrong_usage() {
     for arguments in [&["run"][..], &["report"], &["dance"], &["try", "x", "-n", "1", "-d", "1s"]] {

@@ -417,6 +417,109 @@ fn directories_that_are_not_the_shards_of_one_run_are_refused() {
     assert_eq!((code, said.contains("was merged already")), (2, true), "{said}");
 }
 
+/// Rewrites the lines of a trials.jsonl, each without its end.
+fn rewrite(dir: &Path, change: impl Fn(Vec<String>) -> Vec<String>) {
+    let file = dir.join("trials.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines = change(text.lines().map(String::from).collect());
+    std::fs::write(file, lines.join("\n") + "\n").unwrap();
+}
+
+/// A field of the row of the second trial.
+fn with(dir: &Path, path: &str, to: impl Fn(&Value) -> Value) {
+    rewrite(dir, |mut lines| {
+        let mut row: Value = serde_json::from_str(&lines[1]).unwrap();
+        let field = row.pointer_mut(path).unwrap_or_else(|| panic!("no {path} in {}", lines[1]));
+        *field = to(field);
+        lines[1] = row.to_string();
+        lines
+    });
+}
+
+/// What no reader of one run believes, no merge of several adds up.
+#[test]
+fn damaged_shards_are_refused_with_file_and_line_and_nothing_is_written() {
+    let shards = Shards::new(CLOSED);
+    let [a, b] = shards.pair("meet", &[]);
+    assert!([0, 4].contains(&a.0) && [0, 4].contains(&b.0), "{}{}", a.1, b.1);
+    type Damage = fn(&Path);
+    let cases: &[(&str, Damage)] = &[
+        ("trials.jsonl:2: service_ns: not an HdrHistogram", |dir| {
+            with(dir, "/service_ns/hdr", |hdr| {
+                let hdr = hdr.as_str().unwrap();
+                hdr[..hdr.len() / 8 * 4].into()
+            });
+        }),
+        ("trials.jsonl:2: service_ns says 19 values and its histogram holds 20", |dir| {
+            with(dir, "/service_ns/count", |count| (count.as_u64().unwrap() - 1).into());
+        }),
+        ("trials.jsonl:2: service_ns says that 1 ns is its p99", |dir| {
+            with(dir, "/service_ns/p99", |_| 1.into());
+        }),
+        ("trials.jsonl:2: service_ns holds 20 values where the ledger counts 19", |dir| {
+            with(dir, "/ledger/completed", |_| 19.into());
+            with(dir, "/ledger/unsent", |_| 1.into());
+        }),
+        ("trials.jsonl:2: the ledger does not balance", |dir| {
+            with(dir, "/ledger/planned", |_| 5.into());
+        }),
+        ("trials.jsonl:2: achieved_per_s is ", |dir| {
+            with(dir, "/achieved_per_s", |rate| (rate.as_f64().unwrap() * 1.01).into());
+        }),
+        ("trials.jsonl:2: cpu.per_request_ns is ", |dir| {
+            with(dir, "/cpu/per_request_ns", |ns| (ns.as_f64().unwrap() / 2.0).into());
+        }),
+        ("trials.jsonl:3: a trial twice, or out of order", |dir| {
+            rewrite(dir, |lines| [&lines[..], &lines[1..]].concat());
+        }),
+        ("trials.jsonl:2: a trial twice, or out of order", |dir| {
+            rewrite(dir, |lines| lines.into_iter().rev().collect());
+        }),
+        ("trials.jsonl:2: a record of another plan", |dir| {
+            with(dir, "/plan_hash", |_| "0f".into());
+        }),
+        ("trials.jsonl:2: a record of another duel binary", |dir| {
+            with(dir, "/binary_digest", |_| "0f".into());
+        }),
+        ("trials.jsonl:2: a record of another shard", |dir| {
+            with(dir, "/shard/index", |_| 0.into());
+        }),
+        ("trials.jsonl:2: not a trial record", |dir| with(dir, "/ledger", |_| "x".into())),
+        ("trials.jsonl:1: not a trial record", |dir| {
+            rewrite(dir, |lines| [vec![String::new()], lines].concat());
+        }),
+        ("trial 1 is other block 1 in shard 1, and", |dir| {
+            with(dir, "/cell/id", |_| "other".into())
+        }),
+        ("trials.jsonl: cannot read", |dir| {
+            let file = dir.join("trials.jsonl");
+            std::fs::remove_file(&file).unwrap();
+            rustix::fs::mkfifoat(rustix::fs::CWD, &file, 0o600.into()).unwrap();
+        }),
+        ("it holds no plan.json", |dir| std::fs::remove_file(dir.join("plan.json")).unwrap()),
+        ("plan.json:1: `config` cannot be read", |dir| {
+            let file = dir.join("plan.json");
+            let mut plan: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            plan["config"]["slo"] = 5.into();
+            std::fs::write(file, plan.to_string()).unwrap();
+        }),
+    ];
+    for (number, (says, damage)) in cases.iter().enumerate() {
+        let name = format!("damaged-{number}");
+        copy(&shards.path("b"), &shards.path(&name));
+        damage(&shards.path(&name));
+        shards.refused(&["a", &name], &[says]);
+    }
+    // A shard that was killed before its first row is no damage: its trials have rows that say so.
+    copy(&shards.path("b"), &shards.path("killed"));
+    std::fs::remove_file(shards.path("killed/trials.jsonl")).unwrap();
+    let (code, said) = shards.merge(&["a", "killed"], "short");
+    assert_eq!(code, 4, "{said}");
+    let rows = records(&shards.path("short"));
+    assert!(rows.iter().all(|row| row.status == Status::Invalid), "{said}");
+    assert_eq!(rows.iter().map(|row| row.ledger.planned).collect::<Vec<_>>(), [41, 41]);
+}
+
 #[test]
 fn a_shard_that_comes_after_the_start_sends_nothing_and_says_how_late_it_was() {
     let shards = Shards::new(CLOSED);

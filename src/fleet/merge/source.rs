@@ -27,6 +27,8 @@ pub(super) struct Source {
     input: Option<BufReader<File>>,
     line: usize,
     next: Option<(TrialRecord, Vec<u8>)>,
+    /// The trial of the row before it.
+    before: Option<u32>,
 }
 
 /// Opens every shard of one run, in order of their numbers.
@@ -91,7 +93,16 @@ impl Source {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(MergeError::Io { path: file, action: "read", source }),
         };
-        Ok(Source { path: path.into(), plan, shard, warnings: vec![], input, line: 0, next: None })
+        Ok(Source {
+            path: path.into(),
+            plan,
+            shard,
+            warnings: vec![],
+            input,
+            line: 0,
+            next: None,
+            before: None,
+        })
     }
 
     /// What tells two directories from shards of one run, and the two values.
@@ -122,6 +133,7 @@ impl Source {
             return Ok(None);
         }
         let (record, line) = self.next.take().expect("just seen");
+        self.before = Some(record.trial);
         let times = add::times(&record).map_err(|e| self.malformed(e.to_string()))?;
         self.advance()?;
         Ok(Some(Found { record, times, line, boot_id: self.shard.boot_id.clone() }))
@@ -133,7 +145,6 @@ impl Source {
 
     /// Reads the next row; a torn last line is set aside.
     fn advance(&mut self) -> Result<(), MergeError> {
-        let before = self.next.take().map(|(record, _)| record.trial);
         let Some(input) = &mut self.input else { return Ok(()) };
         let mut line = vec![];
         if let Err(source) = input.read_until(b'\n', &mut line) {
@@ -169,7 +180,7 @@ impl Source {
             "a record of another duel binary"
         } else if shard != Some((self.shard.index, self.shard.count)) {
             "a record of another shard"
-        } else if before.is_some_and(|trial| trial >= record.trial) {
+        } else if self.before.is_some_and(|trial| trial >= record.trial) {
             "a trial twice, or out of order"
         } else {
             self.next = Some((record, line));

@@ -50,7 +50,7 @@ pub(super) fn plan(path: &Path) -> Result<PlanJson, StoreError> {
         }
         version => serde_json::from_slice(&bytes).map_err(|e| match version {
             None if !e.is_eof() => foreign("its plan.json has no format_version"),
-            _ => malformed((e.line(), reason(&e))),
+            _ => malformed((e.line(), told::reason(&e))),
         })?,
     };
     told::check(&plan, &bytes).map_err(malformed)?;
@@ -76,17 +76,10 @@ pub(super) fn misfit<T: DeserializeOwned>(file: &Path) -> Result<(), StoreError>
             && !e.is_eof()
             && !bytes.contains(&0)
         {
-            return Err(StoreError::Malformed { path: file.into(), line, what: reason(&e) });
+            return Err(StoreError::Malformed { path: file.into(), line, what: told::reason(&e) });
         }
     }
     Ok(())
-}
-
-/// What the parser found, with the column alone: the line is that of the file, not of the text.
-pub(super) fn reason(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    format!("{what} (column {})", error.column())
 }
 
 /// What one line holds.
@@ -202,7 +195,7 @@ fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> RowLine {
                 Some(found) if found > newest => newer(found),
                 // File systems fill blocks that never reached the disk with zeros.
                 _ if e.is_eof() || text.contains(&0) => RowLine::Torn,
-                _ => malformed(format!("not a trial record: {}", reason(&e))),
+                _ => malformed(format!("not a trial record: {}", told::reason(&e))),
             };
         }
     };

@@ -64,7 +64,14 @@ pub(super) fn check(plan: &PlanJson, text: &[u8]) -> Result<(), (usize, String)>
 
 fn part<T: DeserializeOwned>(name: &str, text: &[u8]) -> Result<T, (usize, String)> {
     serde_json::from_slice(text)
-        .map_err(|e| (e.line(), format!("`{name}` cannot be read: {}", super::read::reason(&e))))
+        .map_err(|e| (e.line(), format!("`{name}` cannot be read: {}", reason(&e))))
+}
+
+/// What the parser found, with the column alone: the line is that of the file, not of the text.
+pub(super) fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    format!("{what} (column {})", error.column())
 }
 
 /// The line of the first key of that name.
