@@ -114,7 +114,7 @@ fn every_command_fits_eighty_columns() {
         std::fs::write(at.join(format!("{name}.toml")), config).expect("a config");
         let run = &["run", &format!("{name}.toml"), "--out", name];
         let texts = printed(at, Some(WIDTH), run);
-        assert!(texts[0].contains("engine") || texts[0].contains("target"), "{}", texts[1]);
+        assert!(texts[0].contains("────"), "no table:\n{}{}", texts[0], texts[1]);
         assert_fits(run, &texts);
     }
     let whole = &["run", "a.toml", "--shard", "0/1", "--out", "s", "--set", "plan.requests=20"];
