@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 
 use crate::codec::tls;
 use crate::engine::{self, TrialRun};
+use crate::plan::engine::LaneThreads;
 use crate::plan::prepare::prepare;
 use crate::protocol::{Armed, Frame, FrameError, Job, PROTOCOL_VERSION, Ready};
 use crate::side::counters::Counters;
@@ -154,6 +155,7 @@ impl Prepare {
             recorder = recorder.with(&[Channel::Heartbeat]);
         }
         recorder = recorder.with_classes(job.plan.classes().len());
+        recorder = recorder.written_alone(shards_are_apart(&job, shards));
         let trial = Arc::new(TrialRun::new(job, tls, prepared, recorder, work));
         let hwm_reset_error = reset_hwm().err();
         let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
@@ -174,6 +176,23 @@ impl Prepare {
 
 /// Makes what file and compute steps need; a directory that cannot be written fails the trial, not
 /// the worker, so that its row says why.
+/// Whether one thread writes each shard of the recorder.
+fn shards_are_apart(job: &Job, shards: usize) -> bool {
+    let (engine, cpus) = (job.cell.engine, job.cpus.len());
+    match engine.facts().threads {
+        LaneThreads::Own => true,
+        // Rings take lanes in turn, as shards do; a runtime runs any lane on any of its threads.
+        LaneThreads::PerCpu => {
+            if engine.has_ring() {
+                shards == cpus
+            } else {
+                cpus == 1
+            }
+        }
+        LaneThreads::PerLane | LaneThreads::Pool => false,
+    }
+}
+
 fn make_work(job: &Job) -> (Option<Arc<Work>>, Option<String>) {
     if !job.plan.has_local_steps() {
         return (None, None);

@@ -15,11 +15,30 @@ pub(super) struct Claims {
     lanes: u64,
 }
 
-/// Indices that one lane holds.
+/// Indices that one lane holds: the next one, and in the lowest bits how many there are. One number,
+/// since every lane has one.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Chunk {
-    next: u64,
-    end: u64,
+pub(super) struct Chunk(u64);
+
+/// Bits of a chunk that count.
+const COUNT_BITS: u32 = 8;
+
+impl Chunk {
+    fn new(next: u64, count: u64) -> Self {
+        Chunk(next << COUNT_BITS | count)
+    }
+
+    /// How many are left.
+    fn left(self) -> u64 {
+        self.0 & ((1 << COUNT_BITS) - 1)
+    }
+
+    fn take(&mut self) -> Option<u64> {
+        let left = self.left().checked_sub(1)?;
+        let index = self.0 >> COUNT_BITS;
+        *self = Chunk::new(index + 1, left);
+        Some(index)
+    }
 }
 
 impl Claims {
@@ -41,19 +60,13 @@ impl Claims {
         if phase == Phase::Warmup {
             return Some(self.warmup.fetch_add(1, Relaxed));
         }
-        if chunk.next == chunk.end {
+        if chunk.left() == 0 {
             let left = self.planned.saturating_sub(self.measured.load(Relaxed));
             let size = (left / (self.lanes * 8)).clamp(1, CHUNK);
-            chunk.next = self.measured.fetch_add(size, Relaxed);
-            chunk.end = (chunk.next + size).min(self.planned);
-            if chunk.next >= chunk.end {
-                chunk.end = chunk.next;
-                return None;
-            }
+            let next = self.measured.fetch_add(size, Relaxed);
+            *chunk = Chunk::new(next, self.planned.saturating_sub(next).min(size));
         }
-        let index = chunk.next;
-        chunk.next += 1;
-        Some(index)
+        chunk.take()
     }
 }
 
@@ -75,7 +88,7 @@ mod tests {
             }
         }
         for chunk in &mut lanes {
-            assert_eq!(chunk.next, chunk.end, "no lane holds an index back at the end");
+            assert_eq!(chunk.left(), 0, "no lane holds an index back at the end");
         }
         seen.sort_unstable();
         assert_eq!(seen, (0..1000).collect::<Vec<_>>());

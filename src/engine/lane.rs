@@ -36,13 +36,23 @@ pub(super) struct Lane {
     chunk: Chunk,
     served: u64,
     last_end: u64,
+    /// The last request ended just now, and nothing but another comes between.
+    goes_on: bool,
 }
 
 impl Lane {
     fn new(trial: &TrialRun, id: u32) -> Self {
         let phase = if trial.job.plan.warmup_ns > 0 { Phase::Warmup } else { Phase::Measured };
         let link = Link::new(trial, id);
-        Lane { link, phase, chunk: Chunk::default(), served: 0, last_end: 0 }
+        Lane { link, phase, chunk: Chunk::default(), served: 0, last_end: 0, goes_on: false }
+    }
+
+    /// When a request starts whose connection is ready: now, without a look at the clock where the last
+    /// one of a closed loop ended just before.
+    #[inline]
+    fn start(&mut self, shot: &Shot) -> u64 {
+        let goes_on = std::mem::take(&mut self.goes_on) && shot.release.is_none();
+        if goes_on { self.last_end } else { now_ns() }
     }
 
     /// The next request of a closed loop; `None` when all are claimed or the trial is stopped.
@@ -225,7 +235,7 @@ impl<S: Socket + 'static> ConnectedLane<S> {
             if let Some(release) = &shot.release {
                 trial.handover.hold(release, shot.phase);
             }
-            let start = now_ns();
+            let start = lane.start(shot);
             if !lane.link.was_idle(start) {
                 lane.admit(trial, shot, start)?;
                 lane.started(trial, shot, start);
@@ -245,7 +255,12 @@ impl<S: Socket + 'static> ConnectedLane<S> {
         (start, sent): (u64, usize),
         done: Done,
     ) -> Option<Duration> {
-        if self.lane.settle(trial, shot, start, sent, done.result) || done.usable {
+        if self.lane.settle(trial, shot, start, sent, done.result) {
+            // hyper's next request is to be prepared first.
+            self.lane.goes_on = matches!(self.connection, Some(Conn::Lean(_)));
+            return None;
+        }
+        if done.usable {
             return None;
         }
         self.connection = None;
@@ -268,11 +283,16 @@ impl BlockingLane {
 
     /// Runs a closed loop until the plan is done.
     pub(super) fn run_closed(&mut self, trial: &TrialRun) {
-        while self.step_closed(trial) {}
+        while self.step(trial) {}
     }
 
-    /// One request of a closed loop; `false` when there is none left.
+    /// One request of a closed loop, some time after the one before; `false` when there is none left.
     pub(super) fn step_closed(&mut self, trial: &TrialRun) -> bool {
+        self.lane.goes_on = false;
+        self.step(trial)
+    }
+
+    fn step(&mut self, trial: &TrialRun) -> bool {
         let shot = self.lane.claim(trial);
         shot.is_some_and(|shot| self.serve(trial, &shot) != Err(NotSent::Over))
     }

@@ -23,7 +23,7 @@ const IDLE_NS: u64 = 100_000;
 pub(super) struct Link {
     id: u32,
     /// Where it records; kept, since it takes a division to find.
-    shard: u32,
+    shard: u16,
     /// When the connection was last known to stand.
     seen: u64,
     /// The connection has answered a request.
@@ -35,13 +35,13 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(trial: &TrialRun, id: u32) -> Self {
-        let shard = trial.shard(id) as u32;
+        let shard = trial.shard(id) as u16;
         Link { id, shard, seen: 0, reused: false, backoff_ns: 0, connects: 0 }
     }
 
     /// Where the lane records.
     pub(super) fn shard(&self) -> usize {
-        self.shard as usize
+        self.shard.into()
     }
 
     /// Notes that a request was answered whole, at `end`.

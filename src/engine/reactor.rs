@@ -27,6 +27,7 @@ use super::timer::{LaneTimer, TaskSocket, sleep};
 use crate::codec::socket::{AsyncSocket, BACKLOG_PAUSE, Route, explain};
 use crate::codec::stream::{Socket, is_quiet, recv_now, send_now};
 use crate::plan::engine::Receive;
+use crate::side::counters::add;
 use crate::sys::now_ns;
 use crate::sys::ring::{LONGEST_SEND, Op, Ring};
 
@@ -49,6 +50,10 @@ pub(super) struct Reactor {
     budget: u32,
     /// When completions were last collected.
     now: u64,
+    /// Lanes do nothing long and nobody is paced: see [`Reactor::wait_coarsely`].
+    coarse: bool,
+    /// Lanes that the last turn let go on.
+    polled: usize,
     manner: Manner,
     trial: Arc<TrialRun>,
 }
@@ -67,6 +72,9 @@ const BUDGET: u32 = 32;
 
 /// Longest step of [`Reactor::watch`] that a thread takes while it runs.
 const WATCH_STEP_NS: u64 = 2_000;
+
+/// Lanes that are polled faster than a clock's tick matters to a timer.
+const FEW_LANES: usize = 32;
 
 /// What became of a turn that had to wait.
 #[derive(Default)]
@@ -110,6 +118,8 @@ impl Reactor {
             lane: 0,
             budget: 0,
             now: now_ns(),
+            coarse: false,
+            polled: 0,
             manner,
             trial: trial.clone(),
         };
@@ -123,15 +133,15 @@ impl Reactor {
         with(|r| {
             let timer = r.timers.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
             let early = until.saturating_sub(watch_ns).min(timer);
-            let begun = now_ns();
+            let begun = if r.coarse && r.polled <= FEW_LANES { r.now } else { now_ns() };
             let wait_ns = if r.ready.is_empty() { early.saturating_sub(begun) } else { 0 };
             let Manner { batch, linger_ns, .. } = r.manner;
             let mut waited = Waited::default();
-            r.now = begun;
-            if wait_ns > 0 || r.ring.is_queued() || r.ring.has_news() {
+            let enters = wait_ns > 0 || r.ring.is_queued() || r.ring.has_news();
+            if enters {
                 r.ring.enter(wait_ns, batch, linger_ns)?;
-                r.now = now_ns();
             }
+            r.now = if enters || r.coarse { now_ns() } else { begun };
             let mut came = r.collect();
             if came == 0 && r.ready.is_empty() {
                 waited.overslept_ns = (wait_ns > 0).then(|| r.now.saturating_sub(early));
@@ -141,17 +151,25 @@ impl Reactor {
                 }
             }
             let counts = &r.trial.rings;
-            counts.turns.fetch_add(1, Relaxed);
-            counts.completions.fetch_add(came, Relaxed);
+            let alone = counts.rings.load(Relaxed) == 1;
+            add(&counts.turns, 1, alone);
+            add(&counts.completions, came, alone);
             if batch > 1 && came > 0 {
                 // The last of a full batch ended the wait. When the others came nobody knows.
                 let held = came - u64::from(came >= batch.into());
                 counts.held_ns.fetch_add(held * (r.now - begun).min(linger_ns), Relaxed);
             }
             std::mem::swap(&mut r.ready, lanes);
+            r.polled = lanes.len();
             lanes.iter().for_each(|lane| r.is_ready[*lane as usize] = false);
             Ok(waited)
         })
+    }
+
+    /// Lets a wait begin by the last look at the clock where only a few lanes were polled since, whose
+    /// requests take microseconds: timers may be late by those.
+    pub(super) fn wait_coarsely() {
+        with(|r| r.coarse = r.manner.batch == 1);
     }
 
     /// Watches the ring until something completes or `until`, and returns for how long.

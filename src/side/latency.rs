@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 
+use super::counters::add;
 use crate::format::histogram::{COUNTS, HIGHEST_NS, empty, index_of, value_of};
 
 /// A histogram with atomic counts, about 0.26 MiB.
@@ -30,7 +31,13 @@ impl AtomicHistogram {
     /// Counts one value in nanoseconds.
     #[inline]
     pub fn record(&self, ns: u64) {
-        self.counts[index_of(ns.min(HIGHEST_NS))].fetch_add(1, Relaxed);
+        self.record_as(ns, false);
+    }
+
+    /// As [`AtomicHistogram::record`]; `alone` where one thread records.
+    #[inline]
+    pub(super) fn record_as(&self, ns: u64, alone: bool) {
+        add(&self.counts[index_of(ns.min(HIGHEST_NS))], 1, alone);
     }
 
     /// Adds every count to `merged`, which must have the layout of [`empty`].

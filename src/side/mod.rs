@@ -24,12 +24,13 @@ pub mod usage;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::{self, ThreadId};
 
 use crate::format::histogram;
 use crate::format::histogram::HdrError;
 use crate::format::{Bytes, ClassUse, Errors, Kept};
 pub use crate::format::{Channel, ErrorKind};
-use counters::Counters;
+use counters::{Counters, add};
 use latency::AtomicHistogram;
 
 /// The part of a trial that a request belongs to.
@@ -103,6 +104,9 @@ struct RecorderShard {
 pub struct Recorder {
     shards: Vec<RecorderShard>,
     counters: Counters,
+    /// One thread writes each shard: in builds with debug assertions, which.
+    alone: bool,
+    writers: Vec<OnceLock<ThreadId>>,
     samples: [OnceLock<String>; ERROR_KINDS],
     tls: OnceLock<String>,
     fewest: AtomicU64,
@@ -143,6 +147,8 @@ impl Recorder {
         Recorder {
             shards: (0..shards).map(|_| shard()).collect(),
             counters,
+            alone: false,
+            writers: Vec::new(),
             samples: std::array::from_fn(|_| OnceLock::new()),
             tls: OnceLock::new(),
             fewest: AtomicU64::new(u64::MAX),
@@ -151,6 +157,15 @@ impl Recorder {
             window_start: AtomicU64::new(u64::MAX),
             warmup_in_service_ns: AtomicU64::new(0),
         }
+    }
+
+    /// Says that one thread writes each shard, which spares what keeps several apart.
+    #[must_use]
+    pub fn written_alone(mut self, alone: bool) -> Self {
+        self.alone = alone;
+        self.writers.resize_with(self.shards.len(), OnceLock::new);
+        self.counters.written_alone(alone);
+        self
     }
 
     /// Makes room for channels that only some plans need, and touches it; others have theirs.
@@ -243,13 +258,17 @@ impl Recorder {
     #[inline]
     fn record(&self, shard: usize, channel: Channel, ns: u64) {
         if let Some(histogram) = &self.shards[shard].histograms[channel as usize] {
-            histogram.record(ns);
+            histogram.record_as(ns, self.alone);
         }
     }
 
     /// A request is about to be written (or its connect failed).
     #[inline]
     pub fn started(&self, shard: usize, phase: Phase, start: u64, window_end: u64) {
+        if cfg!(debug_assertions) && self.alone {
+            let me = thread::current().id();
+            assert_eq!(*self.writers[shard].get_or_init(|| me), me, "another thread's shard");
+        }
         self.counters.started(shard, phase);
         if start >= window_end && phase == Phase::Measured {
             self.shards[shard].started_late.fetch_add(1, Relaxed);
@@ -262,7 +281,7 @@ impl Recorder {
         if let Some(count) = self.shards[shard].statuses.get(usize::from(status))
             && phase == Phase::Measured
         {
-            count.fetch_add(1, Relaxed);
+            add(count, 1, self.alone);
         }
     }
 
@@ -282,8 +301,8 @@ impl Recorder {
             let me = &self.shards[shard];
             self.record(shard, Channel::Service, service);
             self.record(shard, Channel::FirstByte, first_byte.saturating_sub(at.start));
-            me.bytes_sent.fetch_add(sent, Relaxed);
-            me.bytes_received.fetch_add(received, Relaxed);
+            add(&me.bytes_sent, sent, self.alone);
+            add(&me.bytes_received, received, self.alone);
             if let Some(intended) = at.intended {
                 self.record_open(shard, at, intended);
             }
@@ -484,5 +503,41 @@ impl Recorder {
             .zip(&self.samples)
             .filter_map(|(kind, sample)| Some((kind.name().to_string(), sample.get()?.clone())))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instants(i: u64) -> Instants {
+        Instants { intended: Some(i), released: i + 5, start: i + 7, end: i + 1_000 * (i % 90) }
+    }
+
+    /// What is recorded does not depend on whether writers are kept apart.
+    #[test]
+    fn a_lone_writer_records_what_several_do() {
+        let recorded = |alone| {
+            let (counters, _page) = Counters::create(2).expect("a page");
+            let recorder = Recorder::new(2, true, counters).written_alone(alone);
+            for i in 1..3_000 {
+                let shard = (i % 2) as usize;
+                let phase = if i < 100 { Phase::Warmup } else { Phase::Measured };
+                recorder.started(shard, phase, i, 2_500);
+                recorder.answered(shard, phase, 200 + (i % 3) as u16);
+                let at = instants(i);
+                match i % 7 {
+                    0 => recorder.failed(shard, phase, at, ErrorKind::Read, "cut", 2_500),
+                    1 => recorder.timed_out(shard, phase, at, 2_500),
+                    _ => recorder.completed(shard, phase, at, at.end - 1, (i, 2 * i), 2_500),
+                }
+            }
+            let counts = [Phase::Warmup, Phase::Measured].map(|p| recorder.counters().read(p));
+            (counts, recorder.statuses(), recorder.bytes(), recorder.histograms())
+        };
+        let [alone, shared] = [true, false].map(recorded);
+        assert_eq!((alone.0, &alone.1, alone.2), (shared.0, &shared.1, shared.2));
+        assert_eq!(alone.3, shared.3);
+        assert_eq!(alone.0[1].started, 2_900);
     }
 }
