@@ -212,7 +212,7 @@ pub struct Outcome {
     pub fds_peak: u64,
     /// What could not be measured, by field name of the record, and why.
     pub unavailable: BTreeMap<String, String>,
-    /// A sample of what went wrong, one line an error kind, for messages.
+    /// A sample of what went wrong, one line per kind of error, for messages.
     pub error_samples: BTreeMap<String, String>,
     /// What the allocator said; only where the job asks for memory to be split.
     #[serde(default, skip_serializing_if = "Option::is_none")]

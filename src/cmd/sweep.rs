@@ -48,7 +48,7 @@ pub(super) struct Output {
     pub(super) resume: bool,
     /// Go on although config, binary or machine changed.
     pub(super) force: bool,
-    /// One record a line on standard output, no table.
+    /// One record per line on standard output, no table.
     pub(super) json: bool,
     /// Below the table: answers by status code, bytes, every percentile and a histogram.
     pub(super) served: bool,

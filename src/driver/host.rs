@@ -33,7 +33,7 @@ pub struct HostFacts {
     pub transparent_huge_pages: Option<String>,
     /// Clock source; reading one other than `tsc` may cost a system call.
     pub clocksource: Option<String>,
-    /// Timer interrupts a second (CONFIG_HZ), from the resolution of the coarse clock.
+    /// Timer interrupts per second (CONFIG_HZ), from the resolution of the coarse clock.
     pub tick_hz: Option<u64>,
     /// Why this looks like a virtual machine or a container, in a few words each.
     pub virtualization: Vec<String>,

@@ -298,7 +298,7 @@ fn explain(e: NoLine, what: &str) -> anyhow::Error {
     }
 }
 
-/// 127.0.0.1, 127.0.0.2, … 127.0.0.250, 127.0.1.1, …: one address a target process.
+/// 127.0.0.1, 127.0.0.2, … 127.0.0.250, 127.0.1.1, …: one address per target process.
 fn address(number: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, (number / 250) as u8, (number % 250 + 1) as u8))
 }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Most arenas that may be asked for; glibc's own default is eight a CPU.
+/// Most arenas that may be asked for; glibc's own default is eight per CPU.
 pub const MOST_ARENAS: u32 = 1_024;
 
 const GLIBC: &str = "glibc";

@@ -6,7 +6,7 @@
 
 use crate::units::{format_count, format_rate, parse_count, parse_rate};
 
-/// Requests a second that an address which is not loopback gets at most, unless raised: what one
+/// Requests per second that an address which is not loopback gets at most, unless raised: what one
 /// ordinary server stands, so that a typing error in a rate is no attack.
 pub const DEFAULT_RATE_PER_S: f64 = 10_000.0;
 
@@ -21,7 +21,7 @@ const AHEAD_S: f64 = 0.1;
 pub struct Cap {
     /// `host:port` as named.
     pub authority: String,
-    /// Requests a second over all workers.
+    /// Requests per second over all workers.
     pub rate_per_s: f64,
     /// Connections over all workers.
     pub connections: u64,

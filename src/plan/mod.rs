@@ -96,7 +96,7 @@ named! {
     pub enum Codec {
         /// hyper's client connection, on async and blocking sockets alike.
         Hyper = "hyper",
-        /// duel's own: one prebuilt request a write, responses parsed in place.
+        /// duel's own: one prebuilt request per write, responses parsed in place.
         Lean = "lean",
     }
 

@@ -4,7 +4,7 @@
 //!
 //! | plan | renderings | request i sends |
 //! |---|---|---|
-//! | without values | one a template | a seeded draw by weight |
+//! | without values | one per template | a seeded draw by weight |
 //! | with values | one per request, `renderings` of them | rendering i modulo their number |
 //! | a trace | one a different (method, path) | what its entry i asks |
 //! | a trace with values, or numbered | one an entry | its entry i |

@@ -70,7 +70,7 @@ impl Mix {
     }
 
     /// What request `index` of the trial sends, as a position in the renderings: those of the
-    /// plan's mix, one a template, or those that [`super::prepare`] made.
+    /// plan's mix, one per template, or those that [`super::prepare`] made.
     #[inline]
     pub fn pick(&self, index: u64) -> usize {
         if let Picks::One = self.0 {

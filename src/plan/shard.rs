@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::{Schedule, share_of};
 use super::{Arrivals, Cell, Extent, TrialPlan};
-use crate::units::SECOND_NS;
+use crate::units::{SECOND_NS, plural};
 
 /// Most shards of a run: far beyond any cluster that one target stands, and small enough that
 /// shards × processes stays a `u32`.
@@ -95,14 +95,11 @@ impl Shard {
     /// A worker has fewer lanes than there are shards.
     pub fn cell(self, cell: &Cell) -> Result<Cell, String> {
         if cell.lanes < self.count {
+            let (lanes, count) = (plural(cell.lanes.into(), "lane"), self.count);
             return Err(format!(
-                "cell {}: {} lane{} a worker cannot be divided among {} shards; leave the cell \
-                 out, or give it at least {} lanes",
-                cell.id,
-                cell.lanes,
-                if cell.lanes == 1 { "" } else { "s" },
-                self.count,
-                self.count
+                "cell {}: {lanes} per worker cannot be divided among {count} shards; leave the cell \
+                 out, or give it at least {count} lanes",
+                cell.id
             ));
         }
         let lanes = share_of(u64::from(cell.lanes), self.index, self.count) as u32;
@@ -110,7 +107,7 @@ impl Shard {
             lanes,
             total_lanes: lanes.saturating_mul(cell.processes),
             offered_per_s: cell.offered_per_s.map(|rate| rate / f64::from(self.count)),
-            // One thread a lane stays one a lane; a pool of the worker's CPUs stays as it is.
+            // One thread per lane stays one per lane; a pool of the worker's CPUs stays as it is.
             rayon_threads: cell
                 .rayon_threads
                 .map(|threads| if threads == cell.lanes { lanes } else { threads.min(lanes) }),
@@ -189,6 +186,6 @@ mod tests {
             assert!(error.contains("0 <= k < n"), "{bad}: {error}");
         }
         let error = Shard { index: 0, count: 2 }.cell(&cell(1, 4)).unwrap_err();
-        assert!(error.contains("1 lane a worker") && error.contains("2 shards"), "{error}");
+        assert!(error.contains("1 lane per worker") && error.contains("2 shards"), "{error}");
     }
 }

@@ -61,7 +61,7 @@ super::named! {
         Inline = "inline",
         /// On tokio's pool of blocking threads.
         SpawnBlocking = "spawn_blocking",
-        /// On a rayon pool with a thread a CPU of the worker.
+        /// On a rayon pool with a thread per CPU of the worker.
         Rayon = "rayon",
     }
 }

@@ -90,7 +90,7 @@ pub struct Lost {
 /// Two runs against each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunComparison {
-    /// One a cell and measure, in the order of A's cells.
+    /// One per cell and measure, in the order of A's cells.
     pub lines: Vec<Line>,
     /// One per cell in which either lost a request.
     pub lost: Vec<Lost>,

@@ -317,7 +317,7 @@ fn legend(group: &Group) -> Vec<String> {
 }
 
 fn of(trials: usize, blocks: usize) -> String {
-    format!("{trials} of {blocks} trial{}", if blocks == 1 { "" } else { "s" })
+    format!("{trials} of {}", plural(blocks as u64, "trial"))
 }
 
 /// What a gate saw, and in how many trials.

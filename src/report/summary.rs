@@ -33,7 +33,7 @@ pub struct Group {
     pub cell: Cell,
     /// Repetitions: the most blocks that a row has.
     pub trials: usize,
-    /// One a cell, by engine.
+    /// One per cell, by engine.
     pub rows: Vec<Row>,
     /// Index of the row that ratios refer to; `None` if the baseline has no valid trial here.
     pub reference: Option<usize>,

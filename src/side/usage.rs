@@ -296,7 +296,7 @@ impl MachineTime {
 /// What a process holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessUse {
-    /// Resident set (`VmRSS`); before Linux 6.2 it may lag by 64 pages a thread.
+    /// Resident set (`VmRSS`); before Linux 6.2 it may lag by 64 pages per thread.
     pub rss_bytes: u64,
     /// Anonymous and shared pages of it (`RssAnon` + `RssShmem`); the others are pages of files.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! The HTTP side of `--metrics`: `GET /metrics`, one request a connection.
+//! The HTTP side of `--metrics`: `GET /metrics`, one request per connection.
 //!
 //! Whoever connects and says nothing, says it slowly or does not take the answer costs a bounded
 //! time and one of a bounded number of places, and delays nobody else.
