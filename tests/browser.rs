@@ -37,6 +37,12 @@ fn plan(cells: Vec<Cell>) -> PlanJson {
     }
 }
 
+/// The plan of a config.
+fn plan_of(config: &str) -> PlanJson {
+    let sweep = duel::config::parse(config, "x.toml", &[], Path::new(".")).expect("a config");
+    PlanJson { config: serde_json::to_value(sweep).expect("plain data"), ..plan(vec![]) }
+}
+
 /// Closed and open cells of two engines over three lane values, and one that failed.
 fn records() -> Vec<TrialRecord> {
     let mut all = Vec::new();
@@ -188,6 +194,14 @@ fn eighteen_cells_take_a_dozen_plots_in_the_order_of_their_numbers() {
     let at = |title: &str| plot.find(&format!(">constant {title} req/s")).unwrap();
     assert!(at("500") < at("1,000") && at("1,000") < at("2,000"), "rates are sorted as text");
 
+    // Tables by cell too.
+    let page = render(plan_of("[slo]\np99 = '1s'"), &all);
+    let (_, slo) = page.split_once("<h2>SLO</h2>").expect("the section on the SLO");
+    let at = |id: &str| slo.find(&format!(">{id}<")).unwrap_or_else(|| panic!("no row of {id}"));
+    let (first, second) = (at("threads-l64-r500"), at("threads-l64-r1000"));
+    assert!(at("tokio-l16-r2000") < first && first < second, "rows are sorted as text");
+    assert!(second < at("threads-l256-r500"), "rows are sorted as text");
+
     // A plot that leaves something out says what and why.
     assert!(
         text.contains("is not drawn: what was achieved is within 2 % of what was offered."),
@@ -239,6 +253,9 @@ fn words_between_backticks_are_code_and_repeats_are_no_trials() {
     assert!(text.contains("set <code>memory = true</code>"), "no code");
     assert!(!text.contains('`'), "a literal backtick");
     assert!(text.contains("73 of 0 planned trials and 1 repeat"), "repeats count as trials");
+    // A sweep that ends by precision has not left anything out.
+    let open = plan_of("[sweep]\nprecision = '5%'");
+    assert!(render(open, &all).contains("73 of at most 0 trials and 1 repeat"), "all were planned");
 }
 
 #[test]

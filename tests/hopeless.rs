@@ -86,6 +86,9 @@ fn short_trials_of_a_dead_target_end_the_run_and_are_told_in_one_sentence() {
         assert!((1..=most).contains(&trials), "{trials} trials of {target}: {stderr}");
         assert!(stdout.starts_with("Failed: all ") && stdout.contains(told), "{stdout}");
         assert_eq!(stdout.trim_end().lines().count(), 1, "no table of zeros:\n{stdout}");
+        let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with('[')).collect();
+        let failed = |line: &&str| line.contains(": failed: ") && line.contains("; first ");
+        assert!(lines.iter().all(failed), "no such trial is ok: {lines:#?}");
         let (trials, _, stderr) = tried(&["--keep-going"]);
         assert_eq!(trials, 20, "told to go on: {stderr}");
     }

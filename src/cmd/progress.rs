@@ -128,7 +128,10 @@ impl SweepProgress {
 
 /// One trial in one line.
 fn summary(record: &TrialRecord) -> String {
+    // Where no request succeeded, that the trial as such ran well is no news.
+    let hopeless = record.ledger.completed == 0 && record.ledger.failed > 0;
     let word = match record.status {
+        Status::Ok | Status::Invalid if hopeless => "failed",
         Status::Ok => "ok",
         Status::Invalid => "INVALID",
         Status::Failed => "FAILED",
@@ -139,7 +142,7 @@ fn summary(record: &TrialRecord) -> String {
         text += &format!(": {error}");
     }
     // Nothing more is to be said where every request failed.
-    if record.ledger.completed == 0 && record.ledger.failed > 0 {
+    if hopeless {
         return text;
     }
     if record.status != Status::Failed {

@@ -4,7 +4,7 @@
 use super::csv;
 use super::layout::{Columns, Section, percentile};
 use super::slo::{Judgement, judge};
-use super::summary::{QUANTILES, by_cell, shown_of};
+use super::summary::{QUANTILES, in_order, shown_of};
 use crate::format::{Ledger, TrialRecord};
 use crate::plan::search::bounds;
 use crate::plan::{Cell, RequestTemplate, classes};
@@ -34,9 +34,9 @@ pub(crate) fn mix_of(plan: &PlanJson) -> Vec<RequestTemplate> {
 fn rows<'r>(mix: &[RequestTemplate], records: &'r [TrialRecord]) -> Vec<ClassRow<'r>> {
     let classes = classes(mix);
     let judged = judge(&bounds(None, mix), records);
-    let cells = by_cell(records.iter().filter(|r| !r.classes.is_empty() && !r.cell.is_memory()));
+    let cells = in_order(records.iter().filter(|r| !r.classes.is_empty() && !r.cell.is_memory()));
     let mut rows = Vec::new();
-    for trials in cells.into_values() {
+    for (_, trials) in cells {
         let (ranked, counted) = shown_of(trials);
         for class in counted[0].classes.keys() {
             let mut row = row(class, &counted, ranked);

@@ -274,7 +274,10 @@ fn notes(group: &Group) -> Vec<String> {
             notes.push(format!("{name}: {}: {}", of(*trials, row.tally.blocks), clean(error)));
         }
         // How busy the machine was is said once, above all groups; see `busy`.
-        for (gate, failed) in row.failed_gates.iter().filter(|(g, _)| !busy::is_told(g)) {
+        // Nor is it news that requests that were sent late were sent a little late.
+        let late = row.failed_gates.contains_key("pacer_delay_p99_ns");
+        let told = |gate: &str| busy::is_told(gate) || late && gate == "late_p99_ns";
+        for (gate, failed) in row.failed_gates.iter().filter(|(gate, _)| !told(gate)) {
             notes.push(format!("{name}: {}", gate_note(gate, failed, row.tally.blocks)));
         }
         notes.extend(lost(row).map(|text| format!("{name}: {text}")));

@@ -71,5 +71,10 @@ fn trials_run(plan: &PlanJson, records: &[TrialRecord]) -> String {
         1 => " and 1 repeat".into(),
         n => format!(" and {n} repeats"),
     };
-    format!("{} of {} planned trials{repeats}", slots.len(), plan.trials_planned)
+    // Where blocks end by precision, and probes by what they found, the plan is a bound.
+    let is_bound = plan.sweep().is_some_and(|s| s.precision.is_some() || s.search.is_some());
+    match is_bound {
+        true => format!("{} of at most {} trials{repeats}", slots.len(), plan.trials_planned),
+        false => format!("{} of {} planned trials{repeats}", slots.len(), plan.trials_planned),
+    }
 }

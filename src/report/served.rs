@@ -13,6 +13,8 @@ use crate::stats::hdr;
 use crate::terminal::wrap;
 use crate::units::{format_bytes, format_count, format_ns, format_share};
 
+/// Why a percentile is not there.
+const FEW: &str = "- too few requests: p99 needs 1,000, p99.9 10,000, p99.99 100,000";
 /// The percentiles, by name.
 const QUANTILES: [(&str, f64); 7] = [
     ("p50", 0.5),
@@ -136,6 +138,11 @@ pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>
         }
         let open = group.cell.arrivals.is_open();
         out.push_str(&format!("\n{}", table::plain(counts(&rows, open), width)));
+        if rows.iter().any(|row| QUANTILES.iter().any(|(_, q)| row.quantile(*q) == "-")) {
+            for line in wrap(FEW, width) {
+                out.push_str(&format!("{line}\n"));
+            }
+        }
         for row in rows.iter().filter(|row| row.errors.total() > 0) {
             let example = row.example.as_deref().unwrap_or("no text was recorded");
             for line in wrap(&format!("{}: {}", row.name, clean(example)), width) {

@@ -8,7 +8,7 @@
 //! be met, but not missed, unless not one request was within.
 
 use super::layout::{Columns, Section};
-use super::summary::{by_block, by_cell, for_levels, is_quiet, is_valid};
+use super::summary::{by_block, for_levels, in_order, is_quiet, is_valid};
 use crate::format::{Status, TrialRecord};
 use crate::plan::search::{Bound, bounds};
 use crate::plan::slo::Slo;
@@ -98,7 +98,7 @@ pub(crate) fn judge(bounds: &[Bound], records: &[TrialRecord]) -> Vec<SloRow> {
         };
         bounds.iter().filter_map(of_bound).collect::<Vec<_>>()
     };
-    by_cell(records.iter().filter(sent)).into_iter().flat_map(of).collect()
+    in_order(records.iter().filter(sent)).into_iter().flat_map(of).collect()
 }
 
 fn row(id: &str, bound: &Bound, valid: &[&TrialRecord]) -> SloRow {

@@ -2,7 +2,7 @@
 
 use super::layout::Section;
 use super::layout::{Column, percentile};
-use super::summary::{by_cell, shown_of};
+use super::summary::{in_order, shown_of};
 use crate::format::{Distribution, TrialRecord};
 use crate::stats::hdr;
 
@@ -19,18 +19,19 @@ const FIELDS: [(&str, Field); 4] = [
 /// One row per cell; `None` where no cell has steps or a heartbeat.
 pub fn section(records: &[TrialRecord]) -> Option<Section> {
     let has_any = |r: &&TrialRecord| FIELDS.iter().any(|(_, of)| of(r).is_some());
-    let mut cells = by_cell(records.iter().filter(|r| !r.cell.is_memory()).filter(has_any));
+    let cells = in_order(records.iter().filter(|r| !r.cell.is_memory()).filter(has_any));
+    let (ids, mut cells): (Vec<&str>, Vec<Vec<&TrialRecord>>) = cells.into_iter().unzip();
     if cells.is_empty() {
         return None;
     }
     // As in the tables above: valid trials, or else what there is, in brackets.
     let mut ranked = Vec::new();
-    for trials in cells.values_mut() {
+    for trials in &mut cells {
         let (is_ranked, shown) = shown_of(std::mem::take(trials));
         ranked.push(is_ranked);
         *trials = shown;
     }
-    let names = cells.keys().zip(&ranked);
+    let names = ids.iter().zip(&ranked);
     let mark = |ranked: bool, text: String| if ranked { text } else { format!("({text})") };
     let mut columns = vec![Column {
         title: "cell".into(),
@@ -38,7 +39,7 @@ pub fn section(records: &[TrialRecord]) -> Option<Section> {
         cells: names.map(|(name, _)| (*name).to_string()).collect(),
     }];
     for (title, of) in FIELDS {
-        if cells.values().flatten().all(|r| of(r).is_none()) {
+        if cells.iter().flatten().all(|r| of(r).is_none()) {
             continue;
         }
         let one = |trials: &[&TrialRecord], q: f64| match hdr::merge(trials.iter().copied(), of) {
@@ -46,7 +47,7 @@ pub fn section(records: &[TrialRecord]) -> Option<Section> {
             _ => "-".into(),
         };
         for (name, q) in [("p50", 0.5), ("p99", 0.99)] {
-            let rows = cells.values().zip(&ranked);
+            let rows = cells.iter().zip(&ranked);
             columns.push(Column {
                 title: format!("{title} {name}"),
                 number: true,
@@ -58,11 +59,11 @@ pub fn section(records: &[TrialRecord]) -> Option<Section> {
         let of = |r: &&TrialRecord| r.runtime.map_or(0, |u| u.blocking_threads + u.pool_threads);
         trials.iter().map(of).max().unwrap_or(0)
     };
-    if cells.values().any(|trials| hidden(trials) > 0) {
+    if cells.iter().any(|trials| hidden(trials) > 0) {
         columns.push(Column {
             title: "hidden threads".into(),
             number: true,
-            cells: cells.values().map(|trials| hidden(trials).to_string()).collect(),
+            cells: cells.iter().map(|trials| hidden(trials).to_string()).collect(),
         });
     }
     let note = "a step's time is what its request waited for it; hidden threads are those that \

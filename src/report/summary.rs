@@ -164,6 +164,22 @@ pub(crate) fn by_cell<'r>(
     cells
 }
 
+/// The same in the order of their numbers, as in the tables of groups: 16, 64 and 256 lanes.
+pub(crate) fn in_order<'r>(
+    records: impl IntoIterator<Item = &'r TrialRecord>,
+) -> Vec<(&'r str, Vec<&'r TrialRecord>)> {
+    let mut cells: Vec<_> = by_cell(records).into_iter().collect();
+    let load = |trials: &[&TrialRecord]| {
+        let cell = &trials[0].cell;
+        (cell.total_lanes, cell.offered_per_s.unwrap_or(0.0))
+    };
+    cells.sort_by(|(_, a), (_, b)| {
+        let (a, b) = (load(a), load(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    });
+    cells
+}
+
 /// What is shown of a cell: the valid trials that levels are read from, or without any all that ran,
 /// which are not ranked.
 pub(crate) fn shown_of(trials: Vec<&TrialRecord>) -> (bool, Vec<&TrialRecord>) {

@@ -18,7 +18,6 @@ const MOST_CELLS: usize = 40;
 #[derive(Default)]
 struct Failed {
     trials: usize,
-    of: usize,
     cells: Vec<String>,
 }
 
@@ -35,7 +34,6 @@ pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> Markup {
             // Hard ones first.
             let all = failed.entry((!gate.hard, name)).or_default();
             all.trials += gate.trials;
-            all.of += blocks;
             let note = layout::gate_note(name, gate, blocks);
             let note = note.split_once(" in ").map_or(note.as_str(), |(_, n)| n);
             all.cells.push(format!("{}: {note}", row.cell.id));
@@ -48,13 +46,15 @@ pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> Markup {
     for cell in &split {
         errors.extend(cell.errors.iter().map(|e| (cell.cell.id.as_str(), e.to_string())));
     }
+    let rows = || groups.iter().flat_map(|g| &g.rows);
+    let all = (rows().map(|r| r.tally.blocks).sum(), rows().count());
     html! {
         @if failed.is_empty() && errors.is_empty() {
             p { "None: every check of every trial held." }
         } @else if failed.is_empty() {
             p { "No check failed in a trial that ran to its end." }
         }
-        @for ((soft, name), gate) in &failed { (one(name, !soft, gate)) }
+        @for ((soft, name), gate) in &failed { (one(name, !soft, gate, all)) }
         @if !errors.is_empty() {
             h3 { "Trials that failed" }
             ul.bad { @for (id, error) in &errors { li { code { (id) } ": " (rich(error)) } } }
@@ -63,7 +63,8 @@ pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> Markup {
     }
 }
 
-fn one(name: &str, hard: bool, gate: &Failed) -> Markup {
+/// A gate that failed; `all` are the trials and cells of the run.
+fn one(name: &str, hard: bool, gate: &Failed, all: (usize, usize)) -> Markup {
     let kind = if hard {
         "hard check: result invalid"
     } else {
@@ -75,7 +76,8 @@ fn one(name: &str, hard: bool, gate: &Failed) -> Markup {
         details.bad {
             summary {
                 @if what.is_empty() { code { (name) } } @else { (what) " (" code { (name) } ")" }
-                ": " (gate.trials) " of " (gate.of) " trials, in " (plural(gate.cells.len() as u64, "cell"))
+                ": " (gate.trials) " of " (plural(all.0 as u64, "trial"))
+                ", in " (gate.cells.len()) " of " (plural(all.1 as u64, "cell"))
                 " · " (kind)
             }
             ul {
