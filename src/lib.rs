@@ -20,7 +20,7 @@
 //! | [`codec`] | `plan` `side` `sys` | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
 //! | [`work`] | `plan` | file and compute steps | which thread carries them out |
 //! | [`engine`] | `codec` `format` `plan` `protocol` `side` `sys` `units` `work` | lanes under six engines | TOML, paths, statistics |
-//! | [`server`] | `codec` `plan` `side` `sys` `work` | the embedded target and its virtual queue; servers under test | who calls |
+//! | [`server`] | `codec` `engine` `plan` `side` `sys` `work` | the embedded target and its virtual queue; servers under test, of which one runs on the rings of `engine` | who calls |
 //! | [`driver`] | `codec` `format` `limits` `plan` `protocol` `server` `side` `sys` `units` `work` | processes, CPUs, gates; one trial at a time | what is inside a worker, and that there are shards |
 //! | `fleet` | `driver` `format` `plan` `results` `sys` `units` | shards of a run: which they are, when they start, how far their clocks are apart | what happens inside a trial |
 //! | [`stats`] | `format` `plan` `units` | ratios with intervals, percentiles, lines: from numbers alone | files, clocks, words of a report |

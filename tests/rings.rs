@@ -10,6 +10,7 @@ use common::{Sweep, assert_books, assert_histograms, duel, output, records, text
 use duel::format::{Status, TrialRecord};
 use duel::limits::Limits;
 use duel::plan::Engine;
+use duel::plan::server::ServerEngine;
 use nix::libc;
 
 /// Forbids the system calls of io_uring, 425 to 427, to a command: what containers do.
@@ -74,6 +75,35 @@ fn where_rings_are_forbidden_the_row_says_so_and_the_others_run() {
             assert!(found == Some(code) || (code == 0 && found == Some(4)), "{found:?}: {stderr}");
         }
     }
+}
+
+/// The same of a server, which is not even started.
+#[test]
+fn a_server_on_rings_that_are_forbidden_is_a_failed_row() {
+    let home = tempfile::tempdir().unwrap();
+    let (config, out) = (home.path().join("x.toml"), home.path().join("out"));
+    let servers = "[plan]\nrequests = 20\n[sweep]\nserver_engines = ['tokio-single', 'uring']\n\
+                   lanes = [2]\ntrials = 1\n";
+    std::fs::write(&config, servers).unwrap();
+    let mut run = duel(&["run"]);
+    run.arg(&config).arg("--out").arg(&out);
+    let done = output(without_rings(&mut run, libc::EPERM));
+    let (_, stderr) = text(&done);
+    assert_eq!(done.status.code(), Some(1), "{stderr}");
+    let rows = records(&out);
+    assert_eq!(rows.len(), 2, "{stderr}");
+    for row in rows {
+        let error = row.error.clone().unwrap_or_default();
+        if row.cell.server_engine == Some(ServerEngine::Uring) {
+            assert_eq!(row.status, Status::Failed, "{stderr}");
+            assert!(error.contains("the server engine `uring` cannot run here"), "{error}");
+            assert!(error.contains("forbidden to this process"), "{error}");
+        } else {
+            assert_eq!((row.ledger.completed, error.as_str()), (20, ""), "{stderr}");
+        }
+    }
+    let planned = output(without_rings(duel(&["plan"]).arg(&config), libc::EPERM));
+    assert!(text(&planned).0.contains("cannot run here: io_uring"), "{}", text(&planned).0);
 }
 
 /// How a ring is asked and how long it waits changes what it costs, and nothing else.

@@ -5,10 +5,10 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use duel::plan::Codec;
-use duel::plan::server::{PoolOf, ServerEngine};
+use duel::plan::server::{PoolOf, ServerEngine, ServerPlan};
 use duel::plan::target::{EmbeddedTarget, InjectedFaults, Law, Stall};
 use duel::server::{TargetJob, TargetReport, TargetStart, body_byte, laws, serve_controlled};
-use harness::{Client, SEED, Target, each, encrypted, server};
+use harness::{Client, SEED, Target, each, encrypted, server, servers};
 
 #[path = "target/harness.rs"]
 mod harness;
@@ -369,8 +369,9 @@ fn threads_and_tasks_wait_together() {
     const SERVICE_NS: u64 = 50_000_000;
     const CLIENTS: u32 = 40;
     let spec = EmbeddedTarget { service_time: Law::Fixed { ns: SERVICE_NS }, ..plain() };
-    for engine in [ServerEngine::Threads, ServerEngine::Tokio, ServerEngine::TokioSingle] {
-        let plan = server(engine, Codec::Lean, PoolOf::Requests, 1, vec![]);
+    let pooled = |plan: &ServerPlan| matches!(plan.engine.name(), "pool" | "rayon");
+    for plan in servers(1).filter(|plan| !pooled(plan)) {
+        let engine = plan.engine;
         let target = Target::start_as(spec.clone(), Some(plan));
         let mut clients: Vec<Client> = (0..CLIENTS).map(|_| target.connect()).collect();
         let sent = Instant::now();

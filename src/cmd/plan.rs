@@ -153,7 +153,7 @@ impl Judge<'_> {
         let ports = self.limits.ports(&plan, cell, endpoint.as_ref());
         self.limits.check(cell, kind(target))?;
         if let Some((server, connections)) = self.sweep.served(cell) {
-            self.limits.check_server(&server, connections)?;
+            self.limits.admit_server(&server, connections)?;
         }
         ports.as_ref().map_or(Ok(()), PortBudget::check)?;
         let placement = split(&self.allowed, &self.limits, cell, self.sweep, endpoint.as_ref())?;

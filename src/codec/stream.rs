@@ -186,7 +186,14 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         match self {
-            Stream::Plain(socket) => socket.poll_send_again(cx, bytes),
+            Stream::Plain(socket) => {
+                let sent = socket.poll_send_again(cx, bytes);
+                if E::ACCEPTS && sent.is_pending() && socket.is_sending() {
+                    // Nobody tells when it is sent, and no answer to an answer wakes the task.
+                    cx.waker().wake_by_ref();
+                }
+                sent
+            }
             Stream::Tls(tls) => tls.poll_write(cx, bytes),
         }
     }

@@ -11,13 +11,15 @@
 //! * [`pacing`] releases the requests of an open loop, for tasks through [`native`]; [`release`]
 //!   carries them to a lane, and [`handover`] measures how long that takes.
 //! * [`offload`] starts the threads of the task engines, [`heartbeat`] ticks beside the load.
-//! * [`reactor`] is what tasks on a ring wait for, as tokio's is for its own; [`slot`] is what it keeps
-//!   of a socket, and [`rings`] counts.
+//! * [`tasks`] are polled on a thread with a ring, and [`reactor`] is what they wait for, as tokio's is
+//!   for its own; [`slot`] is what it keeps of a socket, [`alarms`] of timers ([`ring_timer`]), and [`rings`] counts. The server engine `uring`
+//!   runs its connections on the same.
 //! * [`latch`], [`progress`] and [`timer`] are what all of them wait for.
 //!
 //! A worker's main thread is the monitor: it runs no lane under any engine, so that it can read
 //! the window's edges in the same way for all.
 
+mod alarms;
 mod claims;
 mod handover;
 mod heartbeat;
@@ -29,15 +31,17 @@ mod offload;
 mod pacing;
 mod progress;
 mod rayon;
-mod reactor;
+pub(crate) mod reactor;
 mod release;
-mod rings;
+pub(crate) mod ring_timer;
+pub(crate) mod rings;
 mod run;
 mod sequential;
 mod slot;
 mod steps;
+pub(crate) mod tasks;
 mod threads;
-mod timer;
+pub(crate) mod timer;
 mod tokio;
 mod uring;
 

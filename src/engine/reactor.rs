@@ -6,27 +6,21 @@
 //! A thread has one reactor, which the sockets and timers of its lanes find by themselves.
 
 use std::cell::RefCell;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind as IoErrorKind};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::run::TrialRun;
+use super::alarms::Alarms;
+use super::rings::{Manner, RingCounts, Waited};
 use super::slot::{Sending, Slot, short};
-use super::timer::{LaneTimer, TaskSocket, sleep};
-use crate::codec::socket::{AsyncSocket, BACKLOG_PAUSE, Route, explain};
 use crate::codec::stream::{Socket, is_quiet, recv_now, send_now};
-use crate::plan::engine::Receive;
 use crate::side::counters::add;
 use crate::sys::now_ns;
 use crate::sys::ring::{LONGEST_SEND, Op, Ring};
@@ -36,35 +30,26 @@ thread_local! {
 }
 
 /// The ring of a thread and those who wait for it.
-pub(super) struct Reactor {
+pub(crate) struct Reactor {
     ring: Ring,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// Lanes that can go on, each once.
     ready: Vec<u32>,
     is_ready: Vec<bool>,
-    timers: BinaryHeap<Reverse<(u64, u32)>>,
+    pub(super) timers: Alarms,
     /// The lane that is being polled.
-    lane: u32,
+    pub(super) lane: u32,
     /// What it may still read before others have their turn, and timers.
     budget: u32,
     /// When completions were last collected.
-    now: u64,
+    pub(super) now: u64,
     /// Lanes do nothing long and nobody is paced: see [`Reactor::wait_coarsely`].
     coarse: bool,
     /// Lanes that the last turn let go on.
     polled: usize,
     manner: Manner,
-    trial: Arc<TrialRun>,
-}
-
-/// How a ring is used: the axes of the engine.
-#[derive(Clone, Copy)]
-struct Manner {
-    multishot: bool,
-    /// Completions to wait for, and how long once the first is there.
-    batch: u32,
-    linger_ns: u64,
+    counts: Arc<RingCounts>,
 }
 
 /// Reads of a lane in one turn. A target that floods its client would keep it for ever.
@@ -76,52 +61,37 @@ const WATCH_STEP_NS: u64 = 2_000;
 /// Lanes that are polled faster than a clock's tick matters to a timer.
 const FEW_LANES: usize = 32;
 
-/// What became of a turn that had to wait.
-#[derive(Default)]
-pub(super) struct Waited {
-    /// It slept for the whole time, and so much longer.
-    pub(super) overslept_ns: Option<u64>,
-    /// For so long it watched the ring instead of sleeping.
-    pub(super) watched_ns: u64,
-}
-
 /// Generations start over here, which leaves the rest of a key to the operation.
 const GENERATIONS: u32 = 1 << 30;
 
-fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> R {
+pub(super) fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> R {
     REACTOR.with_borrow_mut(|reactor| {
         act(reactor.as_mut().expect("lanes of a ring run on its thread"))
     })
 }
 
 impl Reactor {
-    /// Makes the reactor of the calling thread, for lanes `0..lanes` of its own counting.
-    pub(super) fn start(trial: &Arc<TrialRun>, lanes: u32) -> anyhow::Result<()> {
-        let cell = &trial.job.cell;
-        let manner = Manner {
-            multishot: cell.uring_receive.unwrap_or_default() == Receive::Multishot,
-            batch: cell.uring_batch.unwrap_or(1).min(lanes / 4).max(1),
-            linger_ns: cell.uring_linger_ns.unwrap_or(0),
-        };
+    /// Makes the reactor of the calling thread, for about so many lanes.
+    pub(crate) fn start(lanes: u32, manner: Manner, counts: Arc<RingCounts>) -> anyhow::Result<()> {
         let ring = Ring::new(lanes).map_err(anyhow::Error::msg)?;
         if manner.batch > 1 && !ring.lingers() {
             anyhow::bail!("waiting for a batch (`uring_batch`) takes Linux 6.12: this one cannot");
         }
-        trial.rings.rings.fetch_add(1, Relaxed);
+        counts.rings.fetch_add(1, Relaxed);
         let reactor = Reactor {
             ring,
             slots: Vec::with_capacity(lanes as usize),
             free: Vec::new(),
             ready: Vec::with_capacity(lanes as usize),
-            is_ready: vec![false; lanes as usize],
-            timers: BinaryHeap::with_capacity(lanes as usize),
+            is_ready: Vec::with_capacity(lanes as usize),
+            timers: Alarms::new(lanes as usize),
             lane: 0,
             budget: 0,
             now: now_ns(),
             coarse: false,
             polled: 0,
             manner,
-            trial: trial.clone(),
+            counts,
         };
         REACTOR.set(Some(reactor));
         Ok(())
@@ -131,7 +101,7 @@ impl Reactor {
     /// asleep but for the last `watch_ns` before that, and returns the lanes that can go on.
     pub(super) fn turn(until: u64, watch_ns: u64, lanes: &mut Vec<u32>) -> anyhow::Result<Waited> {
         with(|r| {
-            let timer = r.timers.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
+            let timer = r.timers.earliest();
             let early = until.saturating_sub(watch_ns).min(timer);
             let begun = if r.coarse && r.polled <= FEW_LANES { r.now } else { now_ns() };
             let wait_ns = if r.ready.is_empty() { early.saturating_sub(begun) } else { 0 };
@@ -150,7 +120,7 @@ impl Reactor {
                     came = r.collect();
                 }
             }
-            let counts = &r.trial.rings;
+            let counts = &r.counts;
             let alone = counts.rings.load(Relaxed) == 1;
             add(&counts.turns, 1, alone);
             add(&counts.completions, came, alone);
@@ -189,13 +159,22 @@ impl Reactor {
         Ok(watched)
     }
 
+    /// Makes room for a lane of this number: what is made from now on is its own.
+    pub(super) fn seat(lane: u32) {
+        with(|r| {
+            let seats = r.is_ready.len().max(lane as usize + 1);
+            r.is_ready.resize(seats, false);
+            (r.lane, r.budget) = (lane, BUDGET);
+        });
+    }
+
     /// A lane is polled: what is asked for from now on is its own.
     pub(super) fn enter_lane(lane: u32) {
         with(|r| (r.lane, r.budget) = (lane, BUDGET));
     }
 
     /// The lane that is being polled.
-    pub(super) fn lane() -> u32 {
+    pub(crate) fn lane() -> u32 {
         with(|r| r.lane)
     }
 
@@ -210,7 +189,7 @@ impl Reactor {
     }
 
     /// Lets a lane go on with the next turn.
-    pub(super) fn wake(lane: u32) {
+    pub(crate) fn wake(lane: u32) {
         with(|r| r.make_ready(lane));
     }
 
@@ -248,16 +227,13 @@ impl Reactor {
                     }
                 }
                 Op::Send => slot.sending = Sending::Cut(short(done.result)),
-                Op::Writable => slot.waiting = false,
+                Op::Ready => slot.waiting = false,
                 Op::Cancel => continue,
             }
             let lane = slot.lane;
             self.make_ready(lane);
         }
-        while let Some(Reverse((at, lane))) = self.timers.peek().copied()
-            && at <= self.now
-        {
-            self.timers.pop();
+        while let Some(lane) = self.timers.due(self.now) {
             self.make_ready(lane);
         }
         came
@@ -281,7 +257,7 @@ impl Reactor {
             let _ = self.ring.submit();
         }
         let key = slot.key(index);
-        let held = [(slot.receiving, Op::Receive), (slot.waiting, Op::Writable)];
+        let held = [(slot.receiving, Op::Receive), (slot.waiting, Op::Ready)];
         held.into_iter().filter(|(is, _)| *is).for_each(|(_, op)| self.ring.cancel(op, key));
         let buffers = slot.arrived.into_iter().chain(slot.more.into_iter().flat_map(|more| more.0));
         buffers.for_each(|buffer| self.ring.recycle(buffer));
@@ -291,13 +267,13 @@ impl Reactor {
 }
 
 /// A lane's socket on its thread's ring.
-pub(super) struct RingSocket {
+pub(crate) struct RingSocket {
     slot: u32,
-    socket: std::net::TcpStream,
+    pub(super) socket: std::net::TcpStream,
 }
 
 impl RingSocket {
-    fn new(socket: std::net::TcpStream) -> Self {
+    pub(crate) fn new(socket: std::net::TcpStream) -> Self {
         RingSocket { slot: with(Reactor::open), socket }
     }
 
@@ -309,20 +285,26 @@ impl RingSocket {
         })
     }
 
-    /// Asks to be woken when the socket takes bytes, is connected, or has failed.
-    fn ask_writable(&self) {
+    /// Asks to be woken when the socket takes bytes, is connected, or has failed, or has something
+    /// to read.
+    fn ask(&self, wait: fn(&mut Ring, &Self, u64)) {
         self.with(|ring, slot, key| {
             if !std::mem::replace(&mut slot.waiting, true) {
                 slot.round = ring.round();
-                ring.wait_writable(self, key);
+                wait(ring, self, key);
             }
         });
     }
 
-    async fn writable(&self) {
-        self.ask_writable();
+    pub(super) async fn ready(&self, wait: fn(&mut Ring, &Self, u64)) {
+        self.ask(wait);
         let done = || self.with(|_, slot, _| !slot.waiting);
         poll_fn(|_| if done() { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// Waits until there is something to read, or a connection to accept.
+    pub(crate) async fn readable(&self) {
+        self.ready(Ring::wait_readable).await;
     }
 }
 
@@ -355,6 +337,8 @@ impl Socket for RingSocket {
             }
             r.budget -= 1;
             let slot = &mut r.slots[self.slot as usize];
+            // A connection that is kept between requests may have been another's.
+            slot.lane = r.lane;
             if let Some(mut came) = slot.pop() {
                 slot.reads |= came.is_full();
                 let taken = take(r.ring.bytes(&mut came));
@@ -385,7 +369,7 @@ impl Socket for RingSocket {
     fn poll_send(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         match send_now(&self.socket, bytes) {
             Err(Errno::AGAIN) => {
-                self.ask_writable();
+                self.ask(Ring::wait_writable);
                 Poll::Pending
             }
             sent => Poll::Ready(sent.map_err(Error::from)),
@@ -452,66 +436,5 @@ impl Socket for RingSocket {
             }
             recv_now(&self.socket, buffer, take)
         })
-    }
-}
-
-impl AsyncSocket for RingSocket {
-    async fn connect(route: &Route<'_>) -> std::io::Result<Self> {
-        let (socket, address) = route.socket()?;
-        socket.set_nonblocking(true)?;
-        let made = RingSocket::new(socket.into());
-        let socket = socket2::SockRef::from(&made.socket);
-        while let Err(e) = socket.connect(&address) {
-            if e.kind() == IoErrorKind::WouldBlock {
-                // The full backlog of a Unix socket.
-                sleep::<RingTimer>(BACKLOG_PAUSE).await;
-                continue;
-            }
-            if e.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) {
-                return Err(explain(e));
-            }
-            made.writable().await;
-            match socket.take_error()? {
-                Some(e) => return Err(explain(e)),
-                None => break,
-            }
-        }
-        Ok(made)
-    }
-}
-
-impl TaskSocket for RingSocket {
-    type Timer = RingTimer;
-}
-
-/// A timer of a lane on a ring.
-pub(super) struct RingTimer {
-    at: u64,
-    armed: bool,
-}
-
-impl LaneTimer for RingTimer {
-    fn after(time: Duration) -> Self {
-        RingTimer { at: now_ns() + time.as_nanos() as u64, armed: false }
-    }
-
-    fn is_elapsed(&self) -> bool {
-        with(|r| r.now >= self.at)
-    }
-
-    fn poll_elapsed(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        with(|r| {
-            if r.now >= self.at {
-                return Poll::Ready(());
-            }
-            if !std::mem::replace(&mut self.armed, true) {
-                r.timers.push(Reverse((self.at, r.lane)));
-            }
-            Poll::Pending
-        })
-    }
-
-    fn reset(mut self: Pin<&mut Self>, time: Duration) {
-        self.set(Self::after(time));
     }
 }

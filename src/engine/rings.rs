@@ -1,8 +1,26 @@
-//! Counts of the threads of `uring`: written by them, read at the window's edges.
+//! How rings are used, and what their threads count: written by them, read at the window's edges.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::format::RingUse;
+
+/// How a ring is used: the axes of the engine.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    pub(crate) multishot: bool,
+    /// Completions to wait for, and how long once the first is there.
+    pub(crate) batch: u32,
+    pub(crate) linger_ns: u64,
+}
+
+/// What became of a turn that had to wait.
+#[derive(Default)]
+pub(crate) struct Waited {
+    /// It slept for the whole time, and so much longer.
+    pub(super) overslept_ns: Option<u64>,
+    /// For so long it watched the ring instead of sleeping.
+    pub(super) watched_ns: u64,
+}
 
 /// What the rings of a worker have done so far.
 #[derive(Default)]

@@ -62,7 +62,7 @@ pub(crate) struct TrialRun {
     pub(super) handover: Handover,
     pub(super) task_threads: TaskThreads,
     /// Under `uring`.
-    pub(crate) rings: RingCounts,
+    pub(crate) rings: Arc<RingCounts>,
     prepared: Prepared,
     claims: Claims,
     phases: OnceLock<Phases>,
@@ -92,7 +92,7 @@ impl TrialRun {
             start_gate: Latch::default(),
             exit_gate: Latch::default(),
             handover: Handover::default(),
-            rings: RingCounts::default(),
+            rings: Arc::default(),
             task_threads: TaskThreads::new(&job, work.is_some()),
             classes: job.plan.class_of_each(),
             prepared,

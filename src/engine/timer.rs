@@ -16,7 +16,7 @@ use crate::sys::now_ns;
 ///
 /// A lane has one for its requests, lazily re-armed: it is moved when it fires, not with each request,
 /// so that a request costs no work on whatever holds the timers.
-pub(super) trait LaneTimer: Sized {
+pub(crate) trait LaneTimer: Sized {
     /// A timer that goes off after `time`.
     fn after(time: Duration) -> Self;
 
@@ -52,7 +52,7 @@ impl LaneTimer for Sleep {
 }
 
 /// The socket of a task, and the timers of whoever schedules that.
-pub(super) trait TaskSocket: AsyncSocket + 'static {
+pub(crate) trait TaskSocket: AsyncSocket + 'static {
     type Timer: LaneTimer;
 }
 
@@ -61,7 +61,7 @@ impl TaskSocket for tokio::net::TcpStream {
 }
 
 /// Suspends the task for some time.
-pub(super) async fn sleep<T: LaneTimer>(time: Duration) {
+pub(crate) async fn sleep<T: LaneTimer>(time: Duration) {
     let mut timer = pin!(T::after(time));
     poll_fn(|cx| timer.as_mut().poll_elapsed(cx)).await;
 }
@@ -104,6 +104,17 @@ pub(super) fn bound<'a, T>(
         }
         Poll::Pending
     })
+}
+
+/// Gives an exchange so much time, by a timer of its own.
+pub(crate) async fn within<T: LaneTimer, R>(
+    time: Duration,
+    exchange: impl Future<Output = Result<R, Failure>>,
+) -> Result<R, Failure> {
+    let (mut timer, exchange) = (pin!(T::after(time)), pin!(exchange));
+    let deadline = now_ns() + time.as_nanos() as u64;
+    arm(timer.as_mut()).await;
+    bound(timer.as_mut(), deadline, exchange).await
 }
 
 /// Waits until `at` on CLOCK_MONOTONIC.

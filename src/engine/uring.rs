@@ -6,11 +6,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 use std::thread;
 
 use anyhow::Context as _;
@@ -19,10 +17,14 @@ use super::heartbeat::Ticks;
 use super::lane::{AsyncLane, NotSent};
 use super::pacing::{Due, Sleeper, shots};
 use super::progress::MOST_CONNECTING;
-use super::reactor::{Reactor, RingSocket, RingTimer, Waited};
+use super::reactor::{Reactor, RingSocket};
 use super::release::Shot;
+use super::ring_timer::RingTimer;
+use super::rings::Manner;
 use super::run::TrialRun;
+use super::tasks::Tasks;
 use super::timer::{LaneTimer, arm};
+use crate::plan::engine::Receive;
 use crate::sys::{now_ns, thread_cpu_ns};
 use crate::units::SECOND_NS;
 
@@ -63,12 +65,14 @@ fn run_ring(
 ) -> anyhow::Result<()> {
     let ids = (first..trial.job.cell.lanes).step_by(rings as usize);
     let count = ids.len() as u32;
-    Reactor::start(trial, count)?;
+    Reactor::start(count, manner(trial, count), trial.rings.clone())?;
     let pacing = trial.is_open_loop().then(|| Pacing::calibrate(trial)).transpose()?;
     let lanes = Rc::new(Lanes::default());
     let mut tasks = Tasks::new(ids.len());
     // All of them before the first connects, so that what connecting takes leaves no gaps between them.
-    ids.for_each(|id| tasks.add(run_lane(trial.clone(), id, lanes.clone())));
+    for id in ids {
+        tasks.add(|| Box::pin(run_lane(trial.clone(), id, lanes.clone())));
+    }
     for number in 0..count {
         tasks.poll(number);
         while number + 1 - lanes.parked.get() > MOST_CONNECTING && !trial.is_cancelled() {
@@ -90,6 +94,16 @@ fn run_ring(
     Ok(())
 }
 
+/// How the rings of a trial are used, each by so many lanes.
+fn manner(trial: &TrialRun, lanes: u32) -> Manner {
+    let cell = &trial.job.cell;
+    Manner {
+        multishot: cell.uring_receive.unwrap_or_default() == Receive::Multishot,
+        batch: cell.uring_batch.unwrap_or(1).min(lanes / 4).max(1),
+        linger_ns: cell.uring_linger_ns.unwrap_or(0),
+    }
+}
+
 fn run_closed(
     trial: &TrialRun,
     tasks: &mut Tasks<impl Future<Output = ()>>,
@@ -98,8 +112,8 @@ fn run_closed(
     if trial.work().is_none() {
         Reactor::wait_coarsely();
     }
-    while tasks.alive > 0 {
-        let look = tasks.now() + LOOK_NS;
+    while tasks.alive() > 0 {
+        let look = Reactor::now() + LOOK_NS;
         let until = ticks.as_ref().map_or(look, |ticks| ticks.due().min(look));
         tasks.turn(until, 0)?;
         if let Some(ticks) = &mut ticks {
@@ -183,63 +197,6 @@ impl Lanes {
     }
 }
 
-/// The tasks of a thread.
-struct Tasks<F> {
-    tasks: Vec<Option<Pin<Box<F>>>>,
-    alive: usize,
-    ready: Vec<u32>,
-    woken: Arc<Woken>,
-    waker: Waker,
-}
-
-/// Whether a task woke itself while it was polled: completions wake lanes by number.
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Relaxed);
-    }
-}
-
-impl<F: Future<Output = ()>> Tasks<F> {
-    fn new(tasks: usize) -> Self {
-        let woken = Arc::new(Woken(AtomicBool::new(false)));
-        let waker = Waker::from(woken.clone());
-        Tasks { tasks: Vec::with_capacity(tasks), alive: 0, ready: Vec::new(), woken, waker }
-    }
-
-    fn add(&mut self, task: F) {
-        self.tasks.push(Some(Box::pin(task)));
-        self.alive += 1;
-    }
-
-    fn poll(&mut self, number: u32) {
-        let Some(task) = &mut self.tasks[number as usize] else { return };
-        Reactor::enter_lane(number);
-        self.woken.0.store(false, Relaxed);
-        if task.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
-            self.tasks[number as usize] = None;
-            self.alive -= 1;
-        } else if self.woken.0.load(Relaxed) {
-            Reactor::wake(number);
-        }
-    }
-
-    /// Waits for the ring until `until`, not asleep in the last `watch_ns`, and polls the lanes that
-    /// can go on.
-    fn turn(&mut self, until: u64, watch_ns: u64) -> anyhow::Result<Waited> {
-        let mut ready = std::mem::take(&mut self.ready);
-        let waited = Reactor::turn(until, watch_ns, &mut ready)?;
-        ready.drain(..).for_each(|number| self.poll(number));
-        self.ready = ready;
-        Ok(waited)
-    }
-
-    fn now(&self) -> u64 {
-        Reactor::now()
-    }
-}
-
 /// The schedule that the threads of a worker share: whichever has a lane takes what is due.
 struct SharedSchedule {
     shots: Box<dyn Iterator<Item = Due> + Send>,
@@ -302,14 +259,14 @@ impl Pacing {
         pacer: &Mutex<Option<SharedSchedule>>,
     ) -> anyhow::Result<()> {
         let mut sleeper = Sleeper::new(trial);
-        while tasks.alive > 0 {
+        while tasks.alive() > 0 {
             let due = release(trial, tasks, lanes, pacer);
             let tick = ticks.as_ref().map_or(u64::MAX, Ticks::due);
             let until = due.min(tick).min(now_ns() + LOOK_NS);
             let paces = until == due;
             let watch_ns = if paces { sleeper.watches(self.watch_ns) } else { 0 };
             let waited = tasks.turn(until, watch_ns)?;
-            if paces && tasks.now() >= trial.phases().window_start {
+            if paces && Reactor::now() >= trial.phases().window_start {
                 self.took_ns += waited.watched_ns;
                 if let Some(late) = waited.overslept_ns {
                     sleeper.woke(late);
@@ -319,7 +276,7 @@ impl Pacing {
             if let Some(ticks) = &mut ticks {
                 ticks.catch_up(trial);
             }
-            if lanes.closed.get() || tasks.alive == 0 {
+            if lanes.closed.get() || tasks.alive() == 0 {
                 trial.handover.paced(std::mem::take(&mut self.took_ns));
             }
         }
@@ -379,6 +336,8 @@ fn close(tasks: &mut Tasks<impl Future<Output = ()>>, lanes: &Lanes) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
     use super::super::slot::Slot;
     use super::*;
 

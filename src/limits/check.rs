@@ -111,7 +111,7 @@ impl Limits {
         let alike = Cell {
             codec: server.codec,
             stack_size_bytes: Some(server.setting.stack_bytes),
-            ..Cell::plain(server.engine.alike(), connections)
+            ..Cell::plain(server.engine.facts().alike, connections)
         };
         let hit = self.hit(&alike, TargetKind::External { loopback: true });
         hit.map_or(Ok(()), |hit| {
@@ -125,6 +125,17 @@ impl Limits {
                 ..hit
             })
         })
+    }
+
+    /// Says whether a server of duel's own can run here, and whether it fits.
+    ///
+    /// # Errors
+    /// Why not, and the way out.
+    pub(crate) fn admit_server(&self, server: &ServerPlan, connections: u32) -> anyhow::Result<()> {
+        if let Some(why) = self.refusal(server.engine.facts().alike) {
+            anyhow::bail!("the server engine `{}` cannot run here: {why}", server.engine.name());
+        }
+        Ok(self.check_server(server, connections)?)
     }
 
     /// Says whether a server has a descriptor for each connection and for each call of its handlers; those
@@ -144,7 +155,7 @@ impl Limits {
             most_lanes: have.saturating_sub(RESERVED_FDS) / (1 + calls),
             way_out: raise_nofile(need) + ", more `[target] processes` or a smaller `fan_out`",
             unit: "descriptors in a server process, one for each connection and each call".into(),
-            engine: server.engine.alike(),
+            engine: server.engine.facts().alike,
             lanes,
             processes: 1,
         })

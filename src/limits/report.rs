@@ -100,7 +100,7 @@ impl LimitsReport {
             let ports = self.limits.ports_to(at.as_ref(), 1);
             below.extend(ports.map(|p| format!("keep_alive = false towards a target {to}: {p}")));
         }
-        let threads = self.engines.iter().find(|e| e.engine == ServerEngine::Threads.alike());
+        let threads = self.engines.iter().find(|e| e.engine == ServerEngine::Threads.facts().alike);
         below.extend(threads.and_then(|e| e.ceilings.first()).map(|first| {
             let (most, limit) = (format_count(first.most_lanes), &first.limit);
             format!(

@@ -16,11 +16,14 @@ pub struct ServerFacts {
     pub threads: LaneThreads,
     /// Whether a handler is a task of an async runtime, which can hand work to other threads.
     pub offloads: bool,
+    /// The client engine with as many threads, which meets the same limits.
+    pub alike: Engine,
 }
 
 /// Makes the enum, the list and the facts of the same rows.
 macro_rules! server_engines {
-    ($($(#[$doc:meta])* $engine:ident = $name:literal, $threads:ident, offloads: $offloads:literal;)*) => {
+    ($($(#[$doc:meta])* $engine:ident = $name:literal, $threads:ident, offloads: $offloads:literal,
+        as $alike:ident;)*) => {
         /// How a server runs its connections.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[derive(Serialize, Deserialize, JsonSchema)]
@@ -40,6 +43,7 @@ macro_rules! server_engines {
                         name: $name,
                         threads: LaneThreads::$threads,
                         offloads: $offloads,
+                        alike: Engine::$alike,
                     },)*
                 }
             }
@@ -49,19 +53,21 @@ macro_rules! server_engines {
 
 server_engines! {
     /// The embedded target: one epoll loop that computes when each answer is due.
-    Reference = "reference", Own, offloads: false;
+    Reference = "reference", Own, offloads: false, as TokioSingle;
     /// One OS thread per connection.
-    Threads = "threads", PerLane, offloads: false;
+    Threads = "threads", PerLane, offloads: false, as Threads;
     /// A fixed number of OS threads that take connections or requests.
-    Pool = "pool", Pool, offloads: false;
+    Pool = "pool", Pool, offloads: false, as TokioSingle;
     /// One rayon job per request.
-    Rayon = "rayon", Pool, offloads: false;
+    Rayon = "rayon", Pool, offloads: false, as TokioSingle;
     /// One task per connection on tokio's multi-thread runtime, a worker thread per CPU.
-    Tokio = "tokio", PerCpu, offloads: true;
+    Tokio = "tokio", PerCpu, offloads: true, as TokioSingle;
     /// One task per connection on tokio's current-thread runtime.
-    TokioSingle = "tokio-single", Own, offloads: true;
+    TokioSingle = "tokio-single", Own, offloads: true, as TokioSingle;
+    /// One task per connection on io_uring, a thread and a ring per CPU.
+    Uring = "uring", PerCpu, offloads: true, as Uring;
     /// A server of the user's own, which the config's command starts.
-    Own = "own", Own, offloads: false;
+    Own = "own", Own, offloads: false, as TokioSingle;
 }
 
 impl ServerEngine {
@@ -71,14 +77,6 @@ impl ServerEngine {
     /// The name in configs, records and tables.
     pub const fn name(self) -> &'static str {
         self.facts().name
-    }
-
-    /// The client engine with as many threads, which meets the same limits.
-    pub fn alike(self) -> Engine {
-        match self.facts().threads {
-            LaneThreads::PerLane => Engine::Threads,
-            LaneThreads::Own | LaneThreads::Pool | LaneThreads::PerCpu => Engine::TokioSingle,
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
@@ -180,20 +181,35 @@ impl Runner for OwnThread {
     }
 }
 
+/// What a connection takes has run out.
+pub(super) struct Shortage;
+
+/// How long accepting pauses then: the listener stays readable, and whoever accepts would spin.
+pub(super) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Accepts the next connection; what cannot be accepted is told and left out.
 pub(super) fn accept(listener: impl AsFd, handler: &Handler) -> Option<OwnedFd> {
+    accept_next(listener, handler).unwrap_or_else(|Shortage| {
+        std::thread::sleep(SHORTAGE_PAUSE);
+        None
+    })
+}
+
+/// The same without the pause.
+pub(super) fn accept_next(
+    listener: impl AsFd,
+    handler: &Handler,
+) -> Result<Option<OwnedFd>, Shortage> {
     match rustix::net::accept_with(&listener, SocketFlags::CLOEXEC) {
         Ok(socket) => {
             handler.accepted();
-            Some(socket)
+            Ok(Some(socket))
         }
         Err(e @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
             handler.trouble(0, || format!("a connection could not be accepted: {e}"));
-            // The listener stays readable: without a pause this thread would spin.
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            None
+            Err(Shortage)
         }
-        Err(_) => None,
+        Err(_) => Ok(None),
     }
 }
 

@@ -17,7 +17,7 @@ use super::handler::Handler;
 use super::reference::{ReferenceServer, listen};
 use super::{
     Listening, TargetGo, TargetHeap, TargetJob, TargetLook, TargetStart, pool, rayon, threads,
-    tokio,
+    tokio, uring,
 };
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::{ServerEngine, ServerPlan};
@@ -152,6 +152,7 @@ fn begin(listener: TcpListener, handler: Arc<Handler>) -> anyhow::Result<()> {
             ServerEngine::Pool => pool::run(listener, &handler),
             ServerEngine::Rayon => rayon::run(listener, &handler),
             ServerEngine::Tokio | ServerEngine::TokioSingle => tokio::run(listener, &handler),
+            ServerEngine::Uring => uring::run(listener, &handler),
         };
         if let Err(e) = ended {
             handler.trouble(0, || format!("{e:#}"));

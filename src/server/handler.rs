@@ -1,7 +1,7 @@
 //! What every server engine does with a request, and the counters of what it did.
 //!
 //! The handler is written once, as a future. Under a blocking engine its [`Runner`] blocks the
-//! calling thread, so that the future never pends there; under tokio it is a part of the
+//! calling thread, so that the future never pends there; under tokio and on a ring it is a part of the
 //! connection's task.
 
 use std::future::Future;

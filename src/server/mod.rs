@@ -17,11 +17,11 @@
 //! answers, `connection` is what is kept for a connection, `reference` is the loop, `control` the
 //! protocol above, [`digest`] says what was sent.
 //!
-//! The other engines serve real handlers and are subjects, not referees: `threads`, `pool`, `rayon`
-//! and `tokio` differ in scheduling alone. They share `handler`, what is done with a request,
-//! `upstream`, which it calls, and
-//! `lean` and `hyper`, which speak HTTP; `blocking` drives those on threads, and `parking` keeps the
-//! connections of engines whose threads take a request at a time.
+//! The other engines serve real handlers and are subjects, not referees: `threads`, `pool`, `rayon`,
+//! `tokio` and `uring` differ in scheduling alone. They share `handler`, what is done with a request,
+//! `upstream`, which it calls, and `lean` and `hyper`, which speak HTTP; `blocking` drives those on
+//! threads, `parking` keeps the connections of engines whose threads take a request at a time, and
+//! `workshop` is where tasks leave what occupies a thread.
 
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::ServerPlan;
@@ -46,6 +46,8 @@ mod response;
 mod threads;
 mod tokio;
 mod upstream;
+mod uring;
+mod workshop;
 
 pub use control::{become_command, serve_controlled, serve_forever};
 pub use response::body_byte;

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::runtime::Builder;
-use tokio::sync::oneshot;
+use tokio::runtime::{Builder, Handle};
 
 use super::handler::{Handler, Runner};
 use super::upstream::Upstream;
+use super::workshop::Workshop;
 use super::{hyper, lean};
 use crate::codec::Failure;
 use crate::plan::Codec;
 use crate::plan::server::ServerEngine;
-use crate::plan::steps::Offload;
 use crate::sys::{MonotonicNs, now_ns};
 
 pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Result<()> {
@@ -32,7 +31,7 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
     listener.set_nonblocking(true)?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let here = Task::new(handler)?;
+        let here = Task(Workshop::new(handler, Handle::current())?);
         loop {
             let socket = match listener.accept().await {
                 Ok((socket, _)) => socket,
@@ -60,29 +59,6 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
 #[derive(Clone)]
 struct Task(Arc<Workshop>);
 
-struct Workshop {
-    offload: Offload,
-    /// Under `offload = "rayon"`.
-    pool: Option<rayon::ThreadPool>,
-    permits: Option<tokio::sync::Semaphore>,
-}
-
-impl Task {
-    fn new(handler: &Handler) -> anyhow::Result<Task> {
-        let offload = handler.plan.offload;
-        let pool = (offload == Offload::Rayon).then(|| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(handler.cpus)
-                .stack_size(handler.plan.setting.stack_bytes as usize)
-                .build()
-                .with_context(|| format!("a pool of {} threads could not be started", handler.cpus))
-        });
-        let permits = handler.plan.setting.permits;
-        let permits = permits.map(|n| tokio::sync::Semaphore::new(n as usize));
-        Ok(Task(Arc::new(Workshop { offload, pool: pool.transpose()?, permits })))
-    }
-}
-
 impl Runner for Task {
     async fn until(&self, at: MonotonicNs) {
         tokio::time::sleep(Duration::from_nanos(at.saturating_sub(now_ns()))).await;
@@ -92,21 +68,7 @@ impl Runner for Task {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let Workshop { offload, pool, permits } = &*self.0;
-        // The semaphore is never closed.
-        let _permit = match permits {
-            Some(permits) => permits.acquire().await.ok(),
-            None => None,
-        };
-        match (offload, pool) {
-            (Offload::SpawnBlocking, _) => tokio::task::spawn_blocking(work).await.ok(),
-            (Offload::Rayon, Some(pool)) => {
-                let (done, over) = oneshot::channel();
-                pool.spawn_fifo(move || drop(done.send(work())));
-                over.await.ok()
-            }
-            _ => Some(work()),
-        }
+        self.0.work(work).await
     }
 
     async fn call(&self, upstream: &Arc<Upstream>, calls: u32) -> Result<(), Failure> {

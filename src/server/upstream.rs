@@ -3,10 +3,13 @@
 //!
 //! A call beyond the first that is under way at once has a thread of its own under the blocking
 //! engines and a task of its own under tokio, started for it and waited for: what a connection is
-//! given by the engine, a call is given too.
+//! given by the engine, a call is given too. On a ring it is one more thing that the handler's task waits
+//! for, over a connection of that ring.
 
+use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +18,7 @@ use tokio::net::TcpStream;
 use crate::codec::socket::Route;
 use crate::codec::stream::Socket;
 use crate::codec::{BlockingConn, Conn, Failure, Reply};
+use crate::engine::timer::{TaskSocket, within};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::request::{Rendered, render};
 use crate::plan::server::{ServerPlan, UpstreamPlan};
@@ -36,7 +40,13 @@ pub(super) struct Upstream {
 
 /// Connections that nobody uses now; the last one to come is the first to go, so that no more stay
 /// in use than are needed.
-struct Idle<C>(Mutex<Vec<C>>);
+pub(super) struct Idle<C>(Mutex<Vec<C>>);
+
+impl<C> Default for Idle<C> {
+    fn default() -> Self {
+        Idle(Mutex::default())
+    }
+}
 
 impl<C> Idle<C> {
     fn take(&self) -> Option<C> {
@@ -71,8 +81,8 @@ impl Upstream {
             request,
             fan_out: plan.fan_out.max(1),
             stack_bytes: plan.setting.stack_bytes as usize,
-            blocking: Idle(Mutex::default()),
-            tasks: Idle(Mutex::default()),
+            blocking: Idle::default(),
+            tasks: Idle::default(),
         })
     }
 
@@ -130,10 +140,10 @@ impl Upstream {
         let beside = self.fan_out.min(calls).saturating_sub(1);
         let start = |_| {
             let (upstream, left) = (self.clone(), left.clone());
-            tokio::spawn(async move { upstream.make_in_task(&left).await })
+            tokio::spawn(async move { upstream.make_in_task(&left, &upstream.tasks).await })
         };
         let tasks: Vec<_> = (0..beside).map(start).collect();
-        let mut ended = self.make_in_task(&left).await;
+        let mut ended = self.make_in_task(&left, &self.tasks).await;
         for task in tasks {
             let its = task.await.unwrap_or_else(|_| Err(died()));
             ended = ended.and(its);
@@ -141,10 +151,40 @@ impl Upstream {
         ended
     }
 
-    async fn make_in_task(&self, left: &Calls) -> Result<(), Failure> {
+    /// As [`Upstream::call_tasks`], where the calls that are under way at once are all the calling task's:
+    /// its ring wakes it for each. `idle` are connections of that ring.
+    pub(super) async fn call_on_ring<S: TaskSocket>(
+        &self,
+        idle: &Idle<Conn<S>>,
+        calls: u32,
+    ) -> Result<(), Failure> {
+        let left = Calls(AtomicU32::new(calls));
+        let at_once = self.fan_out.min(calls);
+        let mut under_way: Vec<_> =
+            (0..at_once).map(|_| Box::pin(self.make_in_task(&left, idle))).collect();
+        let mut ended = Ok(());
+        poll_fn(|cx| {
+            under_way.retain_mut(|calls| match calls.as_mut().poll(cx) {
+                Poll::Ready(its) => {
+                    ended = std::mem::replace(&mut ended, Ok(())).and(its);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if under_way.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        ended
+    }
+
+    async fn make_in_task<S: TaskSocket>(
+        &self,
+        left: &Calls,
+        idle: &Idle<Conn<S>>,
+    ) -> Result<(), Failure> {
         let mut kept = None;
         while left.next() {
-            let free = kept.take().or_else(|| self.tasks.take());
+            let free = kept.take().or_else(|| idle.take());
             let call = async {
                 let mut connection = match free {
                     Some(connection) => connection,
@@ -154,10 +194,9 @@ impl Upstream {
                 let reply = connection.exchange_async(&self.request).await?;
                 still_good(connection, reply)
             };
-            kept =
-                tokio::time::timeout(self.timeout, call).await.unwrap_or(Err(Failure::TimedOut))?;
+            kept = within::<S::Timer, _>(self.timeout, call).await?;
         }
-        self.tasks.keep(kept);
+        idle.keep(kept);
         Ok(())
     }
 }

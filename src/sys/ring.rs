@@ -43,13 +43,13 @@ pub(crate) enum Op {
     Receive,
     /// A send did not go out whole: those that do tell nobody.
     Send,
-    /// A socket takes bytes again, or is connected.
-    Writable,
+    /// A socket takes bytes again, is connected, or has something to read or accept.
+    Ready,
     /// Something was given up: of no interest.
     Cancel,
 }
 
-const OPS: [Op; 4] = [Op::Receive, Op::Send, Op::Writable, Op::Cancel];
+const OPS: [Op; 4] = [Op::Receive, Op::Send, Op::Ready, Op::Cancel];
 /// Bits of a completion's tag that the caller chooses.
 const KEY_BITS: u32 = 62;
 
@@ -208,9 +208,18 @@ impl Ring {
 
     /// Completes once the socket takes bytes, is connected, or has failed.
     pub(crate) fn wait_writable(&mut self, socket: &impl AsFd, key: u64) {
+        self.wait(socket, libc::POLLOUT, key);
+    }
+
+    /// Completes once there is something to read, or a connection to accept.
+    pub(crate) fn wait_readable(&mut self, socket: &impl AsFd, key: u64) {
+        self.wait(socket, libc::POLLIN, key);
+    }
+
+    fn wait(&mut self, socket: &impl AsFd, events: libc::c_short, key: u64) {
         let fd = Fd(socket.as_fd().as_raw_fd());
-        let entry = opcode::PollAdd::new(fd, libc::POLLOUT as u32).build();
-        self.push(entry, Op::Writable, key);
+        let entry = opcode::PollAdd::new(fd, events as u32).build();
+        self.push(entry, Op::Ready, key);
     }
 
     /// Gives up what was asked under this key.

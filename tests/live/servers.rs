@@ -1,6 +1,7 @@
 //! Server engines against the queues that they are. Without `DUEL_FULL=1` runs are shorter.
 
 use duel::format::histogram;
+use duel::plan::Engine;
 
 use crate::harness::{Attempt, alone, full, run, within_three};
 use crate::theory::{judged, mean, recursion_ns};
@@ -8,6 +9,12 @@ use crate::theory::{judged, mean, recursion_ns};
 /// How far off a time may be: 2 %, or 500 µs for what wakes sleepers.
 fn limit(ideal_ns: f64) -> f64 {
     f64::max(0.02 * ideal_ns, 500e3)
+}
+
+/// Where each request waits by itself, in every way that there is here.
+fn engines() -> impl Iterator<Item = &'static str> {
+    let rings = duel::limits::Limits::read().refusal(Engine::Uring).is_none();
+    ["threads", "tokio", "uring"].into_iter().filter(move |e| rings || *e != "uring")
 }
 
 /// A pool of c threads that sleep for exponential times is M/M/c. Where each request has a thread or a
@@ -24,9 +31,9 @@ fn limit(ideal_ns: f64) -> f64 {
 #[test]
 fn pools_are_mmc_queues_and_threads_and_tasks_have_none() {
     let _alone = alone();
-    for (engine, servers, mean_ms, rate, least) in
-        [("pool", 8, 5, 1_000, 1_500), ("threads", 0, 300, 160, 800), ("tokio", 0, 300, 160, 800)]
-    {
+    let pool = ("pool", 8, 5, 1_000, 1_500);
+    let others = engines().map(|engine| (engine, 0, 300, 160, 800));
+    for (engine, servers, mean_ms, rate, least) in [pool].into_iter().chain(others) {
         let requests = if full() { 5_000 } else { least };
         let config = format!(
             "[target]\nservice_time = {{ law = 'exponential', mean = '{mean_ms}ms' }}\n\
@@ -77,7 +84,7 @@ fn a_thousand_requests_that_wait_three_times_obey_littles_law() {
     let _alone = alone();
     const LANES: f64 = 1_000.0;
     const WAITS_NS: f64 = 999e6;
-    for engine in ["threads", "tokio"] {
+    for engine in engines() {
         let step = "[[server.step]]\nkind = 'wait'\ntime = '333ms'\n".repeat(3);
         let config = format!(
             "[plan]\nduration = '4s'\nwarmup = '1500ms'\n[sweep]\nserver_engines = ['{engine}']\n\

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use duel::limits::Limits;
 use duel::plan::Codec;
 use duel::plan::server::{PoolOf, ServerEngine, ServerPlan, ServerStep};
 use duel::plan::steps::Offload;
@@ -252,9 +253,12 @@ pub(crate) fn server(
 
 /// Every server under test, with pools of so many threads.
 pub(crate) fn servers(pool_size: u32) -> impl Iterator<Item = ServerPlan> {
+    // Rings are forbidden in many containers.
+    let limits = Limits::read();
     let engines = ServerEngine::ALL
         .into_iter()
-        .filter(|e| !matches!(e, ServerEngine::Reference | ServerEngine::Own));
+        .filter(|e| !matches!(e, ServerEngine::Reference | ServerEngine::Own))
+        .filter(move |e| limits.refusal(e.facts().alike).is_none());
     let pools = engines.flat_map(|engine| match engine {
         ServerEngine::Pool => vec![(engine, PoolOf::Connections), (engine, PoolOf::Requests)],
         _ => vec![(engine, PoolOf::Requests)],
@@ -266,8 +270,8 @@ pub(crate) fn servers(pool_size: u32) -> impl Iterator<Item = ServerPlan> {
 
 /// One server for each way of driving connections that there is, over TLS.
 pub(crate) fn encrypted(pool_size: u32) -> impl Iterator<Item = ServerPlan> {
-    use ServerEngine::{Rayon, Threads, Tokio};
-    let driven = servers(pool_size).filter(|s| matches!(s.engine, Threads | Rayon | Tokio));
+    use ServerEngine::{Rayon, Threads, Tokio, Uring};
+    let driven = servers(pool_size).filter(|s| matches!(s.engine, Threads | Rayon | Tokio | Uring));
     driven.map(|mut server| {
         server.setting.tls = true;
         server

@@ -42,7 +42,7 @@ impl Context<'_> {
     fn admit(&self, cell: &Cell, owner: Option<&Server>) -> anyhow::Result<Placement> {
         self.limits.check(cell, self.target_kind(cell))?;
         if let Some((server, connections)) = self.sweep.served(cell) {
-            self.limits.check_server(&server, connections)?;
+            self.limits.admit_server(&server, connections)?;
         }
         let external = self.external(cell);
         let endpoint = external.map(|e| &e.endpoint);
