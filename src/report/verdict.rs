@@ -160,6 +160,25 @@ fn rival(group: &Group) -> Option<&Row> {
     rivals(group).min_by(|a, b| by_cpu(a).total_cmp(&by_cpu(b)))
 }
 
+/// A sentence about the p99 of two rows; the one that lost more than a hundredth of its requests has none.
+fn p99(of_what: &str, a: (&str, &str), b: (&str, &str), ratio: &str) -> String {
+    let one = |name: &str, share: &str, (other, p99): (&str, &str)| {
+        format!(
+            ". {name} lost {share} of its requests and so has no p99 of {of_what} time; that of {other} \
+             was {p99}"
+        )
+    };
+    match [a.1, b.1].map(|p99| p99.strip_prefix("lost ")) {
+        [None, None] => format!(". The p99 of {of_what} time was {} against {}{ratio}", a.1, b.1),
+        [Some(share), None] => one(a.0, share, b),
+        [None, Some(share)] => one(b.0, share, a),
+        [Some(x), Some(y)] => format!(
+            ". Neither has a p99 of {of_what} time: {} lost {x} of its requests and {} {y}",
+            a.0, b.0
+        ),
+    }
+}
+
 fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<String> {
     let reference = &group.rows[group.reference?];
     let row = rival(group)?;
@@ -188,10 +207,8 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
     let known = |f: &Figures| Some(quantile(f.latency(), 0.99)).filter(|p99| p99 != "-");
     if let Some((p, q)) = known(a).zip(known(b)) {
         let of_what = if open { "response" } else { "service" };
-        text.push_str(&format!(
-            ". The p99 of {of_what} time was {p} against {q}{}",
-            pairs.ratio(|t| Measure::P99.of(t))
-        ));
+        let ratio = pairs.ratio(|t| Measure::P99.of(t));
+        text.push_str(&p99(of_what, (&row.name, &p), (&reference.name, &q), &ratio));
     } else {
         text.push_str(". There were too few requests for a p99");
     }
