@@ -121,6 +121,43 @@ fn secrets_reach_the_target_and_no_output() {
     assert_eq!(resumed.0, Some(0), "{}", resumed.2);
 }
 
+/// What is typed may be a secret, in however few letters the flags are.
+#[test]
+fn what_is_typed_reaches_the_target_and_no_file() {
+    let (address, heard) = listening();
+    let home = tempfile::tempdir().expect("a directory");
+    let url = format!("http://{address}");
+    let header = |name: &str| format!("{name}: {LITERAL}");
+    let file = home.path().join("body");
+    std::fs::write(&file, LITERAL).expect("the body is written");
+    let at_file = format!("@{}", file.display());
+    let body = format!("-mPOST -b{LITERAL}");
+    let long = format!("--body={LITERAL}");
+    let names =
+        ["authorization", "Proxy-Authorization", "x-passwd", "X-Signature", "x-jwt", "bearer"];
+    let mut cases: Vec<Vec<String>> = vec![
+        body.split(' ').map(String::from).collect(),
+        vec![long],
+        vec!["-b".into(), at_file],
+        vec!["-D".into(), file.display().to_string()],
+        vec!["--set".into(), format!("plan.request.0.body={LITERAL}")],
+    ];
+    cases.extend(names.map(|name| vec![format!("-H{}", header(name))]));
+    for (number, flags) in cases.iter().enumerate() {
+        heard.lock().unwrap().clear();
+        let dir = home.path().join(number.to_string());
+        let mut command = duel(&["try", &url, "-n", "2", "-c", "1", "--engines", "threads"]);
+        let (code, _, stderr) = assert_quiet(command.args(flags).arg("--out").arg(&dir));
+        assert_eq!(code, Some(0), "{flags:?}: {stderr}");
+        let heard = heard.lock().unwrap().clone();
+        let times = heard.windows(LITERAL.len()).filter(|w| *w == LITERAL.as_bytes()).count();
+        assert!(times >= 2, "{flags:?}: heard {times} times of 2");
+        assert!(assert_directory_clean(&dir) >= 4, "{flags:?}");
+        assert_quiet(duel(&["report"]).arg(&dir));
+        assert_quiet(duel(&["capacity", "--rate", "10", "--suggest"]).arg(&dir));
+    }
+}
+
 #[test]
 fn failures_tell_no_secret() {
     // Nobody listens on port 1; the errors are told.

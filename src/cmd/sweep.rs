@@ -142,7 +142,10 @@ impl<'s> SweepSession<'s> {
         let (dir, records) = match &output.dir {
             Directory::None => (None, vec![]),
             Directory::Named(path) if output.resume => resume(path, output.force, &mut context)?,
-            Directory::Named(path) => (Some(create(path, output.part.shard, &context)?), vec![]),
+            Directory::Named(path) => {
+                let typed = !output.flags.is_empty();
+                (Some(create(path, output.part.shard, &context, typed)?), vec![])
+            }
             Directory::Fresh => (Some(create_fresh(output.part.shard, &context)?), vec![]),
         };
         context.metrics =

@@ -468,12 +468,40 @@ impl Sweep {
         }
         masked
     }
+
+    /// This sweep without bodies that were typed on a command line, where they may be secrets: for each
+    /// stands a variable of the environment, whose name tells one body from another.
+    pub(crate) fn without_bodies(mut self) -> Sweep {
+        for template in self.templates_mut().filter(|template| !template.body.is_empty()) {
+            let text = std::str::from_utf8(&template.body);
+            if text.is_ok_and(|text| variable_name(text).is_some()) {
+                continue;
+            }
+            let digest = Sha256::digest(&template.body);
+            let hex: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+            template.body = format!("$DUEL_BODY_{hex}").into();
+        }
+        self
+    }
 }
 
 /// Whether a header's value is kept out of all output.
 pub fn is_secret_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["auth", "cookie", "credential", "key", "password", "secret", "session", "token"]
-        .iter()
-        .any(|part| name.contains(part))
+    [
+        "auth",
+        "bearer",
+        "cookie",
+        "credential",
+        "jwt",
+        "key",
+        "pass",
+        "pwd",
+        "secret",
+        "session",
+        "signature",
+        "token",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
 }

@@ -23,9 +23,14 @@ pub(super) fn create(
     path: &Path,
     shard: Option<Shard>,
     context: &Context,
+    typed: bool,
 ) -> anyhow::Result<RunDir> {
     store::check_writable(path, 1 << 20)?;
-    Ok(RunDir::create(path, &plan_json(shard, context)?)?)
+    let mut plan = plan_json(shard, context)?;
+    if typed {
+        plan.config = serde_json::to_value(context.sweep.masked().without_bodies())?;
+    }
+    Ok(RunDir::create(path, &plan)?)
 }
 
 /// Makes a run directory of its own below `runs`, also where another run began in this second.
@@ -39,7 +44,7 @@ pub(super) fn create_fresh(shard: Option<Shard>, context: &Context) -> anyhow::R
             path.as_mut_os_string().push(format!("-{}", number - 1));
         }
         match std::fs::create_dir(&path) {
-            Ok(()) => return create(&path, shard, context),
+            Ok(()) => return create(&path, shard, context, false),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e).with_context(|| format!("cannot make {}", path.display())),
         }
