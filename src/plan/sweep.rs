@@ -1,5 +1,7 @@
 //! A resolved config: its cells, what each runs, and an interleaved order of trials.
 
+mod secrets;
+
 use std::collections::HashSet;
 
 use rand::Rng;
@@ -17,19 +19,15 @@ use super::steps::{Offload, StepPlan};
 use super::target::{EmbeddedTarget, SweptTarget};
 pub use super::target::{Target, Tls};
 use super::values::RequestValue;
-use super::{
-    Arrivals, Cell, CellKind, Codec, Engine, Extent, RequestTemplate, TrialPlan, variable_name,
-};
+use super::{Arrivals, Cell, CellKind, Codec, Engine, Extent, RequestTemplate, TrialPlan};
 use crate::units::SECOND_NS;
+pub use secrets::is_secret_header;
 
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
 const IDLE_NS: u64 = SECOND_NS;
 
 /// Time of a trial beside its warm-up and window: processes, connects, a short drain.
 pub(crate) const TRIAL_OVERHEAD_NS: u64 = 60_000_000;
-
-/// What stands in place of a masked header value.
-const MASK: &str = "***";
 
 /// Keeps the order of trials from being drawn from the stream that arrival gaps come from.
 const ORDER_STREAM: u64 = 0x6f72_6465_725f_6f66;
@@ -447,61 +445,4 @@ impl Sweep {
         let several = self.axes.targets.iter_mut().flat_map(|swept| &mut swept.mix);
         several.chain(&mut self.plan.mix)
     }
-
-    /// This sweep as it may be written and shown: the values of headers that hold secrets are
-    /// `***` unless they only name an environment variable.
-    pub fn masked(&self) -> Sweep {
-        let mut masked = self.clone();
-        for (name, value) in masked.templates_mut().flat_map(|r| r.headers.iter_mut()) {
-            if is_secret_header(name) && variable_name(value).is_none() {
-                *value = MASK.into();
-            }
-        }
-        let own = masked
-            .server
-            .iter_mut()
-            .flat_map(|server| server.own.iter_mut().chain(&mut server.owns));
-        for (name, value) in own.flat_map(|own| &mut own.env) {
-            if is_secret_header(name) {
-                *value = MASK.into();
-            }
-        }
-        masked
-    }
-
-    /// This sweep without bodies that were typed on a command line, where they may be secrets: for each
-    /// stands a variable of the environment, whose name tells one body from another.
-    pub(crate) fn without_bodies(mut self) -> Sweep {
-        for template in self.templates_mut().filter(|template| !template.body.is_empty()) {
-            let text = std::str::from_utf8(&template.body);
-            if text.is_ok_and(|text| variable_name(text).is_some()) {
-                continue;
-            }
-            let digest = Sha256::digest(&template.body);
-            let hex: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-            template.body = format!("$DUEL_BODY_{hex}").into();
-        }
-        self
-    }
-}
-
-/// Whether a header's value is kept out of all output.
-pub fn is_secret_header(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    [
-        "auth",
-        "bearer",
-        "cookie",
-        "credential",
-        "jwt",
-        "key",
-        "pass",
-        "pwd",
-        "secret",
-        "session",
-        "signature",
-        "token",
-    ]
-    .iter()
-    .any(|part| name.contains(part))
 }
