@@ -208,6 +208,23 @@ fn every_shipped_config_stands_in_the_list() {
     }
 }
 
+/// Both are of one run, so that a change of what is printed is not made in one of them alone.
+#[test]
+fn the_sample_of_the_readme_is_what_its_picture_shows() {
+    let page = std::fs::read_to_string(root().join("README.md")).expect("README.md");
+    let picture = std::fs::read_to_string(root().join("docs/terminal.svg")).expect("the picture");
+    let texts = picture.lines().map(|line| {
+        let texts = line.split('<').filter_map(|tag| tag.split_once('>')).map(|(_, text)| text);
+        texts.collect::<String>().replace("&#160;", " ").replace("&#x27;", "'")
+    });
+    let shown: Vec<String> = texts.collect();
+    let sample = blocks(&page, "text").next().expect("a sample");
+    for line in sample.lines().filter(|line| !line.is_empty()) {
+        assert!(line.chars().count() <= 100, "too long for its picture: {line}");
+        assert!(shown.iter().any(|text| text == line), "docs/terminal.svg does not show: {line}");
+    }
+}
+
 /// A process that ends with the test, however that ends.
 struct Ends(Child);
 
