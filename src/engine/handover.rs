@@ -40,11 +40,12 @@ impl Handover {
     /// A lane has picked a release up: learns, and waits until the intended start.
     pub(super) fn hold(&self, release: &Release, phase: Phase) {
         let lead = self.lead_ns();
-        if release.handed >= release.intended && lead == 0 {
+        let handed = release.handed.get();
+        if handed >= release.intended && lead == 0 {
             return;
         }
         let picked = now_ns();
-        let taken = picked.saturating_sub(release.handed);
+        let taken = picked.saturating_sub(handed);
         // A release that waited for a lane says nothing about the hand-over.
         if taken < LEAD_MOST_NS {
             self.takes_ns.store((lead * 7 + taken) / 8, Relaxed);

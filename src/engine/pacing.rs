@@ -4,6 +4,8 @@
 //! `native`: the engine's own timer, which is a plain sleep for threads, and tokio's wheel in
 //! [`super::native`].
 
+use std::num::NonZeroU64;
+
 use super::handover::LEAD_MOST_NS;
 use super::heartbeat::Ticks;
 use super::release::{Release, Shot};
@@ -33,6 +35,8 @@ impl Due {
     }
 
     pub(super) fn release_at(self, released: u64, handed: u64) -> Shot {
+        // Not zero, which leaves room in a lane for the word that there is no release.
+        let handed = NonZeroU64::new(handed).unwrap_or(NonZeroU64::MIN);
         let release = Release { intended: self.intended, released, handed };
         Shot { release: Some(release), ..self.shot }
     }

@@ -1,5 +1,6 @@
 //! Requests on their way to lanes.
 
+use std::num::NonZeroU64;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +26,7 @@ pub(super) struct Release {
     pub(super) released: u64,
     /// When the pacer handed it over: before `intended` where the pacer allows for the time that
     /// the hand-over takes.
-    pub(super) handed: u64,
+    pub(super) handed: NonZeroU64,
 }
 
 /// Releases on their way to tasks: a queue, and one wake-up per release.
