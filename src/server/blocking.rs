@@ -18,10 +18,8 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
 use super::handler::{Handler, Runner};
 use super::upstream::Upstream;
-use super::{hyper, lean};
 use crate::codec::Failure;
 use crate::codec::stream::Socket;
-use crate::plan::Codec;
 use crate::sys::{MonotonicNs, sleep_until_ns};
 
 const CLOSED: u8 = 0;
@@ -218,23 +216,14 @@ pub(super) fn serve(socket: OwnedFd, handler: Arc<Handler>) {
     crate::sys::wake_promptly();
     let gate = ReadGate::new(socket, true);
     let socket = GatedSocket(gate.clone());
-    match handler.plan.codec {
-        Codec::Lean => {
-            Driven { future: lean::connection(socket, OwnThread, handler), gate }.drive();
-        }
-        Codec::Hyper => {
-            Driven { future: hyper::connection(socket, OwnThread, handler), gate }.drive();
-        }
-    }
+    by_codec!(socket, OwnThread, handler, |future| Driven { future, gate }.drive());
 }
 
 /// A connection that is served by whichever thread finds a request on it.
 pub(super) fn park(socket: OwnedFd, handler: Arc<Handler>) -> Parked {
     let gate = ReadGate::new(socket, false);
     let socket = GatedSocket(gate.clone());
-    let future: Pin<Box<dyn Future<Output = ()> + Send>> = match handler.plan.codec {
-        Codec::Lean => Box::pin(lean::connection(socket, OwnThread, handler)),
-        Codec::Hyper => Box::pin(hyper::connection(socket, OwnThread, handler)),
-    };
+    let future: Pin<Box<dyn Future<Output = ()> + Send>> =
+        by_codec!(socket, OwnThread, handler, |connection| Box::pin(connection));
     Driven { future, gate }
 }

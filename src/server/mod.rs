@@ -28,6 +28,23 @@ use crate::plan::server::ServerPlan;
 use crate::plan::target::EmbeddedTarget;
 use crate::side::usage::Edge;
 
+/// Does something with the future of a connection, of the codec that the plan names. Each codec has its own, so
+/// that the smaller one stays small.
+macro_rules! by_codec {
+    ($socket:expr, $runner:expr, $handler:ident, |$connection:ident| $act:expr) => {
+        match $handler.plan.codec {
+            $crate::plan::Codec::Lean => {
+                let $connection = $crate::server::lean::connection($socket, $runner, $handler);
+                $act
+            }
+            $crate::plan::Codec::Hyper => {
+                let $connection = $crate::server::hyper::connection($socket, $runner, $handler);
+                $act
+            }
+        }
+    };
+}
+
 mod blocking;
 mod connection;
 mod control;

@@ -10,9 +10,7 @@ use tokio::runtime::{Builder, Handle};
 use super::handler::{Handler, Runner};
 use super::upstream::Upstream;
 use super::workshop::Workshop;
-use super::{hyper, lean};
 use crate::codec::Failure;
-use crate::plan::Codec;
 use crate::plan::server::ServerEngine;
 use crate::sys::{MonotonicNs, now_ns};
 
@@ -43,14 +41,8 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
                 }
             };
             handler.accepted();
-            match handler.plan.codec {
-                Codec::Lean => {
-                    tokio::spawn(lean::connection(socket, here.clone(), handler.clone()))
-                }
-                Codec::Hyper => {
-                    tokio::spawn(hyper::connection(socket, here.clone(), handler.clone()))
-                }
-            };
+            let handler = handler.clone();
+            by_codec!(socket, here.clone(), handler, |connection| tokio::spawn(connection));
         }
     })
 }

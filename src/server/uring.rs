@@ -20,14 +20,12 @@ use super::blocking::{SHORTAGE_PAUSE, Shortage, accept_next};
 use super::handler::{Handler, Runner};
 use super::upstream::{Idle, Upstream};
 use super::workshop::Workshop;
-use super::{hyper, lean};
 use crate::codec::{Conn, Failure};
 use crate::engine::reactor::{Reactor, RingSocket};
 use crate::engine::ring_timer::RingTimer;
 use crate::engine::rings::Manner;
 use crate::engine::tasks::Tasks;
 use crate::engine::timer::sleep;
-use crate::plan::Codec;
 use crate::sys::{MonotonicNs, now_ns, wake_promptly};
 
 /// Connections that a ring is made for; where there are more its lists grow.
@@ -129,11 +127,8 @@ fn connection(
     home: &Arc<Home>,
     handler: &Arc<Handler>,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
-    let (socket, here) = (RingSocket::new(socket.into()), RingTask(home.clone()));
-    match handler.plan.codec {
-        Codec::Lean => Box::pin(lean::connection(socket, here, handler.clone())),
-        Codec::Hyper => Box::pin(hyper::connection(socket, here, handler.clone())),
-    }
+    let (socket, handler) = (RingSocket::new(socket.into()), handler.clone());
+    by_codec!(socket, RingTask(home.clone()), handler, |connection| Box::pin(connection))
 }
 
 /// A ring as other threads see it.
