@@ -16,6 +16,7 @@ mod classes;
 pub mod counters;
 pub mod events;
 pub mod latency;
+mod moments;
 pub mod outside;
 pub mod quota;
 pub mod split;
@@ -32,6 +33,7 @@ use crate::format::{Bytes, ClassUse, Errors, Kept};
 pub use crate::format::{Channel, ErrorKind};
 use counters::{Counters, add};
 use latency::AtomicHistogram;
+pub use moments::{Ended, Instants};
 
 /// The part of a trial that a request belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,28 +52,6 @@ const ERROR_KINDS: usize = ErrorKind::ALL.len();
 /// What a whole request counts as, where parts of requests are added up: a million lanes' parts fit a
 /// counter, and none is off by a billionth.
 const SHARE_UNIT: f64 = (1_u64 << 32) as f64;
-
-/// The four instants of a request of an open loop, or the two of a closed one; CLOCK_MONOTONIC.
-#[derive(Debug, Clone, Copy)]
-pub struct Instants {
-    /// By the plan; `None` in a closed loop.
-    pub intended: Option<u64>,
-    /// When the pacer let it go; equals `start` in a closed loop.
-    pub released: u64,
-    /// Just before its first byte is written.
-    pub start: u64,
-    /// After its last byte was read.
-    pub end: u64,
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Answered whole, with an expected status.
-    Completed,
-    TimedOut,
-    Failed,
-}
 
 /// What one CPU's lanes recorded. A lane keeps to one shard; shards never share a cache line.
 #[repr(align(128))]
