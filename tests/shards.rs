@@ -489,7 +489,7 @@ fn damaged_shards_are_refused_with_file_and_line_and_nothing_is_written() {
             rewrite(dir, |lines| [vec![String::new()], lines].concat());
         }),
         ("trial 1 is other block 1 in shard 1, and", |dir| {
-            with(dir, "/cell/id", |_| "other".into())
+            with(dir, "/cell/id", |_| "other".into());
         }),
         ("trials.jsonl: cannot read", |dir| {
             let file = dir.join("trials.jsonl");
