@@ -293,7 +293,7 @@ fn errors_call_things_as_the_user_wrote_them() {
         (&["--precision", "0"], "--precision must be from 0.1 % to 100 %"),
         (&["-k", "--ca-file", "x"], "--ca-file: needs an https:// url"),
         (&["--set", "target.body=1KiB"], "remove it or `URL`"),
-        (&["--set", "plan.requests=5", "-d", "3s"], "give `-n` or `-d`, not both"),
+        (&["--set", "plan.requests=5", "-d", "3s"], "give `plan.requests` or `-d`, not both"),
         (&["--set", "sweep.trials=5", "--precision", "2%"], "--precision: not beside `--trials`"),
         (&["--set", "sweep.trials=-5"], "--set sweep.trials: `-5`"),
         (&["-c", "0"], "-c must be at least 1"),

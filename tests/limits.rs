@@ -190,7 +190,7 @@ fn ports_in_time_wait_are_counted_before_anything_is_sent() {
     assert_eq!(
         error,
         "keep_alive = false needs 28,270 ports at once; net.ipv4.ip_local_port_range allows \
-         28,232 from one source address, each held for 60 s after its connection: at most 470 new \
+         28,232 ports from one source address, each held for 60 s after its connection: at most 470 new \
          connections/s; use a lower rate, or keep-alive, or widen it with \
          `sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`"
     );

@@ -64,7 +64,15 @@ fn runs_are_compared_by_exit_code_and_reason() {
 
     let calm = copy(&a, at("calm"), |_| ());
     compared(&calm, &calm, 0, "0 of ");
-    let dear = copy(&a, at("dear"), |r| r.cpu.per_request_ns *= 3.0);
+    let dear = copy(&a, at("dear"), |r| {
+        let cpu = &mut r.cpu;
+        let instrument = [&mut cpu.pacer_ns, &mut cpu.monitor_ns].into_iter().flatten();
+        instrument.for_each(|ns| *ns *= 3);
+        [&mut cpu.total_ns, &mut cpu.user_ns, &mut cpu.system_ns]
+            .into_iter()
+            .for_each(|ns| *ns *= 3);
+        cpu.per_request_ns *= 3.0;
+    });
     compared(&calm, &dear, 3, "WORSE");
     compared(&dear, &calm, 0, "better");
     // Few trials decide nothing, which is no green light where one is asked for.

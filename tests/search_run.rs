@@ -127,7 +127,7 @@ fn what_a_search_cannot_do_is_one_error() {
     ] {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
-    assert!(shown.contains("at most 131 s of load"), "{shown}");
+    assert!(shown.contains("at most 2 min of load"), "{shown}");
     refused(&["plan", "--set", "sweep.rates=[500]"], "a search chooses its rates itself");
     refused(&["plan", "--set", "sweep.rates=['0%']"], "above 0 and at most 1000 %");
     refused(&["plan", "--set", "sweep.rates=['5 000 %']"], "a share such as 5% or 0.05");

@@ -14,7 +14,10 @@ use crate::units::{SECOND_NS, duration_literal, format_ns, parse_duration_ns};
 pub fn run(args: &TryArgs) -> super::Ended {
     let settings = settings(args).map_err(super::usage)?;
     let sweep = crate::config::from_flags(settings, &args.overrides);
-    let mut sweep = sweep.map_err(|e| super::usage(in_flags(&e.to_string(), FLAGS)))?;
+    // What was given as a key is told as one.
+    let set = |key: &str| args.overrides.iter().any(|set| set.split('=').next() == Some(key));
+    let told: Vec<_> = FLAGS.iter().filter(|(_, key)| !set(key)).copied().collect();
+    let mut sweep = sweep.map_err(|e| super::usage(in_flags(&e.to_string(), &told)))?;
     allow(&mut sweep, &args.allow).map_err(super::usage)?;
     if Trials::of(args).are_shared {
         suit(&mut sweep, args)?;
