@@ -294,7 +294,10 @@ fn errors_call_things_as_the_user_wrote_them() {
         (&["-k", "--ca-file", "x"], "--ca-file: needs an https:// url"),
         (&["--set", "target.body=1KiB"], "remove it or `URL`"),
         (&["--set", "plan.requests=5", "-d", "3s"], "give `plan.requests` or `-d`, not both"),
-        (&["--set", "sweep.trials=5", "--precision", "2%"], "--precision: not beside `--trials`"),
+        (
+            &["--set", "sweep.trials=5", "--precision", "2%"],
+            "--precision: not beside `sweep.trials`",
+        ),
         (&["--set", "sweep.trials=-5"], "--set sweep.trials: `-5`"),
         (&["-c", "0"], "-c must be at least 1"),
         (&["--engines", "go"], "--engines: unknown value `go`"),
