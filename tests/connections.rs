@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::{ALL, Done, Sweep, assert_books, assert_histograms};
+use common::{ALL, Done, EveryEngine, Sweep, assert_books, assert_histograms};
 use duel::format::{Errors, TrialRecord};
+use duel::plan::Engine;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
@@ -572,5 +573,50 @@ fn a_demanded_certificate_is_shown_or_the_refusal_has_one_name() {
             let told = r.error.as_deref().unwrap_or_default();
             assert!(told.contains("demands a client's certificate"), "{told}");
         }
+    }
+}
+
+/// In a plan by count the window ends with the last request. Whatever closes connections before that
+/// would be charged to the engine, and to some engines only.
+#[test]
+fn no_lane_closes_its_connection_before_the_last_request_ended() {
+    const AT_ONCE: u64 = 4;
+    let play = |wire: &mut dyn Wire, seen: &Seen| {
+        let number = head(wire, seen)? as u64;
+        let (round, slow) = (number / AT_ONCE, number % AT_ONCE == 0);
+        let [answered, early, over] = [&seen.connections, &seen.after_the_end, &seen.left_out];
+        let wait = |what: &dyn Fn() -> bool, at_most: u64| {
+            (0..at_most)
+                .take_while(|_| !what())
+                .for_each(|_| std::thread::sleep(Duration::from_millis(1)));
+        };
+        wait(&|| seen.requests.load(SeqCst) >= (round + 1) * AT_ONCE, 4_000);
+        if slow {
+            wait(&|| answered.load(SeqCst) >= (round + 1) * (AT_ONCE - 1), 4_000);
+            // Time in which an early close would show; one that does not is a later one.
+            wait(&|| early.load(SeqCst) > 0, 100);
+            over.fetch_add(1, SeqCst);
+            return wire.say(KEPT);
+        }
+        wire.say(KEPT)?;
+        answered.fetch_add(1, SeqCst);
+        if head(wire, seen).is_err() && over.load(SeqCst) <= round {
+            early.fetch_add(1, SeqCst);
+        }
+        Ok(())
+    };
+    for engine in EveryEngine::engines().into_iter().filter(|e| *e != Engine::Sequential) {
+        let engine = engine.name();
+        let (address, seen) = serve(None, Arc::new(play));
+        let done = Sweep::new(&format!(
+            "[target]\nurl = 'http://{address}'\n[plan]\nrequests = {AT_ONCE}\n[sweep]\n\
+             engines = ['{engine}']\ncodecs = ['hyper', 'lean']\nlanes = [{AT_ONCE}]\ntrials = 1\n"
+        ))
+        .run();
+        assert_eq!(done.records.len(), 2, "{engine}: {}", done.stderr);
+        for r in &done.records {
+            assert_eq!(r.ledger.completed, AT_ONCE, "{engine}: {:?} {}", r.ledger, done.stderr);
+        }
+        assert_eq!(seen.after_the_end.load(SeqCst), 0, "{engine} closed connections early");
     }
 }

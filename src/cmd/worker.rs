@@ -174,8 +174,6 @@ impl Prepare {
     }
 }
 
-/// Makes what file and compute steps need; a directory that cannot be written fails the trial, not
-/// the worker, so that its row says why.
 /// Whether one thread writes each shard of the recorder.
 fn shards_are_apart(job: &Job, shards: usize) -> bool {
     let (engine, cpus) = (job.cell.engine, job.cpus.len());
@@ -193,6 +191,8 @@ fn shards_are_apart(job: &Job, shards: usize) -> bool {
     }
 }
 
+/// Makes what file and compute steps need; a directory that cannot be written fails the trial, not
+/// the worker, so that its row says why.
 fn make_work(job: &Job) -> (Option<Arc<Work>>, Option<String>) {
     if !job.plan.has_local_steps() {
         return (None, None);

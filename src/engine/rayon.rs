@@ -35,9 +35,10 @@ pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
     if trial.is_open_loop() {
         run_open(trial, &pool, &slots);
     } else {
-        while let Some(lane) = slots.pop() {
-            let trial = trial.clone();
-            pool.spawn_fifo(move || step(&trial, lane));
+        // Lanes that have ended come back behind those that have not begun.
+        for lane in (0..slots.len()).filter_map(|_| slots.pop()) {
+            let (trial, slots) = (trial.clone(), slots.clone());
+            pool.spawn_fifo(move || step(trial, slots, lane));
         }
     }
     trial.exit_gate.wait();
@@ -45,7 +46,7 @@ pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
 }
 
 /// Connects every slot in the pool's own threads.
-fn connect_slots(trial: &Arc<TrialRun>, pool: &ThreadPool) -> Arc<ArrayQueue<Box<BlockingLane>>> {
+fn connect_slots(trial: &Arc<TrialRun>, pool: &ThreadPool) -> Slots {
     let slots = Arc::new(ArrayQueue::new(trial.job.cell.lanes as usize));
     for id in 0..trial.job.cell.lanes {
         let (slots, trial) = (slots.clone(), trial.clone());
@@ -67,17 +68,20 @@ fn connect_slots(trial: &Arc<TrialRun>, pool: &ThreadPool) -> Arc<ArrayQueue<Box
     slots
 }
 
-/// One request of a closed loop, then the slot's next job.
-fn step(trial: &Arc<TrialRun>, mut lane: Box<BlockingLane>) {
-    if !trial.is_cancelled() && lane.step_closed(trial) {
-        let trial = trial.clone();
-        rayon::spawn_fifo(move || step(&trial, lane));
+type Slots = Arc<ArrayQueue<Box<BlockingLane>>>;
+
+/// One request of a closed loop, then the slot's next job. A slot that has ended goes back with its
+/// connection: closing that is no part of a window by count.
+fn step(trial: Arc<TrialRun>, slots: Slots, mut lane: Box<BlockingLane>) {
+    if !trial.is_cancelled() && lane.step_closed(&trial) {
+        rayon::spawn_fifo(move || step(trial, slots, lane));
     } else {
-        lane.ended(trial);
+        lane.ended(&trial);
+        put(&slots, lane);
     }
 }
 
-fn run_open(trial: &Arc<TrialRun>, pool: &ThreadPool, slots: &Arc<ArrayQueue<Box<BlockingLane>>>) {
+fn run_open(trial: &Arc<TrialRun>, pool: &ThreadPool, slots: &Slots) {
     // The pacer's own share keeps the count above zero until the schedule has ended.
     let open = Arc::new(AtomicU64::new(1));
     pacing::pace(trial, |shot| {
@@ -105,9 +109,9 @@ fn serve(trial: &TrialRun, slots: &ArrayQueue<Box<BlockingLane>>, shot: &Shot) {
 /// a slot each would not do: they can overtake a release that has begun and has no slot yet.
 fn retire(trial: &TrialRun, slots: &ArrayQueue<Box<BlockingLane>>, open: &AtomicU64) {
     if open.fetch_sub(1, Ordering::AcqRel) == 1 {
-        while let Some(lane) = slots.pop() {
-            lane.ended(trial);
-        }
+        let lanes: Vec<_> = std::iter::from_fn(|| slots.pop()).collect();
+        lanes.iter().for_each(|lane| lane.ended(trial));
+        lanes.into_iter().for_each(|lane| put(slots, lane));
     }
 }
 

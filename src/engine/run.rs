@@ -57,6 +57,8 @@ pub(crate) struct TrialRun {
     pub(crate) progress: LaneProgress,
     /// Opens at Start.
     pub(crate) start_gate: Latch,
+    /// Opens when the window's end was read: closing connections is no part of the window.
+    pub(crate) close_gate: Latch,
     /// Never opens: threads stay to be counted until the process ends.
     pub(super) exit_gate: Latch,
     pub(super) handover: Handover,
@@ -90,6 +92,7 @@ impl TrialRun {
             recorder,
             progress: LaneProgress::default(),
             start_gate: Latch::default(),
+            close_gate: Latch::default(),
             exit_gate: Latch::default(),
             handover: Handover::default(),
             rings: Arc::default(),

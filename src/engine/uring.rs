@@ -87,9 +87,15 @@ fn run_ring(
     (0..count).for_each(Reactor::wake);
     let ticks = (first == 0).then(|| Ticks::of_lane(trial)).flatten();
     match pacing {
-        None => run_closed(trial, &mut tasks, ticks),
+        None => run_closed(trial, &mut tasks, &lanes, ticks),
         Some(pacing) => pacing.run(trial, &mut tasks, &lanes, ticks, pacer),
     }?;
+    trial.close_gate.wait();
+    lanes.closing.set(true);
+    (0..count).for_each(Reactor::wake);
+    while tasks.alive() > 0 {
+        tasks.turn(now_ns() + LOOK_NS, 0)?;
+    }
     debug_assert!(Reactor::is_at_rest(), "a buffer or a socket was kept");
     Ok(())
 }
@@ -107,12 +113,13 @@ fn manner(trial: &TrialRun, lanes: u32) -> Manner {
 fn run_closed(
     trial: &TrialRun,
     tasks: &mut Tasks<impl Future<Output = ()>>,
+    lanes: &Lanes,
     mut ticks: Option<Ticks>,
 ) -> anyhow::Result<()> {
     if trial.work().is_none() {
         Reactor::wait_coarsely();
     }
-    while tasks.alive() > 0 {
+    while !lanes.have_ended(tasks) {
         let look = Reactor::now() + LOOK_NS;
         let until = ticks.as_ref().map_or(look, |ticks| ticks.due().min(look));
         tasks.turn(until, 0)?;
@@ -143,6 +150,7 @@ fn run_lane(trial: Arc<TrialRun>, id: u32, lanes: Rc<Lanes>) -> impl Future<Outp
             lane.run_closed(&trial, timer).await;
         }
         lane.ended(&trial);
+        lanes.keep().await;
     }
 }
 
@@ -159,9 +167,23 @@ struct Lanes {
     idle_since: Cell<u64>,
     /// The schedule has ended.
     closed: Cell<bool>,
+    /// Lanes that have sent their last request.
+    ended: Cell<u32>,
+    /// They may close their connections.
+    closing: Cell<bool>,
 }
 
 impl Lanes {
+    /// Suspends a lane that has ended, with its connection, until the window's end was read.
+    async fn keep(&self) {
+        self.ended.set(self.ended.get() + 1);
+        poll_fn(|_| if self.closing.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    fn have_ended(&self, tasks: &Tasks<impl Future<Output = ()>>) -> bool {
+        self.ended.get() as usize == tasks.alive()
+    }
+
     /// Suspends a connected lane until the start.
     async fn park(&self) {
         self.parked.set(self.parked.get() + 1);
@@ -259,7 +281,7 @@ impl Pacing {
         pacer: &Mutex<Option<SharedSchedule>>,
     ) -> anyhow::Result<()> {
         let mut sleeper = Sleeper::new(trial);
-        while tasks.alive() > 0 {
+        while !lanes.have_ended(tasks) {
             let due = release(trial, tasks, lanes, pacer);
             let tick = ticks.as_ref().map_or(u64::MAX, Ticks::due);
             let until = due.min(tick).min(now_ns() + LOOK_NS);
@@ -276,7 +298,7 @@ impl Pacing {
             if let Some(ticks) = &mut ticks {
                 ticks.catch_up(trial);
             }
-            if lanes.closed.get() || tasks.alive() == 0 {
+            if lanes.closed.get() || lanes.have_ended(tasks) {
                 trial.handover.paced(std::mem::take(&mut self.took_ns));
             }
         }

@@ -150,6 +150,7 @@ impl<'t> Monitor<'t> {
             }
         };
         let last = self.read(Edge::End);
+        trial.close_gate.open();
         if idle {
             // Lanes find the window over and end without a request.
             trial.start_gate.open();
