@@ -583,7 +583,7 @@ fn no_lane_closes_its_connection_before_the_last_request_ended() {
     const AT_ONCE: u64 = 4;
     let play = |wire: &mut dyn Wire, seen: &Seen| {
         let number = head(wire, seen)? as u64;
-        let (round, slow) = (number / AT_ONCE, number % AT_ONCE == 0);
+        let (round, slow) = (number / AT_ONCE, number.is_multiple_of(AT_ONCE));
         let [answered, early, over] = [&seen.connections, &seen.after_the_end, &seen.left_out];
         let wait = |what: &dyn Fn() -> bool, at_most: u64| {
             (0..at_most)
