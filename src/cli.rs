@@ -401,7 +401,7 @@ pub struct HostsArgs {
 
 impl HostsArgs {
     /// Whether anything but a default was asked.
-    pub fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         let Self { p99, class, availability, latency, connections, memory, cpus, .. } = self;
         let texts = [p99, class, availability, latency, connections, memory, cpus];
         texts.iter().any(|text| text.is_some())

@@ -34,7 +34,7 @@ use crate::units::SECOND_NS;
 pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Longest frame: an Outcome with every histogram stays well below.
-pub const MAX_FRAME_BYTES: usize = 64 << 20;
+pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
 
 /// One frame, tagged by its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ pub struct Job {
 }
 
 /// Most time that Go to Armed may take where nothing else is said.
-pub const SETUP_LIMIT_NS: u64 = 60 * SECOND_NS;
+pub(crate) const SETUP_LIMIT_NS: u64 = 60 * SECOND_NS;
 
 impl Job {
     /// The job of the only worker of a cell, wherever it may run.

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// An instant on CLOCK_MONOTONIC, in nanoseconds since boot: comparable between processes.
-pub type MonotonicNs = u64;
+pub(crate) type MonotonicNs = u64;
 
 /// Reads CLOCK_MONOTONIC through the vDSO, in nanoseconds.
 #[inline]
@@ -41,7 +41,7 @@ pub fn timespec(ns: u64) -> Timespec {
 ///
 /// # Errors
 /// What the system says, or that it is no regular file.
-pub fn open_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
+pub(crate) fn open_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
@@ -54,7 +54,7 @@ pub fn open_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
 /// Sleeps until an absolute instant; returns at once when it has passed.
 ///
 /// Absolute, so that lateness of one sleep never adds to the next.
-pub fn sleep_until_ns(at: MonotonicNs) {
+pub(crate) fn sleep_until_ns(at: MonotonicNs) {
     let request = timespec(at);
     while rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &request)
         == Err(rustix::io::Errno::INTR)
@@ -72,7 +72,7 @@ pub(crate) fn wake_promptly() {
 /// that caches of threads keep, and blocks in mappings of their own. `None` where the C library keeps
 /// no such count.
 #[cfg(target_env = "gnu")]
-pub fn malloc_held_bytes() -> Option<u64> {
+pub(crate) fn malloc_held_bytes() -> Option<u64> {
     // SAFETY: it has no arguments, takes the allocator's own locks and returns a plain struct.
     #[expect(unsafe_code, reason = "the C library's count has no safe form")]
     let info = unsafe { nix::libc::mallinfo2() };
@@ -81,13 +81,13 @@ pub fn malloc_held_bytes() -> Option<u64> {
 
 /// As above; other C libraries count nothing.
 #[cfg(not(target_env = "gnu"))]
-pub fn malloc_held_bytes() -> Option<u64> {
+pub(crate) fn malloc_held_bytes() -> Option<u64> {
     None
 }
 
 /// Size of the signal stack that Rust's runtime maps for each thread, in whole pages: what the kernel
 /// asks for (`AT_MINSIGSTKSZ`), at least 8 KiB (`SIGSTKSZ`).
-pub fn signal_stack_bytes() -> u64 {
+pub(crate) fn signal_stack_bytes() -> u64 {
     // SAFETY: it reads a vector that the kernel made before the program began.
     #[expect(unsafe_code, reason = "the auxiliary vector has no safe form for this entry")]
     let least = unsafe { nix::libc::getauxval(nix::libc::AT_MINSIGSTKSZ) };
@@ -96,7 +96,7 @@ pub fn signal_stack_bytes() -> u64 {
 }
 
 /// A page-aligned array of counters, shared between the worker that writes and the driver that reads.
-pub struct SharedCounters {
+pub(crate) struct SharedCounters {
     pointer: *const AtomicU64,
     len: usize,
 }
@@ -110,7 +110,7 @@ unsafe impl Sync for SharedCounters {}
 
 impl SharedCounters {
     /// Makes a memfd that holds `len` counters, all zero, and maps it for writing.
-    pub fn create(len: usize) -> std::io::Result<(Self, OwnedFd)> {
+    pub(crate) fn create(len: usize) -> std::io::Result<(Self, OwnedFd)> {
         let fd = rustix::fs::memfd_create("duel-counters", rustix::fs::MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&fd, (len * size_of::<AtomicU64>()) as u64)?;
         let map = Self::map(&fd, len, true)?;
@@ -121,7 +121,7 @@ impl SharedCounters {
     ///
     /// # Errors
     /// Refuses a file shorter than `len` counters, since touching the missing part would be fatal.
-    pub fn open(fd: impl AsFd, len: usize) -> std::io::Result<Self> {
+    pub(crate) fn open(fd: impl AsFd, len: usize) -> std::io::Result<Self> {
         let size = rustix::fs::fstat(&fd)?.st_size as usize;
         if size < len * size_of::<AtomicU64>() {
             return Err(std::io::Error::other("the page of counters is too short"));
@@ -142,7 +142,7 @@ impl SharedCounters {
     }
 
     /// The counters. A reader in another process must only load them.
-    pub fn as_slice(&self) -> &[AtomicU64] {
+    pub(crate) fn as_slice(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is page-aligned, `len` counters long and lives as long as `self`.
         #[expect(unsafe_code, reason = "a slice over the mapping")]
         unsafe {

@@ -9,12 +9,12 @@
 
 use std::fmt;
 
-pub const SECOND_NS: u64 = 1_000_000_000;
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
 /// A quantity that could not be read: what was found and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{found}` is not a {kind}: {allowed}")]
-pub struct UnitError {
+pub(crate) struct UnitError {
     found: String,
     kind: &'static str,
     allowed: &'static str,
@@ -22,12 +22,12 @@ pub struct UnitError {
 
 impl UnitError {
     /// Whether it is a number of this kind, and only more than can be counted.
-    pub fn is_too_large(&self) -> bool {
+    pub(crate) fn is_too_large(&self) -> bool {
         self.allowed == TOO_LARGE
     }
 
     /// The same of a text that is shown in another form.
-    pub fn of(self, found: String) -> Self {
+    pub(crate) fn of(self, found: String) -> Self {
         UnitError { found, ..self }
     }
 }
@@ -59,7 +59,7 @@ fn scaled(number: &str, factor: f64, help: &'static str) -> Result<u64, &'static
 }
 
 /// Reads a duration in nanoseconds. A bare number is refused, since peers disagree on its unit.
-pub fn parse_duration_ns(text: &str) -> Result<u64, UnitError> {
+pub(crate) fn parse_duration_ns(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split(text);
     let factor = match unit {
         "ns" => 1.0,
@@ -88,7 +88,7 @@ fn decimal_factor(unit: &str) -> Option<f64> {
 }
 
 /// Reads a count with decimal steps: `10k` is 10,000.
-pub fn parse_count(text: &str) -> Result<u64, UnitError> {
+pub(crate) fn parse_count(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split(text);
     let error = |allowed| UnitError { found: text.into(), kind: "count", allowed };
     let factor = decimal_factor(unit).ok_or_else(|| error(COUNT_HELP))?;
@@ -99,7 +99,7 @@ pub fn parse_count(text: &str) -> Result<u64, UnitError> {
 }
 
 /// Reads a total rate in requests per second; zero is refused.
-pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
+pub(crate) fn parse_rate(text: &str) -> Result<f64, UnitError> {
     let (number, unit) = split(text);
     let error = |allowed| UnitError { found: text.into(), kind: "rate", allowed };
     let unit = unit.strip_suffix("/s").unwrap_or(unit);
@@ -114,7 +114,7 @@ pub fn parse_rate(text: &str) -> Result<f64, UnitError> {
 
 /// A share in per cent, to a tenth where it has one: `5 %`. What is neither nothing nor all is printed
 /// as neither.
-pub fn format_share(share: f64) -> String {
+pub(crate) fn format_share(share: f64) -> String {
     let percent = 100.0 * share;
     let hides = |rounded: f64| (rounded == 0.0 || rounded == 100.0) && rounded != percent;
     let rounded = |digits: i32| (percent * 10f64.powi(digits)).round() / 10f64.powi(digits);
@@ -123,7 +123,7 @@ pub fn format_share(share: f64) -> String {
 }
 
 /// Reads a share such as `5%` or `0.05`.
-pub fn parse_share(text: &str) -> Result<f64, UnitError> {
+pub(crate) fn parse_share(text: &str) -> Result<f64, UnitError> {
     let (number, unit) = split(text);
     let share = match unit {
         "" => number.parse::<f64>().ok(),
@@ -138,7 +138,7 @@ pub fn parse_share(text: &str) -> Result<f64, UnitError> {
 }
 
 /// Reads a size in bytes; `KiB` is 1,024 and `kB` is 1,000.
-pub fn parse_size(text: &str) -> Result<u64, UnitError> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split(text);
     let error = |allowed| UnitError { found: text.into(), kind: "size", allowed };
     let factor = match unit {
@@ -172,7 +172,7 @@ fn significant(value: f64) -> String {
 }
 
 /// Prints nanoseconds with three significant digits: `1.25 ms`.
-pub fn format_ns(ns: f64) -> String {
+pub(crate) fn format_ns(ns: f64) -> String {
     match ns {
         n if n < 0.0 => format!("-{}", format_ns(-n)),
         n if n < 999.5 => format!("{} ns", significant(n)),
@@ -183,7 +183,7 @@ pub fn format_ns(ns: f64) -> String {
 }
 
 /// Prints a duration the way it is written in a config, exactly: `500ms`, `1500us`.
-pub fn duration_literal(ns: u64) -> String {
+pub(crate) fn duration_literal(ns: u64) -> String {
     for (unit, size) in [("s", SECOND_NS), ("ms", 1_000_000), ("us", 1_000)] {
         if ns >= size && ns.is_multiple_of(size) {
             return format!("{}{unit}", ns / size);
@@ -193,7 +193,7 @@ pub fn duration_literal(ns: u64) -> String {
 }
 
 /// Prints bytes with three significant digits in binary steps: `64 KiB`.
-pub fn format_bytes(bytes: f64) -> String {
+pub(crate) fn format_bytes(bytes: f64) -> String {
     match bytes {
         b if b < 0.0 => format!("-{}", format_bytes(-b)),
         b if b < 1023.5 => format!("{} B", significant(b)),
@@ -204,7 +204,7 @@ pub fn format_bytes(bytes: f64) -> String {
 }
 
 /// Prints a size the way it is written in a config, exactly: `64KiB`.
-pub fn size_literal(bytes: u64) -> String {
+pub(crate) fn size_literal(bytes: u64) -> String {
     for (unit, size) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if bytes >= size && bytes.is_multiple_of(size) {
             return format!("{}{unit}", bytes / size);
@@ -214,7 +214,7 @@ pub fn size_literal(bytes: u64) -> String {
 }
 
 /// Prints a count with thousands separators: `16,370`.
-pub fn format_count(count: u64) -> String {
+pub(crate) fn format_count(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
@@ -227,12 +227,12 @@ pub fn format_count(count: u64) -> String {
 }
 
 /// A count of something: `1 lane`, `16,370 lanes`.
-pub fn plural(count: u64, word: &str) -> String {
+pub(crate) fn plural(count: u64, word: &str) -> String {
     format!("{} {word}{}", format_count(count), if count == 1 { "" } else { "s" })
 }
 
 /// Prints a rate: whole numbers with separators from 100 up, three significant digits below.
-pub fn format_rate(per_s: f64) -> String {
+pub(crate) fn format_rate(per_s: f64) -> String {
     match per_s {
         r if r >= 99.95 => format_count(r.round() as u64),
         // One in eleven days is not none.
@@ -247,7 +247,7 @@ pub fn format_rate(per_s: f64) -> String {
 
 /// A wrapper that prints a ratio with two decimals, or three below a tenth.
 #[derive(Debug, Clone, Copy)]
-pub struct Ratio(pub f64);
+pub(crate) struct Ratio(pub f64);
 
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,25 +25,25 @@ use crate::terminal;
 /// Exit codes of every command, the first that applies.
 pub mod exit {
     /// Interrupted by SIGINT; partial results are kept.
-    pub const INTERRUPTED: u8 = 130;
+    pub(crate) const INTERRUPTED: u8 = 130;
     /// Interrupted by SIGTERM.
-    pub const TERMINATED: u8 = 143;
+    pub(crate) const TERMINATED: u8 = 143;
     /// The terminal went away.
-    pub const HUNG_UP: u8 = 129;
+    pub(crate) const HUNG_UP: u8 = 129;
     /// Wrong usage or config, or not comparable.
     pub const USAGE: u8 = 2;
     /// A trial failed that was not expected to, or nothing completed.
     pub const FAILED: u8 = 1;
     /// A hard gate failed, so that the numbers are not reliable, or an SLO cannot be judged.
-    pub const INVALID: u8 = 4;
+    pub(crate) const INVALID: u8 = 4;
     /// An SLO was missed, or a figure became worse.
-    pub const MISSED: u8 = 3;
+    pub(crate) const MISSED: u8 = 3;
     /// `compare --strict`: a figure could be worse for all that is known.
-    pub const CANNOT_TELL: u8 = 5;
+    pub(crate) const CANNOT_TELL: u8 = 5;
 }
 
 /// How a command ends; an error has been told.
-pub type Ended = Result<ExitCode, ExitCode>;
+pub(crate) type Ended = Result<ExitCode, ExitCode>;
 
 /// Prints an error on one line and gives the code for wrong usage.
 fn usage(error: impl std::fmt::Display) -> ExitCode {

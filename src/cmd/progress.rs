@@ -27,7 +27,7 @@ pub struct Signals {
 
 impl Signals {
     /// Takes over the signals; a SIGHUP that `nohup` had ignored stays ignored.
-    pub fn catch() -> std::io::Result<Self> {
+    pub(crate) fn catch() -> std::io::Result<Self> {
         let seen = Arc::new(AtomicUsize::new(0));
         // One flag for all: a second signal ends the process, whichever came first.
         let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -44,7 +44,7 @@ impl Signals {
     }
 
     /// The exit code of the signal that came, if one did.
-    pub fn exit_code(&self) -> Option<u8> {
+    pub(crate) fn exit_code(&self) -> Option<u8> {
         let seen = self.seen.load(Relaxed) as i32;
         SIGNALS.into_iter().find(|(signal, _)| *signal == seen).map(|(_, code)| code)
     }
@@ -56,7 +56,7 @@ fn is_ignored(signal: i32) -> bool {
     status.is_ok_and(|status| status.sigign & (1 << (signal - 1)) != 0)
 }
 
-pub struct SweepProgress {
+pub(crate) struct SweepProgress {
     bar: Option<ProgressBar>,
     signals: Signals,
     trials: usize,
@@ -65,7 +65,7 @@ pub struct SweepProgress {
 }
 
 impl SweepProgress {
-    pub fn new(trials: usize, signals: Signals) -> Self {
+    pub(crate) fn new(trials: usize, signals: Signals) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(
                 Some(trials as u64),
@@ -79,7 +79,7 @@ impl SweepProgress {
         SweepProgress { bar, signals, trials, ended: 0, name: String::new() }
     }
 
-    pub fn begin(&mut self, name: &str) {
+    pub(crate) fn begin(&mut self, name: &str) {
         self.name = name.into();
         self.message("set-up");
     }
@@ -90,7 +90,7 @@ impl SweepProgress {
         }
     }
 
-    pub fn end(&mut self, record: &TrialRecord) {
+    pub(crate) fn end(&mut self, record: &TrialRecord) {
         self.ended += 1;
         let line = format!(
             "[{}/{}] {} block {}: {}",
@@ -112,14 +112,14 @@ impl SweepProgress {
     }
 
     /// More trials than were announced.
-    pub fn expect_more(&mut self, trials: usize) {
+    pub(crate) fn expect_more(&mut self, trials: usize) {
         self.trials += trials;
         if let Some(bar) = &self.bar {
             bar.inc_length(trials as u64);
         }
     }
 
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

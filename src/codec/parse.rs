@@ -31,7 +31,7 @@ use memo::{Memo, Outcome};
 pub const MAX_HEAD: usize = 32 * 1024;
 
 /// Most header lines of one head, and most trailer lines of one body.
-pub const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADERS: usize = 100;
 /// Headers for which a table lies ready on a lane's stack; a head with more is parsed once again
 /// with a table of [`MAX_HEADERS`]. A hundred slots would be most of a page of every thread.
 const USUAL_HEADERS: usize = 16;
@@ -42,7 +42,7 @@ const TOO_MANY_HEADERS: &str = "more than 100 headers";
 pub(super) const TOO_MANY_INFORMATIONAL: &str = "more than 100 informational responses";
 
 /// Most 1xx responses before the answer.
-pub const MAX_INFORMATIONAL: u8 = 100;
+pub(crate) const MAX_INFORMATIONAL: u8 = 100;
 
 static LAST_HEAD: Memo = Memo::new();
 
@@ -171,7 +171,7 @@ impl ResponseParser {
     }
 
     /// Whether the answer's head is whole and its body is not.
-    pub fn is_in_body(&self) -> bool {
+    pub(crate) fn is_in_body(&self) -> bool {
         !matches!(self.at, ParsePosition::Head | ParsePosition::Done)
     }
 

@@ -17,10 +17,10 @@ use crate::plan::endpoint::Endpoint;
 /// Lanes that share one source address. Past half of the ephemeral range (~14,100 ports) the
 /// kernel's port search tries one parity first and connects fall to ~500/s, so more lanes than
 /// this spread over 127.0.0.0/8.
-pub const LANES_PER_SOURCE: u32 = 8_000;
+pub(crate) const LANES_PER_SOURCE: u32 = 8_000;
 
 /// Source addresses of a worker in 127.0.0.0/8: the last byte of them, 1 to 254.
-pub const SOURCES_PER_WORKER: u32 = 254;
+pub(crate) const SOURCES_PER_WORKER: u32 = 254;
 
 /// How long to wait before a full backlog of a Unix socket is tried again: the kernel tells nobody
 /// when there is room.
@@ -49,14 +49,14 @@ impl<'t> Route<'t> {
 
     /// The route of a lane's connection number `connection` where each serves one request: every
     /// other source address, since a port stays in TIME_WAIT for a minute.
-    pub fn rotating(target: &'t Endpoint, worker: u32, lane: u32, connection: u32) -> Self {
+    pub(crate) fn rotating(target: &'t Endpoint, worker: u32, lane: u32, connection: u32) -> Self {
         let number = lane.wrapping_add(connection) % SOURCES_PER_WORKER;
         let source = target.is_loopback_v4().then(|| source(worker, number));
         Route { target, source, allowed: &[] }
     }
 
     /// With addresses outside of loopback that may be connected to.
-    pub fn allowing(self, allowed: &'t [SocketAddr]) -> Self {
+    pub(crate) fn allowing(self, allowed: &'t [SocketAddr]) -> Self {
         Route { allowed, ..self }
     }
 
@@ -99,7 +99,7 @@ impl<'t> Route<'t> {
     ///
     /// A Unix socket comes as a `TcpStream` too: nothing but reads, writes and timeouts is asked
     /// of it, which are the same system calls for every stream socket.
-    pub fn connect_blocking(&self, timeout: Duration) -> std::io::Result<TcpStream> {
+    pub(crate) fn connect_blocking(&self, timeout: Duration) -> std::io::Result<TcpStream> {
         let (socket, address) = self.socket()?;
         // Linux applies the send timeout to a blocking connect as well.
         socket.set_write_timeout(Some(timeout))?;

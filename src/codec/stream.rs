@@ -148,7 +148,7 @@ impl<S: Socket> Accepted<S> {
 
 impl<S: Socket, E: TlsEnd> Stream<S, E> {
     /// Promises that the caller flushes after each write until it is done, reading meanwhile.
-    pub fn flush_again(&mut self) {
+    pub(crate) fn flush_again(&mut self) {
         if let Stream::Tls(tls) = self {
             tls.again = true;
         }
@@ -243,7 +243,7 @@ pub struct TlsStream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
 
 impl<S: Socket> TlsStream<S> {
     /// A session whose handshake is still to be made by [`TlsStream::poll_handshake`].
-    pub fn new(socket: S, client: &Client) -> std::io::Result<Box<Self>> {
+    pub(crate) fn new(socket: S, client: &Client) -> std::io::Result<Box<Self>> {
         let session = Session::new(client).map_err(Error::other)?;
         Ok(Box::new(TlsStream { socket, session, again: false }))
     }
@@ -251,7 +251,7 @@ impl<S: Socket> TlsStream<S> {
 
 impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
     /// What the handshake agreed on.
-    pub fn agreed(&self) -> Option<Agreed> {
+    pub(crate) fn agreed(&self) -> Option<Agreed> {
         self.session.agreed()
     }
 
@@ -259,7 +259,7 @@ impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
     ///
     /// # Errors
     /// Of the socket, in words, or a [`TlsError`](super::tls::TlsError) inside.
-    pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         self.poll_open(cx).map_err(|e| match e.kind() {
             _ if e.get_ref().is_some() => e,
             IoErrorKind::TimedOut => Error::new(e.kind(), "the TLS handshake timed out"),

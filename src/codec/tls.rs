@@ -26,7 +26,7 @@ use rustls::unbuffered::{
 use rustls::{CipherSuite, ProtocolVersion};
 
 use explain::explain;
-pub use serve::Acceptor;
+pub(crate) use serve::Acceptor;
 pub use trust::{Client, roots};
 pub(crate) use trust::{chain, private_key};
 
@@ -40,7 +40,7 @@ const KEPT_BYTES: usize = 4 * 1024;
 /// What ended a TLS session, or kept it from beginning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("TLS: {what}")]
-pub struct TlsError {
+pub(crate) struct TlsError {
     /// What is wrong, mostly with the certificate, and the way out.
     pub what: String,
     /// The target refused the connection: its alert came before any of its data. In TLS 1.3 that
@@ -103,7 +103,7 @@ impl TlsEnd for UnbufferedServerConnection {
 }
 
 /// One connection's TLS, without a socket.
-pub struct Session<E: TlsEnd = UnbufferedClientConnection> {
+pub(crate) struct Session<E: TlsEnd = UnbufferedClientConnection> {
     connection: E,
     /// An incomplete record; empty, and mostly not allocated, unless one came in pieces.
     carry: Vec<u8>,
@@ -120,7 +120,7 @@ pub struct Session<E: TlsEnd = UnbufferedClientConnection> {
 
 impl Session {
     /// A session whose first flight waits in [`Session::unsent`].
-    pub fn new(client: &Client) -> Result<Self, TlsError> {
+    pub(crate) fn new(client: &Client) -> Result<Self, TlsError> {
         let name = client.name.clone();
         let mut session =
             Session::on(UnbufferedClientConnection::new(client.config.clone(), name)?);
@@ -144,29 +144,29 @@ impl<E: TlsEnd> Session<E> {
     }
 
     /// Whether the handshake is over.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open
     }
 
     /// Whether the peer said that nothing follows.
-    pub fn peer_closed(&self) -> bool {
+    pub(crate) fn peer_closed(&self) -> bool {
         self.peer_closed
     }
 
     /// What the two sides agreed on; `None` before the handshake is over.
-    pub fn agreed(&self) -> Option<Agreed> {
+    pub(crate) fn agreed(&self) -> Option<Agreed> {
         let version = self.connection.protocol_version()?;
         let suite = self.connection.negotiated_cipher_suite()?.suite();
         Some(Agreed { version, suite })
     }
 
     /// Bytes that are to be written to the socket.
-    pub fn unsent(&self) -> &[u8] {
+    pub(crate) fn unsent(&self) -> &[u8] {
         &self.out[self.sent..]
     }
 
     /// Notes that the first `written` bytes of [`Session::unsent`] were written.
-    pub fn wrote(&mut self, written: usize) {
+    pub(crate) fn wrote(&mut self, written: usize) {
         self.sent += written;
         if self.sent == self.out.len() {
             self.sent = 0;
@@ -181,7 +181,7 @@ impl<E: TlsEnd> Session<E> {
     ///
     /// # Errors
     /// The session is over.
-    pub fn send(&mut self, plain: &[u8]) -> Result<usize, TlsError> {
+    pub(crate) fn send(&mut self, plain: &[u8]) -> Result<usize, TlsError> {
         self.is_sound()?;
         let plain = &plain[..plain.len().min(RECORD_BYTES)];
         let mut room = plain.len() + RECORD_EXTRA_BYTES;
@@ -219,7 +219,7 @@ impl<E: TlsEnd> Session<E> {
     ///
     /// # Errors
     /// The session is over; an alert for the peer may wait in [`Session::unsent`].
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         bytes: &mut [u8],
         mut on_plain: impl FnMut(&[u8]),
@@ -320,7 +320,7 @@ impl<E: TlsEnd> Session<E> {
     }
 
     /// Says to the peer that nothing follows.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         if !self.open || self.failed.is_some() {
             return;
         }

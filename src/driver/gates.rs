@@ -55,7 +55,7 @@ pub struct Samples {
 
 impl Samples {
     /// Adds what was in flight at an instant, in nanoseconds of any clock that only goes forward.
-    pub fn add(&mut self, at_ns: u64, value: f64) {
+    pub(crate) fn add(&mut self, at_ns: u64, value: f64) {
         if let Some((then, before)) = self.last {
             let (length, level) = (at_ns.saturating_sub(then) as f64, (before + value) / 2.0);
             self.weight += length;
@@ -114,11 +114,11 @@ pub fn judge(evidence: &Evidence) -> Vec<Gate> {
     ]
 }
 
-pub fn is_invalid(gates: &[Gate]) -> bool {
+pub(crate) fn is_invalid(gates: &[Gate]) -> bool {
     gates.iter().any(|g| g.hard && g.ok == Some(false))
 }
 
-pub fn is_noisy(gates: &[Gate]) -> bool {
+pub(crate) fn is_noisy(gates: &[Gate]) -> bool {
     gates.iter().any(|g| !g.hard && g.name != LINGER && g.ok == Some(false))
 }
 

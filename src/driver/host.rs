@@ -13,7 +13,7 @@ use crate::units::SECOND_NS;
 
 /// The facts of a machine that move a result. `None` where the machine does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostFacts {
+pub(crate) struct HostFacts {
     /// Kernel release, as `uname -r`.
     pub kernel_release: Option<String>,
     /// Kernel build, as `uname -v`; names the preemption model.
@@ -45,7 +45,7 @@ pub struct HostFacts {
 
 impl HostFacts {
     /// Reads the machine: a dozen small files and the head of libc.
-    pub fn read() -> HostFacts {
+    pub(crate) fn read() -> HostFacts {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let online = text("/sys/devices/system/cpu/online").map(|t| cpus::parse_list(&t));

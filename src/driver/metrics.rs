@@ -51,7 +51,7 @@ fn bounds_ns() -> impl Iterator<Item = u64> {
 }
 
 /// Where a run can be scraped.
-pub struct Metrics {
+pub(crate) struct Metrics {
     state: Arc<Mutex<MetricsState>>,
     address: SocketAddr,
     /// What the plan replays, which says when requests are due.
@@ -60,7 +60,7 @@ pub struct Metrics {
 
 /// Facts of the run that never change.
 #[derive(Debug, Clone, Default)]
-pub struct RunFacts {
+pub(crate) struct RunFacts {
     pub name: String,
     pub plan_hash: String,
     /// `k/n`, or empty.
@@ -107,7 +107,7 @@ struct Live {
 }
 
 /// `9090` and `:9090` mean this machine's loopback; whoever wants more names the address.
-pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let port = text.strip_prefix(':').unwrap_or(text);
     if let Ok(port) = port.parse::<u16>() {
@@ -135,7 +135,7 @@ impl Metrics {
         Ok(Metrics { state, address, trace })
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 

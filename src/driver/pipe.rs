@@ -16,7 +16,7 @@ use crate::sys::{now_ns, timespec};
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A child of this binary, on pipes. Dropping it kills and reaps the process.
-pub struct Piped {
+pub(crate) struct Piped {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
@@ -63,7 +63,7 @@ impl Stops {
 
 /// Why no line came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoLine {
+pub(crate) enum NoLine {
     Late,
     /// The child ended or closed its output; the text says how.
     Ended(String),
@@ -75,7 +75,7 @@ impl Piped {
     ///
     /// The child gets a process group of its own, so that Ctrl-C on the terminal reaches the
     /// driver alone, which then ends its children in order.
-    pub fn spawn<S: AsRef<OsStr>>(
+    pub(crate) fn spawn<S: AsRef<OsStr>>(
         what: &str,
         arguments: &[S],
         environment: &[(&str, Option<String>)],
@@ -117,11 +117,11 @@ impl Piped {
     ///
     /// # Errors
     /// After [`Self::close`].
-    pub fn stdin(&mut self) -> std::io::Result<&mut ChildStdin> {
+    pub(crate) fn stdin(&mut self) -> std::io::Result<&mut ChildStdin> {
         self.stdin.as_mut().ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
     }
 
-    pub fn send_line(&mut self, line: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn send_line(&mut self, line: &[u8]) -> std::io::Result<()> {
         let stdin = self.stdin()?;
         stdin.write_all(line)?;
         stdin.write_all(b"\n")?;
@@ -129,12 +129,12 @@ impl Piped {
     }
 
     /// Closes the child's standard input: a worker cancels, a target reports and ends.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.stdin = None;
     }
 
     /// The next line, with its line feed, until `deadline` on CLOCK_MONOTONIC.
-    pub fn line(&mut self, deadline: u64) -> Result<Vec<u8>, NoLine> {
+    pub(crate) fn line(&mut self, deadline: u64) -> Result<Vec<u8>, NoLine> {
         let mut searched = 0;
         loop {
             if let Some(at) = self.buffer[searched..].iter().position(|b| *b == b'\n') {
@@ -173,7 +173,7 @@ impl Piped {
     }
 
     /// For how long the child was stopped by a signal so far.
-    pub fn stopped_ns(&mut self) -> u64 {
+    pub(crate) fn stopped_ns(&mut self) -> u64 {
         self.stops.look(self.child.id())
     }
 
@@ -197,7 +197,7 @@ impl Piped {
     }
 
     /// Closes the input, waits for the child to end by itself, and kills it where it does not.
-    pub fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.close();
         self.wait_until(now_ns() + FAREWELL.as_nanos() as u64);
     }

@@ -32,7 +32,7 @@ pub struct External {
 impl External {
     /// The same target at the first of its addresses that answers, in the resolver's order as curl
     /// has it; where none does, the first is left for the trials to record.
-    pub fn answering(self) -> External {
+    pub(crate) fn answering(self) -> External {
         let first = self.endpoint.tcp().filter(|_| !self.others.is_empty());
         let all = first.into_iter().chain(self.others.iter().copied());
         let answers = |at: &SocketAddr| {
@@ -48,7 +48,7 @@ impl External {
     }
 
     /// Whether any certificate is accepted.
-    pub fn is_insecure(&self) -> bool {
+    pub(crate) fn is_insecure(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.insecure)
     }
 
@@ -58,7 +58,7 @@ impl External {
     }
 
     /// What is said of it before load goes there.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let tls = match &self.tls {
             None => "",
             Some(tls) if tls.insecure => {
@@ -82,7 +82,7 @@ impl External {
 ///
 /// # Errors
 /// What is wrong with the certificate, or that the target speaks no TLS.
-pub fn probe(external: &External) -> anyhow::Result<()> {
+pub(crate) fn probe(external: &External) -> anyhow::Result<()> {
     let Some(plan) = &external.tls else { return Ok(()) };
     let client = tls::Client::new(plan).map_err(anyhow::Error::msg)?;
     let allowed = external.allowed();

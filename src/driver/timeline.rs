@@ -32,7 +32,7 @@ use crate::sys::thread_cpu_ns;
 pub const FILE: &str = "timeline.jsonl";
 
 /// Time between two samples of a worker.
-pub const EVERY_NS: u64 = 100_000_000;
+pub(crate) const EVERY_NS: u64 = 100_000_000;
 
 /// One worker at one moment: a line of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ pub struct Sample {
 }
 
 /// The file, open for appending.
-pub struct Timeline {
+pub(crate) struct Timeline {
     out: RefCell<BufWriter<File>>,
 }
 
@@ -64,7 +64,7 @@ impl Timeline {
     /// Opens or makes the timeline of a run directory.
     ///
     /// A line that a killed driver cut off is ended first, so that no later one is glued to it.
-    pub fn append_to(dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn append_to(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join(FILE);
         let open = || -> io::Result<File> {
             let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;

@@ -32,7 +32,7 @@ const LEAD_NS: u64 = 5_000_000;
 /// How long a worker is waited for before the next look at whether it moves.
 const LOOK_NS: u64 = 100_000_000;
 /// Requests of a run whose plan is bounded by time.
-pub const REQUESTS_BY_TIME: u64 = 10_000;
+pub(crate) const REQUESTS_BY_TIME: u64 = 10_000;
 
 /// A multiset of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub struct Difference {
 ///
 /// # Errors
 /// A trace that changed since the plan was made.
-pub fn numbered(sweep: &Sweep, most: Option<u64>) -> anyhow::Result<Sweep> {
+pub(crate) fn numbered(sweep: &Sweep, most: Option<u64>) -> anyhow::Result<Sweep> {
     let mut sweep = sweep.clone();
     let plan = &mut sweep.plan;
     let trace = plan
@@ -129,7 +129,7 @@ pub fn planned(plan: &TrialPlan) -> anyhow::Result<Sent> {
 }
 
 /// The request line of a request of the plan, for messages.
-pub fn request_line(plan: &TrialPlan, index: u64) -> Option<String> {
+pub(crate) fn request_line(plan: &TrialPlan, index: u64) -> Option<String> {
     let prepared = prepare(plan).ok()?;
     let rendered = prepared.rendered.get(prepared.mix.pick(index))?;
     Some(format!("{} {}", rendered.method, rendered.uri_path()))

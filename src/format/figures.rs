@@ -10,13 +10,13 @@ use super::Distribution;
 macro_rules! figures {
     ($(
         $(#[$meta:meta])*
-        pub struct $name:ident {
+        $visible:vis struct $name:ident {
             $($(#[$about:meta])* $field:ident: $type:ty = $rule:ident,)*
         }
     )*) => {$(
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-        pub struct $name {
+        $visible struct $name {
             $($(#[$about])* pub $field: $type,)*
         }
 

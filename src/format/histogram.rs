@@ -11,9 +11,9 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 use super::Distribution;
 
 /// Longest time that is told apart; longer ones are recorded as this.
-pub const HIGHEST_NS: u64 = 3_600 * crate::units::SECOND_NS;
+pub(crate) const HIGHEST_NS: u64 = 3_600 * crate::units::SECOND_NS;
 /// Significant decimal digits.
-pub const DIGITS: u8 = 3;
+pub(crate) const DIGITS: u8 = 3;
 
 /// 2,048 sub-buckets keep three decimal digits: the smallest power of two above 2 × 10³.
 const SUB_BUCKETS: u64 = 2048;
@@ -105,7 +105,7 @@ pub fn encode(histogram: &Histogram<u64>) -> Result<String, HdrError> {
 ///
 /// Reads HdrHistogram's V2 encoding of duel's own layout (one nanosecond, three digits); any other
 /// goes through [`decode`].
-pub fn decode_sparse(text: &str) -> Result<Vec<(u64, u64)>, HdrError> {
+pub(crate) fn decode_sparse(text: &str) -> Result<Vec<(u64, u64)>, HdrError> {
     let plain = unpack(text)?;
     if let Some(counts) = own_layout(&plain) {
         return Ok(counts);

@@ -17,10 +17,10 @@ use crate::plan::{Cell, Pacer};
 pub const FORMAT_VERSION: u32 = 2;
 
 /// The flag of a trial that a noise gate failed.
-pub const NOISY: &str = "noisy";
+pub(crate) const NOISY: &str = "noisy";
 
 /// The flag of a trial whose server answered less than it was offered.
-pub const OVERLOADED: &str = "overloaded";
+pub(crate) const OVERLOADED: &str = "overloaded";
 
 /// The record: what is given, figures with the rule of [`super::rule`] by which they add up, and
 /// histograms. A histogram is a field, a channel of the recorder, when it is kept, and a tag in the
@@ -422,7 +422,7 @@ impl TrialRecord {
 
     /// Whether the peak of the resident set counts from the start of the process, because it could
     /// not be reset: an upper bound, which holds whatever the worker did before any lane was there.
-    pub fn peak_is_bound(&self) -> bool {
+    pub(crate) fn peak_is_bound(&self) -> bool {
         self.unavailable.contains_key("memory.peak_rss_bytes")
     }
 

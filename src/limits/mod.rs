@@ -36,8 +36,8 @@ pub use check::{Ceiling, LimitHit};
 pub use demand::{MAPS_PER_THREAD, Scope, TargetKind};
 pub use machine::{CgroupLimit, Limits, Use, raise_nofile};
 pub(crate) use ports::PORT_RANGE;
-pub use ports::{PortBudget, PortsShort};
-pub use report::{EngineReport, LimitsReport};
+pub(crate) use ports::{PortBudget, PortsShort};
+pub use report::LimitsReport;
 
 /// The limit that an error is about; `None` where it is about none.
 pub(crate) fn hit(error: &anyhow::Error) -> Option<String> {

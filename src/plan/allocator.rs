@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most arenas that may be asked for; glibc's own default is eight per CPU.
-pub const MOST_ARENAS: u32 = 1_024;
+pub(crate) const MOST_ARENAS: u32 = 1_024;
 
 const GLIBC: &str = "glibc";
 const ARENAS: &str = "glibc-arenas-";

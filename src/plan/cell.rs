@@ -19,8 +19,10 @@ use super::server::ServerEngine;
 use super::steps::Offload;
 use super::{Arrivals, Codec, Engine};
 use axes::AXES;
-pub use axes::{Axes, Axis, RayonThreads};
-pub use names::{Family, Key, families, names};
+pub(crate) use axes::Axes;
+pub use axes::{Axis, RayonThreads};
+pub(crate) use names::Family;
+pub use names::{Key, families, names};
 
 /// One point of the grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -196,7 +198,7 @@ impl Cell {
     }
 
     /// The key of all axes but these: cells that share it, and their kind, differ in these alone.
-    pub fn except(&self, axes: &[Axis]) -> Key {
+    pub(crate) fn except(&self, axes: &[Axis]) -> Key {
         Key(Axis::all().filter(|axis| !axes.contains(axis)).map(|axis| axis.value(self)).collect())
     }
 
@@ -215,7 +217,7 @@ impl Cell {
     }
 
     /// The same in words, and what is counted: `64 lanes · 1 CPU · hyper · closed loop`.
-    pub fn place_words(&self, without: &[Axis]) -> String {
+    pub(crate) fn place_words(&self, without: &[Axis]) -> String {
         let shared = Axis::all().filter(|axis| self.shares(*axis) && !without.contains(axis));
         let said = |axis: &Axis| match axis {
             Axis::Processes => self.processes > 1,
@@ -229,18 +231,18 @@ impl Cell {
 
     /// Whether the others of its table refer to the cell: of several targets or servers the first, or
     /// else the baseline's engine.
-    pub fn is_baseline(&self, engine: Engine) -> bool {
+    pub(crate) fn is_baseline(&self, engine: Engine) -> bool {
         self.target_nth.or(self.server_nth).map_or(self.engine == engine, |nth| nth == 0)
     }
 
     /// Whether ratios of the two say something: at equal shares of two knees the loads may differ.
-    pub fn is_comparable(&self, other: &Cell) -> bool {
+    pub(crate) fn is_comparable(&self, other: &Cell) -> bool {
         self.offered_per_s == other.offered_per_s
     }
 
     /// Whether both are the same on every axis that says something of both, but for the engine and
     /// `without`.
-    pub fn is_alike(&self, other: &Cell, without: &[Axis]) -> bool {
+    pub(crate) fn is_alike(&self, other: &Cell, without: &[Axis]) -> bool {
         let compared = |axis: &Axis| {
             *axis != Axis::Engine
                 && !without.contains(axis)
@@ -251,7 +253,7 @@ impl Cell {
     }
 
     /// Whether the cell's times are measured to be ranked, and it is no second copy.
-    pub fn is_timed(&self) -> bool {
+    pub(crate) fn is_timed(&self) -> bool {
         self.kind == CellKind::Timed
     }
 
@@ -271,12 +273,12 @@ impl Cell {
     }
 
     /// Whether memory is split into its parts in the cell's trials.
-    pub fn is_memory(&self) -> bool {
+    pub(crate) fn is_memory(&self) -> bool {
         matches!(self.kind, CellKind::Memory | CellKind::IdleMemory)
     }
 
     /// Whether the server is the side under test.
-    pub fn tests_server(&self) -> bool {
+    pub(crate) fn tests_server(&self) -> bool {
         self.server_nth.is_some()
     }
 
@@ -286,7 +288,7 @@ impl Cell {
     }
 
     /// Whether the pool has fewer threads than the worker has lanes.
-    pub fn is_small_pool(&self) -> bool {
+    pub(crate) fn is_small_pool(&self) -> bool {
         self.rayon_threads.is_some_and(|threads| threads != self.lanes)
     }
 
@@ -296,7 +298,7 @@ impl Cell {
     }
 
     /// Whether another allocator than the C library's is loaded, whose count nobody knows.
-    pub fn has_foreign_allocator(&self) -> bool {
+    pub(crate) fn has_foreign_allocator(&self) -> bool {
         matches!(self.allocator, Some(Allocator::Preloaded(_)))
     }
 

@@ -28,7 +28,7 @@ impl Endpoint {
     }
 
     /// Whether connections stay on this machine.
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.foreign().is_none()
     }
 
@@ -38,7 +38,7 @@ impl Endpoint {
     }
 
     /// Whether it lies in 127.0.0.0/8, where each worker can connect from many addresses.
-    pub fn is_loopback_v4(&self) -> bool {
+    pub(crate) fn is_loopback_v4(&self) -> bool {
         matches!(self, Endpoint::Tcp(SocketAddr::V4(address)) if address.ip().is_loopback())
     }
 }

@@ -114,7 +114,7 @@ engines! {
 
 impl Engine {
     /// What ratios are relative to unless a sweep says otherwise.
-    pub const BASELINE: Engine = Engine::Threads;
+    pub(crate) const BASELINE: Engine = Engine::Threads;
 
     /// Those of a sweep that names none: every engine that runs on each Linux. Rings are forbidden in
     /// many containers.
@@ -133,12 +133,12 @@ impl Engine {
     }
 
     /// Whether lanes run on threads with stacks of the `stack_sizes` axis.
-    pub fn sweeps_stacks(self) -> bool {
+    pub(crate) fn sweeps_stacks(self) -> bool {
         matches!(self.facts().threads, LaneThreads::PerLane | LaneThreads::Pool)
     }
 
     /// Whether it has a pool whose size is the `rayon_threads` axis.
-    pub fn has_pool(self) -> bool {
+    pub(crate) fn has_pool(self) -> bool {
         self.facts().threads == LaneThreads::Pool
     }
 
@@ -148,7 +148,7 @@ impl Engine {
     }
 
     /// Whether file and compute steps can leave the lane: the `offload` axis.
-    pub fn offloads(self) -> bool {
+    pub(crate) fn offloads(self) -> bool {
         self.facts().offloads
     }
 }

@@ -8,10 +8,10 @@ use crate::units::{format_count, format_rate, parse_count, parse_rate};
 
 /// Requests per second that an address which is not loopback gets at most, unless raised: what one
 /// ordinary server stands, so that a typing error in a rate is no attack.
-pub const DEFAULT_RATE_PER_S: f64 = 10_000.0;
+pub(crate) const DEFAULT_RATE_PER_S: f64 = 10_000.0;
 
 /// Connections likewise: below the backlog and descriptor limits of servers as they are shipped.
-pub const DEFAULT_CONNECTIONS: u64 = 1_000;
+pub(crate) const DEFAULT_CONNECTIONS: u64 = 1_000;
 
 /// Time for which a closed loop may run ahead of the cap: its first requests start all at once.
 const AHEAD_S: f64 = 0.1;
@@ -30,14 +30,14 @@ pub struct Cap {
 /// More than is allowed: what is asked for, what is allowed, and where to raise it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct AboveCap(String);
+pub(crate) struct AboveCap(String);
 
 impl Cap {
     /// Reads an entry.
     ///
     /// # Errors
     /// Says what is wrong with it and how one is written.
-    pub fn parse(entry: &str) -> Result<Cap, String> {
+    pub(crate) fn parse(entry: &str) -> Result<Cap, String> {
         let mut words = entry.split([' ', ',']).filter(|word| !word.is_empty());
         let text = words.next().unwrap_or_default();
         let authority = text.parse::<http::uri::Authority>().ok();
@@ -69,7 +69,11 @@ impl Cap {
     ///
     /// # Errors
     /// Says what is asked for, what is allowed, and where to raise it.
-    pub fn check(&self, connections: u64, offered_per_s: Option<f64>) -> Result<(), AboveCap> {
+    pub(crate) fn check(
+        &self,
+        connections: u64,
+        offered_per_s: Option<f64>,
+    ) -> Result<(), AboveCap> {
         if connections > self.connections {
             return Err(self.above(
                 &format!("{} connections", format_count(connections)),
@@ -88,7 +92,7 @@ impl Cap {
     }
 
     /// Refuses to go on where a closed loop, which has no rate of its own, started more than allowed.
-    pub fn check_started(&self, started: u64, elapsed_ns: u64) -> Result<(), AboveCap> {
+    pub(crate) fn check_started(&self, started: u64, elapsed_ns: u64) -> Result<(), AboveCap> {
         let most = self.rate_per_s * (elapsed_ns as f64 / 1e9 + AHEAD_S) + self.connections as f64;
         if started as f64 <= most {
             return Ok(());

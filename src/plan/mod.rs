@@ -65,7 +65,7 @@ pub mod cell;
 pub mod endpoint;
 pub mod engine;
 pub mod expect;
-pub mod guard;
+pub(crate) mod guard;
 pub mod prepare;
 pub mod request;
 pub mod schedule;
@@ -183,7 +183,7 @@ impl Default for RequestTemplate {
 /// The environment variable that a header value or body names, if it is `$NAME` as a whole.
 ///
 /// A name is made of letters, digits and `_` and does not begin with a digit: `$5` is a price.
-pub fn variable_name(value: &str) -> Option<&str> {
+pub(crate) fn variable_name(value: &str) -> Option<&str> {
     let name = value.strip_prefix('$')?;
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     (plain && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())).then_some(name)
@@ -279,7 +279,7 @@ pub fn classes(mix: &[RequestTemplate]) -> Vec<(&str, Option<u64>)> {
 
 impl TrialPlan {
     /// Whether any request has file or compute steps.
-    pub fn has_local_steps(&self) -> bool {
+    pub(crate) fn has_local_steps(&self) -> bool {
         self.mix.iter().flat_map(|template| &template.steps).any(StepPlan::is_local)
     }
 
@@ -290,7 +290,7 @@ impl TrialPlan {
 
     /// The class of each entry of the mix, as a position in [`TrialPlan::classes`]; empty where none
     /// has a name.
-    pub fn class_of_each(&self) -> Vec<Option<usize>> {
+    pub(crate) fn class_of_each(&self) -> Vec<Option<usize>> {
         let names = self.classes();
         if names.is_empty() {
             return Vec::new();
@@ -312,7 +312,7 @@ impl TrialPlan {
 
     /// The longest time between two arrivals that is still in order: in a trace the longest there
     /// is, under exponential gaps one that no trial of less than e^50 requests will see.
-    pub fn longest_gap_ns(&self) -> u64 {
+    pub(crate) fn longest_gap_ns(&self) -> u64 {
         if let Some(trace) = &self.trace {
             return trace.longest_gap_ns;
         }

@@ -28,20 +28,20 @@ use super::{Extent, RequestTemplate, TrialPlan};
 use crate::units::{format_count, size_literal};
 
 /// The header that numbers requests for `duel verify`.
-pub const NUMBER_HEADER: &str = "x-duel-request";
+pub(crate) const NUMBER_HEADER: &str = "x-duel-request";
 
 /// Most bytes of all renderings, what they take beside their own bytes included.
-pub const MAX_BYTES: u64 = 512 << 20;
+pub(crate) const MAX_BYTES: u64 = 512 << 20;
 
 /// What a rendering takes beside its bytes: [`Rendered`] itself, the count of its buffer, and what
 /// the allocator adds.
-pub const OVERHEAD_BYTES: u64 = size_of::<Rendered>() as u64 + 80;
+pub(crate) const OVERHEAD_BYTES: u64 = size_of::<Rendered>() as u64 + 80;
 
 /// Renderings of a plan with values that is bounded by time and names no number.
-pub const RENDERINGS_BY_TIME: u64 = 10_000;
+pub(crate) const RENDERINGS_BY_TIME: u64 = 10_000;
 
 /// Most requests that are each rendered unless the plan names a number of renderings.
-pub const RENDERINGS_MOST: u64 = 1_000_000;
+pub(crate) const RENDERINGS_MOST: u64 = 1_000_000;
 
 /// What a trial sends.
 #[derive(Debug, Clone)]
@@ -118,7 +118,7 @@ fn replayed(
 }
 
 /// How many requests a plan with values renders.
-pub fn renderings(plan: &TrialPlan) -> u64 {
+pub(crate) fn renderings(plan: &TrialPlan) -> u64 {
     match (plan.renderings, plan.extent) {
         (Some(count), Extent::Requests(requests)) => count.min(requests),
         (Some(count), Extent::DurationNs(_)) => count,

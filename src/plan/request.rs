@@ -134,7 +134,7 @@ pub struct Rendered {
 
 impl Rendered {
     /// Path and query.
-    pub fn uri_path(&self) -> &str {
+    pub(crate) fn uri_path(&self) -> &str {
         self.uri.path_and_query().map_or("/", PathAndQuery::as_str)
     }
 

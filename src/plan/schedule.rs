@@ -190,7 +190,7 @@ impl Iterator for Schedule {
 }
 
 /// How many of `total` requests worker `worker` of `workers` sends: those i ≡ worker (mod workers).
-pub fn share_of(total: u64, worker: u32, workers: u32) -> u64 {
+pub(crate) fn share_of(total: u64, worker: u32, workers: u32) -> u64 {
     let (worker, workers) = (u64::from(worker), u64::from(workers));
     total / workers + u64::from(worker < total % workers)
 }

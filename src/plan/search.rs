@@ -196,7 +196,7 @@ impl Search {
 
     /// The lowest rate at which `max_trials` trials hold `requests`; 1 where the plan itself says
     /// how many there are.
-    pub fn least_rate(extent: Extent, max_trials: u32, requests: f64) -> f64 {
+    pub(crate) fn least_rate(extent: Extent, max_trials: u32, requests: f64) -> f64 {
         match extent {
             Extent::Requests(_) => 1.0,
             Extent::DurationNs(ns) => {

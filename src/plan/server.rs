@@ -72,7 +72,7 @@ server_engines! {
 
 impl ServerEngine {
     /// What ratios are relative to unless a sweep says otherwise.
-    pub const BASELINE: ServerEngine = ServerEngine::Threads;
+    pub(crate) const BASELINE: ServerEngine = ServerEngine::Threads;
 
     /// The name in configs, records and tables.
     pub const fn name(self) -> &'static str {
@@ -118,7 +118,7 @@ pub enum ServerStep {
 
 impl ServerStep {
     /// Whether it occupies the thread that it runs on.
-    pub fn occupies(&self) -> bool {
+    pub(crate) fn occupies(&self) -> bool {
         matches!(self, ServerStep::Compute { .. } | ServerStep::File(_))
     }
 
@@ -143,7 +143,7 @@ pub struct UpstreamPlan {
 
 impl UpstreamPlan {
     /// What the reference plays for it.
-    pub fn target(&self) -> EmbeddedTarget {
+    pub(crate) fn target(&self) -> EmbeddedTarget {
         EmbeddedTarget {
             service_time: self.service_time,
             servers: self.servers,
@@ -206,7 +206,7 @@ pub struct ServerSetting {
 impl ServerSetting {
     /// What a handler does with files and the CPU, as the steps of a request; whatever else it does
     /// stands there as the exchange, which those who carry out such steps leave to others.
-    pub fn local_work(&self) -> RequestTemplate {
+    pub(crate) fn local_work(&self) -> RequestTemplate {
         let local = |step: &ServerStep| match step {
             ServerStep::Compute { bytes } => StepPlan::Compute { bytes: *bytes },
             ServerStep::File(file) => StepPlan::File(file.clone()),
@@ -219,12 +219,12 @@ impl ServerSetting {
     }
 
     /// Whether some work of the handler occupies the thread that does it.
-    pub fn has_local_work(&self) -> bool {
+    pub(crate) fn has_local_work(&self) -> bool {
         self.steps.iter().any(ServerStep::occupies)
     }
 
     /// Most calls of a step; zero where there are none.
-    pub fn most_calls(&self) -> u32 {
+    pub(crate) fn most_calls(&self) -> u32 {
         self.steps.iter().map(ServerStep::calls).max().unwrap_or(0)
     }
 }

@@ -14,7 +14,7 @@ use crate::units::{SECOND_NS, plural};
 
 /// Most shards of a run: far beyond any cluster that one target stands, and small enough that
 /// shards × processes stays a `u32`.
-pub const MOST_SHARDS: u32 = 100_000;
+pub(crate) const MOST_SHARDS: u32 = 100_000;
 
 /// Which part of a plan is meant.
 #[derive(
@@ -66,7 +66,7 @@ pub(crate) struct Assignment {
 
 impl Shard {
     /// The whole plan.
-    pub const WHOLE: Shard = Shard { index: 0, count: 1 };
+    pub(crate) const WHOLE: Shard = Shard { index: 0, count: 1 };
 
     /// This shard, if it is one.
     pub fn checked(self) -> Option<Shard> {

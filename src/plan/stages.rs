@@ -27,7 +27,7 @@ impl Stage {
     }
 
     /// Arrivals that it offers: the area under its line.
-    pub fn arrivals(&self) -> f64 {
+    pub(crate) fn arrivals(&self) -> f64 {
         self.seconds() * (self.from_per_s + self.to_per_s) / 2.0
     }
 
@@ -49,7 +49,7 @@ pub fn total_ns(stages: &[Stage]) -> u64 {
     stages.iter().map(|stage| stage.duration_ns).sum()
 }
 
-pub fn total_arrivals(stages: &[Stage]) -> f64 {
+pub(crate) fn total_arrivals(stages: &[Stage]) -> f64 {
     stages.iter().map(Stage::arrivals).sum()
 }
 

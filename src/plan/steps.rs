@@ -50,7 +50,7 @@ pub enum FileOp {
 }
 
 /// Alignment of direct reads and writes: the largest sector size in use.
-pub const DIRECT_ALIGN_BYTES: u64 = 4096;
+pub(crate) const DIRECT_ALIGN_BYTES: u64 = 4096;
 
 super::named! {
     /// Where the task engines carry out file and compute steps; other engines do so in place.
@@ -68,7 +68,7 @@ super::named! {
 
 impl StepPlan {
     /// Whether the step needs no network, so that it may be carried out elsewhere.
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         *self != StepPlan::Http
     }
 }

@@ -21,7 +21,7 @@ pub use super::target::{Target, Tls};
 use super::values::RequestValue;
 use super::{Arrivals, Cell, CellKind, Codec, Engine, Extent, RequestTemplate, TrialPlan};
 use crate::units::SECOND_NS;
-pub use secrets::is_secret_header;
+pub(crate) use secrets::is_secret_header;
 
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
 const IDLE_NS: u64 = SECOND_NS;
@@ -176,7 +176,7 @@ impl Sweep {
     }
 
     /// Whether the server is the side under test.
-    pub fn tests_server(&self) -> bool {
+    pub(crate) fn tests_server(&self) -> bool {
         self.subject == SideUnderTest::Server && !self.axes.server_engines.is_empty()
     }
 
@@ -336,7 +336,7 @@ impl Sweep {
     }
 
     /// Trials of each cell that follow a search, at all shares of its knee together.
-    pub fn trials_at_shares(&self) -> u64 {
+    pub(crate) fn trials_at_shares(&self) -> u64 {
         self.axes.knee_shares.len() as u64 * u64::from(self.trials)
     }
 
@@ -436,7 +436,7 @@ impl Sweep {
     }
 
     /// Every target, to be changed: the first of several stands twice.
-    pub fn targets_mut(&mut self) -> impl Iterator<Item = &mut Target> {
+    pub(crate) fn targets_mut(&mut self) -> impl Iterator<Item = &mut Target> {
         let several = self.axes.targets.iter_mut().map(|swept| &mut swept.target);
         several.chain([&mut self.target])
     }

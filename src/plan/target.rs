@@ -30,7 +30,7 @@ pub enum Target {
 
 impl Target {
     /// Whether requests go over TLS.
-    pub fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Target::External { tls: Some(_), .. })
     }
 }

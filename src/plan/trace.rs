@@ -90,7 +90,7 @@ pub struct Trace {
 /// What is wrong with a trace: `line` counts from 1, and is 0 where the whole file is meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", if *line > 0 { format!("line {line}: ") } else { String::new() })]
-pub struct TraceError {
+pub(crate) struct TraceError {
     pub(crate) line: usize,
     /// What was found, and what is allowed.
     pub message: String,
@@ -103,22 +103,22 @@ impl TraceError {
 }
 
 impl Trace {
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.offsets_ns.len() as u64
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.offsets_ns.is_empty()
     }
 
     /// Longest time between two entries, or before the first.
-    pub fn longest_gap_ns(&self) -> u64 {
+    pub(crate) fn longest_gap_ns(&self) -> u64 {
         let gaps = self.offsets_ns.windows(2).map(|pair| pair[1] - pair[0]);
         gaps.chain(self.offsets_ns.first().copied()).max().unwrap_or(0)
     }
 
     /// Most entries within any one second.
-    pub fn peak_per_s(&self) -> u64 {
+    pub(crate) fn peak_per_s(&self) -> u64 {
         let mut first = 0;
         let within = self.offsets_ns.iter().enumerate().map(|(last, at)| {
             while self.offsets_ns[first] + SECOND_NS <= *at {
@@ -135,7 +135,7 @@ impl Trace {
     /// # Errors
     /// The first line that is not of the form, is torn, or runs backwards; a trace without a
     /// request.
-    pub fn parse(
+    pub(crate) fn parse(
         text: &[u8],
         format: Option<TraceFormat>,
         speed: f64,
@@ -363,7 +363,7 @@ pub fn skipped(counts: &BTreeMap<String, u64>) -> Option<String> {
 
 impl TraceFile {
     /// Reads a trace and notes what a plan must know of it.
-    pub fn read(
+    pub(crate) fn read(
         path: &Path,
         format: Option<TraceFormat>,
         speed: f64,
@@ -390,7 +390,7 @@ impl TraceFile {
     ///
     /// # Errors
     /// As [`TraceFile::read`], and where the file is not the one that the plan was made from.
-    pub fn load(&self, mix: &[RequestTemplate]) -> Result<Trace, String> {
+    pub(crate) fn load(&self, mix: &[RequestTemplate]) -> Result<Trace, String> {
         let path = Path::new(&self.path);
         let text = values::read_file(path, MAX_FILE_BYTES)?;
         if values::sha256(&text) != self.sha256 {

@@ -106,7 +106,7 @@ fn escapes(template: &[u8], open: usize, length: usize) -> bool {
 }
 
 /// Whether a text can name a value.
-pub fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let first = text.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
     plain && first && text.len() <= MAX_NAME
@@ -154,7 +154,7 @@ impl Lines {
     }
 
     /// SHA-256 of the whole file.
-    pub fn sha256(&self) -> String {
+    pub(crate) fn sha256(&self) -> String {
         sha256(&self.text)
     }
 
@@ -247,7 +247,7 @@ impl ValueSource {
 }
 
 /// Whether bytes can stand as path and query in a request line as they are.
-pub fn is_path(bytes: &[u8]) -> bool {
+pub(crate) fn is_path(bytes: &[u8]) -> bool {
     let plain = bytes.first() == Some(&b'/')
         && bytes.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
     plain
@@ -256,7 +256,7 @@ pub fn is_path(bytes: &[u8]) -> bool {
 }
 
 /// Reads a regular file of bounded size: a pipe could block and a device never end.
-pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+pub(crate) fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("`{}` cannot be read: {error}", path.display());
     let size = std::fs::metadata(path).map_err(|error| failed(&error))?;
@@ -274,7 +274,7 @@ pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
 }
 
 /// A text without the byte-order mark that some editors put before UTF-8.
-pub fn without_mark(text: &[u8]) -> &[u8] {
+pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
@@ -288,7 +288,7 @@ pub fn absolute(path: &Path) -> Result<String, String> {
 }
 
 /// SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -32,21 +32,21 @@ use crate::format::TrialRecord;
 use crate::limits::Ceiling;
 use crate::plan::{Cell, Engine};
 use crate::units::{format_count, format_rate};
-pub use assume::Assumption;
-pub use budget::Budget;
+pub(crate) use assume::Assumption;
+pub(crate) use budget::Budget;
 use fits::Series;
 use hosts::HostType;
-pub use what_if::WhatIf;
+pub(crate) use what_if::WhatIf;
 
 /// Share of arrivals that may find no free lane.
-pub const MAY_WAIT: f64 = 0.01;
+pub(crate) const MAY_WAIT: f64 = 0.01;
 /// Share of a host's CPUs that is planned for unless asked otherwise; the rest absorbs bursts, whose
 /// queues grow with 1 ÷ (1 − utilisation).
-pub const CPU_PLANNED: f64 = 0.7;
+pub(crate) const CPU_PLANNED: f64 = 0.7;
 /// Share of a host's memory that is planned for unless asked otherwise.
-pub const MEMORY_PLANNED: f64 = 0.8;
+pub(crate) const MEMORY_PLANNED: f64 = 0.8;
 /// How far beyond the largest measured value a line is carried on.
-pub const REACH: f64 = 2.0;
+pub(crate) const REACH: f64 = 2.0;
 /// Most hosts that are planned: more is a mistake in the question.
 const MOST_HOSTS: u64 = 1_000_000;
 

@@ -40,7 +40,7 @@ pub struct Line {
 impl Line {
     /// Whether B is worse than A: after the correction, with the whole interval beyond the minimum
     /// effect.
-    pub fn is_regression(&self) -> bool {
+    pub(crate) fn is_regression(&self) -> bool {
         let more = self.measure.facts().better == Better::More;
         self.differs(if more { Verdict::Lower } else { Verdict::Higher })
     }
@@ -154,7 +154,7 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<RunComparison,
 ///
 /// # Errors
 /// Where the run has one target, or no block in which two of them have a valid trial.
-pub fn compare_targets(run: &Run, min_effect: f64) -> Result<RunComparison, NotComparable> {
+pub(crate) fn compare_targets(run: &Run, min_effect: f64) -> Result<RunComparison, NotComparable> {
     let cells = || run.plan.cells.iter().filter(|c| is_timed(c) && c.target.is_some());
     if cells().next().is_none() {
         let why = "name two runs, or one that compared several [[sweep.target]]";

@@ -62,7 +62,7 @@ impl Held {
 }
 
 /// The expectations of a run directory's plan.
-pub fn of_plan(plan: &PlanJson) -> Vec<Expect> {
+pub(crate) fn of_plan(plan: &PlanJson) -> Vec<Expect> {
     plan.sweep().map_or(vec![], |sweep| sweep.expect)
 }
 

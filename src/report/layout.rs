@@ -2,7 +2,7 @@
 
 use super::busy;
 pub(crate) use super::columns::Columns;
-pub use super::columns::{Column, Section};
+pub(crate) use super::columns::{Column, Section};
 use super::gates;
 use super::measures::{self, Facts, Measure, ShownIn};
 use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
@@ -12,7 +12,7 @@ use crate::stats::{Comparison, MIN_FOR_INTERVAL, Verdict, pairs_needed};
 use crate::units::{Ratio, format_count, format_ns, format_share, plural};
 
 /// Title of the column that says how trials ended.
-pub const STATUS: &str = "status";
+pub(crate) const STATUS: &str = "status";
 
 /// `64 lanes · 1 CPU · hyper · closed loop · 6 trials`.
 pub fn heading(group: &Group) -> String {
@@ -254,7 +254,7 @@ fn status(row: &Row) -> String {
 
 /// What must be said below each group. How to read its marks is told once, below the last of the
 /// groups in a row that it is the same for.
-pub fn notes_of(groups: &[Group]) -> Vec<Vec<String>> {
+pub(crate) fn notes_of(groups: &[Group]) -> Vec<Vec<String>> {
     let legends: Vec<Vec<String>> = groups.iter().map(legend).collect();
     let told_below =
         |at: usize, line: &String| legends.get(at + 1).is_some_and(|l| l.contains(line));

@@ -8,7 +8,7 @@ mod files;
 mod words;
 
 pub use files::json;
-pub use words::{bytes_and_interval, sentences};
+pub use words::sentences;
 
 use super::layout::{Column, Section};
 use crate::format::{MemorySplit, SplitSource, Status, TrialRecord};
@@ -22,7 +22,7 @@ use crate::units::{format_bytes, format_count};
 const LEAST_STEPS: usize = 3;
 
 /// One part of the total: its name in files, its title in tables, its bytes.
-pub struct Part {
+pub(crate) struct Part {
     /// Stable name, as in the record without its unit.
     pub name: &'static str,
     /// For people.
@@ -34,7 +34,7 @@ pub struct Part {
 /// Every part, in the order in which they are shown; with `unattributed` they add up to the total.
 ///
 /// Where the allocator keeps no count, `heap` is what is resident of it.
-pub const PARTS: [Part; 13] = [
+pub(crate) const PARTS: [Part; 13] = [
     Part { name: "stack", title: "thread stacks", bytes: |s| Some(s.stack_bytes) },
     Part { name: "signal_stack", title: "signal stacks", bytes: |s| Some(s.signal_stack_bytes) },
     Part {
@@ -55,11 +55,11 @@ pub const PARTS: [Part; 13] = [
 ];
 
 /// The sum of the parts that were measured: what stands for the total where no cgroup counted one.
-pub const KNOWN: Part =
+pub(crate) const KNOWN: Part =
     Part { name: "known", title: "known parts", bytes: |s| Some(s.parts_bytes()) };
 
 /// The sum; apart from the parts, since nobody may add it to them.
-pub const TOTAL: Part = Part { name: "total", title: "total", bytes: |s| s.total_bytes };
+pub(crate) const TOTAL: Part = Part { name: "total", title: "total", bytes: |s| s.total_bytes };
 
 /// The trials of one cell.
 #[derive(Debug)]
@@ -84,13 +84,13 @@ impl<'a> CellSplit<'a> {
     }
 
     /// Median bytes of a part; `None` where no trial measured it.
-    pub fn bytes(&self, part: &Part) -> Option<f64> {
+    pub(crate) fn bytes(&self, part: &Part) -> Option<f64> {
         let bytes = self.splits.iter().filter_map(|s| (part.bytes)(s)).map(|b| b as f64);
         median(&bytes.collect::<Vec<f64>>())
     }
 
     /// Lanes over all workers, at least one.
-    pub fn lanes(&self) -> f64 {
+    pub(crate) fn lanes(&self) -> f64 {
         f64::from(self.cell.total_lanes.max(1))
     }
 }
@@ -156,12 +156,12 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    pub fn fit(&self, name: &str) -> Option<&LinearFit> {
+    pub(crate) fn fit(&self, name: &str) -> Option<&LinearFit> {
         self.fits.iter().find(|(n, ..)| *n == name).map(|(.., fit)| fit)
     }
 
     /// What a lane adds in all, and whether a cgroup counted it rather than the known parts alone.
-    pub fn whole(&self) -> Option<(&LinearFit, bool)> {
+    pub(crate) fn whole(&self) -> Option<(&LinearFit, bool)> {
         let counted = self.fit(TOTAL.name).map(|fit| (fit, true));
         counted.or_else(|| Some((self.fit(KNOWN.name)?, false)))
     }

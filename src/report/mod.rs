@@ -38,7 +38,7 @@ use layout::Section;
 
 /// Whether output may be coloured: a terminal, and no `NO_COLOR` that is set to anything
 /// (<https://no-color.org>).
-pub fn colour_wanted(is_terminal: bool) -> bool {
+pub(crate) fn colour_wanted(is_terminal: bool) -> bool {
     is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 

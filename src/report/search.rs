@@ -17,18 +17,18 @@ use crate::results::store::PlanJson;
 use crate::units::format_rate;
 
 /// The searches of a run, each with what tells it from the others.
-pub struct Searched {
+pub(crate) struct Searched {
     search: Search,
     all: Vec<(String, SearchProgress)>,
 }
 
 /// The searches of a run directory; `None` where its config holds none.
-pub fn of_plan(plan: &PlanJson, records: &[TrialRecord]) -> Option<Searched> {
+pub(crate) fn of_plan(plan: &PlanJson, records: &[TrialRecord]) -> Option<Searched> {
     of_sweep(&plan.sweep()?, records)
 }
 
 /// The searches of a sweep; `None` where nothing is searched.
-pub fn of_sweep(sweep: &Sweep, records: &[TrialRecord]) -> Option<Searched> {
+pub(crate) fn of_sweep(sweep: &Sweep, records: &[TrialRecord]) -> Option<Searched> {
     let search = sweep.search?;
     let all = searches(sweep, records);
     let names = names(&all.iter().map(|p| &p.cell).collect::<Vec<_>>(), &[]);
@@ -108,14 +108,14 @@ impl Searched {
     }
 
     /// What came of each search.
-    pub fn sentences(&self) -> Vec<String> {
+    pub(crate) fn sentences(&self) -> Vec<String> {
         let slo = self.slo();
         let each = self.all.iter().map(|(name, p)| sentence(name, &slo, &p.outcome()));
         verdict::subject(self.all.iter().map(|(_, p)| &p.cell)).into_iter().chain(each).collect()
     }
 
     /// One row per search; figures come from `groups` at the highest rate that met the SLO.
-    pub fn summary(&self, groups: &[Group]) -> Section {
+    pub(crate) fn summary(&self, groups: &[Group]) -> Section {
         let at_met = |p: &SearchProgress| {
             let id = probe(&p.cell, p.outcome().met_per_s()?).id;
             let mut rows = groups.iter().flat_map(|g| &g.rows);
@@ -143,19 +143,25 @@ impl Searched {
     }
 
     /// One table per search, one row per probe, by rate.
-    pub fn probes(&self) -> Vec<Section> {
+    pub(crate) fn probes(&self) -> Vec<Section> {
         self.all.iter().map(|(name, p)| probes(name, p)).filter(|s| !s.columns.is_empty()).collect()
     }
 
     /// The summary for a terminal, below the tables of the sweep that followed the search.
-    pub fn text(&self, name: &str, groups: &[Group], width: Option<u16>, colour: bool) -> String {
+    pub(crate) fn text(
+        &self,
+        name: &str,
+        groups: &[Group],
+        width: Option<u16>,
+        colour: bool,
+    ) -> String {
         let at_knee = groups.iter().filter(|group| group.cell.knee_share.is_some());
         let at_knee: Vec<Group> = at_knee.cloned().collect();
         table::render(name, &at_knee, &[self.summary(groups)], width, colour)
     }
 
     /// As `search.json` holds it.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let probe = |p: &Probe, of: &SearchProgress| {
             let bounds = of.bounds().iter().enumerate();
             json!({

@@ -24,7 +24,7 @@ use crate::plan::{Axis, Cell, CellKind, Engine};
 use crate::report::measures::Measure;
 use crate::stats::{CONFIDENCE, Comparison, linear_fit};
 
-pub use crate::format::NOISY;
+pub(crate) use crate::format::NOISY;
 
 /// Cells of one kind and of equal values on the axes that the rows of a table share.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +94,7 @@ impl Row {
     }
 
     /// Memory over the baseline against the reference.
-    pub fn memory_ratio(&self) -> Option<Comparison> {
+    pub(crate) fn memory_ratio(&self) -> Option<Comparison> {
         self.ratio(Measure::Memory)
     }
 }
@@ -132,18 +132,18 @@ pub struct FailedGate {
 impl Tally {
     /// Whether the valid trials may stand for all: half of them and three are, or all of fewer. The
     /// few that a gate lets through are the best, not the typical ones.
-    pub fn is_enough(&self) -> bool {
+    pub(crate) fn is_enough(&self) -> bool {
         2 * self.valid >= self.blocks && self.valid >= self.blocks.min(3)
     }
 }
 
 /// Whether a trial's numbers hold, however noisy the machine was.
-pub fn is_valid(record: &TrialRecord) -> bool {
+pub(crate) fn is_valid(record: &TrialRecord) -> bool {
     record.status == Status::Ok
 }
 
 /// Whether no noise gate failed.
-pub fn is_quiet(record: &TrialRecord) -> bool {
+pub(crate) fn is_quiet(record: &TrialRecord) -> bool {
     !record.flags.iter().any(|f| f == NOISY)
 }
 

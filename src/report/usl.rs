@@ -19,10 +19,10 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use crate::stats::{CONFIDENCE, MIN_FOR_INTERVAL, quantile};
 
 /// Fewest lane values for a fit of three coefficients with a residual left to judge it by.
-pub const MIN_LANE_VALUES: usize = 4;
+pub(crate) const MIN_LANE_VALUES: usize = 4;
 
 /// Fewest lane values for intervals.
-pub const MIN_LANE_VALUES_FOR_INTERVAL: usize = 6;
+pub(crate) const MIN_LANE_VALUES_FOR_INTERVAL: usize = 6;
 
 /// Refits behind an interval.
 const RESAMPLES: usize = 1_000;

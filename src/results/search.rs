@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use judge::{Judged, ProbeAnswer, Share, judge, shown, trial};
+pub(crate) use judge::Judged;
+pub use judge::{ProbeAnswer, Share, judge, shown, trial};
 
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::Key;
@@ -132,7 +133,7 @@ impl SearchOutcome {
 
 impl SearchOutcome {
     /// The highest rate that met the SLO, where a higher one is known not to; else why there is none.
-    pub fn knee_per_s(&self) -> Result<f64, String> {
+    pub(crate) fn knee_per_s(&self) -> Result<f64, String> {
         let why = match self {
             SearchOutcome::Found { met_per_s, .. } => return Ok(*met_per_s),
             SearchOutcome::OutOfProbes { met_per_s: Some(met), missed_per_s: Some(_), .. } => {
@@ -171,7 +172,7 @@ impl SearchProgress {
     }
 
     /// What the closed loop completed, requests per second.
-    pub fn closed_per_s(&self) -> Option<f64> {
+    pub(crate) fn closed_per_s(&self) -> Option<f64> {
         self.starts.iter().find_map(|s| s.per_s)
     }
 
@@ -334,7 +335,7 @@ pub fn replay(
 }
 
 /// The cells of the sweep that follows a search, each with the reason where its search found no knee.
-pub fn at_shares(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Option<String>)> {
+pub(crate) fn at_shares(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Option<String>)> {
     if sweep.axes.knee_shares.is_empty() {
         return Vec::new();
     }

@@ -28,7 +28,7 @@ pub const PLAN_FILE: &str = "plan.json";
 /// Name of the records inside a run directory.
 pub const TRIALS_FILE: &str = "trials.jsonl";
 /// Name of the shards' own rows inside a merged directory.
-pub const SHARDS_FILE: &str = "shards.jsonl";
+pub(crate) const SHARDS_FILE: &str = "shards.jsonl";
 /// Where a torn line goes when its run is resumed.
 pub const TORN_FILE: &str = "trials.torn";
 
@@ -212,7 +212,7 @@ pub struct Run {
 }
 
 /// A trial's identity and the key of `--resume`: cell id and block.
-pub type TrialKey = (String, u32);
+pub(crate) type TrialKey = (String, u32);
 
 impl Run {
     /// The trials that need not run again: all but the interrupted ones.
@@ -365,7 +365,7 @@ fn append_to(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Writes a file whole or not at all: a temporary file beside it, synced, then renamed.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);

@@ -210,7 +210,10 @@ fn check(job: &TargetJob) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The CPUs cannot be used, or there is no shell.
-pub fn become_command(command: &str, cpus: &[u32]) -> anyhow::Result<std::convert::Infallible> {
+pub(crate) fn become_command(
+    command: &str,
+    cpus: &[u32],
+) -> anyhow::Result<std::convert::Infallible> {
     pin(cpus)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("cannot ask to be killed together with the driver")?;

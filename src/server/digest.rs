@@ -24,7 +24,7 @@ pub struct Multiset([u64; 4]);
 
 impl Multiset {
     /// Adds one request's digest.
-    pub fn add(&mut self, digest: &[u8; 32]) {
+    pub(crate) fn add(&mut self, digest: &[u8; 32]) {
         let mut words = [0; 4];
         for (word, bytes) in words.iter_mut().zip(digest.chunks_exact(8)) {
             *word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
@@ -33,7 +33,7 @@ impl Multiset {
     }
 
     /// Adds another multiset.
-    pub fn plus(&mut self, other: &Multiset) {
+    pub(crate) fn plus(&mut self, other: &Multiset) {
         let mut carry = false;
         for (word, added) in self.0.iter_mut().zip(other.0) {
             let (sum, over) = word.overflowing_add(added);
@@ -43,7 +43,7 @@ impl Multiset {
     }
 
     /// In hexadecimal, most significant word first.
-    pub fn hex(&self) -> String {
+    pub(crate) fn hex(&self) -> String {
         self.0.iter().rev().map(|word| format!("{word:016x}")).collect()
     }
 }

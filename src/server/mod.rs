@@ -66,7 +66,8 @@ mod upstream;
 mod uring;
 mod workshop;
 
-pub use control::{become_command, serve_controlled, serve_forever};
+pub(crate) use control::become_command;
+pub use control::{serve_controlled, serve_forever};
 pub use response::body_byte;
 
 use serde::{Deserialize, Serialize};
@@ -136,7 +137,7 @@ pub struct TargetStart {
 
 /// Driver → target: a server under test that was held begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetGo {
+pub(crate) struct TargetGo {
     /// Nothing else can be said.
     pub go: bool,
 }
@@ -144,7 +145,7 @@ pub struct TargetGo {
 /// Driver → target: a server under test says what it used so far, with a
 /// [`crate::side::usage::Usage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetLook {
+pub(crate) struct TargetLook {
     /// The edge of the window that this is.
     pub look: Edge,
 }
@@ -152,7 +153,7 @@ pub struct TargetLook {
 /// Driver → target: it says what its allocator has handed out, with a
 /// [`crate::side::split::AllocatorUse`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetHeap {
+pub(crate) struct TargetHeap {
     /// Nothing else can be said.
     pub heap: bool,
 }

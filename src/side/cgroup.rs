@@ -43,7 +43,7 @@ pub enum Version {
 
 /// Where a controller's hierarchy shows this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CgroupPlace {
+pub(crate) struct CgroupPlace {
     pub version: Version,
     /// Where the hierarchy is mounted.
     pub mount: PathBuf,
@@ -56,12 +56,12 @@ impl CgroupPlace {
     ///
     /// # Errors
     /// Says why not, in half a sentence.
-    pub fn of(controller: &str) -> Result<CgroupPlace, String> {
+    pub(crate) fn of(controller: &str) -> Result<CgroupPlace, String> {
         Self::of_process(controller, std::process::id())
     }
 
     /// The same for another process, as far as it can be seen from here.
-    pub fn of_process(controller: &str, pid: u32) -> Result<CgroupPlace, String> {
+    pub(crate) fn of_process(controller: &str, pid: u32) -> Result<CgroupPlace, String> {
         let failed = |e: procfs::ProcError| format!("cannot read /proc/{pid}: {e}");
         let me = Process::myself().map_err(failed)?;
         let process = Process::new(pid as i32).map_err(failed)?;
@@ -104,7 +104,7 @@ impl CgroupPlace {
     }
 
     /// The process's own cgroup and every one above it that can be seen: all of them limit it.
-    pub fn path_to_root(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn path_to_root(&self) -> impl Iterator<Item = &Path> {
         self.own.ancestors().take_while(|dir| dir.starts_with(&self.mount))
     }
 }
@@ -184,7 +184,7 @@ impl Cgroup {
     }
 
     /// The file through which a process moves itself in; see [`join`].
-    pub fn procs_file(&self) -> PathBuf {
+    pub(crate) fn procs_file(&self) -> PathBuf {
         self.dir.join("cgroup.procs")
     }
 

@@ -11,7 +11,7 @@ use crate::format::Ledger;
 use crate::sys::SharedCounters;
 
 /// Counters of a shard: 16 × 8 bytes.
-pub const STRIDE: usize = 16;
+pub(crate) const STRIDE: usize = 16;
 
 const STARTED: usize = 0;
 const COMPLETED: usize = 2;
@@ -48,17 +48,17 @@ pub struct Counts {
 
 impl Counts {
     /// Requests ended, however they ended.
-    pub fn ended(&self) -> u64 {
+    pub(crate) fn ended(&self) -> u64 {
         self.completed + self.failed + self.timed_out
     }
 
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.started.saturating_sub(self.ended())
     }
 
     /// The ledger of a phase in which `planned` requests were asked for: what started and has not
     /// ended is timed out, what has not started is unsent.
-    pub fn ledger(&self, planned: u64) -> Ledger {
+    pub(crate) fn ledger(&self, planned: u64) -> Ledger {
         Ledger {
             planned,
             completed: self.completed,

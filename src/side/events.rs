@@ -38,13 +38,13 @@ pub struct Counted<T> {
 }
 
 /// A count since the counters were opened, or why there is none.
-pub type Reading = Counted<Result<u64, String>>;
+pub(crate) type Reading = Counted<Result<u64, String>>;
 
-pub struct EventCounters(Counted<Result<Counter, String>>);
+pub(crate) struct EventCounters(Counted<Result<Counter, String>>);
 
 impl EventCounters {
     /// Opens every counter on the calling thread; what it starts from now on inherits them.
-    pub fn open() -> EventCounters {
+    pub(crate) fn open() -> EventCounters {
         EventCounters(Counted {
             migrations: software(Software::CPU_MIGRATIONS),
             syscalls: syscalls_id()
@@ -55,7 +55,7 @@ impl EventCounters {
     }
 
     /// Reads every counter: one system call each, which walks over the threads that inherited it.
-    pub fn read(&mut self) -> Reading {
+    pub(crate) fn read(&mut self) -> Reading {
         Counted {
             migrations: read(&mut self.0.migrations),
             syscalls: read(&mut self.0.syscalls),

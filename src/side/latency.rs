@@ -41,7 +41,7 @@ impl AtomicHistogram {
     }
 
     /// Adds every count to `merged`, which must have the layout of [`empty`].
-    pub fn add_to(&self, merged: &mut Histogram<u64>) {
+    pub(crate) fn add_to(&self, merged: &mut Histogram<u64>) {
         for (index, count) in self.counts.iter().enumerate() {
             let count = count.load(Relaxed);
             if count > 0 {
@@ -53,7 +53,7 @@ impl AtomicHistogram {
     }
 
     /// The same counts as a [`Histogram`].
-    pub fn to_hdr(&self) -> Histogram<u64> {
+    pub(crate) fn to_hdr(&self) -> Histogram<u64> {
         let mut merged = empty();
         self.add_to(&mut merged);
         merged

@@ -33,7 +33,8 @@ use crate::format::{Bytes, ClassUse, Errors, Kept};
 pub use crate::format::{Channel, ErrorKind};
 use counters::{Counters, add};
 use latency::AtomicHistogram;
-pub use moments::{Ended, Instants};
+pub(crate) use moments::Ended;
+pub use moments::Instants;
 
 /// The part of a trial that a request belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl Recorder {
 
     /// Says that one thread writes each shard, which spares what keeps several apart.
     #[must_use]
-    pub fn written_alone(mut self, alone: bool) -> Self {
+    pub(crate) fn written_alone(mut self, alone: bool) -> Self {
         self.alone = alone;
         self.writers.resize_with(self.shards.len(), OnceLock::new);
         self.counters.written_alone(alone);
@@ -171,13 +172,13 @@ impl Recorder {
 
     /// A request of a class is about to be written.
     #[inline]
-    pub fn class_started(&self, shard: usize, class: usize) {
+    pub(crate) fn class_started(&self, shard: usize, class: usize) {
         self.shards[shard].classes[class].started();
     }
 
     /// A request of a class ended: how it failed, or that it did not.
     #[inline]
-    pub fn class_ended(&self, shard: usize, class: usize, how: Ended, at: Instants) {
+    pub(crate) fn class_ended(&self, shard: usize, class: usize, how: Ended, at: Instants) {
         let class = &self.shards[shard].classes[class];
         match how {
             Ended::Completed => class.completed(at),
@@ -193,7 +194,7 @@ impl Recorder {
     }
 
     /// Says when the window begins, before any lane is let go.
-    pub fn set_window_start(&self, at: u64) {
+    pub(crate) fn set_window_start(&self, at: u64) {
         self.window_start.store(at, Relaxed);
     }
 
@@ -222,7 +223,7 @@ impl Recorder {
     }
 
     /// Σ over requests of the warm-up of the time in service inside the window, in nanoseconds.
-    pub fn warmup_in_service_ns(&self) -> u64 {
+    pub(crate) fn warmup_in_service_ns(&self) -> u64 {
         self.warmup_in_service_ns.load(Relaxed)
     }
 
@@ -373,7 +374,12 @@ impl Recorder {
 
     /// A TLS handshake was made after a connect, and this was agreed on; see
     /// [`Recorder::with`].
-    pub fn shook_hands(&self, shard: usize, ns: u64, agreed: Option<impl std::fmt::Display>) {
+    pub(crate) fn shook_hands(
+        &self,
+        shard: usize,
+        ns: u64,
+        agreed: Option<impl std::fmt::Display>,
+    ) {
         self.record(shard, Channel::Handshake, ns);
         if let Some(agreed) = agreed {
             self.tls.get_or_init(|| agreed.to_string());
@@ -431,28 +437,28 @@ impl Recorder {
     }
 
     /// Requests of the measured phase that completed after the window's end.
-    pub fn completed_late(&self) -> u64 {
+    pub(crate) fn completed_late(&self) -> u64 {
         self.sum(|s| &s.completed_late)
     }
 
     /// Requests of the measured phase that started after the window's end.
-    pub fn started_late(&self) -> u64 {
+    pub(crate) fn started_late(&self) -> u64 {
         self.sum(|s| &s.started_late)
     }
 
     /// Fewest and most requests of one lane; `(0, 0)` when no lane ended.
-    pub fn served_range(&self) -> (u64, u64) {
+    pub(crate) fn served_range(&self) -> (u64, u64) {
         let most = self.most.load(Relaxed);
         (self.fewest.load(Relaxed).min(most), most)
     }
 
     /// When the last request of the measured phase ended; 0 when none did.
-    pub fn last_end(&self) -> u64 {
+    pub(crate) fn last_end(&self) -> u64 {
         self.last_end.load(Relaxed)
     }
 
     /// Σ over requests of the time in service before the window's end, in nanoseconds.
-    pub fn in_service_ns(&self) -> u64 {
+    pub(crate) fn in_service_ns(&self) -> u64 {
         let service: f64 = self
             .shards
             .iter()

@@ -15,7 +15,7 @@ pub struct Instants {
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// Answered whole, with an expected status.
     Completed,
     TimedOut,

@@ -16,7 +16,7 @@ const NOT_SEEN: &str = "nobody looked half-way through the window: the trial, or
                         short of time";
 
 /// The processes of a side, and what was read of them so far.
-pub struct Outside {
+pub(crate) struct Outside {
     processes: Vec<Process>,
     /// The memory cgroup that they are in, or why there is none.
     group: Result<GroupMemory, String>,
@@ -44,7 +44,7 @@ struct Process {
 impl Outside {
     /// Reads the baseline of the processes, from which their memory counts, and moves them into
     /// the cgroup.
-    pub fn new(
+    pub(crate) fn new(
         pids: impl Iterator<Item = u32> + Clone,
         cgroup: Result<Cgroup, String>,
     ) -> Result<Outside, String> {
@@ -63,7 +63,7 @@ impl Outside {
 
     /// Descriptors beyond those that were open before there was a connection; `None` where that is not
     /// known.
-    pub fn added_fds(&self) -> Option<u64> {
+    pub(crate) fn added_fds(&self) -> Option<u64> {
         let added = |p: &Process| {
             let now = ProcessUse::of(p.pid).ok()?.fds?;
             Some(now.saturating_sub(p.baseline.fds?))
@@ -72,21 +72,21 @@ impl Outside {
     }
 
     /// What the cgroup counted before there was a connection; `None` without one.
-    pub fn group_at_first(&self) -> Option<CgroupMemory> {
+    pub(crate) fn group_at_first(&self) -> Option<CgroupMemory> {
         self.group.as_ref().ok().map(|group| group.baseline)
     }
 
     /// What it counted half-way through the window.
-    pub fn group_at_plateau(&self) -> Option<CgroupMemory> {
+    pub(crate) fn group_at_plateau(&self) -> Option<CgroupMemory> {
         self.group.as_ref().ok()?.plateau
     }
 
-    pub fn group_version(&self) -> Option<Version> {
+    pub(crate) fn group_version(&self) -> Option<Version> {
         self.group.as_ref().ok().map(|group| group.cgroup.version())
     }
 
     /// Whether an edge was read.
-    pub fn has(&self, edge: Edge) -> bool {
+    pub(crate) fn has(&self, edge: Edge) -> bool {
         let read = |p: &Process| match edge {
             Edge::Start => p.first.is_some(),
             Edge::End => p.last.is_some(),
@@ -96,7 +96,7 @@ impl Outside {
 
     /// Reads what was used up to an edge of the window; `told` is what processes that can be asked
     /// read of themselves, threads that have ended included.
-    pub fn read(&mut self, edge: Edge, told: impl IntoIterator<Item = Usage>) {
+    pub(crate) fn read(&mut self, edge: Edge, told: impl IntoIterator<Item = Usage>) {
         let mut told = told.into_iter();
         self.each(|process| {
             // Next to the edge as in the workers, the clocks before or behind all else.
@@ -116,7 +116,7 @@ impl Outside {
     }
 
     /// Reads what is held half-way through the window.
-    pub fn read_plateau(&mut self) {
+    pub(crate) fn read_plateau(&mut self) {
         if let Ok(group) = &mut self.group {
             group.plateau = group.cgroup.read().ok();
         }
@@ -127,7 +127,7 @@ impl Outside {
     }
 
     /// Drops what [`Self::read_plateau`] read: it was too late.
-    pub fn forget_plateau(&mut self) {
+    pub(crate) fn forget_plateau(&mut self) {
         if let Ok(group) = &mut self.group {
             group.plateau = None;
         }
@@ -143,7 +143,7 @@ impl Outside {
     ///
     /// # Errors
     /// Why there are none: a process could not be read, or the window ended before it began.
-    pub fn finish(self) -> Result<(SideUse, BTreeMap<String, String>), String> {
+    pub(crate) fn finish(self) -> Result<(SideUse, BTreeMap<String, String>), String> {
         if let Some(trouble) = self.trouble {
             return Err(trouble);
         }

@@ -23,7 +23,7 @@ pub struct CpuQuota {
 
 impl CpuQuota {
     /// That of this process; `None` where there is none, or none can be seen.
-    pub fn own() -> Option<CpuQuota> {
+    pub(crate) fn own() -> Option<CpuQuota> {
         let place = CgroupPlace::of("cpu").ok()?;
         let quotas = place.path_to_root().filter_map(|dir| match place.version {
             Version::V1 => {
@@ -43,12 +43,12 @@ impl CpuQuota {
     }
 
     /// In CPUs' worth: 0.5 is half a CPU.
-    pub fn cpus(&self) -> f64 {
+    pub(crate) fn cpus(&self) -> f64 {
         self.quota_us as f64 / self.period_us as f64
     }
 
     /// CPUs that can be kept busy without being stopped; one at least.
-    pub fn whole_cpus(&self) -> u32 {
+    pub(crate) fn whole_cpus(&self) -> u32 {
         (self.cpus().floor() as u32).max(1)
     }
 }
@@ -69,7 +69,7 @@ fn parse_max(text: &str) -> Option<(u64, u64)> {
 
 /// For how long a cgroup, or one above it, was stopped by its quota so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Throttled {
+pub(crate) struct Throttled {
     /// Periods that ended in a stop.
     pub periods: u64,
     /// Summed over the CPUs on which its threads had to wait.
@@ -81,7 +81,7 @@ impl Throttled {
     ///
     /// # Errors
     /// Why it cannot be seen, in half a sentence.
-    pub fn of(pid: u32) -> Result<Throttled, String> {
+    pub(crate) fn of(pid: u32) -> Result<Throttled, String> {
         let place = CgroupPlace::of_process("cpu", pid)?;
         let stats = place
             .path_to_root()
@@ -94,7 +94,7 @@ impl Throttled {
     }
 
     /// What came since an earlier reading.
-    pub fn since(self, then: Throttled) -> Throttled {
+    pub(crate) fn since(self, then: Throttled) -> Throttled {
         Throttled {
             periods: self.periods.saturating_sub(then.periods),
             ns: self.ns.saturating_sub(then.ns),

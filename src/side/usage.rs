@@ -29,8 +29,9 @@ use serde::{Deserialize, Serialize};
 use crate::format::{Cpu, Events, Switches};
 use crate::units::SECOND_NS;
 
+pub use waits::MOST_WAITING_THREADS;
 use waits::Waits;
-pub use waits::{MOST_WAITING_THREADS, thread_ends};
+pub(crate) use waits::thread_ends;
 
 /// Kernel stack of a thread: 16 KiB on x86-64 (since Linux 3.15), arm64 and riscv64.
 pub const KERNEL_STACK_BYTES: u64 = 16 << 10;
@@ -102,7 +103,7 @@ impl Usage {
 
     /// As [`Usage::read`], with the waits of any number of threads: for trials whose latency and CPU
     /// are not ranked.
-    pub fn read_every_wait(edge: Edge) -> Usage {
+    pub(crate) fn read_every_wait(edge: Edge) -> Usage {
         Self::with_waits(edge, u64::MAX)
     }
 
@@ -242,7 +243,7 @@ impl Clocks {
 
 impl MachineTime {
     /// Reads `/proc/stat`.
-    pub fn read() -> Result<MachineTime, String> {
+    pub(crate) fn read() -> Result<MachineTime, String> {
         let text =
             fs::read_to_string("/proc/stat").map_err(|e| format!("cannot read /proc/stat: {e}"))?;
         Self::parse(&text, procfs::ticks_per_second())

@@ -21,10 +21,11 @@ mod verdict;
 
 pub use law::{normal_cdf, normal_quantile, student_t_quantile};
 pub use rank_sum::unpaired_ratio;
-pub use regression::{LinearFit, linear_fit};
-pub use share::clustered_share;
+pub(crate) use regression::LinearFit;
+pub use regression::linear_fit;
+pub(crate) use share::clustered_share;
 pub use signed_rank::paired_ratio;
-pub use two_sample::{log_t_ratio, lost_p_value};
+pub(crate) use two_sample::{log_t_ratio, lost_p_value};
 pub use verdict::{
     Comparison, MARGIN, RATIO_CONFIDENCE, Verdict, holm, judge, noise_floor, pairs_needed,
 };
@@ -33,7 +34,7 @@ pub use verdict::{
 pub const CONFIDENCE: f64 = 0.95;
 
 /// Fewest pairs, or values a side, for which an interval is given.
-pub const MIN_FOR_INTERVAL: usize = 6;
+pub(crate) const MIN_FOR_INTERVAL: usize = 6;
 
 /// A ratio of two costs with what is known of its spread.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,7 +77,7 @@ pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
 
 /// An interval of the median from order statistics, at [`CONFIDENCE`] or above, whatever the
 /// distribution: the sign test turned round. `None` with fewer than [`MIN_FOR_INTERVAL`] values.
-pub fn median_interval(values: &[f64]) -> Option<(f64, f64)> {
+pub(crate) fn median_interval(values: &[f64]) -> Option<(f64, f64)> {
     let n = values.len();
     if n < MIN_FOR_INTERVAL {
         return None;

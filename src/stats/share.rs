@@ -8,7 +8,7 @@ use super::{CONFIDENCE, normal_quantile, student_t_quantile};
 /// so that the spread between trials says how well the share is known (the ratio of sums of Cochran,
 /// "Sampling Techniques" 1977, section 6.3), but no better than as many independent requests would.
 /// Of one trial there is no more to go by than that. `None` without a request.
-pub fn clustered_share(trials: &[(u64, u64)]) -> Option<(f64, f64)> {
+pub(crate) fn clustered_share(trials: &[(u64, u64)]) -> Option<(f64, f64)> {
     let (counted, all) =
         trials.iter().fold((0.0, 0.0), |s, t| (s.0 + t.0 as f64, s.1 + t.1 as f64));
     if all <= 0.0 {

@@ -8,7 +8,11 @@ use super::{RatioEstimate, median};
 /// against three can show nothing.
 ///
 /// `None` where a side has no positive value; no interval with fewer than two on a side.
-pub fn log_t_ratio(this: &[f64], baseline: &[f64], confidence: f64) -> Option<RatioEstimate> {
+pub(crate) fn log_t_ratio(
+    this: &[f64],
+    baseline: &[f64],
+    confidence: f64,
+) -> Option<RatioEstimate> {
     let logs = |values: &[f64]| -> Vec<f64> {
         values.iter().filter(|v| v.is_finite() && **v > 0.0).map(|v| v.ln()).collect()
     };
@@ -44,7 +48,7 @@ pub fn log_t_ratio(this: &[f64], baseline: &[f64], confidence: f64) -> Option<Ra
 /// Two-sided p-value of "the same share is lost", for counts (lost, planned) of two samples: given
 /// all that were lost, those of the second are binomial (the exact conditional test of two Poisson
 /// rates, Przyborowski and Wilenski, Biometrika 31, 1940).
-pub fn lost_p_value(a: (u64, u64), b: (u64, u64)) -> f64 {
+pub(crate) fn lost_p_value(a: (u64, u64), b: (u64, u64)) -> f64 {
     let (n, share) = (a.0 + b.0, b.1 as f64 / (a.1 + b.1).max(1) as f64);
     if n == 0 || !(0.0..1.0).contains(&share) || share == 0.0 {
         return 1.0;

@@ -15,7 +15,7 @@ use crate::plan::steps::{FileStep, StepPlan};
 
 /// The directories that a worker made; they go when this goes.
 #[derive(Debug, Default)]
-pub struct Made {
+pub(crate) struct Made {
     dirs: Vec<PathBuf>,
 }
 
@@ -27,7 +27,7 @@ pub fn new_name() -> String {
 }
 
 /// The name of one worker's directories.
-pub fn worker_name(name: &str, worker: u32) -> String {
+pub(crate) fn worker_name(name: &str, worker: u32) -> String {
     format!("{name}-w{worker}")
 }
 

@@ -35,7 +35,7 @@ pub struct Work {
 
 /// A step made ready.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub(crate) enum Act {
     Http,
     Compute(u64),
     File(FileSet),
@@ -54,7 +54,7 @@ pub struct StepAt {
 
 /// A file step and where its files are.
 #[derive(Debug, Clone)]
-pub struct FileSet {
+pub(crate) struct FileSet {
     step: FileStep,
     paths: Vec<PathBuf>,
 }
@@ -111,13 +111,13 @@ impl Work {
 
     /// The steps of a template; none where it has none.
     #[inline]
-    pub fn acts(&self, template: usize) -> &[Act] {
+    pub(crate) fn acts(&self, template: usize) -> &[Act] {
         self.programs.get(template).map_or(&[], Vec::as_slice)
     }
 
     /// Whether a request has steps.
     #[inline]
-    pub fn has_steps(&self, request: &Rendered) -> bool {
+    pub(crate) fn has_steps(&self, request: &Rendered) -> bool {
         !self.acts(request.template as usize).is_empty()
     }
 

@@ -15,14 +15,14 @@ const NAME: &str = "localhost";
 
 /// What the connections of a server share.
 #[derive(Debug)]
-pub struct Acceptor {
+pub(crate) struct Acceptor {
     config: Arc<ServerConfig>,
     pem: String,
 }
 
 impl Acceptor {
     /// Makes a key, and a certificate that it signs itself; neither is written anywhere.
-    pub fn new() -> anyhow::Result<Acceptor> {
+    pub(crate) fn new() -> anyhow::Result<Acceptor> {
         let made = rcgen::generate_simple_self_signed([NAME.to_string()])?;
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -37,13 +37,13 @@ impl Acceptor {
     }
 
     /// The certificate, for clients to trust.
-    pub fn certificate(&self) -> &str {
+    pub(crate) fn certificate(&self) -> &str {
         &self.pem
     }
 
     /// How a client speaks with servers that show these certificates; without any it takes whatever
     /// it is shown.
-    pub fn client_plan(certificates: &[String]) -> TlsPlan {
+    pub(crate) fn client_plan(certificates: &[String]) -> TlsPlan {
         TlsPlan {
             server_name: NAME.into(),
             ca_pem: (!certificates.is_empty()).then(|| certificates.concat()),

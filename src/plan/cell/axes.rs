@@ -410,7 +410,7 @@ impl Axis {
     }
 
     /// Whether the rows of one table share its value, where no targets are compared.
-    pub fn is_shared(self) -> bool {
+    pub(crate) fn is_shared(self) -> bool {
         self.facts().shared
     }
 

@@ -47,7 +47,7 @@ impl Sweep {
 }
 
 /// Whether a header's value is kept out of all output.
-pub fn is_secret_header(name: &str) -> bool {
+pub(crate) fn is_secret_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [
         "auth",

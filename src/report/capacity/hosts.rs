@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::units::{format_bytes, format_count, parse_size, plural};
 
 /// Hours of a month: 365 days of 24 hours ÷ 12.
-pub const MONTH_HOURS: u64 = 730;
+pub(crate) const MONTH_HOURS: u64 = 730;
 /// Most hosts' CPUs, far beyond any machine: more is a typing error.
 const MOST_CPUS: i64 = 100_000;
 /// Keys of `[[host]]`.
@@ -57,7 +57,7 @@ pub struct Price {
 
 impl Price {
     /// A host for a month, in whole cents: what a sum adds up from.
-    pub fn month_cents(&self) -> u64 {
+    pub(crate) fn month_cents(&self) -> u64 {
         let micros = self.micros * if self.per_hour { MONTH_HOURS } else { 1 };
         (micros + 5_000) / 10_000
     }
@@ -97,7 +97,7 @@ fn micros(text: &str) -> Option<u64> {
 }
 
 /// An amount as people write it: `1,120 EUR`, `86.40 EUR`.
-pub fn format_money(cents: u64, currency: &str) -> String {
+pub(crate) fn format_money(cents: u64, currency: &str) -> String {
     match cents % 100 {
         0 => format!("{} {currency}", format_count(cents / 100)),
         rest => format!("{}.{rest:02} {currency}", format_count(cents / 100)),

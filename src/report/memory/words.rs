@@ -6,7 +6,7 @@ use crate::stats::{CONFIDENCE, LinearFit, student_t_quantile};
 use crate::units::{Ratio, format_bytes, format_count};
 
 /// `27.1 KiB [26.9 KiB, 27.3 KiB]`.
-pub fn bytes_and_interval(fit: &LinearFit) -> String {
+pub(crate) fn bytes_and_interval(fit: &LinearFit) -> String {
     let interval = fit.slope_interval.map_or(String::new(), |(low, high)| {
         format!(" [{}, {}]", format_bytes(low), format_bytes(high))
     });

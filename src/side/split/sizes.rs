@@ -35,7 +35,7 @@ impl ObjectSizes {
     /// Linux 6.18, x86-64, from `/sys/kernel/slab`: for those who may not read it there. The
     /// `task_struct` is the least certain: it ends in the processor's register state, 4,288 bytes in
     /// all on one machine and 5,888 on another.
-    pub const BUILT_IN: ObjectSizes = ObjectSizes {
+    pub(crate) const BUILT_IN: ObjectSizes = ObjectSizes {
         task_bytes: 4_288 + 192 + 2 * OWNER_BYTES,
         socket_bytes: 2_368 + 832 + 192 + 192 + 4 * OWNER_BYTES,
         port_bytes: 128 + OWNER_BYTES,

@@ -26,7 +26,7 @@ static ENDED: Mutex<Waits> = Mutex::new(Waits::new());
 ///
 /// Where a thread cannot read its own wait, or ends without this call, a window that began with it has
 /// no sum, and one in which it also began misses what it waited.
-pub fn thread_ends() {
+pub(crate) fn thread_ends() {
     let mut buffer = [0u8; 96];
     let read = File::open("/proc/thread-self/schedstat").and_then(|mut f| f.read(&mut buffer));
     if let Some((_, ns)) = read.ok().and_then(|n| ran_and_waited(&buffer[..n])) {
