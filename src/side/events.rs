@@ -56,12 +56,10 @@ impl EventCounters {
 
     /// Reads every counter: one system call each, which walks over the threads that inherited it.
     pub(crate) fn read(&mut self) -> Reading {
-        Counted {
-            migrations: read(&mut self.0.migrations),
-            syscalls: read(&mut self.0.syscalls),
-            instructions: read(&mut self.0.instructions),
-            cycles: read(&mut self.0.cycles),
-        }
+        let Counted { migrations, syscalls, instructions, cycles } = &mut self.0;
+        let [migrations, syscalls, instructions, cycles] =
+            [migrations, syscalls, instructions, cycles].map(read);
+        Counted { migrations, syscalls, instructions, cycles }
     }
 }
 

@@ -59,21 +59,13 @@ impl ObjectSizes {
         let sum = |names: &[&str]| -> Option<u64> {
             names.iter().map(|n| Some(size(n)? + OWNER_BYTES)).sum()
         };
-        let sizes: [Option<u64>; 6] = [
-            sum(&["task_struct", "pid"]),
-            sum(&["TCP", "sock_inode_cache", "filp", "dentry"]),
-            sum(&["tcp_bind_bucket"]),
-            sum(&["vm_area_struct"]),
-            sum(&["anon_vma", "anon_vma_chain"]),
-            sum(&["eventpoll_epi", "eventpoll_pwq", "ep_head"]),
-        ];
         Some(ObjectSizes {
-            task_bytes: sizes[0]?,
-            socket_bytes: sizes[1]?,
-            port_bytes: sizes[2]?,
-            mapping_bytes: sizes[3]?,
-            anonymous_bytes: sizes[4]?,
-            watched_bytes: sizes[5]?,
+            task_bytes: sum(&["task_struct", "pid"])?,
+            socket_bytes: sum(&["TCP", "sock_inode_cache", "filp", "dentry"])?,
+            port_bytes: sum(&["tcp_bind_bucket"])?,
+            mapping_bytes: sum(&["vm_area_struct"])?,
+            anonymous_bytes: sum(&["anon_vma", "anon_vma_chain"])?,
+            watched_bytes: sum(&["eventpoll_epi", "eventpoll_pwq", "ep_head"])?,
             // A kernel may have no rings.
             armed_bytes: sum(&["io_kiocb"]).unwrap_or(Self::BUILT_IN.armed_bytes),
             from_kernel: true,
