@@ -142,7 +142,7 @@ impl Prepare {
         let (counters, fd) =
             Counters::create(shards).context("cannot make the page of counters")?;
         let mut recorder = Recorder::new(shards, job.plan.arrivals.is_open(), counters);
-        let tls = job.tls.as_ref().map(tls::Client::new).transpose().map_err(anyhow::Error::msg)?;
+        let tls = job.tls.as_ref().map(tls::Client::new).transpose()?;
         if tls.is_some() {
             recorder = recorder.with(&[Channel::Handshake]);
         }

@@ -84,7 +84,7 @@ impl External {
 /// What is wrong with the certificate, or that the target speaks no TLS.
 pub(crate) fn probe(external: &External) -> anyhow::Result<()> {
     let Some(plan) = &external.tls else { return Ok(()) };
-    let client = tls::Client::new(plan).map_err(anyhow::Error::msg)?;
+    let client = tls::Client::new(plan)?;
     let allowed = external.allowed();
     let route = Route { target: &external.endpoint, source: None, allowed: &allowed };
     codec::probe(&route, &client, Duration::from_nanos(PROBE_NS)).map_err(|why| {
@@ -177,7 +177,7 @@ fn tls_plan(authority: &str, named: &Tls) -> anyhow::Result<TlsPlan> {
         client: named.client.clone(),
     };
     // What no worker could use is said once, before the first of them.
-    tls::Client::new(&plan).map_err(|e| anyhow!("{e}"))?;
+    tls::Client::new(&plan)?;
     Ok(plan)
 }
 

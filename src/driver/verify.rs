@@ -195,7 +195,7 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
     workers.clear();
     let mut sent = Sent::default();
     for digest in targets.finish_digesting()? {
-        let (sum, requests) = digest.decode().map_err(anyhow::Error::msg)?;
+        let (sum, requests) = digest.decode()?;
         sent.sum.plus(&sum);
         sent.requests.extend(requests);
     }

@@ -73,7 +73,7 @@ pub(super) fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> R {
 impl Reactor {
     /// Makes the reactor of the calling thread, for about so many lanes.
     pub(crate) fn start(lanes: u32, manner: Manner, counts: Arc<RingCounts>) -> anyhow::Result<()> {
-        let ring = Ring::new(lanes).map_err(anyhow::Error::msg)?;
+        let ring = Ring::new(lanes)?;
         if manner.batch > 1 && !ring.lingers() {
             anyhow::bail!("waiting for a batch (`uring_batch`) takes Linux 6.12: this one cannot");
         }

@@ -106,8 +106,8 @@ impl Report {
     ///
     /// # Errors
     /// Text that no target wrote.
-    pub fn decode(&self) -> Result<(Multiset, Vec<Seen>), String> {
-        let torn = || "the target's digest cannot be read".to_string();
+    pub fn decode(&self) -> anyhow::Result<(Multiset, Vec<Seen>)> {
+        let torn = || anyhow::anyhow!("the target's digest cannot be read");
         let mut words = [0; 4];
         for (word, at) in words.iter_mut().rev().zip([0, 16, 32, 48]) {
             let digits = self.sum.get(at..at + 16).ok_or_else(torn)?;
@@ -120,9 +120,7 @@ impl Report {
             digest.copy_from_slice(&bytes[8..]);
             Seen { number: u64::from_le_bytes(number), digest }
         };
-        if bytes.len() % ENTRY_BYTES != 0 {
-            return Err(torn());
-        }
+        anyhow::ensure!(bytes.len() % ENTRY_BYTES == 0, torn());
         Ok((Multiset(words), bytes.chunks_exact(ENTRY_BYTES).map(entry).collect()))
     }
 }

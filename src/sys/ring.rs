@@ -148,8 +148,8 @@ impl Ring {
     ///
     /// # Errors
     /// What this system does not allow or know, and the way out.
-    pub(crate) fn new(connections: u32) -> Result<Self, String> {
-        let (uring, provided) = make(connections).map_err(|e| why_not(&e))?;
+    pub(crate) fn new(connections: u32) -> anyhow::Result<Self> {
+        let (uring, provided) = make(connections).map_err(|e| anyhow::anyhow!(why_not(&e)))?;
         let can_linger = uring.params().is_feature_min_timeout();
         let (mut submitter, entries, completions) = Box::leak(Box::new(uring)).split();
         // Spares the kernel the look-up of the descriptor in each call; an old one does without.

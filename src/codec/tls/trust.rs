@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use anyhow::{anyhow, bail, ensure};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -28,13 +29,12 @@ impl Client {
     ///
     /// # Errors
     /// A name that no certificate can hold, or no certificate authority; in one sentence.
-    pub fn new(plan: &TlsPlan) -> Result<Self, String> {
+    pub fn new(plan: &TlsPlan) -> anyhow::Result<Self> {
         let name = ServerName::try_from(plan.server_name.clone())
-            .map_err(|_| format!("`{}` cannot stand in a certificate", plan.server_name))?;
+            .map_err(|_| anyhow!("`{}` cannot stand in a certificate", plan.server_name))?;
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?;
+            .with_safe_default_protocol_versions()?;
         let builder = if plan.insecure {
             let verifier = Arc::new(Anyone(provider));
             builder.dangerous().with_custom_certificate_verifier(verifier)
@@ -49,11 +49,11 @@ impl Client {
             None => builder.with_no_client_auth(),
             Some(client) => builder
                 .with_client_auth_cert(
-                    chain(client).map_err(|why| format!("`{}` {why}", client.cert.display()))?,
+                    chain(client).map_err(|why| anyhow!("`{}` {why}", client.cert.display()))?,
                     private_key(client)
-                        .map_err(|why| format!("`{}` {why}", client.key.display()))?,
+                        .map_err(|why| anyhow!("`{}` {why}", client.key.display()))?,
                 )
-                .map_err(|e| format!("the client's certificate and key: {e}"))?,
+                .map_err(|e| anyhow!("the client's certificate and key: {e}"))?,
         };
         config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -65,27 +65,25 @@ impl Client {
 ///
 /// # Errors
 /// What is wrong with the text, in one sentence without a subject.
-pub fn roots(pem: &str) -> Result<RootCertStore, String> {
+pub fn roots(pem: &str) -> anyhow::Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|e| format!("is not PEM: {e}"))?;
+        let certificate = certificate.map_err(|e| anyhow!("is not PEM: {e}"))?;
         let number = store.len() + 1;
         store
             .add(certificate)
-            .map_err(|e| format!("certificate {number} cannot be read: {}", explain(&e)))?;
+            .map_err(|e| anyhow!("certificate {number} cannot be read: {}", explain(&e)))?;
     }
-    if store.is_empty() {
-        return Err("holds no certificate: write one or more in PEM".into());
-    }
+    ensure!(!store.is_empty(), "holds no certificate: write one or more in PEM");
     Ok(store)
 }
 
 /// A file in PEM, which may be neither a pipe nor a device.
-fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
+fn read(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
     let mut pem = Vec::new();
     let file = crate::sys::open_file(path);
     let whole = file.and_then(|f| f.take(MAX_PEM_BYTES).read_to_end(&mut pem));
-    whole.map_err(|e| format!("cannot be read: {e}"))?;
+    whole.map_err(|e| anyhow!("cannot be read: {e}"))?;
     Ok(pem)
 }
 
@@ -93,33 +91,32 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// What is wrong with the file, in one sentence without a subject.
-pub(crate) fn chain(client: &Identity) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn chain(client: &Identity) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let pem = read(&client.cert)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match chain {
-        Ok(chain) if chain.is_empty() => Err("holds no certificate: write it in PEM".into()),
-        chain => chain.map_err(|e| format!("is not PEM: {e}")),
-    }
+    let chain = chain.map_err(|e| anyhow!("is not PEM: {e}"))?;
+    ensure!(!chain.is_empty(), "holds no certificate: write it in PEM");
+    Ok(chain)
 }
 
 /// The private key of a client's certificate.
-pub(crate) fn private_key(client: &Identity) -> Result<PrivateKeyDer<'static>, String> {
+pub(crate) fn private_key(client: &Identity) -> anyhow::Result<PrivateKeyDer<'static>> {
     let pem = read(&client.key)?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|e| format!("holds no private key in PEM: {e}"))
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|e| anyhow!("holds no private key in PEM: {e}"))
 }
 
 /// The certificate authorities that this system trusts.
-fn system_roots() -> Result<RootCertStore, String> {
+fn system_roots() -> anyhow::Result<RootCertStore> {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
     // Old bundles hold certificates that no verifier reads; the others count.
     store.add_parsable_certificates(found.certs);
     if store.is_empty() {
         let why = found.errors.first().map(|e| format!(" ({e})")).unwrap_or_default();
-        return Err(format!(
+        bail!(
             "this system trusts no certificate authority{why}: name one as ca_file, or install \
              ca-certificates"
-        ));
+        );
     }
     Ok(store)
 }
