@@ -27,7 +27,7 @@ mod lane;
 mod latch;
 mod link;
 mod native;
-mod offload;
+pub(crate) mod offload;
 mod pacing;
 mod progress;
 mod rayon;

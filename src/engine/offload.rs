@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tokio::runtime::{Builder, Runtime, RuntimeMetrics};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::format::RuntimeUse;
@@ -21,7 +21,7 @@ pub(super) struct TaskThreads {
     place: Offload,
     stack_bytes: usize,
     cpus: usize,
-    runtime: OnceLock<RuntimeMetrics>,
+    runtime: OnceLock<Handle>,
     /// Under `offload = "rayon"`.
     pool: OnceLock<ThreadPool>,
     /// Under `offload = "spawn_blocking"`.
@@ -95,11 +95,11 @@ impl TaskThreads {
             Offload::Inline => {}
             Offload::SpawnBlocking => self.count_blocking(&mut builder, workers),
             Offload::Rayon => {
-                let _ = self.pool.set(self.pool()?);
+                let _ = self.pool.set(pool(self.cpus, self.stack_bytes, "offload")?);
             }
         }
         let runtime = builder.build().context("the tokio runtime could not be built")?;
-        let _ = self.runtime.set(runtime.metrics());
+        let _ = self.runtime.set(runtime.handle().clone());
         Ok(runtime)
     }
 
@@ -120,19 +120,9 @@ impl TaskThreads {
             });
     }
 
-    /// A rayon pool with a thread per CPU.
-    fn pool(&self) -> anyhow::Result<ThreadPool> {
-        ThreadPoolBuilder::new()
-            .num_threads(self.cpus)
-            .stack_size(self.stack_bytes)
-            .thread_name(|i| format!("offload-{i}"))
-            .build()
-            .with_context(|| format!("a pool of {} threads could not be started", self.cpus))
-    }
-
     /// What tokio has counted so far; `None` where there is no runtime.
     pub(super) fn usage(&self) -> Option<RuntimeUse> {
-        let metrics = self.runtime.get()?;
+        let metrics = self.runtime.get()?.metrics();
         let workers = 0..metrics.num_workers();
         let busy = |w| metrics.worker_total_busy_duration(w).as_nanos() as u64;
         Some(RuntimeUse {
@@ -157,18 +147,42 @@ impl TaskThreads {
             let result = own.perform(step);
             (own, result)
         };
-        let done = match (self.place, self.pool.get()) {
-            (Offload::SpawnBlocking, _) => tokio::task::spawn_blocking(work).await.ok(),
-            (Offload::Rayon, Some(pool)) => {
-                let (send, done) = oneshot::channel();
-                // The receiver is gone only when its lane is.
-                pool.spawn_fifo(move || drop(send.send(work())));
-                done.await.ok()
-            }
-            _ => Some(work()),
-        };
+        let done = carry_out(self.place, self.runtime.get(), self.pool.get(), work).await;
         let (own, result) = done.context("the thread of the step ended")?;
         *kit = Some(own);
         result
+    }
+}
+
+/// A rayon pool whose threads are called `name` and a number.
+pub(crate) fn pool(
+    threads: usize,
+    stack_bytes: usize,
+    name: &'static str,
+) -> anyhow::Result<ThreadPool> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .stack_size(stack_bytes)
+        .thread_name(move |i| format!("{name}-{i}"))
+        .build()
+        .with_context(|| format!("a pool of {threads} threads could not be started"))
+}
+
+/// Carries out work where `place` says, for a task; `None` where the thread that was to do it is gone.
+pub(crate) async fn carry_out<T: Send + 'static>(
+    place: Offload,
+    blocking: Option<&Handle>,
+    pool: Option<&ThreadPool>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    match (place, blocking, pool) {
+        (Offload::SpawnBlocking, Some(blocking), _) => blocking.spawn_blocking(work).await.ok(),
+        (Offload::Rayon, _, Some(pool)) => {
+            let (send, done) = oneshot::channel();
+            // The receiver is gone only when its task is.
+            pool.spawn_fifo(move || drop(send.send(work())));
+            done.await.ok()
+        }
+        _ => Some(work()),
     }
 }

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
 use crossbeam::queue::ArrayQueue;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
 
 use super::lane::BlockingLane;
 use super::release::Shot;
 use super::run::TrialRun;
-use super::{heartbeat, pacing};
+use super::{heartbeat, offload, pacing};
 
 pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
     let lanes = trial.job.cell.lanes;
@@ -22,13 +21,8 @@ pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
     let beats = heartbeat::wanted(trial) && pool == lanes;
     let threads = pool + u32::from(beats);
     trial.progress.expect(lanes);
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(threads as usize)
-        .stack_size(trial.job.cell.stack_bytes() as usize)
-        .thread_name(|i| format!("pool-{i}"))
-        .build()
-        .with_context(|| format!("a pool of {threads} threads could not be started"))?;
-    let pool = Arc::new(pool);
+    let stack_bytes = trial.job.cell.stack_bytes() as usize;
+    let pool = Arc::new(offload::pool(threads as usize, stack_bytes, "pool")?);
     heartbeat::in_pool(trial, &pool)?;
     let slots = connect_slots(trial, &pool);
     trial.start_gate.wait();

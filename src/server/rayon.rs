@@ -3,19 +3,14 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use anyhow::Context;
-
 use super::handler::Handler;
 use super::parking::Parking;
+use crate::engine::offload::pool;
 
 pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Result<()> {
     let setting = &handler.plan.setting;
     let size = setting.pool_size.map_or(handler.cpus, |size| size as usize);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(size)
-        .stack_size(setting.stack_bytes as usize)
-        .build()
-        .with_context(|| format!("a pool of {size} threads could not be started"))?;
+    let pool = pool(size, setting.stack_bytes as usize, "pool")?;
     let parking = Arc::new(Parking::new(listener, handler.clone())?);
     loop {
         let Some((place, mut connection)) = parking.next() else { continue };

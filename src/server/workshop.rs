@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use super::handler::Handler;
+use crate::engine::offload::{carry_out, pool};
 use crate::plan::steps::Offload;
 
 pub(super) struct Workshop {
@@ -21,13 +21,8 @@ pub(super) struct Workshop {
 impl Workshop {
     pub(super) fn new(handler: &Handler, blocking: Handle) -> anyhow::Result<Arc<Workshop>> {
         let offload = handler.plan.offload;
-        let pool = (offload == Offload::Rayon).then(|| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(handler.cpus)
-                .stack_size(handler.plan.setting.stack_bytes as usize)
-                .build()
-                .with_context(|| format!("a pool of {} threads could not be started", handler.cpus))
-        });
+        let stack_bytes = handler.plan.setting.stack_bytes as usize;
+        let pool = (offload == Offload::Rayon).then(|| pool(handler.cpus, stack_bytes, "offload"));
         let permits = handler.plan.setting.permits.map(|n| Semaphore::new(n as usize));
         Ok(Arc::new(Workshop { offload, blocking, pool: pool.transpose()?, permits }))
     }
@@ -42,14 +37,6 @@ impl Workshop {
             Some(permits) => permits.acquire().await.ok(),
             None => None,
         };
-        match (self.offload, &self.pool) {
-            (Offload::SpawnBlocking, _) => self.blocking.spawn_blocking(work).await.ok(),
-            (Offload::Rayon, Some(pool)) => {
-                let (done, over) = oneshot::channel();
-                pool.spawn_fifo(move || drop(done.send(work())));
-                over.await.ok()
-            }
-            _ => Some(work()),
-        }
+        carry_out(self.offload, Some(&self.blocking), self.pool.as_ref(), work).await
     }
 }
