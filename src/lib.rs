@@ -17,7 +17,7 @@
 //! | [`config`] | `codec` `plan` `stats` `terminal` `units` | TOML; a file becomes a [`plan::sweep::Sweep`] or one error | the machine |
 //! | [`side`] | `format` `sys` `units` | what is measured of a process, client or server | what it is compared with |
 //! | [`limits`] | `codec` `plan` `side` `sys` `units` | what this machine allows, and what a cell needs of it | processes |
-//! | [`codec`] | `plan` `side` `sys` | HTTP/1.1 on a lane's connection: `hyper` and `lean` | who schedules the lane |
+//! | [`codec`] | `plan` `side` `sys` | HTTP/1.1 on a connection, at either end: `hyper` and `lean` | who schedules the lane, what a server does |
 //! | [`work`] | `plan` | file and compute steps | which thread carries them out |
 //! | [`engine`] | `codec` `format` `plan` `protocol` `side` `sys` `units` `work` | lanes under six engines | TOML, paths, statistics |
 //! | [`server`] | `codec` `engine` `plan` `side` `sys` `work` | the embedded target and its virtual queue; servers under test, of which one runs on the rings of `engine` | who calls |

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use duel::plan::Codec;
 use duel::plan::server::{PoolOf, ServerEngine, ServerPlan};
 use duel::plan::target::{EmbeddedTarget, InjectedFaults, Law, Stall};
-use duel::server::{TargetJob, TargetReport, TargetStart, body_byte, laws, serve_controlled};
+use duel::server::{TargetJob, TargetReport, Told, body_byte, laws, serve_controlled};
 use harness::{Client, SEED, Target, each, encrypted, server, servers};
 
 #[path = "target/harness.rs"]
@@ -470,7 +470,7 @@ fn no_byte_leaves_during_a_stall() {
         let faults = InjectedFaults { stall: Some(stall), ..InjectedFaults::default() };
         let mut target = start(EmbeddedTarget { faults, ..plain() });
         let start_at_ns = duel::sys::now_ns();
-        let line = serde_json::to_string(&TargetStart { start_at_ns }).expect("JSON");
+        let line = serde_json::to_string(&Told::StartAtNs(start_at_ns)).expect("JSON");
         writeln!(target.stdin, "{line}").expect("the start is written");
         let mut client = target.connect();
         // The start was written before them, so that after two turns of its loop the target knows it.

@@ -6,6 +6,9 @@
 //! when both the connection and the response are pending: two socket calls per request, as blocking
 //! code written by hand has.
 
+pub(crate) mod server;
+mod spill;
+
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind as IoErrorKind};
 use std::mem::MaybeUninit;
@@ -14,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body as _;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
@@ -28,6 +31,7 @@ use super::{Failure, Reply, is_gone};
 use crate::plan::request::Rendered;
 use crate::side::ErrorKind;
 use crate::sys::now_ns;
+use spill::{CHUNK_BYTES, Spill};
 
 /// What the lane asks of the stream with its next read.
 mod order {
@@ -182,7 +186,7 @@ impl<S: Socket + 'static> HyperConn<S> {
         let io = Io {
             stream,
             meter: meter.clone(),
-            spill: BytesMut::new(),
+            spill: Spill::default(),
             is_cut: false,
             interim: None,
         };
@@ -325,15 +329,11 @@ impl<S: AsyncSocket + 'static> HyperConn<S> {
     }
 }
 
-/// Read buffer on the stack: hyper's cursor cannot be filled in place without `unsafe`.
-const CHUNK_BYTES: usize = 8 * 1024;
-
 /// A stream as hyper reads and writes it.
 struct Io<S: Socket> {
     stream: Stream<S>,
     meter: Arc<Meter>,
-    /// What was decrypted beyond hyper's buffer.
-    spill: BytesMut,
+    spill: Spill,
     /// The target closed the connection while the request was being written.
     is_cut: bool,
     /// Counts the informational responses before an answer, which hyper does not.
@@ -419,11 +419,7 @@ impl<S: Socket> Read for Io<S> {
                     followed = follow(interim, plain);
                 }
                 meter.after_read(plain.len());
-                let (fits, rest) = plain.split_at(plain.len().min(buf.remaining()));
-                buf.put_slice(fits);
-                if !rest.is_empty() {
-                    spill.extend_from_slice(rest);
-                }
+                spill.put(plain, &mut buf);
                 Some(())
             };
             let read = meter.waking::<S, _>(|cx| stream.poll_read(cx, &mut bytes[..room], take));
@@ -435,12 +431,7 @@ impl<S: Socket> Read for Io<S> {
                 return Poll::Ready(Ok(()));
             }
         }
-        let length = spill.len().min(buf.remaining());
-        buf.put_slice(&spill[..length]);
-        spill.advance(length);
-        if spill.is_empty() {
-            *spill = BytesMut::new();
-        }
+        spill.pour(&mut buf);
         Poll::Ready(Ok(()))
     }
 }

@@ -4,6 +4,8 @@
 //! while it waits: bytes are read onto the stack, and only an incomplete head, at most 32 KiB of
 //! it, is carried from one read to the next.
 
+pub(crate) mod server;
+
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll, Waker, ready};

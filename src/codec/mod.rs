@@ -1,13 +1,15 @@
-//! HTTP/1.1 on a lane's connection: one request written, one response read, nothing kept of it.
+//! HTTP/1.1 on a lane's connection: one request written, one response read, nothing kept of it; and
+//! on a server's, whose end of each codec stands beside the lane's.
 //!
 //! A codec runs unchanged under every engine, so that two rows differ in scheduling alone. Each is
 //! written once, over a [`stream::Stream`]: a [`socket`] of either kind, with or without [`tls`].
 //! [`parse`] says what a response is: lean's sans-IO half, and for both codecs whether a connection
-//! may be kept.
+//! may be kept. [`serve`] is what the server's ends share.
 
 pub mod hyper;
 pub mod lean;
 pub mod parse;
+pub(crate) mod serve;
 pub mod socket;
 pub mod stream;
 pub mod tls;
@@ -200,6 +202,24 @@ impl Conn<BlockingSocket> {
         }
     }
 }
+
+/// Does something with the future of a server's connection under a codec. Each codec has its own, so
+/// that the smaller one stays small.
+macro_rules! by_codec {
+    ($codec:expr, $socket:expr, $service:expr, |$connection:ident| $act:expr) => {
+        match $codec {
+            $crate::plan::Codec::Lean => {
+                let $connection = $crate::codec::lean::server::connection($socket, $service);
+                $act
+            }
+            $crate::plan::Codec::Hyper => {
+                let $connection = $crate::codec::hyper::server::connection($socket, $service);
+                $act
+            }
+        }
+    };
+}
+pub(crate) use by_codec;
 
 /// Makes a TLS handshake on the caller's thread. Out of line, so that a plain lane's stack is not
 /// touched as deep.

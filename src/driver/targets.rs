@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, anyhow};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::files::StepFiles;
@@ -13,9 +12,7 @@ use crate::format::TargetUse;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::ServerPlan;
 use crate::plan::target::EmbeddedTarget;
-use crate::server::{
-    Listening, TargetGo, TargetHeap, TargetJob, TargetLook, TargetReport, TargetStart, digest,
-};
+use crate::server::{Listening, TargetJob, TargetReport, Told, digest};
 use crate::side::split::AllocatorUse;
 use crate::side::usage::{Edge, Usage};
 use crate::sys::now_ns;
@@ -157,9 +154,13 @@ impl Targets {
 
     /// Lets servers under test begin.
     pub(super) fn go(&mut self) {
-        let line = serde_json::to_vec(&TargetGo { go: true }).expect("a flag");
+        self.tell(Told::Go(true));
+    }
+
+    fn tell(&mut self, told: Told) {
+        let line = serde_json::to_vec(&told).expect("plain data");
         for pipe in &mut self.running {
-            // As below.
+            // A target that died shows in the ledger and in its missing report.
             let _ = pipe.send_line(&line);
         }
     }
@@ -171,21 +172,18 @@ impl Targets {
             return Vec::new();
         }
         // One that does not answer is looked at from outside, as are all then.
-        self.asked(&TargetLook { look: edge }).unwrap_or_default()
+        self.asked(Told::Look(edge)).unwrap_or_default()
     }
 
     /// What their allocators have handed out; `None` where one does not say.
     pub(super) fn held_bytes(&mut self) -> Option<u64> {
-        let said: Vec<AllocatorUse> = self.asked(&TargetHeap { heap: true })?;
+        let said: Vec<AllocatorUse> = self.asked(Told::Heap(true))?;
         let of_all = || said.iter().map(|one| one.held_bytes).sum();
         if said.is_empty() { None } else { of_all() }
     }
 
-    fn asked<T: DeserializeOwned>(&mut self, question: &impl Serialize) -> Option<Vec<T>> {
-        let line = serde_json::to_vec(question).expect("plain data");
-        for pipe in &mut self.running {
-            let _ = pipe.send_line(&line);
-        }
+    fn asked<T: DeserializeOwned>(&mut self, question: Told) -> Option<Vec<T>> {
+        self.tell(question);
         let told = |pipe: &mut Piped| {
             let line = pipe.line(now_ns() + PATIENCE_NS).ok()?;
             serde_json::from_slice(&line).ok()
@@ -195,12 +193,7 @@ impl Targets {
 
     /// Tells the targets when the trial starts, since stalls count from there.
     pub(super) fn start_at(&mut self, at_ns: u64) {
-        let start = TargetStart { start_at_ns: at_ns };
-        let line = serde_json::to_vec(&start).expect("a number");
-        for pipe in &mut self.running {
-            // A target that died shows in the ledger and in its missing report.
-            let _ = pipe.send_line(&line);
-        }
+        self.tell(Told::StartAtNs(at_ns));
     }
 
     /// Ends the targets; each says what it was sent.

@@ -16,10 +16,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
-use super::handler::{Handler, Runner};
+use super::handler::{Desk, Handler, Runner};
 use super::upstream::Upstream;
-use crate::codec::Failure;
 use crate::codec::stream::Socket;
+use crate::codec::{Failure, by_codec};
 use crate::sys::{MonotonicNs, sleep_until_ns};
 
 const CLOSED: u8 = 0;
@@ -216,14 +216,16 @@ pub(super) fn serve(socket: OwnedFd, handler: Arc<Handler>) {
     crate::sys::wake_promptly();
     let gate = ReadGate::new(socket, true);
     let socket = GatedSocket(gate.clone());
-    by_codec!(socket, OwnThread, handler, |future| Driven { future, gate }.drive());
+    let (codec, service) = (handler.plan.codec, Desk(handler, OwnThread));
+    by_codec!(codec, socket, service, |future| Driven { future, gate }.drive());
 }
 
 /// A connection that is served by whichever thread finds a request on it.
 pub(super) fn park(socket: OwnedFd, handler: Arc<Handler>) -> Parked {
     let gate = ReadGate::new(socket, false);
     let socket = GatedSocket(gate.clone());
+    let (codec, service) = (handler.plan.codec, Desk(handler, OwnThread));
     let future: Pin<Box<dyn Future<Output = ()> + Send>> =
-        by_codec!(socket, OwnThread, handler, |connection| Box::pin(connection));
+        by_codec!(codec, socket, service, |connection| Box::pin(connection));
     Driven { future, gate }
 }

@@ -10,17 +10,14 @@ use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::handler::Handler;
 use super::reference::{ReferenceServer, listen};
-use super::{
-    Listening, TargetGo, TargetHeap, TargetJob, TargetLook, TargetStart, pool, rayon, threads,
-    tokio, uring,
-};
+use super::{Listening, TargetJob, Told};
 use crate::plan::endpoint::Endpoint;
-use crate::plan::server::{ServerEngine, ServerPlan};
+use crate::plan::server::ServerPlan;
 use crate::plan::target::Law;
 use crate::side::split::AllocatorUse;
 use crate::side::usage::Usage;
@@ -32,7 +29,7 @@ const MAX_LINE: usize = 1024 * 1024;
 const MAX_BODY: u64 = 1 << 40;
 
 /// Runs a target for a driver: a [`TargetJob`] is read from `stdin`, a [`Listening`] written to
-/// `stdout`, then any [`TargetStart`] is read, and when `stdin` ends the
+/// `stdout`, then any [`Told`] is read, and when `stdin` ends the
 /// [`TargetReport`](super::TargetReport) is written and the call returns.
 ///
 /// The calling thread becomes the server: its affinity is set, and the process is killed when the
@@ -63,10 +60,10 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
     loop {
         while let Some(line) = lines.next() {
             match parse(&line, "start")? {
-                Told::Start(start) => server.start_at(start.start_at_ns),
-                Told::Heap(asked) => tell_heap(asked, &mut stdout)?,
+                Told::StartAtNs(at) => server.start_at(at),
+                Told::Heap(true) => print(&mut stdout, &AllocatorUse::read(false))?,
                 // Nothing is held, and nobody asks.
-                Told::Go(_) | Told::Look(_) => {}
+                Told::Go(_) | Told::Look(_) | Told::Heap(false) => {}
             }
         }
         if server.turn()? && !lines.read(&stdin)? {
@@ -91,23 +88,6 @@ pub fn serve_forever(job: TargetJob, on_listening: impl FnOnce(Endpoint)) -> any
     }
 }
 
-/// Driver → target, after the job.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Told {
-    Start(TargetStart),
-    Go(TargetGo),
-    Look(TargetLook),
-    Heap(TargetHeap),
-}
-
-fn tell_heap(asked: TargetHeap, stdout: &mut impl Write) -> anyhow::Result<()> {
-    if !asked.heap {
-        return Ok(());
-    }
-    print(stdout, &AllocatorUse::read(false))
-}
-
 /// Runs a server under test, as [`serve_controlled`] does the reference. Its threads end with the
 /// process.
 fn subject(
@@ -126,10 +106,11 @@ fn subject(
     loop {
         while let Some(line) = lines.next() {
             match parse(&line, "start")? {
-                Told::Start(start) => handler.start_at(start.start_at_ns),
-                Told::Go(told) => held = !told.go,
-                Told::Look(at) => print(&mut stdout, &Usage::read(at.look))?,
-                Told::Heap(asked) => tell_heap(asked, &mut stdout)?,
+                Told::StartAtNs(at) => handler.start_at(at),
+                Told::Go(go) => held = !go,
+                Told::Look(edge) => print(&mut stdout, &Usage::read(edge))?,
+                Told::Heap(true) => print(&mut stdout, &AllocatorUse::read(false))?,
+                Told::Heap(false) => {}
             }
         }
         if let Some(listener) = listener.take_if(|_| !held) {
@@ -145,16 +126,7 @@ fn subject(
 /// Starts the engine on a thread of its own.
 fn begin(listener: TcpListener, handler: Arc<Handler>) -> anyhow::Result<()> {
     let engine = move || {
-        let ended = match handler.plan.engine {
-            // Neither is started here.
-            ServerEngine::Reference | ServerEngine::Own => Ok(()),
-            ServerEngine::Threads => threads::run(&listener, &handler),
-            ServerEngine::Pool => pool::run(listener, &handler),
-            ServerEngine::Rayon => rayon::run(listener, &handler),
-            ServerEngine::Tokio | ServerEngine::TokioSingle => tokio::run(listener, &handler),
-            ServerEngine::Uring => uring::run(listener, &handler),
-        };
-        if let Err(e) = ended {
+        if let Err(e) = super::run(listener, &handler) {
             handler.trouble(0, || format!("{e:#}"));
         }
     };

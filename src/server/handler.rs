@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::laws;
-use super::request::Persistence;
-use super::response::{AnswerKind, Answers};
 use super::upstream::Upstream;
 use super::{TargetJob, TargetReport};
 use crate::codec::Failure;
+use crate::codec::serve::answers::{AnswerKind, Answers};
+use crate::codec::serve::request::Persistence;
+use crate::codec::serve::{Answering, Service};
 use crate::codec::stream::{Accepted, Socket};
 use crate::codec::tls::Acceptor;
 use crate::plan::server::{ServerPlan, ServerStep};
@@ -67,7 +68,7 @@ pub(super) struct Handler {
     pub(super) plan: ServerPlan,
     /// CPUs of the server: the workers of runtimes and of rayon's pool.
     pub(super) cpus: usize,
-    pub(super) answers: Answers,
+    answers: Answers,
     /// Where connections are encrypted.
     acceptor: Option<Acceptor>,
     /// Where there are `call` steps.
@@ -127,20 +128,13 @@ impl Handler {
         self.acceptor.as_ref().map(|acceptor| acceptor.certificate().into())
     }
 
-    /// An accepted connection as the codecs read it; `None` where TLS cannot begin.
-    pub(super) fn stream<S: Socket>(&self, socket: S) -> Option<Accepted<S>> {
-        let stream = Accepted::accept(socket, self.acceptor.as_ref());
-        let told = |e: &std::io::Error| self.trouble(1, || format!("TLS could not begin: {e}"));
-        stream.inspect_err(told).ok()
-    }
-
     /// Removes its files: the process ends, and with it the threads that hold them.
     pub(super) fn close(&self) {
         self.bench.iter().for_each(|bench| bench.work.remove());
     }
 
     /// Does what a request asks for; returns how it is answered. `received_ns` is when it was whole.
-    pub(super) async fn serve<R: Runner>(
+    async fn serve<R: Runner>(
         &self,
         runner: &R,
         received_ns: MonotonicNs,
@@ -166,13 +160,10 @@ impl Handler {
                 break;
             }
         }
-        let released = self.after_stall(now_ns());
-        if released > now_ns() {
-            runner.until(released).await;
-        }
+        self.hold(runner).await;
         let spent = now_ns().saturating_sub(received_ns);
         self.counts.residence_ns.fetch_add(spent, Relaxed);
-        AnswerKind::of(fault, head_only, persistence)
+        fault.answer(head_only, persistence)
     }
 
     /// Carries out a step for a request; an error without words is a call that took too long.
@@ -211,20 +202,19 @@ impl Handler {
         }
     }
 
-    pub(super) fn body_bytes(&self) -> u64 {
-        self.spec.body_bytes
-    }
-
     fn drawn(&self, ns: u64) -> u64 {
         self.counts.service_ns.fetch_add(ns, Relaxed);
         ns
     }
 
-    /// The first instant from `at_ns` on at which response bytes may leave.
-    pub(super) fn after_stall(&self, at_ns: MonotonicNs) -> MonotonicNs {
-        match (self.spec.faults.stall, self.start_at_ns.load(Relaxed)) {
-            (Some(stall), start) if start > 0 => laws::after_stall(&stall, start, at_ns),
-            _ => at_ns,
+    /// Waits for the end of a stall.
+    async fn hold(&self, runner: &impl Runner) {
+        if let (Some(stall), start @ 1..) = (self.spec.faults.stall, self.start_at_ns.load(Relaxed))
+        {
+            let released = laws::after_stall(&stall, start, now_ns());
+            if released > now_ns() {
+                runner.until(released).await;
+            }
         }
     }
 
@@ -235,15 +225,6 @@ impl Handler {
 
     pub(super) fn accepted(&self) {
         self.counts.connections.fetch_add(1, Relaxed);
-    }
-
-    /// Counts an answer just before its last byte is written, so that a client that has it finds it
-    /// counted; taken back with `false` where the write fails.
-    pub(super) fn answered(&self, whole: bool) {
-        match whole {
-            true => self.counts.answered.fetch_add(1, Relaxed),
-            false => self.counts.answered.fetch_sub(1, Relaxed),
-        };
     }
 
     /// Keeps the first thing that the engine could not do; `refused` connections went with it.
@@ -265,5 +246,48 @@ impl Handler {
             trouble: self.trouble.get().cloned(),
             ..TargetReport::default()
         }
+    }
+}
+
+impl Answering for Handler {
+    fn stream<S: Socket>(&self, socket: S) -> Option<Accepted<S>> {
+        let stream = Accepted::accept(socket, self.acceptor.as_ref());
+        let told = |e: &std::io::Error| self.trouble(1, || format!("TLS could not begin: {e}"));
+        stream.inspect_err(told).ok()
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    fn answered(&self, whole: bool) {
+        match whole {
+            true => self.counts.answered.fetch_add(1, Relaxed),
+            false => self.counts.answered.fetch_sub(1, Relaxed),
+        };
+    }
+}
+
+/// The handler, and where a connection waits and works.
+pub(super) struct Desk<R>(pub(super) Arc<Handler>, pub(super) R);
+
+impl<R: Runner> Service for Desk<R> {
+    type Server = Handler;
+
+    fn server(&self) -> &Arc<Handler> {
+        &self.0
+    }
+
+    fn serve(
+        &self,
+        received_ns: MonotonicNs,
+        head_only: bool,
+        persistence: Persistence,
+    ) -> impl Future<Output = AnswerKind> + Send {
+        self.0.serve(&self.1, received_ns, head_only, persistence)
+    }
+
+    fn hold(&self) -> impl Future<Output = ()> + Send {
+        self.0.hold(&self.1)
     }
 }

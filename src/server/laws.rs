@@ -7,6 +7,8 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand_xoshiro::SplitMix64;
 
+use crate::codec::serve::answers::AnswerKind;
+use crate::codec::serve::request::Persistence;
 use crate::plan::target::{InjectedFaults, Law, Stall};
 
 /// The increment of SplitMix64 (Steele, Lea and Flood 2014): output n of a stream is the first
@@ -70,6 +72,16 @@ pub enum InjectedFault {
     Error,
     /// With a reset of the connection, after the service time and instead of any byte.
     Reset,
+}
+
+impl InjectedFault {
+    pub(super) fn answer(self, head_only: bool, persistence: Persistence) -> AnswerKind {
+        match self {
+            Self::None => AnswerKind::Served { error: false, head_only, persistence },
+            Self::Error => AnswerKind::Served { error: true, head_only, persistence },
+            Self::Reset => AnswerKind::Reset,
+        }
+    }
 }
 
 /// How request `n` is answered. One uniform decides, so that the two shares exclude each other.

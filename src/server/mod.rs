@@ -5,7 +5,7 @@
 //! instant, so that the lateness of one timer never adds to the next.
 //!
 //! The driver starts it as `duel target --control` and speaks one line of JSON each way:
-//! [`TargetJob`] down, [`Listening`] up, optionally [`TargetStart`] down, and when its standard
+//! [`TargetJob`] down, [`Listening`] up, any [`Told`] down, and when its standard
 //! input closes, [`TargetReport`] up; then it ends.
 //!
 //! One thread, one epoll loop, one timerfd armed with absolute instants. An async runtime would be
@@ -13,64 +13,58 @@
 //! late cannot referee engines that differ by microseconds.
 //!
 //! Map: [`laws`] draws service times and faults as pure functions of (seed, request number),
-//! [`queue`] turns arrivals into departures, `request` parses, `response` holds the prebuilt
-//! answers, `connection` is what is kept for a connection, `reference` is the loop, `control` the
-//! protocol above, [`digest`] says what was sent.
+//! [`queue`] turns arrivals into departures, `connection` is what is kept for a connection,
+//! `reference` is the loop, `control` the protocol above, [`digest`] says what was sent.
 //!
 //! The other engines serve real handlers and are subjects, not referees: `threads`, `pool`, `rayon`,
 //! `tokio` and `uring` differ in scheduling alone. They share `handler`, what is done with a request,
-//! `upstream`, which it calls, and `lean` and `hyper`, which speak HTTP; `blocking` drives those on
-//! threads, `parking` keeps the connections of engines whose threads take a request at a time, and
-//! `workshop` is where tasks leave what occupies a thread.
+//! and `upstream`, which it calls; `blocking` drives the futures of the codecs on threads, `parking`
+//! keeps the connections of engines whose threads take a request at a time, and `workshop` is where
+//! tasks leave what occupies a thread.
 
 use crate::plan::endpoint::Endpoint;
-use crate::plan::server::ServerPlan;
+use crate::plan::server::{ServerEngine, ServerPlan};
 use crate::plan::target::EmbeddedTarget;
 use crate::side::usage::Edge;
-
-/// Does something with the future of a connection, of the codec that the plan names. Each codec has its own, so
-/// that the smaller one stays small.
-macro_rules! by_codec {
-    ($socket:expr, $runner:expr, $handler:ident, |$connection:ident| $act:expr) => {
-        match $handler.plan.codec {
-            $crate::plan::Codec::Lean => {
-                let $connection = $crate::server::lean::connection($socket, $runner, $handler);
-                $act
-            }
-            $crate::plan::Codec::Hyper => {
-                let $connection = $crate::server::hyper::connection($socket, $runner, $handler);
-                $act
-            }
-        }
-    };
-}
 
 mod blocking;
 mod connection;
 mod control;
 pub mod digest;
 mod handler;
-mod hyper;
 pub mod laws;
-mod lean;
 mod parking;
 mod pool;
 pub mod queue;
 mod rayon;
 mod reference;
-mod request;
-mod response;
 mod threads;
 mod tokio;
 mod upstream;
 mod uring;
 mod workshop;
 
+pub use crate::codec::serve::answers::body_byte;
 pub(crate) use control::become_command;
 pub use control::{serve_controlled, serve_forever};
-pub use response::body_byte;
+
+use std::net::TcpListener;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+/// Serves connections of a listener under an engine, for as long as the process lives.
+fn run(listener: TcpListener, handler: &Arc<handler::Handler>) -> anyhow::Result<()> {
+    match handler.plan.engine {
+        // Neither is started here.
+        ServerEngine::Reference | ServerEngine::Own => Ok(()),
+        ServerEngine::Threads => threads::run(&listener, handler),
+        ServerEngine::Pool => pool::run(listener, handler),
+        ServerEngine::Rayon => rayon::run(listener, handler),
+        ServerEngine::Tokio | ServerEngine::TokioSingle => tokio::run(listener, handler),
+        ServerEngine::Uring => uring::run(listener, handler),
+    }
+}
 
 /// Driver → target: the first line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,34 +122,19 @@ pub struct Listening {
     pub certificate: Option<String>,
 }
 
-/// Driver → target: the instant that stalls count from.
+/// Driver → target, after the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetStart {
-    /// CLOCK_MONOTONIC.
-    pub start_at_ns: u64,
-}
-
-/// Driver → target: a server under test that was held begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TargetGo {
-    /// Nothing else can be said.
-    pub go: bool,
-}
-
-/// Driver → target: a server under test says what it used so far, with a
-/// [`crate::side::usage::Usage`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TargetLook {
-    /// The edge of the window that this is.
-    pub look: Edge,
-}
-
-/// Driver → target: it says what its allocator has handed out, with a
-/// [`crate::side::split::AllocatorUse`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TargetHeap {
-    /// Nothing else can be said.
-    pub heap: bool,
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// The instant that stalls count from, on CLOCK_MONOTONIC.
+    StartAtNs(u64),
+    /// A server under test that was held begins.
+    Go(bool),
+    /// A server under test says what it used up to this edge of the window, with a
+    /// [`crate::side::usage::Usage`].
+    Look(Edge),
+    /// It says what its allocator has handed out, with a [`crate::side::split::AllocatorUse`].
+    Heap(bool),
 }
 
 /// Target → driver: the last line.

@@ -22,8 +22,8 @@ use rustix::time::{
 use super::connection::{Connection, READABLE, Slab, Token};
 use super::digest::Log;
 use super::queue::VirtualQueue;
-use super::response::Answers;
 use super::{TargetJob, TargetReport};
+use crate::codec::serve::answers::Answers;
 use crate::plan::endpoint::Endpoint;
 use crate::sys::{MonotonicNs, now_ns, process_cpu_ns, timespec};
 

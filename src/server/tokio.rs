@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::{Builder, Handle};
 
-use super::handler::{Handler, Runner};
+use super::handler::{Desk, Handler, Runner};
 use super::upstream::Upstream;
 use super::workshop::Workshop;
-use crate::codec::Failure;
+use crate::codec::{Failure, by_codec};
 use crate::plan::server::ServerEngine;
 use crate::sys::{MonotonicNs, now_ns};
 
@@ -41,8 +41,8 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
                 }
             };
             handler.accepted();
-            let handler = handler.clone();
-            by_codec!(socket, here.clone(), handler, |connection| tokio::spawn(connection));
+            let service = Desk(handler.clone(), here.clone());
+            by_codec!(handler.plan.codec, socket, service, |connection| tokio::spawn(connection));
         }
     })
 }

@@ -17,10 +17,10 @@ use anyhow::Context;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::blocking::{SHORTAGE_PAUSE, Shortage, accept_next};
-use super::handler::{Handler, Runner};
+use super::handler::{Desk, Handler, Runner};
 use super::upstream::{Idle, Upstream};
 use super::workshop::Workshop;
-use crate::codec::{Conn, Failure};
+use crate::codec::{Conn, Failure, by_codec};
 use crate::engine::reactor::{Reactor, RingSocket};
 use crate::engine::ring_timer::RingTimer;
 use crate::engine::rings::Manner;
@@ -127,8 +127,9 @@ fn connection(
     home: &Arc<Home>,
     handler: &Arc<Handler>,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
-    let (socket, handler) = (RingSocket::new(socket.into()), handler.clone());
-    by_codec!(socket, RingTask(home.clone()), handler, |connection| Box::pin(connection))
+    let service = Desk(handler.clone(), RingTask(home.clone()));
+    let socket = RingSocket::new(socket.into());
+    by_codec!(handler.plan.codec, socket, service, |connection| Box::pin(connection))
 }
 
 /// A ring as other threads see it.

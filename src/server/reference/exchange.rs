@@ -8,10 +8,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use super::ReferenceServer;
+use crate::codec::serve::answers::{AnswerKind, CONTINUE, DRAIN};
+use crate::codec::serve::request::{Refusal, Request, Step};
 use crate::server::connection::{AnswerUnderWay, READABLE, State, Token};
 use crate::server::laws;
-use crate::server::request::{Refusal, Request, Step};
-use crate::server::response::{AnswerKind, CONTINUE, DRAIN};
 use crate::sys::{MonotonicNs, now_ns};
 
 /// An answer that leaves this much after its instant counts as late: 1 ms.
@@ -57,7 +57,7 @@ impl ReferenceServer {
             Ok((0, _)) => self.close(token),
             Ok((length, _)) => {
                 self.now_ns = now_ns();
-                let step = connection.inbox.absorb(&self.scratch[..length]);
+                let step = connection.next_step(Some(&self.scratch[..length]));
                 self.follow(token, step);
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -68,7 +68,7 @@ impl ReferenceServer {
     /// Goes on after an answer, with what the client had sent meanwhile.
     pub(super) fn next_request(&mut self, token: Token) {
         if let Some(connection) = self.connections.get_mut(token) {
-            let step = connection.inbox.next_step();
+            let step = connection.next_step(None);
             self.follow(token, step);
         }
     }
@@ -87,7 +87,7 @@ impl ReferenceServer {
             }
             self.now_ns = now_ns();
             let Some(connection) = self.connections.get_mut(token) else { return };
-            step = connection.inbox.next_step();
+            step = connection.next_step(None);
         }
     }
 
@@ -97,10 +97,8 @@ impl ReferenceServer {
         let number = self.report.received;
         self.report.received += 1;
         if let Some(log) = &mut self.log
-            && let Some(ongoing) = self
-                .connections
-                .get_mut(token)
-                .and_then(|connection| connection.inbox.ongoing.as_mut())
+            && let Some(ongoing) =
+                self.connections.get_mut(token).and_then(|connection| connection.ongoing.as_mut())
         {
             log.add(ongoing);
         }
@@ -111,7 +109,7 @@ impl ReferenceServer {
         let report = &mut self.report;
         report.queue_ns_total = report.queue_ns_total.saturating_add(start_ns - self.now_ns);
         report.service_ns_total = report.service_ns_total.saturating_add(service_ns);
-        let kind = AnswerKind::of(fault, request.head_only, request.persistence);
+        let kind = fault.answer(request.head_only, request.persistence);
         self.schedule(token, AnswerUnderWay { kind, due_ns: self.after_stall(due_ns), sent: 0 })
     }
 

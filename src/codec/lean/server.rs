@@ -1,28 +1,21 @@
-//! HTTP/1.1 on a server's connection, as duel writes it: requests parsed in place, prebuilt answers
+//! The server's end of a connection, as duel writes it: requests parsed in place, prebuilt answers
 //! in one write. The same future on blocking sockets and on tokio's, plain and under TLS.
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 use std::task::ready;
-use std::time::Duration;
 
-use rustix::net::Shutdown;
-
-use super::connection::Inbox;
-use super::handler::{Handler, Runner};
-use super::request::Step;
-use super::response::{AnswerKind, CONTINUE, DRAIN};
+use crate::codec::serve::answers::{AnswerKind, CONTINUE};
+use crate::codec::serve::inbox::Inbox;
+use crate::codec::serve::request::Step;
+use crate::codec::serve::{Answering, CHUNK_BYTES, Service, farewell, reset};
 use crate::codec::stream::{Accepted, Socket};
 use crate::sys::now_ns;
 
-/// Read buffer on the stack: nothing of it stays with an idle connection.
-const CHUNK_BYTES: usize = 8 * 1024;
-
 /// Serves a connection to its end.
-pub(super) async fn connection<S: Socket, R: Runner>(socket: S, runner: R, handler: Arc<Handler>) {
-    let Some(mut stream) = handler.stream(socket) else { return };
-    let mut inbox = Inbox::new(false);
+pub(crate) async fn connection<S: Socket>(socket: S, service: impl Service) {
+    let Some(mut stream) = service.server().stream(socket) else { return };
+    let mut inbox = Inbox::new();
     let mut step = Step::More;
     loop {
         let kind = match step {
@@ -37,25 +30,25 @@ pub(super) async fn connection<S: Socket, R: Runner>(socket: S, runner: R, handl
                 if send(&mut stream, CONTINUE).await.is_err() {
                     return;
                 }
-                step = inbox.next_step();
+                step = inbox.next_step(|_| {});
                 continue;
             }
             Step::Whole(request) => {
                 let (head_only, persistence) = (request.head_only, request.persistence);
-                handler.serve(&runner, now_ns(), head_only, persistence).await
+                service.serve(now_ns(), head_only, persistence).await
             }
             Step::Refused(refusal) => AnswerKind::Refused(refusal),
         };
         if kind == AnswerKind::Reset {
             return reset(&mut stream);
         }
-        if answer(&mut stream, &runner, &handler, kind).await.is_err() {
+        if answer(&mut stream, &service, kind).await.is_err() {
             return;
         }
         if kind.closes() {
             return farewell(&mut stream).await;
         }
-        step = inbox.next_step();
+        step = inbox.next_step(|_| {});
     }
 }
 
@@ -76,7 +69,7 @@ async fn receive<S: Socket>(
                     inbox.keep(came);
                     Some(Some(step))
                 }
-                (_, came) => Some(Some(inbox.absorb(came))),
+                (_, came) => Some(Some(inbox.absorb(came, |_| {}))),
             })
         });
         // Nothing for HTTP comes with a part of a record, or of a handshake.
@@ -87,31 +80,28 @@ async fn receive<S: Socket>(
 }
 
 /// Sends an answer piece by piece, none of them during a stall.
-async fn answer<S: Socket, R: Runner>(
+async fn answer<S: Socket>(
     stream: &mut Accepted<S>,
-    runner: &R,
-    handler: &Handler,
+    service: &impl Service,
     kind: AnswerKind,
 ) -> std::io::Result<()> {
+    let server = service.server();
     let mut sent = 0;
     loop {
-        let piece = handler.answers.piece(kind, sent);
+        let piece = server.answers().piece(kind, sent);
         if piece.is_empty() {
             return Ok(());
         }
-        let released = handler.after_stall(now_ns());
-        if released > now_ns() {
-            runner.until(released).await;
-        }
+        service.hold().await;
         let whole = sent + piece.len() as u64;
         let counts =
-            matches!(kind, AnswerKind::Served { .. }) && handler.answers.is_whole(kind, whole);
+            matches!(kind, AnswerKind::Served { .. }) && server.answers().is_whole(kind, whole);
         if counts {
-            handler.answered(true);
+            server.answered(true);
         }
         if let Err(e) = send(stream, piece).await {
             if counts {
-                handler.answered(false);
+                server.answered(false);
             }
             return Err(e);
         }
@@ -128,29 +118,4 @@ async fn send<S: Socket>(stream: &mut Accepted<S>, bytes: &[u8]) -> std::io::Res
         stream.poll_flush(cx)
     })
     .await
-}
-
-/// Ends a connection with a reset: closing with a linger time of zero sends one.
-pub(super) fn reset<S: Socket>(stream: &mut Accepted<S>) {
-    stream.fall_silent();
-    let _ = rustix::net::sockopt::set_socket_linger(stream.socket(), Some(Duration::ZERO));
-}
-
-/// Drops what the client still sends after the last answer, so that closing does not turn into a
-/// reset that overtakes it.
-pub(super) async fn farewell<S: Socket>(stream: &mut Accepted<S>) {
-    let _ = poll_fn(|cx| stream.poll_close(cx)).await;
-    let socket = stream.socket();
-    let _ = rustix::net::shutdown(&*socket, Shutdown::Write);
-    let mut budget = DRAIN as usize;
-    loop {
-        let length = poll_fn(|cx| {
-            let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
-            socket.poll_recv(cx, &mut bytes, |came| came.len())
-        });
-        match length.await {
-            Ok(length) if length > 0 && length < budget => budget -= length,
-            _ => return,
-        }
-    }
 }

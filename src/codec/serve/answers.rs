@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::laws::InjectedFault;
 use super::request::{Persistence, Refusal};
 
 /// Bodies up to this length leave with their head in one buffer.
@@ -13,10 +12,10 @@ const PREBUILT_BODY: usize = 64 * 1024;
 const PATTERN: usize = 256 * 1024;
 
 /// What a client that holds a body back waits for.
-pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What a client may still send after its connection's last answer, in bytes.
-pub(super) const DRAIN: u32 = 1024 * 1024;
+pub(crate) const DRAIN: u32 = 1024 * 1024;
 
 /// One line of the body, repeated; a power of two, so that it divides both lengths above.
 const LINE: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.\n";
@@ -35,7 +34,7 @@ struct Template {
 
 /// Which answer a request gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AnswerKind {
+pub(crate) enum AnswerKind {
     /// Status 200 or 500 with the body.
     Served {
         /// Status 500.
@@ -52,16 +51,8 @@ pub(super) enum AnswerKind {
 }
 
 impl AnswerKind {
-    pub(super) fn of(fault: InjectedFault, head_only: bool, persistence: Persistence) -> Self {
-        match fault {
-            InjectedFault::None => Self::Served { error: false, head_only, persistence },
-            InjectedFault::Error => Self::Served { error: true, head_only, persistence },
-            InjectedFault::Reset => Self::Reset,
-        }
-    }
-
     /// Whether the connection ends with this answer.
-    pub(super) fn closes(self) -> bool {
+    pub(crate) fn closes(self) -> bool {
         match self {
             Self::Served { persistence, .. } => persistence == Persistence::Close,
             Self::Refused(_) | Self::Reset => true,
@@ -70,15 +61,16 @@ impl AnswerKind {
 }
 
 /// All answers that one target can give.
-pub(super) struct Answers {
+pub(crate) struct Answers {
     served: [Template; 6],
     refused: [Template; 2],
     pattern: Bytes,
+    body_bytes: u64,
 }
 
 impl Answers {
     /// Builds them for bodies of this length in bytes.
-    pub(super) fn new(body_bytes: u64) -> Self {
+    pub(crate) fn new(body_bytes: u64) -> Self {
         let pattern = Bytes::from(LINE.repeat(PATTERN / LINE.len()));
         let served = |status: &str, persistence| {
             template(status, persistence, body_bytes, &pattern[..PREBUILT_BODY])
@@ -95,7 +87,12 @@ impl Answers {
             ],
             refused: [refused("400 Bad Request"), refused("431 Request Header Fields Too Large")],
             pattern,
+            body_bytes,
         }
+    }
+
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.body_bytes
     }
 
     fn template(&self, kind: AnswerKind) -> Option<&Template> {
@@ -110,7 +107,7 @@ impl Answers {
 
     /// The bytes that follow the first `sent` ones, as far as they lie together; empty when all
     /// have been sent.
-    pub(super) fn piece(&self, kind: AnswerKind, sent: u64) -> &[u8] {
+    pub(crate) fn piece(&self, kind: AnswerKind, sent: u64) -> &[u8] {
         let Some(template) = self.template(kind) else { return &[] };
         if matches!(kind, AnswerKind::Served { head_only: true, .. }) {
             return template.bytes[..template.head].get(sent as usize..).unwrap_or_default();
@@ -126,14 +123,14 @@ impl Answers {
     }
 
     /// A part of a body from `offset` on, of which `left` bytes are still to be sent.
-    pub(super) fn body_frame(&self, offset: u64, left: u64) -> Bytes {
+    pub(crate) fn body_frame(&self, offset: u64, left: u64) -> Bytes {
         let from = (offset % self.pattern.len() as u64) as usize;
         let length = left.min((self.pattern.len() - from) as u64) as usize;
         self.pattern.slice(from..from + length)
     }
 
     /// Whether the first `sent` bytes are the whole answer.
-    pub(super) fn is_whole(&self, kind: AnswerKind, sent: u64) -> bool {
+    pub(crate) fn is_whole(&self, kind: AnswerKind, sent: u64) -> bool {
         self.piece(kind, sent).is_empty()
     }
 }

@@ -6,15 +6,15 @@
 use httparse::Status;
 
 /// Most headers of a request.
-pub(super) const MAX_HEADERS: usize = 64;
+pub(crate) const MAX_HEADERS: usize = 64;
 /// Longest head, and longest trailer section, in bytes.
-pub(super) const MAX_HEAD: usize = 16 * 1024;
+pub(crate) const MAX_HEAD: usize = 16 * 1024;
 /// Longest line before a chunk, extensions included, in bytes.
 const MAX_CHUNK_LINE: usize = 1024;
 
 /// What becomes of the connection after the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Persistence {
+pub(crate) enum Persistence {
     /// It stays, as HTTP/1.1 has it.
     Default,
     /// It stays, and an HTTP/1.0 client needs to be told.
@@ -25,16 +25,16 @@ pub(super) enum Persistence {
 
 /// A request that arrived whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// Whether it is a HEAD, whose answer has no body.
-    pub(super) head_only: bool,
+    pub(crate) head_only: bool,
     /// What becomes of the connection.
-    pub(super) persistence: Persistence,
+    pub(crate) persistence: Persistence,
 }
 
 /// Why a request is refused; the connection closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Status 400: not HTTP/1.x, or a framing that this target does not speak.
     Malformed,
     /// Status 431: too many headers, or too long a head.
@@ -43,7 +43,7 @@ pub(super) enum Refusal {
 
 /// What the bytes so far amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Part of a request.
     More,
     /// The head of a request whose client waits for "100 Continue" before it sends the body.
@@ -74,14 +74,14 @@ enum BodyFraming {
 
 /// Parses the requests of one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     phase: ReadPhase,
     /// The request whose body is being read.
     request: Request,
 }
 
 impl Parser {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let request = Request { head_only: false, persistence: Persistence::Close };
         Self { phase: ReadPhase::Head, request }
     }
@@ -91,7 +91,7 @@ impl Parser {
     /// Bytes not taken are to be offered again, followed by those that came since. After
     /// [`Step::Whole`] the next call begins the next request; after [`Step::Refused`] there is
     /// nothing to go on with.
-    pub(super) fn advance(&mut self, input: &[u8]) -> (usize, Step) {
+    pub(crate) fn advance(&mut self, input: &[u8]) -> (usize, Step) {
         let mut taken = 0;
         loop {
             let rest = &input[taken..];

@@ -1,4 +1,4 @@
-//! HTTP/1.1 on a server's connection as hyper speaks it, with the same handler and the same bytes.
+//! hyper's server connection, with the same server and the same bytes as the other codecs.
 
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -15,40 +15,36 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::handler::{Handler, Runner};
-use super::lean;
-use super::request::{MAX_HEAD, MAX_HEADERS, Persistence};
-use super::response::AnswerKind;
+use super::spill::{CHUNK_BYTES, Spill};
+use crate::codec::serve::answers::AnswerKind;
+use crate::codec::serve::request::{MAX_HEAD, MAX_HEADERS, Persistence};
+use crate::codec::serve::{Answering, Service, farewell, reset};
 use crate::codec::stream::{Accepted, Socket};
 use crate::sys::now_ns;
 
-/// Read buffer on the stack: hyper's cursor cannot be filled in place without `unsafe`.
-const CHUNK_BYTES: usize = 8 * 1024;
-
 /// Serves a connection to its end.
-pub(super) async fn connection<S: Socket, R: Runner>(socket: S, runner: R, handler: Arc<Handler>) {
-    let Some(mut stream) = handler.stream(socket) else { return };
+pub(crate) async fn connection<S: Socket>(socket: S, service: impl Service) {
+    let Some(mut stream) = service.server().stream(socket) else { return };
     let resets = AtomicBool::new(false);
-    let service = service_fn(|request| respond(request, &runner, &handler, &resets));
+    let responds = service_fn(|request| respond(request, &service, &resets));
     let mut builder = http1::Builder::new();
     // The same head as the other codec sends: neither pays for a date that the other does not.
     builder.auto_date_header(false).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     // What hyper refuses it has answered already.
-    let io = HyperIo { stream: &mut stream, spill: BytesMut::new() };
-    let _ = builder.serve_connection(io, service).await;
+    let io = HyperIo { stream: &mut stream, spill: Spill::default() };
+    let _ = builder.serve_connection(io, responds).await;
     match resets.load(Relaxed) {
-        true => lean::reset(&mut stream),
-        false => lean::farewell(&mut stream).await,
+        true => reset(&mut stream),
+        false => farewell(&mut stream).await,
     }
 }
 
 /// Reads the request's body, and does what it asks for.
-async fn respond<R: Runner>(
+async fn respond<V: Service>(
     request: Request<Incoming>,
-    runner: &R,
-    handler: &Arc<Handler>,
+    service: &V,
     resets: &AtomicBool,
-) -> std::io::Result<Response<Pattern>> {
+) -> std::io::Result<Response<Pattern<V::Server>>> {
     let head_only = request.method() == Method::HEAD;
     let mut body = request.into_body();
     while let Some(part) = body.frame().await {
@@ -56,12 +52,12 @@ async fn respond<R: Runner>(
         part.map_err(std::io::Error::other)?;
     }
     // hyper itself heeds what the request says of the connection.
-    let kind = handler.serve(runner, now_ns(), head_only, Persistence::Default).await;
+    let kind = service.serve(now_ns(), head_only, Persistence::Default).await;
     let AnswerKind::Served { error, .. } = kind else {
         resets.store(true, Relaxed);
         return Err(std::io::ErrorKind::ConnectionReset.into());
     };
-    let mut response = Response::new(Pattern::new(handler.clone(), head_only));
+    let mut response = Response::new(Pattern::new(service.server().clone(), head_only));
     if error {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     }
@@ -70,26 +66,26 @@ async fn respond<R: Runner>(
 }
 
 /// The body of an answer, in frames that share one pattern.
-struct Pattern {
-    handler: Arc<Handler>,
+struct Pattern<V> {
+    server: Arc<V>,
     at: u64,
 }
 
-impl Pattern {
-    fn new(handler: Arc<Handler>, head_only: bool) -> Pattern {
-        let body = Pattern { handler, at: 0 };
+impl<V: Answering> Pattern<V> {
+    fn new(server: Arc<V>, head_only: bool) -> Self {
+        let body = Pattern { server, at: 0 };
         if head_only || body.is_end_stream() {
-            body.handler.answered(true);
+            body.server.answered(true);
         }
         body
     }
 
     fn left(&self) -> u64 {
-        self.handler.body_bytes() - self.at
+        self.server.answers().body_bytes() - self.at
     }
 }
 
-impl Body for Pattern {
+impl<V: Answering> Body for Pattern<V> {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -100,10 +96,10 @@ impl Body for Pattern {
         if self.left() == 0 {
             return Poll::Ready(None);
         }
-        let frame = self.handler.answers.body_frame(self.at, self.left());
+        let frame = self.server.answers().body_frame(self.at, self.left());
         self.at += frame.len() as u64;
         if self.left() == 0 {
-            self.handler.answered(true);
+            self.server.answered(true);
         }
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
@@ -120,8 +116,7 @@ impl Body for Pattern {
 /// A stream as hyper reads and writes it; it stays with the connection, which ends it.
 struct HyperIo<'s, S: Socket> {
     stream: &'s mut Accepted<S>,
-    /// What was decrypted beyond hyper's buffer.
-    spill: BytesMut,
+    spill: Spill,
 }
 
 impl<S: Socket> Read for HyperIo<'_, S> {
@@ -135,23 +130,14 @@ impl<S: Socket> Read for HyperIo<'_, S> {
             let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
             let room = buf.remaining().min(CHUNK_BYTES);
             let came = ready!(stream.poll_read(cx, &mut bytes[..room], |_, came| {
-                let (fits, rest) = came.split_at(came.len().min(buf.remaining()));
-                buf.put_slice(fits);
-                if !rest.is_empty() {
-                    spill.extend_from_slice(rest);
-                }
+                spill.put(came, &mut buf);
                 Some(())
             }))?;
             if came.is_some() {
                 return Poll::Ready(Ok(()));
             }
         }
-        let length = spill.len().min(buf.remaining());
-        buf.put_slice(&spill[..length]);
-        spill.advance(length);
-        if spill.is_empty() {
-            *spill = BytesMut::new();
-        }
+        spill.pour(&mut buf);
         Poll::Ready(Ok(()))
     }
 }

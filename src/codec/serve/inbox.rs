@@ -1,0 +1,73 @@
+//! What came in on a connection: requests are cut out of it.
+
+use super::request::{Parser, Step};
+
+/// Keeps only what cannot be used yet: an idle connection has no buffer. Each call tells `seen` which
+/// bytes it takes.
+pub(crate) struct Inbox {
+    parser: Parser,
+    /// Bytes read and not yet taken, from `taken` on.
+    unread: Vec<u8>,
+    taken: usize,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self { parser: Parser::new(), unread: Vec::new(), taken: 0 }
+    }
+
+    /// Takes bytes that were just read.
+    pub(crate) fn absorb(&mut self, bytes: &[u8], mut seen: impl FnMut(&[u8])) -> Step {
+        if self.has_unread() {
+            self.unread.drain(..self.taken);
+            self.taken = 0;
+            self.unread.extend_from_slice(bytes);
+            return self.next_step(seen);
+        }
+        let (taken, step) = self.parser.advance(bytes);
+        seen(&bytes[..taken]);
+        if taken < bytes.len() {
+            self.unread = bytes[taken..].to_vec();
+        }
+        step
+    }
+
+    /// Keeps bytes that came behind a whole request.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) {
+        self.unread.extend_from_slice(bytes);
+    }
+
+    /// Goes on with bytes that were read earlier.
+    pub(crate) fn next_step(&mut self, mut seen: impl FnMut(&[u8])) -> Step {
+        let (taken, step) = self.parser.advance(&self.unread[self.taken..]);
+        seen(&self.unread[self.taken..self.taken + taken]);
+        self.taken += taken;
+        if !self.has_unread() {
+            self.unread = Vec::new();
+            self.taken = 0;
+        }
+        step
+    }
+
+    /// Whether bytes are left over.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.taken < self.unread.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_buffer_stays_with_an_idle_connection() {
+        let mut inbox = Inbox::new();
+        let requests = b"GET / HTTP/1.1\r\n\r\n".repeat(3);
+        assert!(matches!(inbox.absorb(&requests, |_| {}), Step::Whole(_)));
+        assert!(matches!(inbox.next_step(|_| {}), Step::Whole(_)));
+        assert!(inbox.has_unread());
+        assert!(matches!(inbox.next_step(|_| {}), Step::Whole(_)));
+        assert_eq!(inbox.next_step(|_| {}), Step::More);
+        assert_eq!(inbox.unread.capacity(), 0, "a buffer stays with an idle connection");
+    }
+}
