@@ -163,12 +163,12 @@ fn significant(value: f64) -> String {
     } else {
         2
     };
-    let text = format!("{value:.digits$}");
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_string()
-    } else {
-        text
-    }
+    trimmed(&format!("{value:.digits$}")).to_string()
+}
+
+/// A decimal without zeros at its end that say nothing.
+pub(crate) fn trimmed(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 /// Prints nanoseconds with three significant digits: `1.25 ms`.
@@ -238,8 +238,7 @@ pub(crate) fn format_rate(per_s: f64) -> String {
         // One in eleven days is not none.
         r if r > 0.0 && r < 0.995 => {
             let digits = (2.0 - r.log10().floor()).clamp(2.0, 15.0) as usize;
-            let text = format!("{r:.digits$}");
-            text.trim_end_matches('0').trim_end_matches('.').to_string()
+            trimmed(&format!("{r:.digits$}")).to_string()
         }
         r => significant(r),
     }

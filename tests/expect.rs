@@ -134,3 +134,22 @@ fn selectors_choose_cells_and_a_table_shows_each_pair() {
     assert_eq!(section.columns[0].cells.len(), 3);
     assert!(section.columns.iter().all(|c| c.cells.len() == 3));
 }
+
+/// Left out, the trials that lost their percentile would leave the fast ones to speak for all.
+#[test]
+fn a_trial_whose_percentile_was_lost_is_not_left_out() {
+    let by = expect(Engine::Tokio, Engine::Threads, Expected::P99, 1.0);
+    let mut records = trials(1.0, 12);
+    for record in records.iter_mut().filter(|r| r.cell.engine == Engine::Tokio) {
+        record.service_ns = Some(sample::climb(1_000_000, 2_000_000, 2_000));
+    }
+    assert_eq!(one(&by, &records).held, Held::Yes);
+    for record in records.iter_mut().filter(|r| r.cell.engine == Engine::Tokio).take(4) {
+        record.ledger.failed = 100;
+        record.ledger.completed -= 100;
+        record.errors.read = 100;
+        record.service_ns = Some(sample::climb(1_000_000, 2_000_000, 1_900));
+    }
+    let lost = one(&by, &records);
+    assert!(matches!(&lost.held, Held::Undecided(why) if why.contains("lost")), "{lost:?}");
+}

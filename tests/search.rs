@@ -483,7 +483,7 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
         record
     };
     let (why, rows) = nothing(&mut { lame });
-    assert!(why.contains("no closed loop of 3 was valid"), "{why}");
+    assert!(why.contains("none of 3 closed-loop trials was valid"), "{why}");
     assert_eq!(rows, 3);
 }
 

@@ -320,15 +320,15 @@ fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
             row["block"] = 7.into();
             row["cell"]["lanes"] = 0.into();
         }),
-        ("achieved_per_s is -5.0, which nothing can have measured", |row| {
+        ("achieved_per_s is -5.0, which is impossible", |row| {
             row["block"] = 7.into();
             row["achieved_per_s"] = (-5).into();
         }),
-        ("achieved_per_s is 1e300, which nothing can have measured", |row| {
+        ("achieved_per_s is 1e300, which is impossible", |row| {
             row["block"] = 7.into();
             row["achieved_per_s"] = 1e300.into();
         }),
-        ("service_ns is -1.0, which nothing can have measured", |row| {
+        ("service_ns is -1.0, which is impossible", |row| {
             row["block"] = 7.into();
             row["service_ns"]["mean"] = (-1).into();
         }),
@@ -340,15 +340,15 @@ fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
             row["block"] = 7.into();
             row["service_ns"]["min"] = 900_000_000.into();
         }),
-        ("switches.voluntary is 18446744073709551615, which nothing can have measured", |row| {
+        ("switches.voluntary is 18446744073709551615, which is impossible", |row| {
             row["block"] = 7.into();
             row["switches"]["voluntary"] = u64::MAX.into();
         }),
-        ("cpu.per_request_ns is -5, which nothing can have measured", |row| {
+        ("cpu.per_request_ns is -5, which is impossible", |row| {
             row["block"] = 7.into();
             row["cpu"]["per_request_ns"] = (-5).into();
         }),
-        ("memory.baseline_rss_bytes is 9223372036854775807, which nothing can have", |row| {
+        ("memory.baseline_rss_bytes is 9223372036854775807, which is impossible", |row| {
             row["block"] = 7.into();
             row["memory"]["baseline_rss_bytes"] = i64::MAX.into();
         }),
@@ -389,7 +389,7 @@ fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
             row["block"] = 7.into();
             row["service_ns"]["mean"] = 1e7.into();
         }),
-        ("completed_in_window is 2001, of 2000 requests that completed", |row| {
+        ("completed_in_window is 2001, but only 2000 requests completed", |row| {
             row["block"] = 7.into();
             row["completed_in_window"] = 2_001.into();
         }),
@@ -402,7 +402,7 @@ fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
             row["classes"]["small"]["times_ns"] = row["service_ns"].clone();
             row["classes"]["small"]["service_ns"] = serde_json::Value::Null;
         }),
-        ("class small has 4000 requests, of 2000 in all", |row| {
+        ("class small has 4000 requests, but the trial only 2000", |row| {
             row["block"] = 7.into();
             let ledger =
                 r#"{"planned": 4000, "completed": 0, "failed": 4000, "timed_out": 0, "unsent": 0}"#;
@@ -576,14 +576,14 @@ fn commands_name_the_part_of_a_plan_that_they_cannot_read() {
         ("/config", "\"x\"", "`config` cannot be read"),
         ("/config/slo", "{ \"p99\": 5 }", "unknown field `p99`"),
         ("/config/slo", "5", "`config` cannot be read"),
-        ("/config/slo/error_rate", "-0.5", "error_rate is -0.5, which is no share"),
+        ("/config/slo/error_rate", "-0.5", "error_rate is -0.5, which is not a share"),
         ("/config/slo/p99_ns", "-1", "`config` cannot be read"),
         ("/config/slo/p99_ns", "1e400", "number out of range"),
-        ("/config/expect/0/by", "0.0", "by is 0, which is no factor"),
-        ("/config/equal_within", "17", "equal_within is 17, which is no share"),
+        ("/config/expect/0/by", "0.0", "by is 0, which is not a factor"),
+        ("/config/equal_within", "17", "equal_within is 17, which is not a share"),
         ("/config/baseline", "\"fibers\"", "unknown variant `fibers`"),
         ("/config/search", "{}", "missing field"),
-        ("/config/search", search, "no search is like this"),
+        ("/config/search", search, "the search is out of range"),
         ("/machine", "\"x\"", "`machine` cannot be read"),
         ("/machine", "{ \"cpus_online\": \"x\" }", "`machine` cannot be read"),
         ("/limits", "[]", "`limits` cannot be read"),

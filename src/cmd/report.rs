@@ -64,7 +64,7 @@ pub fn run(args: &ReportArgs) -> super::Ended {
             });
         }
         if let Some(all) = of_shards.as_ref().filter(|_| !args.quiet) {
-            crate::terminal::page(&shards::text(all));
+            crate::terminal::page(&shards::text(all, terminal::width()));
         }
         let source =
             Exported { dir, run: &run, groups: &groups, capacity: capacity.as_ref(), of_shards };
@@ -128,7 +128,7 @@ const EXPORTERS: [(&str, Exporter); 8] = [
     ("shards.csv", |s| Ok(s.of_shards.as_ref().map(shards::csv))),
     ("report.md", |s| {
         let text = markdown::render(&s.run.plan, &s.run.records, s.groups, s.capacity);
-        let shards = s.of_shards.as_ref().map(shards::text);
+        let shards = s.of_shards.as_ref().map(|all| shards::text(all, None));
         let shards = shards.map_or(String::new(), |t| format!("\n## Shards\n\n```text{t}```\n"));
         Ok(Some(text + &shards))
     }),

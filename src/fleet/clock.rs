@@ -17,7 +17,6 @@ const FILE_STAMP_NS: u64 = 10_000_000;
 /// Exchanges with shard 0; the quickest decides.
 const ROUNDS: u32 = 3;
 
-/// A wall clock against a reference.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Clock {
     /// This clock less the reference's.

@@ -32,7 +32,6 @@ pub(super) struct Mailbox {
     left: RefCell<Left>,
 }
 
-/// The last message of a shard.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Left {
     pub(super) error: Option<String>,
@@ -49,7 +48,6 @@ impl Mailbox {
         }
     }
 
-    /// An error that names the directory.
     pub(super) fn error(&self, what: impl std::fmt::Display) -> anyhow::Error {
         anyhow::anyhow!("--rendezvous {}: {what}", self.dir.display())
     }
@@ -81,7 +79,6 @@ impl Mailbox {
         self.post(&format!("hello.{index}"), hello)
     }
 
-    /// Leaves a message.
     pub(super) fn post<T: Serialize + ?Sized>(
         &self,
         name: &str,
@@ -122,7 +119,6 @@ impl Mailbox {
         self.read(&format!("gone.{k}"))
     }
 
-    /// Removes the messages of a trial.
     pub(super) fn forget(&self, name: &str) {
         let _ = fs::remove_dir_all(self.dir.join(name));
     }

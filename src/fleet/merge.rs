@@ -24,10 +24,8 @@ const BATCH: usize = 64;
 /// Shards that cannot be merged, or could not be.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
-    /// A directory could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What does not fit together.
     #[error("{0}")]
     Differs(String),
     #[error("{}: cannot {action}: {source}", path.display())]
@@ -102,7 +100,7 @@ fn write_all(sources: &mut [Source], dir: &Path) -> Result<MergedRun, MergeError
             break;
         }
         let Some(sum) = read_trial(sources, trial, &mut shards, &failed)? else { continue };
-        let record = sum.finish(&plan, &sweep).map_err(MergeError::Differs)?;
+        let record = sum.finish(&plan, &sweep)?;
         outcome.rows += 1;
         match record.status {
             Status::Ok => {}
@@ -143,7 +141,7 @@ fn read_trial(
             let Some(found) = row? else { continue };
             shards.write_all(&found.line).map_err(failed)?;
             let sum = sum.get_or_insert_with(|| Rows::new(&found));
-            sum.add(found).map_err(MergeError::Differs)?;
+            sum.add(found)?;
         }
     }
     Ok(sum.map(|mut sum| {

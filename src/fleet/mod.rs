@@ -35,7 +35,6 @@ const AHEAD_NS: u64 = 10 * SECOND_NS;
 /// Turn in which a wait looks for the user's signal.
 const TURN_NS: u64 = 50_000_000;
 
-/// When trials start.
 enum FleetStart {
     /// As soon as they are armed here.
     WhenReady,
@@ -46,7 +45,6 @@ enum FleetStart {
     Together(Rendezvous),
 }
 
-/// The other shards of a run.
 pub(crate) struct Fleet {
     shard: Option<Shard>,
     start: FleetStart,

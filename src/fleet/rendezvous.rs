@@ -99,9 +99,7 @@ struct Decision {
 /// Shards that did not start or end together; the trial's numbers are not those of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Apart {
-    /// One sentence.
     pub(super) why: String,
-    /// Shards that were there.
     pub(super) present: u32,
 }
 
@@ -123,7 +121,6 @@ pub(super) struct Rendezvous {
     clock: Clock,
     /// The last trial for which this shard said that it is armed, or cannot be.
     announced: Cell<Option<u32>>,
-    /// The last trial that was started.
     started: Cell<Option<u32>>,
     over: RefCell<Option<String>>,
 }

@@ -15,7 +15,6 @@ const SCHEDULERS: [(&str, &str, &str); 3] = [
     ("Kubernetes", "JOB_COMPLETION_INDEX", "DUEL_SHARDS"),
 ];
 
-/// The shard by flag or environment.
 pub(crate) fn shard(
     flag: Option<&str>,
     variable: impl Fn(&str) -> Option<String>,

@@ -349,6 +349,22 @@ figures! {
 }
 
 impl Ledger {
+    /// Requests that did not complete: they took for ever.
+    pub(crate) fn lost(&self) -> u64 {
+        self.planned.saturating_sub(self.completed)
+    }
+
+    /// The same as a share of those planned.
+    pub(crate) fn lost_share(&self) -> f64 {
+        self.lost() as f64 / self.planned.max(1) as f64
+    }
+
+    /// The share that was lost, where the quantile `q` falls on a lost request.
+    pub(crate) fn lost_beyond(&self, q: f64) -> Option<f64> {
+        // 1 − 0.99 is a little off in binary.
+        Some(self.lost_share()).filter(|lost| *lost > 1.0 - q + 1e-12)
+    }
+
     /// Whether the columns add up to what was planned.
     pub fn balances(&self) -> bool {
         [self.completed, self.failed, self.timed_out, self.unsent]

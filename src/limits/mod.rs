@@ -39,6 +39,27 @@ pub(crate) use ports::PORT_RANGE;
 pub(crate) use ports::{PortBudget, PortsShort};
 pub use report::LimitsReport;
 
+/// A limit as rows and configs name it: `RLIMIT_NOFILE`, or `RLIMIT_NOFILE of the target` where it is
+/// not the worker's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LimitName<'n> {
+    name: &'n str,
+    /// Whose it is; empty where nobody says.
+    whose: &'n str,
+}
+
+impl<'n> LimitName<'n> {
+    pub(crate) fn of(text: &'n str) -> Self {
+        let (name, whose) = text.split_once(' ').unwrap_or((text, ""));
+        LimitName { name, whose }
+    }
+
+    /// Whether this is the limit that was asked for, by its name alone or by name and owner.
+    pub(crate) fn is(self, wanted: LimitName<'_>) -> bool {
+        self.name == wanted.name && (wanted.whose.is_empty() || self.whose == wanted.whose)
+    }
+}
+
 /// The limit that an error is about; `None` where it is about none.
 pub(crate) fn hit(error: &anyhow::Error) -> Option<String> {
     let ports = error.downcast_ref::<PortsShort>().map(|_| PORT_RANGE.to_string());

@@ -50,7 +50,6 @@ pub(crate) const REACH: f64 = 2.0;
 /// Most hosts that are planned: more is a mistake in the question.
 const MOST_HOSTS: u64 = 1_000_000;
 
-/// What is asked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Question {
     /// Requests per second, in total and of all classes.
@@ -73,11 +72,9 @@ pub struct Question {
     pub memory_target: f64,
     /// Growth per year, compounded: 0.3 is 30 %.
     pub growth_per_year: f64,
-    /// Months to plan ahead.
     pub months: f64,
     /// The day on which the plan begins, which gives later months their names.
     pub from: Option<Date>,
-    /// Hosts that may fail.
     pub spare: u32,
 }
 
@@ -119,10 +116,8 @@ impl Question {
     }
 }
 
-/// The answer for every engine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// What it comes to.
     pub sentence: String,
     pub question: Question,
     /// Whether the hosts are those of the service, the side under test; else those of its clients.
@@ -149,13 +144,10 @@ pub struct EnginePlan {
     pub answer: Result<Need, CapacityRefusal>,
 }
 
-/// Why the data do not reach.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CapacityRefusal {
     pub why: String,
-    /// What would answer it.
     pub measure_next: String,
-    /// The same as keys of a config.
     pub suggestion: Option<Suggestion>,
 }
 
@@ -180,7 +172,6 @@ pub struct Figure {
     /// Ends of its interval over trials, where there are enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
-    /// As it is printed.
     pub text: String,
     /// Ids of the cells and names of the switches that it was computed from.
     pub from: Vec<String>,
@@ -192,34 +183,35 @@ impl Figure {
     }
 }
 
-/// What a rate needs.
+pub(super) fn figure<'f>(all: &'f [Figure], name: &str) -> Option<&'f Figure> {
+    all.iter().find(|f| f.name == name)
+}
+
+fn text_of<'f>(all: &'f [Figure], name: &str) -> &'f str {
+    figure(all, name).map_or("-", |f| f.text.as_str())
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Need {
     /// Mean time of a request in the system, in nanoseconds.
     pub latency_ns: f64,
     /// Mean requests in flight, over all hosts.
     pub in_flight: f64,
-    /// Lanes over all hosts.
     pub lanes: u32,
     /// User memory over all hosts, in bytes.
     pub user_bytes: f64,
     /// Kernel memory over all hosts, in bytes; `None` where not measured.
     pub kernel_bytes: Option<f64>,
-    /// What `kernel_bytes` counts.
     pub kernel_counts: &'static str,
     /// Memory that a lane adds, user and kernel, in bytes; 0 where one lane count was measured, whose
     /// memory is planned whole.
     pub bytes_per_lane: f64,
-    /// CPUs busy over all hosts.
     pub cpus_busy: f64,
     pub cpu_per_request_ns: f64,
-    /// Descriptors over all hosts.
     pub descriptors: u64,
     /// Local ports over all hosts, one per connection; none for a service, which has one port.
     pub ports: u64,
-    /// Threads over all hosts.
     pub threads: u64,
-    /// Worker processes over all hosts.
     pub processes: u64,
     /// Rate of each worker group, in requests per second: the point at which CPU and latency are read.
     pub group_rate_per_s: f64,
@@ -229,13 +221,11 @@ pub struct Need {
     pub resources: Vec<Resource>,
     /// Requests per second of one host by the first limit, or by the end of the data.
     pub host_rate_per_s: f64,
-    /// Hosts for today's rate.
     pub hosts_today: u64,
     /// Rate after growth, requests per second.
     pub grown_rate_per_s: f64,
     /// Hosts for the grown rate, never fewer than today's.
     pub hosts_grown: u64,
-    /// The same with spare hosts.
     pub hosts_with_spare: u64,
     /// What all hosts cost; `None` without a price.
     pub cost: Option<Cost>,
@@ -249,12 +239,11 @@ pub struct Need {
 
 impl Need {
     fn text_of(&self, name: &str) -> &str {
-        self.figures.iter().find(|f| f.name == name).map_or("-", |f| f.text.as_str())
+        text_of(&self.figures, name)
     }
 
-    /// What a figure comes from.
     pub fn from(&self, name: &str) -> &[String] {
-        self.figures.iter().find(|f| f.name == name).map_or(&[], |f| f.from.as_slice())
+        figure(&self.figures, name).map_or(&[], |f| f.from.as_slice())
     }
 }
 
@@ -281,7 +270,6 @@ pub struct CurvePoint {
     pub figures: Vec<Figure>,
 }
 
-/// One resource of a host.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Resource {
     pub name: String,
@@ -361,12 +349,10 @@ fn next_lanes(needed: f64) -> (String, Option<Suggestion>) {
     (format!("lanes = {lanes:?}"), Some(Suggestion::Lanes(lanes)))
 }
 
-/// A rate in words.
 fn req_s(rate: f64) -> String {
     format!("{} req/s", format_rate(rate))
 }
 
-/// A count in words.
 fn count(n: f64) -> String {
     format_count(n.ceil() as u64)
 }

@@ -4,7 +4,6 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     pub title: String,
-    /// Whether its cells are numbers.
     pub number: bool,
     /// One text a row; an interval stands after a line break.
     pub cells: Vec<String>,
@@ -36,7 +35,6 @@ impl<'r, R> Columns<'r, R> {
     }
 }
 
-/// A table with its heading and notes.
 #[derive(Debug)]
 pub struct Section {
     pub heading: String,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::layout::{Column, clean};
 use super::measures::{self, Better, Measure, ShownIn, compared};
-use super::summary::{by_block, is_valid};
+use super::summary::valid;
 use super::table;
 use crate::format::{Status, TrialRecord};
 use crate::plan::{Axis, Cell};
@@ -27,9 +27,7 @@ use crate::units::{Ratio, format_ns, format_share};
 pub struct Line {
     pub cell: String,
     pub measure: Measure,
-    /// Median over the valid trials of A.
     pub a: f64,
-    /// Median over the valid trials of B.
     pub b: f64,
     /// The ratio B ÷ A, judged among all lines.
     pub ratio: Judged,
@@ -77,9 +75,7 @@ impl Line {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lost {
     pub cell: String,
-    /// Lost and planned in A.
     pub a: (u64, u64),
-    /// Lost and planned in B.
     pub b: (u64, u64),
     /// Of the exact test that both lose the same share.
     pub p_value: f64,
@@ -87,7 +83,6 @@ pub struct Lost {
     pub is_regression: bool,
 }
 
-/// Two runs against each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunComparison {
     /// One per cell and measure, in the order of A's cells.
@@ -252,8 +247,7 @@ fn is_timed(cell: &Cell) -> bool {
 
 /// The valid trials of a cell, the one that stands for each block.
 fn trials_of<'r>(run: &'r Run, cell: &str) -> Vec<&'r TrialRecord> {
-    let all: Vec<&TrialRecord> = run.records.iter().filter(|r| r.cell.id == cell).collect();
-    by_block(&all).into_values().filter(|r| is_valid(r)).collect()
+    valid(&run.records.iter().filter(|r| r.cell.id == cell).collect::<Vec<_>>())
 }
 
 /// Requests lost in all trials that ended, valid or not: a trial may be invalid for its losses.
@@ -262,7 +256,7 @@ fn lost((cell_a, a): (&str, &[&Run]), (cell, b): (&str, &[&Run])) -> Option<Lost
         let ended =
             |r: &&TrialRecord| r.cell.id == id && matches!(r.status, Status::Ok | Status::Invalid);
         let ledgers = runs.iter().flat_map(|run| &run.records).filter(ended).map(|r| &r.ledger);
-        ledgers.fold((0, 0), |(lost, all), l| (lost + l.planned - l.completed, all + l.planned))
+        ledgers.fold((0, 0), |(lost, all), l| (lost + l.lost(), all + l.planned))
     };
     let (a, b) = (count(cell_a, a), count(cell, b));
     (a.0 + b.0 > 0).then(|| {
@@ -318,7 +312,6 @@ fn line_of(
 }
 
 impl RunComparison {
-    /// The ratios in which B is worse.
     pub fn regressions(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(|l| l.is_regression())
     }

@@ -24,7 +24,6 @@ const TIMES: [(&str, Channel); 5] = [
     ("lane_wait", Channel::LaneWait),
 ];
 
-/// One named field of a row.
 pub(super) type Field = (String, String);
 
 /// Renders the groups of a sweep as CSV (RFC 4180, but for lines that end in a bare line feed).

@@ -4,7 +4,7 @@
 //! | measure | read from |
 //! |---|---|
 //! | `cpu_per_request` | `cpu.per_request_ns` |
-//! | `p99` | `response_ns`, in a closed loop `service_ns`, of trials with 1,000 samples or more in which at most a hundredth did not complete |
+//! | `p99` | `response_ns`, in a closed loop `service_ns`, of trials with 1,000 samples or more; undecided where one lost more than a hundredth of its requests |
 //! | `throughput` | `achieved_per_s` |
 //! | `memory_per_lane` | (`added_bytes` + `page_table_bytes` + `kernel_stack_bytes`) ÷ `total_lanes` |
 //! | `heartbeat_p99` | `heartbeat_ns` with 1,000 samples or more |
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use super::layout::{Columns, Section};
 use super::measures::{Better, Measure};
-use super::summary::is_valid;
+use super::summary::{by_block, by_cell, is_valid};
 use crate::format::{Status, TrialRecord};
 use crate::plan::expect::{Expect, Expected};
 use crate::plan::{Axis, Cell};
@@ -29,29 +29,20 @@ use crate::units::Ratio;
 /// Whether one expectation held in one pair of cells.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expectation {
-    /// What was expected, in words.
     pub expected: String,
-    /// Where.
     pub place: String,
-    /// What was measured.
     pub measured: String,
-    /// What may be said.
     pub held: Held,
 }
 
-/// What may be said of an expectation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Held {
-    /// It held.
     Yes,
-    /// It did not hold.
     No,
-    /// Neither can be said, and why.
     Undecided(String),
 }
 
 impl Held {
-    /// In a table.
     pub fn text(&self) -> String {
         match self {
             Held::Yes => "held".into(),
@@ -61,20 +52,14 @@ impl Held {
     }
 }
 
-/// The expectations of a run directory's plan.
 pub(crate) fn of_plan(plan: &PlanJson) -> Vec<Expect> {
     plan.sweep().map_or(vec![], |sweep| sweep.expect)
 }
 
 /// Judges every expectation in every pair of cells that it speaks of.
 pub fn outcomes(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> Vec<Expectation> {
-    let mut trials: Trials<'_> = BTreeMap::new();
-    if !expects.is_empty() {
-        for record in records {
-            // The last of a block: a noisy trial may have been repeated.
-            trials.entry(&record.cell.id).or_default().insert(record.block, record);
-        }
-    }
+    let blocks = by_cell(records).into_iter().map(|(id, trials)| (id, by_block(&trials)));
+    let trials: Trials<'_> = blocks.collect();
     let differing = Axis::differing(&cells.iter().collect::<Vec<_>>());
     let judged = |expect: &Expect| -> Vec<Expectation> {
         let pairs = expect.pairs(cells);
@@ -151,8 +136,15 @@ fn ratio(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (S
     let mut pairs = Vec::new();
     if let (Some(own), Some(others)) = (blocks(winner), blocks(over)) {
         for (block, record) in own {
-            let Some(other) = others.get(block) else { continue };
-            let Some(pair) = value(measure, record).zip(value(measure, other)) else { continue };
+            let Some(other) = others.get(block).filter(|t| is_valid(t) && is_valid(record)) else {
+                continue;
+            };
+            // Left out, the slowest trials of all would make the ratio better than it is.
+            if measure.is_lost(record) || measure.is_lost(other) {
+                let why = "a trial lost more of its requests than the percentile allows";
+                return ("-".into(), Held::Undecided(why.into()));
+            }
+            let Some(pair) = measure.of(record).zip(measure.of(other)) else { continue };
             pairs.push(if more_wins { pair } else { (pair.1, pair.0) });
         }
     }
@@ -170,7 +162,7 @@ fn ratio(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (S
     let held = match expect.by {
         by if low > by => Held::Yes,
         by if high < by => Held::No,
-        by => Held::Undecided(format!("the interval holds {}", Ratio(by))),
+        by => Held::Undecided(format!("the interval includes {}", Ratio(by))),
     };
     (measured, held)
 }
@@ -185,12 +177,6 @@ fn measured(expected: Expected) -> Option<Measure> {
         Expected::HeartbeatP99 => Some(Measure::HeartbeatP99),
         Expected::Runs => None,
     }
-}
-
-fn value(measure: Measure, record: &TrialRecord) -> Option<f64> {
-    // Noise moves times, not bytes.
-    let counts = if measure.facts().level { is_valid(record) } else { record.status == Status::Ok };
-    if counts { measure.of(record) } else { None }
 }
 
 /// The outcomes as a table; `None` where nothing was expected.

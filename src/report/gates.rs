@@ -1,6 +1,6 @@
 //! What a gate that failed means, in words; docs/gates.md says what to do about it.
 
-use crate::units::format_ns;
+use crate::units::{format_ns, trimmed};
 
 /// The gate that says what the user asked for, not what disturbed it.
 pub(super) const LINGER: &str = "linger_share";
@@ -11,7 +11,7 @@ pub(crate) fn meaning(gate: &str) -> Option<&'static str> {
         "ledger_balanced" => "requests are missing from the ledger",
         "connected_lanes" => "not every lane had a connection when the trial began",
         "delivered_rate" => "duel sent fewer requests than the plan asks for",
-        "target_received" => "the target counted other requests than were sent",
+        "target_received" => "the target did not count as many requests as were sent",
         "pacer_delay_p99_ns" => "duel sent its requests late",
         "late_p99_ns" => "duel sent its requests a little late, which shows in response times",
         "throttled_share" => "a CPU quota stopped duel",
@@ -79,8 +79,7 @@ fn number(gate: &str, value: f64, decimals: usize) -> String {
     }
     let share = gate.ends_with("_share") || gate.ends_with("_rate");
     let (value, unit) = if share { (value * 100.0, " %") } else { (value, "") };
-    let text = format!("{value:.decimals$}");
-    format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
+    format!("{}{unit}", trimmed(&format!("{value:.decimals$}")))
 }
 
 #[cfg(test)]

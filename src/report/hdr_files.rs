@@ -21,9 +21,10 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use rayon::prelude::*;
 
-use super::summary::{by_cell, for_levels, is_quiet, is_valid};
+use super::summary::{by_cell, is_quiet, is_valid, shown_of};
 use crate::format::histogram;
 use crate::format::{Distribution, Status, TrialRecord};
+use crate::stats::hdr;
 
 /// Directory of these files inside a run directory.
 pub const DIR: &str = "hdr";
@@ -34,7 +35,6 @@ const NS_PER_MS: f64 = 1e6;
 /// Lines that each halving of the distance to 100 % gets in a `.hgrm`, as in HdrHistogram's tools.
 const TICKS_PER_HALF: u32 = 5;
 
-/// Why no file could be written.
 #[derive(Debug, thiserror::Error)]
 pub enum HdrFileError {
     #[error("{}: cannot write: {source}", path.display())]
@@ -71,7 +71,7 @@ fn write_cell(
     let name = file_name(cell);
     let (log, merged) = log(cell, &trials, base_ns)?;
     save(dir.join(format!("{name}.hlog")), &log)?;
-    for (tag, histogram) in merged {
+    for (tag, histogram) in merged.into_iter().filter_map(|(tag, sum)| Some((tag, sum?))) {
         let text = percentile_distribution(&histogram);
         save(dir.join(format!("{name}.{}.hgrm", file_name(&tag))), text.as_bytes())?;
     }
@@ -90,7 +90,7 @@ fn file_name(cell: &str) -> String {
     cell.chars().map(safe).take(200).collect()
 }
 
-type Merged = BTreeMap<String, Histogram<u64>>;
+type Merged = BTreeMap<String, Option<Histogram<u64>>>;
 
 /// The interval log of one cell, and its histograms added up over the trials.
 fn log(
@@ -101,14 +101,8 @@ fn log(
     let mut builder = IntervalLogWriterBuilder::new();
     builder.add_comment("[Histogram log format version 1.3]");
     builder.add_comment(&format!("duel cell {}: nanoseconds", super::layout::clean(cell)));
-    let valid: Vec<&TrialRecord> = trials.iter().copied().filter(|r| is_valid(r)).collect();
-    let levels = for_levels(&valid);
-    // The rule of the tables: where no trial is valid, those that ran to their end are shown.
-    let is_shown = |record: &TrialRecord| match record.status {
-        Status::Ok => levels.iter().any(|r| std::ptr::eq(*r, record)),
-        Status::Invalid => valid.is_empty(),
-        Status::Failed | Status::Interrupted => false,
-    };
+    let (_, shown) = shown_of(trials);
+    let is_shown = |record: &TrialRecord| shown.iter().any(|r| std::ptr::eq(*r, record));
     for record in trials.iter().filter(|r| !(is_valid(r) && is_quiet(r))) {
         builder.add_comment(&remark(record, is_shown(record)));
     }
@@ -135,7 +129,8 @@ fn log(
             writer
                 .write_histogram(&histogram, begun, lasted, Tag::new(&tag))
                 .map_err(|e| damaged(e.to_string()))?;
-            add(&mut merged, &tag, histogram).map_err(damaged)?;
+            hdr::add(merged.entry(tag.clone()).or_default(), histogram)
+                .map_err(|e| damaged(e.to_string()))?;
         }
     }
     Ok((bytes, merged))
@@ -148,19 +143,6 @@ fn tagged(record: &TrialRecord) -> impl Iterator<Item = (String, &Distribution)>
     own.chain(
         of_classes.filter_map(|(name, c)| Some((format!("class-{name}"), c.times_ns.as_ref()?))),
     )
-}
-
-fn add(merged: &mut Merged, tag: &str, next: Histogram<u64>) -> Result<(), String> {
-    match merged.get_mut(tag) {
-        Some(sum) => {
-            sum.auto(true);
-            sum.add(next).map_err(|e| e.to_string())
-        }
-        None => {
-            merged.insert(tag.into(), next);
-            Ok(())
-        }
-    }
 }
 
 fn remark(record: &TrialRecord, shown: bool) -> String {

@@ -55,7 +55,7 @@ pub fn render(
         ("Where the CPU time goes", costs::cpu(groups, &trials)),
         ("Latency by percentile", latency::latency(groups, &trials)),
         ("Against lanes and rate", curves::curves(groups, &trials)),
-        ("Scalability", scalability::scalability(records, plan.seed)),
+        ("Scalability", scalability::scalability(&trials, plan.seed)),
         ("Over time", timelines::timelines(groups, &trials, timeline)),
     ]);
     sections.extend(capacity.map(|plan| ("Capacity", self::capacity::capacity(plan))));

@@ -252,15 +252,16 @@ fn status(row: &Row) -> String {
     parts.join(", ")
 }
 
-/// What must be said below each group. How to read its marks is told once, below the last of the
+/// Each group as a table. How to read its marks is told once, below the last of the
 /// groups in a row that it is the same for.
-pub(crate) fn notes_of(groups: &[Group]) -> Vec<Vec<String>> {
+pub(crate) fn sections(groups: &[Group]) -> Vec<Section> {
     let legends: Vec<Vec<String>> = groups.iter().map(legend).collect();
     let told_below =
         |at: usize, line: &String| legends.get(at + 1).is_some_and(|l| l.contains(line));
     let all = groups.iter().enumerate().map(|(at, group)| {
         let own = legends[at].iter().filter(|line| !told_below(at, line));
-        notes(group).into_iter().chain(own.cloned()).collect()
+        let notes = notes(group).into_iter().chain(own.cloned()).collect();
+        Section { heading: heading(group), columns: columns(group), notes }
     });
     all.collect()
 }
@@ -310,8 +311,8 @@ fn legend(group: &Group) -> Vec<String> {
     let figures = || group.rows.iter().flat_map(|r| &r.figures);
     if figures().any(|f| f.peak_is_bound && f.get(Measure::Memory).is_none()) {
         notes.push(
-            "≤ the peak could not be reset before the lanes were there and counts from the start of \
-             the process: an upper bound, in no ratio"
+            "≤ upper bound: the peak could not be reset before the lanes started and counts from the \
+             start of the process; left out of ratios"
                 .into(),
         );
     }
@@ -454,6 +455,12 @@ fn undecided(group: &Group, shown: &[Comparison]) -> String {
         text.push_str(&format!(", run at least {enough} trials"));
     }
     text
+}
+
+/// As a sentence begins.
+pub(crate) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Text from configs and targets without what would steer a terminal, or turn the direction of the

@@ -3,8 +3,7 @@
 use std::fmt::Write;
 
 use super::capacity;
-use super::layout::Section;
-use super::layout::{self, Column};
+use super::layout::{self, Section};
 use super::memory;
 use super::summary::Group;
 use super::verdict::{self, by_cell};
@@ -24,11 +23,8 @@ pub fn render(
         out.push_str("No trials yet.\n");
     } else if let Some(searched) = super::search::of_plan(plan, records) {
         let _ = writeln!(out, "{}", escape(&searched.sentences().join(" ")));
-        for Section { heading, columns, notes } in
-            std::iter::once(searched.summary(groups)).chain(searched.probes())
-        {
-            push_section(&mut out, &heading, &columns, &notes);
-        }
+        push_section(&mut out, &searched.summary(groups));
+        searched.probes().iter().for_each(|probes| push_section(&mut out, probes));
     } else {
         let said = verdict::sentences(records, groups, &by_cell(records));
         let _ = writeln!(out, "{}", escape(&said.join(" ")));
@@ -36,13 +32,9 @@ pub fn render(
             let _ = writeln!(out, "\n{}", escape(&remark));
         }
     }
-    for (group, notes) in groups.iter().zip(layout::notes_of(groups)) {
-        let columns = layout::columns(group);
-        push_section(&mut out, &layout::heading(group), &columns, &notes);
-    }
-    let details = super::details_of(plan, records).into_iter();
-    for Section { heading, columns, notes } in details.chain(memory::sections(records)) {
-        push_section(&mut out, &heading, &columns, &notes);
+    let below = super::details_of(plan, records).into_iter().chain(memory::sections(records));
+    for section in layout::sections(groups).into_iter().chain(below) {
+        push_section(&mut out, &section);
     }
     if let Some(plan) = capacity {
         push_capacity(&mut out, plan);
@@ -56,15 +48,18 @@ pub fn render(
 pub fn capacity(plan: &capacity::Plan) -> String {
     let mut out = String::new();
     push_capacity(&mut out, plan);
-    let assumed: Vec<String> = plan.assumptions.iter().map(ToString::to_string).collect();
-    push_section(&mut out, "What this assumes", &[], &assumed);
+    let notes = plan.assumptions.iter().map(ToString::to_string).collect();
+    let heading = "What this assumes".into();
+    push_section(&mut out, &Section { heading, columns: vec![], notes });
     out.trim_start().into()
 }
 
 fn push_capacity(out: &mut String, plan: &capacity::Plan) {
-    for (at, Section { heading, columns, notes }) in plan.sections().into_iter().enumerate() {
-        let heading = if at == 0 { format!("Capacity: {heading}") } else { heading };
-        push_section(out, &heading, &columns, &notes);
+    for (at, mut section) in plan.sections().into_iter().enumerate() {
+        if at == 0 {
+            section.heading.insert_str(0, "Capacity: ");
+        }
+        push_section(out, &section);
         if at == 0 {
             let _ = writeln!(out, "\n{}", escape(&plan.sentence));
         }
@@ -72,23 +67,18 @@ fn push_capacity(out: &mut String, plan: &capacity::Plan) {
 }
 
 /// A heading, a table and a list of notes.
-fn push_section(out: &mut String, heading: &str, columns: &[Column], notes: &[String]) {
+fn push_section(out: &mut String, Section { heading, columns, notes }: &Section) {
     let _ = write!(out, "\n## {}\n\n", escape(heading));
-    if columns.is_empty() {
-        return push_notes(out, notes);
+    if let Some(first) = columns.first() {
+        out.push_str(&line(columns.iter().map(|c| escape(&c.title))));
+        out.push_str(&line(columns.iter().map(|c| if c.number { "--:" } else { "---" }.into())));
+        for row in 0..first.cells.len() {
+            out.push_str(&line(columns.iter().map(|c| escape(&c.cells[row]))));
+        }
+        if !notes.is_empty() {
+            out.push('\n');
+        }
     }
-    out.push_str(&line(columns.iter().map(|c| escape(&c.title))));
-    out.push_str(&line(columns.iter().map(|c| if c.number { "--:" } else { "---" }.into())));
-    for row in 0..columns.first().map_or(0, |c| c.cells.len()) {
-        out.push_str(&line(columns.iter().map(|c| escape(&c.cells[row]))));
-    }
-    if !notes.is_empty() {
-        out.push('\n');
-    }
-    push_notes(out, notes);
-}
-
-fn push_notes(out: &mut String, notes: &[String]) {
     for note in notes {
         let _ = writeln!(out, "- {}", escape(note));
     }

@@ -10,16 +10,12 @@ use crate::units::{format_bytes, format_count, format_ns, format_rate};
 /// How a measure is printed, and what it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Nanoseconds.
     Time,
     Bytes,
-    /// Per second.
     Rate,
-    /// Whole things.
     Count,
     /// Things per request, with so many decimals.
     Each(usize),
-    /// A part of 1.
     Share,
 }
 
@@ -48,7 +44,6 @@ pub(crate) enum Better {
     Neither,
 }
 
-/// Where a measure is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ShownIn {
     /// A column of `cells.csv`.
@@ -71,7 +66,6 @@ pub(crate) enum ShownIn {
     Cause,
 }
 
-/// All that is known of a measure.
 pub(crate) struct Facts {
     pub(crate) measure: Measure,
     /// Column of `cells.csv`, unit last.
@@ -119,7 +113,6 @@ impl Measure {
         &MEASURES[self as usize]
     }
 
-    /// Its value in one trial.
     pub fn of(self, record: &TrialRecord) -> Option<f64> {
         (self.facts().of)(record)
     }
@@ -128,23 +121,14 @@ impl Measure {
     /// for ever, so that no ratio may leave the trial out.
     pub(crate) fn is_lost(self, record: &TrialRecord) -> bool {
         match self {
-            Measure::P50 => lost_beyond(record, 0.5),
-            Measure::P99 => lost_beyond(record, 0.99),
+            Measure::P50 => record.ledger.lost_beyond(0.5).is_some(),
+            Measure::P99 => record.ledger.lost_beyond(0.99).is_some(),
             _ => false,
         }
     }
 
-    /// The title in one line.
     pub(crate) fn words(self) -> String {
         self.facts().title.replace('\n', " ")
-    }
-
-    /// The same as a sentence begins.
-    pub(crate) fn sentence_start(self) -> String {
-        let words = self.words();
-        let mut letters = words.chars();
-        let first = letters.next().map(char::to_uppercase).into_iter().flatten();
-        first.chain(letters).collect()
     }
 
     pub(crate) fn print(self, value: f64) -> String {
@@ -206,7 +190,7 @@ fn per_lane(record: &TrialRecord, bytes: Option<f64>) -> Option<f64> {
 fn latency(record: &TrialRecord, q: f64) -> Option<f64> {
     let times = record.latency().filter(|d| d.count >= samples_needed(q))?;
     let ledger = &record.ledger;
-    if lost_beyond(record, q) {
+    if ledger.lost_beyond(q).is_some() {
         return None;
     }
     if ledger.completed == ledger.planned {
@@ -214,12 +198,6 @@ fn latency(record: &TrialRecord, q: f64) -> Option<f64> {
     }
     let all = decode(&times.hdr).ok()?;
     Some(percentile(&all, ledger.planned, q, None)?.ns as f64)
-}
-
-/// Whether so many requests were lost that the quantile is one of them.
-fn lost_beyond(record: &TrialRecord, q: f64) -> bool {
-    let lost = record.ledger.planned - record.ledger.completed;
-    lost as f64 > (1.0 - q) * record.ledger.planned as f64 + 1e-9
 }
 
 measures! {

@@ -10,7 +10,7 @@ mod words;
 pub use files::json;
 pub use words::sentences;
 
-use super::layout::{Column, Section};
+use super::layout::{Columns, Section};
 use crate::format::{MemorySplit, SplitSource, Status, TrialRecord};
 use crate::plan::cell::{self, Family, families};
 use crate::plan::engine::{LaneKind, LaneThreads};
@@ -25,7 +25,6 @@ const LEAST_STEPS: usize = 3;
 pub(crate) struct Part {
     /// Stable name, as in the record without its unit.
     pub name: &'static str,
-    /// For people.
     pub title: &'static str,
     /// Its bytes in a split; `None` where it was not measured.
     pub bytes: fn(&MemorySplit) -> Option<i64>,
@@ -61,7 +60,6 @@ pub(crate) const KNOWN: Part =
 /// The sum; apart from the parts, since nobody may add it to them.
 pub(crate) const TOTAL: Part = Part { name: "total", title: "total", bytes: |s| s.total_bytes };
 
-/// The trials of one cell.
 #[derive(Debug)]
 pub struct CellSplit<'a> {
     pub cell: &'a Cell,
@@ -138,7 +136,6 @@ pub fn names(cells: &[CellSplit<'_>]) -> Vec<String> {
     cell::names(&cells, &[Axis::Lanes])
 }
 
-/// What a lane adds to each part.
 #[derive(Debug)]
 pub struct Ladder {
     /// What runs each of its lanes: of a server, a connection.
@@ -219,23 +216,17 @@ pub fn sections(records: &[TrialRecord]) -> Vec<Section> {
 
 /// One row per cell: rows are easier to add to than columns when a ladder has many steps.
 fn splits(cells: &[CellSplit<'_>]) -> Section {
-    let names = names(cells);
-    let column = |title: &str, number, cells| Column { title: title.into(), number, cells };
-    let mut columns = vec![
-        column("memory", false, names.clone()),
-        column(
-            "lanes",
-            true,
-            cells.iter().map(|c| format_count(c.cell.total_lanes.into())).collect(),
-        ),
-    ];
+    let rows: Vec<(String, &CellSplit<'_>)> = names(cells).into_iter().zip(cells).collect();
+    let lanes = |c: &CellSplit<'_>| format_count(c.cell.total_lanes.into());
+    let mut table = Columns::of(&rows);
+    table.text("memory", |(name, _)| name.clone());
+    table.number("lanes", |(_, c)| lanes(c));
     for part in [&TOTAL].into_iter().chain(&PARTS) {
-        let texts: Vec<String> = cells
-            .iter()
-            .map(|c| c.bytes(part).map_or("-".into(), |b| format_bytes(b / c.lanes())))
-            .collect();
-        if texts.iter().any(|t| t != "-" && t != "0 B") {
-            columns.push(column(&part.title.replacen(' ', "\n", 1), true, texts));
+        let text = |c: &CellSplit<'_>| {
+            c.bytes(part).map_or("-".into(), |bytes| format_bytes(bytes / c.lanes()))
+        };
+        if cells.iter().any(|c| !matches!(text(c).as_str(), "-" | "0 B")) {
+            table.number(part.title.replacen(' ', "\n", 1), |(_, c)| text(c));
         }
     }
     let since = match cells.iter().all(|c| c.cell.tests_server()) {
@@ -243,12 +234,12 @@ fn splits(cells: &[CellSplit<'_>]) -> Section {
         false => "Ready",
     };
     let mut notes = vec![format!(
-        "bytes per {} added since {since}, half-way through the window; medians; page cache apart",
+        "bytes per {} added since {since}, half-way through the window; medians; page cache not included",
         what(cells[0].cell)
     )];
     if cells.iter().flat_map(|c| &c.splits).any(|s| s.source == SplitSource::Proc) {
         notes
-            .push("no total and no rest: no memory cgroup could be made; see `unavailable`".into());
+            .push("no total and no unattributed rest: no memory cgroup could be made (see `unavailable` in trials.jsonl)".into());
     }
     if cells.iter().flat_map(|c| &c.splits).any(|s| !s.object_sizes_from_kernel) {
         notes.push(
@@ -257,13 +248,11 @@ fn splits(cells: &[CellSplit<'_>]) -> Section {
                 .into(),
         );
     }
-    for (cell, name) in cells.iter().zip(&names) {
-        for error in &cell.errors {
-            let lanes = format_count(cell.cell.total_lanes.into());
-            notes.push(format!("{name} {lanes} lanes: {error}"));
-        }
+    for (name, cell) in &rows {
+        let told = |error| format!("{name} {} lanes: {error}", lanes(cell));
+        notes.extend(cell.errors.iter().map(told));
     }
-    Section { heading: "where the bytes go".into(), columns, notes }
+    table.section("where the bytes go", notes)
 }
 
 fn bytes_and_half_width(f: &LinearFit) -> String {
@@ -274,21 +263,15 @@ fn bytes_and_half_width(f: &LinearFit) -> String {
 
 /// Parts down, ladders across: slope with the half-width of its interval, then the fixed cost.
 fn slopes(ladders: &[Ladder]) -> Section {
-    let parts: Vec<(&str, &str)> =
-        PARTS.iter().chain([&TOTAL]).map(|p| (p.name, p.title)).collect();
-    let mut columns = vec![Column {
-        title: format!("bytes per {}", ladders[0].what),
-        number: false,
-        cells: parts.iter().map(|(_, title)| title.to_string()).collect(),
-    }];
-    let column = |title: String, ladder: &Ladder, text: &dyn Fn(&LinearFit) -> String| Column {
-        title,
-        number: true,
-        cells: parts.iter().map(|(name, _)| ladder.fit(name).map_or("-".into(), text)).collect(),
-    };
+    let parts: Vec<&Part> = PARTS.iter().chain([&TOTAL]).collect();
+    let mut table = Columns::of(&parts);
+    table.text(format!("bytes per {}", ladders[0].what), |p| p.title.into());
     for ladder in ladders {
-        columns.push(column(ladder.name.clone(), ladder, &bytes_and_half_width));
-        columns.push(column("fixed".into(), ladder, &|f| format_bytes(f.intercept)));
+        let fixed = |f: &LinearFit| format_bytes(f.intercept);
+        table.number(ladder.name.clone(), |p| {
+            ladder.fit(p.name).map_or("-".into(), bytes_and_half_width)
+        });
+        table.number("fixed", |p| ladder.fit(p.name).map_or("-".into(), fixed));
     }
     let mut notes = vec![
         "slopes over lanes by least squares, one point a trial, ± half of the 95 % interval; fixed: \
@@ -307,5 +290,5 @@ fn slopes(ladders: &[Ladder]) -> Section {
         }
     }
     let article = if ladders[0].what.starts_with('i') { "an" } else { "a" };
-    Section { heading: format!("cost of {article} {}", ladders[0].what), columns, notes }
+    table.section(format!("cost of {article} {}", ladders[0].what), notes)
 }

@@ -56,7 +56,6 @@ pub(crate) fn details(
     judged.into_iter().chain(more).flatten().collect()
 }
 
-/// The same of a run directory.
 pub(crate) fn details_of(plan: &PlanJson, records: &[TrialRecord]) -> Vec<Section> {
     let (slo, mix) = (slo::of_plan(plan), classes::mix_of(plan));
     details(slo.as_ref(), &mix, &expect::of_plan(plan), &plan.cells, records)

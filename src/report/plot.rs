@@ -14,7 +14,6 @@ pub(crate) use bars::{Bar, bars};
 pub(crate) use scale::Scale;
 use scale::Ticked;
 
-/// A colour of the palette.
 pub(crate) type Colour = (u8, u8, u8);
 
 /// Orange, sky blue, bluish green, blue, vermilion, reddish purple.
@@ -28,7 +27,6 @@ pub(crate) const GREY: Colour = (140, 140, 140);
 pub(crate) const DASHES: [(&str, &str); 4] =
     [("", "solid"), ("6 4", "dashed"), ("2 3", "dotted"), ("9 3 2 3", "double")];
 
-/// How a point is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Marker {
     Circle,
@@ -117,7 +115,6 @@ impl<'a> PlotAxis<'a> {
 pub(crate) struct Mark {
     pub(crate) x: f64,
     pub(crate) y: f64,
-    /// Ends of its interval.
     pub(crate) interval: Option<(f64, f64)>,
     /// Whether it is marked and has a hover text.
     pub(crate) marked: bool,
@@ -125,7 +122,6 @@ pub(crate) struct Mark {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Stroke {
-    /// Its name in the legend.
     pub(crate) name: String,
     pub(crate) colour: Colour,
     pub(crate) marker: Marker,
@@ -258,7 +254,6 @@ pub(crate) fn lines(
     Some(grid.svg(name, &html! { @for panel in &drawn { (panel) } }))
 }
 
-/// A panel in its drawing.
 struct Placed<'a> {
     grid: &'a Grid,
     corner: (f64, f64),
@@ -274,7 +269,6 @@ impl Placed<'_> {
         (tenth(self.corner.0 + right * width), tenth(self.corner.1 + (1.0 - up) * height))
     }
 
-    /// Axes, grid, labels and titles.
     fn frame(&self, title: &str, titled: bool, first: bool, last: bool) -> Markup {
         let ((left, top), (width, height)) = (self.corner, self.grid.size);
         let (x, y) = self.axes;

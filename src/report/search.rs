@@ -49,7 +49,6 @@ fn because(answer: &ProbeAnswer) -> String {
     }
 }
 
-/// One search in a sentence.
 fn sentence(name: &str, slo: &str, outcome: &SearchOutcome) -> String {
     let rate = |r: &f64| format!("{} req/s", format_rate(*r));
     match outcome {
@@ -72,8 +71,8 @@ fn sentence(name: &str, slo: &str, outcome: &SearchOutcome) -> String {
             because(why)
         ),
         SearchOutcome::NeverMissed { highest_per_s } => format!(
-            "{name} meets {slo} at the highest rate that may be tried, {}: where it ends cannot be \
-             concluded; raise search.max_rate.",
+            "{name} meets {slo} at the highest rate that may be tried, {}: its limit is \
+             higher and was not found; raise search.max_rate.",
             rate(highest_per_s)
         ),
         SearchOutcome::OutOfProbes { met_per_s, missed_per_s, because: why } => {
@@ -95,19 +94,18 @@ fn sentence(name: &str, slo: &str, outcome: &SearchOutcome) -> String {
             if let Some(missed) = missed_per_s {
                 known.push_str(&format!(" It did not meet {slo} at {}.", rate(missed)));
             }
-            format!("{name}: the highest rate cannot be concluded, because {why}.{known}")
+            format!("{name}: the highest rate is unknown, because {why}.{known}")
         }
     }
 }
 
 impl Searched {
-    /// The SLO in words.
     fn slo(&self) -> String {
         let first = self.all.first().map(|(_, p)| p.bounds()).unwrap_or_default();
         first.iter().map(|b| b.name.clone()).collect::<Vec<_>>().join(", ")
     }
 
-    /// What came of each search.
+    /// What is under test, where that is a question, and a sentence for each search.
     pub(crate) fn sentences(&self) -> Vec<String> {
         let slo = self.slo();
         let each = self.all.iter().map(|(name, p)| sentence(name, &slo, &p.outcome()));
@@ -126,7 +124,7 @@ impl Searched {
         let mut table = Columns::of(&self.all);
         table.text(if tests_server { "server" } else { "engine" }, |(name, _)| name.clone());
         table.number("highest met\nreq/s", |(_, p)| rate(p.outcome().met_per_s()));
-        table.number("lowest missed\nreq/s", |(_, p)| rate(missed_per_s(&p.outcome())));
+        table.number("lowest missed\nreq/s", |(_, p)| rate(p.outcome().missed_per_s()));
         table.text("limited by", |(_, p)| limit(&p.outcome()));
         table.number("closed loop\nreq/s", |(_, p)| rate(p.closed_per_s()));
         table.number("probes", |(_, p)| (p.probes.len() + 1).to_string());
@@ -160,7 +158,6 @@ impl Searched {
         table::render(name, &at_knee, &[self.summary(groups)], width, colour)
     }
 
-    /// As `search.json` holds it.
     pub(crate) fn json(&self) -> Value {
         let probe = |p: &Probe, of: &SearchProgress| {
             let bounds = of.bounds().iter().enumerate();
@@ -196,16 +193,6 @@ fn dash() -> String {
     "-".into()
 }
 
-fn missed_per_s(outcome: &SearchOutcome) -> Option<f64> {
-    match outcome {
-        SearchOutcome::Found { missed_per_s, .. } => Some(*missed_per_s),
-        SearchOutcome::NeverMet { lowest_per_s, .. } => Some(*lowest_per_s),
-        SearchOutcome::OutOfProbes { missed_per_s, .. }
-        | SearchOutcome::Nothing { missed_per_s, .. } => *missed_per_s,
-        SearchOutcome::NeverMissed { .. } => None,
-    }
-}
-
 /// What keeps the rate from being higher, in a few words.
 fn limit(outcome: &SearchOutcome) -> String {
     let why = match outcome {
@@ -214,7 +201,7 @@ fn limit(outcome: &SearchOutcome) -> String {
         }
         SearchOutcome::OutOfProbes { because, .. } => because.as_ref(),
         SearchOutcome::NeverMissed { .. } => return "search.max_rate".into(),
-        SearchOutcome::Nothing { .. } => return "cannot be concluded".into(),
+        SearchOutcome::Nothing { .. } => return "unknown".into(),
     };
     match why {
         Some(ProbeAnswer::Missed { bound }) => bound.clone(),
@@ -262,7 +249,6 @@ fn probes(name: &str, progress: &SearchProgress) -> Section {
 }
 
 impl SearchProgress {
-    /// Trials so far.
     fn trials(&self) -> usize {
         self.starts() + self.probes.iter().map(|p| p.trials.len()).sum::<usize>()
     }

@@ -15,7 +15,6 @@ use crate::units::{format_bytes, format_count, format_ns, format_share};
 
 /// Why a percentile is not there.
 const FEW: &str = "- too few requests: p99 needs 1,000, p99.9 10,000, p99.99 100,000";
-/// The percentiles, by name.
 const QUANTILES: [(&str, f64); 7] = [
     ("p50", 0.5),
     ("p75", 0.75),
@@ -30,7 +29,6 @@ const QUANTILES: [(&str, f64); 7] = [
 const MOST_BARS: usize = 12;
 const LONGEST_BAR: u64 = 12;
 
-/// What one row of the tables received.
 struct Served {
     name: String,
     ledger: Ledger,
@@ -81,9 +79,7 @@ impl Served {
 
     /// A percentile over all requests, those that were lost included.
     fn quantile(&self, q: f64) -> String {
-        let planned = self.ledger.planned;
-        let lost = (planned - self.ledger.completed) as f64 / planned.max(1) as f64;
-        if lost > 1.0 - q + 1e-12 {
+        if let Some(lost) = self.ledger.lost_beyond(q) {
             return format!("lost {}", format_share(lost));
         }
         let planned = self.times.as_ref().map_or(0, |h| {

@@ -5,21 +5,22 @@
 //! one machine are alike, so that more of them say nothing about other machines.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde::Deserialize;
 
+use super::layout::{Columns, clean};
+use super::{csv, table};
 use crate::format::{Cpu, Ledger, Memory, ShardStart, Status};
 use crate::plan::shard::Shard;
 use crate::results::store::SHARDS_FILE;
 use crate::stats::{CONFIDENCE, student_t_quantile};
+use crate::terminal::wrap;
 use crate::units::{format_bytes, format_count, format_ns};
 
 /// More shards than this are shown as their extremes.
 const MOST_SHOWN: usize = 16;
-/// Fewest values that give an interval.
 const FEWEST: usize = 3;
 
 /// What is read of a shard's row; its histograms are skipped, which makes reading quick.
@@ -73,7 +74,6 @@ impl Mean {
     }
 }
 
-/// One shard in one cell.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OfShard {
     /// Rows, and those of them that are valid by themselves.
@@ -85,7 +85,6 @@ pub struct OfShard {
     pub cpu_per_request_ns: Mean,
     /// Peak resident set, by trial.
     pub peak_rss_bytes: Mean,
-    /// The latest start.
     pub late_ns: Option<u64>,
 }
 
@@ -132,44 +131,36 @@ fn add(shards: &mut Shards, line: ShardLine) {
     seen.late_ns = seen.late_ns.max(line.shard_start.and_then(|s| s.late_ns));
 }
 
-/// The shards as a table; of many, the least and the most of each figure.
-pub fn text(shards: &Shards) -> String {
+/// The shards as tables for a terminal of `width` columns; of many, the least and the most of each
+/// figure.
+pub fn text(shards: &Shards, width: Option<u16>) -> String {
     let mut out = String::new();
     for (id, cell) in shards {
-        let _ = writeln!(out, "\nshards of {id}");
-        let _ = writeln!(
-            out,
-            "{:<12} {:>9} {:>12} {:>24} {:>28} {:>10}",
-            "", "valid", "completed", "CPU per request", "peak memory", "late"
-        );
-        let mut line = |name: String, s: &OfShard| {
-            let _ = writeln!(
-                out,
-                "{name:<12} {:>9} {:>12} {:>24} {:>28} {:>10}",
-                format!("{} of {}", s.ok, s.trials),
-                format_count(s.completed),
-                s.cpu_per_request_ns.show(format_ns),
-                s.peak_rss_bytes.show(format_bytes),
-                s.late_ns.map_or("-".into(), |ns| format_ns(ns as f64)),
-            );
+        let mut rows: Vec<(String, OfShard)> = match cell.len() <= MOST_SHOWN {
+            true => cell.iter().map(|(shard, s)| (format!("shard {shard}"), s.clone())).collect(),
+            false => extremes(cell)
+                .map(|(name, (shard, s))| (format!("{name} {}", shard.index), s.clone()))
+                .into(),
         };
-        if cell.len() <= MOST_SHOWN {
-            cell.iter().for_each(|(shard, s)| line(format!("shard {shard}"), s));
-        } else {
-            for (name, (shard, s)) in extremes(cell) {
-                line(format!("{name} {}", shard.index), s);
-            }
-        }
         let count = cell.keys().next().map_or(0, |shard| shard.count as usize);
-        let all = if cell.len() == count {
-            format!("{count} shards")
-        } else {
-            format!("{} of {count}", cell.len())
+        let all = match cell.len() == count {
+            true => format!("{count} shards"),
+            false => format!("{} of {count}", cell.len()),
         };
-        line(all, &over(cell));
+        rows.push((all, over(cell)));
+        let mut table = Columns::of(&rows);
+        table.text("shard", |(name, _)| name.clone());
+        table.number("valid", |(_, s)| format!("{} of {}", s.ok, s.trials));
+        table.number("completed", |(_, s)| format_count(s.completed));
+        table.number("CPU\nper request", |(_, s)| s.cpu_per_request_ns.show(format_ns));
+        table.number("peak memory", |(_, s)| s.peak_rss_bytes.show(format_bytes));
+        table.number("late", |(_, s)| s.late_ns.map_or("-".into(), |ns| format_ns(ns as f64)));
+        let columns = table.section("", vec![]).columns;
+        out += &format!("\nshards of {}\n{}", clean(id), table::plain(columns, width));
     }
     if !out.is_empty() {
-        out += "± 95 %: of a shard over its trials, of all over the shards' means\n";
+        let note = "± 95 %: of a shard over its trials, of all over the shards' means";
+        out.extend(wrap(note, width).into_iter().map(|line| line + "\n"));
     }
     out
 }
@@ -203,27 +194,24 @@ fn over(cell: &BTreeMap<Shard, OfShard>) -> OfShard {
 
 /// One line per cell and shard, units in the header.
 pub fn csv(shards: &Shards) -> String {
-    let mut out = "cell,shard,shards,trials,valid,completed,cpu_per_request_ns,\
-                   cpu_per_request_half_width_ns,peak_rss_bytes,peak_rss_half_width_bytes,\
-                   late_ns\n"
-        .to_string();
-    let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.1}"));
+    let mut out = String::new();
+    let tenths = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.1}"));
     for (id, cell) in shards {
         for (shard, s) in cell {
-            let _ = writeln!(
-                out,
-                "{id},{},{},{},{},{},{:.1},{},{:.0},{},{}",
-                shard.index,
-                shard.count,
-                s.trials,
-                s.ok,
-                s.completed,
-                s.cpu_per_request_ns.mean(),
-                number(s.cpu_per_request_ns.half_width()),
-                s.peak_rss_bytes.mean(),
-                number(s.peak_rss_bytes.half_width()),
-                s.late_ns.map_or(String::new(), |ns| ns.to_string()),
-            );
+            let fields = [
+                ("cell", id.clone()),
+                ("shard", shard.index.to_string()),
+                ("shards", shard.count.to_string()),
+                ("trials", s.trials.to_string()),
+                ("valid", s.ok.to_string()),
+                ("completed", s.completed.to_string()),
+                ("cpu_per_request_ns", tenths(Some(s.cpu_per_request_ns.mean()))),
+                ("cpu_per_request_half_width_ns", tenths(s.cpu_per_request_ns.half_width())),
+                ("peak_rss_bytes", format!("{:.0}", s.peak_rss_bytes.mean())),
+                ("peak_rss_half_width_bytes", tenths(s.peak_rss_bytes.half_width())),
+                ("late_ns", csv::integer(s.late_ns)),
+            ];
+            csv::push_row(&mut out, &fields.map(|(name, value)| (name.into(), value)));
         }
     }
     out
@@ -239,5 +227,31 @@ mod tests {
         let mean = Mean { values: vec![1.0, 2.0, 3.0] };
         assert!((mean.half_width().unwrap() - 2.4841).abs() < 1e-3, "{:?}", mean.half_width());
         assert_eq!(Mean { values: vec![1.0, 2.0] }.half_width(), None);
+    }
+
+    #[test]
+    fn tables_fit_a_terminal_and_every_line_of_the_csv_has_all_columns() {
+        let times = Mean { values: vec![123.4, 150.0, 160.2] };
+        let one = OfShard {
+            trials: 12,
+            ok: 12,
+            completed: 1_234_567,
+            cpu_per_request_ns: times.clone(),
+            peak_rss_bytes: Mean { values: vec![5e7, 6e7, 7.5e7] },
+            late_ns: Some(123_456),
+        };
+        for count in [3, 40] {
+            let of = |index| (Shard { index, count }, one.clone());
+            let shards: Shards = [("a,b".to_string(), (0..count).map(of).collect())].into();
+            for line in text(&shards, Some(80)).lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+            assert!(text(&shards, None).contains(&format!("{count} shards")));
+            let csv = csv(&shards);
+            assert_eq!(csv.lines().count(), 1 + count as usize);
+            assert_eq!(csv.lines().next().unwrap().split(',').count(), 11);
+            assert!(csv.lines().skip(1).all(|line| line.starts_with("\"a,b\",")), "{csv}");
+        }
+        assert_eq!(text(&Shards::new(), Some(80)), "");
     }
 }

@@ -8,28 +8,24 @@
 //! be met, but not missed, unless not one request was within.
 
 use super::layout::{Columns, Section};
-use super::summary::{by_block, for_levels, in_order, is_quiet, is_valid};
+use super::summary::{for_levels, in_order, is_quiet, valid};
 use crate::format::{Status, TrialRecord};
 use crate::plan::search::{Bound, bounds};
 use crate::plan::slo::Slo;
 use crate::results::store::PlanJson;
 use crate::stats::clustered_share;
 use crate::stats::hdr::Times;
-use crate::units::{format_count, format_ns, format_share};
+use crate::units::{format_count, format_ns, format_share, plural};
 
-/// What may be said of a bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Judgement {
     Met,
     Missed,
-    /// Neither, and why.
     Unknown(String),
 }
 
-/// One bound in one cell.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SloRow {
-    /// Id of the cell.
     pub(crate) cell: String,
     pub(crate) bound: Bound,
     seen: String,
@@ -44,10 +40,7 @@ impl std::fmt::Display for SloRow {
             Some(ns) => format_ns(ns as f64),
             None => format_share(self.bound.allowed),
         };
-        let trials = match self.trials {
-            1 => "1 trial".into(),
-            n => format!("{n} trials"),
-        };
+        let trials = plural(self.trials as u64, "trial");
         write!(f, "{cell}: {} {seen}, allowed {allowed}, over {trials}", name(&self.bound))?;
         match &self.judgement {
             Judgement::Unknown(why) => write!(f, ": {why}"),
@@ -84,8 +77,7 @@ pub(crate) fn judge(bounds: &[Bound], records: &[TrialRecord]) -> Vec<SloRow> {
         ran && !r.cell.is_memory() && !r.cell.counts_events()
     };
     let of = |(id, trials): (&str, Vec<&TrialRecord>)| {
-        let blocks = by_block(&trials);
-        let valid: Vec<&TrialRecord> = blocks.into_values().filter(|t| is_valid(t)).collect();
+        let valid = valid(&trials);
         let of_bound = move |bound: &Bound| match &bound.class {
             None => Some(row(id, bound, &valid)),
             Some(class) => {
@@ -130,7 +122,7 @@ fn row(id: &str, bound: &Bound, valid: &[&TrialRecord]) -> SloRow {
 /// What was lost is counted, not estimated.
 fn lost(allowed: f64, trials: &[&TrialRecord]) -> (String, Judgement) {
     let planned: u64 = trials.iter().map(|t| t.ledger.planned).sum();
-    let lost: u64 = planned - trials.iter().map(|t| t.ledger.completed).sum::<u64>();
+    let lost: u64 = trials.iter().map(|t| t.ledger.lost()).sum();
     let missed = lost as f64 > allowed * planned as f64;
     let seen = format!("{} of {}", format_count(lost), format_count(planned));
     (seen, if missed { Judgement::Missed } else { Judgement::Met })
@@ -145,7 +137,7 @@ fn percentile(q: f64, most: u64, trials: &[&TrialRecord]) -> (String, Judgement)
     let judgement = match clustered_share(&times.within(most)) {
         Some((share, reach)) if share - reach >= q - 1e-12 => Judgement::Met,
         Some((share, reach)) if share + reach < q - 1e-12 => Judgement::Missed,
-        _ => Judgement::Unknown("more trials are needed, the interval holds the bound".into()),
+        _ => Judgement::Unknown("more trials are needed: the interval includes the bound".into()),
     };
     (seen, judgement)
 }

@@ -21,7 +21,7 @@ pub(crate) use open::Comparisons;
 use crate::format::{Status, TrialRecord};
 use crate::plan::cell::{Key, names};
 use crate::plan::{Axis, Cell, CellKind, Engine};
-use crate::report::measures::Measure;
+use crate::report::measures::{Facts, Measure};
 use crate::stats::{CONFIDENCE, Comparison, linear_fit};
 
 pub(crate) use crate::format::NOISY;
@@ -57,20 +57,17 @@ impl Group {
     }
 }
 
-/// One cell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub cell: Cell,
     /// What tells it from the other rows of the group.
     pub name: String,
-    /// How its trials ended.
     pub tally: Tally,
     /// Whether enough trials are valid (see [`Tally::is_enough`]); other rows are shown but never
     /// compared.
     pub ranked: bool,
     /// Whether levels come from a machine that was busy with something else, for want of quiet trials.
     pub noisy_levels: bool,
-    /// Flags of the trials behind the figures.
     pub flags: BTreeSet<String>,
     /// `None` if no trial ran to its end.
     pub figures: Option<Figures>,
@@ -78,22 +75,18 @@ pub struct Row {
     pub ratios: Vec<(Measure, Comparison)>,
     /// Each error text with the number of trials that it stopped.
     pub errors: BTreeMap<String, usize>,
-    /// Gates that failed, by name.
     pub failed_gates: BTreeMap<String, FailedGate>,
 }
 
 impl Row {
-    /// A measure against the reference.
     pub fn ratio(&self, measure: Measure) -> Option<Comparison> {
         self.ratios.iter().find(|(known, _)| *known == measure).map(|(_, ratio)| *ratio)
     }
 
-    /// CPU per request against the reference.
     pub fn cpu_ratio(&self) -> Option<Comparison> {
         self.ratio(Measure::CpuPerRequest)
     }
 
-    /// Memory over the baseline against the reference.
     pub(crate) fn memory_ratio(&self) -> Option<Comparison> {
         self.ratio(Measure::Memory)
     }
@@ -108,11 +101,8 @@ pub struct Tally {
     pub valid: usize,
     /// Those of the valid in which a noise gate failed.
     pub noisy: usize,
-    /// A hard gate failed.
     pub invalid: usize,
-    /// Did not run to its end.
     pub failed: usize,
-    /// Stopped by the user.
     pub interrupted: usize,
     /// Trials that were repeated within their block and stand in no other column.
     pub repeated: usize,
@@ -121,7 +111,6 @@ pub struct Tally {
 /// A gate that failed in some trials of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FailedGate {
-    /// Whether it made the trials invalid.
     pub hard: bool,
     pub(crate) trials: usize,
     /// What was seen in the last of them.
@@ -130,6 +119,21 @@ pub struct FailedGate {
 }
 
 impl Tally {
+    fn of(blocks: &BTreeMap<u32, &TrialRecord>, trials: usize) -> Tally {
+        let (blocks, all) = (blocks.values(), blocks.len());
+        let mut tally = Tally { blocks: all, repeated: trials - all, ..Tally::default() };
+        for trial in blocks {
+            *match trial.status {
+                Status::Ok => &mut tally.valid,
+                Status::Invalid => &mut tally.invalid,
+                Status::Failed => &mut tally.failed,
+                Status::Interrupted => &mut tally.interrupted,
+            } += 1;
+            tally.noisy += usize::from(is_valid(trial) && !is_quiet(trial));
+        }
+        tally
+    }
+
     /// Whether the valid trials may stand for all: half of them and three are, or all of fewer. The
     /// few that a gate lets through are the best, not the typical ones.
     pub(crate) fn is_enough(&self) -> bool {
@@ -142,7 +146,6 @@ pub(crate) fn is_valid(record: &TrialRecord) -> bool {
     record.status == Status::Ok
 }
 
-/// Whether no noise gate failed.
 pub(crate) fn is_quiet(record: &TrialRecord) -> bool {
     !record.flags.iter().any(|f| f == NOISY)
 }
@@ -180,11 +183,31 @@ pub(crate) fn in_order<'r>(
     cells
 }
 
-/// What is shown of a cell: the valid trials that levels are read from, or without any all that ran,
-/// which are not ranked.
-pub(crate) fn shown_of(trials: Vec<&TrialRecord>) -> (bool, Vec<&TrialRecord>) {
-    let valid: Vec<&TrialRecord> = trials.iter().copied().filter(|r| is_valid(r)).collect();
-    if valid.is_empty() { (false, trials) } else { (true, for_levels(&valid)) }
+/// The valid trials of a cell, one for each block.
+pub(crate) fn valid<'r>(trials: &[&'r TrialRecord]) -> Vec<&'r TrialRecord> {
+    by_block(trials).into_values().filter(|t| is_valid(t)).collect()
+}
+
+/// What is shown of a cell beside its row: whether that is ranked, and the trials that its levels are
+/// read from.
+pub(crate) fn shown_of<'r>(trials: &[&'r TrialRecord]) -> (bool, Vec<&'r TrialRecord>) {
+    let blocks = by_block(trials);
+    (Tally::of(&blocks, trials.len()).is_enough(), for_levels(&used(&blocks)))
+}
+
+/// The same of every cell with something of a kind to show, in the order of their numbers.
+pub(crate) fn shown_cells(
+    records: &[TrialRecord],
+    has: impl Fn(&TrialRecord) -> bool,
+) -> Vec<(bool, Vec<&TrialRecord>)> {
+    let cells = in_order(records.iter().filter(|r| !r.cell.is_memory())).into_iter();
+    let shown = cells.map(|(_, trials)| shown_of(&trials));
+    shown.filter(|(_, trials)| trials.iter().any(|t| has(t))).collect()
+}
+
+/// The trials of a row that a measure is read from: a level from the quiet ones where they are enough.
+pub(crate) fn read_for<'r>(measure: &Facts, valid: &[&'r TrialRecord]) -> Vec<&'r TrialRecord> {
+    if measure.level { for_levels(valid) } else { valid.to_vec() }
 }
 
 /// Sorts records into groups, in a fixed order, and compares each row with the baseline; ratios
@@ -233,7 +256,6 @@ fn is_reference(cell: &Cell, baseline: Engine) -> bool {
     cell.is_baseline(baseline) && !cell.is_copy() && !cell.counts_events()
 }
 
-/// What the cells of a group share.
 fn place(cell: &Cell) -> (CellKind, Key) {
     // The second copy of the baseline stands beside what it is to be compared with.
     let kind = if cell.is_copy() { CellKind::Timed } else { cell.kind };
@@ -300,18 +322,10 @@ pub(crate) fn behind<'a>(records: &'a [TrialRecord], cell: &Cell) -> Vec<&'a Tri
 }
 
 fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: String) -> Row {
-    let mut tally =
-        Tally { blocks: blocks.len(), repeated: trials.len() - blocks.len(), ..Tally::default() };
+    let tally = Tally::of(blocks, trials.len());
     let mut errors = BTreeMap::new();
     let mut failed_gates: BTreeMap<String, FailedGate> = BTreeMap::new();
     for trial in blocks.values() {
-        *match trial.status {
-            Status::Ok => &mut tally.valid,
-            Status::Invalid => &mut tally.invalid,
-            Status::Failed => &mut tally.failed,
-            Status::Interrupted => &mut tally.interrupted,
-        } += 1;
-        tally.noisy += usize::from(is_valid(trial) && !is_quiet(trial));
         if trial.status == Status::Failed {
             let text = trial.error.as_deref().unwrap_or("no reason was recorded");
             *errors.entry(text.to_string()).or_insert(0) += 1;

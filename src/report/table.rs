@@ -4,8 +4,7 @@ use comfy_table::{
     CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle,
 };
 
-use super::layout::Section;
-use super::layout::{self, Column};
+use super::layout::{self, Column, Section};
 use super::summary::{Group, Row};
 use crate::terminal::{COLOURS, columns, wrap};
 
@@ -33,25 +32,12 @@ pub fn render(
     if groups.is_empty() && sections.is_empty() {
         out.push_str("\nno trials yet\n");
     }
-    for (group, notes) in groups.iter().zip(layout::notes_of(groups)) {
-        out.push_str(&format!("\n{}\n", paint(BOLD, &layout::heading(group))));
-        let style = |row: usize| group.rows.get(row).and_then(row_style);
-        for (part, table) in fitted(layout::columns(group), width).iter().enumerate() {
-            if part > 0 {
-                out.push('\n');
-            }
-            push_table(&mut out, table, &style, &paint);
-        }
-        for note in notes {
-            for line in wrap(&note, width) {
-                out.push_str(&paint(DIM, &line));
-                out.push('\n');
-            }
-        }
-    }
-    for section in sections {
+    let of_groups = layout::sections(groups);
+    let all = of_groups.iter().zip(groups.iter().map(Some));
+    for (section, group) in all.chain(sections.iter().zip(std::iter::repeat(None))) {
         out.push_str(&format!("\n{}\n", paint(BOLD, &section.heading)));
-        out.push_str(&plain(section.columns.clone(), width));
+        let style = |row: usize| row_style(group?.rows.get(row)?);
+        push_tables(&mut out, section.columns.clone(), width, &style, &paint);
         for line in section.notes.iter().flat_map(|note| wrap(&layout::clean(note), width)) {
             out.push_str(&format!("{}\n", paint(DIM, &line)));
         }
@@ -62,12 +48,7 @@ pub fn render(
 /// A table without colours, folded where it is wider than `width`.
 pub(crate) fn plain(columns: Vec<Column>, width: Option<u16>) -> String {
     let mut out = String::new();
-    for (part, table) in fitted(columns, width).iter().enumerate() {
-        if part > 0 {
-            out.push('\n');
-        }
-        push_table(&mut out, table, &|_| None, &|_, text| text.into());
-    }
+    push_tables(&mut out, columns, width, &|_| None, &|_, text| text.into());
     out
 }
 
@@ -82,6 +63,21 @@ fn row_style(row: &Row) -> Option<&'static str> {
 }
 
 /// Adds a table line by line, with bad rows painted.
+fn push_tables(
+    out: &mut String,
+    columns: Vec<Column>,
+    width: Option<u16>,
+    style: &dyn Fn(usize) -> Option<&'static str>,
+    paint: &dyn Fn(&str, &str) -> String,
+) {
+    for (part, table) in fitted(columns, width).iter().enumerate() {
+        if part > 0 {
+            out.push('\n');
+        }
+        push_table(out, table, style, paint);
+    }
+}
+
 fn push_table(
     out: &mut String,
     table: &Table,

@@ -24,7 +24,6 @@ pub(crate) const MIN_LANE_VALUES: usize = 4;
 /// Fewest lane values for intervals.
 pub(crate) const MIN_LANE_VALUES_FOR_INTERVAL: usize = 6;
 
-/// Refits behind an interval.
 const RESAMPLES: usize = 1_000;
 
 /// How far beyond the largest measured lanes the law is still believed.
@@ -40,7 +39,6 @@ pub enum Weights {
     Absolute,
 }
 
-/// Throughput of one trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UslSample {
     /// Lanes, over all workers.
@@ -49,7 +47,6 @@ pub struct UslSample {
     pub per_s: f64,
 }
 
-/// A value of each coefficient.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Coefficients {
     /// Contention, dimensionless.
@@ -60,10 +57,8 @@ pub struct Coefficients {
     pub gamma: f64,
 }
 
-/// The law fitted to data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
-    /// The coefficients.
     pub at: Coefficients,
     /// Their standard errors; zero for a coefficient that is held on its bound, zero.
     pub standard_errors: Coefficients,
@@ -97,7 +92,6 @@ pub struct Prediction {
     pub beyond_data: bool,
 }
 
-/// Why there is no fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoFit {
     #[error("{0} lane values; the law needs at least {MIN_LANE_VALUES}: measure more lanes")]
@@ -107,7 +101,6 @@ pub enum NoFit {
     NotPositive(u32),
 }
 
-/// Mean throughput of one lane value.
 #[derive(Debug, Clone, Copy)]
 struct LaneMean {
     lanes: f64,
@@ -353,7 +346,6 @@ impl Coefficients {
 }
 
 impl Fit {
-    /// The law at a number of lanes.
     pub fn predict(&self, lanes: f64) -> Prediction {
         let largest = self.residuals.iter().map(|r| r.lanes).max().unwrap_or(0);
         Prediction {

@@ -11,23 +11,19 @@ use super::busy;
 use super::layout::quantile;
 use super::measures::Measure;
 use super::memory;
-use super::summary::{Figures, Group, Row, is_valid};
+use super::summary::{self, Figures, Group, Row, valid};
 use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, paired_ratio};
 use crate::terminal::wrap;
 use crate::units::{Ratio, format_rate, plural};
 
-/// Valid trials by cell id.
 pub(super) type Trials<'a> = BTreeMap<&'a str, Vec<&'a TrialRecord>>;
 
-/// Valid trials by cell, the last of each block.
+/// Valid trials by cell, one for each block; cells without any are left out.
 pub(super) fn by_cell(records: &[TrialRecord]) -> Trials<'_> {
-    let mut cells: BTreeMap<&str, BTreeMap<u32, &TrialRecord>> = BTreeMap::new();
-    for r in records.iter().filter(|r| is_valid(r)) {
-        cells.entry(&r.cell.id).or_default().insert(r.block, r);
-    }
-    cells.into_iter().map(|(id, blocks)| (id, blocks.into_values().collect())).collect()
+    let cells = summary::by_cell(records).into_iter();
+    cells.map(|(id, trials)| (id, valid(&trials))).filter(|(_, t)| !t.is_empty()).collect()
 }
 
 /// Most sentences about targets: what more there are stand in the tables.
@@ -207,7 +203,7 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
     let known = |f: &Figures| Some(quantile(f.latency(), 0.99)).filter(|p99| p99 != "-");
     if let Some((p, q)) = known(a).zip(known(b)) {
         let of_what = if open { "response" } else { "service" };
-        let ratio = pairs.ratio(|t| Measure::P99.of(t));
+        let ratio = pairs.ratio(Measure::P99);
         text.push_str(&p99(of_what, (&row.name, &p), (&reference.name, &q), &ratio));
     } else {
         text.push_str(". There were too few requests for a p99");
@@ -217,11 +213,11 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
             ". It completed {} req/s against {}{}",
             format_rate(a.get(Measure::Achieved).unwrap_or(0.0)),
             format_rate(b.get(Measure::Achieved).unwrap_or(0.0)),
-            pairs.ratio(|t| Measure::Achieved.of(t))
+            pairs.ratio(Measure::Achieved)
         ));
     }
     text.push('.');
-    let p99 = pairs.compared(|t| Measure::P99.of(t)).map(|c| c.verdict);
+    let p99 = pairs.compared_in(Measure::P99).map(|c| c.verdict);
     // Nor where the requests of one take longer, or are lost.
     let known = [a, b].iter().all(|f| f.latency().p99.is_some());
     if known && !p99.is_some_and(|v| matches!(v, Verdict::Higher | Verdict::Lower)) {
@@ -365,9 +361,16 @@ impl<'a> Pairs<'a> {
         Some(Comparison::alone(estimate, None, self.margin))
     }
 
+    /// The same of a measure; `None` where a trial lost so many requests that it is one of the slowest
+    /// of all, and has no figure.
+    fn compared_in(&self, measure: Measure) -> Option<Comparison> {
+        let lost = self.trials.iter().any(|(a, b)| measure.is_lost(a) || measure.is_lost(b));
+        self.compared(|t| measure.of(t)).filter(|_| !lost)
+    }
+
     /// A ratio with its interval in parentheses; empty with too few trials for one.
-    fn ratio(&self, of: fn(&TrialRecord) -> Option<f64>) -> String {
-        let with = self.compared(of).filter(|c| c.estimate.interval().is_some());
+    fn ratio(&self, measure: Measure) -> String {
+        let with = self.compared_in(measure).filter(|c| c.estimate.interval().is_some());
         with.map_or(String::new(), |c| {
             let left_open = left_open(&c).map_or(String::new(), |said| format!(", {said}"));
             format!(" ({}{left_open})", with_interval(&c))

@@ -29,14 +29,10 @@ const CLIENT: &str = "client_cpu_share";
 /// The flag of every row of a search.
 pub const FLAG: &str = "search";
 
-/// One rate and what its trials said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
-    /// The rate.
     pub rung: Rung,
-    /// The same in requests per second.
     pub rate_per_s: f64,
-    /// Its trials, in their order.
     pub trials: Vec<Judged>,
     /// What follows from them; `None` while more are needed.
     pub answer: Option<ProbeAnswer>,
@@ -45,33 +41,26 @@ pub struct Probe {
 /// The search of one cell, as far as its rows go.
 #[derive(Debug, Clone)]
 pub struct SearchProgress {
-    /// The cell of the grid.
     pub cell: Cell,
     search: Search,
     bounds: Vec<Bound>,
     starts: Vec<SearchStart>,
-    /// The probes, in their order.
     pub probes: Vec<Probe>,
-    /// Why nothing more can be learnt.
     stopped: Option<String>,
 }
 
-/// A closed loop.
 #[derive(Debug, Clone, Copy)]
 struct SearchStart {
     per_s: Option<f64>,
 }
 
-/// What a search does next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SearchStep {
     /// Run a trial of this cell, in this block.
     Run(Cell, u32),
-    /// Nothing: it is over.
     Over(SearchOutcome),
 }
 
-/// How a search ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "conclusion")]
 pub enum SearchOutcome {
@@ -81,35 +70,24 @@ pub enum SearchOutcome {
         met_per_s: f64,
         /// The lowest that missed it.
         missed_per_s: f64,
-        /// Why it did.
         because: ProbeAnswer,
         /// Rates between the two at which neither could be shown, requests per second.
         undecided_per_s: Vec<f64>,
     },
     /// Not even the lowest rate met it.
-    NeverMet {
-        /// The lowest rate, requests per second.
-        lowest_per_s: f64,
-        /// Why it did not.
-        because: ProbeAnswer,
-    },
+    NeverMet { lowest_per_s: f64, because: ProbeAnswer },
     /// The highest rate that may be tried met it.
-    NeverMissed {
-        /// That rate, requests per second.
-        highest_per_s: f64,
-    },
+    NeverMissed { highest_per_s: f64 },
     /// The probes ran out first.
     OutOfProbes {
         /// The highest rate that met the SLO, if any.
         met_per_s: Option<f64>,
         /// The lowest that did not, if any.
         missed_per_s: Option<f64>,
-        /// Why it did not.
         because: Option<ProbeAnswer>,
     },
     /// The knee cannot be concluded.
     Nothing {
-        /// Why.
         why: String,
         /// The highest rate that met the SLO before, if any.
         met_per_s: Option<f64>,
@@ -129,9 +107,18 @@ impl SearchOutcome {
             SearchOutcome::NeverMet { .. } => None,
         }
     }
-}
 
-impl SearchOutcome {
+    /// The lowest rate that missed it, requests per second.
+    pub(crate) fn missed_per_s(&self) -> Option<f64> {
+        match self {
+            SearchOutcome::Found { missed_per_s, .. } => Some(*missed_per_s),
+            SearchOutcome::NeverMet { lowest_per_s, .. } => Some(*lowest_per_s),
+            SearchOutcome::OutOfProbes { missed_per_s, .. }
+            | SearchOutcome::Nothing { missed_per_s, .. } => *missed_per_s,
+            SearchOutcome::NeverMissed { .. } => None,
+        }
+    }
+
     /// The highest rate that met the SLO, where a higher one is known not to; else why there is none.
     pub(crate) fn knee_per_s(&self) -> Result<f64, String> {
         let why = match self {
@@ -176,7 +163,6 @@ impl SearchProgress {
         self.starts.iter().find_map(|s| s.per_s)
     }
 
-    /// How many closed loops were run.
     pub fn starts(&self) -> usize {
         self.starts.len()
     }
@@ -205,7 +191,7 @@ impl SearchProgress {
         if self.closed_per_s().is_none() && self.starts.len() >= MOST_STARTS {
             let why = record.error.clone().unwrap_or_else(|| gates_of(record));
             self.stopped.get_or_insert(format!(
-                "no closed loop of {MOST_STARTS} was valid, so that no rate is known to begin at: {why}"
+                "none of {MOST_STARTS} closed-loop trials was valid, so the search has no rate to start from: {why}"
             ));
         }
     }
@@ -225,7 +211,6 @@ impl SearchProgress {
         }
     }
 
-    /// What comes next.
     pub fn step(&self) -> SearchStep {
         if let Some(why) = &self.stopped {
             return SearchStep::Over(self.nothing(why.clone()));
@@ -355,7 +340,6 @@ fn key(cell: &Cell) -> (CellKind, Key) {
     (cell.kind, cell.except(&[Axis::Load]))
 }
 
-/// The hard ones.
 fn failed_gates(record: &TrialRecord) -> impl Iterator<Item = &str> {
     record.gates.iter().filter(|g| g.hard && g.ok == Some(false)).map(|g| g.name.as_str())
 }

@@ -37,25 +37,19 @@ pub const TORN_FILE: &str = "trials.torn";
 pub struct PlanJson {
     /// [`FORMAT_VERSION`] of the writer.
     pub format_version: u32,
-    /// The sweep's name.
     pub name: String,
     /// SHA-256 over target, plan and sweep, in hexadecimal; every record carries it.
     pub plan_hash: String,
-    /// Seed of the plan.
     pub seed: u64,
     /// When the run began, RFC 3339.
     pub created_utc: String,
     /// The resolved sweep, secrets masked.
     pub config: serde_json::Value,
-    /// The grid.
     pub cells: Vec<Cell>,
     /// Cells × repetitions.
     pub trials_planned: u64,
-    /// The machine.
     pub machine: serde_json::Value,
-    /// Its limits.
     pub limits: serde_json::Value,
-    /// What wrote this.
     pub versions: Versions,
     /// The arguments as given, secrets masked.
     pub command_line: Vec<String>,
@@ -67,14 +61,11 @@ pub struct PlanJson {
     pub merged: Option<Merged>,
 }
 
-/// A shard, and where it ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardOf {
     /// Its number, from 0.
     pub index: u32,
-    /// How many there are.
     pub count: u32,
-    /// Name of the machine.
     pub host: String,
     /// The kernel's random id of this boot: equal for shards on one machine.
     pub boot_id: String,
@@ -83,7 +74,6 @@ pub struct ShardOf {
 /// What a merged directory was made from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Merged {
-    /// How many shards.
     pub shards: u32,
     /// Their machines, equal ones once.
     pub machines: Vec<ShardMachine>,
@@ -92,16 +82,13 @@ pub struct Merged {
 /// A machine and the shards that ran on machines like it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShardMachine {
-    /// Numbers of the shards.
     pub shards: Vec<u32>,
     /// As `machine` of their plan.json.
     pub machine: serde_json::Value,
 }
 
-/// What wrote a run directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
-    /// Version of the package.
     pub duel: String,
     /// Revision that it was built from, where known.
     pub git_revision: Option<String>,
@@ -112,84 +99,50 @@ pub struct Versions {
 /// A run directory that could not be made, written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The system refused.
     #[error("{}: cannot {action}: {error}", path.display())]
     Io {
-        /// File or directory.
         path: PathBuf,
-        /// What was tried.
         action: &'static str,
         /// Why it failed. No `source`, since the text holds it and a chain would tell it twice.
         error: io::Error,
     },
-    /// There is something in it already.
     #[error(
         "{}: the directory is not empty; name a fresh one, or use --resume if it holds this run",
         path.display()
     )]
-    NotEmpty {
-        /// The directory.
-        path: PathBuf,
-    },
+    NotEmpty { path: PathBuf },
     /// Nothing that this program wrote.
     #[error("{}: not a run directory: {why}", path.display())]
-    Foreign {
-        /// The directory.
-        path: PathBuf,
-        /// What is missing or different.
-        why: String,
-    },
-    /// Written by a newer version.
+    Foreign { path: PathBuf, why: String },
     #[error(
         "{}:{line}: format version {found}; this binary reads up to {FORMAT_VERSION}: use a newer duel",
         path.display()
     )]
     Newer {
-        /// The file.
         path: PathBuf,
         /// Its line, from 1.
         line: usize,
-        /// The version found.
         found: u64,
     },
-    /// A line that is no record.
     #[error("{}:{line}: {what}", path.display())]
     Malformed {
-        /// The file.
         path: PathBuf,
         /// Its line, from 1.
         line: usize,
-        /// What is wrong with it.
         what: String,
     },
-    /// A record that must not be written.
     #[error("trial {trial} ({cell}, block {block}) is not written: {what}")]
     Refused {
-        /// Position in the run order.
         trial: u32,
-        /// Cell id.
         cell: String,
         /// Repetition.
         block: u32,
-        /// What is wrong with it.
         what: String,
     },
-    /// Another process writes here.
     #[error("{}: another duel is writing to this run directory", path.display())]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Too little space.
+    Locked { path: PathBuf },
     #[error("{}: {free} free, about {needed} needed for this run", path.display())]
-    Full {
-        /// The directory.
-        path: PathBuf,
-        /// Free space, printed.
-        free: String,
-        /// Needed space, printed.
-        needed: String,
-    },
+    Full { path: PathBuf, free: String, needed: String },
 }
 
 /// Attaches the path and what was tried to an error of the system.
@@ -197,11 +150,9 @@ fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Stor
     move |error| StoreError::Io { path: path.into(), action, error }
 }
 
-/// What a run directory holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     pub(crate) path: PathBuf,
-    /// Its plan.
     pub plan: PlanJson,
     /// Its records, in the order in which they were written.
     pub records: Vec<TrialRecord>,

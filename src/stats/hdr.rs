@@ -16,19 +16,21 @@ pub fn merge<'a>(
     let mut sum: Option<Histogram<u64>> = None;
     for record in records {
         let Some(distribution) = field(record) else { continue };
-        let next = decode(&distribution.hdr)?;
-        match &mut sum {
-            Some(sum) => {
-                sum.auto(true);
-                sum.add(&next).map_err(|e| HdrError(e.to_string()))?;
-            }
-            None => sum = Some(next),
-        }
+        add(&mut sum, decode(&distribution.hdr)?)?;
     }
     Ok(sum)
 }
 
-/// A percentile in nanoseconds.
+/// Adds a histogram to what was added up before, whatever the layouts.
+pub(crate) fn add(sum: &mut Option<Histogram<u64>>, next: Histogram<u64>) -> Result<(), HdrError> {
+    let Some(sum) = sum else {
+        *sum = Some(next);
+        return Ok(());
+    };
+    sum.auto(true);
+    sum.add(&next).map_err(|e| HdrError(e.to_string()))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percentile {
     pub ns: u64,
@@ -76,7 +78,6 @@ pub(crate) struct Times {
 }
 
 struct OfTrial {
-    /// Values with their counts.
     counts: Vec<(u64, u64)>,
     completed: u64,
     planned: u64,

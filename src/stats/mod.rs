@@ -53,7 +53,6 @@ pub struct RatioEstimate {
 }
 
 impl RatioEstimate {
-    /// The interval, where there is one.
     pub fn interval(&self) -> Option<(f64, f64)> {
         self.low.zip(self.high)
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::cmd::exit;
 use crate::format::{Status, TrialRecord};
+use crate::limits::LimitName;
 use crate::plan::sweep::{ExpectFailed, Sweep};
 use crate::report::slo::{self, Judgement};
 use crate::report::summary::{is_quiet, is_valid};
@@ -60,10 +61,7 @@ pub(super) fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
 /// field, and limits that nobody foresaw, are told by the text of their error.
 pub(super) fn is_expected(expected: &[ExpectFailed], record: &TrialRecord) -> bool {
     let is_hit = |wanted: &String| match &record.limit {
-        // Limits of a cgroup or of the target say which after their name.
-        Some(hit) => {
-            hit.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-        }
+        Some(hit) => LimitName::of(hit).is(LimitName::of(wanted)),
         None => record.error.as_ref().is_some_and(|error| error.contains(wanted)),
     };
     expected.iter().any(|e| {
@@ -99,6 +97,8 @@ mod tests {
         assert!(!is_expected(&of(Engine::Threads, Some(5), None), &hit));
         let target = record(Some("RLIMIT_NOFILE of the target"));
         assert!(is_expected(&named("RLIMIT_NOFILE"), &target));
+        assert!(is_expected(&named("RLIMIT_NOFILE of the target"), &target));
+        assert!(!is_expected(&named("RLIMIT_NOFILE of the server"), &target), "another's");
         // A row of before the field.
         assert!(is_expected(&named("RLIMIT_NOFILE"), &record(None)));
         assert!(!is_expected(&named("pids.max"), &record(None)));

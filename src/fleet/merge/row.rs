@@ -2,6 +2,7 @@
 //! are, and what was judged of each shard is judged of the whole.
 
 use super::source::Found;
+use super::{MergeError, differs};
 use crate::fleet::gates;
 use crate::format::add::Sum;
 use crate::format::{Gate, Ledger, MinMax, ShardSpread, ShardStart, Status, TrialRecord, rule};
@@ -12,7 +13,6 @@ use crate::results::store::PlanJson;
 
 /// What the rows of a trial come to so far.
 pub(super) struct Rows {
-    /// Shards of the run.
     pub(super) of: u32,
     sum: Sum,
     present: Vec<u32>,
@@ -44,18 +44,18 @@ impl Rows {
         }
     }
 
-    /// Adds a shard's row.
-    pub(super) fn add(&mut self, found: Found) -> Result<(), String> {
+    pub(super) fn add(&mut self, found: Found) -> Result<(), MergeError> {
         let Found { record, times, boot_id, .. } = found;
         let index = record.shard.map_or(0, |s| s.index);
         let total = &self.sum.total;
         if (&record.cell.id, record.block) != (&total.cell.id, total.block) {
-            return Err(format!(
+            return differs(format!(
                 "trial {} is {} block {} in shard {index}, and {} block {} in another",
                 record.trial, record.cell.id, record.block, total.cell.id, total.block
             ));
         }
-        self.sum.add(&record, times, &boot_id).map_err(|e| format!("shard {index}: {e}"))?;
+        let unreadable = |e| MergeError::Differs(format!("shard {index}: {e}"));
+        self.sum.add(&record, times, &boot_id).map_err(unreadable)?;
         self.add_verdict(&record, index);
         self.add_gates(&record);
         rule::known(&mut self.spread, &Some(spread(&record)), self.present.is_empty());
@@ -117,11 +117,11 @@ impl Rows {
         }
     }
 
-    pub(super) fn finish(self, plan: &PlanJson, sweep: &Sweep) -> Result<TrialRecord, String> {
-        let mut record = self.sum.finish().map_err(|e| e.to_string())?;
+    pub(super) fn finish(self, plan: &PlanJson, sweep: &Sweep) -> Result<TrialRecord, MergeError> {
+        let mut record = self.sum.finish().map_err(|e| MergeError::Differs(e.to_string()))?;
         let id = record.cell.id.clone();
         let Some(cell) = plan.cells.iter().find(|c| c.id == id) else {
-            return Err(format!("{id} is not a cell of the plan"));
+            return differs(format!("{id} is not a cell of the plan"));
         };
         record.cell = cell.clone();
         record.memory.split = None;
@@ -139,7 +139,7 @@ impl Rows {
         if let Some(planned) = Shard::WHOLE.planned(&trial_plan) {
             let ledger = &mut record.ledger;
             let Some(absent) = planned.checked_sub(ledger.planned) else {
-                return Err(format!(
+                return differs(format!(
                     "{id} block {}: the shards planned {} requests, the plan has {planned}",
                     record.block, ledger.planned
                 ));

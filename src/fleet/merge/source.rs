@@ -14,11 +14,9 @@ pub(super) struct Found {
     pub(super) record: TrialRecord,
     pub(super) times: Times,
     pub(super) line: Vec<u8>,
-    /// Which machine it ran on.
     pub(super) boot_id: String,
 }
 
-/// A shard's directory.
 pub(super) struct Source {
     path: PathBuf,
     pub(super) plan: PlanJson,

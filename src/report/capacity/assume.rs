@@ -11,7 +11,6 @@ use crate::units::{format_bytes, format_count, format_ns, format_share, plural};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Assumption {
-    /// In words, with its value.
     pub text: String,
     /// What changes it; `None` where nothing does.
     pub switch: Option<&'static str>,

@@ -22,7 +22,6 @@ pub struct Budget {
     pub allowed: f64,
     /// Requests that were bad, and all, in the cells behind it.
     pub bad: u64,
-    /// All of them.
     pub of: u64,
     /// Largest share that the measurement leaves open, with 97.5 % confidence.
     pub at_most: f64,
@@ -30,7 +29,6 @@ pub struct Budget {
     pub left: f64,
     /// The same at the largest share that the measurement leaves open.
     pub left_at_least: f64,
-    /// Every number that is shown.
     pub figures: Vec<Figure>,
 }
 
@@ -38,7 +36,7 @@ pub struct Budget {
 pub(super) fn budgets(q: &Question, points: &[&Point<'_>]) -> Vec<Budget> {
     let of_class = q.class.as_ref().map_or(String::new(), |name| format!(" of {name}"));
     let answered = q.availability.map(|share| {
-        let bad = |t: &TrialRecord| Some(t.ledger.planned - t.ledger.completed);
+        let bad = |t: &TrialRecord| Some(t.ledger.lost());
         budget(q, format!("{} answered{of_class}", format_share(share)), 1.0 - share, points, &bad)
     });
     let in_time = q.p99_ns.map(|most| {

@@ -108,7 +108,6 @@ impl<'a> Series<'a> {
         series
     }
 
-    /// Its cells.
     pub(super) fn all_points(&self) -> &[Point<'a>] {
         &self.cells
     }
@@ -122,7 +121,6 @@ impl<'a> Series<'a> {
         self.lanes().len() > 1
     }
 
-    /// Ids of its cells.
     pub(super) fn ids(&self) -> Vec<String> {
         self.cells.iter().map(|p| p.cell.id.clone()).collect()
     }
@@ -237,8 +235,8 @@ impl<'a> Series<'a> {
             let (lanes_text, suggestion) = next_lanes(f64::from(largest) * 16.0);
             return refuse(
                 format!(
-                    "memory does not grow with lanes between {} and {largest}: a lane costs less \
-                     than the trials scatter",
+                    "memory does not grow with lanes between {} and {largest}: the cost per lane is \
+                     smaller than the scatter between trials",
                     lanes[0]
                 ),
                 format!("sweep {lanes_text}"),

@@ -275,11 +275,18 @@ struct Sources {
     /// What a number of hosts is from.
     hosts: From,
     growth: From,
-    figures: Vec<Figure>,
 }
 
 fn asked(switches: &[&str]) -> From {
     switches.iter().map(ToString::to_string).collect()
+}
+
+/// A figure with all that it comes from, each named once.
+fn figure(name: &str, value: f64, text: String, from: &[&From]) -> Figure {
+    let mut all: From = from.iter().flat_map(|f| f.iter().cloned()).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|source| seen.insert(source.clone()));
+    Figure::new(name, value, text, all)
 }
 
 impl Host<'_> {
@@ -289,20 +296,19 @@ impl Host<'_> {
         let at = self.curve.at(need.group_rate_per_s).cells;
         let end = vec![self.curve.end_cell().to_string()];
         let given = self.q.latency_ns.is_some();
-        let mut sources = Sources {
+        let sources = Sources {
             latency: if given { asked(&["--latency"]) } else { at.clone() },
             hosts: [all.clone(), end.clone(), asked(&["--rate", "--hosts"])].concat(),
             growth: asked(&["--rate", "--growth", "--months"]),
             all,
             at,
             end,
-            figures: vec![],
         };
-        sources.counts(self.q, need);
-        sources.measures(self.q, need);
-        sources.resources(self.q, need);
-        sources.cost(need);
-        sources.figures
+        let mut figures = sources.counts(self.q, need);
+        figures.extend(sources.measures(self.q, need));
+        figures.extend(sources.resources(self.q, need));
+        figures.extend(sources.cost(need));
+        figures
     }
 }
 
@@ -310,102 +316,92 @@ impl Host<'_> {
 type Measured<'a> = (&'a str, f64, fn(f64) -> String, &'a [&'a From]);
 
 impl Sources {
-    fn add(&mut self, name: &str, value: f64, text: String, from: &[&From]) {
-        let mut from: From = from.iter().flat_map(|f| f.iter().cloned()).collect();
-        let mut seen = std::collections::BTreeSet::new();
-        from.retain(|source| seen.insert(source.clone()));
-        self.figures.push(Figure::new(name, value, text, from));
-    }
-
-    fn counts(&mut self, q: &Question, need: &Need) {
-        let (hosts, growth) = (self.hosts.clone(), self.growth.clone());
-        let (all, latency) = (self.all.clone(), self.latency.clone());
-        let (rate, spare) = (asked(&["--rate"]), asked(&["--spare"]));
-        let sizes = asked(&["--cpus", "--hosts"]);
+    fn counts(&self, q: &Question, need: &Need) -> Vec<Figure> {
+        let Sources { hosts, growth, all, latency, .. } = self;
+        let (rate, spare) = (&asked(&["--rate"]), &asked(&["--spare"]));
+        let sizes = &asked(&["--cpus", "--hosts"]);
         let more = need.hosts_grown - need.hosts_today;
         let counts: [(&str, u64, &[&From]); 10] = [
-            ("hosts", need.hosts_with_spare, &[&hosts, &growth, &spare]),
-            ("hosts_today", need.hosts_today, &[&hosts]),
-            ("hosts_grown", need.hosts_grown, &[&hosts, &growth]),
-            ("hosts_for_growth", more, &[&hosts, &growth]),
-            ("hosts_spare", q.spare.into(), &[&spare]),
-            ("lanes", need.lanes.into(), &[&latency, &rate]),
-            ("descriptors", need.descriptors, &[&all, &latency]),
-            ("ports", need.ports, &[&latency, &rate]),
-            ("threads", need.threads, &[&all, &latency]),
-            ("processes", need.processes, &[&all, &sizes]),
+            ("hosts", need.hosts_with_spare, &[hosts, growth, spare]),
+            ("hosts_today", need.hosts_today, &[hosts]),
+            ("hosts_grown", need.hosts_grown, &[hosts, growth]),
+            ("hosts_for_growth", more, &[hosts, growth]),
+            ("hosts_spare", q.spare.into(), &[spare]),
+            ("lanes", need.lanes.into(), &[latency, rate]),
+            ("descriptors", need.descriptors, &[all, latency]),
+            ("ports", need.ports, &[latency, rate]),
+            ("threads", need.threads, &[all, latency]),
+            ("processes", need.processes, &[all, sizes]),
         ];
-        for (name, number, from) in counts {
-            self.add(name, number as f64, format_count(number), from);
-        }
+        counts.map(|(name, n, from)| figure(name, n as f64, format_count(n), from)).into()
     }
 
-    fn measures(&mut self, q: &Question, need: &Need) {
-        let (all, at, end) = (self.all.clone(), self.at.clone(), self.end.clone());
-        let (latency, growth) = (self.latency.clone(), self.growth.clone());
-        let (rate, sizes) = (asked(&["--rate"]), asked(&["--rate", "--hosts"]));
+    fn measures(&self, q: &Question, need: &Need) -> Vec<Figure> {
+        let Sources { growth, all, at, end, latency, .. } = self;
+        let (rate, sizes) = (&asked(&["--rate"]), &asked(&["--rate", "--hosts"]));
+        let kernel_bytes = need.kernel_bytes.unwrap_or(f64::NAN);
         let measures: [Measured<'_>; 12] = [
-            ("rate_per_s", q.rate_per_s, req_s, &[&rate]),
-            ("grown_rate_per_s", need.grown_rate_per_s, req_s, &[&growth]),
-            ("in_flight", need.in_flight, |n| format!("{n:.1}"), &[&latency, &rate]),
-            ("latency_ns", need.latency_ns, format_ns, &[&latency]),
-            ("cpu_per_request_ns", need.cpu_per_request_ns, format_ns, &[&at]),
-            ("cpus_busy", need.cpus_busy, |n| format!("{n:.2}"), &[&at, &rate]),
-            ("group_rate_per_s", need.group_rate_per_s, req_s, &[&sizes]),
-            ("host_rate_per_s", need.host_rate_per_s, req_s, &[&all, &end]),
-            ("tested_to_per_s", need.tested_to_per_s, req_s, &[&end]),
-            ("user_bytes", need.user_bytes, format_bytes, &[&all]),
-            ("bytes_per_lane", need.bytes_per_lane, format_bytes, &[&all]),
-            ("kernel_bytes", need.kernel_bytes.unwrap_or(f64::NAN), format_bytes, &[&all]),
+            ("rate_per_s", q.rate_per_s, req_s, &[rate]),
+            ("grown_rate_per_s", need.grown_rate_per_s, req_s, &[growth]),
+            ("in_flight", need.in_flight, |n| format!("{n:.1}"), &[latency, rate]),
+            ("latency_ns", need.latency_ns, format_ns, &[latency]),
+            ("cpu_per_request_ns", need.cpu_per_request_ns, format_ns, &[at]),
+            ("cpus_busy", need.cpus_busy, |n| format!("{n:.2}"), &[at, rate]),
+            ("group_rate_per_s", need.group_rate_per_s, req_s, &[sizes]),
+            ("host_rate_per_s", need.host_rate_per_s, req_s, &[all, end]),
+            ("tested_to_per_s", need.tested_to_per_s, req_s, &[end]),
+            ("user_bytes", need.user_bytes, format_bytes, &[all]),
+            ("bytes_per_lane", need.bytes_per_lane, format_bytes, &[all]),
+            ("kernel_bytes", kernel_bytes, format_bytes, &[all]),
         ];
-        for (name, value, text, from) in measures {
-            // What was not measured has no figure.
-            if !value.is_nan() {
-                self.add(name, value, text(value), from);
-            }
-        }
+        // What was not measured has no figure.
+        let known = measures.into_iter().filter(|(_, value, ..)| !value.is_nan());
+        known.map(|(name, value, text, from)| figure(name, value, text(value), from)).collect()
     }
 
-    fn resources(&mut self, q: &Question, need: &Need) {
-        let growth = self.growth.clone();
-        self.add("grown_by", q.months, q.month_in(q.months), &[&growth]);
+    fn resources(&self, q: &Question, need: &Need) -> Vec<Figure> {
+        let growth = &self.growth;
+        let mut all = vec![figure("grown_by", q.months, q.month_in(q.months), &[growth])];
         for r in &need.resources {
-            let from = match r.name.as_str() {
+            let from = &match r.name.as_str() {
                 "CPU" => [self.at.clone(), asked(&["--cpu-target"])].concat(),
                 "memory" => [self.all.clone(), asked(&["--memory-target"])].concat(),
                 _ if r.allows_per_s == Some(need.tested_to_per_s) => self.end.clone(),
                 _ => [self.latency.clone(), asked(&["limits of plan.json"])].concat(),
             };
-            let (name, used) = (&r.name, r.used * r.planned);
-            self.add(&format!("used: {name}"), used, format!("{:.0} %", used * 100.0), &[&from]);
-            let planned = format_share(r.planned);
-            self.add(&format!("planned: {name}"), r.planned, planned, &[&from]);
+            let mut add = |what: &str, value: f64, text: String, from: &[&From]| {
+                all.push(figure(&format!("{what}: {}", r.name), value, text, from));
+            };
+            let used = r.used * r.planned;
+            add("used", used, format!("{:.0} %", used * 100.0), &[from]);
+            add("planned", r.planned, format_share(r.planned), &[from]);
             if let Some(allows) = r.allows_per_s {
-                self.add(&format!("allows: {name}"), allows, req_s(allows), &[&from]);
+                add("allows", allows, req_s(allows), &[from]);
             }
             if let Some(months) = r.reached_in_months {
-                let text = q.month_in(months);
-                self.add(&format!("reached: {name}"), months, text, &[&from, &growth]);
+                add("reached", months, q.month_in(months), &[from, growth]);
             }
         }
+        all
     }
 
-    fn cost(&mut self, need: &Need) {
-        let Some(cost) = &need.cost else { return };
-        let (hosts, price) = (self.hosts.clone(), asked(&["price of --hosts"]));
-        for (name, cents) in [
+    fn cost(&self, need: &Need) -> Vec<Figure> {
+        let Some(cost) = &need.cost else { return vec![] };
+        let from: &[&From] = &[&self.hosts, &asked(&["price of --hosts"])];
+        let money = [
             ("host_cents", cost.host_cents),
             ("today_cents", cost.today_cents),
             ("growth_cents", cost.growth_cents),
             ("spare_cents", cost.spare_cents),
             ("total_cents", cost.total_cents),
-        ] {
-            let text = format_money(cents, &cost.currency);
-            self.add(name, cents as f64, text, &[&hosts, &price]);
-        }
+        ];
+        let mut all: Vec<Figure> = money
+            .map(|(name, n)| figure(name, n as f64, format_money(n, &cost.currency), from))
+            .into();
         // A fraction of a cent is no amount to add up: four decimals of the unit.
         let each = cost.cents_per_million;
         let text = format!("{:.4} {}", each / 100.0, cost.currency);
-        self.add("cents_per_million", each, text, &[&hosts, &price]);
+        all.push(figure("cents_per_million", each, text, from));
+        all
     }
 }

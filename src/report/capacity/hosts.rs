@@ -10,12 +10,9 @@ use crate::units::{format_bytes, format_count, parse_size, plural};
 pub(crate) const MONTH_HOURS: u64 = 730;
 /// Most hosts' CPUs, far beyond any machine: more is a typing error.
 const MOST_CPUS: i64 = 100_000;
-/// Keys of `[[host]]`.
 const KEYS: [&str; 5] = ["name", "cpus", "memory", "price", "limits"];
-/// How a price is written.
 const PRICE: &str = "write an amount, a currency and a time, such as \"0.0832 EUR per hour\"";
 
-/// A type of hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostType {
     /// What it is called; empty where it was given by flags.

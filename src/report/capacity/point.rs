@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::format::TrialRecord;
+use crate::format::{Ledger, TrialRecord};
 use crate::plan::Cell;
 use crate::plan::cell::Family;
-use crate::report::summary::for_levels;
+use crate::report::summary::{for_levels, valid};
 use crate::stats::{hdr, median};
 
 /// One cell: medians over its trials, and the percentile of all their requests together.
@@ -28,7 +28,7 @@ impl Point<'_> {
         Family { cell, members, .. }: Family<'a, &'a TrialRecord>,
         class: Option<&str>,
     ) -> Point<'a> {
-        let trials = for_levels(&members);
+        let trials = for_levels(&valid(&members));
         let judged: Vec<Cow<'_, TrialRecord>> = match class {
             None => trials.iter().map(|t| Cow::Borrowed(*t)).collect(),
             Some(name) => trials.iter().filter_map(|t| t.of_class(name)).map(Cow::Owned).collect(),
@@ -80,9 +80,9 @@ impl Point<'_> {
 
     /// Share of the planned requests that did not complete: they took for ever.
     pub(super) fn lost(&self) -> f64 {
-        let sum = |of: fn(&TrialRecord) -> u64| self.judged.iter().map(|t| of(t)).sum::<u64>();
-        let planned = sum(|t| t.ledger.planned);
-        (planned - sum(|t| t.ledger.completed)) as f64 / planned.max(1) as f64
+        let mut all = Ledger::default();
+        self.judged.iter().for_each(|t| all += &t.ledger);
+        all.lost_share()
     }
 }
 

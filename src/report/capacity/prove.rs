@@ -24,7 +24,6 @@ const OF_KNEE: f64 = 0.8;
 /// Rates that differ by no more than this, the spread of a rate between trials, are the same.
 const NEAR: f64 = 0.02;
 
-/// The loads of a proof.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loads {
     /// The grid of twice the load.
@@ -35,12 +34,10 @@ pub struct Loads {
     pub knee: Option<Sweep>,
 }
 
-/// One forecast.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Proof {
     /// Engine, and what else tells it apart.
     pub name: String,
-    /// What was forecast.
     pub what: &'static str,
     /// Forecast ÷ measurement − 1; `None` where nothing was measured.
     pub error: Option<f64>,
@@ -75,7 +72,7 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
         twice.baseline = *twice.axes.engines.first().ok_or("no engine has several lanes")?;
     }
     if !sweep.plan.stages.is_empty() || sweep.plan.trace.is_some() {
-        return Err("stages and traces have a load of their own, which has no double".into());
+        return Err("a run with stages or a trace cannot be doubled: they fix its load".into());
     }
     if sweep.search.is_some() {
         let (found, missing): (Vec<_>, Vec<_>) =
@@ -90,7 +87,10 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
         knee.axes.knee_shares.clear();
         for sweep in [&mut twice, &mut knee] {
             let crate::plan::target::Target::Embedded(target) = &mut sweep.target else {
-                return Err("the run's server is its user's: duel cannot start a second one".into());
+                return Err(
+                    "duel did not start the server of this run, so it cannot start a second one"
+                        .into(),
+                );
             };
             target.processes *= 2;
             sweep.axes.processes.iter_mut().for_each(|processes| *processes *= 2);
@@ -322,8 +322,8 @@ impl Plan {
         table.text("", |p| p.verdict().into());
         let met = rows.iter().filter(|p| p.is_met()).count();
         let mut notes = vec![format!(
-            "forecast from this run's cells, then run (in `proof`): {met} of {} forecasts were as near \
-             as their goal",
+            "forecast from this run's cells, then run (in `proof`): {met} of {} forecasts were \
+             within their goal",
             rows.len(),
         )];
         let remark = |p: &Proof| Some(format!("{}, {}: {}", p.name, p.what, p.remark.as_ref()?));
@@ -333,7 +333,6 @@ impl Plan {
 }
 
 impl Proof {
-    /// Whether the forecast was near enough.
     pub fn is_met(&self) -> bool {
         self.error.is_some_and(|error| error.abs() <= self.goal)
     }

@@ -1,19 +1,18 @@
 //! A plan as tables, for the reports and the terminal.
 
 use super::text::of_class;
-use super::{EnginePlan, Need, Plan, req_s};
+use super::{EnginePlan, Need, Plan, req_s, text_of};
 use crate::report::layout::{Columns, Section};
 use crate::units::format_ns;
 
 /// An engine that has an answer.
-type Answered<'a> = (&'a EnginePlan, &'a Need);
+pub(in crate::report) type Answered<'a> = (&'a EnginePlan, &'a Need);
 
 impl Plan {
     /// Every table of the plan; what it assumes is for the caller to show.
     pub fn sections(&self) -> Vec<Section> {
-        let decided = [self.decision(), self.needs()];
+        let decided = [Some(self.decision()), self.needs()].into_iter().flatten();
         decided
-            .into_iter()
             .filter(|s| !s.columns.is_empty() || !s.notes.is_empty())
             .chain(self.below())
             .collect()
@@ -27,7 +26,7 @@ impl Plan {
             .collect()
     }
 
-    fn answered(&self) -> Vec<Answered<'_>> {
+    pub(in crate::report) fn answered(&self) -> Vec<Answered<'_>> {
         self.engines.iter().filter_map(|e| Some((e, e.answer.as_ref().ok()?))).collect()
     }
 
@@ -89,10 +88,10 @@ impl Plan {
     }
 
     /// What all hosts hold, one row per engine.
-    fn needs(&self) -> Section {
+    fn needs(&self) -> Option<Section> {
         let answered = self.answered();
         if answered.is_empty() {
-            return Section { heading: String::new(), columns: vec![], notes: vec![] };
+            return None;
         }
         let lanes = if self.is_service { "connections" } else { "lanes" };
         let mut table = Columns::of(&answered);
@@ -114,7 +113,7 @@ impl Plan {
             }
         }
         table.text("cell", |(_, n)| n.from("tested_to_per_s").join(" "));
-        table.section("what today's hosts hold", vec![])
+        Some(table.section("what today's hosts hold", vec![]))
     }
 
     /// The measured cells by rate, and the planned point among them.
@@ -132,9 +131,7 @@ impl Plan {
             return None;
         }
         let text = |name: &'static str| {
-            move |(_, p): &(String, &super::CurvePoint)| {
-                p.figures.iter().find(|f| f.name == name).map_or("-".into(), |f| f.text.clone())
-            }
+            move |(_, p): &(String, &super::CurvePoint)| text_of(&p.figures, name).to_string()
         };
         let group = if self.is_service { "rate of\na server" } else { "rate of a\nworker group" };
         let mut table = Columns::of(&rows);
@@ -157,9 +154,7 @@ impl Plan {
             return None;
         }
         let text = |name: &'static str| {
-            move |(_, b): &(String, &super::Budget)| {
-                b.figures.iter().find(|f| f.name == name).map_or("-".into(), |f| f.text.clone())
-            }
+            move |(_, b): &(String, &super::Budget)| text_of(&b.figures, name).to_string()
         };
         let mut table = Columns::of(&rows);
         table.text("engine", |(name, _)| name.clone());
@@ -206,9 +201,7 @@ impl super::Budget {
 
     /// What is left in words.
     fn words(&self) -> String {
-        let text = |name: &str| {
-            self.figures.iter().find(|f| f.name == name).map_or("-", |f| f.text.as_str())
-        };
+        let text = |name: &str| text_of(&self.figures, name);
         match () {
             () if self.is_open() => "cannot be told".into(),
             () if self.left < 0.0 => format!("overspent ({})", text("left")),

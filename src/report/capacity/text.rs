@@ -3,8 +3,7 @@
 use std::fmt::Write;
 
 use super::{EnginePlan, Need, Plan, Question};
-use crate::report::layout::Section;
-use crate::report::layout::clean;
+use crate::report::layout::{self, Section, clean};
 use crate::report::table;
 use crate::units::{format_ns, plural};
 
@@ -120,9 +119,7 @@ impl Plan {
             push(&mut out, &[self.decision()]);
         }
         for engine in &self.engines {
-            let host =
-                if engine.host.is_empty() { String::new() } else { format!(" on {}", engine.host) };
-            let _ = writeln!(out, "\n{}{host}", clean(&engine.name));
+            let _ = writeln!(out, "\n{}", clean(&engine.words()));
             for line in engine.lines(&self.question, self.is_service) {
                 wrapped(&mut out, &format!("  {line}"));
             }
@@ -182,7 +179,7 @@ impl Need {
             let planned = self.text_of(&format!("planned: {}", first.name));
             return format!(
                 "{} is the first limit ({used} used, {planned} planned)",
-                capital(&first.name)
+                layout::capital(&first.name)
             );
         }
         if q.p99_ns.is_none() && !self.is_limited() {
@@ -296,9 +293,4 @@ impl Need {
         let all: Vec<String> = all.into_iter().map(|(_, text)| text).collect();
         (!all.is_empty()).then(|| all.join(", "))
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }

@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::hosts::format_money;
 use super::{EnginePlan, Plan, Question, req_s};
+use crate::report::csv;
 use crate::report::layout::{Columns, Section};
 use crate::units::{format_count, format_ns, format_share};
 
-/// One cell of the table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WhatIf {
     pub rate_per_s: f64,
@@ -24,9 +24,7 @@ pub struct WhatIf {
     pub month_cents: Option<u64>,
     /// Three letters, where there is a price.
     pub currency: Option<String>,
-    /// Why there is no answer.
     pub why: Option<String>,
-    /// The cells behind it.
     pub from: Vec<String>,
     /// The class of requests that the bound is about; `None` for all requests.
     pub class: Option<String>,
@@ -108,28 +106,24 @@ impl Plan {
             }
             false => &self.what_if,
         };
-        let mut out = String::from(
-            "engine,host,rate_per_s,growth_per_year,cpu_target,hosts,month_cents,currency,why,from,class,\
-             p99_ns\n",
-        );
-        let text = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        let mut out = String::new();
         for r in rows {
-            let number = |n: Option<u64>| n.map_or(String::new(), |n| n.to_string());
-            let cells = [
-                text(&r.engine),
-                text(&r.host),
-                r.rate_per_s.to_string(),
-                r.growth_per_year.to_string(),
-                r.cpu_target.to_string(),
-                number(r.hosts),
-                number(r.month_cents),
-                text(r.currency.as_deref().unwrap_or_default()),
-                text(r.why.as_deref().unwrap_or_default()),
-                text(&r.from.join(" ")),
-                text(r.class.as_deref().unwrap_or_default()),
-                number(r.p99_ns),
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let fields = [
+                ("engine", r.engine.clone()),
+                ("host", r.host.clone()),
+                ("rate_per_s", r.rate_per_s.to_string()),
+                ("growth_per_year", r.growth_per_year.to_string()),
+                ("cpu_target", r.cpu_target.to_string()),
+                ("hosts", csv::integer(r.hosts)),
+                ("month_cents", csv::integer(r.month_cents)),
+                ("currency", text(&r.currency)),
+                ("why", text(&r.why)),
+                ("from", r.from.join(" ")),
+                ("class", text(&r.class)),
+                ("p99_ns", csv::integer(r.p99_ns)),
             ];
-            out += &(cells.join(",") + "\n");
+            csv::push_row(&mut out, &fields.map(|(name, value)| (name.into(), value)));
         }
         out
     }

@@ -2,10 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::figure;
+use super::figure as drawing;
 use super::tables::{folded, titled};
 use super::{notes, rich};
-use crate::report::capacity::{CurvePoint, EnginePlan, Figure, Need, Plan};
+use crate::report::capacity::{CurvePoint, Need, Plan, figure};
 use crate::report::plot::{GREY, Mark, Marker, Panel, PlotAxis, Scale, Stroke};
 use crate::units::{format_ns, format_rate};
 
@@ -30,10 +30,8 @@ pub(super) fn capacity(plan: &Plan) -> Markup {
 /// The measured curve of each engine on the first type of hosts, with the planned point.
 fn curves(plan: &Plan) -> Markup {
     let first = plan.engines.first().map(|e| e.host.as_str());
-    let answered: Vec<(&EnginePlan, &Need)> = (plan.engines.iter())
-        .filter(|e| Some(e.host.as_str()) == first)
-        .filter_map(|e| Some((e, e.answer.as_ref().ok()?)))
-        .collect();
+    let mut answered = plan.answered();
+    answered.retain(|(e, _)| Some(e.host.as_str()) == first);
     if answered.is_empty() {
         return html! {};
     }
@@ -65,7 +63,7 @@ fn curves(plan: &Plan) -> Markup {
                  enough; p99 is of all requests of a cell. The planned point lies between the cells on \
                  either side of it; its p99 is at most that of the slower one.";
     html! {
-        (figure::lines("The measured curve, and where the plan stands on it", &x, 3, &panels, &[]))
+        (drawing::lines("The measured curve, and where the plan stands on it", &x, 3, &panels, &[]))
         (notes(&[below.into()]))
     }
 }
@@ -74,11 +72,8 @@ fn curves(plan: &Plan) -> Markup {
 fn points(plan: &Plan, need: &Need, name: &str, planned: bool) -> Vec<Mark> {
     // A host runs several copies of what was measured.
     let copies = plan.question.rate_per_s / need.hosts_today as f64 / need.group_rate_per_s;
-    let find = |point: &CurvePoint, name: &str| -> Option<Figure> {
-        point.figures.iter().find(|f| f.name == name).cloned()
-    };
     let mark = |point: &CurvePoint| {
-        let (rate, y) = (find(point, "rate_per_s")?, find(point, name)?);
+        let (rate, y) = (figure(&point.figures, "rate_per_s")?, figure(&point.figures, name)?);
         Some(Mark { x: rate.value * copies, y: y.value, interval: y.interval, marked: true })
     };
     need.curve.iter().filter(|p| p.cell.is_none() == planned).filter_map(mark).collect()

@@ -7,11 +7,10 @@ use maud::{Markup, html};
 use super::figure::{self, LegendEntry, MOST_PANELS};
 use super::{paragraph, tables};
 use crate::format::TrialRecord;
-use crate::report::layout::Column;
-use crate::report::layout::Section;
+use crate::report::layout::Columns;
 use crate::report::measures::{self, Facts, Measure, ShownIn};
 use crate::report::plot::{self, Bar, Colour, PALETTE, PlotAxis, Scale};
-use crate::report::summary::Group;
+use crate::report::summary::{Group, Row, read_for};
 use crate::report::verdict::Trials;
 use crate::stats::median;
 use crate::units::{format_bytes, format_ns};
@@ -26,6 +25,7 @@ fn stacked(
     title: &str,
     axis: &PlotAxis<'_>,
     parts: &[(&str, Colour)],
+    measure: Measure,
     lengths: &dyn Fn(&TrialRecord) -> Vec<Option<f64>>,
 ) -> Markup {
     let (groups, left_out) = figure::chosen(groups, MOST_PANELS);
@@ -34,7 +34,8 @@ fn stacked(
     for (name, group) in figure::titles_of(&groups).into_iter().zip(groups) {
         let bars = group.rows.iter().filter_map(|row| {
             let own = trials.get(row.cell.id.as_str())?;
-            let all: Vec<Vec<Option<f64>>> = own.iter().map(|t| lengths(t)).collect();
+            let own = read_for(measure.facts(), own);
+            let all: Vec<Vec<Option<f64>>> = own.into_iter().map(lengths).collect();
             let middle = |of: &dyn Fn(&Vec<Option<f64>>) -> Option<f64>| {
                 median(&all.iter().filter_map(of).collect::<Vec<f64>>())
             };
@@ -91,7 +92,7 @@ pub(super) fn memory(groups: &[&Group], trials: &Trials<'_>) -> Markup {
              memory of the process, so per-lane figures look large where there are few lanes.",
         ))
         (unavailable(trials, &["memory."]))
-        (stacked(groups, trials, "Memory per lane", &axis, &parts, &lengths))
+        (stacked(groups, trials, "Memory per lane", &axis, &parts, Measure::Memory, &lengths))
     }
 }
 
@@ -132,42 +133,36 @@ pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
     html! {
         (paragraph("Medians, net of duel's own pacer and monitor. The total is exact; the kernel samples the \
              split between user and system."))
-        (stacked(&timed, trials, "CPU per request", &axis, &parts, &lengths))
+        (stacked(&timed, trials, "CPU per request", &axis, &parts, Measure::CpuPerRequest, &lengths))
         (causes(&busy, trials))
     }
 }
 
 /// What lies behind the processor time: switches, waits, and what the machine did beside.
 fn causes(groups: &[&Group], trials: &Trials<'_>) -> Markup {
-    let mut names = Vec::new();
-    let mut own: Vec<&Vec<&TrialRecord>> = Vec::new();
+    let mut rows: Vec<(String, &Vec<&TrialRecord>)> = Vec::new();
     for (load, group) in figure::titles_of(groups).into_iter().zip(groups) {
-        for row in &group.rows {
-            let Some(of_row) = trials.get(row.cell.id.as_str()) else { continue };
-            names.push(format!("{} · {load}", row.name));
-            own.push(of_row);
-        }
+        let own =
+            |row: &Row| Some((format!("{} · {load}", row.name), trials.get(row.cell.id.as_str())?));
+        rows.extend(group.rows.iter().filter_map(own));
     }
-    if names.is_empty() {
+    if rows.is_empty() {
         return html! {};
     }
-    let rows = names.len();
-    let mut columns = vec![Column { title: "cell".into(), number: false, cells: names }];
-    for Facts { measure, title, of, .. } in measures::shown(ShownIn::Cause) {
-        let value = |trials: &&Vec<&TrialRecord>| {
-            median(&trials.iter().filter_map(|t| of(t)).collect::<Vec<f64>>())
+    let mut table = Columns::of(&rows);
+    table.text("cell", |(name, _)| name.clone());
+    for facts @ Facts { measure, title, of, .. } in measures::shown(ShownIn::Cause) {
+        let value = |(_, trials): &(String, &Vec<&TrialRecord>)| {
+            median(&read_for(facts, trials).into_iter().filter_map(of).collect::<Vec<f64>>())
         };
-        let values: Vec<Option<f64>> = own.iter().map(value).collect();
-        if values.iter().any(Option::is_some) {
-            let cells =
-                values.iter().map(|v| v.map_or_else(|| "-".into(), |v| measure.print(v))).collect();
-            columns.push(Column { title: (*title).into(), number: true, cells });
+        if rows.iter().any(|row| value(row).is_some()) {
+            table.number(*title, |row| value(row).map_or("-".into(), |v| measure.print(v)));
         }
     }
-    let heading = "What lies behind it: switches, waits, the rest of the machine";
-    let section = Section { heading: heading.into(), columns, notes: vec![] };
+    let heading = "Behind the CPU time: switches, waits and the rest of the machine";
+    let section = table.section(heading, vec![]);
     html! {
-        (tables::folded(heading, rows <= MOST_OPEN, &tables::table(&section)))
+        (tables::folded(heading, rows.len() <= MOST_OPEN, &tables::table(&section)))
         (unavailable(trials, &["cpu.", "switches."]))
     }
 }

@@ -10,9 +10,10 @@ use super::paragraph;
 use crate::format::TrialRecord;
 use crate::plan::cell::{Family, Key, families};
 use crate::plan::{Axis, Cell, CellKind};
+use crate::report::layout::capital;
 use crate::report::measures::Measure;
 use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
-use crate::report::summary::Group;
+use crate::report::summary::{Group, read_for};
 use crate::report::verdict::Trials;
 use crate::stats::{median, median_interval};
 use crate::units::format_count;
@@ -62,6 +63,9 @@ const CURVES: [DrawnMeasure; 5] = [
 
 impl DrawnMeasure {
     fn of(&self, trial: &TrialRecord) -> Option<f64> {
+        if self.measure.is_lost(trial) {
+            return Some(f64::INFINITY);
+        }
         let value = self.measure.of(trial)?;
         // An open loop that keeps up achieves its offer: nothing to be seen.
         let offered = trial.cell.offered_per_s.filter(|_| self.measure == Measure::Achieved);
@@ -123,7 +127,7 @@ fn curve(drawn: &DrawnMeasure, across: Axis, cells: &[Vec<&Cell>], trials: &Tria
     let print = |v| drawn.measure.print(v);
     let y = PlotAxis::new(&words, drawn.scale, &print);
     let across_title = if across == Axis::Lanes { "lanes" } else { "offered req/s" };
-    let title = format!("{} against {across_title}", drawn.measure.sentence_start());
+    let title = format!("{} against {across_title}", capital(&words));
     let all: Vec<&Cell> = cells.iter().flatten().copied().collect();
     let names = line_names(&all);
     let firsts: Vec<&Cell> = cells.iter().map(|c| c[0]).collect();
@@ -140,14 +144,15 @@ fn curve(drawn: &DrawnMeasure, across: Axis, cells: &[Vec<&Cell>], trials: &Tria
                 continue;
             };
             let trials = trials.get(cell.id.as_str());
-            let values: Vec<f64> =
-                trials.into_iter().flatten().filter_map(|t| drawn.of(t)).collect();
-            let Some(y) = median(&values) else {
+            let read = trials.map_or(vec![], |t| read_for(drawn.measure.facts(), t));
+            let values: Vec<f64> = read.into_iter().filter_map(|t| drawn.of(t)).collect();
+            let Some(y) = median(&values).filter(|y| y.is_finite()) else {
                 let why = if trials.is_some() { drawn.absent } else { "no trial is valid" };
                 missing.push((why, format!("{name}, {}", figure::titles(&[cell], &[])[0])));
                 continue;
             };
-            let point = Mark { x, y, interval: median_interval(&values), marked: true };
+            let interval = median_interval(&values).filter(|(_, high)| high.is_finite());
+            let point = Mark { x, y, interval, marked: true };
             match lines.iter_mut().find(|l| l.name == *name) {
                 Some(line) => line.points.push(point),
                 None => {

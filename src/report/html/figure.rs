@@ -15,7 +15,6 @@ pub(super) const MOST_PANELS: usize = 24;
 pub(super) const APART: &str =
     "Where lines coincide, the one below is wider and markers stand aside.";
 
-/// An entry of a legend.
 pub(super) struct LegendEntry {
     name: String,
     colour: Colour,
@@ -124,7 +123,6 @@ pub(super) fn titles(cells: &[&Cell], without: &[Axis]) -> Vec<String> {
     cells.iter().map(title).collect()
 }
 
-/// The same of groups.
 pub(super) fn titles_of(groups: &[&Group]) -> Vec<String> {
     titles(&groups.iter().map(|g| &g.cell).collect::<Vec<&Cell>>(), &[])
 }

@@ -14,7 +14,6 @@ use crate::units::plural;
 /// Most cells that are named for each gate.
 const MOST_CELLS: usize = 40;
 
-/// A gate over all cells.
 #[derive(Default)]
 struct Failed {
     trials: usize,

@@ -4,12 +4,12 @@ use maud::{Markup, html};
 
 use super::figure::{self, APART, MOST_PANELS};
 use super::paragraph;
-use crate::format::{Distribution, TrialRecord};
+use crate::format::{Distribution, Ledger, TrialRecord};
 use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
-use crate::report::summary::Group;
+use crate::report::summary::{Group, for_levels};
 use crate::report::verdict::Trials;
 use crate::stats::hdr;
-use crate::units::format_ns;
+use crate::units::{format_ns, trimmed};
 
 /// Quantiles with a marker and a hover text.
 const MARKED: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
@@ -25,6 +25,7 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
         let mut lines: Vec<Stroke> = Vec::new();
         for row in group.rows.iter().filter(|r| !r.cell.is_copy()) {
             let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
+            let own = &for_levels(own);
             let open = group.cell.arrivals.is_open();
             let response = open.then(|| percentiles(own, |t| t.response_ns.as_ref()));
             let service = percentiles(own, |t| t.service_ns.as_ref());
@@ -63,8 +64,7 @@ fn has_samples(group: &Group, trials: &Trials<'_>) -> bool {
 }
 
 fn percent(q: f64) -> String {
-    let text = format!("{:.4}", q * 100.0);
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+    format!("{} %", trimmed(&format!("{:.4}", q * 100.0)))
 }
 
 /// Quantiles as far as ten samples stand above.
@@ -79,12 +79,11 @@ fn percentiles(
     steps.sort_by(f64::total_cmp);
     steps.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
     // Over all planned requests, of which lost ones took for ever: the line ends where they begin.
-    let (planned, completed) =
-        trials.iter().fold((0, 0), |n, t| (n.0 + t.ledger.planned, n.1 + t.ledger.completed));
-    let lost = 1.0 - completed as f64 / planned.max(1) as f64;
+    let mut all = Ledger::default();
+    trials.iter().for_each(|t| all += &t.ledger);
     let mark = |q: f64| {
-        let at =
-            hdr::percentile(&histogram, planned, q, None).filter(|_| lost <= 1.0 - q + 1e-12)?;
+        let at = hdr::percentile(&histogram, all.planned, q, None);
+        let at = at.filter(|_| all.lost_beyond(q).is_none())?;
         let marked = MARKED.iter().any(|m| (q - m).abs() < 1e-9);
         Some(Mark { x: q, y: at.ns as f64, interval: None, marked })
     };

@@ -9,30 +9,29 @@ use crate::plan::cell::{Family, families};
 use crate::plan::{Axis, Engine};
 use crate::report::layout::{Columns, Section};
 use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
-use crate::report::summary::is_valid;
 use crate::report::usl::{self, Coefficients, Fit, UslSample, Weights};
+use crate::report::verdict::Trials;
 use crate::units::{format_count, format_rate};
 
 /// Points of a fitted line up to what was measured, and as many dashed up to twice that.
 const STEPS: u32 = 40;
 
-fn series(records: &[TrialRecord]) -> Vec<Family<'_, UslSample>> {
+fn series<'r>(trials: &Trials<'r>) -> Vec<Family<'r, UslSample>> {
     let closed = |r: &&TrialRecord| {
-        let several = !r.cell.engine.has_one_lane();
-        is_valid(r) && r.cell.is_timed() && !r.cell.arrivals.is_open() && several
+        r.cell.is_timed() && !r.cell.arrivals.is_open() && !r.cell.engine.has_one_lane()
     };
     let sample = |r: &TrialRecord| UslSample {
         lanes: r.cell.total_lanes,
         block: r.block,
         per_s: r.achieved_per_s,
     };
-    let closed = records.iter().filter(closed);
+    let closed = trials.values().flatten().copied().filter(closed);
     families(closed.map(|r| (&r.cell, sample(r))), &[Axis::Lanes])
 }
 
 /// The Universal Scalability Law for each engine of closed loops.
-pub(super) fn scalability(records: &[TrialRecord], seed: u64) -> Markup {
-    let series = series(records);
+pub(super) fn scalability(trials: &Trials<'_>, seed: u64) -> Markup {
+    let series = series(trials);
     if series.is_empty() {
         return paragraph(
             "The Universal Scalability Law needs closed loops; no valid trial is one.",

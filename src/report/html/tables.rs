@@ -3,8 +3,7 @@
 use maud::{Markup, html};
 
 use super::{broken, notes, paragraph};
-use crate::report::layout;
-use crate::report::layout::Section;
+use crate::report::layout::{self, Section};
 use crate::report::search::Searched;
 use crate::report::summary::Group;
 
@@ -49,15 +48,10 @@ fn table_of<'a>(section: &Section, row: &dyn Fn(usize) -> Option<(bool, &'a str)
 /// The tables of the terminal, one per group.
 pub(super) fn groups(groups: &[Group]) -> Markup {
     if groups.is_empty() {
-        return paragraph("No trial whose times are ranked.");
+        return paragraph("No trial has times to compare.");
     }
     html! {
-        @for (group, notes) in groups.iter().zip(layout::notes_of(groups)) {
-            @let section = Section {
-                heading: layout::heading(group),
-                columns: layout::columns(group),
-                notes,
-            };
+        @for (group, section) in groups.iter().zip(layout::sections(groups)) {
             h3 { (section.heading) }
             (table_of(&section, &|i| group.rows.get(i).map(|r| (r.ranked, r.cell.id.as_str()))))
         }

@@ -60,16 +60,18 @@ pub(crate) const QUANTILES: [(&str, f64); 4] =
 
 impl Percentiles {
     /// Of requests, of which `ledger` says how many were lost; of other events, none was.
-    fn of(
+    pub(crate) fn of(
         histogram: Option<&Histogram<u64>>,
         ledger: Option<&Ledger>,
         gave_up_ns: Option<u64>,
     ) -> Percentiles {
-        let (planned, lost) = ledger.map_or((0, 0), |l| (l.planned, l.planned - l.completed));
-        let lost = lost as f64 / planned.max(1) as f64;
+        let ledger = ledger.copied().unwrap_or_default();
+        let lost = ledger.lost_share();
         let Some(h) = histogram else { return Percentiles { lost, ..Percentiles::default() } };
-        let at =
-            |q: f64| hdr::percentile(h, planned, q, gave_up_ns).filter(|_| lost <= 1.0 - q + 1e-12);
+        let at = |q: f64| {
+            let at = hdr::percentile(h, ledger.planned, q, gave_up_ns);
+            at.filter(|_| ledger.lost_beyond(q).is_none())
+        };
         let [p50, p90, p99, p99_9] = QUANTILES.map(|(_, q)| at(q));
         let served_p50_ns = hdr::percentile(h, 0, 0.5, None).map(|p| p.ns);
         Percentiles {

@@ -79,11 +79,7 @@ fn part(measure: Measure, c: Comparison, figures: &str, than: &str) -> String {
 
 /// Requests that did not complete, where one side has any.
 fn lost(a: &Figures, b: &Figures) -> Option<String> {
-    let share = |f: &Figures| {
-        let ledger = f.ledger;
-        (ledger.planned - ledger.completed) as f64 / ledger.planned.max(1) as f64
-    };
-    let (x, y) = (share(a), share(b));
+    let (x, y) = (a.ledger.lost_share(), b.ledger.lost_share());
     (x + y > 0.0)
         .then(|| format!("lost {} of its requests against {}", format_share(x), format_share(y)))
 }

@@ -36,12 +36,9 @@ pub struct Share {
     pub beyond_in_service: u64,
 }
 
-/// What one trial says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Judged {
-    /// It counts.
     Counts {
-        /// One for each bound.
         shares: Vec<Share>,
         /// The gate that says how busy the machine was with something else. Other programs make times
         /// longer and never shorter, so that such a trial can show that a bound is met, not that it is
@@ -62,24 +59,19 @@ pub enum ProbeAnswer {
     Met,
     /// Some bound not, with its whole interval.
     Missed {
-        /// That bound.
         bound: String,
     },
     /// The interval of some bound holds the bound itself even after the most trials.
     Undecided,
     /// The generator could not offer the rate, which says nothing of the target.
     Generator {
-        /// What it lacked.
         why: String,
     },
-    /// Too few trials are reliable.
     Unknown {
-        /// Why.
         why: String,
     },
 }
 
-/// Reads a row.
 pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
     if record.status == Status::Failed {
         let why = record.error.as_deref().unwrap_or("no reason was recorded");

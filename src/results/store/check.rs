@@ -150,13 +150,13 @@ fn derived(record: &TrialRecord) -> Result<(), String> {
         ("ended_between_edges", record.ended_between_edges as f64, "ended", ended),
     ] {
         if part > whole * (1.0 + ROUNDING) {
-            return Err(format!("{field} is {part}, of {whole} requests that {of}"));
+            return Err(format!("{field} is {part}, but only {whole} requests {of}"));
         }
     }
     for (name, class) in &record.classes {
         if class.ledger.planned > window.planned {
             let (part, whole) = (class.ledger.planned, window.planned);
-            return Err(format!("class {name} has {part} requests, of {whole} in all"));
+            return Err(format!("class {name} has {part} requests, but the trial only {whole}"));
         }
     }
     Ok(())
@@ -191,7 +191,7 @@ pub(super) fn record(record: &TrialRecord) -> Result<(), String> {
     for (name, number) in rates.into_iter().chain(means) {
         // No machine does a request in less than a femtosecond, nor has time for more than 1e24.
         if !(0.0..1e24).contains(&number) {
-            return Err(format!("{name} is {number:?}, which nothing can have measured"));
+            return Err(format!("{name} is {number:?}, which is impossible"));
         }
     }
     if record.errors.total() != record.ledger.failed {
@@ -217,7 +217,7 @@ fn numbers(value: &Value, field: &str) -> Result<(), String> {
             let least = if signed { -MOST } else { 0.0 };
             match it >= least && it < MOST {
                 true => Ok(()),
-                false => Err(format!("{field} is {number}, which nothing can have measured")),
+                false => Err(format!("{field} is {number}, which is impossible")),
             }
         }
         Value::Object(fields) => fields

@@ -82,7 +82,6 @@ pub(super) fn misfit<T: DeserializeOwned>(file: &Path) -> Result<(), StoreError>
     Ok(())
 }
 
-/// What one line holds.
 enum RowLine {
     Record(Box<TrialRecord>),
     Blank,

@@ -94,13 +94,13 @@ fn cells(plan: &PlanJson) -> Found {
 fn numbers(config: &Sweep) -> Found {
     let share = |name, share: f64| match (0.0..=1.0).contains(&share) {
         true => Ok(()),
-        false => Err((name, format!("{name} is {share}, which is no share"))),
+        false => Err((name, format!("{name} is {share}, which is not a share between 0 and 1"))),
     };
     share("equal_within", config.equal_within)?;
     share("error_rate", config.slo.as_ref().and_then(|slo| slo.error_rate).unwrap_or(0.0))?;
     for expect in &config.expect {
         if expect.by <= 0.0 {
-            return Err(("by", format!("by is {}, which is no factor", expect.by)));
+            return Err(("by", format!("by is {}, which is not a factor above 0", expect.by)));
         }
     }
     if let Some(search) = &config.search {
@@ -112,7 +112,7 @@ fn numbers(config: &Sweep) -> Found {
             && *min_per_s > 0.0
             && min_per_s <= max_per_s;
         if !is_sound {
-            return Err(("search", format!("no search is like this: {search:?}")));
+            return Err(("search", format!("the search is out of range: {search:?}")));
         }
     }
     Ok(())

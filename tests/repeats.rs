@@ -1,0 +1,190 @@
+//! A block counts once, whatever was repeated in it, and what is drawn is what the tables print.
+
+mod sample;
+
+use duel::format::{ClassUse, Status, TrialRecord};
+use duel::plan::expect::{Expect, Expected, ExpectedSide};
+use duel::plan::{Cell, Engine};
+use duel::report::capacity::hosts::HostType;
+use duel::report::capacity::{Question, plan};
+use duel::report::{csv, expect, html, markdown, steps, summary};
+use duel::results::store::{PlanJson, Versions};
+use duel::stats::MARGIN;
+
+fn cells() -> Vec<Cell> {
+    let of = |(engine, lanes): (Engine, u32)| Cell {
+        id: format!("{}-hyper-l{lanes}-p1-c1", engine.name()),
+        lanes,
+        total_lanes: lanes,
+        ..sample::cell(engine)
+    };
+    let lanes = [16, 64, 256, 1_024];
+    let engines = [Engine::Threads, Engine::Tokio];
+    engines.into_iter().flat_map(|engine| lanes.map(|lanes| of((engine, lanes)))).collect()
+}
+
+/// A trial with something for every section.
+fn trial(cell: &Cell, block: u32, cost: f64, noisy: bool) -> TrialRecord {
+    let mut record = sample::record(cell.clone(), block, cost);
+    record.achieved_per_s /= cost;
+    let low = (5e6 * cost) as u64;
+    record.service_ns = Some(sample::climb(low, 2 * low, 2_000));
+    record.heartbeat_ns = record.service_ns.clone();
+    record.steps.http_ns = record.service_ns.clone();
+    let class =
+        ClassUse { ledger: record.ledger, times_ns: record.service_ns.clone(), service_ns: None };
+    record.classes.insert("heavy".into(), class);
+    if noisy {
+        record.flags.push("noisy".into());
+    }
+    record
+}
+
+fn page(records: &[TrialRecord]) -> String {
+    let groups = summary::summarise(records, Engine::Threads, MARGIN);
+    html::render(&plan_json(), records, &groups, None, None)
+}
+
+fn plan_json() -> PlanJson {
+    PlanJson {
+        format_version: 2,
+        name: "repeats".into(),
+        plan_hash: sample::PLAN_HASH.into(),
+        seed: 1,
+        created_utc: "2026-01-02T03:04:05Z".into(),
+        config: serde_json::Value::Null,
+        cells: cells(),
+        trials_planned: 64,
+        machine: serde_json::Value::Null,
+        limits: serde_json::Value::Null,
+        versions: Versions::default(),
+        command_line: vec!["duel".into()],
+        shard: None,
+        merged: None,
+    }
+}
+
+/// Everything that is shown of records, by name.
+fn reports(records: &[TrialRecord]) -> Vec<(&'static str, String)> {
+    let groups = summary::summarise(records, Engine::Threads, MARGIN);
+    let side = |engine| ExpectedSide { engine, offload: None };
+    let expected = |measure| Expect {
+        winner: side(Engine::Tokio),
+        over: side(Engine::Threads),
+        measure,
+        by: 1.0,
+        lanes: None,
+        processes: None,
+        cpus: None,
+        codec: None,
+        rate: None,
+    };
+    let expects = [Expected::CpuPerRequest, Expected::P99, Expected::Runs].map(expected);
+    // How many trials were repeated is told, and is all that may differ.
+    let fixed = |text: String| {
+        let (before, after) = text.split_once(" planned trials").expect("it is told");
+        let rest = after
+            .strip_prefix(" and ")
+            .map_or(after, |rest| rest.split_once("repeats").expect("their number").1);
+        format!("{before}{rest}")
+    };
+    let hosts = HostType::plain(2, 8 << 30);
+    let capacity = plan(records, &[Question::new(1_000.0, hosts)], &|_| vec![]);
+    let section = |section: Option<_>| format!("{section:#?}");
+    vec![
+        ("cells.csv", csv::render(&groups)),
+        ("capacity", format!("{capacity:#?}")),
+        ("expectations", section(expect::section(&expects, &cells(), records))),
+        ("steps", section(steps::section(records))),
+        ("report.md", fixed(markdown::render(&plan_json(), records, &groups, None))),
+        ("report.html", fixed(page(records))),
+    ]
+}
+
+#[test]
+fn a_repeat_takes_the_place_of_its_trial_in_every_report() {
+    for noisy in [false, true] {
+        let block = |b| {
+            let costs = cells().into_iter().map(move |cell| {
+                let cost = if cell.engine == Engine::Tokio { 0.5 } else { 1.0 };
+                (cell, cost)
+            });
+            costs.map(move |(cell, cost)| trial(&cell, b, cost, noisy))
+        };
+        let stand: Vec<TrialRecord> = (0..8).flat_map(block).collect();
+        let mut all = Vec::new();
+        for record in &stand {
+            // What was repeated ran before; a repeat that was stopped after.
+            let cost = 3.0 + f64::from(record.block);
+            let mut replaced = trial(&record.cell, record.block, cost, true);
+            replaced.started_unix_ns = record.started_unix_ns.map(|ns| ns - 500_000_000);
+            all.push(replaced);
+            all.push(record.clone());
+            if record.block % 2 == 0 {
+                let mut stopped = trial(&record.cell, record.block, 9.0, true);
+                stopped.status = Status::Interrupted;
+                all.push(stopped);
+            }
+        }
+        for ((name, alone), (_, repeated)) in reports(&stand).into_iter().zip(reports(&all)) {
+            let differs = alone.lines().zip(repeated.lines()).find(|(a, b)| a != b);
+            assert!(alone == repeated, "{name}, noisy {noisy}: {differs:?}");
+        }
+    }
+}
+
+/// Levels come from the quiet trials where they are enough: in the tables and in what is drawn.
+#[test]
+fn plots_read_the_trials_that_the_tables_read() {
+    let drawn = |busy: f64| {
+        let block = |b| {
+            cells().into_iter().map(move |cell| match b {
+                0..3 => {
+                    let mut record = trial(&cell, b, 1.0, true);
+                    let slow = trial(&cell, b, busy, true);
+                    record.service_ns = slow.service_ns;
+                    record.cpu.per_request_ns *= busy;
+                    record
+                }
+                _ => trial(&cell, b, 1.0, false),
+            })
+        };
+        let page = page(&(0..8).flat_map(block).collect::<Vec<_>>());
+        let section = |title: &str| {
+            let (_, rest) = page.split_once(&format!("<h2>{title}</h2>")).expect(title);
+            rest.split("</section>").next().unwrap_or_default().to_string()
+        };
+        ["Latency by percentile", "Where the CPU time goes", "Against lanes and rate"].map(section)
+    };
+    for (calm, busy) in drawn(1.0).into_iter().zip(drawn(7.0)) {
+        assert!(calm == busy, "{calm}\n\nwith slow noisy trials\n\n{busy}");
+    }
+}
+
+/// A percentile that falls on a lost request is the slowest of all: no plot may leave it out.
+#[test]
+fn a_curve_has_no_point_where_most_trials_lost_their_percentile() {
+    let page_of = |lossy: u32| {
+        let block = |b| {
+            cells().into_iter().map(move |cell| {
+                let mut record = trial(&cell, b, 1.0, false);
+                if b < lossy && cell.total_lanes == 1_024 {
+                    let lost = 100;
+                    record.ledger.failed = lost;
+                    record.ledger.completed -= lost;
+                    record.errors.read = lost;
+                    record.service_ns = Some(sample::climb(5_000_000, 6_000_000, 2_000 - lost));
+                }
+                record
+            })
+        };
+        page(&(0..8).flat_map(block).collect::<Vec<_>>())
+    };
+    let curve = |page: &str| {
+        let (_, rest) = page.split_once("<figcaption>P99 against lanes").expect("the curve");
+        rest.split("</figure>").next().unwrap_or_default().to_string()
+    };
+    assert!(curve(&page_of(0)).contains("lanes 1,024:"));
+    let curve = curve(&page_of(5));
+    assert!(!curve.contains("lanes 1,024:") && curve.contains("too many requests were lost"));
+}
