@@ -25,7 +25,6 @@ NO_COLOR is honoured.";
 #[derive(Debug, Parser)]
 #[command(name = "duel", version = VERSION, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -55,7 +54,6 @@ impl Cli {
     }
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "parsed once per process")]
 pub enum Command {
@@ -106,17 +104,46 @@ pub enum Command {
     },
 }
 
-/// `duel run`.
+/// A config, and what of it a command lays over it.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub struct ConfigArgs {
     /// The sweep, a TOML file
     pub config: PathBuf,
-    /// Run directory; must be empty or not exist [default: runs/STAMP-NAME]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
     /// Override a key of the config, such as plan.requests=100
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+}
+
+/// What may be loaded beside this machine.
+#[derive(Debug, Args)]
+pub struct AllowArgs {
+    /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
+    /// connections; 'HOST:PORT rate=50k connections=5k' raises that
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow: Vec<String>,
+}
+
+/// What every command takes that runs a sweep.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// Serve Prometheus metrics while it runs: a port of the loopback, or IP:PORT
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
+    /// Go on although every request fails; otherwise such a trial ends after 3 s, and so does the run
+    /// if the target is your own
+    #[arg(long)]
+    pub keep_going: bool,
+    #[command(flatten)]
+    pub allowed: AllowArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Run directory; must be empty or not exist [default: runs/STAMP-NAME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Go on where the run directory given with --out stopped
     #[arg(long, requires = "out")]
     pub resume: bool,
@@ -139,24 +166,14 @@ pub struct RunArgs {
     /// From one trial's start to the next [default: warm-up + window + timeout + 5s]
     #[arg(long, value_name = "TIME", requires = "start_at")]
     pub start_every: Option<String>,
-    /// Serve Prometheus metrics while the sweep runs: a port of the loopback, or IP:PORT
-    #[arg(long, value_name = "ADDR")]
-    pub metrics: Option<String>,
     /// With --resume: go on although config, binary or machine changed, and flag the rows. With
     /// --shard: divide a closed loop by duration, although the total load then depends on how fast the shards are
     #[arg(long)]
     pub force: bool,
-    /// Go on although every request fails; otherwise such a trial ends after 3 s, and so does the run
-    /// if the target is your own
-    #[arg(long)]
-    pub keep_going: bool,
-    /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
-    /// connections; 'HOST:PORT rate=50k connections=5k' raises that
-    #[arg(long, value_name = "HOST:PORT")]
-    pub allow: Vec<String>,
+    #[command(flatten)]
+    pub sweep: SweepArgs,
 }
 
-/// `duel try`.
 #[derive(Debug, Args)]
 pub struct TryArgs {
     /// Where to send requests: [http://]HOST:PORT/PATH, https://…, or unix:/SOCKET:/PATH
@@ -250,56 +267,36 @@ pub struct TryArgs {
     /// Print one TrialRecord per line instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Serve Prometheus metrics while it runs: a port of the loopback, or IP:PORT
-    #[arg(long, value_name = "ADDR")]
-    pub metrics: Option<String>,
     /// Keep a run directory
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Go on although every request fails; otherwise such a trial ends after 3 s, and so does the run
-    /// if the target is your own
-    #[arg(long)]
-    pub keep_going: bool,
-    /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
-    /// connections; 'HOST:PORT rate=50k connections=5k' raises that
-    #[arg(long, value_name = "HOST:PORT")]
-    pub allow: Vec<String>,
+    #[command(flatten)]
+    pub sweep: SweepArgs,
     /// Accepted for wrk's sake: percentiles are always printed
     #[arg(long, hide = true)]
     pub latency: bool,
 }
 
-/// `duel verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The sweep, a TOML file
-    pub config: PathBuf,
-    /// Override a key of the config
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub overrides: Vec<String>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Requests of each run, at most those of the plan [default: those, or 10k of one by time]
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub requests: Option<String>,
 }
 
-/// `duel plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// The sweep, a TOML file
-    pub config: PathBuf,
-    /// Override a key of the config
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub overrides: Vec<String>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Print the Job frame of the trial at this position, from 0, for `duel worker`
     #[arg(long, value_name = "N")]
     pub job: Option<String>,
-    /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
-    /// connections; 'HOST:PORT rate=50k connections=5k' raises that
-    #[arg(long, value_name = "HOST:PORT")]
-    pub allow: Vec<String>,
+    #[command(flatten)]
+    pub allowed: AllowArgs,
 }
 
-/// `duel report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// The run directory
@@ -315,7 +312,6 @@ pub struct ReportArgs {
     /// 10k,20k, make a what-if table [default: the highest that was measured]
     #[arg(long, value_name = "RATE")]
     pub rate: Option<String>,
-    /// What else is asked of the hosts.
     #[command(flatten)]
     pub hosts: HostsArgs,
     /// Write the files only (for the driver)
@@ -323,7 +319,6 @@ pub struct ReportArgs {
     pub quiet: bool,
 }
 
-/// `duel capacity`.
 #[derive(Debug, Args)]
 pub struct CapacityArgs {
     /// The run directory
@@ -331,7 +326,6 @@ pub struct CapacityArgs {
     /// Requests per second to plan for, in total; several, such as 10k,20k, make a what-if table
     #[arg(long, value_name = "RATE")]
     pub rate: String,
-    /// What else is asked of the hosts.
     #[command(flatten)]
     pub hosts: HostsArgs,
     /// Print JSON
@@ -411,7 +405,6 @@ impl HostsArgs {
     }
 }
 
-/// `duel compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// The run to compare with and the run that is judged; with --with, all runs to compare with; one
@@ -435,7 +428,6 @@ pub struct CompareArgs {
     pub markdown: bool,
 }
 
-/// `duel merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
     /// The run directories of all shards, in any order
@@ -446,7 +438,6 @@ pub struct MergeArgs {
     pub out: PathBuf,
 }
 
-/// `duel target`.
 #[derive(Debug, Args)]
 pub struct TargetArgs {
     /// Where to listen: an IP address and a port, or unix:/PATH
@@ -478,7 +469,6 @@ pub struct TargetArgs {
     pub cpus: String,
 }
 
-/// `duel limits`.
 #[derive(Debug, Args)]
 pub struct LimitsArgs {
     /// Say whether this many lanes fit

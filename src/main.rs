@@ -39,7 +39,7 @@ fn run(command: Command) -> ExitCode {
         Command::Compare(args) => cmd::compare::run(&args),
         Command::Capacity(args) => cmd::capacity::run(&args),
         Command::Merge(args) => cmd::merge::run(&args),
-        Command::Verify(args) => Ok(cmd::verify::run_command(&args)),
+        Command::Verify(args) => cmd::verify::run_command(&args),
         Command::Target(args) => cmd::target::run(&args),
         Command::Limits(args) => cmd::limits::run(&args),
         Command::Worker => Ok(cmd::worker::run()),

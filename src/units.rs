@@ -13,17 +13,17 @@ pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 
 /// A quantity that could not be read: what was found and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is not a {kind}: {allowed}")]
+#[error("`{found}` is not a {kind}: {}", allowed.unwrap_or("it is too large"))]
 pub(crate) struct UnitError {
     found: String,
     kind: &'static str,
-    allowed: &'static str,
+    /// `None` of a number of this kind that is only more than can be counted.
+    allowed: Option<&'static str>,
 }
 
 impl UnitError {
-    /// Whether it is a number of this kind, and only more than can be counted.
     pub(crate) fn is_too_large(&self) -> bool {
-        self.allowed == TOO_LARGE
+        self.allowed.is_none()
     }
 
     /// The same of a text that is shown in another form.
@@ -32,7 +32,6 @@ impl UnitError {
     }
 }
 
-const TOO_LARGE: &str = "it is too large";
 const DURATION_HELP: &str = "write a number and a unit, such as 500us, 20ms, 2s, 1m or 1h";
 const COUNT_HELP: &str =
     "write a whole number, with k or M for thousands or millions, such as 2000 or 10k";
@@ -48,14 +47,14 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 /// Scales a decimal number; `help` says what is allowed where it is none.
-fn scaled(number: &str, factor: f64, help: &'static str) -> Result<u64, &'static str> {
+fn scaled(number: &str, factor: f64, help: &'static str) -> Result<u64, Option<&'static str>> {
     let digits = number.replace('_', "");
     // Whole numbers avoid the 53-bit mantissa, so that a large count survives exactly.
     if let Ok(whole) = digits.parse::<u64>() {
-        return whole.checked_mul(factor as u64).ok_or(TOO_LARGE);
+        return whole.checked_mul(factor as u64).ok_or(None);
     }
-    let value = digits.parse::<f64>().map_err(|_| help)? * factor;
-    if value < 9.2e18 { Ok(value.round() as u64) } else { Err(TOO_LARGE) }
+    let value = digits.parse::<f64>().map_err(|_| Some(help))? * factor;
+    if value < 9.2e18 { Ok(value.round() as u64) } else { Err(None) }
 }
 
 /// Reads a duration in nanoseconds. A bare number is refused, since peers disagree on its unit.
@@ -72,7 +71,7 @@ pub(crate) fn parse_duration_ns(text: &str) -> Result<u64, UnitError> {
     };
     let error = |allowed| UnitError { found: text.into(), kind: "duration", allowed };
     if factor == 0.0 && !(number == "0" && unit.is_empty()) {
-        return Err(error(DURATION_HELP));
+        return Err(error(Some(DURATION_HELP)));
     }
     scaled(number, factor, DURATION_HELP).map_err(error)
 }
@@ -91,9 +90,9 @@ fn decimal_factor(unit: &str) -> Option<f64> {
 pub(crate) fn parse_count(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split(text);
     let error = |allowed| UnitError { found: text.into(), kind: "count", allowed };
-    let factor = decimal_factor(unit).ok_or_else(|| error(COUNT_HELP))?;
+    let factor = decimal_factor(unit).ok_or_else(|| error(Some(COUNT_HELP)))?;
     if unit.is_empty() && number.contains('.') {
-        return Err(error(COUNT_HELP));
+        return Err(error(Some(COUNT_HELP)));
     }
     scaled(number, factor, COUNT_HELP).map_err(error)
 }
@@ -103,12 +102,12 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, UnitError> {
     let (number, unit) = split(text);
     let error = |allowed| UnitError { found: text.into(), kind: "rate", allowed };
     let unit = unit.strip_suffix("/s").unwrap_or(unit);
-    let factor = decimal_factor(unit).ok_or_else(|| error(RATE_HELP))?;
-    let rate = number.replace('_', "").parse::<f64>().map_err(|_| error(RATE_HELP))? * factor;
+    let factor = decimal_factor(unit).ok_or_else(|| error(Some(RATE_HELP)))?;
+    let rate = number.replace('_', "").parse::<f64>().map_err(|_| error(Some(RATE_HELP)))? * factor;
     match rate {
-        f64::INFINITY => Err(error(TOO_LARGE)),
+        f64::INFINITY => Err(error(None)),
         rate if rate > 0.0 => Ok(rate),
-        _ => Err(error(RATE_HELP)),
+        _ => Err(error(Some(RATE_HELP))),
     }
 }
 
@@ -132,8 +131,8 @@ pub(crate) fn parse_share(text: &str) -> Result<f64, UnitError> {
     };
     let error = |allowed| UnitError { found: text.into(), kind: "share", allowed };
     match share {
-        Some(f64::INFINITY) => Err(error(TOO_LARGE)),
-        share => share.ok_or_else(|| error("use a share such as 5% or 0.05")),
+        Some(f64::INFINITY) => Err(error(None)),
+        share => share.ok_or_else(|| error(Some("use a share such as 5% or 0.05"))),
     }
 }
 
@@ -149,20 +148,14 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
         "KiB" | "k" | "K" => 1024.0,
         "MiB" | "M" => 1024.0 * 1024.0,
         "GiB" | "G" => 1024.0 * 1024.0 * 1024.0,
-        _ => return Err(error(SIZE_HELP)),
+        _ => return Err(error(Some(SIZE_HELP))),
     };
     scaled(number, factor, SIZE_HELP).map_err(error)
 }
 
 /// Prints a number with three significant digits and no trailing zeros after the point.
 fn significant(value: f64) -> String {
-    let digits = if value >= 100.0 {
-        0
-    } else if value >= 10.0 {
-        1
-    } else {
-        2
-    };
+    let digits = 2 - usize::from(value >= 10.0) - usize::from(value >= 100.0);
     trimmed(&format!("{value:.digits$}")).to_string()
 }
 
@@ -215,13 +208,9 @@ pub(crate) fn size_literal(bytes: u64) -> String {
 
 /// Prints a count with thousands separators: `16,370`.
 pub(crate) fn format_count(count: u64) -> String {
-    let digits = count.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
+    let mut out = count.to_string();
+    for at in (1..out.len()).rev().skip(2).step_by(3) {
+        out.insert(at, ',');
     }
     out
 }

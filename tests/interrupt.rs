@@ -466,3 +466,22 @@ fn an_interrupted_run_names_the_command_that_goes_on() {
     let ended = records(&sweep.dir()).iter().filter(|r| r.status == Status::Ok).count();
     assert_eq!(ended, 4, "two engines at two numbers of lanes");
 }
+
+/// Nothing stands below the command that goes on, also where bounds were missed.
+#[test]
+fn the_command_that_goes_on_is_the_last_line() {
+    let sweep = two();
+    let mut command = sweep.command();
+    command.args(["--set", "slo.p99=1us"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut driver = command.spawn().expect("duel starts");
+    let rows = sweep.dir().join("trials.jsonl");
+    let ended = || std::fs::read_to_string(&rows).is_ok_and(|text| text.ends_with('\n'));
+    eventually("the first trial ends", ended);
+    signal(driver.id(), Signal::INT);
+    assert_eq!(wait(&mut driver).code(), Some(130));
+    let mut said = String::new();
+    driver.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert!(said.contains("duel: SLO "), "{said}");
+    let last = said.lines().last().expect("a command");
+    assert!(last.starts_with("    ") && last.contains("--resume"), "{said}");
+}

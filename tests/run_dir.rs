@@ -122,3 +122,39 @@ fn a_run_leaves_histograms_and_a_timeline() {
         assert!(last.completed > Some(0) && own.iter().all(|s| s.in_flight <= Some(4)), "{own:?}");
     }
 }
+
+/// A run keeps what it needs to know a body's file again, and no more of it.
+#[test]
+fn of_a_body_that_was_read_from_a_file_a_run_keeps_the_digest() {
+    let home = tempfile::tempdir().unwrap();
+    let body = "a body of many words ".repeat(10_000);
+    let config = |name: &str, body: &str| {
+        let dir = home.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("body.txt"), body).unwrap();
+        let config = dir.join("post.toml");
+        let text = "name = 'post'\n[plan]\nrequests = 30\n[[plan.request]]\nmethod = 'POST'\n\
+            body_file = 'body.txt'\n[sweep]\nengines = ['threads']\nlanes = [2]\ntrials = 3\n";
+        std::fs::write(&config, text).unwrap();
+        config
+    };
+    let (here, there) = (config("here", &body), config("there", &body));
+    let first = run(&here, home.path().join("first"), &[]);
+    let kept = std::fs::read_to_string(first.join("plan.json")).unwrap();
+    assert!(!kept.contains("many words") && kept.contains("body.txt"), "{kept}");
+    assert!(kept.contains(&body.len().to_string()), "{kept}");
+    // The same file in another place is the same plan, and another one is not.
+    let second = run(&there, home.path().join("second"), &[]);
+    let out = duel(&["compare", text(&first), text(&second)]);
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert!(!error.contains("not comparable"), "{error}");
+    let goes_on = duel(&["run", text(&here), "--out", text(&first), "--resume"]);
+    assert!(matches!(goes_on.status.code(), Some(0 | 4)), "{goes_on:?}");
+    std::fs::write(here.with_file_name("body.txt"), "another").unwrap();
+    let refused = duel(&["run", text(&here), "--out", text(&first), "--resume"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let changed = run(&here, home.path().join("changed"), &[]);
+    let out = duel(&["compare", text(&first), text(&changed)]);
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert!(error.contains("not comparable") && error.contains("plan.mix"), "{error}");
+}

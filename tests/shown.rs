@@ -88,12 +88,13 @@ fn of_duel(words: &[String]) -> Option<Vec<String>> {
 
 /// The config that a command reads, with its overrides.
 fn config_of(command: &cli::Command) -> Option<(&Path, &[String])> {
-    Some(match command {
-        cli::Command::Run(args) => (&args.config, &args.overrides),
-        cli::Command::Plan(args) => (&args.config, &args.overrides),
-        cli::Command::Verify(args) => (&args.config, &args.overrides),
+    let args = match command {
+        cli::Command::Run(args) => &args.config,
+        cli::Command::Plan(args) => &args.config,
+        cli::Command::Verify(args) => &args.config,
         _ => return None,
-    })
+    };
+    Some((&args.config, &args.overrides))
 }
 
 #[test]

@@ -52,7 +52,6 @@ pub(super) fn resuming(dir: &Path) -> String {
     arguments.iter().map(|a| quoted(a)).collect::<Vec<_>>().join(" ")
 }
 
-/// A word as a shell reads it back.
 fn quoted(word: &dyn std::fmt::Display) -> String {
     let word = word.to_string();
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
@@ -117,7 +116,7 @@ mod tests {
     fn what_is_no_secret_is_shown_as_it_was_meant() {
         assert_eq!(
             shown(&["run", "--out=d", "x.toml", "--set", "plan.requests=5", "--resume"]),
-            "duel run x.toml --out d --set plan.requests=5 --resume"
+            "duel run x.toml --set plan.requests=5 --out d --resume"
         );
         assert_eq!(
             shown(&["try", "http://h/", "-kn5", "-b@file", "-Ha: b"]),

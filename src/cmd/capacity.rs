@@ -5,6 +5,8 @@ mod prove;
 
 use std::process::ExitCode;
 
+use anyhow::{Context as _, Error, anyhow, bail};
+
 use crate::cli::{CapacityArgs, HostsArgs};
 use crate::limits::{Ceiling, Limits, PORT_RANGE, TargetKind};
 use crate::plan::{Cell, Engine, classes};
@@ -17,7 +19,6 @@ use crate::units::{parse_count, parse_duration_ns, parse_rate, parse_share, pars
 /// Most questions of a what-if table: more is a mistake.
 const MOST_QUESTIONS: usize = 10_000;
 
-/// Prints how many hosts a rate needs under each engine.
 pub fn run(args: &CapacityArgs) -> super::Ended {
     let run = RunDir::open(&args.dir).map_err(super::usage)?;
     for warning in &run.warnings {
@@ -27,10 +28,10 @@ pub fn run(args: &CapacityArgs) -> super::Ended {
         prove::run(&run).map_err(|error| super::usage(format!("--prove: {error}")))?;
     }
     let asked = questions(Some(&args.rate), &args.hosts, &run)
-        .and_then(|asked| answer(&run, &asked.ok_or("no rate")?));
+        .and_then(|asked| answer(&run, &asked.context("no rate")?));
     let answer = asked.map_err(super::usage)?;
     if args.suggest {
-        let sweep = run.plan.sweep().ok_or("the run holds no config".to_string());
+        let sweep = run.plan.sweep().context("the run holds no config");
         let text = sweep.and_then(|sweep| next::config(&answer, sweep));
         let text = text.map_err(|error| super::usage(format!("--suggest: {error}")))?;
         crate::terminal::print(&text);
@@ -55,15 +56,15 @@ pub fn run(args: &CapacityArgs) -> super::Ended {
 }
 
 /// Answers questions by a run's records and the limits of its machine.
-pub(super) fn answer(run: &Run, questions: &[Question]) -> Result<Plan, String> {
+pub(super) fn answer(run: &Run, questions: &[Question]) -> anyhow::Result<Plan> {
     let limits: Limits = serde_json::from_value(run.plan.limits.clone())
-        .map_err(|error| format!("{}: limits: {error}", run.path.display()))?;
+        .map_err(|error| anyhow!("{}: limits: {error}", run.path.display()))?;
     let away = TargetKind::External { loopback: false };
     for host in questions.iter().map(|q| &q.host) {
         check_limits(host, &limits, away)?;
     }
     let plan = plan(&run.records, questions, &|cell| ceilings(&limits, cell));
-    Ok(Plan { proofs: prove::read(run).map_err(|error| error.to_string())?, ..plan })
+    Ok(Plan { proofs: prove::read(run)?, ..plan })
 }
 
 /// What one process of the side under test can hit: of a server, what a client with as many threads
@@ -77,28 +78,24 @@ fn ceilings(limits: &Limits, cell: &Cell) -> Vec<Ceiling> {
 }
 
 /// Refuses a limit of a host that no engine counts lanes against.
-fn check_limits(host: &HostType, limits: &Limits, away: TargetKind) -> Result<(), String> {
+fn check_limits(host: &HostType, limits: &Limits, away: TargetKind) -> anyhow::Result<()> {
     let predicted = Engine::ALL.into_iter().flat_map(|engine| limits.predict(engine, away));
     let mut known: Vec<String> = predicted.map(|ceiling| ceiling.limit).collect();
     known.sort_unstable();
     known.dedup();
-    match host.limits.keys().find(|name| !known.contains(name)) {
-        None => Ok(()),
-        Some(name) => Err(format!(
-            "--hosts: {}: unknown limit `{name}`: allowed are {}",
-            host.name,
-            known.join(", ")
-        )),
+    if let Some(name) = host.limits.keys().find(|name| !known.contains(name)) {
+        let known = known.join(", ");
+        bail!("--hosts: {}: unknown limit `{name}`: allowed are {known}", host.name);
     }
+    Ok(())
 }
 
-/// Reads the value of a flag.
 fn read<T, E: std::fmt::Display>(
     flag: &str,
     text: Option<&String>,
     parse: impl Fn(&str) -> Result<T, E>,
-) -> Result<Option<T>, String> {
-    text.map(|t| parse(t)).transpose().map_err(|e| format!("--{flag}: {e}"))
+) -> anyhow::Result<Option<T>> {
+    text.map(|t| parse(t)).transpose().map_err(|e| anyhow!("--{flag}: {e}"))
 }
 
 /// Reads values that stand between commas, none twice.
@@ -106,12 +103,12 @@ fn list<E: std::fmt::Display>(
     flag: &str,
     text: &str,
     parse: impl Fn(&str) -> Result<f64, E>,
-) -> Result<Vec<f64>, String> {
+) -> anyhow::Result<Vec<f64>> {
     let mut all = Vec::new();
     for part in text.split(',') {
-        let value = parse(part.trim()).map_err(|e| format!("--{flag}: {e}"))?;
+        let value = parse(part.trim()).map_err(|e| anyhow!("--{flag}: {e}"))?;
         if all.contains(&value) {
-            return Err(format!("--{flag}: `{}` is given twice: name each once", part.trim()));
+            bail!("--{flag}: `{}` is given twice: name each once", part.trim());
         }
         all.push(value);
     }
@@ -124,9 +121,8 @@ pub(super) fn questions(
     rate: Option<&String>,
     args: &HostsArgs,
     run: &Run,
-) -> Result<Option<Vec<Question>>, String> {
-    let above_zero = |ns: u64| if ns > 0 { Ok(ns) } else { Err("must be above zero".to_string()) };
-    let time = |t: &str| parse_duration_ns(t).map_err(|e| e.to_string()).and_then(above_zero);
+) -> anyhow::Result<Option<Vec<Question>>> {
+    let time = |t: &str| above_zero(parse_duration_ns(t)?);
     let rates = rate.map(|text| list("rate", text, parse_rate)).transpose()?;
     let sweep = run.plan.sweep();
     let slo = sweep.as_ref().and_then(|sweep| sweep.slo.clone()).unwrap_or_default();
@@ -141,15 +137,14 @@ pub(super) fn questions(
     let is_service = run.records.iter().any(|record| record.cell.tests_server());
     let connections = read("connections", args.connections.as_ref(), parse_count)?;
     if connections.is_some() && !is_service {
-        return Err(
-            "--connections: the subject of this run is the client, whose lanes follow from \
-                    the rate; it is for runs with server_engines"
-                .into(),
+        bail!(
+            "--connections: the subject of this run is the client, whose lanes follow from the rate; \
+             it is for runs with server_engines"
         );
     }
     let growths = list("growth", &args.growth, growth)?;
     let cpu_targets = list("cpu-target", &args.cpu_target, part)?;
-    let memory_target = part(&args.memory_target).map_err(|e| format!("--memory-target: {e}"))?;
+    let memory_target = part(&args.memory_target).map_err(|e| anyhow!("--memory-target: {e}"))?;
     let months = read("months", Some(&args.months), months)?.unwrap_or_default();
     let spare = read("spare", Some(&args.spare), spare)?.unwrap_or_default();
     let hosts = hosts_of(args, run)?;
@@ -159,7 +154,7 @@ pub(super) fn questions(
         return Ok(None);
     };
     if rates.len() * growths.len() * cpu_targets.len() * hosts.len() > MOST_QUESTIONS {
-        return Err("--rate, --growth, --cpu-target and --hosts make more than 10,000 plans".into());
+        bail!("--rate, --growth, --cpu-target and --hosts make more than 10,000 plans");
     }
     let from = Some(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date());
     let mut questions = Vec::new();
@@ -211,11 +206,10 @@ fn by_class(
     classes.iter().filter_map(of).flatten().collect()
 }
 
-/// The class of that name, with its bound.
 fn class<'c>(
     asked: Option<&str>,
     classes: &[(&'c str, Option<u64>)],
-) -> Result<Option<(&'c str, Option<u64>)>, String> {
+) -> anyhow::Result<Option<(&'c str, Option<u64>)>> {
     let Some(asked) = asked else { return Ok(None) };
     let names: Vec<&str> = classes.iter().map(|(name, _)| *name).collect();
     let known = match names.is_empty() {
@@ -223,71 +217,67 @@ fn class<'c>(
         false => format!("allowed are {}", names.join(", ")),
     };
     let found = classes.iter().find(|(name, _)| *name == asked);
-    found.map(|class| Some(*class)).ok_or(format!("--class: unknown class `{asked}`: {known}"))
+    let found = found.with_context(|| format!("--class: unknown class `{asked}`: {known}"))?;
+    Ok(Some(*found))
 }
 
 /// The types of hosts that a file lists, or the one that flags and the measured machine say.
-fn hosts_of(args: &HostsArgs, run: &Run) -> Result<Vec<HostType>, String> {
+fn hosts_of(args: &HostsArgs, run: &Run) -> anyhow::Result<Vec<HostType>> {
     if let Some(path) = &args.hosts {
         let name = path.display().to_string();
-        let text = crate::config::read_text(path).map_err(|e| format!("--hosts: {name}: {e}"))?;
-        return hosts::parse(&text, &name).map_err(|error| format!("--hosts: {error}"));
+        let text = crate::config::read_text(path).map_err(|e| anyhow!("--hosts: {name}: {e}"))?;
+        return hosts::parse(&text, &name).map_err(|error| anyhow!("--hosts: {error}"));
     }
-    let above_zero =
-        |bytes: u64| if bytes > 0 { Ok(bytes) } else { Err("must be above zero".to_string()) };
-    let size = |t: &str| parse_size(t).map_err(|e| e.to_string()).and_then(above_zero);
-    let cpus = |t: &str| match parse_count(t).map(u32::try_from) {
-        Ok(Ok(n @ 1..)) => Ok(n),
-        Ok(_) => Err("a host has from 1 to 4,294,967,295 CPUs".to_string()),
-        Err(error) => Err(error.to_string()),
+    let size = |t: &str| above_zero(parse_size(t)?);
+    let cpus = |t: &str| match u32::try_from(parse_count(t)?) {
+        Ok(n @ 1..) => Ok(n),
+        _ => Err(anyhow!("a host has from 1 to 4,294,967,295 CPUs")),
     };
     let machine = run.plan.machine();
     let here = machine.cpus_online.len() as u32;
     let cpus = read("cpus", args.cpus.as_ref(), cpus)?
         .or((here > 0).then_some(here))
-        .ok_or("--cpus: the run does not say; name a host's CPUs")?;
+        .context("--cpus: the run does not say; name a host's CPUs")?;
     let memory_bytes = read("memory", args.memory.as_ref(), size)?
         .or(machine.memory_bytes)
-        .ok_or("--memory: the run does not say; name a host's memory")?;
+        .context("--memory: the run does not say; name a host's memory")?;
     Ok(vec![HostType::plain(cpus, memory_bytes)])
 }
 
+fn above_zero(n: u64) -> anyhow::Result<u64> {
+    if n > 0 { Ok(n) } else { Err(Error::msg("must be above zero")) }
+}
+
 /// A share above zero, and of all at most.
-fn part(text: &str) -> Result<f64, String> {
-    match parse_share(text) {
-        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        Ok(_) => Err(format!("`{text}` is not above 0% and at most 100%")),
-        Err(error) => Err(error.to_string()),
+fn part(text: &str) -> anyhow::Result<f64> {
+    match parse_share(text)? {
+        share if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => bail!("`{text}` is not above 0% and at most 100%"),
     }
 }
 
 /// A share above zero, and below all: an objective of 100 % leaves no budget.
-fn below_all(text: &str) -> Result<f64, String> {
+fn below_all(text: &str) -> anyhow::Result<f64> {
     match part(text)? {
         share if share < 1.0 => Ok(share),
-        _ => {
-            Err(format!("`{text}` leaves no error budget: write a share below 100%, such as 99.9%"))
-        }
+        _ => bail!("`{text}` leaves no error budget: write a share below 100%, such as 99.9%"),
     }
 }
 
-fn months(text: &str) -> Result<f64, String> {
+fn months(text: &str) -> anyhow::Result<f64> {
     match text.trim().parse() {
         Ok(months) if (0.0..=600.0).contains(&months) => Ok(months),
-        _ => Err(format!("`{text}` is not a number of months from 0 to 600, such as 6 or 1.5")),
+        _ => bail!("`{text}` is not a number of months from 0 to 600, such as 6 or 1.5"),
     }
 }
 
-fn spare(text: &str) -> Result<u32, String> {
-    match parse_count(text).map(u32::try_from) {
-        Ok(Ok(hosts)) => Ok(hosts),
-        Ok(Err(_)) => Err(format!("`{text}` is not from 0 to 4,294,967,295 hosts")),
-        Err(error) => Err(error.to_string()),
-    }
+fn spare(text: &str) -> anyhow::Result<u32> {
+    u32::try_from(parse_count(text)?)
+        .map_err(|_| anyhow!("`{text}` is not from 0 to 4,294,967,295 hosts"))
 }
 
 /// Growth per year: `30%`, `0.3` or `2%/month`.
-fn growth(text: &str) -> Result<f64, String> {
+fn growth(text: &str) -> anyhow::Result<f64> {
     let (number, is_monthly) = match text.trim() {
         t if t.ends_with("/month") => (t.trim_end_matches("/month"), true),
         t => (t.trim_end_matches("/year"), false),
@@ -299,10 +289,9 @@ fn growth(text: &str) -> Result<f64, String> {
     let value = number.trim().parse::<f64>().map(|v| v / by).unwrap_or(f64::NAN);
     let yearly = if is_monthly { (1.0 + value).powi(12) - 1.0 } else { value };
     if value > -1.0 && yearly <= 100.0 {
-        Ok(yearly)
-    } else {
-        Err(format!(
-            "`{text}` is not a growth: write 30%, 0.3 or 2%/month, above -100% and at most 10000% per year"
-        ))
+        return Ok(yearly);
     }
+    bail!(
+        "`{text}` is not a growth: write 30%, 0.3 or 2%/month, above -100% and at most 10000% per year"
+    )
 }

@@ -1,6 +1,6 @@
 //! `duel compare`: two run directories, cell by cell, or the targets of one; runs nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::exit;
@@ -26,20 +26,24 @@ pub fn run(args: &CompareArgs) -> super::Ended {
         super::usage(format!("--min-effect: `{text}` is not a share from 0 to 100%, such as 5%"))
     })?;
     let all = |dirs: &[PathBuf]| {
-        dirs.iter().map(|dir| read(dir)).collect::<Result<Vec<_>, _>>().map_err(super::usage)
+        let read = dirs.iter().map(|dir| RunDir::salvage(dir));
+        read.collect::<Result<Vec<_>, _>>().map_err(super::usage)
     };
     let (a, b) = (all(before)?, all(after)?);
-    let runs = |side: &[Opened]| side.iter().map(|r| r.run.clone()).collect::<Vec<Run>>();
-    let (runs_a, runs_b) = (runs(&a), runs(&b));
-    let found = match (runs_a.as_slice(), runs_b.is_empty()) {
-        ([run], true) => compare_targets(run, min_effect),
-        (a, _) => {
-            let b: Vec<&Run> = runs_b.iter().collect();
-            compare(&a.iter().collect::<Vec<_>>(), &b, min_effect)
-        }
+    fn runs(side: &[(Run, Vec<StoreError>)]) -> Vec<&Run> {
+        side.iter().map(|(run, _)| run).collect()
+    }
+    let found = match (runs(&a).as_slice(), runs(&b).as_slice()) {
+        ([run], []) => compare_targets(run, min_effect),
+        (a, b) => compare(a, b, min_effect),
     };
     // All are told whatever the first one holds, since each may explain the outcome.
-    let readable = a.iter().chain(&b).fold(true, |readable, run| run.tell() & readable);
+    let mut readable = true;
+    for (run, damage) in a.iter().chain(&b) {
+        run.warnings.iter().for_each(|warning| say!("duel: {warning}"));
+        damage.iter().for_each(|error| say!("duel: {error}"));
+        readable &= damage.is_empty();
+    }
     let found = found.map_err(super::usage)?;
     let text = match args {
         CompareArgs { json: true, .. } => format!("{:#}\n", found.json()),
@@ -66,28 +70,4 @@ fn share(text: &str) -> Option<f64> {
         text.trim().strip_suffix('%').map_or((text.trim(), 1.0), |n| (n.trim(), 100.0));
     let share = number.parse::<f64>().ok()? / by;
     (0.0..=1.0).contains(&share).then_some(share)
-}
-
-/// A run and what of it could not be read.
-struct Opened {
-    run: Run,
-    damage: Vec<StoreError>,
-}
-
-fn read(dir: &Path) -> Result<Opened, StoreError> {
-    let (run, damage) = RunDir::salvage(dir)?;
-    Ok(Opened { run, damage })
-}
-
-impl Opened {
-    /// Says what was set aside or could not be read; whether all of it was readable.
-    fn tell(&self) -> bool {
-        for warning in &self.run.warnings {
-            say!("duel: {warning}");
-        }
-        for error in &self.damage {
-            say!("duel: {error}");
-        }
-        self.damage.is_empty()
-    }
 }

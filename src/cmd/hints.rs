@@ -37,7 +37,6 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["-r", "--redirect", "-L"], "duel follows no redirect: a status of 3xx counts as completed"),
 ];
 
-/// What is printed of an error in the command line.
 pub(super) fn explain(mut error: clap::Error) -> String {
     // That an unknown flag could be passed as a value helps nobody.
     error.remove(ContextKind::Suggested);

@@ -8,7 +8,6 @@ use crate::report::layout::Column;
 use crate::report::table;
 use crate::units::parse_count;
 
-/// Prints the limits by engine, the tightest first.
 pub fn run(args: &LimitsArgs) -> super::Ended {
     let lanes = args
         .lanes
@@ -30,7 +29,6 @@ pub fn run(args: &LimitsArgs) -> super::Ended {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The report for a terminal of `width` columns.
 pub fn text(report: &LimitsReport, width: Option<u16>) -> String {
     let (above, below) = report.sentences();
     let (heads, rows) = report.table();

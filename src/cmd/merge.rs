@@ -7,7 +7,6 @@ use crate::cli::MergeArgs;
 use crate::fleet::merge::merge;
 use crate::limits;
 
-/// Merges, writes the report, and says how it went.
 pub fn run(args: &MergeArgs) -> super::Ended {
     // One descriptor per shard; without more of them the error names the file that was one too many.
     let _ = limits::raise_nofile();

@@ -20,25 +20,21 @@ pub mod worker;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::cli::{AllowArgs, ConfigArgs, SweepArgs};
+use crate::driver::metrics::parse_address;
+use crate::plan::sweep::Sweep;
 use crate::terminal;
 
-/// Exit codes of every command, the first that applies.
+/// Exit codes of every command, the first that applies; the help says what each means.
 pub mod exit {
-    /// Interrupted by SIGINT; partial results are kept.
     pub(crate) const INTERRUPTED: u8 = 130;
-    /// Interrupted by SIGTERM.
     pub(crate) const TERMINATED: u8 = 143;
     /// The terminal went away.
     pub(crate) const HUNG_UP: u8 = 129;
-    /// Wrong usage or config, or not comparable.
     pub const USAGE: u8 = 2;
-    /// A trial failed that was not expected to, or nothing completed.
     pub const FAILED: u8 = 1;
-    /// A hard gate failed, so that the numbers are not reliable, or an SLO cannot be judged.
     pub(crate) const INVALID: u8 = 4;
-    /// An SLO was missed, or a figure became worse.
     pub(crate) const MISSED: u8 = 3;
-    /// `compare --strict`: a figure could be worse for all that is known.
     pub(crate) const CANNOT_TELL: u8 = 5;
 }
 
@@ -62,9 +58,16 @@ pub fn refuse(error: clap::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// The sweep of a config, with the addresses that a flag lets it load.
+fn load(args: &ConfigArgs, allowed: &AllowArgs) -> Result<Sweep, ExitCode> {
+    let mut sweep = crate::config::load(&args.config, &args.overrides).map_err(usage)?;
+    sweep::allow(&mut sweep, allowed).map_err(usage)?;
+    Ok(sweep)
+}
+
 /// Where `--metrics` says that a run is to be scraped.
-fn metrics_address(flag: Option<&str>) -> Result<Option<std::net::SocketAddr>, String> {
-    flag.map(crate::driver::metrics::parse_address).transpose()
+fn metrics_address(args: &SweepArgs) -> Result<Option<std::net::SocketAddr>, ExitCode> {
+    args.metrics.as_deref().map(parse_address).transpose().map_err(usage)
 }
 
 /// Works with as many threads as there are CPUs; a machine that grants none has this one do it.

@@ -6,11 +6,11 @@ use anyhow::{Context as _, bail};
 
 use super::sweep::blocks;
 use crate::cli::PlanArgs;
-use crate::driver::cpus::{self, Beside};
-use crate::driver::target;
-use crate::limits::{Limits, PortBudget, TargetKind};
+use crate::driver::trial::{admit, place};
+use crate::driver::{cpus, target};
+use crate::limits::{Limits, PortBudget};
 use crate::plan::endpoint::Endpoint;
-use crate::plan::sweep::{Sweep, TRIAL_OVERHEAD_NS, Target};
+use crate::plan::sweep::{Sweep, TRIAL_OVERHEAD_NS};
 use crate::plan::{Cell, Extent};
 use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
 use crate::report::layout::Column;
@@ -25,10 +25,8 @@ const TIMER_NS: f64 = 10e6;
 /// Longest wait of a lane before it connects again.
 const RECONNECT_NS: f64 = SECOND_NS as f64;
 
-/// Prints cells, order, time and limits, or one Job.
 pub fn run(args: &PlanArgs) -> super::Ended {
-    let mut sweep = crate::config::load(&args.config, &args.overrides).map_err(super::usage)?;
-    super::sweep::allow(&mut sweep, &args.allow).map_err(super::usage)?;
+    let sweep = super::load(&args.config, &args.allowed)?;
     match &args.job {
         None => crate::terminal::page(&describe(&sweep)),
         Some(position) => {
@@ -43,20 +41,21 @@ pub fn run(args: &PlanArgs) -> super::Ended {
 fn describe(sweep: &Sweep) -> String {
     let mut lines = headline(sweep);
     let cells = sweep.cells();
-    let judge =
-        Judge { sweep, limits: Limits::read(), allowed: cpus::allowed().unwrap_or_default() };
+    let (limits, allowed) = (Limits::read(), cpus::allowed().unwrap_or_default());
     let column = |title: &str, number, of: &dyn Fn((usize, &Cell)) -> String| Column {
         title: title.into(),
         number,
         cells: cells.iter().enumerate().map(of).collect(),
     };
-    let verdict =
-        |cell: &Cell| judge.verdict(cell).unwrap_or_else(|why| format!("will fail: {why:#}"));
+    let here = |cell: &Cell| {
+        let verdict = verdict(sweep, &limits, &allowed, cell);
+        verdict.unwrap_or_else(|why| format!("will fail: {why:#}"))
+    };
     let table = vec![
         column("cell", false, &|(_, cell)| cell.id.clone()),
         column("number", true, &|(number, _)| number.to_string()),
         column("connections", true, &|(_, cell)| format_count(cell.total_lanes.into())),
-        column("here", false, &|(_, cell)| verdict(cell)),
+        column("here", false, &|(_, cell)| here(cell)),
     ];
     lines.extend(["".into(), table::plain(table, crate::terminal::width())]);
     if sweep.search.is_some() {
@@ -136,55 +135,16 @@ fn length(ns: f64) -> String {
     }
 }
 
-/// What decides whether a cell can run here.
-struct Judge<'s> {
-    sweep: &'s Sweep,
-    limits: Limits,
-    allowed: Vec<u32>,
-}
-
-impl Judge<'_> {
-    /// How a cell runs, or why it cannot.
-    fn verdict(&self, cell: &Cell) -> anyhow::Result<String> {
-        let plan = self.sweep.trial_plan(cell);
-        let target = self.sweep.target_of(cell);
-        let nth = cell.target_nth.unwrap_or(0) as usize;
-        let endpoint = target::resolve(self.sweep, nth)?.map(|external| external.endpoint);
-        let ports = self.limits.ports(&plan, cell, endpoint.as_ref());
-        self.limits.check(cell, kind(target))?;
-        if let Some((server, connections)) = self.sweep.served(cell) {
-            self.limits.admit_server(&server, connections)?;
-        }
-        ports.as_ref().map_or(Ok(()), PortBudget::check)?;
-        let placement = split(&self.allowed, &self.limits, cell, self.sweep, endpoint.as_ref())?;
-        let shared = if placement.shared { "; shares a CPU with the target" } else { "" };
-        let ports = ports.filter(PortBudget::may_run_out).map_or(String::new(), |ports| {
-            format!("; keep_alive = false may run out of ports: {ports}")
-        });
-        Ok(format!("runs{shared}{ports}"))
-    }
-}
-
-fn split(
-    allowed: &[u32],
-    limits: &Limits,
-    cell: &Cell,
-    sweep: &Sweep,
-    endpoint: Option<&Endpoint>,
-) -> anyhow::Result<cpus::Placement> {
-    let target = match sweep.target_of(cell) {
-        Target::Embedded(_) => Beside::Embedded,
-        Target::External { .. } if endpoint.is_some_and(|e| !e.is_local()) => Beside::Elsewhere,
-        Target::External { .. } => Beside::External(None),
-    };
-    cpus::split(allowed, limits.cpu_quota.as_ref(), cell.cpus, &sweep.machine, target)
-}
-
-fn kind(target: &Target) -> TargetKind {
-    match target {
-        Target::Embedded(t) => TargetKind::Embedded { processes: t.processes },
-        Target::External { .. } => TargetKind::External { loopback: true },
-    }
+fn verdict(sweep: &Sweep, limits: &Limits, allowed: &[u32], cell: &Cell) -> anyhow::Result<String> {
+    let nth = cell.target_nth.unwrap_or(0) as usize;
+    let endpoint = target::resolve(sweep, nth)?.map(|external| external.endpoint);
+    let ports = admit(sweep, limits, cell, endpoint.as_ref())?;
+    let placement = place((sweep, limits, allowed), cell, endpoint.as_ref(), None)?;
+    let shared = if placement.shared { "; shares a CPU with the target" } else { "" };
+    let ports = ports.filter(PortBudget::may_run_out).map_or(String::new(), |ports| {
+        format!("; keep_alive = false may run out of ports: {ports}")
+    });
+    Ok(format!("runs{shared}{ports}"))
 }
 
 /// Longest time of all cells once: where requests wait their full timeout, or lanes for a connection
@@ -219,14 +179,16 @@ fn job(sweep: &Sweep, position: &str) -> anyhow::Result<Job> {
     })?;
     let cell = &cells[trial.cell];
     let nth = cell.target_nth.unwrap_or(0) as usize;
-    let (endpoint, tls) = match target::resolve(sweep, nth)? {
+    let external = target::resolve(sweep, nth)?;
+    let at = external.as_ref().map(|external| &external.endpoint);
+    let placement = place((sweep, &Limits::read(), &cpus::allowed()?), cell, at, None)?;
+    let (endpoint, tls) = match external {
         Some(external) => (external.endpoint, external.tls),
         None => {
             say!("duel: start a target for this job: duel target --listen 127.0.0.1:8080");
             (Endpoint::from(([127, 0, 0, 1], 8080)), None)
         }
     };
-    let placement = split(&cpus::allowed()?, &Limits::read(), cell, sweep, Some(&endpoint))?;
     say!(
         "duel: pipe this line, then {{\"frame\":\"go\",\"version\":{PROTOCOL_VERSION}}} and \
          {{\"frame\":\"start\",\"version\":{PROTOCOL_VERSION},\"at_ns\":0}}, into `duel worker`, \

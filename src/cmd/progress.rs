@@ -43,7 +43,6 @@ impl Signals {
         Ok(Signals { seen })
     }
 
-    /// The exit code of the signal that came, if one did.
     pub(crate) fn exit_code(&self) -> Option<u8> {
         let seen = self.seen.load(Relaxed) as i32;
         SIGNALS.into_iter().find(|(signal, _)| *signal == seen).map(|(_, code)| code)
@@ -111,7 +110,6 @@ impl SweepProgress {
         }
     }
 
-    /// More trials than were announced.
     pub(crate) fn expect_more(&mut self, trials: usize) {
         self.trials += trials;
         if let Some(bar) = &self.bar {
@@ -126,7 +124,6 @@ impl SweepProgress {
     }
 }
 
-/// One trial in one line.
 fn summary(record: &TrialRecord) -> String {
     // Where no request succeeded, that the trial as such ran well is no news.
     let hopeless = record.ledger.completed == 0 && record.ledger.failed > 0;
@@ -165,6 +162,12 @@ fn summary(record: &TrialRecord) -> String {
     text
 }
 
+impl Watch for Signals {
+    fn stop(&self) -> bool {
+        self.exit_code().is_some()
+    }
+}
+
 impl Watch for SweepProgress {
     fn show(&mut self, stage: TrialStage) {
         match stage {
@@ -181,6 +184,6 @@ impl Watch for SweepProgress {
     }
 
     fn stop(&self) -> bool {
-        self.signals.exit_code().is_some()
+        self.signals.stop()
     }
 }

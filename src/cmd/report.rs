@@ -18,7 +18,6 @@ use crate::results::store::{self, Run, RunDir};
 use crate::stats::MARGIN;
 use crate::terminal;
 
-/// Prints a run's table, its records, or the schema of a record.
 pub fn run(args: &ReportArgs) -> super::Ended {
     if args.schema {
         crate::terminal::print(&TrialRecord::schema());
@@ -84,7 +83,6 @@ pub fn run(args: &ReportArgs) -> super::Ended {
     })
 }
 
-/// What the files of a run directory are made from.
 struct Exported<'a> {
     dir: &'a Path,
     run: &'a Run,
@@ -94,14 +92,11 @@ struct Exported<'a> {
 }
 
 /// The plan of capacity that was asked for, or else that of the highest rate that was measured.
-///
-/// # Errors
-/// One that was asked for cannot be made.
 fn capacity(
     args: &ReportArgs,
     run: &Run,
     damage: &mut Vec<String>,
-) -> Result<Option<Plan>, String> {
+) -> anyhow::Result<Option<Plan>> {
     let asked = args.rate.is_some() || args.hosts.is_asked();
     let questions = match super::capacity::questions(args.rate.as_ref(), &args.hosts, run) {
         Err(error) if asked => return Err(error),
@@ -112,7 +107,7 @@ fn capacity(
     };
     match questions.map(|questions| super::capacity::answer(run, &questions)).transpose() {
         Err(error) if !asked => {
-            damage.push(error);
+            damage.push(error.to_string());
             Ok(None)
         }
         answer => answer,
@@ -149,7 +144,6 @@ const EXPORTERS: [(&str, Exporter); 8] = [
     }),
 ];
 
-/// Writes the files that are made from the records.
 fn write_files(source: &Exported<'_>) -> anyhow::Result<()> {
     for (file, export) in EXPORTERS {
         if let Some(text) = export(source)? {

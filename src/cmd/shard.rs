@@ -1,6 +1,6 @@
 //! Which part of the plan runs here and when it starts: from flags, else from the scheduler.
 
-use std::path::PathBuf;
+use anyhow::{Error, anyhow, bail};
 
 use crate::cli::RunArgs;
 use crate::fleet::clock::{parse_instant, unix_now_ns};
@@ -16,35 +16,35 @@ const SLOT_SPARE_NS: u64 = 5 * SECOND_NS;
 /// A start further back than this is a mistake, not lateness.
 const OLDEST_START_NS: u64 = 3_600 * SECOND_NS;
 
-/// The part of a run that happens here.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ShardPart {
-    /// `None` for the whole plan.
     pub(super) shard: Option<Shard>,
     /// The first start and the time from one trial's start to the next, in nanoseconds.
     pub(super) slots: Option<(u64, u64)>,
-    /// Where shards meet.
     pub(super) meeting: Option<Meeting>,
 }
 
 /// Reads flags and environment, and refuses what cannot be divided.
-pub(super) fn part(args: &RunArgs, sweep: &mut Sweep) -> Result<ShardPart, String> {
-    let shard = scheduler::shard(args.shard.as_deref(), |name| std::env::var(name).ok())?;
+pub(super) fn part(args: &RunArgs, sweep: &mut Sweep) -> anyhow::Result<ShardPart> {
+    let shard = scheduler::shard(args.shard.as_deref(), |name| std::env::var(name).ok());
+    let shard = shard.map_err(Error::msg)?;
     let divided = shard.is_some_and(|s| s.count > 1);
     if sweep.search.is_some() && (divided || args.rendezvous.is_some() || args.start_at.is_some()) {
-        return Err("a [search] decides each trial by the ones before, which shards and fixed \
-                    starts do not share: run it on one machine, or give sweep.rates"
-            .into());
+        bail!(
+            "a [search] decides each trial by the ones before, which shards and fixed starts do not \
+             share: run it on one machine, or give sweep.rates"
+        );
     }
     let time = |flag: &str, text: &Option<String>, default: u64| match text {
-        Some(text) => parse_duration_ns(text).map_err(|e| format!("{flag}: {e}")),
+        Some(text) => parse_duration_ns(text).map_err(|e| anyhow!("{flag}: {e}")),
         None => Ok(default),
     };
     let meeting = match (&args.rendezvous, shard) {
         (None, _) => None,
-        (Some(_), None) => return Err("--rendezvous is for shards: give --shard k/n".into()),
+        (Some(_), None) => bail!("--rendezvous is for shards: give --shard k/n"),
         (Some(dir), Some(_)) => Some(Meeting {
-            dir: absolute(dir)?,
+            dir: std::path::absolute(dir)
+                .map_err(|e| anyhow!("--rendezvous {}: {e}", dir.display()))?,
             wait_ns: time("--rendezvous-wait", &args.rendezvous_wait, 120 * SECOND_NS)?,
             lead_ns: time("--start-lead", &args.start_lead, SECOND_NS / 4)?,
         }),
@@ -52,10 +52,10 @@ pub(super) fn part(args: &RunArgs, sweep: &mut Sweep) -> Result<ShardPart, Strin
     let slots = match &args.start_at {
         None => None,
         Some(text) => {
-            let first = parse_instant(text)?;
+            let first = parse_instant(text).map_err(Error::msg)?;
             let ago = unix_now_ns().saturating_sub(first);
             if ago > OLDEST_START_NS {
-                return Err(format!("--start-at: {text} is {} ago", format_ns(ago as f64)));
+                bail!("--start-at: {text} is {} ago", format_ns(ago as f64));
             }
             let every = match &args.start_every {
                 Some(_) => time("--start-every", &args.start_every, 0)?,
@@ -79,49 +79,47 @@ pub(super) fn part(args: &RunArgs, sweep: &mut Sweep) -> Result<ShardPart, Strin
     Ok(part)
 }
 
-fn absolute(dir: &std::path::Path) -> Result<PathBuf, String> {
-    std::path::absolute(dir).map_err(|e| format!("--rendezvous {}: {e}", dir.display()))
-}
-
 /// Refuses what n shards cannot send as one would.
-fn divisible(args: &RunArgs, sweep: &Sweep, shard: Shard, meets: bool) -> Result<(), String> {
+fn divisible(args: &RunArgs, sweep: &Sweep, shard: Shard, meets: bool) -> anyhow::Result<()> {
     if args.resume {
-        return Err("--resume: shards stop at different trials, so that a sharded run cannot be \
-                    resumed; run it again into fresh directories"
-            .into());
+        bail!(
+            "--resume: shards stop at different trials, so that a sharded run cannot be resumed; run \
+             it again into fresh directories"
+        );
     }
     let by_duration = matches!(sweep.plan.extent, Extent::DurationNs(_));
     if by_duration && sweep.plan.arrivals == Arrivals::Closed && !args.force {
-        return Err(format!(
+        bail!(
             "--shard {shard}: a closed loop by duration sends as much as its lanes manage, which \
              shards do not share out; give plan.requests or an open loop, or --force"
-        ));
+        );
     }
     for cell in sweep.cells() {
-        shard.cell(&cell).map_err(|e| format!("--shard {shard}: {e}"))?;
+        shard.cell(&cell).map_err(|e| anyhow!("--shard {shard}: {e}"))?;
     }
     let queue = sweep.targets().into_iter().find_map(|target| match target {
         Target::Embedded(target) => Some(target.servers).filter(|n| *n > 0 && !meets),
         Target::External { .. } => None,
     });
-    match queue {
-        Some(servers) => Err(format!(
+    if let Some(servers) = queue {
+        bail!(
             "--shard {shard}: {servers} servers are one queue for all shards only with \
              --rendezvous DIR, or where [target] url names one target"
-        )),
-        None => Ok(()),
+        );
     }
+    Ok(())
 }
 
 /// From one trial's start to the next, where the plan bounds a trial.
-fn slot_ns(sweep: &Sweep) -> Result<u64, String> {
+fn slot_ns(sweep: &Sweep) -> anyhow::Result<u64> {
     let plan = &sweep.plan;
     let only = sweep.trials == 1 && sweep.cells().len() == 1;
     match sweep.window_ns() {
         Some(window) => Ok(plan.warmup_ns + window + plan.timeout_ns + SLOT_SPARE_NS),
         None if only => Ok(0),
-        None => Err("--start-at: how long a trial of a closed loop by requests takes depends on \
-                     the target: give --start-every, or use --rendezvous"
-            .into()),
+        None => bail!(
+            "--start-at: how long a trial of a closed loop by requests takes depends on the target: \
+             give --start-every, or use --rendezvous"
+        ),
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 
 use self::blocks::Blocks;
 pub(super) use self::directory::Directory;
@@ -24,6 +24,7 @@ use self::verdict::{is_expected, objectives, verdict};
 use super::exit;
 use super::progress::{Signals, SweepProgress};
 use super::shard::ShardPart;
+use crate::cli::AllowArgs;
 use crate::driver::metrics::{Metrics, RunFacts};
 use crate::driver::peers::{Alone, Peers};
 use crate::driver::timeline::Timeline;
@@ -41,46 +42,38 @@ use crate::report::summary::{is_quiet, summarise};
 use crate::results::store::{self, RunDir};
 use crate::side::usage::ProcessUse;
 
-/// Where results go.
+#[derive(Default)]
 pub(super) struct Output {
     pub(super) dir: Directory,
-    /// Go on in an existing one.
     pub(super) resume: bool,
-    /// Go on although config, binary or machine changed.
     pub(super) force: bool,
-    /// One record per line on standard output, no table.
     pub(super) json: bool,
     /// Below the table: answers by status code, bytes, every percentile and a histogram.
     pub(super) served: bool,
-    /// Whether to go on where nothing completes.
     pub(super) keep_going: bool,
-    /// Where to serve metrics.
     pub(super) metrics: Option<SocketAddr>,
     /// Flags that stand for keys of a config, each with its key: errors name them in its place.
-    pub(super) flags: &'static [(&'static str, &'static str)],
-    /// What part of the sweep runs here, and when it starts.
+    pub(super) flags: Vec<(&'static str, &'static str)>,
     pub(super) part: ShardPart,
 }
 
 /// Adds `--allow` addresses to the config's, by the same rules.
-pub(super) fn allow(sweep: &mut Sweep, more: &[String]) -> Result<(), String> {
-    for entry in more {
-        Cap::parse(entry).map_err(|why| format!("--allow: `{entry}` is {why}"))?;
+pub(super) fn allow(sweep: &mut Sweep, more: &AllowArgs) -> anyhow::Result<()> {
+    for entry in &more.allow {
+        Cap::parse(entry).map_err(|why| anyhow!("--allow: `{entry}` is {why}"))?;
     }
     for target in sweep.targets_mut() {
         match target {
-            Target::External { allow, .. } => allow.extend(more.iter().cloned()),
-            Target::Embedded(_) if more.is_empty() => {}
+            Target::External { allow, .. } => allow.extend(more.allow.iter().cloned()),
+            Target::Embedded(_) if more.allow.is_empty() => {}
             Target::Embedded(_) => {
-                let why = "--allow needs `target.url`: the embedded target is on loopback";
-                return Err(why.into());
+                bail!("--allow needs `target.url`: the embedded target is on loopback")
             }
         }
     }
     Ok(())
 }
 
-/// Runs a sweep to its end, or to the first signal.
 pub(super) fn execute(sweep: &Sweep, output: &Output) -> ExitCode {
     let session = match SweepSession::new(sweep, output) {
         Ok(session) => session,
@@ -94,7 +87,7 @@ pub(super) fn execute(sweep: &Sweep, output: &Output) -> ExitCode {
 
 /// Says why a sweep cannot begin, in the words in which it was written.
 fn refuse(error: &anyhow::Error, output: &Output) -> ExitCode {
-    super::usage(crate::config::in_flags(&format!("{error:#}"), output.flags))
+    super::usage(crate::config::in_flags(&format!("{error:#}"), &output.flags))
 }
 
 struct SweepSession<'s> {
@@ -242,8 +235,7 @@ impl<'s> SweepSession<'s> {
     ) -> anyhow::Result<Vec<Trial>> {
         let mut noisy = vec![];
         for trial in trials {
-            let over = self.signals.exit_code().is_some() || self.context.peers.over().is_some();
-            if over {
+            if self.signals.exit_code().is_some() || self.context.peers.over().is_some() {
                 return Ok(vec![]);
             }
             let cell = &cells[trial.cell];
@@ -271,7 +263,6 @@ impl<'s> SweepSession<'s> {
         Ok(noisy)
     }
 
-    /// Writes a row where rows go.
     fn keep(&mut self, record: TrialRecord) -> anyhow::Result<()> {
         if let Some(dir) = &mut self.dir {
             dir.append(&record).context(
@@ -295,7 +286,7 @@ impl<'s> SweepSession<'s> {
         let nobody_listens = record.errors.connect == record.ledger.failed;
         let grace = if nobody_listens { GRACE_NS / 6 } else { GRACE_NS };
         let over = lost && *lost_ns >= grace && !self.context.keep_going;
-        over || has_flag(record, GAVE_UP)
+        over || record.flags.iter().any(|flag| flag == GAVE_UP)
     }
 
     fn conclude(self) -> anyhow::Result<u8> {
@@ -319,23 +310,21 @@ impl<'s> SweepSession<'s> {
             say!(
                 "duel: beside it: report.md, cells.csv, trials.csv (the driver's peak memory: {peak})"
             );
-            if self.signals.exit_code().is_some() {
-                say!("duel: go on with");
-                crate::terminal::say_command(&super::arguments::resuming(dir.path()));
-            }
         }
         let nothing_else = if unwritten { exit::FAILED } else { 0 };
         let kept = objectives(sweep, &self.records);
-        let code = self.signals.exit_code().or_else(|| match sweep.search {
+        let stopped = self.signals.exit_code();
+        if let (Some(dir), Some(_)) = (&self.dir, stopped) {
+            // Last, where whoever stopped it looks.
+            say!("duel: go on with");
+            crate::terminal::say_command(&super::arguments::resuming(dir.path()));
+        }
+        let code = stopped.or_else(|| match sweep.search {
             Some(_) => search::verdict(sweep, &self.records),
             None => verdict(sweep, &self.records),
         });
         Ok(code.or(kept).unwrap_or(nothing_else))
     }
-}
-
-fn has_flag(record: &TrialRecord, flag: &str) -> bool {
-    record.flags.iter().any(|known| known == flag)
 }
 
 /// The table as wide as the terminal, in colour where that is wanted.
@@ -361,7 +350,6 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("--metrics: cannot listen on {address}"))
 }
 
-/// Serves metrics from here on.
 fn metrics(
     listener: TcpListener,
     shard: Option<Shard>,
@@ -374,8 +362,8 @@ fn metrics(
         shard: shard.map_or(String::new(), |s| s.to_string()),
         trials: sweep.most_trials(),
     };
-    let trace = sweep.plan.trace.as_ref().map(|file| file.load(&sweep.plan.mix)).transpose();
-    let trace = trace.map_err(anyhow::Error::msg)?.map(Arc::new);
+    let trace = sweep.plan.trace.as_ref().map(|file| file.load(&sweep.plan.mix)).transpose()?;
+    let trace = trace.map(Arc::new);
     let metrics = Metrics::serve(listener, facts, trace).context("--metrics: cannot serve")?;
     say!("duel: metrics on http://{}/metrics", metrics.address());
     Ok(metrics)

@@ -36,23 +36,20 @@ fn failed(error: anyhow::Error) -> ExitCode {
 }
 
 /// The arguments as keys of a config, so that both are checked in one place.
-fn job(args: &TargetArgs) -> Result<TargetJob, String> {
+fn job(args: &TargetArgs) -> anyhow::Result<TargetJob> {
     let time = match args.service_time.as_str() {
         table if table.trim_start().starts_with('{') => Value::literal(table),
         time => Value::from(time.to_string()),
     };
-    let sweep = from_flags(
-        vec![
-            Setting::flag("--service-time", "target.service_time", time),
-            Setting::flag("--servers", "target.servers", args.servers.clone()),
-            Setting::flag("--body", "target.body", args.body.clone()),
-            Setting::flag("--error-rate", "target.faults.error_rate", args.error_rate.clone()),
-            Setting::flag("--seed", "plan.seed", args.seed.clone()),
-        ],
-        &[],
-    )
-    .map_err(|error| error.to_string())?;
+    let settings = vec![
+        Setting::flag("--service-time", "target.service_time", time),
+        Setting::flag("--servers", "target.servers", args.servers.clone()),
+        Setting::flag("--body", "target.body", args.body.clone()),
+        Setting::flag("--error-rate", "target.faults.error_rate", args.error_rate.clone()),
+        Setting::flag("--seed", "plan.seed", args.seed.clone()),
+    ];
+    let sweep = from_flags(settings, &[])?;
     let Target::Embedded(spec) = sweep.target else { unreachable!("no flag above names a url") };
-    let listen = args.listen.parse().map_err(|error| format!("--listen: {error}"))?;
+    let listen = args.listen.parse().map_err(|error| anyhow::anyhow!("--listen: {error}"))?;
     Ok(TargetJob::new(listen, spec, sweep.plan.seed))
 }

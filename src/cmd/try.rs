@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::shard::ShardPart;
+use anyhow::Context as _;
+
 use super::sweep::{Directory, Output, allow, execute, look};
 use crate::cli::TryArgs;
 use crate::config::{Setting, Value, in_flags};
@@ -12,115 +13,84 @@ use crate::stats::precision::FEWEST_BLOCKS;
 use crate::units::{SECOND_NS, duration_literal, format_ns, parse_duration_ns};
 
 pub fn run(args: &TryArgs) -> super::Ended {
-    let settings = settings(args).map_err(super::usage)?;
-    let sweep = crate::config::from_flags(settings, &args.overrides);
+    let trials = Trials::of(args);
+    let flags = flags(args, &trials);
     // What was given as a key is told as one.
     let set = |key: &str| args.overrides.iter().any(|set| set.split('=').next() == Some(key));
-    let told: Vec<_> = FLAGS.iter().filter(|(_, key)| !set(key)).copied().collect();
+    let told = flags.iter().map(|(flag, key, _)| (*flag, *key)).filter(|(_, key)| !set(key));
+    let told: Vec<_> = told.collect();
+    let settings = settings(flags, &args.headers).map_err(super::usage)?;
+    let sweep = crate::config::from_flags(settings, &args.overrides);
     let mut sweep = sweep.map_err(|e| super::usage(in_flags(&e.to_string(), &told)))?;
-    allow(&mut sweep, &args.allow).map_err(super::usage)?;
-    if Trials::of(args).are_shared {
-        suit(&mut sweep, args)?;
+    allow(&mut sweep, &args.sweep.allowed).map_err(super::usage)?;
+    if trials.are_shared {
+        suit(&mut sweep, args, &told)?;
     }
-    let metrics = super::metrics_address(args.metrics.as_deref()).map_err(super::usage)?;
-    Ok(execute(
-        &sweep,
-        &Output {
-            dir: args.out.clone().map_or(Directory::None, Directory::Named),
-            resume: false,
-            force: false,
-            json: args.json,
-            served: true,
-            keep_going: args.keep_going,
-            metrics,
-            flags: FLAGS,
-            part: ShardPart::default(),
-        },
-    ))
+    let output = Output {
+        dir: args.out.clone().map_or(Directory::None, Directory::Named),
+        json: args.json,
+        served: true,
+        keep_going: args.sweep.keep_going,
+        metrics: super::metrics_address(&args.sweep)?,
+        flags: told,
+        ..Output::default()
+    };
+    Ok(execute(&sweep, &output))
 }
 
-/// The flags that stand for keys of a config.
-const FLAGS: &[(&str, &str)] = &[
-    ("URL", "target.url"),
-    ("--unix-socket", "target.unix_socket"),
-    ("--ca-file", "target.ca_file"),
-    ("--cert", "target.client_cert"),
-    ("--key", "target.client_key"),
-    ("-k", "target.insecure"),
-    ("-m", "plan.request.0.method"),
-    ("-b", "plan.request.0.body"),
-    ("-D", "plan.request.0.body_file"),
-    ("-n", "plan.requests"),
-    ("-d", "plan.duration"),
-    ("--warmup", "plan.warmup"),
-    ("--timeout", "plan.timeout"),
-    ("--arrivals", "plan.arrivals"),
-    ("--pacer", "plan.pacer"),
-    ("--seed", "plan.seed"),
-    ("--disable-keepalive", "plan.keep_alive"),
-    ("--engines", "sweep.engines"),
-    ("--codecs", "sweep.codecs"),
-    ("-c", "sweep.lanes"),
-    ("-R", "sweep.rates"),
-    ("--processes", "sweep.processes"),
-    ("--cpus", "sweep.cpus"),
-    ("--stack-size", "sweep.stack_sizes"),
-    ("--trials", "sweep.trials"),
-    ("--precision", "sweep.precision"),
-    ("--budget", "sweep.budget"),
-];
-
-/// What a flag says of its key.
-fn flag(name: &str, value: impl Into<Value>) -> Setting {
-    let key = FLAGS.iter().find(|(flag, _)| *flag == name).expect("it stands among them").1;
-    Setting::flag(name, key, value)
+/// Every flag that stands for a key of a config, with that key, and with a value where it has one.
+fn flags(args: &TryArgs, trials: &Trials) -> Vec<(&'static str, &'static str, Option<Value>)> {
+    let given = |text: &Option<String>| text.clone().map(Value::from);
+    let always = |text: &String| Some(Value::from(text.clone()));
+    let list = |names: &[String]| Some(Value::from(names.to_vec()));
+    let arrivals = args.rate.as_ref().map(|_| args.arrivals.as_deref().unwrap_or("constant"));
+    let file = args.body.as_deref().and_then(|body| body.strip_prefix('@'));
+    let body = args.body.as_deref().filter(|_| file.is_none());
+    let text = |text: Option<&str>| text.map(|text| Value::from(text.to_string()));
+    vec![
+        ("URL", "target.url", always(&args.url)),
+        ("--unix-socket", "target.unix_socket", given(&args.unix_socket)),
+        ("--ca-file", "target.ca_file", given(&args.ca_file)),
+        ("--cert", "target.client_cert", given(&args.cert)),
+        ("--key", "target.client_key", given(&args.key)),
+        ("-k", "target.insecure", args.insecure.then(|| true.into())),
+        ("-m", "plan.request.0.method", always(&args.method)),
+        ("-b", "plan.request.0.body", text(body)),
+        ("-D", "plan.request.0.body_file", given(&args.body_file)),
+        ("-b", "plan.request.0.body_file", text(file)),
+        ("-n", "plan.requests", given(&args.requests)),
+        ("-d", "plan.duration", given(&trials.duration)),
+        ("--warmup", "plan.warmup", given(&args.warmup.as_deref().map(seconds))),
+        ("--timeout", "plan.timeout", always(&seconds(&args.timeout))),
+        ("--arrivals", "plan.arrivals", text(arrivals)),
+        ("--pacer", "plan.pacer", always(&args.pacer)),
+        ("--seed", "plan.seed", always(&args.seed)),
+        ("--disable-keepalive", "plan.keep_alive", Some((!args.disable_keepalive).into())),
+        ("--engines", "sweep.engines", list(&args.engines)),
+        ("--codecs", "sweep.codecs", list(&args.codecs)),
+        ("-c", "sweep.lanes", always(&args.lanes)),
+        ("-R", "sweep.rates", given(&args.rate)),
+        ("--processes", "sweep.processes", always(&args.processes)),
+        ("--cpus", "sweep.cpus", always(&args.cpus)),
+        ("--stack-size", "sweep.stack_sizes", given(&args.stack_size)),
+        ("--trials", "sweep.trials", given(&trials.trials)),
+        ("--precision", "sweep.precision", given(&args.precision)),
+        ("--budget", "sweep.budget", given(&args.budget)),
+    ]
 }
 
-/// The arguments as keys of a config, so that both are checked in one place.
-fn settings(args: &TryArgs) -> Result<Vec<Setting>, String> {
-    let mut set = vec![
-        flag("URL", args.url.clone()),
-        flag("-m", args.method.clone()),
-        flag("--timeout", seconds(&args.timeout)),
-        flag("--pacer", args.pacer.clone()),
-        flag("--seed", args.seed.clone()),
-        flag("--disable-keepalive", !args.disable_keepalive),
-        flag("--engines", args.engines.clone()),
-        flag("--codecs", args.codecs.clone()),
-        flag("-c", args.lanes.clone()),
-        flag("--processes", args.processes.clone()),
-        flag("--cpus", args.cpus.clone()),
-        // A quick look shows what it saw: as many trials as were asked for.
-        Setting::flag("--trials", "sweep.noise_repeats", "0".to_string()),
-        Setting::flag("name", "name", "try".to_string()),
-    ];
-    let file = args.body.as_ref().and_then(|body| body.strip_prefix('@'));
-    set.extend(file.map(|f| Setting::flag("-b", "plan.request.0.body_file", f.to_string())));
-    let arrivals = args.rate.is_some().then(|| args.arrivals.as_deref().unwrap_or("constant"));
-    let trials = Trials::of(args);
-    for (name, value) in [
-        ("--unix-socket", &args.unix_socket),
-        ("--ca-file", &args.ca_file),
-        ("--cert", &args.cert),
-        ("--key", &args.key),
-        ("--stack-size", &args.stack_size),
-        ("-R", &args.rate),
-        ("-n", &args.requests),
-        ("-d", &trials.duration),
-        ("--trials", &trials.trials),
-        ("--warmup", &args.warmup.as_deref().map(seconds)),
-        ("--precision", &args.precision),
-        ("--budget", &args.budget),
-        ("-D", &args.body_file),
-        ("-b", &args.body.clone().filter(|_| file.is_none())),
-        ("--arrivals", &arrivals.map(Into::into)),
-    ] {
-        set.extend(value.as_ref().map(|value| flag(name, value.clone())));
-    }
-    if args.insecure {
-        set.push(flag("-k", true));
-    }
-    for (name, values) in headers(&args.headers)? {
+/// The flags that are given as keys of a config, so that both are checked in one place.
+fn settings(
+    flags: Vec<(&'static str, &'static str, Option<Value>)>,
+    given: &[String],
+) -> anyhow::Result<Vec<Setting>> {
+    let flags = flags.into_iter();
+    let of_flags = flags.filter_map(|(flag, key, value)| Some(Setting::flag(flag, key, value?)));
+    let mut set: Vec<Setting> = of_flags.collect();
+    set.push(Setting::flag("name", "name", "try".to_string()));
+    // A quick look shows what it saw: as many trials as were asked for.
+    set.push(Setting::flag("--trials", "sweep.noise_repeats", "0".to_string()));
+    for (name, values) in headers(given)? {
         set.push(Setting::header("-H", &name, values));
     }
     Ok(set)
@@ -174,9 +144,13 @@ impl Trials {
 /// Makes trials whole rounds of responses where those take long, and as many as still fit the time:
 /// lanes of a closed loop write and read in waves, and a window that cut one would hold a part of its
 /// CPU. For the same reason the window then begins between two waves.
-fn suit(sweep: &mut Sweep, args: &TryArgs) -> Result<(), ExitCode> {
+fn suit(
+    sweep: &mut Sweep,
+    args: &TryArgs,
+    flags: &[(&'static str, &'static str)],
+) -> Result<(), ExitCode> {
     let Extent::DurationNs(each) = sweep.plan.extent else { return Ok(()) };
-    let Some(response) = look::response_ns(sweep, FLAGS)? else { return Ok(()) };
+    let Some(response) = look::response_ns(sweep, flags)? else { return Ok(()) };
     if response < each / SLOW {
         return Ok(());
     }
@@ -203,12 +177,12 @@ fn suit(sweep: &mut Sweep, args: &TryArgs) -> Result<(), ExitCode> {
 }
 
 /// Headers in order, each with all that was said of it.
-fn headers(given: &[String]) -> Result<Vec<(String, Vec<String>)>, String> {
+fn headers(given: &[String]) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let mut headers: Vec<(String, Vec<String>)> = Vec::new();
     for header in given {
         let (name, value) =
             // The text is not repeated: what lacks its colon may be a secret all the same.
-            header.split_once(':').ok_or("-H: a header without a colon: write 'Name: value'")?;
+            header.split_once(':').context("-H: a header without a colon: write 'Name: value'")?;
         let (name, value) = (name.trim(), value.trim().to_string());
         match headers.iter_mut().find(|(other, _)| other.eq_ignore_ascii_case(name)) {
             Some((_, values)) => values.push(value),

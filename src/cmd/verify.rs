@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::exit;
-use crate::cli::VerifyArgs;
+use crate::cli::{ConfigArgs, VerifyArgs};
 use crate::driver::verify::{
     Difference, Sent, cells, compare, numbered, planned, request_line, run,
 };
@@ -18,10 +18,9 @@ use crate::units::{format_count, parse_count};
 /// Digits of a digest in a row; the last line has all of them.
 const SHORT: usize = 16;
 
-/// Runs the plan once under every engine and codec of a sweep.
 fn run_all(args: &VerifyArgs) -> anyhow::Result<u8> {
-    let sweep = crate::config::load(&args.config, &args.overrides)
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let ConfigArgs { config, overrides } = &args.config;
+    let sweep = crate::config::load(config, overrides).map_err(|e| anyhow::anyhow!("{e}"))?;
     let most = args.requests.as_deref().map(parse_count).transpose();
     let most = match most.context("--requests")? {
         Some(0) => anyhow::bail!("--requests: at least 1"),
@@ -50,11 +49,8 @@ fn run_all(args: &VerifyArgs) -> anyhow::Result<u8> {
     Ok(if bad == 0 { 0 } else { exit::FAILED })
 }
 
-pub fn run_command(args: &VerifyArgs) -> ExitCode {
-    match run_all(args) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => super::usage(format!("{error:#}")),
-    }
+pub fn run_command(args: &VerifyArgs) -> super::Ended {
+    run_all(args).map(ExitCode::from).map_err(|error| super::usage(format!("{error:#}")))
 }
 
 fn heading(sweep: &Sweep, plan: &Sent, cells: &[Cell]) -> String {
@@ -86,7 +82,6 @@ fn line(columns: [&str; 6], verdict: &str) -> String {
     text.trim_end().to_string() + "\n"
 }
 
-/// One run as a row, and whether it is the plan.
 fn row(sweep: &Sweep, cell: &Cell, plan: &Sent) -> (String, bool) {
     let (processes, lanes) = (cell.processes.to_string(), format_count(cell.lanes.into()));
     let engine = match cell.offload.filter(|_| !sweep.axes.offload.is_empty()) {

@@ -34,7 +34,6 @@ const MOST_SHARDS: usize = 16;
 /// From a Start without an instant, as people send it by hand, to the start.
 const BY_HAND_LEAD_NS: u64 = 5_000_000;
 
-/// Runs one trial by the frames on standard input and output.
 pub fn run() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,9 +124,7 @@ struct Prepare {
     ready: Ready,
     baseline: ProcessUse,
     heap: Option<HeapUse>,
-    /// Why the high-water mark could not be reset, where it could not.
     hwm_reset_error: Option<String>,
-    /// Why the files of file steps could not be made, where they could not.
     files_error: Option<String>,
     /// Keeps the descriptor open that the driver maps.
     _counters: OwnedFd,
@@ -210,7 +207,6 @@ fn remove_files(trial: &TrialRun) {
     }
 }
 
-/// The answer where nothing can be set up.
 fn armed_error(why: String) -> Armed {
     let rss_bytes = ProcessUse::read().map_or(0, |u| u.rss_bytes);
     Armed { version: PROTOCOL_VERSION, setup_ns: 0, connected: 0, rss_bytes, error: Some(why) }

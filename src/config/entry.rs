@@ -3,13 +3,11 @@
 /// A bound that stands for none.
 pub(super) const ANY: f64 = u32::MAX as f64;
 
-/// What is known of a key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     name: &'static str,
     about: &'static str,
     pub(super) kind: Kind,
-    /// Whether it takes a list.
     pub(super) several: bool,
     pub(super) range: Option<Range>,
     /// As written in TOML, or in words where it depends on other keys.
@@ -19,7 +17,6 @@ pub(crate) struct Entry {
     pub(super) also: &'static str,
 }
 
-/// What a value is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Text,
@@ -30,9 +27,7 @@ pub(crate) enum Kind {
     Rate,
     Share,
     Number,
-    /// One of these names.
     Choice(fn() -> &'static [&'static str]),
-    /// A table with these keys.
     Table(&'static [Entry]),
     /// A table whose keys the user names.
     Named(&'static Kind),
@@ -40,7 +35,6 @@ pub(crate) enum Kind {
     Either(&'static str, &'static [Entry]),
 }
 
-/// The least and the greatest value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     low: f64,
@@ -68,7 +62,6 @@ impl Range {
         Some(format!("must be {allowed}, not `{written}`"))
     }
 
-    /// The bounds in words.
     pub(super) fn words(&self, show: fn(f64) -> String) -> String {
         let low = if self.low == 0.0 { "0".into() } else { show(self.low) };
         match (self.above, self.high == ANY) {
@@ -129,7 +122,6 @@ impl Entry {
         !matches!(self.kind, Kind::Table(_) | Kind::Named(Kind::Table(_)))
     }
 
-    /// The keys below it.
     pub(super) fn keys(&self) -> &'static [Entry] {
         match self.kind {
             Kind::Table(keys) | Kind::Either(_, keys) => keys,

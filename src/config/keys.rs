@@ -11,7 +11,7 @@ pub(super) use super::kinds::{LawName, MAX_NS, ServerStepKind, StepKind};
 use super::node::{Fault, Node, Place, Value};
 use super::read::{
     At, Count, Duration, Faults, Field, Key, Level, Named, Offered, Rate, Read, Several, Share,
-    Size, entries, unknown,
+    Size, choice, choices, entries, names, unknown,
 };
 use super::tables::tables;
 use crate::plan::cell::RayonThreads;
@@ -21,6 +21,9 @@ use crate::plan::server::{PoolOf, ReadyCheck, ServerEngine, SideUnderTest};
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::trace::TraceFormat;
 use crate::plan::{Arrivals, Codec, Engine, Pacer};
+
+choices!(Arrivals, Codec, Engine, Receive, Pacer, Expected, PoolOf, ReadyCheck, ServerEngine);
+choices!(SideUnderTest, FileOp, Offload, RayonThreads, TraceFormat);
 
 tables! {
     /// A whole config.

@@ -9,10 +9,8 @@ use crate::units::SECOND_NS;
 /// Longest duration: sums of a few of them stay far inside `u64`.
 pub(super) const MAX_NS: f64 = 30.0 * 24.0 * 3600.0 * SECOND_NS as f64;
 
-/// Largest response body or stack.
 pub(super) const GIB: f64 = (1u64 << 30) as f64;
 
-/// Most worker or target processes of a trial.
 pub(super) const MAX_PROCESSES: f64 = 4_096.0;
 
 /// Rates that a schedule in whole nanoseconds can hold: one in 11 days, one a nanosecond.
@@ -21,7 +19,6 @@ pub(super) const MOST_RATE: f64 = 1e9;
 
 choices!(LawName, StepKind, ServerStepKind);
 
-/// What a step of the server's handler is.
 #[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ServerStepKind {
@@ -31,7 +28,6 @@ pub(super) enum ServerStepKind {
     File,
 }
 
-/// What a step of a request is.
 #[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum StepKind {
@@ -50,7 +46,6 @@ impl StepKind {
     }
 }
 
-/// A law of service times.
 #[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum LawName {

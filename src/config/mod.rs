@@ -5,31 +5,6 @@
 //! * `read` turns nodes into typed values and notes every fault on the way.
 //! * `resolve` checks values against each other.
 //! * [`mod@reference`] prints the keys, [`starter`] makes configs to begin with, [`mod@write`] the next one.
-//!
-//! Ten seconds of window is also wrk's default; a timeout of five is far above what a loopback
-//! target needs and still bounds a sweep that meets a dead one.
-//!
-//! **Traces and stages** bring their own rates and take the place of `sweep.rates`. `arrivals =
-//! "trace"` replays `trace`, a file beside the config (see [`crate::plan::trace`] for its forms
-//! and what of a log is replayed), whole or up to `requests` or `duration`; its warm-up is its
-//! first `warmup`. `stages` is a list of `{ duration, rate }` and `{ duration, from, to }` for
-//! `constant` and `poisson` arrivals, as long as the window is to be.
-//!
-//! **Search**: with a table `[search]`, each cell (without a rate) is searched for the highest rate
-//! that meets `[slo]` and the bounds of classes, in place of `sweep.rates` and `sweep.trials`; see [`crate::plan::search`].
-//!
-//! **Steps**: `[[plan.request.step]]` of `kind = "http"`, `"file"` or `"compute"` make a request a
-//! list of them, carried out in order; exactly one is `http`, the exchange itself. A `file` step
-//! opens, reads or writes (`op`) and closes one of `files` files of `bytes` each that duel makes
-//! below `dir` before the clock starts and removes afterwards; `direct` goes past the page cache,
-//! `sync` waits for the disk. A `compute` step hashes `bytes` with SHA-256. See
-//! [`crate::plan::steps`].
-//!
-//! **Values**: with a table `[plan.values]`, `{name}` in a path, a header value, a `body` or a
-//! `body_file` that is UTF-8 stands for a value: `name = { counter = { start = 1, step = 1 } }`,
-//! `{ random = [1, 1000] }` (both ends included) or `{ choice = "file" }` (a line of it). See
-//! [`crate::plan::values`]. Requests are rendered before the clock starts, at most a million of
-//! them and 512 MiB; `plan.renderings = K` renders K, and request i sends rendering i mod K.
 
 mod entry;
 mod keys;
@@ -58,7 +33,6 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Most faults that are told at once.
 const MOST_FAULTS: usize = 20;
 
-/// Why there is no sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("{}: cannot be read: {source}", path.display())]
@@ -105,9 +79,6 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// Reads the config at `path`, with `key=value` overrides laid over it in their order.
-///
-/// # Errors
-/// Every key or value that is not allowed, with its place; see [`ConfigError`].
 pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
     let text = read_text(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     let empty = overrides.is_empty() && node::parse(&text).is_ok_and(|table| table.is_empty());
@@ -122,31 +93,43 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
 
 /// Resolves the text of a config. `file_name` stands in errors and gives the sweep its default
 /// name; `body_file`s are relative to `base_dir`.
-///
-/// # Errors
-/// Every key or value that is not allowed, with its place; see [`ConfigError`].
 pub fn parse(
     text: &str,
     file_name: &str,
     overrides: &[String],
     base_dir: &Path,
 ) -> Result<Sweep, ConfigError> {
-    let resolved =
-        parsed(overrides).and_then(|settings| resolved(text, file_name, settings, base_dir));
-    resolved.map_err(|faults| invalid(file_name, faults))
+    with_flags(text, file_name, vec![], overrides, base_dir)
 }
 
 /// A sweep from flags, which take the place of a config, and `key=value` overrides of them.
-pub(crate) fn from_flags(
+pub(crate) fn from_flags(flags: Vec<Setting>, overrides: &[String]) -> Result<Sweep, ConfigError> {
+    with_flags("", "command line", flags, overrides, Path::new("."))
+}
+
+fn with_flags(
+    text: &str,
+    file_name: &str,
     mut settings: Vec<Setting>,
     overrides: &[String],
+    base_dir: &Path,
 ) -> Result<Sweep, ConfigError> {
-    let file_name = "command line";
-    let resolved = parsed(overrides).and_then(|overrides| {
-        settings.extend(overrides);
-        resolved("", file_name, settings, Path::new("."))
-    });
-    resolved.map_err(|faults| invalid(file_name, faults))
+    let one = |fault| vec![fault];
+    let resolved = || {
+        let overrides: Result<Vec<_>, _> = overrides.iter().map(|o| Setting::parse(o)).collect();
+        settings.extend(overrides.map_err(one)?);
+        let mut root = node::parse(text).map_err(one)?;
+        for setting in settings {
+            setting.lay_over(&mut root, &keys::is_list).map_err(one)?;
+        }
+        let root = Node { place: Place::whole(), value: Value::Table(root) };
+        resolve::resolve(keys::read(&root)?, file_name, base_dir).map_err(one)
+    };
+    resolved().map_err(|mut faults: Vec<Fault>| {
+        // In the order in which a reader meets them.
+        faults.sort_by_key(|fault| fault.place.line());
+        ConfigError::Invalid(Invalid { file_name: file_name.into(), faults })
+    })
 }
 
 /// A message about keys in the words of a command whose flags, each with its key, stand for them; what
@@ -167,32 +150,6 @@ pub(crate) fn in_flags(message: &str, flags: &[(&str, &str)]) -> String {
         }
     }
     said
-}
-
-fn parsed(overrides: &[String]) -> Result<Vec<Setting>, Vec<Fault>> {
-    let settings: Result<_, _> = overrides.iter().map(|text| Setting::parse(text)).collect();
-    settings.map_err(|fault| vec![fault])
-}
-
-fn invalid(file_name: &str, mut faults: Vec<Fault>) -> ConfigError {
-    // In the order in which a reader meets them.
-    faults.sort_by_key(|fault| fault.place.line());
-    ConfigError::Invalid(Invalid { file_name: file_name.into(), faults })
-}
-
-fn resolved(
-    text: &str,
-    file_name: &str,
-    settings: Vec<Setting>,
-    base_dir: &Path,
-) -> Result<Sweep, Vec<Fault>> {
-    let mut root = node::parse(text).map_err(|fault| vec![fault])?;
-    for setting in settings {
-        setting.lay_over(&mut root, &keys::is_list).map_err(|fault| vec![fault])?;
-    }
-    let root = Node { place: Place::whole(), value: Value::Table(root) };
-    let file = keys::read(&root)?;
-    resolve::resolve(file, file_name, base_dir).map_err(|fault| vec![fault])
 }
 
 #[cfg(test)]

@@ -6,12 +6,10 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Who wrote a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A line of the config, from 1.
     Line(usize),
-    /// `--set KEY`.
     Set(String),
     /// A flag of a command, such as `-c`.
     Flag(String),
@@ -19,7 +17,6 @@ pub(super) enum Origin {
     Default,
 }
 
-/// Where a key or value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) origin: Origin,
@@ -40,7 +37,6 @@ impl Place {
         Place { origin: Origin::Default, key: String::new() }
     }
 
-    /// The place of a key below this one.
     pub(super) fn under(&self, name: &str) -> Self {
         let dot = if self.key.is_empty() { "" } else { "." };
         Place { origin: self.origin.clone(), key: format!("{}{dot}{}", self.key, shown(name)) }
@@ -83,7 +79,6 @@ impl Fault {
     }
 }
 
-/// A value with its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(super) place: Place,
@@ -93,13 +88,11 @@ pub(crate) struct Node {
 /// The entries of a table, in the order in which they are written.
 pub(super) type Table = Vec<(String, Node)>;
 
-/// What can be written.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     Text(String),
     /// In decimal digits, whatever its size.
     Integer(String),
-    /// As it is written.
     Float(String),
     Bool(bool),
     Date,
@@ -235,7 +228,6 @@ fn dotted(key: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Reads the text of a config.
 pub(super) fn parse(text: &str) -> Result<Table, Fault> {
     let breaks: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line = |at: usize| Origin::Line(1 + breaks.partition_point(|end| *end < at));
@@ -281,7 +273,6 @@ fn node(read: Spanned<DeValue<'_>>, place: &Place, line: &impl Fn(usize) -> Orig
     Node { place: place.clone(), value }
 }
 
-/// Gives a value, and all within it, its place.
 pub(super) fn placed(value: Value, place: Place) -> Node {
     let value = match value {
         Value::List(list) => {

@@ -14,7 +14,6 @@ use crate::units::{
     parse_duration_ns, parse_rate, parse_share, parse_size, size_literal,
 };
 
-/// What is wrong so far.
 pub(super) struct Faults {
     pub(super) found: Vec<Fault>,
     /// The keys that misspelled ones probably stand for: they are not called missing as well.
@@ -30,19 +29,16 @@ pub(super) struct At<T> {
     pub(super) place: Place,
 }
 
-/// A key that may be left out.
 pub(super) type Key<T> = Option<At<T>>;
 
 /// Several values, for which one may stand alone.
 pub(super) type Several<T> = Vec<At<T>>;
 
 impl<T> At<T> {
-    /// The value if somebody wrote it.
     pub(super) fn given(&self) -> Option<&Self> {
         (self.place.origin != Origin::Default).then_some(self)
     }
 
-    /// Where somebody wrote it.
     pub(super) fn given_at(&self) -> Option<&Place> {
         self.given().map(|at| &at.place)
     }
@@ -56,12 +52,10 @@ impl<T> Deref for At<T> {
     }
 }
 
-/// Where a key that may be left out stands.
 pub(super) fn place_of<T>(key: &Key<T>) -> Option<&Place> {
     key.as_ref().map(|at| &at.place)
 }
 
-/// What a value can be read as.
 pub(super) trait Read: Sized {
     const KIND: Kind;
     const SEVERAL: bool = false;
@@ -70,7 +64,6 @@ pub(super) trait Read: Sized {
     fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self>;
 }
 
-/// What a key of a table can be.
 pub(super) trait Field: Sized {
     const KIND: Kind;
     const SEVERAL: bool;
@@ -167,7 +160,6 @@ impl<T: Read> Field for Named<T> {
     }
 }
 
-/// Notes a fault of a value.
 pub(super) fn refuse<T>(faults: &mut Faults, node: &Node, message: impl Into<String>) -> Option<T> {
     faults.found.push(Fault::new(&node.place, message));
     None
@@ -252,15 +244,10 @@ macro_rules! quantities {
 }
 
 quantities! {
-    /// Nanoseconds.
     Duration(u64), Duration, parse_duration_ns, duration_text, "a duration such as \"20ms\"";
-    /// A whole number.
     Count(u64), Count, parse_count, |n| format_count(n as u64), "a whole number such as 2000 or \"10k\"";
-    /// Bytes.
     Size(u64), Size, parse_size, |bytes| size_literal(bytes as u64), "a size such as 4096 or \"64KiB\"";
-    /// Requests per second.
     Rate(f64), Rate, parse_rate, rate_literal, "requests per second such as 500 or \"2.5k\"";
-    /// Part of a whole.
     Share(f64), Share, parse_share, format_share, "a share such as \"5%\" or 0.05";
     /// Requests per second at an end of a stage, where none at all is a pause.
     Level(f64), Rate,
@@ -326,7 +313,6 @@ impl Read for f64 {
     }
 }
 
-/// A name out of a list that serde knows.
 pub(super) fn choice<T: for<'de> Deserialize<'de>>(
     node: &Node,
     entry: &Entry,
@@ -347,7 +333,6 @@ pub(super) fn choice<T: for<'de> Deserialize<'de>>(
     }
 }
 
-/// Every name of such a list.
 pub(super) fn names<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     match T::deserialize("".into_deserializer()) {
         Err(Variants(names)) => names,
@@ -391,23 +376,6 @@ macro_rules! choices {
 }
 
 pub(super) use choices;
-
-choices!(
-    crate::plan::Arrivals,
-    crate::plan::Codec,
-    crate::plan::Engine,
-    crate::plan::engine::Receive,
-    crate::plan::Pacer,
-    crate::plan::expect::Expected,
-    crate::plan::server::PoolOf,
-    crate::plan::server::ReadyCheck,
-    crate::plan::server::ServerEngine,
-    crate::plan::server::SideUnderTest,
-    crate::plan::steps::FileOp,
-    crate::plan::steps::Offload,
-    crate::plan::cell::RayonThreads,
-    crate::plan::trace::TraceFormat,
-);
 
 /// Notes every key of a table that is none of its own.
 pub(super) fn unknown(table: &Table, place: &Place, keys: &[Entry], faults: &mut Faults) {
@@ -483,7 +451,6 @@ pub(super) fn hint(name: &str, known: &[&str], also: &str) -> Option<String> {
     Some(did_you_mean(known))
 }
 
-/// The bounds of a key in words.
 pub(super) fn words(entry: &Entry) -> Option<String> {
     let show: fn(f64) -> String = match entry.kind {
         Kind::Duration => duration_text,

@@ -41,7 +41,6 @@ pub(crate) fn key_named(name: &str) -> Option<(String, &'static str)> {
     named.next().map(|(path, key)| (path, key.example))
 }
 
-/// The type and the bounds of a key, in words.
 fn kind(entry: &Entry) -> String {
     let what = match entry.kind {
         Kind::Text => "string".into(),
@@ -73,7 +72,6 @@ fn default(entry: &Entry) -> String {
     }
 }
 
-/// The reference in Markdown.
 pub(crate) fn markdown() -> String {
     let mut out = format!("# Every key of a config\n\n{INTRO}\n\n{UNITS}\n");
     for section in sections() {
@@ -96,7 +94,6 @@ pub(crate) fn markdown() -> String {
     out
 }
 
-/// The reference for a terminal.
 pub(crate) fn plain() -> String {
     let mut out = format!("{INTRO}\n\n{UNITS}\n");
     for section in sections() {
@@ -114,7 +111,6 @@ pub(crate) fn plain() -> String {
     out.replace('`', "")
 }
 
-/// The man page duel-config(5).
 pub(crate) fn man() -> String {
     let text = |text: &str| {
         let text = text.replace('\\', "\\e").replace('-', "\\-").replace('`', "");

@@ -28,10 +28,8 @@ use crate::units::{SECOND_NS, duration_literal, format_count, format_ns};
 /// Most trials of a sweep: beyond it the grid is a typing error.
 const MAX_TRIALS: u64 = 1_000_000;
 
-/// Most values of one axis.
 const MAX_VALUES: usize = 1_000;
 
-/// A fault at a value.
 fn fault<T>(at: &At<T>, message: impl Into<String>) -> Fault {
     Fault::new(&at.place, message)
 }
@@ -61,7 +59,6 @@ fn axis<T, U: PartialEq>(
     Ok(values)
 }
 
-/// The same for a key that may be left out.
 fn axis_or<T, U: PartialEq>(
     list: &Key<Several<T>>,
     default: Vec<U>,
@@ -70,7 +67,6 @@ fn axis_or<T, U: PartialEq>(
     list.as_ref().map_or(Ok(default), |list| axis(list, convert))
 }
 
-/// Resolves a mirror; see [`super::parse`].
 pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sweep, Fault> {
     let name = name(&file.name, file_name)?;
     let resolved = target::resolve(&file, base_dir)?;
@@ -197,7 +193,6 @@ fn name(key: &Key<String>, file_name: &str) -> Result<String, Fault> {
     checked_name(at)
 }
 
-/// A name that may be part of a path.
 fn checked_name(at: &At<String>) -> Result<String, Fault> {
     let name = &at.value;
     let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
@@ -262,22 +257,7 @@ fn axes(
     let tls = target.is_tls()
         || targets.iter().any(|swept| swept.target.is_tls())
         || subject.setting.as_ref().is_some_and(|server| server.tls);
-    let (rates_per_s, knee_shares) = rates(file)?;
-    let shaped = arrivals == Arrivals::Trace || file.plan.stages.is_some();
-    match (&sweep.rates, file.plan.arrivals.given()) {
-        (Some(at), _) if shaped => {
-            return Err(fault(at, "stages and traces have their own rates: remove them here"));
-        }
-        (Some(at), _) if !arrivals.is_open() => {
-            let rule = "set plan.arrivals to \"constant\" or \"poisson\", or remove the rates";
-            return Err(fault(at, format!("a closed loop has no rates: {rule}")));
-        }
-        (None, Some(at)) if arrivals.is_open() && !shaped && file.search.is_none() => {
-            let rule = "such as rates = [500, 1000] under [sweep]";
-            return Err(fault(at, format!("an open loop needs `sweep.rates`, {rule}")));
-        }
-        _ => {}
-    }
+    let (rates_per_s, knee_shares) = rates(file, arrivals)?;
     let bodies = axis_or(&sweep.bodies, Vec::new(), |at| Ok(at.0))?;
     if let Some(at) = &sweep.bodies {
         if matches!(target, Target::External { .. }) {
@@ -322,7 +302,7 @@ fn axes(
 }
 
 /// Rates as they are given, and shares of the knees that a search finds first.
-fn rates(file: &File) -> Result<(Vec<f64>, Vec<f64>), Fault> {
+fn rates(file: &File, arrivals: Arrivals) -> Result<(Vec<f64>, Vec<f64>), Fault> {
     let all = axis_or(&file.sweep.rates, Vec::new(), |at| match (at.value, &file.search) {
         (Offered::OfKnee(_), None) => {
             let rule = "add the tables [slo] and [search], or name requests per second";
@@ -330,22 +310,34 @@ fn rates(file: &File) -> Result<(Vec<f64>, Vec<f64>), Fault> {
         }
         (Offered::PerS(_), Some(_)) => {
             let rule = "name shares of what it finds, such as \"80%\", or remove the rates";
-            Err(fault(
-                at,
-                format!("not beside [search]: a search chooses its rates itself: {rule}"),
-            ))
+            let why = "a search chooses its rates itself";
+            Err(fault(at, format!("not beside [search]: {why}: {rule}")))
         }
         (offered, _) => Ok(offered),
     })?;
-    let share = |offered: &Offered| match *offered {
-        Offered::OfKnee(share) => Some(share),
-        Offered::PerS(_) => None,
-    };
-    let per_s = |offered: &Offered| match *offered {
-        Offered::PerS(rate) => Some(rate),
-        Offered::OfKnee(_) => None,
-    };
-    Ok((all.iter().filter_map(per_s).collect(), all.iter().filter_map(share).collect()))
+    let shaped = arrivals == Arrivals::Trace || file.plan.stages.is_some();
+    match (&file.sweep.rates, file.plan.arrivals.given()) {
+        (Some(at), _) if shaped => {
+            return Err(fault(at, "stages and traces have their own rates: remove them here"));
+        }
+        (Some(at), _) if !arrivals.is_open() => {
+            let rule = "set plan.arrivals to \"constant\" or \"poisson\", or remove the rates";
+            return Err(fault(at, format!("a closed loop has no rates: {rule}")));
+        }
+        (None, Some(at)) if arrivals.is_open() && !shaped && file.search.is_none() => {
+            let rule = "such as rates = [500, 1000] under [sweep]";
+            return Err(fault(at, format!("an open loop needs `sweep.rates`, {rule}")));
+        }
+        _ => {}
+    }
+    let (mut per_s, mut shares) = (Vec::new(), Vec::new());
+    for offered in all {
+        match offered {
+            Offered::PerS(rate) => per_s.push(rate),
+            Offered::OfKnee(share) => shares.push(share),
+        }
+    }
+    Ok((per_s, shares))
 }
 
 /// The baseline among engines of either side: as named, or else the usual one, or else the first.

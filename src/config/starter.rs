@@ -26,68 +26,57 @@ pub enum StarterQuestion {
     OldOrNew,
 }
 
-impl StarterQuestion {
-    /// Keys that the starter sets, with their values in TOML.
-    fn chosen(self) -> &'static str {
-        match self {
-            StarterQuestion::ThreadsOrTasks => {
-                r#"
-                target.service_time = "20ms"
-                plan.duration = "1s"
-                plan.warmup = "100ms"
-                sweep.engines = ["threads", "tokio"]
-                sweep.lanes = [1, 64, 512]"#
-            }
-            StarterQuestion::MyServer => {
-                r#"
-                target.url = "http://127.0.0.1:8080/"
-                plan.duration = "5s"
-                plan.warmup = "1s"
-                sweep.engines = ["tokio"]
-                sweep.lanes = [1, 16, 64]
-                sweep.trials = 6"#
-            }
-            StarterQuestion::Capacity => {
-                r#"
-                target.service_time = "20ms"
-                plan.arrivals = "poisson"
-                plan.duration = "2s"
-                plan.warmup = "500ms"
-                sweep.engines = ["threads", "tokio"]
-                sweep.lanes = [64, 256]
-                sweep.rates = [500, "1k", "2k"]"#
-            }
-            StarterQuestion::Memory => {
-                r#"
-                target.service_time = "50ms"
-                plan.duration = "1s"
-                sweep.engines = ["threads", "tokio"]
-                sweep.lanes = [16, 256, "1k"]
-                sweep.idle = true
-                sweep.memory = true"#
-            }
-            StarterQuestion::LatencyUnderLoad => {
-                r#"
-                target.service_time = "5ms"
-                target.servers = 8
-                plan.arrivals = "poisson"
-                plan.duration = "2s"
-                plan.warmup = "500ms"
-                sweep.engines = ["tokio"]
-                sweep.lanes = [256]
-                sweep.rates = [200, 800, 1200, 1500]
-                slo.p99 = "50ms""#
-            }
-            StarterQuestion::OldOrNew => {
-                r#"
-                plan.duration = "500ms"
-                plan.warmup = "100ms"
-                sweep.engines = ["tokio"]
-                sweep.lanes = [16]"#
-            }
-        }
-    }
-}
+/// Keys that each starter sets, with their values in TOML, below the name of its question.
+const CHOSEN: &str = r#"
+[threads-or-tasks]
+target.service_time = "20ms"
+plan.duration = "1s"
+plan.warmup = "100ms"
+sweep.engines = ["threads", "tokio"]
+sweep.lanes = [1, 64, 512]
+
+[my-server]
+target.url = "http://127.0.0.1:8080/"
+plan.duration = "5s"
+plan.warmup = "1s"
+sweep.engines = ["tokio"]
+sweep.lanes = [1, 16, 64]
+sweep.trials = 6
+
+[capacity]
+target.service_time = "20ms"
+plan.arrivals = "poisson"
+plan.duration = "2s"
+plan.warmup = "500ms"
+sweep.engines = ["threads", "tokio"]
+sweep.lanes = [64, 256]
+sweep.rates = [500, "1k", "2k"]
+
+[memory]
+target.service_time = "50ms"
+plan.duration = "1s"
+sweep.engines = ["threads", "tokio"]
+sweep.lanes = [16, 256, "1k"]
+sweep.idle = true
+sweep.memory = true
+
+[latency-under-load]
+target.service_time = "5ms"
+target.servers = 8
+plan.arrivals = "poisson"
+plan.duration = "2s"
+plan.warmup = "500ms"
+sweep.engines = ["tokio"]
+sweep.lanes = [256]
+sweep.rates = [200, 800, 1200, 1500]
+slo.p99 = "50ms"
+
+[a-b]
+plan.duration = "500ms"
+plan.warmup = "100ms"
+sweep.engines = ["tokio"]
+sweep.lanes = [16]
+"#;
 
 /// The servers of [`StarterQuestion::OldOrNew`].
 const TWO_SERVERS: &str = r#"
@@ -134,14 +123,14 @@ fn comment(text: &str) -> String {
     wrap(text, Some(78)).into_iter().map(|line| format!("# {line}\n")).collect()
 }
 
-/// The text of a starter.
 pub(crate) fn starter(question: StarterQuestion) -> String {
-    let asked = question.to_possible_value().and_then(|value| Some(value.get_help()?.to_string()));
-    let chosen: BTreeMap<_, _> =
-        question.chosen().lines().filter_map(|line| line.trim().split_once(" = ")).collect();
+    let asked = question.to_possible_value().expect("none of them is hidden");
+    let of_question = |text: &&str| text.trim().starts_with(&format!("[{}]", asked.get_name()));
+    let chosen = CHOSEN.split("\n\n").find(of_question).unwrap_or_default();
+    let chosen: BTreeMap<_, _> = chosen.lines().filter_map(|l| l.split_once(" = ")).collect();
     let two = question == StarterQuestion::OldOrNew;
     let external = two || chosen.contains_key("target.url");
-    let mut out = comment(&asked.unwrap_or_default())
+    let mut out = comment(&asked.get_help().map(ToString::to_string).unwrap_or_default())
         + "#\n"
         + &comment(
             "duel plan FILE shows what would run, duel run FILE runs it. A line after a # is a \

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use anyhow::{anyhow, bail};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,7 +21,6 @@ use crate::plan::values::RequestValue;
 use crate::plan::{Arrivals, Extent, RequestTemplate, TrialPlan};
 use crate::units::{duration_literal, format_share, size_literal};
 
-/// A text as TOML quotes it.
 fn quoted(text: impl Into<String>) -> String {
     toml::Value::String(text.into()).to_string()
 }
@@ -80,7 +80,6 @@ fn given(keys: &[Entry], values: &Value) -> impl Iterator<Item = (&'static str, 
     })
 }
 
-/// A table under way.
 #[derive(Default)]
 struct Text(String);
 
@@ -208,7 +207,6 @@ impl Text {
         }
     }
 
-    /// The server under test.
     fn server(&mut self, server: &ServerSetting) {
         self.table("[server]");
         let mut values = json(server);
@@ -269,7 +267,9 @@ impl Text {
             let all: Vec<String> = all.iter().map(one).collect();
             self.key("headers", format!("{{ {} }}", all.join(", ")));
         }
-        if let Ok(body) = std::str::from_utf8(&request.body)
+        if let Some(file) = &request.body_file {
+            self.key("body_file", quoted(&file.path));
+        } else if let Ok(body) = std::str::from_utf8(&request.body)
             && !body.is_empty()
         {
             self.key("body", quoted(body));
@@ -298,12 +298,10 @@ impl Text {
     }
 }
 
-/// Where two values differ first.
-fn difference(at: &str, a: &serde_json::Value, b: &serde_json::Value) -> Option<String> {
-    use serde_json::Value::Object;
+fn difference(at: &str, a: &Value, b: &Value) -> Option<String> {
     match (a, b) {
         _ if a == b => None,
-        (Object(x), Object(y)) => x
+        (Value::Object(x), Value::Object(y)) => x
             .keys()
             .chain(y.keys())
             .find_map(|key| difference(&format!("{at}.{key}"), &a[key.as_str()], &b[key.as_str()])),
@@ -315,7 +313,7 @@ fn difference(at: &str, a: &serde_json::Value, b: &serde_json::Value) -> Option<
 ///
 /// # Errors
 /// What the text would lose: a secret that is kept nowhere, or a key that is not written here.
-pub(crate) fn text(sweep: &Sweep) -> Result<String, String> {
+pub(crate) fn text(sweep: &Sweep) -> anyhow::Result<String> {
     let mut sweep = sweep.clone();
     sweep.expect.clear();
     let masked = |(header, value): &(String, String)| {
@@ -324,7 +322,7 @@ pub(crate) fn text(sweep: &Sweep) -> Result<String, String> {
     if let Some((header, _)) =
         sweep.plan.mix.iter().flat_map(|r| &r.headers).find(|header| masked(header))
     {
-        return Err(format!("the value of the header `{header}` is a secret that no run keeps"));
+        bail!("the value of the header `{header}` is a secret that no run keeps");
     }
     let mut text = Text::default();
     text.key("name", quoted(&sweep.name));
@@ -336,19 +334,18 @@ pub(crate) fn text(sweep: &Sweep) -> Result<String, String> {
     }
     text.bounds(&sweep);
     let again = super::parse(&text.0, "next.toml", &[], Path::new("."))
-        .map_err(|error| format!("its config cannot be written out: {error}"))?;
+        .map_err(|error| anyhow!("its config cannot be written out: {error}"))?;
     if sweep.axes.server_engines.is_empty() {
         // Runs of before there was a choice say nothing of it, and without servers it decides nothing.
         sweep.subject = again.subject;
     }
-    match again == sweep {
-        true => Ok(text.0),
-        false => {
-            let json = |sweep: &Sweep| serde_json::to_value(sweep).unwrap_or_default();
-            let at = difference("", &json(&sweep), &json(&again)).unwrap_or_default();
-            Err(format!("its config holds what cannot be written out{at}"))
-        }
+    // Of a run that was read back there is no more of a body's file than its digest.
+    let (again, sweep) = (again.stored(false), sweep.stored(false));
+    if again != sweep {
+        let at = difference("", &json(&sweep), &json(&again)).unwrap_or_default();
+        bail!("its config holds what cannot be written out{at}");
     }
+    Ok(text.0)
 }
 
 #[cfg(test)]
@@ -375,7 +372,7 @@ mod tests {
     fn what_would_be_lost_is_an_error() {
         let of = |more: &str| {
             let sweep = super::super::parse(more, "x.toml", &[], Path::new(".")).unwrap();
-            text(&sweep.masked())
+            text(&sweep.masked()).map_err(|error| error.to_string())
         };
         assert!(of("").is_ok());
         // A key needs no line here: it is written as it is resolved.
@@ -416,6 +413,15 @@ mod tests {
             [[sweep.target]]\nname = \"a\"\n[[sweep.target]]\nname = \"b\"\nservice_time = \"1ms\"\n\
             faults = { reset_rate = 0.5 }";
         assert_eq!(of(two).err(), None);
+        let folder = tempfile::tempdir().unwrap();
+        let body = folder.path().join("body");
+        std::fs::write(&body, "words").unwrap();
+        let file = format!("[[plan.request]]\nbody_file = {}", path(&body));
+        assert_eq!(of(&file).err(), None);
+        let kept = super::super::parse(&file, "x.toml", &[], Path::new(".")).unwrap().stored(false);
+        assert!(kept.plan.mix[0].body.is_empty() && text(&kept).is_ok(), "a run that was read");
+        std::fs::write(&body, "others").unwrap();
+        assert!(text(&kept).unwrap_err().to_string().contains("cannot be written out"));
         let path = "[target]\nurl = \"http://127.0.0.1:1/\"\n[[sweep.target]]\nname = \"a\"\n\
             [[sweep.target]]\nname = \"b\"\nurl = \"http://127.0.0.1:1/other\"";
         assert!(of(path).unwrap_err().contains("cannot be written out"));

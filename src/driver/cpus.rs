@@ -13,7 +13,6 @@ use anyhow::anyhow;
 use crate::plan::sweep::Machine;
 use crate::side::quota::CpuQuota;
 
-/// Who runs where in one trial.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     /// CPUs that the workers share.
@@ -67,9 +66,6 @@ pub enum Beside {
 ///
 /// Hardware threads of a worker's core are kept from the target while it has another CPU, since
 /// they share the core's execution units.
-///
-/// # Errors
-/// More CPUs are wanted than there are, or a CPU given by hand is not allowed: both are named.
 pub fn split(
     allowed: &[u32],
     quota: Option<&CpuQuota>,
@@ -137,7 +133,6 @@ fn split_with(
     Ok(Placement { worker, target: of_target, shared })
 }
 
-/// Checks a list given by hand.
 fn given(key: &str, cpus: Option<&[u32]>, allowed: &[u32]) -> anyhow::Result<Option<Vec<u32>>> {
     let Some(cpus) = cpus else { return Ok(None) };
     if cpus.is_empty() {

@@ -30,7 +30,6 @@ pub struct Evidence {
     /// Closed loops of a server under test: CPU time of the workers, and CPUs × window; the same of
     /// the server.
     pub client: Option<[(u64, u64); 2]>,
-    /// In-flight samples of the driver.
     pub in_flight: Samples,
     /// Σ(time in service inside the window) ÷ window.
     pub in_service_mean: f64,
@@ -76,7 +75,6 @@ impl Samples {
         self.weight * self.weight / self.weight_squares
     }
 
-    /// Standard error of the mean.
     fn error(&self) -> f64 {
         let n = self.looks();
         let variance = (self.squares / self.weight - self.mean().powi(2)).max(0.0);
@@ -93,24 +91,27 @@ const FEWEST_LOOKS: f64 = 50.0;
 /// two in flight that nothing else was wrong with, on a machine where drivers and target share a CPU.
 const SAMPLING_ERROR: f64 = 0.1;
 
-/// Every gate, in the order in which they are shown.
 pub fn judge(evidence: &Evidence) -> Vec<Gate> {
+    let throttled =
+        |side: usize| evidence.throttled_ns[side].map(|stopped| (stopped, evidence.window_ns));
+    let noise = |name, of, limit| gate(name, false, share(of, limit));
     vec![
         ledger(evidence),
         connected(evidence),
         delivered(evidence),
         received(evidence),
         pacing(evidence),
-        worker_cpu(evidence),
+        gate("worker_cpu_share", true, share(evidence.cpu, FULL)),
         client_cpu(evidence),
         littles_law(evidence),
         stopped(evidence),
         late(evidence),
-        throttled(evidence, 0, "throttled_share"),
-        throttled(evidence, 1, "target_throttled_share"),
-        steal(evidence),
-        foreign(evidence),
-        linger(evidence),
+        // A quota that stops threads shows as a server that does not answer.
+        noise("throttled_share", throttled(0), 0.01),
+        noise("target_throttled_share", throttled(1), 0.01),
+        noise("steal_share", evidence.steal, 0.01),
+        noise("foreign_cpu_share", evidence.foreign, 0.10),
+        noise(LINGER, evidence.linger, 0.02),
     ]
 }
 
@@ -124,10 +125,6 @@ pub(crate) fn is_noisy(gates: &[Gate]) -> bool {
 
 /// The one gate that says what the user asked for, not what disturbed it.
 const LINGER: &str = "linger_share";
-
-fn linger(e: &Evidence) -> Gate {
-    gate(LINGER, false, share(e.linger, 0.02))
-}
 
 fn gate(name: &str, hard: bool, decided: Option<(bool, f64, f64)>) -> Gate {
     Gate {
@@ -195,21 +192,8 @@ fn late(e: &Evidence) -> Gate {
     gate("late_p99_ns", false, decided)
 }
 
-/// A quota that stops threads shows as a server that does not answer.
-fn throttled(e: &Evidence, side: usize, name: &str) -> Gate {
-    gate(name, false, share(e.throttled_ns[side].map(|ns| (ns, e.window_ns)), 0.01))
-}
-
 /// Share of its CPUs beyond which a side has none to spare.
 const FULL: f64 = 0.9;
-
-fn worker_cpu(e: &Evidence) -> Gate {
-    let decided = e.cpu.filter(|(_, available)| *available > 0).map(|(used, available)| {
-        let share = used as f64 / available as f64;
-        (share <= FULL, share, FULL)
-    });
-    gate("worker_cpu_share", true, decided)
-}
 
 /// In a closed loop whoever is slower decides the rate: it must not be the client where the server is
 /// asked about.
@@ -236,14 +220,6 @@ fn littles_law(e: &Evidence) -> Gate {
 /// Whoever was stopped measured its own pause; in a closed loop nothing else would show it.
 fn stopped(e: &Evidence) -> Gate {
     gate("stopped_ns", true, Some((e.stopped_ns == 0, e.stopped_ns as f64, 0.0)))
-}
-
-fn steal(e: &Evidence) -> Gate {
-    gate("steal_share", false, share(e.steal, 0.01))
-}
-
-fn foreign(e: &Evidence) -> Gate {
-    gate("foreign_cpu_share", false, share(e.foreign, 0.10))
 }
 
 fn share(part: Option<(u64, u64)>, limit: f64) -> Option<(bool, f64, f64)> {

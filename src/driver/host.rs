@@ -18,7 +18,6 @@ pub(crate) struct HostFacts {
     pub kernel_release: Option<String>,
     /// Kernel build, as `uname -v`; names the preemption model.
     pub kernel_version: Option<String>,
-    /// Architecture that duel was built for.
     pub architecture: String,
     pub cpu_model: Option<String>,
     pub(crate) cpus_online: Vec<u32>,
@@ -37,7 +36,6 @@ pub(crate) struct HostFacts {
     pub tick_hz: Option<u64>,
     /// Why this looks like a virtual machine or a container, in a few words each.
     pub virtualization: Vec<String>,
-    /// Interface of the memory cgroup controller.
     pub memory_cgroup: Option<Version>,
     /// Version of glibc; `None` when it is not linked in.
     pub glibc: Option<String>,

@@ -50,7 +50,6 @@ fn bounds_ns() -> impl Iterator<Item = u64> {
     (4..11).flat_map(|decade| [1, 2, 5].map(|leads| leads * 10_u64.pow(decade)))
 }
 
-/// Where a run can be scraped.
 pub(crate) struct Metrics {
     state: Arc<Mutex<MetricsState>>,
     address: SocketAddr,
@@ -58,12 +57,10 @@ pub(crate) struct Metrics {
     trace: Option<Arc<Trace>>,
 }
 
-/// Facts of the run that never change.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RunFacts {
     pub name: String,
     pub plan_hash: String,
-    /// `k/n`, or empty.
     pub shard: String,
     pub trials: u64,
 }
@@ -76,12 +73,10 @@ struct MetricsState {
     live: Option<Live>,
 }
 
-/// What one cell's trials came to.
 #[derive(Debug, Default)]
 struct OfCell {
     /// Of ended trials, by phase: warm-up, measured.
     ended: [Counts; 2],
-    /// Of the trial under way.
     now: [Counts; 2],
     errors: Errors,
     start_delay: Buckets,
@@ -89,7 +84,6 @@ struct OfCell {
     service: Buckets,
 }
 
-/// Counts by bucket.
 #[derive(Debug, Default)]
 struct Buckets {
     /// The last one holds what is beyond every bound.
@@ -97,12 +91,10 @@ struct Buckets {
     sum_ns: f64,
 }
 
-/// The trial under way.
 #[derive(Debug, Default)]
 struct Live {
     cell: String,
     start_delay_ns: Option<u64>,
-    /// Resident set and processor time by worker.
     workers: Vec<(Option<u64>, Option<u64>)>,
 }
 
@@ -139,7 +131,6 @@ impl Metrics {
         self.address
     }
 
-    /// What is seen of a trial while it runs.
     pub(super) fn look_at<'m>(&'m self, here: &Assignment, plan: &TrialPlan) -> MetricsLook<'m> {
         let due: Box<dyn Iterator<Item = Arrival>> = if plan.arrivals.is_open() {
             let window = Schedule::window(plan, self.trace.as_ref());

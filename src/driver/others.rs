@@ -12,7 +12,6 @@ use crate::plan::endpoint::Endpoint;
 use crate::sys::now_ns;
 use crate::units::SECOND_NS;
 
-/// How many processes are named.
 const NAMED: usize = 3;
 /// Processes that used less than this share of a CPU are not worth a name.
 const LEAST: f64 = 0.02;
@@ -64,7 +63,7 @@ impl Snapshot {
     }
 }
 
-fn processes() -> impl Iterator<Item = Stat> {
+pub(super) fn processes() -> impl Iterator<Item = Stat> {
     let all = procfs::process::all_processes().into_iter().flatten();
     all.filter_map(|process| process.ok()?.stat().ok())
 }
@@ -73,7 +72,6 @@ fn used_ns(stat: &Stat) -> u64 {
     (stat.utime + stat.stime) * (SECOND_NS / procfs::ticks_per_second().max(1))
 }
 
-/// CPUs that a process may run on.
 fn affinity(pid: u32) -> Option<Vec<u32>> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use super::others::processes;
 use crate::driver::cpus;
 use crate::plan::server::{OwnServer, ReadyCheck};
 use crate::sys::now_ns;
@@ -26,7 +27,6 @@ const FAREWELL_NS: u64 = 2 * SECOND_NS;
 const TURN: Duration = Duration::from_millis(5);
 /// Shortest stop that is certain to be seen.
 const STOP_NS: u64 = 50_000_000;
-/// How much of what it last said is kept.
 const LAST_WORDS: usize = 2_000;
 
 /// A running server. Dropping it ends every process that it started.
@@ -144,7 +144,6 @@ impl Own {
         format!("{status}{}", self.quoted())
     }
 
-    /// Its last line, if it said anything.
     fn quoted(&self) -> String {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&said);
@@ -189,7 +188,6 @@ fn is_below(pid: u32, group: Option<Pid>) -> bool {
     })
 }
 
-/// A port that nobody listens on now.
 fn free_port() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
@@ -228,14 +226,7 @@ fn listen_to(
 
 /// A process and all below it, as far as they can be seen.
 fn tree(root: u32) -> Vec<u32> {
-    let parent_of =
-        |pid: u32| Some(procfs::process::Process::new(pid as i32).ok()?.stat().ok()?.ppid);
-    let all: Vec<(u32, u32)> = procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .filter_map(|process| Some(process.ok()?.pid as u32))
-        .filter_map(|pid| Some((pid, parent_of(pid)? as u32)))
-        .collect();
+    let all: Vec<(u32, u32)> = processes().map(|s| (s.pid as u32, s.ppid as u32)).collect();
     let mut found = vec![root];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {

@@ -14,7 +14,6 @@ pub(crate) type Stop<'s> = &'s dyn Fn() -> bool;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{why}")]
 pub(crate) struct TrialRefusal {
-    /// One sentence.
     pub(crate) why: String,
     /// What the record shall hold beside it.
     pub(crate) gates: Vec<Gate>,
@@ -25,9 +24,8 @@ pub(crate) trait Peers {
     /// Waits until it is time to set up the trial at a position.
     fn wait_for_turn(&self, _trial: u32, _stop: Stop) {}
 
-    /// What of a trial runs here.
     fn assign(&self, cell: &Cell, plan: &TrialPlan) -> anyhow::Result<Assignment> {
-        Shard::WHOLE.assign(cell, plan).map_err(anyhow::Error::msg)
+        Shard::WHOLE.assign(cell, plan)
     }
 
     /// Where the embedded target of this trial listens, if somebody else starts it.

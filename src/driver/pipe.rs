@@ -61,12 +61,11 @@ impl Stops {
     }
 }
 
-/// Why no line came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoLine {
     Late,
-    /// The child ended or closed its output; the text says how.
-    Ended(String),
+    /// None will come: the child ended, closed its output or sent something else.
+    Never(String),
 }
 
 impl Piped {
@@ -114,9 +113,6 @@ impl Piped {
     }
 
     /// The child's standard input.
-    ///
-    /// # Errors
-    /// After [`Self::close`].
     pub(crate) fn stdin(&mut self) -> std::io::Result<&mut ChildStdin> {
         self.stdin.as_mut().ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
     }
@@ -143,15 +139,15 @@ impl Piped {
             }
             searched = self.buffer.len();
             if searched > MAX_FRAME_BYTES {
-                return Err(NoLine::Ended(format!("{} sent a line without end", self.what)));
+                return Err(NoLine::Never(format!("{} sent a line without end", self.what)));
             }
             self.wait_readable(deadline)?;
             let mut chunk = [0; 16 * 1024];
             match self.stdout.read(&mut chunk) {
-                Ok(0) => return Err(NoLine::Ended(self.obituary())),
+                Ok(0) => return Err(NoLine::Never(self.obituary())),
                 Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(NoLine::Ended(format!("{}: {e}", self.what))),
+                Err(e) => return Err(NoLine::Never(format!("{}: {e}", self.what))),
             }
         }
     }
@@ -167,7 +163,7 @@ impl Piped {
                 Ok(_) => return Ok(()),
                 // A signal: the caller's deadline is short, and it looks at the flags between.
                 Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(NoLine::Ended(format!("{}: {e}", self.what))),
+                Err(e) => return Err(NoLine::Never(format!("{}: {e}", self.what))),
             }
         }
     }
@@ -177,7 +173,6 @@ impl Piped {
         self.stops.look(self.child.id())
     }
 
-    /// How the child ended, in words.
     fn obituary(&mut self) -> String {
         let status = self.wait_until(now_ns() + 1_000_000_000);
         match status {

@@ -7,7 +7,6 @@ use crate::format::Memory;
 use crate::side::cgroup::{CgroupMemory, Version};
 use crate::side::split::{Look, Moment, ObjectSizes, Ports, between};
 
-/// The two looks.
 pub(super) struct Splitter {
     sizes: ObjectSizes,
     /// Stacks of the threads that the side's engine starts.
@@ -16,7 +15,6 @@ pub(super) struct Splitter {
     ports: Ports,
     ready: Moment,
     plateau: Moment,
-    /// Why a look could not be taken.
     trouble: Option<String>,
 }
 

@@ -25,7 +25,6 @@ pub struct External {
     pub tls: Option<TlsPlan>,
     /// What it gets at most; `None` on loopback, which bears what its user asks for.
     pub cap: Option<Cap>,
-    /// What the config calls it.
     pub(super) called: String,
 }
 
@@ -45,11 +44,6 @@ impl External {
             }
             None => self,
         }
-    }
-
-    /// Whether any certificate is accepted.
-    pub(crate) fn is_insecure(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.insecure)
     }
 
     /// The address, where it is outside of loopback: [`resolve`] let it pass, so it was named.
@@ -79,9 +73,6 @@ impl External {
 
 /// Makes one handshake with a TLS target, so that a certificate that no lane would accept is named
 /// before the first trial. A target that cannot be reached is left for the trials to record.
-///
-/// # Errors
-/// What is wrong with the certificate, or that the target speaks no TLS.
 pub(crate) fn probe(external: &External) -> anyhow::Result<()> {
     let Some(plan) = &external.tls else { return Ok(()) };
     let client = tls::Client::new(plan)?;
@@ -100,10 +91,6 @@ pub(crate) fn resolve_all(sweep: &Sweep) -> anyhow::Result<Vec<External>> {
 }
 
 /// Where a sweep's external target of that number is, or `None` for the embedded one.
-///
-/// # Errors
-/// A name that does not resolve, an address that is neither loopback nor allowed, or a
-/// certificate authority that cannot be read.
 pub(crate) fn resolve(sweep: &Sweep, nth: usize) -> anyhow::Result<Option<External>> {
     // Its url may be that of `[target]`, or its own.
     let called = match sweep.axes.targets.get(nth) {
@@ -140,7 +127,6 @@ fn named(allow: &[String], authority: &str) -> anyhow::Result<Option<Cap>> {
     Ok(caps.into_iter().rev().find(|cap| cap.authority == authority))
 }
 
-/// The addresses of a name, at least one.
 fn addresses_of(authority: &str, allowed: bool) -> anyhow::Result<Vec<SocketAddr>> {
     let addresses: Vec<SocketAddr> = authority
         .to_socket_addrs()

@@ -22,7 +22,7 @@ use crate::work::files::worker_name;
 /// How long a target may take to listen, or to report.
 const PATIENCE_NS: u64 = 10 * SECOND_NS;
 
-/// The embedded targets of one trial.
+#[derive(Default)]
 pub(super) struct Targets {
     running: Vec<Piped>,
     endpoints: Vec<Endpoint>,
@@ -63,9 +63,9 @@ impl Targets {
         if let Some(own) = server.as_ref().and_then(ServerPlan::own) {
             let own = Own::start(own, cpus)?;
             let endpoints = vec![own.at.into()];
-            return Ok(Targets { endpoints, own: Some(own), ..Targets::none() });
+            return Ok(Targets { endpoints, own: Some(own), ..Targets::default() });
         }
-        let mut targets = Targets::none();
+        let mut targets = Targets::default();
         let at = |number| SocketAddr::new(address(number), 0).into();
         let mut job =
             TargetJob { cpus: cpus.to_vec(), ..TargetJob::new(at(0), spec.clone(), seed) };
@@ -91,24 +91,11 @@ impl Targets {
         Ok(targets)
     }
 
-    /// Starts targets that keep a digest of what they are sent.
     pub(super) fn start_digesting(spec: &EmbeddedTarget, seed: u64) -> anyhow::Result<Self> {
         let at = SocketAddr::new(address(0), 0).into();
-        let mut targets = Targets::none();
+        let mut targets = Targets::default();
         targets.spawn(&TargetJob { digest: true, ..TargetJob::new(at, spec.clone(), seed) })?;
         Ok(targets)
-    }
-
-    fn none() -> Targets {
-        Targets {
-            running: vec![],
-            endpoints: vec![],
-            certificates: vec![],
-            tell: false,
-            own: None,
-            upstream: None,
-            files: None,
-        }
     }
 
     fn spawn(&mut self, all: &TargetJob) -> anyhow::Result<()> {
@@ -131,7 +118,6 @@ impl Targets {
         Ok(())
     }
 
-    /// For how long any of them was stopped by a signal.
     pub(super) fn stopped_ns(&mut self) -> u64 {
         let own = self.own.as_mut().map_or(0, Own::stopped_ns);
         let all = self.running.iter_mut().chain(&mut self.upstream);
@@ -142,7 +128,6 @@ impl Targets {
         &self.endpoints
     }
 
-    /// The certificates of those that speak TLS.
     pub(super) fn certificates(&self) -> &[String] {
         &self.certificates
     }
@@ -152,7 +137,6 @@ impl Targets {
         self.running.iter().map(Piped::id).chain(own)
     }
 
-    /// Lets servers under test begin.
     pub(super) fn go(&mut self) {
         self.tell(Told::Go(true));
     }
@@ -228,7 +212,6 @@ impl Targets {
     }
 }
 
-/// Starts a target and tells it what to play.
 fn told(what: &str, job: &TargetJob) -> anyhow::Result<Piped> {
     let mut pipe = Piped::spawn(what, &["target", "--control"], &[])
         .map_err(|e| anyhow!("{what} could not be started: {e}"))?;
@@ -237,14 +220,12 @@ fn told(what: &str, job: &TargetJob) -> anyhow::Result<Piped> {
     Ok(pipe)
 }
 
-/// Where a target listens.
 fn listening(pipe: &mut Piped) -> anyhow::Result<Listening> {
     let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "listen"))?;
     serde_json::from_slice(&line)
         .map_err(|e| anyhow!("the target did not say where it listens: {e}"))
 }
 
-/// Ends targets and adds up what they report.
 fn ended(mut running: Vec<Piped>) -> TargetsReport {
     let processes = running.len() as u32;
     let mut sum = TargetReport::default();
@@ -278,7 +259,6 @@ fn ended(mut running: Vec<Piped>) -> TargetsReport {
     TargetsReport { used, upstream: None, trouble }
 }
 
-/// The last line of a target.
 fn report_of(pipe: &mut Piped) -> anyhow::Result<TargetReport> {
     let line = pipe.line(now_ns() + PATIENCE_NS).map_err(|e| explain(e, "report"))?;
     serde_json::from_slice(&line).map_err(|e| anyhow!("cannot parse the target's report: {e}"))
@@ -287,7 +267,7 @@ fn report_of(pipe: &mut Piped) -> anyhow::Result<TargetReport> {
 fn explain(e: NoLine, what: &str) -> anyhow::Error {
     match e {
         NoLine::Late => anyhow!("the target did not {what} within 10 s"),
-        NoLine::Ended(why) => anyhow!(why),
+        NoLine::Never(why) => anyhow!(why),
     }
 }
 

@@ -55,7 +55,6 @@ pub struct Sample {
     pub cost_ns: u64,
 }
 
-/// The file, open for appending.
 pub(crate) struct Timeline {
     out: RefCell<BufWriter<File>>,
 }
@@ -93,7 +92,6 @@ impl Timeline {
     }
 }
 
-/// Samples the workers of one trial.
 pub(super) struct Sampler<'t> {
     timeline: &'t Timeline,
     cell: String,

@@ -16,10 +16,10 @@ use super::targets::Targets;
 use super::timeline::{Sampler, Timeline};
 use super::worker::Worker;
 use crate::format::{Status, TrialRecord};
-use crate::limits::{Limits, TargetKind};
+use crate::limits::Limits;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::Assignment;
-use crate::plan::sweep::{Sweep, Target, Trial};
+use crate::plan::sweep::{Sweep, Trial};
 use crate::plan::{Cell, TrialPlan};
 use crate::protocol::Outcome;
 use crate::side::cgroup::{Cgroup, CgroupMemory};
@@ -30,6 +30,7 @@ use crate::sys::now_ns;
 mod judge;
 mod quotas;
 pub(crate) use judge::GAVE_UP;
+pub(crate) use set_up::{admit, place};
 pub(crate) use watch::GRACE_NS;
 mod set_up;
 mod watch;
@@ -43,9 +44,7 @@ pub(crate) struct Context<'s> {
     pub(crate) binary_digest: String,
     pub(crate) limits: Limits,
     pub(crate) allowed_cpus: Vec<u32>,
-    /// Who else carries out parts of this run.
     pub(crate) peers: Box<dyn Peers>,
-    /// Where the run can be scraped.
     pub(crate) metrics: Option<Metrics>,
     /// Where external targets are, resolved once; in the order of their axis, where there is one.
     pub(crate) external: Vec<External>,
@@ -57,10 +56,8 @@ pub(crate) struct Context<'s> {
     pub(crate) timeline: Option<Timeline>,
 }
 
-/// How far a trial is, for the display.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum TrialStage {
-    /// Processes start, lanes connect.
     SetUp,
     /// Requests so far, and the part of the trial that is over where that is known.
     Running(Counts, Option<f64>),
@@ -69,7 +66,7 @@ pub(crate) enum TrialStage {
 /// The caller's side of a running trial.
 pub(crate) trait Watch {
     /// Called about ten times a second.
-    fn show(&mut self, stage: TrialStage);
+    fn show(&mut self, _stage: TrialStage) {}
     /// Whether the user wants the trial to end.
     fn stop(&self) -> bool;
 }
@@ -106,14 +103,12 @@ impl Context<'_> {
         record
     }
 
-    /// The row of a trial that cannot be run, and why.
     pub(crate) fn cannot_run(&self, cell: &Cell, trial: &Trial, why: String) -> TrialRecord {
         let mut record = self.blank(cell, trial);
         (record.status, record.error) = (Status::Failed, Some(why));
         record
     }
 
-    /// The record of a trial in which nothing has happened yet.
     fn blank(&self, cell: &Cell, trial: &Trial) -> TrialRecord {
         let allocator = super::allocator::of(cell, &self.limits);
         TrialRecord {
@@ -135,22 +130,10 @@ impl Context<'_> {
     pub(crate) fn external(&self, cell: &Cell) -> Option<&External> {
         self.external.get(cell.target_nth.unwrap_or(0) as usize)
     }
-
-    fn target_kind(&self, cell: &Cell) -> TargetKind {
-        match self.sweep.target_of(cell) {
-            Target::Embedded(t) => TargetKind::Embedded { processes: t.processes },
-            Target::External { .. } => {
-                let loopback = self.external(cell).is_none_or(|e| e.endpoint.is_local());
-                TargetKind::External { loopback }
-            }
-        }
-    }
 }
 
-/// The processes of one trial.
 struct Running<'c> {
     context: &'c Context<'c>,
-    /// What of the trial runs here.
     here: Assignment,
     plan: TrialPlan,
     block: u32,
@@ -159,7 +142,6 @@ struct Running<'c> {
     /// Whether what a server under test calls runs on the client's CPUs.
     upstream_shares: bool,
     targets: Option<Targets>,
-    /// Where lanes connect to.
     endpoints: Vec<Endpoint>,
     workers: Vec<Worker>,
     /// Behind the workers, since it goes when they are gone.
@@ -167,7 +149,6 @@ struct Running<'c> {
     cgroup: Result<Cgroup, String>,
     kernel_at_ready: Option<CgroupMemory>,
     kernel_at_plateau: Option<CgroupMemory>,
-    /// Whether the memory half-way through the window was looked at.
     half_seen: bool,
     /// How late the driver was at the window's edges, at most: it may have been stopped.
     late_at_edges_ns: u64,
@@ -176,7 +157,6 @@ struct Running<'c> {
     connected: u64,
     /// Every process before the load began.
     others: Option<Snapshot>,
-    /// Who serves an external target of this machine.
     owner: Option<Server>,
     /// For how long quotas had stopped duel and the target at each edge of the window.
     throttled: SeenQuotas,
@@ -192,7 +172,6 @@ struct Running<'c> {
 }
 
 impl Running<'_> {
-    /// Spawn to Outcome.
     fn run(
         &mut self,
         record: &mut TrialRecord,

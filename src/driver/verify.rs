@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use anyhow::anyhow;
 
 use super::files::StepFiles;
+use super::pipe::NoLine;
 use super::quiet::Quiet;
 use super::targets::Targets;
-use super::worker::{NoFrame, Worker};
+use super::worker::Worker;
 use crate::limits::Limits;
 use crate::plan::prepare::prepare;
 use crate::plan::schedule::Schedule;
@@ -34,7 +35,6 @@ const LOOK_NS: u64 = 100_000_000;
 /// Requests of a run whose plan is bounded by time.
 pub(crate) const REQUESTS_BY_TIME: u64 = 10_000;
 
-/// A multiset of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sent {
     pub sum: Multiset,
@@ -42,16 +42,11 @@ pub struct Sent {
     pub requests: Vec<Seen>,
 }
 
-/// Where two multisets differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Requests of the plan that never came.
     pub missing: u64,
-    /// Requests that came again, or that the plan does not hold.
     pub extra: u64,
-    /// Requests that came with other bytes.
     pub other_bytes: u64,
-    /// The first request that differs, and how.
     pub first: Option<(u64, &'static str)>,
 }
 
@@ -59,18 +54,10 @@ pub struct Difference {
 ///
 /// A plan bounded by time is cut to as many requests as a trial would plan, at most `most`, or
 /// [`REQUESTS_BY_TIME`].
-///
-/// # Errors
-/// A trace that changed since the plan was made.
 pub(crate) fn numbered(sweep: &Sweep, most: Option<u64>) -> anyhow::Result<Sweep> {
     let mut sweep = sweep.clone();
     let plan = &mut sweep.plan;
-    let trace = plan
-        .trace
-        .as_ref()
-        .map(|file| file.load(&plan.mix))
-        .transpose()
-        .map_err(anyhow::Error::msg)?;
+    let trace = plan.trace.as_ref().map(|file| file.load(&plan.mix)).transpose()?;
     let trace = trace.map(std::sync::Arc::new);
     plan.warmup_ns = 0;
     let by_time = most.unwrap_or(REQUESTS_BY_TIME);
@@ -136,9 +123,6 @@ pub(crate) fn request_line(plan: &TrialPlan, index: u64) -> Option<String> {
 }
 
 /// Runs a cell of a [`numbered`] sweep against a fresh embedded target that answers at once.
-///
-/// # Errors
-/// Whatever kept the run from its end, in one sentence.
 pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
     let mut targets = Targets::start_digesting(&target(sweep, cell), sweep.plan.seed)?;
     let plan = sweep.trial_plan(cell);
@@ -157,8 +141,8 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
         workers.push(worker);
     }
     let frame = |error| match error {
-        NoFrame::Late => anyhow!("a worker was not ready in time"),
-        NoFrame::Never(why) => anyhow!(why),
+        NoLine::Late => anyhow!("a worker was not ready in time"),
+        NoLine::Never(why) => anyhow!(why),
     };
     for worker in &mut workers {
         worker.ready(now_ns() + PATIENCE_NS).map_err(frame)?;
@@ -183,8 +167,8 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
         let outcome = loop {
             match workers[at].outcome(now_ns() + LOOK_NS) {
                 Ok(outcome) => break outcome,
-                Err(NoFrame::Never(why)) => return Err(anyhow!(why)),
-                Err(NoFrame::Late) => {
+                Err(NoLine::Never(why)) => return Err(anyhow!(why)),
+                Err(NoLine::Late) => {
                     let counts = workers.iter().filter_map(|w| w.counts(Phase::Measured));
                     quiet.check(now_ns(), counts.map(|c| c.ended()).sum(), start)?;
                 }

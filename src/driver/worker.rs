@@ -11,20 +11,10 @@ use crate::protocol::{Armed, Frame, FrameError, Go, Job, Outcome, PROTOCOL_VERSI
 use crate::side::Phase;
 use crate::side::counters::{Counters, Counts};
 
-/// One worker process.
 pub(super) struct Worker {
     pipe: Piped,
     number: u32,
     counters: Option<Counters>,
-}
-
-/// Why a frame did not come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NoFrame {
-    /// The deadline passed; the worker may still answer.
-    Late,
-    /// It will not come: the worker ended, or sent something else.
-    Never(String),
 }
 
 impl Worker {
@@ -61,20 +51,17 @@ impl Worker {
         self.send(&Frame::Start(Start { version: PROTOCOL_VERSION, at_ns }))
     }
 
-    fn frame(&mut self, deadline: u64) -> Result<Frame, NoFrame> {
-        let line = self.pipe.line(deadline).map_err(|e| match e {
-            NoLine::Late => NoFrame::Late,
-            NoLine::Ended(why) => NoFrame::Never(why),
-        })?;
-        Frame::parse(&line).map_err(|e| NoFrame::Never(format!("worker {}: {e}", self.number)))
+    fn frame(&mut self, deadline: u64) -> Result<Frame, NoLine> {
+        let line = self.pipe.line(deadline)?;
+        Frame::parse(&line).map_err(|e| NoLine::Never(format!("worker {}: {e}", self.number)))
     }
 
-    fn unexpected(&self, frame: &Frame, wanted: &str) -> NoFrame {
+    fn unexpected(&self, frame: &Frame, wanted: &str) -> NoLine {
         let came = frame.name();
-        NoFrame::Never(format!("worker {} sent {came} where {wanted} was due", self.number))
+        NoLine::Never(format!("worker {} sent {came} where {wanted} was due", self.number))
     }
 
-    pub(super) fn ready(&mut self, deadline: u64) -> Result<Ready, NoFrame> {
+    pub(super) fn ready(&mut self, deadline: u64) -> Result<Ready, NoLine> {
         match self.frame(deadline)? {
             Frame::Ready(ready) => {
                 self.counters = self.map(&ready);
@@ -92,26 +79,24 @@ impl Worker {
         Counters::open(file, ready.shards as usize).ok()
     }
 
-    pub(super) fn armed(&mut self, deadline: u64) -> Result<Armed, NoFrame> {
+    pub(super) fn armed(&mut self, deadline: u64) -> Result<Armed, NoLine> {
         match self.frame(deadline)? {
             Frame::Armed(armed) => Ok(armed),
             other => Err(self.unexpected(&other, "armed")),
         }
     }
 
-    pub(super) fn outcome(&mut self, deadline: u64) -> Result<Outcome, NoFrame> {
+    pub(super) fn outcome(&mut self, deadline: u64) -> Result<Outcome, NoLine> {
         match self.frame(deadline)? {
             Frame::Outcome(outcome) => Ok(outcome),
             other => Err(self.unexpected(&other, "outcome")),
         }
     }
 
-    /// For how long it was stopped by a signal.
     pub(super) fn stopped_ns(&mut self) -> u64 {
         self.pipe.stopped_ns()
     }
 
-    /// Whether the shared page could be mapped.
     pub(super) fn is_visible(&self) -> bool {
         self.counters.is_some()
     }

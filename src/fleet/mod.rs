@@ -159,7 +159,7 @@ impl Peers for Fleet {
     }
 
     fn assign(&self, cell: &Cell, plan: &TrialPlan) -> anyhow::Result<Assignment> {
-        self.shard().assign(cell, plan).map_err(anyhow::Error::msg)
+        self.shard().assign(cell, plan)
     }
 
     fn targets(&self, trial: u32, stop: Stop) -> anyhow::Result<Option<Vec<Endpoint>>> {

@@ -11,23 +11,18 @@ use crate::plan::server::ServerPlan;
 use crate::plan::{Cell, Engine};
 use crate::units::{format_bytes, format_count, plural};
 
-/// A limit that a cell does not fit into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitHit {
     /// Its name, such as `vm.max_map_count`.
     pub limit: String,
-    /// What it allows.
     pub have: u64,
     /// What the cell needs, together with what is in use already.
     pub need: u64,
-    /// Most lanes per worker that fit.
     pub most_lanes: u64,
-    /// What the user can do.
     pub way_out: String,
     /// What is counted: `memory maps`, `descriptors`, `bytes of memory (estimated)`.
     pub unit: String,
     pub engine: Engine,
-    /// Lanes of each worker of the cell.
     pub lanes: u64,
     pub processes: u64,
 }
@@ -59,21 +54,15 @@ impl fmt::Display for LimitHit {
     }
 }
 
-/// How many lanes a limit allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ceiling {
     pub limit: String,
-    /// What it allows.
     pub have: u64,
     /// What is in use before the first lane, the reserve included.
     pub before_lanes: u64,
-    /// What each lane of a worker adds.
     pub per_lane: u64,
-    /// What is counted.
     pub unit: String,
-    /// Whom it is held against.
     pub scope: Scope,
-    /// Most lanes of one worker.
     pub most_lanes: u64,
 }
 
@@ -91,18 +80,12 @@ impl Ceiling {
 
 impl Limits {
     /// Says whether a cell fits, by the limit that is reached first.
-    ///
-    /// # Errors
-    /// The limit, what it allows, what the cell needs, and the way out.
     pub fn check(&self, cell: &Cell, target: TargetKind) -> Result<(), LimitHit> {
         self.hit(cell, target).map_or(Ok(()), Err)
     }
 
     /// Says whether a server of duel's own fits that has a thread for each connection of a cell: it
     /// needs what a client with as many threads does.
-    ///
-    /// # Errors
-    /// As of [`Limits::check`]; the limit is called the server's.
     pub fn check_server(&self, server: &ServerPlan, connections: u32) -> Result<(), LimitHit> {
         self.check_calls(server, connections)?;
         if server.engine.facts().threads != LaneThreads::PerLane {
@@ -128,9 +111,6 @@ impl Limits {
     }
 
     /// Says whether a server of duel's own can run here, and whether it fits.
-    ///
-    /// # Errors
-    /// Why not, and the way out.
     pub(crate) fn admit_server(&self, server: &ServerPlan, connections: u32) -> anyhow::Result<()> {
         if let Some(why) = self.refusal(server.engine.facts().alike) {
             anyhow::bail!("the server engine `{}` cannot run here: {why}", server.engine.name());

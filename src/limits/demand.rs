@@ -46,9 +46,7 @@ const THREAD_KERNEL_BYTES: u64 = KERNEL_STACK_BYTES + 7_680;
 const THREAD_BYTES: u64 = THREAD_USER_BYTES + THREAD_KERNEL_BYTES;
 /// Task, request state and connection of a lane under the lean codec.
 const LANE_USER_BYTES: u64 = 2 << 10;
-/// hyper's buffers.
 const HYPER_USER_BYTES: u64 = 16 << 10;
-/// One connected TCP socket with its file.
 const SOCKET_BYTES: u64 = 4 << 10;
 /// One connection of the embedded target, its socket apart.
 const TARGET_USER_BYTES: u64 = 2 << 10;
@@ -65,8 +63,9 @@ pub enum TargetKind {
         /// Its processes; worker w uses process w mod this.
         processes: u32,
     },
-    /// A server of the user's.
-    External { loopback: bool },
+    External {
+        loopback: bool,
+    },
 }
 
 /// Whom a limit is held against.
@@ -197,7 +196,6 @@ impl CellNeeds {
         }
     }
 
-    /// Processes of the embedded target.
     fn targets(&self) -> u64 {
         match self.target {
             TargetKind::Embedded { processes } => u64::from(processes.max(1)),

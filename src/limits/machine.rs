@@ -17,26 +17,20 @@ use crate::side::quota::CpuQuota;
 /// `None` means that there is no such limit, or that it does not hold for this process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Descriptors a process may open as it stands.
     pub nofile_soft: u64,
     /// Descriptors a process may open after [`raise_nofile`]: `RLIMIT_NOFILE`, hard.
     pub nofile_hard: u64,
     /// Most that `RLIMIT_NOFILE` can be raised to.
     pub nr_open: Option<u64>,
-    /// Files that the machine may hold open.
     pub file_max: Option<Use>,
     /// Memory maps of one process, and those of this one.
     pub max_map_count: Option<Use>,
-    /// Process and thread ids of the machine.
     pub pid_max: Option<Use>,
     pub threads_max: Option<Use>,
     /// Threads of the tightest pids cgroup.
     pub cgroup_pids: Option<CgroupLimit>,
-    /// Threads of the user.
     pub nproc: Option<Use>,
-    /// Bytes of address space of one process, and those of this one.
     pub address_space: Option<Use>,
-    /// Bytes of private writable memory of one process, and those of this one.
     pub data: Option<Use>,
     /// Bytes of committed memory, under strict accounting only.
     pub commit: Option<Use>,
@@ -44,9 +38,7 @@ pub struct Limits {
     pub memory_available_bytes: Option<u64>,
     /// Bytes of the tightest memory cgroup; its reclaimable cache is not counted as in use.
     pub cgroup_memory: Option<CgroupLimit>,
-    /// Sockets that the user may hold in epoll sets.
     pub epoll_watches: Option<u64>,
-    /// First and last port that the kernel gives out.
     pub local_ports: Option<(u16, u16)>,
     /// `net.ipv4.tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
     #[serde(default)]
@@ -66,14 +58,12 @@ pub struct Limits {
     pub cpus: u32,
 }
 
-/// A limit and how much of it is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Use {
     pub max: u64,
     pub used: u64,
 }
 
-/// A limit of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupLimit {
     #[serde(flatten)]
@@ -122,9 +112,6 @@ impl Limits {
 }
 
 /// Raises the soft limit of descriptors to the hard one, which needs no privilege.
-///
-/// # Errors
-/// The kernel refuses; the limit stays as it was.
 pub fn raise_nofile() -> std::io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

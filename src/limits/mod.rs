@@ -22,7 +22,7 @@
 //! Asking beforehand is the only safe way: a thread beyond `vm.max_map_count` may start and then
 //! find no room for its alternate signal stack, upon which the standard library aborts the process.
 //!
-//! PortBudget bind towards a target beyond loopback only: on loopback the workers spread their source
+//! Ports bind towards a target beyond loopback only: on loopback the workers spread their source
 //! addresses over 127.0.0.0/8. With `keep_alive = false` every request takes one; `ports` counts
 //! them.
 

@@ -1,4 +1,4 @@
-//! PortBudget of connections that serve one request each (`keep_alive = false`).
+//! Ports of connections that serve one request each (`keep_alive = false`).
 //!
 //! A closed connection keeps its port for 60 s in TIME_WAIT (`TCP_TIMEWAIT_LEN` of Linux's
 //! include/net/tcp.h), whichever side closed first as far as this machine can know. A port counts
@@ -24,7 +24,6 @@ const REUSE_S: u64 = 1;
 /// The ports that a cell can use which closes every connection, and how many it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortBudget {
-    /// Source addresses of all workers.
     pub sources: u64,
     pub ports: u64,
     /// How long a port is taken after its connection.
@@ -36,7 +35,7 @@ pub struct PortBudget {
 }
 
 impl PortBudget {
-    /// PortBudget of all source addresses together.
+    /// Ports of all source addresses together.
     pub fn have(&self) -> u64 {
         self.ports * self.sources
     }
@@ -47,9 +46,6 @@ impl PortBudget {
     }
 
     /// Whether the cell can run, where that is certain.
-    ///
-    /// # Errors
-    /// The limit, what it allows, what is needed, and the way out.
     pub fn check(&self) -> Result<(), PortsShort> {
         match self.need {
             Some(need) if self.certain && need > self.have() => {

@@ -20,11 +20,8 @@ const ELSEWHERE: Endpoint =
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitsReport {
     pub limits: Limits,
-    /// What the load would go to.
     pub target: TargetKind,
-    /// The lanes that were asked about.
     pub lanes: Option<u32>,
-    /// Each engine whose lanes can be chosen.
     pub engines: Vec<EngineReport>,
 }
 
@@ -34,13 +31,11 @@ pub struct EngineReport {
     pub engine: Engine,
     /// Every limit that lanes count against, the tightest first.
     pub ceilings: Vec<Ceiling>,
-    /// Whether the lanes asked about fit.
     pub fits: Option<bool>,
     pub hit: Option<LimitHit>,
 }
 
 impl LimitsReport {
-    /// Predicts for each engine whose number of lanes can be chosen.
     pub fn new(limits: &Limits, target: TargetKind, lanes: Option<u32>) -> LimitsReport {
         let engines = Engine::ALL
             .into_iter()
@@ -58,7 +53,6 @@ impl LimitsReport {
         LimitsReport { limits: limits.clone(), target, lanes, engines }
     }
 
-    /// Names of the limits, the tightest of any engine first.
     fn rows(&self) -> Vec<&Ceiling> {
         let mut all: Vec<&Ceiling> = self.engines.iter().flat_map(|e| &e.ceilings).collect();
         all.sort_by_key(|ceiling| ceiling.most_lanes);

@@ -24,7 +24,6 @@ const ARENAS: &str = "glibc-arenas-";
 #[schemars(with = "String")]
 #[serde(try_from = "String", into = "String")]
 pub enum Allocator {
-    /// glibc's with as many arenas as it wants: `glibc`.
     Glibc,
     /// glibc's with at most this many arenas: `glibc-arenas-1`.
     GlibcArenas(u32),

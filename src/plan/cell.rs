@@ -257,32 +257,26 @@ impl Cell {
         self.kind == CellKind::Timed
     }
 
-    /// Whether it is the second copy of the baseline.
     pub fn is_copy(&self) -> bool {
         self.kind == CellKind::Copy
     }
 
-    /// Whether the cell sends nothing.
     pub fn is_idle(&self) -> bool {
         matches!(self.kind, CellKind::Idle | CellKind::IdleMemory)
     }
 
-    /// Whether the kernel counts events in the cell's trials.
     pub fn counts_events(&self) -> bool {
         self.kind == CellKind::Counted
     }
 
-    /// Whether memory is split into its parts in the cell's trials.
     pub(crate) fn is_memory(&self) -> bool {
         matches!(self.kind, CellKind::Memory | CellKind::IdleMemory)
     }
 
-    /// Whether the server is the side under test.
     pub(crate) fn tests_server(&self) -> bool {
         self.server_nth.is_some()
     }
 
-    /// How the server under test runs its connections.
     pub(crate) fn server_under_test(&self) -> Option<ServerEngine> {
         self.server_engine.filter(|_| self.tests_server())
     }

@@ -7,7 +7,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What stands before the path of a Unix socket.
 const UNIX: &str = "unix:";
 
 /// The far end of a lane's connection; written as `127.0.0.1:8080` or `unix:/path`.
@@ -15,7 +14,6 @@ const UNIX: &str = "unix:";
 #[serde(try_from = "String", into = "String")]
 pub enum Endpoint {
     Tcp(SocketAddr),
-    /// The path of a Unix-domain stream socket.
     Unix(PathBuf),
 }
 
@@ -27,12 +25,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether connections stay on this machine.
     pub(crate) fn is_local(&self) -> bool {
         self.foreign().is_none()
     }
 
-    /// The address, where it is outside of loopback.
     pub(crate) fn foreign(&self) -> Option<SocketAddr> {
         self.tcp().filter(|at| !at.ip().to_canonical().is_loopback())
     }
@@ -88,7 +84,6 @@ pub struct TlsPlan {
     /// Certificate authorities to trust, in PEM; `None` trusts the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
-    /// Accept any certificate.
     #[serde(default)]
     pub insecure: bool,
     /// What the client shows where the target asks for it.

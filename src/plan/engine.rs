@@ -2,8 +2,9 @@
 //!
 //! A new engine is a row here and a file under `engine/` with its line in `engine::run`.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use LaneKind::{Job, Single, Task, Thread};
+use LaneThreads::{Own, PerCpu, PerLane, Pool};
+use SocketKind::{Blocking, Epoll, Ring};
 
 /// What the scheduler of an engine sees of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,15 +12,12 @@ pub enum LaneKind {
     /// The engine's only thread runs the only lane, whatever `lanes` says.
     Single,
     Thread,
-    /// A job of a thread pool for each request.
     Job,
     Task,
 }
 
-/// How a lane waits for its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketKind {
-    /// The thread blocks in the kernel.
     Blocking,
     /// The socket is in an epoll set, which a runtime waits for.
     Epoll,
@@ -32,11 +30,9 @@ pub enum SocketKind {
 pub enum LaneThreads {
     /// None: the engine's own thread runs them.
     Own,
-    /// One for each lane.
     PerLane,
     /// A pool: one for each lane, or the number of the `rayon_threads` axis.
     Pool,
-    /// One for each CPU of the worker.
     PerCpu,
 }
 
@@ -54,62 +50,28 @@ super::named! {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineFacts {
-    /// The name in configs, records and tables.
-    pub name: &'static str,
-    /// What a lane is.
     pub lane: LaneKind,
-    /// How a lane waits.
     pub sockets: SocketKind,
-    /// Who runs the lanes.
     pub threads: LaneThreads,
-    /// Whether file and compute steps can leave the lane: the `offload` axis.
     pub offloads: bool,
 }
 
-/// Makes the enum, the list and the facts of the same rows.
-macro_rules! engines {
-    ($($(#[$doc:meta])* $engine:ident = $name:literal, $lane:ident, $sockets:ident, $threads:ident,
-        offloads: $offloads:literal;)*) => {
-        /// How lanes are run.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[derive(Serialize, Deserialize, JsonSchema)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum Engine {
-            $($(#[$doc])* $engine,)*
-        }
-
-        impl Engine {
-            /// Every engine, in the order in which tables show them.
-            pub const ALL: [Engine; [$(Engine::$engine),*].len()] = [$(Engine::$engine),*];
-
-            pub const fn facts(self) -> EngineFacts {
-                match self {
-                    $(Engine::$engine => EngineFacts {
-                        name: $name,
-                        lane: LaneKind::$lane,
-                        sockets: SocketKind::$sockets,
-                        threads: LaneThreads::$threads,
-                        offloads: $offloads,
-                    },)*
-                }
-            }
-        }
-    };
-}
-
-engines! {
-    /// One lane on one thread: the requests one after another.
-    Sequential = "sequential", Single, Blocking, Own, offloads: false;
-    /// One OS thread per lane, blocking sockets.
-    Threads = "threads", Thread, Blocking, PerLane, offloads: false;
-    /// One rayon job per request, blocking sockets.
-    Rayon = "rayon", Job, Blocking, Pool, offloads: false;
-    /// One task per lane on tokio's multi-thread runtime, a worker thread per CPU.
-    Tokio = "tokio", Task, Epoll, PerCpu, offloads: true;
-    /// One task per lane on tokio's current-thread runtime: concurrency without parallelism.
-    TokioSingle = "tokio-single", Task, Epoll, Own, offloads: true;
-    /// One task per lane on io_uring, a thread and a ring per CPU.
-    Uring = "uring", Task, Ring, PerCpu, offloads: false;
+super::engines! {
+    /// How lanes are run.
+    pub enum Engine: EngineFacts {
+        /// One lane on one thread: the requests one after another.
+        Sequential = "sequential" { lane: Single, sockets: Blocking, threads: Own, offloads: false },
+        /// One OS thread per lane, blocking sockets.
+        Threads = "threads" { lane: Thread, sockets: Blocking, threads: PerLane, offloads: false },
+        /// One rayon job per request, blocking sockets.
+        Rayon = "rayon" { lane: Job, sockets: Blocking, threads: Pool, offloads: false },
+        /// One task per lane on tokio's multi-thread runtime, a worker thread per CPU.
+        Tokio = "tokio" { lane: Task, sockets: Epoll, threads: PerCpu, offloads: true },
+        /// One task per lane on tokio's current-thread runtime: concurrency without parallelism.
+        TokioSingle = "tokio-single" { lane: Task, sockets: Epoll, threads: Own, offloads: true },
+        /// One task per lane on io_uring, a thread and a ring per CPU.
+        Uring = "uring" { lane: Task, sockets: Ring, threads: PerCpu, offloads: false },
+    }
 }
 
 impl Engine {
@@ -120,11 +82,6 @@ impl Engine {
     /// many containers.
     pub fn by_default() -> Vec<Engine> {
         Engine::ALL.into_iter().filter(|e| !e.has_ring()).collect()
-    }
-
-    /// The name in configs, records and tables.
-    pub const fn name(self) -> &'static str {
-        self.facts().name
     }
 
     /// Whether `lanes` means nothing to it, since it has one.
@@ -147,7 +104,6 @@ impl Engine {
         self.facts().sockets == SocketKind::Ring
     }
 
-    /// Whether file and compute steps can leave the lane: the `offload` axis.
     pub(crate) fn offloads(self) -> bool {
         self.facts().offloads
     }

@@ -7,11 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::steps::Offload;
 use super::{Axis, Cell, Codec, Engine};
 
-/// One `[[expect]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expect {
     pub winner: ExpectedSide,
-    /// The one that it wins over.
     pub over: ExpectedSide,
     pub measure: Expected,
     /// By which factor at least: above 1 is better by so much, below 1 is no worse than so much.
@@ -25,7 +23,6 @@ pub struct Expect {
     pub cpus: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<Codec>,
-    /// Offered load in requests per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
 }

@@ -16,14 +16,10 @@ pub(crate) const DEFAULT_CONNECTIONS: u64 = 1_000;
 /// Time for which a closed loop may run ahead of the cap: its first requests start all at once.
 const AHEAD_S: f64 = 0.1;
 
-/// The caps of one address.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cap {
-    /// `host:port` as named.
     pub authority: String,
-    /// Requests per second over all workers.
     pub rate_per_s: f64,
-    /// Connections over all workers.
     pub connections: u64,
 }
 
@@ -34,9 +30,6 @@ pub(crate) struct AboveCap(String);
 
 impl Cap {
     /// Reads an entry.
-    ///
-    /// # Errors
-    /// Says what is wrong with it and how one is written.
     pub(crate) fn parse(entry: &str) -> Result<Cap, String> {
         let mut words = entry.split([' ', ',']).filter(|word| !word.is_empty());
         let text = words.next().unwrap_or_default();
@@ -65,10 +58,6 @@ impl Cap {
         Ok(cap)
     }
 
-    /// Refuses a cell that asks for more.
-    ///
-    /// # Errors
-    /// Says what is asked for, what is allowed, and where to raise it.
     pub(crate) fn check(
         &self,
         connections: u64,

@@ -60,6 +60,29 @@ macro_rules! named {
 }
 use named;
 
+/// Enums whose variants have a row of facts beside their name.
+macro_rules! engines {
+    ($(#[$about:meta])* pub enum $type:ident: $facts:ident {
+        $($(#[$of:meta])* $variant:ident = $name:literal { $($fact:ident: $value:expr),* },)*
+    }) => {
+        $crate::plan::named! {
+            $(#[$about])*
+            pub enum $type {
+                $($(#[$of])* $variant = $name,)*
+            }
+        }
+
+        impl $type {
+            pub const fn facts(self) -> $facts {
+                match self {
+                    $($type::$variant => $facts { $($fact: $value),* },)*
+                }
+            }
+        }
+    };
+}
+use engines;
+
 pub mod allocator;
 pub mod cell;
 pub mod endpoint;
@@ -128,30 +151,24 @@ impl Arrivals {
     }
 }
 
-/// How long a trial lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extent {
     /// This many requests, over all workers of the trial.
     Requests(u64),
-    /// A window of this many nanoseconds.
     DurationNs(u64),
 }
 
-/// One entry of the weighted mix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestTemplate {
     /// Class of the request, with times and a ledger of its own; several requests may share one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Bound on the 99th percentile of its class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p99_ns: Option<u64>,
     /// The method, upper case by convention, sent as written.
     pub method: String,
-    /// Path and query in origin form, beginning with `/`.
     pub path: String,
-    /// Relative weight in the mix, at least 1.
     pub weight: u32,
     /// Extra headers in order. A value that is `$NAME` as a whole is read from the worker's
     /// environment when the request is rendered, so that secrets travel in no frame and no file.
@@ -159,13 +176,15 @@ pub struct RequestTemplate {
     /// The body; a UTF-8 body `$NAME` is read from the environment as a header value is.
     #[serde(with = "body_text")]
     pub body: Vec<u8>,
+    /// Where the body was read from; a plan that is kept holds this in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_file: Option<BodyFile>,
     /// What the request does beside its exchange, in order; empty for the exchange alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepPlan>,
 }
 
 impl Default for RequestTemplate {
-    /// `GET /` of weight 1.
     fn default() -> Self {
         RequestTemplate {
             name: None,
@@ -175,9 +194,27 @@ impl Default for RequestTemplate {
             weight: 1,
             headers: Vec::new(),
             body: Vec::new(),
+            body_file: None,
             steps: Vec::new(),
         }
     }
+}
+
+impl RequestTemplate {
+    /// SHA-256 of the body, in hexadecimal, whichever of body and file is kept.
+    pub(crate) fn body_sha256(&self) -> String {
+        self.body_file
+            .as_ref()
+            .map_or_else(|| values::sha256(&self.body), |file| file.sha256.clone())
+    }
+}
+
+/// A file with a body, and how it is known again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodyFile {
+    pub path: String,
+    pub sha256: String,
+    pub bytes: u64,
 }
 
 /// The environment variable that a header value or body names, if it is `$NAME` as a whole.
@@ -196,15 +233,10 @@ pub struct TrialPlan {
     /// Total offered load of the trial in requests per second, over all workers; `None` if closed.
     pub offered_per_s: Option<f64>,
     pub extent: Extent,
-    /// Length of the warm-up before the window.
     pub warmup_ns: u64,
-    /// Bound from the actual start to the last byte.
     pub timeout_ns: u64,
-    /// Seed of the arrival gaps and of the request mix.
     pub seed: u64,
-    /// The timer of open loops.
     pub pacer: Pacer,
-    /// Whether a connection serves more than one request.
     pub keep_alive: bool,
     /// Statuses that complete; empty means 200–399.
     pub expect_status: Vec<u16>,
@@ -278,12 +310,10 @@ pub fn classes(mix: &[RequestTemplate]) -> Vec<(&str, Option<u64>)> {
 }
 
 impl TrialPlan {
-    /// Whether any request has file or compute steps.
     pub(crate) fn has_local_steps(&self) -> bool {
         self.mix.iter().flat_map(|template| &template.steps).any(StepPlan::is_local)
     }
 
-    /// Names of the classes of requests, each once.
     pub fn classes(&self) -> Vec<&str> {
         classes(&self.mix).into_iter().map(|(name, _)| name).collect()
     }

@@ -23,7 +23,7 @@ use super::request::{
     render_one, resolve,
 };
 use super::trace::Trace;
-use super::values::{Piece, Values, pieces};
+use super::values::{DataError, Piece, Values, pieces};
 use super::{Extent, RequestTemplate, TrialPlan};
 use crate::units::{format_count, size_literal};
 
@@ -43,33 +43,26 @@ pub(crate) const RENDERINGS_BY_TIME: u64 = 10_000;
 /// Most requests that are each rendered unless the plan names a number of renderings.
 pub(crate) const RENDERINGS_MOST: u64 = 1_000_000;
 
-/// What a trial sends.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// Which rendering a request sends.
     pub mix: Mix,
     pub rendered: Vec<Rendered>,
     /// The entries of a trace, which are also its schedule.
     pub trace: Option<Arc<Trace>>,
 }
 
-/// Why nothing can be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrepareError {
     #[error(transparent)]
     Render(#[from] RenderError),
-    #[error("{0}")]
-    Data(String),
+    #[error(transparent)]
+    Data(#[from] DataError),
 }
 
-/// Renders a plan.
-///
-/// # Errors
-/// The first template that cannot be sent; a data file that is missing or not the plan's.
 pub fn prepare(plan: &TrialPlan) -> Result<Prepared, PrepareError> {
     // A cell that sends nothing has a closed loop and needs no trace.
     let file = plan.trace.as_ref().filter(|_| plan.arrivals.is_open());
-    let trace = file.map(|file| file.load(&plan.mix).map_err(PrepareError::Data)).transpose()?;
+    let trace = file.map(|file| file.load(&plan.mix)).transpose()?;
     let each = !plan.values.is_empty() || plan.numbered;
     let (mix, rendered) = match &trace {
         None if !each => (Mix::new(plan), render(plan)?),
@@ -117,7 +110,6 @@ fn replayed(
     Ok((Mix::listed(trace.picks.clone()), all))
 }
 
-/// How many requests a plan with values renders.
 pub(crate) fn renderings(plan: &TrialPlan) -> u64 {
     match (plan.renderings, plan.extent) {
         (Some(count), Extent::Requests(requests)) => count.min(requests),
@@ -127,14 +119,12 @@ pub(crate) fn renderings(plan: &TrialPlan) -> u64 {
     }
 }
 
-/// The environment, as [`render`] reads it.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
 /// A template taken apart once.
 struct Split<'p> {
-    /// Everything as it is written.
     draft: Draft<'p>,
     /// What there is to fill in; `None` where a text holds no value.
     path: Option<Vec<Piece<'p>>>,
@@ -170,7 +160,6 @@ impl<'p> Split<'p> {
     }
 }
 
-/// Renders many requests from few templates.
 struct Renderer<'p> {
     plan: &'p TrialPlan,
     values: Values,
@@ -181,7 +170,7 @@ struct Renderer<'p> {
 
 impl<'p> Renderer<'p> {
     fn new(plan: &'p TrialPlan, templates: &'p [RequestTemplate]) -> Result<Self, PrepareError> {
-        let values = Values::load(&plan.values, plan.seed).map_err(PrepareError::Data)?;
+        let values = Values::load(&plan.values, plan.seed)?;
         let split = |(index, template)| {
             Split::new(plan, template).map_err(|fault| RenderError { position: index + 1, fault })
         };
@@ -221,7 +210,7 @@ impl<'p> Renderer<'p> {
         let fill = |pieces: &Option<Vec<Piece<'_>>>| {
             let pieces = pieces.as_deref();
             let fill = |pieces| self.values.fill(pieces, index % self.pool);
-            pieces.map(fill).transpose().map_err(RenderFault::Unknown)
+            pieces.map(fill).transpose()
         };
         let path = match (path, fill(&split.path)?) {
             (Some(path), _) => Cow::Borrowed(path),

@@ -22,7 +22,7 @@ use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request};
 use http_body_util::Full;
 
-use super::{RequestTemplate, TrialPlan};
+use super::{RequestTemplate, TrialPlan, variable_name};
 
 /// Sent unless the plan names another.
 const USER_AGENT: &str = concat!("duel/", env!("CARGO_PKG_VERSION"));
@@ -85,7 +85,6 @@ impl Mix {
     }
 }
 
-/// A draw by weight.
 #[inline]
 fn weighted(seed: u64, bounds: &[u64], index: u64) -> usize {
     let total = bounds[bounds.len() - 1];
@@ -115,7 +114,6 @@ pub(crate) fn splitmix64(counter: u64) -> u64 {
 /// those may be secrets.
 #[derive(Clone)]
 pub struct Rendered {
-    /// The method, as written in the plan.
     pub method: Method,
     /// Whether the method is HEAD, to whose response no body belongs.
     pub is_head: bool,
@@ -169,49 +167,34 @@ impl fmt::Debug for Rendered {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("request {position} of the mix: {fault}")]
 pub struct RenderError {
-    /// Place in the mix, from 1.
     pub position: usize,
-    /// What is wrong with it.
     pub fault: RenderFault,
 }
 
-/// What is wrong with a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RenderFault {
-    /// Not a method.
     #[error("`{0}` is not a method: write letters such as GET or POST, no blanks")]
     Method(String),
-    /// CONNECT turns the connection into a tunnel.
     #[error("CONNECT opens a tunnel and has no answer to measure: use another method")]
     Connect,
-    /// Not a path.
     #[error("`{0}` is not a path: begin with `/`, without blanks, control characters or `#`")]
     Path(String),
-    /// Not a header name.
     #[error("`{0}` is not a header name: write letters, digits and `-`")]
     HeaderName(String),
-    /// A header value that cannot be sent.
     #[error("the value of header `{0}` holds a control character, such as a line end")]
     HeaderValue(HeaderName),
-    /// A value that the plan does not define.
     #[error("`{{{0}}}` stands for no value of the plan; write {{{{{0}}}}} for the text itself")]
     Unknown(String),
-    /// A rendering whose path is not UTF-8.
     #[error("a value makes the path something else than plain ASCII")]
     NotText,
-    /// More than may be held.
     #[error("{0}")]
     TooMany(String),
-    /// A variable that is not set.
     #[error("`${0}` is not set in the environment of the worker")]
     Unset(String),
-    /// A framing header that contradicts how bodies are sent.
     #[error("header `{0}` is not for the plan to set: bodies are sent with their length")]
     Framing(HeaderName),
-    /// A header that may stand once only.
     #[error("header `{0}` is given twice: give it once")]
     Twice(HeaderName),
-    /// More headers than a header map holds.
     #[error("too many headers: at most 24,576 different ones can be sent")]
     TooManyHeaders,
 }
@@ -267,7 +250,6 @@ impl<'t> Draft<'t> {
     }
 }
 
-/// Renders one request.
 pub(super) fn render_one(
     plan: &TrialPlan,
     draft: &Draft<'_>,
@@ -279,7 +261,6 @@ pub(super) fn render_one(
     assemble(method, &draft.path, Arc::new(map), &body)
 }
 
-/// Reads a method.
 pub(super) fn method(text: &str) -> Result<Method, RenderFault> {
     let method =
         Method::from_bytes(text.as_bytes()).map_err(|_| RenderFault::Method(text.to_string()))?;
@@ -394,18 +375,11 @@ pub(super) fn resolve<'t>(
         Text::Filled(filled) => return Ok((Cow::Borrowed(filled), false)),
         Text::Written(written) => *written,
     };
-    let name = std::str::from_utf8(written).ok().and_then(|text| text.strip_prefix('$'));
-    let Some(name) = name.filter(|name| is_variable_name(name)) else {
+    let Some(name) = std::str::from_utf8(written).ok().and_then(variable_name) else {
         return Ok((Cow::Borrowed(written), false));
     };
     let value = variable(name).ok_or_else(|| RenderFault::Unset(name.to_string()))?;
     Ok((Cow::Owned(value.into_vec()), true))
-}
-
-fn is_variable_name(name: &str) -> bool {
-    !name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn has_close(value: &HeaderValue) -> bool {

@@ -20,7 +20,6 @@ use crate::units::SECOND_NS;
 const WARMUP_STREAM: u64 = 0x7761_726d_7570_0000;
 const WINDOW_STREAM: u64 = 0x7769_6e64_6f77_0000;
 
-/// One request of an open loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     /// Index in the whole trial's sequence of its phase.
@@ -32,14 +31,12 @@ pub struct Arrival {
     pub offset_ns: u64,
 }
 
-/// The arrivals of one phase, in order.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     gaps: Gaps,
     next: u64,
     /// No arrival at or after this offset.
     until_ns: u64,
-    /// No more arrivals than this.
     most: u64,
 }
 
@@ -128,7 +125,6 @@ impl Schedule {
         Schedule { gaps, next: 0, until_ns, most }
     }
 
-    /// The arrivals of worker `worker` of `workers`.
     pub fn share(self, worker: u32, workers: u32) -> impl Iterator<Item = Arrival> {
         self.filter(move |a| a.index % u64::from(workers) == u64::from(worker))
     }

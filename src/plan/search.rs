@@ -21,10 +21,8 @@ const FIRST_SHARE: f64 = 0.8;
 /// The first step up or down, as a ratio of rates; it doubles (on a log scale) with each further one.
 const FIRST_STEP: f64 = 1.25;
 
-/// Longest step, likewise.
 const LONGEST_STEP: f64 = 16.0;
 
-/// How the knee is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Search {
     /// How far from the knee the result may lie, as a share of the rate.
@@ -33,12 +31,10 @@ pub struct Search {
     pub probes: u32,
     /// Trials of a probe before it is judged; then again whenever their number has doubled.
     pub trials: u32,
-    /// Most trials of a probe.
     pub max_trials: u32,
     /// No lower rate is tried, requests per second: below it `max_trials` windows hold too few
     /// requests to judge.
     pub min_per_s: f64,
-    /// No higher rate is tried, requests per second.
     pub max_per_s: f64,
 }
 
@@ -86,39 +82,30 @@ pub fn bounds(slo: Option<&Slo>, mix: &[RequestTemplate]) -> Vec<Bound> {
     all
 }
 
-/// A rate of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rung(i32);
 
-/// What a probe said of its rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeReply {
     Met,
     Missed,
-    /// Neither could be shown.
     Undecided,
 }
 
-/// What is to be done after the probes so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     Probe(Rung),
     /// Between highest met and lowest missed no rung is left but undecided ones.
     Found {
-        /// The highest rung that met the SLO.
         met: Rung,
-        /// The lowest that did not.
         missed: Rung,
     },
     /// The lowest rate that may be tried missed.
     NeverMet(Rung),
     /// The highest rate that may be tried met.
     NeverMissed(Rung),
-    /// No probe is left.
     OutOfProbes {
-        /// The highest rung that met, if any.
         met: Option<Rung>,
-        /// The lowest that did not, if any.
         missed: Option<Rung>,
     },
 }
@@ -130,7 +117,6 @@ impl Search {
         to_four_digits(exact).clamp(self.min_per_s, self.max_per_s)
     }
 
-    /// The rung nearest to a rate.
     pub fn rung(&self, rate_per_s: f64) -> Rung {
         Rung((rate_per_s.ln() / self.step_ln()).round() as i32)
     }
@@ -207,7 +193,6 @@ impl Search {
     }
 }
 
-/// A rate that reads well.
 fn to_four_digits(exact: f64) -> f64 {
     let unit = 10f64.powi(exact.log10().floor() as i32 - 3);
     // A unit below one is no binary fraction: dividing by its inverse rounds once, not twice.

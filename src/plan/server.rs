@@ -1,17 +1,15 @@
 //! The server under test: how it schedules connections, and what its handler does. Pure data, which
 //! [`crate::server`] carries out.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::engine::LaneThreads;
+use super::engine::LaneThreads::{self, Own, PerCpu, PerLane, Pool};
 use super::steps::{FileStep, Offload, StepPlan};
 use super::target::{EmbeddedTarget, InjectedFaults, Law};
 use super::{Codec, Engine, RequestTemplate};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerFacts {
-    pub name: &'static str,
     /// The threads that run connections and handlers.
     pub threads: LaneThreads,
     /// Whether a handler is a task of an async runtime, which can hand work to other threads.
@@ -20,78 +18,42 @@ pub struct ServerFacts {
     pub alike: Engine,
 }
 
-/// Makes the enum, the list and the facts of the same rows.
-macro_rules! server_engines {
-    ($($(#[$doc:meta])* $engine:ident = $name:literal, $threads:ident, offloads: $offloads:literal,
-        as $alike:ident;)*) => {
-        /// How a server runs its connections.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[derive(Serialize, Deserialize, JsonSchema)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum ServerEngine {
-            $($(#[$doc])* $engine,)*
-        }
-
-        impl ServerEngine {
-            /// Every server engine, in the order in which tables show them.
-            pub const ALL: [ServerEngine; [$(ServerEngine::$engine),*].len()] =
-                [$(ServerEngine::$engine),*];
-
-            pub const fn facts(self) -> ServerFacts {
-                match self {
-                    $(ServerEngine::$engine => ServerFacts {
-                        name: $name,
-                        threads: LaneThreads::$threads,
-                        offloads: $offloads,
-                        alike: Engine::$alike,
-                    },)*
-                }
-            }
-        }
-    };
-}
-
-server_engines! {
-    /// The embedded target: one epoll loop that computes when each answer is due.
-    Reference = "reference", Own, offloads: false, as TokioSingle;
-    /// One OS thread per connection.
-    Threads = "threads", PerLane, offloads: false, as Threads;
-    /// A fixed number of OS threads that take connections or requests.
-    Pool = "pool", Pool, offloads: false, as TokioSingle;
-    /// One rayon job per request.
-    Rayon = "rayon", Pool, offloads: false, as TokioSingle;
-    /// One task per connection on tokio's multi-thread runtime, a worker thread per CPU.
-    Tokio = "tokio", PerCpu, offloads: true, as TokioSingle;
-    /// One task per connection on tokio's current-thread runtime.
-    TokioSingle = "tokio-single", Own, offloads: true, as TokioSingle;
-    /// One task per connection on io_uring, a thread and a ring per CPU.
-    Uring = "uring", PerCpu, offloads: true, as Uring;
-    /// A server of the user's own, which the config's command starts.
-    Own = "own", Own, offloads: false, as TokioSingle;
+super::engines! {
+    /// How a server runs its connections.
+    pub enum ServerEngine: ServerFacts {
+        /// The embedded target: one epoll loop that computes when each answer is due.
+        Reference = "reference" { threads: Own, offloads: false, alike: Engine::TokioSingle },
+        /// One OS thread per connection.
+        Threads = "threads" { threads: PerLane, offloads: false, alike: Engine::Threads },
+        /// A fixed number of OS threads that take connections or requests.
+        Pool = "pool" { threads: Pool, offloads: false, alike: Engine::TokioSingle },
+        /// One rayon job per request.
+        Rayon = "rayon" { threads: Pool, offloads: false, alike: Engine::TokioSingle },
+        /// One task per connection on tokio's multi-thread runtime, a worker thread per CPU.
+        Tokio = "tokio" { threads: PerCpu, offloads: true, alike: Engine::TokioSingle },
+        /// One task per connection on tokio's current-thread runtime.
+        TokioSingle = "tokio-single" { threads: Own, offloads: true, alike: Engine::TokioSingle },
+        /// One task per connection on io_uring, a thread and a ring per CPU.
+        Uring = "uring" { threads: PerCpu, offloads: true, alike: Engine::Uring },
+        /// A server of the user's own, which the config's command starts.
+        Own = "own" { threads: Own, offloads: false, alike: Engine::TokioSingle },
+    }
 }
 
 impl ServerEngine {
     /// What ratios are relative to unless a sweep says otherwise.
     pub(crate) const BASELINE: ServerEngine = ServerEngine::Threads;
-
-    /// The name in configs, records and tables.
-    pub const fn name(self) -> &'static str {
-        self.facts().name
-    }
 }
 
-/// The side under test, whose costs head the tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SideUnderTest {
-    /// Those who send.
     Client,
     /// Those who answer, where the sweep says how they run; without a word of that the client.
     #[default]
     Server,
 }
 
-/// What a thread of the pool takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolOf {
@@ -106,13 +68,16 @@ pub enum PoolOf {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ServerStep {
-    /// A timer.
-    Wait { time: Law },
+    Wait {
+        time: Law,
+    },
     /// Requests to the upstream; all of them are answered when the step ends.
-    Call { calls: u32 },
-    /// Bytes are hashed with SHA-256.
-    Compute { bytes: u64 },
-    /// A file is opened, read or written, and closed.
+    Call {
+        calls: u32,
+    },
+    Compute {
+        bytes: u64,
+    },
     File(FileStep),
 }
 
@@ -135,14 +100,11 @@ pub struct UpstreamPlan {
     pub service_time: Law,
     /// Calls served at once, the others wait in order; 0 = no limit.
     pub servers: u32,
-    /// Length of each answer's body.
     pub body_bytes: u64,
-    /// How long a call may take.
     pub timeout_ns: u64,
 }
 
 impl UpstreamPlan {
-    /// What the reference plays for it.
     pub(crate) fn target(&self) -> EmbeddedTarget {
         EmbeddedTarget {
             service_time: self.service_time,
@@ -154,14 +116,12 @@ impl UpstreamPlan {
     }
 }
 
-/// When a server of the user's own is ready.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadyCheck {
     /// It answers an HTTP request, with any status.
     #[default]
     Http,
-    /// It accepts a connection.
     Tcp,
 }
 
@@ -170,9 +130,7 @@ pub enum ReadyCheck {
 pub struct OwnServer {
     /// For a shell; `{port}` stands for the port that it must listen on.
     pub command: String,
-    /// Laid over duel's own environment.
     pub env: Vec<(String, String)>,
-    /// What is waited for before the load begins.
     pub ready: ReadyCheck,
 }
 
@@ -184,10 +142,8 @@ pub struct ServerSetting {
     pub pool_size: Option<u32>,
     /// Stack of each thread that the engine starts.
     pub stack_bytes: u64,
-    /// Whether connections are encrypted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls: bool,
-    /// What the handler does before it answers.
     pub steps: Vec<ServerStep>,
     /// Compute and file steps that run at the same time at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,14 +185,11 @@ impl ServerSetting {
     }
 }
 
-/// The server of one cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerPlan {
     pub engine: ServerEngine,
     pub codec: Codec,
-    /// Where compute and file steps of a task go.
     pub offload: Offload,
-    /// Calls of a step that are under way at once.
     #[serde(default = "one")]
     pub fan_out: u32,
     pub setting: ServerSetting,

@@ -74,7 +74,7 @@ impl Shard {
     }
 
     /// What of a trial this shard runs.
-    pub(crate) fn assign(self, cell: &Cell, plan: &TrialPlan) -> Result<Assignment, String> {
+    pub(crate) fn assign(self, cell: &Cell, plan: &TrialPlan) -> anyhow::Result<Assignment> {
         Ok(Assignment {
             cell: self.cell(cell)?,
             workers: (0..cell.processes).map(|worker| self.worker(worker)).collect(),
@@ -90,17 +90,14 @@ impl Shard {
 
     /// The cell as this shard runs it: its share of the lanes and of the offered load, under the
     /// same id.
-    ///
-    /// # Errors
-    /// A worker has fewer lanes than there are shards.
-    pub fn cell(self, cell: &Cell) -> Result<Cell, String> {
+    pub fn cell(self, cell: &Cell) -> anyhow::Result<Cell> {
         if cell.lanes < self.count {
             let (lanes, count) = (plural(cell.lanes.into(), "lane"), self.count);
-            return Err(format!(
+            anyhow::bail!(
                 "cell {}: {lanes} per worker cannot be divided among {count} shards; leave the cell \
                  out, or give it at least {count} lanes",
                 cell.id
-            ));
+            );
         }
         let lanes = share_of(u64::from(cell.lanes), self.index, self.count) as u32;
         Ok(Cell {
@@ -186,6 +183,7 @@ mod tests {
             assert!(error.contains("0 <= k < n"), "{bad}: {error}");
         }
         let error = Shard { index: 0, count: 2 }.cell(&cell(1, 4)).unwrap_err();
+        let error = error.to_string();
         assert!(error.contains("1 lane per worker") && error.contains("2 shards"), "{error}");
     }
 }

@@ -44,7 +44,6 @@ impl Stage {
     }
 }
 
-/// Length of all stages, in nanoseconds.
 pub fn total_ns(stages: &[Stage]) -> u64 {
     stages.iter().map(|stage| stage.duration_ns).sum()
 }

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StepPlan {
-    /// The request is sent and its response read.
     Http,
     /// A file is opened, read or written, and closed.
     File(FileStep),
@@ -43,7 +42,6 @@ pub struct FileStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileOp {
-    /// Read whole.
     Read,
     /// Emptied, or made anew, and written whole.
     Write,

@@ -8,7 +8,6 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::cell::Axes;
 use super::expect::Expect;
@@ -18,7 +17,7 @@ pub use super::slo::{MARGIN, Slo};
 use super::steps::{Offload, StepPlan};
 use super::target::{EmbeddedTarget, SweptTarget};
 pub use super::target::{Target, Tls};
-use super::values::RequestValue;
+use super::values::{RequestValue, sha256};
 use super::{Arrivals, Cell, CellKind, Codec, Engine, Extent, RequestTemplate, TrialPlan};
 use crate::units::SECOND_NS;
 pub(crate) use secrets::is_secret_header;
@@ -39,24 +38,20 @@ const BLOCK_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 /// A resolved config: everything that decides what a sweep measures, and nothing of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
-    /// What the sweep is called; part of the run directory's name.
     pub name: String,
     pub target: Target,
     /// The plan; `offered_per_s` is filled in by the cell.
     pub plan: TrialPlan,
-    /// The grid.
     pub axes: Axes,
     /// Repetitions of every cell; the most there may be where `precision` ends them.
     pub trials: u32,
     /// What ends the repetitions before that; `None` where their number is fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
-    /// The engine that ratios refer to.
     pub baseline: Engine,
     /// Ratios this close to 1, as a share, are as good as equal; changes no trial.
     #[serde(default = "margin")]
     pub equal_within: f64,
-    /// Whether the baseline runs a second time under the label `aa`.
     pub aa: bool,
     /// Whether every engine also runs with its lanes connected and nothing sent.
     #[serde(default)]
@@ -71,12 +66,10 @@ pub struct Sweep {
     /// How often a trial that a noise gate failed is repeated at most.
     #[serde(default)]
     pub noise_repeats: u32,
-    /// Cells that are expected to fail.
     pub expect_failed: Vec<ExpectFailed>,
     /// What is expected before the run; decides nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<Expect>,
-    /// CPUs by hand.
     pub machine: Machine,
     pub slo: Option<Slo>,
     /// The side under test, where the sweep says how servers run.
@@ -141,7 +134,6 @@ pub struct Machine {
     pub target_cpus: Option<Vec<u32>>,
 }
 
-/// One repetition of one cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trial {
     /// Index into [`Sweep::cells`].
@@ -175,7 +167,6 @@ impl Sweep {
         all.filter(|cell| seen.insert(cell.id.clone())).collect()
     }
 
-    /// Whether the server is the side under test.
     pub(crate) fn tests_server(&self) -> bool {
         self.subject == SideUnderTest::Server && !self.axes.server_engines.is_empty()
     }
@@ -211,7 +202,6 @@ impl Sweep {
         Some((self.server_plan(cell)?, cell.lanes.saturating_mul(workers)))
     }
 
-    /// The kinds of cells at each point of the grid.
     fn kinds(&self, cell: &Cell) -> Vec<CellKind> {
         let timed = self.memory != MemoryTrials::Only;
         let memory = match self.idle && cell.tests_server() {
@@ -271,9 +261,12 @@ impl Sweep {
             }
         }
         // Where files lie is the machine's matter, as its CPUs are.
-        for step in sweep.templates_mut().flat_map(|template| &mut template.steps) {
-            if let StepPlan::File(step) = step {
-                step.dir = None;
+        for template in sweep.templates_mut() {
+            template.body_file = None;
+            for step in &mut template.steps {
+                if let StepPlan::File(step) = step {
+                    step.dir = None;
+                }
             }
         }
         // Of files it is the content that counts, by its digest.
@@ -317,11 +310,9 @@ impl Sweep {
         if let Some(search) = &self.search {
             canonical["search"] = serde_json::json!({ "how": search, "slo": self.slo });
         }
-        let digest = Sha256::digest(canonical.to_string());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256(canonical.to_string().as_bytes())
     }
 
-    /// Every bound that must hold, of all requests and of classes of them.
     pub fn bounds(&self) -> Vec<Bound> {
         bounds(self.slo.as_ref(), &self.plan.mix)
     }
@@ -422,12 +413,10 @@ impl Sweep {
         self.axes.targets.get(cell.target_nth? as usize)
     }
 
-    /// Where a cell's load goes.
     pub fn target_of(&self, cell: &Cell) -> &Target {
         self.swept_target(cell).map_or(&self.target, |swept| &swept.target)
     }
 
-    /// Every target, in the order of the axis.
     pub fn targets(&self) -> Vec<&Target> {
         match self.axes.targets.as_slice() {
             [] => vec![&self.target],

@@ -7,13 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::RequestTemplate;
 use super::endpoint::Identity;
 
-/// Where the load goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// The embedded target, fresh for each trial.
     Embedded(EmbeddedTarget),
-    /// A server of the user's.
     External {
         /// `host:port` as named; the port is always present.
         authority: String,
@@ -29,7 +27,6 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether requests go over TLS.
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Target::External { tls: Some(_), .. })
     }
@@ -41,7 +38,6 @@ pub struct Tls {
     /// Certificate authorities to trust, in PEM; `None` trusts the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// Accept any certificate.
     #[serde(default)]
     pub insecure: bool,
     /// What the client shows where the target asks for it.
@@ -52,7 +48,6 @@ pub struct Tls {
 /// One of several targets that a sweep compares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SweptTarget {
-    /// In ids, tables and sentences.
     pub name: String,
     pub target: Target,
     /// The `Host` header there.
@@ -62,16 +57,13 @@ pub struct SweptTarget {
     pub mix: Vec<RequestTemplate>,
 }
 
-/// What the embedded target plays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddedTarget {
     /// Time between a request's arrival at a free server and its answer.
     pub service_time: Law,
     /// Requests served at once, the rest wait in order; 0 = no limit.
     pub servers: u32,
-    /// Target processes, each at its own address of 127.0.0.0/8.
     pub processes: u32,
-    /// Length of each response body.
     pub body_bytes: u64,
     pub faults: InjectedFaults,
 }
@@ -80,7 +72,6 @@ pub struct EmbeddedTarget {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "law", rename_all = "snake_case")]
 pub enum Law {
-    /// Always the same.
     Fixed {
         ns: u64,
     },
@@ -94,7 +85,6 @@ pub enum Law {
     },
     /// Log-normal with this mean.
     Lognormal {
-        /// Mean of the times themselves.
         mean_ns: u64,
         /// Standard deviation of their logarithm.
         sigma: f64,
@@ -104,19 +94,14 @@ pub enum Law {
 /// Faults on purpose, seeded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct InjectedFaults {
-    /// Share of requests answered with status 500.
     pub error_rate: f64,
-    /// Share of requests answered with a reset of the connection.
     pub reset_rate: f64,
     /// No byte of a response leaves in [k·every, k·every + for) counted from Start.
     pub stall: Option<Stall>,
 }
 
-/// A periodic stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {
-    /// Period.
     pub every_ns: u64,
-    /// Length, less than the period.
     pub for_ns: u64,
 }

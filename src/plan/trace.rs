@@ -26,7 +26,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RequestTemplate, values};
+use super::RequestTemplate;
+use super::values::{self, DataError};
 use crate::units::SECOND_NS;
 
 /// Largest file, in bytes: it is read whole.
@@ -36,7 +37,6 @@ const MAX_OFFSET_NS: f64 = 30.0 * 24.0 * 3600.0 * 1e9;
 /// Methods that are replayed although nothing says with what body.
 const WITHOUT_BODY: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
-/// How the lines of a trace are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TraceFormat {
@@ -55,11 +55,9 @@ pub struct TraceFile {
     pub path: String,
     /// SHA-256 of the file, in hexadecimal: a worker refuses another.
     pub sha256: String,
-    /// How its lines are written.
     pub format: TraceFormat,
     /// Offsets are divided by this.
     pub speed: f64,
-    /// Requests that it holds.
     pub entries: u64,
     /// Longest time between two of them, or before the first.
     pub longest_gap_ns: u64,
@@ -117,7 +115,6 @@ impl Trace {
         gaps.chain(self.offsets_ns.first().copied()).max().unwrap_or(0)
     }
 
-    /// Most entries within any one second.
     pub(crate) fn peak_per_s(&self) -> u64 {
         let mut first = 0;
         let within = self.offsets_ns.iter().enumerate().map(|(last, at)| {
@@ -131,10 +128,6 @@ impl Trace {
 
     /// Reads the text of a trace. `format` is told by the first line where it is `None`; `mix`
     /// says which methods can be sent.
-    ///
-    /// # Errors
-    /// The first line that is not of the form, is torn, or runs backwards; a trace without a
-    /// request.
     pub(crate) fn parse(
         text: &[u8],
         format: Option<TraceFormat>,
@@ -189,7 +182,6 @@ fn tell(line: &[u8]) -> Option<TraceFormat> {
     log::entry(line, false).ok().map(|_| TraceFormat::Common)
 }
 
-/// Splits `offset_ms<TAB>path`.
 fn offset(line: &[u8]) -> Result<(f64, Cow<'_, [u8]>), String> {
     let Some(tab) = line.iter().position(|byte| *byte == b'\t') else {
         return Err("holds no TAB: write offset_ms<TAB>path".into());
@@ -226,11 +218,9 @@ fn origin_form(uri: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Puts entries together.
 struct Builder<'t> {
     trace: Trace,
     speed: f64,
-    /// Methods that can be sent.
     methods: Vec<&'t str>,
     known: HashMap<(&'t [u8], Cow<'t, [u8]>), u32>,
     /// Before scaling.
@@ -368,7 +358,7 @@ impl TraceFile {
         format: Option<TraceFormat>,
         speed: f64,
         mix: &[RequestTemplate],
-    ) -> Result<(TraceFile, Trace), String> {
+    ) -> Result<(TraceFile, Trace), DataError> {
         let text = values::read_file(path, MAX_FILE_BYTES)?;
         let (trace, format) =
             Trace::parse(&text, format, speed, mix).map_err(|error| named(path, &error))?;
@@ -387,14 +377,11 @@ impl TraceFile {
     }
 
     /// Reads the entries again, in a worker.
-    ///
-    /// # Errors
-    /// As [`TraceFile::read`], and where the file is not the one that the plan was made from.
-    pub(crate) fn load(&self, mix: &[RequestTemplate]) -> Result<Trace, String> {
+    pub(crate) fn load(&self, mix: &[RequestTemplate]) -> Result<Trace, DataError> {
         let path = Path::new(&self.path);
         let text = values::read_file(path, MAX_FILE_BYTES)?;
         if values::sha256(&text) != self.sha256 {
-            return Err(format!("`{}` has changed since the plan was made", self.path));
+            return Err(DataError::changed(&self.path));
         }
         Trace::parse(&text, Some(self.format), self.speed, mix)
             .map(|(trace, _)| trace)
@@ -403,11 +390,12 @@ impl TraceFile {
 }
 
 /// `file:line: message`.
-fn named(path: &Path, error: &TraceError) -> String {
-    match error.line {
-        0 => format!("`{}`: {}", path.display(), error.message),
-        line => format!("{}:{line}: {}", path.display(), error.message),
-    }
+fn named(path: &Path, error: &TraceError) -> DataError {
+    let (path, message) = (path.display(), &error.message);
+    DataError(match error.line {
+        0 => format!("`{path}`: {message}"),
+        line => format!("{path}:{line}: {message}"),
+    })
 }
 
 #[cfg(test)]

@@ -17,24 +17,17 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::request::splitmix64;
+use super::request::{RenderFault, splitmix64};
 
 /// Largest data file, in bytes: it is read whole.
 const MAX_DATA_BYTES: u64 = 64 << 20;
-/// Longest name, in bytes.
 const MAX_NAME: usize = 64;
 
-/// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestValue {
     /// `start + step × request index`.
-    Counter {
-        /// Of request 0.
-        start: u64,
-        /// From one request to the next.
-        step: u64,
-    },
+    Counter { start: u64, step: u64 },
     /// A whole number, each from `min` to `max` equally likely.
     Random {
         min: u64,
@@ -50,12 +43,10 @@ pub enum RequestValue {
     },
 }
 
-/// A piece of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'t> {
     /// Sent as it stands.
     Text(&'t [u8]),
-    /// The name of a value.
     Value(&'t str),
 }
 
@@ -112,6 +103,17 @@ pub(crate) fn is_name(text: &str) -> bool {
     plain && first && text.len() <= MAX_NAME
 }
 
+/// A file that a plan names cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DataError(pub(super) String);
+
+impl DataError {
+    pub(super) fn changed(path: &str) -> DataError {
+        DataError(format!("`{path}` has changed since the plan was made"))
+    }
+}
+
 /// Values with their data at hand.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
@@ -134,8 +136,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Reads a data file.
-    pub fn read(path: &Path) -> Result<Lines, String> {
+    pub fn read(path: &Path) -> Result<Lines, DataError> {
         let text = read_file(path, MAX_DATA_BYTES)?;
         let mut spans = Vec::new();
         let mut begin = text.len() - without_mark(&text).len();
@@ -148,12 +149,11 @@ impl Lines {
             begin += line.len() + 1;
         }
         if spans.is_empty() {
-            return Err(format!("`{}` holds no line to choose from", path.display()));
+            return Err(DataError(format!("`{}` holds no line to choose from", path.display())));
         }
         Ok(Lines { text, spans })
     }
 
-    /// SHA-256 of the whole file.
     pub(crate) fn sha256(&self) -> String {
         sha256(&self.text)
     }
@@ -170,10 +170,7 @@ impl Lines {
 
 impl Values {
     /// Reads the data of a plan's values.
-    ///
-    /// # Errors
-    /// A data file that is missing, or is not the one that the plan was made from.
-    pub fn load(values: &BTreeMap<String, RequestValue>, seed: u64) -> Result<Values, String> {
+    pub fn load(values: &BTreeMap<String, RequestValue>, seed: u64) -> Result<Values, DataError> {
         let mut sources = BTreeMap::new();
         for (name, value) in values {
             let stream = name
@@ -189,7 +186,7 @@ impl Values {
                 RequestValue::Choice { path, sha256 } => {
                     let lines = Lines::read(Path::new(path))?;
                     if lines.sha256() != *sha256 {
-                        return Err(format!("`{path}` has changed since the plan was made"));
+                        return Err(DataError::changed(path));
                     }
                     ValueSource::Choice { stream, lines }
                 }
@@ -200,17 +197,14 @@ impl Values {
     }
 
     /// Fills a template in for request `index`.
-    ///
-    /// # Errors
-    /// The name that stands for nothing.
-    pub fn fill(&self, pieces: &[Piece<'_>], index: u64) -> Result<Vec<u8>, String> {
+    pub fn fill(&self, pieces: &[Piece<'_>], index: u64) -> Result<Vec<u8>, RenderFault> {
         let mut filled = Vec::new();
         for piece in pieces {
             match piece {
                 Piece::Text(text) => filled.extend_from_slice(text),
                 Piece::Value(name) => match self.sources.get(*name) {
                     Some(source) => source.write(index, &mut filled),
-                    None => return Err((*name).to_string()),
+                    None => return Err(RenderFault::Unknown((*name).to_string())),
                 },
             }
         }
@@ -256,9 +250,10 @@ pub(crate) fn is_path(bytes: &[u8]) -> bool {
 }
 
 /// Reads a regular file of bounded size: a pipe could block and a device never end.
-pub(crate) fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    let failed =
-        |error: &dyn std::fmt::Display| format!("`{}` cannot be read: {error}", path.display());
+pub(crate) fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        DataError(format!("`{}` cannot be read: {error}", path.display()))
+    };
     let size = std::fs::metadata(path).map_err(|error| failed(&error))?;
     if !size.is_file() {
         return Err(failed(&"not a regular file"));
@@ -268,7 +263,7 @@ pub(crate) fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     file.read_to_end(&mut bytes).map_err(|error| failed(&error))?;
     if bytes.len() as u64 > most {
         let most = crate::units::size_literal(most);
-        return Err(format!("`{}` is too long: at most {most}", path.display()));
+        return Err(DataError(format!("`{}` is too long: at most {most}", path.display())));
     }
     Ok(bytes)
 }
@@ -279,15 +274,14 @@ pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
 }
 
 /// A path as workers in any directory find it.
-pub fn absolute(path: &Path) -> Result<String, String> {
+pub(crate) fn absolute(path: &Path) -> Result<String, DataError> {
     let real = path
         .canonicalize()
-        .map_err(|error| format!("`{}` cannot be found: {error}", path.display()))?;
+        .map_err(|error| DataError(format!("`{}` cannot be found: {error}", path.display())))?;
     let text = real.to_str().map(str::to_string);
-    text.ok_or_else(|| format!("the path `{}` is not UTF-8", real.display()))
+    text.ok_or_else(|| DataError(format!("the path `{}` is not UTF-8", real.display())))
 }
 
-/// SHA-256 in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -359,7 +353,8 @@ mod tests {
             assert!(count.abs_diff(1_000) < 150, "{number} came {count} times of 4,000");
         }
         assert!(fill(&one, "{wide}", 1).parse::<u64>().is_ok());
-        assert_eq!(one.fill(&pieces(b"{none}"), 0), Err("none".into()));
+        let unknown = RenderFault::Unknown("none".into());
+        assert_eq!(one.fill(&pieces(b"{none}"), 0), Err(unknown));
     }
 
     #[test]
@@ -381,10 +376,12 @@ mod tests {
         assert_eq!(drawn.into_iter().collect::<Vec<_>>(), ["one", "two words"]);
 
         std::fs::write(&path, "other").unwrap();
-        let error = Values::load(&BTreeMap::from([("w".into(), value)]), 1).unwrap_err();
+        let error =
+            Values::load(&BTreeMap::from([("w".into(), value)]), 1).unwrap_err().to_string();
         assert!(error.contains("has changed since"), "{error}");
         std::fs::write(&path, "\n \n").unwrap();
-        assert!(Lines::read(&path).unwrap_err().contains("holds no line"));
-        assert!(Lines::read(dir.path()).unwrap_err().contains("not a regular file"));
+        assert!(Lines::read(&path).unwrap_err().to_string().contains("holds no line"));
+        let error = Lines::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("not a regular file"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ use super::measures::{self, Better, Measure, ShownIn, compared};
 use super::summary::valid;
 use super::table;
 use crate::format::{Status, TrialRecord};
-use crate::plan::{Axis, Cell};
+use crate::plan::{Axis, Cell, RequestTemplate};
 use crate::results::store::Run;
 use crate::stats::{
     Comparison as Judged, MARGIN, RATIO_CONFIDENCE, RatioEstimate, Verdict, judge, log_t_ratio,
@@ -111,9 +111,9 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<RunComparison,
     };
     let mut reasons = Vec::new();
     for run in a.iter().chain(b).skip(1) {
-        for part in ["target", "plan"] {
-            differences(part, &first.plan.config[part], &run.plan.config[part], &mut reasons);
-        }
+        let (a, b) = (&first.plan.config, &run.plan.config);
+        differences("target", &a["target"], &b["target"], &mut reasons);
+        differences("plan", &by_digest(&a["plan"]), &by_digest(&b["plan"]), &mut reasons);
         differences("machine", &first.plan.machine, &run.plan.machine, &mut reasons);
     }
     if !reasons.is_empty() {
@@ -201,6 +201,19 @@ fn judged(mut found: RunComparison, why_none: &str) -> Result<RunComparison, Not
 fn lost_note(cell: &str, measure: Measure) -> String {
     let what = measure.words();
     format!("{cell}: so many requests were lost that the {what} has no ratio; see `requests lost`")
+}
+
+/// A plan with the digests of its bodies in their place, wherever they came from.
+fn by_digest(plan: &Value) -> Value {
+    let mut plan = plan.clone();
+    for entry in plan.get_mut("mix").and_then(Value::as_array_mut).into_iter().flatten() {
+        let read = serde_json::from_value::<RequestTemplate>(entry.clone());
+        if let (Ok(template), Some(entry)) = (read, entry.as_object_mut()) {
+            entry.insert("body".into(), template.body_sha256().into());
+            entry.remove("body_file");
+        }
+    }
+    plan
 }
 
 /// Notes each leaf that differs, by its path.

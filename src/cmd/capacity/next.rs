@@ -1,16 +1,14 @@
 //! `--suggest`: the config of a run that would measure what a plan lacks.
 
+use anyhow::bail;
+
 use crate::config::write;
 use crate::plan::sweep::Sweep;
 use crate::plan::{Arrivals, Extent};
 use crate::report::capacity::{Plan, Suggestion};
 use crate::stats::precision::FEWEST_BLOCKS;
 
-/// The text of the config.
-///
-/// # Errors
-/// What the run directory does not hold of its config.
-pub(super) fn config(plan: &Plan, sweep: Sweep) -> Result<String, String> {
+pub(super) fn config(plan: &Plan, sweep: Sweep) -> anyhow::Result<String> {
     let refusals: Vec<_> = plan.engines.iter().filter_map(|e| e.answer.as_ref().err()).collect();
     let mut suggestions: Vec<Suggestion> =
         refusals.iter().filter_map(|refusal| refusal.suggestion.clone()).collect();
@@ -19,7 +17,7 @@ pub(super) fn config(plan: &Plan, sweep: Sweep) -> Result<String, String> {
     if suggestions.is_empty() {
         if let Some(refusal) = refusals.first() {
             let (why, next) = (&refusal.why, &refusal.measure_next);
-            return Err(format!("no run would answer it: {why}; {next}"));
+            bail!("no run would answer it: {why}; {next}");
         }
         // Nothing is missing: the planned point itself is what may be measured still.
         let needs = plan.engines.iter().filter_map(|e| e.answer.as_ref().ok());

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anyhow::{Context as _, anyhow, bail};
+
 use crate::config::write;
 use crate::plan::sweep::Sweep;
 use crate::report::capacity::prove::{Proof, loads, proofs};
@@ -14,19 +16,19 @@ const BELOW: &str = "proof-below";
 const KNEE: &str = "proof-knee";
 
 /// Runs the loads that a run's forecasts are held against.
-pub(super) fn run(run: &Run) -> Result<(), String> {
-    let sweep = run.plan.sweep().ok_or("the run holds no config")?;
-    let loads = loads(&sweep, &run.records)?;
+pub(super) fn run(run: &Run) -> anyhow::Result<()> {
+    let sweep = run.plan.sweep().context("the run holds no config")?;
+    let loads = loads(&sweep, &run.records).map_err(anyhow::Error::msg)?;
     let all = [(BELOW, loads.below), (TWICE, Some(loads.twice)), (KNEE, loads.knee)];
     let wanted = all.into_iter().filter_map(|(name, load)| Some((name, load?)));
     wanted.into_iter().try_for_each(|(name, load)| one(&run.path.join(name), &load))
 }
 
 /// Runs a load, or what is left of it.
-fn one(out: &Path, sweep: &Sweep) -> Result<(), String> {
+fn one(out: &Path, sweep: &Sweep) -> anyhow::Result<()> {
     let text = format!("# How far off is the forecast of this load?\n{}", write::text(sweep)?);
     let config: PathBuf = out.with_extension("toml");
-    std::fs::write(&config, text).map_err(|e| format!("{}: {e}", config.display()))?;
+    std::fs::write(&config, text).map_err(|e| anyhow!("{}: {e}", config.display()))?;
     say!("duel: running the load that is forecast: {}", config.display());
     let mut command = Command::new("/proc/self/exe");
     command.arg("run").arg(&config).arg("--out").arg(out);
@@ -34,11 +36,11 @@ fn one(out: &Path, sweep: &Sweep) -> Result<(), String> {
         command.arg("--resume");
     }
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    let status = status.map_err(|e| format!("cannot start the run: {e}"))?;
+    let status = status.map_err(|e| anyhow!("cannot start the run: {e}"))?;
     // A missed SLO, trials that are not to be believed and failed ones are in the records.
     match status.code() {
         Some(0 | 1 | 3 | 4) => Ok(()),
-        _ => Err(format!("the run of {} ended early: {status}", config.display())),
+        _ => bail!("the run of {} ended early: {status}", config.display()),
     }
 }
 

@@ -55,14 +55,12 @@ pub(in crate::cmd) fn warning(sweep: &Sweep, flags: bool) -> Option<String> {
     })
 }
 
-/// Which trials of each block are run.
 pub(super) struct Blocks<'s> {
     sweep: &'s Sweep,
     comparisons: Comparisons<'s>,
     begun: Instant,
     last: Option<Instant>,
     longest: Duration,
-    /// Those run here.
     blocks: u32,
     ended: Option<BlocksEnd>,
 }

@@ -11,9 +11,10 @@ use crate::plan::shard::Shard;
 use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
 
 /// Where a run's rows are kept.
+#[derive(Default)]
 pub(in crate::cmd) enum Directory {
+    #[default]
     None,
-    /// Where the user says.
     Named(PathBuf),
     /// In a new directory below `runs`.
     Fresh,
@@ -26,11 +27,7 @@ pub(super) fn create(
     typed: bool,
 ) -> anyhow::Result<RunDir> {
     store::check_writable(path, 1 << 20)?;
-    let mut plan = plan_json(shard, context)?;
-    if typed {
-        plan.config = serde_json::to_value(context.sweep.masked().without_bodies())?;
-    }
-    Ok(RunDir::create(path, &plan)?)
+    Ok(RunDir::create(path, &plan_json(shard, context, typed)?)?)
 }
 
 /// Makes a run directory of its own below `runs`, also where another run began in this second.
@@ -96,7 +93,7 @@ pub(super) fn resume(
     Ok((Some(dir), run.records.into_iter().filter(kept).collect()))
 }
 
-fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson> {
+fn plan_json(shard: Option<Shard>, context: &Context, typed: bool) -> anyhow::Result<PlanJson> {
     let sweep = context.sweep;
     let cells = sweep.cells();
     Ok(PlanJson {
@@ -105,7 +102,7 @@ fn plan_json(shard: Option<Shard>, context: &Context) -> anyhow::Result<PlanJson
         plan_hash: context.plan_hash.clone(),
         seed: sweep.plan.seed,
         created_utc: store::utc_stamp(jiff::Timestamp::now()),
-        config: serde_json::to_value(sweep.masked())?,
+        config: serde_json::to_value(sweep.masked().stored(typed))?,
         trials_planned: sweep.most_trials(),
         cells,
         machine: serde_json::to_value(host::HostFacts::read())?,

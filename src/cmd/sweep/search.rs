@@ -73,7 +73,6 @@ impl SweepSession<'_> {
     }
 }
 
-/// The exit code that the searches call for, if any.
 pub(super) fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
     sweep.search?;
     let all = searches(sweep, records);

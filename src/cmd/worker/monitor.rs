@@ -27,7 +27,6 @@ const CANCEL_GRACE_NS: u64 = 100_000_000;
 /// The counters that the engine's thread opened, where the job asks for them.
 pub(super) type OpenEvents = Arc<OnceLock<Mutex<events::EventCounters>>>;
 
-/// Watches a trial from Start to its last request.
 pub(super) struct Monitor<'t> {
     trial: &'t TrialRun,
     baseline: ProcessUse,
@@ -39,7 +38,6 @@ pub(super) struct Monitor<'t> {
     heap: Option<HeapUse>,
 }
 
-/// One edge of the window.
 struct Reading {
     usage: Usage,
     /// Requests of either phase.

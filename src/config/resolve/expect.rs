@@ -59,7 +59,6 @@ fn one(entry: &Entry, sweep: &Sweep) -> Result<Expect, Fault> {
     })
 }
 
-/// A value that stands on an axis.
 fn held<T, U: PartialEq + ToString>(
     key: &Key<T>,
     axis: &str,

@@ -8,12 +8,12 @@ use super::{Fault, fault, number, steps, values};
 use crate::config::keys::Request;
 use crate::config::node::shown;
 use crate::config::read::{At, Key, Several};
-use crate::plan::{RequestTemplate, variable_name};
+use crate::plan::values::{is_path, sha256};
+use crate::plan::{BodyFile, RequestTemplate, variable_name};
 
 /// Most bytes of all request bodies: a frame holds them, at up to six characters a byte.
 const MAX_BODY_BYTES: usize = 8 << 20;
 
-/// Most entries of a mix.
 const MAX_ENTRIES: usize = 1_000;
 
 /// Most classes: each has a histogram for every CPU of a worker.
@@ -68,6 +68,7 @@ fn template(
     base_dir: &Path,
     data: &values::Resolved,
 ) -> Result<RequestTemplate, Fault> {
+    let (body, body_file) = body(entry, base_dir)?;
     Ok(RequestTemplate {
         name: class(entry)?,
         p99_ns: entry.p99.as_ref().map(|at| at.0),
@@ -75,7 +76,8 @@ fn template(
         path: path(entry.path.as_ref().unwrap_or(url_path), data)?,
         weight: number(&entry.weight),
         headers: headers(entry)?,
-        body: body(entry, base_dir)?,
+        body,
+        body_file,
         steps: steps::steps(&entry.step, base_dir)?,
     })
 }
@@ -135,18 +137,14 @@ fn method(entry: &Request) -> Result<String, Fault> {
     }
 }
 
-/// Whether a text can stand in a request line as it is.
 pub(super) fn check_path(path: &str) -> Result<(), String> {
-    let plain = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    let parsed = path.parse::<http::uri::PathAndQuery>();
-    if plain && parsed.is_ok_and(|parsed| parsed.as_str() == path) {
+    if is_path(path.as_bytes()) {
         return Ok(());
     }
     let rule = "begin with / and write other characters than plain ASCII as %XX";
     Err(format!("`{}` is not a path: {rule}", shown(path)))
 }
 
-/// The headers in the order in which they are written.
 fn headers(entry: &Request) -> Result<Vec<(String, String)>, Fault> {
     let mut headers: Vec<(String, String)> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
@@ -216,12 +214,12 @@ fn variable_within(text: &str) -> Option<&str> {
     })
 }
 
-fn body(entry: &Request, base_dir: &Path) -> Result<Vec<u8>, Fault> {
+fn body(entry: &Request, base_dir: &Path) -> Result<(Vec<u8>, Option<BodyFile>), Fault> {
     match (&entry.body, &entry.body_file) {
         (Some(_), Some(at)) => Err(fault(at, "give `body` or `body_file`, not both")),
         (Some(at), None) => {
             sent(at)?;
-            Ok(at.value.clone().into_bytes())
+            Ok((at.value.clone().into_bytes(), None))
         }
         (None, Some(at)) => {
             let path = base_dir.join(&at.value);
@@ -231,9 +229,11 @@ fn body(entry: &Request, base_dir: &Path) -> Result<Vec<u8>, Fault> {
                 let rule = "write it as `body` if the variable is meant";
                 return Err(fault(at, format!("the file holds nothing but a $NAME: {rule}")));
             }
-            Ok(body)
+            let path = std::path::absolute(&path).unwrap_or(path).to_string_lossy().into_owned();
+            let file = BodyFile { path, sha256: sha256(&body), bytes: body.len() as u64 };
+            Ok((body, Some(file)))
         }
-        (None, None) => Ok(Vec::new()),
+        (None, None) => Ok((Vec::new(), None)),
     }
 }
 

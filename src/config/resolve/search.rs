@@ -11,7 +11,6 @@ use crate::units::{duration_literal, format_count, format_rate};
 /// Requests beyond a bound that a probe must be able to hold, as for every printed percentile.
 const BEYOND: f64 = 10.0;
 
-/// Resolves `[search]`; `None` without the table.
 pub(super) fn resolve(
     file: &File,
     plan: &TrialPlan,

@@ -68,7 +68,10 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         let named = ("server_engines", engines.as_slice());
         let first = baseline(&sweep.baseline, named, ServerEngine::name, ServerEngine::BASELINE)?;
         engines.sort_by_key(|engine| *engine != first);
-        clients_alone(file)?;
+        if let Some(at) = &file.expect {
+            let why = "expectations are of clients: leave them out where servers are compared";
+            return Err(fault(at, why));
+        }
     }
     let others = engines.iter().any(|engine| *engine != ServerEngine::Reference);
     if others && let Some(place) = file.target.servers.given_at() {
@@ -101,7 +104,6 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
     Ok(Subject { setting: Some(setting), engines, codecs, side })
 }
 
-/// Refuses TLS of servers that have none.
 fn encrypted(file: &File, engines: &[ServerEngine]) -> Result<(), Fault> {
     let tls = &file.server.tls;
     let plain = engines.iter().find_map(|engine| match engine {
@@ -117,16 +119,6 @@ fn encrypted(file: &File, engines: &[ServerEngine]) -> Result<(), Fault> {
     plain.map_or(Ok(()), |why| Err(fault(tls, why)))
 }
 
-/// What is measured and expected of clients alone.
-fn clients_alone(file: &File) -> Result<(), Fault> {
-    if let Some(at) = &file.expect {
-        let why = "expectations are of clients: leave them out where servers are compared";
-        return Err(fault(at, why));
-    }
-    Ok(())
-}
-
-/// Where a command of the user's own stands.
 fn commands(file: &File) -> impl Iterator<Item = &At<String>> {
     let of_targets = file.sweep.target.iter().flat_map(|list| &list.value);
     let of_targets = of_targets.filter_map(|target| target.command.as_ref());
@@ -197,7 +189,6 @@ fn own_server(
     })
 }
 
-/// Where `[server]` says something.
 fn given(file: &File) -> [Option<&Place>; 8] {
     let server = &file.server;
     [
@@ -255,10 +246,8 @@ fn steps(file: &File, engines: &[ServerEngine], base_dir: &Path) -> Result<Vec<S
     if engines.contains(&ServerEngine::Reference) {
         let rule = "leave `reference` out of sweep.server_engines, or give target.service_time \
                     instead of steps";
-        return Err(fault(
-            list,
-            format!("`reference` has no handler, only a service time: {rule}"),
-        ));
+        let why = format!("`reference` has no handler, only a service time: {rule}");
+        return Err(fault(list, why));
     }
     if engines == [ServerEngine::Own] {
         let rule = "name the engines of duel's that carry it out in sweep.server_engines";
@@ -294,7 +283,6 @@ fn step(at: &At<StepKeys>, base_dir: &Path) -> Result<ServerStep, Fault> {
     })
 }
 
-/// What `call` steps call.
 fn upstream(file: &File, steps: &[ServerStep]) -> Result<Option<UpstreamPlan>, Fault> {
     let calls = steps.iter().position(|step| step.calls() > 0);
     match (calls, &file.server.upstream, &file.server.step) {

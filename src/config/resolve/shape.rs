@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::{Fault, fault};
-use crate::config::keys::{Plan, Request, Stage as StageKeys};
+use crate::config::keys::{MAX_NS, Plan, Request, Stage as StageKeys};
+use crate::config::kinds::{LEAST_RATE, MOST_RATE};
 use crate::config::node::Place;
 use crate::config::read::{At, Key, Level, Several, place_of};
 use crate::plan::schedule::Schedule;
@@ -15,13 +16,6 @@ use crate::units::{SECOND_NS, duration_literal, format_count};
 /// Most stages: beyond it a trace says the same.
 const MAX_STAGES: usize = 1_000;
 
-/// Longest window that stages make, as long as a duration may be.
-const MAX_WINDOW_NS: u64 = 30 * 24 * 3600 * SECOND_NS;
-
-/// Rates of a stage that is no pause, the same as `sweep.rates`.
-const RATES_PER_S: std::ops::RangeInclusive<f64> = 1e-6..=1e9;
-
-/// A load that brings its own rates.
 pub(super) enum Shape {
     /// `sweep.rates` say it, or the loop is closed.
     None,
@@ -62,7 +56,7 @@ pub(super) fn resolve(
     }
     let stages = list.value.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
     let total_ns = stages::total_ns(&stages);
-    if total_ns > MAX_WINDOW_NS {
+    if total_ns as f64 > MAX_NS {
         return Err(fault(list, "the stages are longer than 720h together"));
     }
     if stages::total_arrivals(&stages) < 1.0 {
@@ -76,7 +70,7 @@ fn stage(at: &At<StageKeys>) -> Result<Stage, Fault> {
     let keys = &at.value;
     let rate = |key: &At<Level>| {
         let rate = key.0;
-        let allowed = rate == 0.0 || RATES_PER_S.contains(&rate);
+        let allowed = rate == 0.0 || (LEAST_RATE..=MOST_RATE).contains(&rate);
         let message = || format!("`{rate}` is out of range: allowed are 0 and 0.000001 to 1G");
         if allowed { Ok(rate) } else { Err(fault(key, message())) }
     };
@@ -99,7 +93,7 @@ fn trace(file: &Plan, mix: &[RequestTemplate], base_dir: &Path) -> Result<Shape,
     check_mix(&file.request)?;
     let format = file.trace_format.as_ref().map(|at| at.value);
     let read = TraceFile::read(&base_dir.join(&at.value), format, speed, mix)
-        .map_err(|message| fault(at, message))?;
+        .map_err(|error| fault(at, error.to_string()))?;
     Ok(Shape::Trace(Box::new(read)))
 }
 
@@ -115,10 +109,8 @@ fn check_mix(list: &Key<Several<Request>>) -> Result<(), Fault> {
         }
         let method = entry.method.as_str();
         if methods.contains(&method) {
-            return Err(fault(
-                entry,
-                format!("a second {method}: a trace takes one of each method"),
-            ));
+            let rule = "a trace takes one of each method";
+            return Err(fault(entry, format!("a second {method}: {rule}")));
         }
         methods.push(method);
     }
@@ -188,5 +180,5 @@ fn mean_rate(plan: &TrialPlan, trace: Trace) -> Option<f64> {
         Extent::Requests(_) if last > first => (count - 1, last - first),
         Extent::Requests(_) => (count, SECOND_NS),
     };
-    Some((events as f64 * SECOND_NS as f64 / length_ns as f64).min(*RATES_PER_S.end()))
+    Some((events as f64 * SECOND_NS as f64 / length_ns as f64).min(MOST_RATE))
 }

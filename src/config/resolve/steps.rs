@@ -16,7 +16,6 @@ const MAX_STEPS: usize = 100;
 /// Most bytes that a file step moves; those of a compute step are bounded by the key itself.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// Most bytes of all files of a worker.
 const MAX_FILES_BYTES: u64 = 4 << 30;
 
 pub(super) fn steps(list: &Key<Several<Step>>, base_dir: &Path) -> Result<Vec<StepPlan>, Fault> {

@@ -82,25 +82,12 @@ pub(super) fn resolve(
 /// `[target]` with what one of several names itself.
 fn overridden(target: &keys::Target, own: &keys::SweepTarget) -> keys::Target {
     let mut target = target.clone();
-    let keys::SweepTarget { url, unix_socket, service_time, servers, body, faults, .. } = own;
-    if url.is_some() {
-        target.url.clone_from(url);
+    macro_rules! lay_over {
+        ($($key:ident)*) => {$(if let Some(at) = &own.$key {
+            target.$key = at.clone().into();
+        })*};
     }
-    if unix_socket.is_some() {
-        target.unix_socket.clone_from(unix_socket);
-    }
-    if let Some(at) = service_time {
-        target.service_time = at.clone();
-    }
-    if let Some(at) = servers {
-        target.servers = at.clone();
-    }
-    if let Some(at) = body {
-        target.body = at.clone();
-    }
-    if faults.is_some() {
-        target.faults.clone_from(faults);
-    }
+    lay_over!(url unix_socket service_time servers body faults);
     target
 }
 
@@ -196,10 +183,8 @@ fn tls(https: bool, target: &keys::Target, base_dir: &Path) -> Result<Option<Tls
     let insecure_too = insecure.value;
     let ca_file = match ca_file {
         Some(at) if insecure_too => {
-            return Err(fault(
-                at,
-                "`target.insecure` accepts any certificate: leave one of them out",
-            ));
+            let why = "`target.insecure` accepts any certificate: leave one of them out";
+            return Err(fault(at, why));
         }
         Some(at) => Some(authorities(at, base_dir)?),
         None => None,

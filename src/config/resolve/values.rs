@@ -9,7 +9,7 @@ use crate::config::keys::{Plan, ValueKeys};
 use crate::config::node::shown;
 use crate::config::read::{At, hint, place_of};
 use crate::plan::prepare::{MAX_BYTES, OVERHEAD_BYTES, RENDERINGS_MOST, renderings};
-use crate::plan::values::{Lines, Piece, RequestValue, absolute, is_name, pieces};
+use crate::plan::values::{Lines, Piece, RequestValue, absolute, is_name, is_path, pieces};
 use crate::plan::{TrialPlan, variable_name};
 use crate::units::{format_count, size_literal};
 
@@ -55,17 +55,15 @@ fn value(
             };
             let (min, max) = (min.0, max.0);
             if min > max {
-                return Err(fault(
-                    range,
-                    format!("the least, {min}, is above the greatest, {max}"),
-                ));
+                let why = format!("the least, {min}, is above the greatest, {max}");
+                return Err(fault(range, why));
             }
             Ok(RequestValue::Random { min, max })
         }
         ValueKeys { counter: None, random: None, choice: Some(path) } => {
             let file = base_dir.join(&path.value);
-            let lines = Lines::read(&file).map_err(|message| fault(path, message))?;
-            let absolute = absolute(&file).map_err(|message| fault(path, message))?;
+            let lines = Lines::read(&file).map_err(|error| fault(path, error.to_string()))?;
+            let absolute = absolute(&file).map_err(|error| fault(path, error.to_string()))?;
             let value = RequestValue::Choice { path: absolute, sha256: lines.sha256() };
             keep(file.display().to_string(), lines);
             Ok(value)
@@ -98,7 +96,6 @@ pub(super) fn check(file: &Plan, resolved: &Resolved) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Checks a path against the values of the plan.
 pub(super) fn check_path(at: &At<String>, resolved: &Resolved) -> Result<(), Fault> {
     check_text(at, at, TextPart::Path, resolved)
 }
@@ -187,7 +184,7 @@ fn fits(
     let filled = fill(pieces, name, line, resolved);
     let found = || String::from_utf8_lossy(line).escape_debug().to_string();
     match place {
-        TextPart::Path if !crate::plan::values::is_path(&filled) => {
+        TextPart::Path if !is_path(&filled) => {
             let rule = "write other characters than plain ASCII, # and blanks as %XX";
             Err(format!("`{}` makes no path: {rule}", shown(&found())))
         }

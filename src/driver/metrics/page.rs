@@ -12,7 +12,6 @@ use crate::format::ErrorKind;
 use crate::side::counters::Counts;
 use crate::units::SECOND_NS;
 
-/// What a scrape shows.
 #[derive(Debug)]
 pub(super) struct View(pub(super) Arc<Mutex<MetricsState>>);
 
@@ -29,7 +28,6 @@ impl Collector for View {
     }
 }
 
-/// Writes families of labelled values.
 struct Out<'o, 'e>(&'o mut DescriptorEncoder<'e>);
 
 impl Out<'_, '_> {

@@ -23,7 +23,6 @@ use tokio::time::{sleep, timeout};
 
 /// Longest time until a request's head is there.
 const HEAD_PATIENCE: Duration = Duration::from_secs(2);
-/// Longest life of a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most connections at once; the next one waits for a place.
 const MOST_CONNECTIONS: usize = 512;

@@ -187,7 +187,6 @@ impl Running<'_> {
         }
     }
 
-    /// Who else used the workers' CPUs.
     fn foreign(&self) -> Vec<ForeignProcess> {
         let Some(before) = &self.others else { return vec![] };
         let worker = &self.placement.worker;

@@ -12,13 +12,16 @@ use crate::driver::files::StepFiles;
 use crate::driver::gates::Samples;
 use crate::driver::others::Server;
 use crate::driver::peers::Stop;
+use crate::driver::pipe::NoLine;
 use crate::driver::split::Splitter;
 use crate::driver::target::External;
 use crate::driver::targets::Targets;
-use crate::driver::worker::{NoFrame, Worker};
+use crate::driver::worker::Worker;
 use crate::format::TrialRecord;
+use crate::limits::{Limits, PortBudget, TargetKind};
 use crate::plan::Cell;
 use crate::plan::endpoint::{Endpoint, TlsPlan};
+use crate::plan::sweep::{Sweep, Target};
 use crate::protocol::{Armed, Job, SETUP_LIMIT_NS};
 use crate::side::cgroup::Cgroup;
 use crate::side::outside::Outside;
@@ -37,26 +40,51 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Turn in which a wait looks for the user's signal.
 const TURN_NS: u64 = 100_000_000;
 
+/// Where a cell runs beside a target, where that is external; `own` are the CPUs that one of this
+/// machine keeps to, which are left to it.
+pub(crate) fn place(
+    (sweep, limits, allowed): (&Sweep, &Limits, &[u32]),
+    cell: &Cell,
+    external: Option<&Endpoint>,
+    own: Option<Vec<u32>>,
+) -> anyhow::Result<Placement> {
+    let target = match external {
+        None => Beside::Embedded,
+        Some(endpoint) if !endpoint.is_local() => Beside::Elsewhere,
+        Some(_) => Beside::External(own),
+    };
+    cpus::split(allowed, limits.cpu_quota.as_ref(), cell.cpus, &sweep.machine, target)
+}
+
+/// Refuses a cell that meets a limit; otherwise the ports that it needs, where it may need many.
+pub(crate) fn admit(
+    sweep: &Sweep,
+    limits: &Limits,
+    cell: &Cell,
+    external: Option<&Endpoint>,
+) -> anyhow::Result<Option<PortBudget>> {
+    let kind = match sweep.target_of(cell) {
+        Target::Embedded(target) => TargetKind::Embedded { processes: target.processes },
+        Target::External { .. } => {
+            TargetKind::External { loopback: external.is_none_or(Endpoint::is_local) }
+        }
+    };
+    limits.check(cell, kind)?;
+    if let Some((server, connections)) = sweep.served(cell) {
+        limits.admit_server(&server, connections)?;
+    }
+    let ports = limits.ports(&sweep.trial_plan(cell), cell, external);
+    ports.as_ref().map_or(Ok(()), PortBudget::check)?;
+    Ok(ports)
+}
+
 impl Context<'_> {
     /// The CPUs of a cell that meets no limit.
-    fn admit(&self, cell: &Cell, owner: Option<&Server>) -> anyhow::Result<Placement> {
-        self.limits.check(cell, self.target_kind(cell))?;
-        if let Some((server, connections)) = self.sweep.served(cell) {
-            self.limits.admit_server(&server, connections)?;
-        }
-        let external = self.external(cell);
-        let endpoint = external.map(|e| &e.endpoint);
-        if let Some(ports) = self.limits.ports(&self.sweep.trial_plan(cell), cell, endpoint) {
-            ports.check()?;
-        }
-        let (allowed, machine) = (&self.allowed_cpus, &self.sweep.machine);
-        let target = match external {
-            None => Beside::Embedded,
-            Some(external) if !external.endpoint.is_local() => Beside::Elsewhere,
-            // What it keeps to is left to it.
-            Some(_) => Beside::External(owner.and_then(|o| o.own_cpus(allowed))),
-        };
-        cpus::split(allowed, self.limits.cpu_quota.as_ref(), cell.cpus, machine, target)
+    fn placed(&self, cell: &Cell, owner: Option<&Server>) -> anyhow::Result<Placement> {
+        let external = self.external(cell).map(|external| &external.endpoint);
+        admit(self.sweep, &self.limits, cell, external)?;
+        let own = owner.and_then(|owner| owner.own_cpus(&self.allowed_cpus));
+        place((self.sweep, &self.limits, &self.allowed_cpus), cell, external, own)
     }
 
     /// Who serves the target, where it is another program on this machine.
@@ -76,7 +104,7 @@ impl Context<'_> {
     ) -> anyhow::Result<(Option<Targets>, Vec<Endpoint>)> {
         if let Some(external) = self.external(cell) {
             record.flags.push("external_target".into());
-            if external.is_insecure() {
+            if external.tls.as_ref().is_some_and(|tls| tls.insecure) {
                 record.flags.push("insecure_tls".into());
             }
             return Ok((None, vec![external.endpoint.clone()]));
@@ -131,7 +159,7 @@ impl<'c> Running<'c> {
         record.cell = here.cell.clone();
         let cell = &here.cell;
         let owner = context.owner(cell);
-        let mut placement = context.admit(cell, owner.as_ref())?;
+        let mut placement = context.placed(cell, owner.as_ref())?;
         if placement.shared {
             record.flags.push("shared_cpu".into());
         }
@@ -301,15 +329,15 @@ fn await_frame<T>(
     deadline: u64,
     watch: &mut dyn Watch,
     late: &str,
-    mut ask: impl FnMut(u64) -> Result<T, NoFrame>,
+    mut ask: impl FnMut(u64) -> Result<T, NoLine>,
 ) -> anyhow::Result<T> {
     loop {
         match ask(deadline.min(now_ns() + TURN_NS)) {
             Ok(frame) => return Ok(frame),
-            Err(NoFrame::Never(why)) => return Err(anyhow!(why)),
-            Err(NoFrame::Late) if watch.stop() => return Err(anyhow!("stopped during set-up")),
-            Err(NoFrame::Late) if now_ns() >= deadline => return Err(anyhow!("{late}")),
-            Err(NoFrame::Late) => watch.show(TrialStage::SetUp),
+            Err(NoLine::Never(why)) => return Err(anyhow!(why)),
+            Err(NoLine::Late) if watch.stop() => return Err(anyhow!("stopped during set-up")),
+            Err(NoLine::Late) if now_ns() >= deadline => return Err(anyhow!("{late}")),
+            Err(NoLine::Late) => watch.show(TrialStage::SetUp),
         }
     }
 }

@@ -4,11 +4,12 @@ use anyhow::anyhow;
 use rand::Rng;
 
 use super::{Running, TrialStage, Watch};
+use crate::driver::pipe::NoLine;
 use crate::driver::quiet::Quiet;
 use crate::driver::split::Splitter;
 use crate::driver::targets::Targets;
 use crate::driver::timeline::Sampler;
-use crate::driver::worker::{NoFrame, Worker};
+use crate::driver::worker::Worker;
 use crate::plan::Extent;
 use crate::plan::sweep::Target;
 use crate::plan::target::InjectedFaults;
@@ -84,8 +85,8 @@ impl Running<'_> {
             let until = edge.unwrap_or(u64::MAX).min(now + pause);
             match self.workers[outcomes.len()].outcome(until) {
                 Ok(outcome) => outcomes.push(outcome),
-                Err(NoFrame::Late) => {}
-                Err(NoFrame::Never(why)) => return Err(anyhow!(why)),
+                Err(NoLine::Late) => {}
+                Err(NoLine::Never(why)) => return Err(anyhow!(why)),
             }
         }
         self.look_for_stops();

@@ -13,53 +13,38 @@ use crate::plan::target::SweptTarget;
 use crate::plan::{Codec, Engine};
 use crate::units::{duration_literal, format_rate, format_share, plural, size_literal};
 
-/// The values of every axis; each combination that differs is a cell.
+/// The values of every axis, none where it is not swept; each combination that differs is a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Axes {
     pub engines: Vec<Engine>,
     pub codecs: Vec<Codec>,
-    /// Lanes of each worker.
     pub lanes: Vec<u32>,
     pub processes: Vec<u32>,
-    /// CPUs of the workers of a trial.
     pub cpus: Vec<u32>,
-    /// Offered loads, requests per second; empty in a closed loop.
     pub rates_per_s: Vec<f64>,
     /// The same as shares of the knee that a search finds first; empty without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub knee_shares: Vec<f64>,
-    /// Response bodies of the embedded target, in bytes; empty unless swept.
     #[serde(default)]
     pub bodies: Vec<u64>,
-    /// Stacks of the engine's threads, in bytes; swept for `threads` and `rayon`.
     pub stack_sizes_bytes: Vec<u64>,
-    /// Pool sizes; swept for `rayon`.
     pub rayon_threads: Vec<RayonThreads>,
-    /// Allocators of the workers; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allocators: Vec<Allocator>,
-    /// Where the task engines carry out file and compute steps; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offload: Vec<Offload>,
-    /// Calls of a handler's step that are under way at once; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fan_out: Vec<u32>,
-    /// How rings receive; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uring_receive: Vec<Receive>,
-    /// Completions that rings wait for; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uring_batch: Vec<u32>,
-    /// How long for; empty where `uring_batch` is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uring_linger_ns: Vec<u64>,
-    /// Targets that are compared with one another; empty unless swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<SweptTarget>,
-    /// How the server under test runs its connections; empty where the client is the side under test.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_engines: Vec<ServerEngine>,
-    /// Who speaks HTTP on a server under test.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_codecs: Vec<Codec>,
 }
@@ -68,7 +53,6 @@ pub struct Axes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RayonThreads {
-    /// One per lane.
     Lanes,
     /// One per CPU of the worker, as rayon's default.
     Cores,
@@ -77,41 +61,29 @@ pub enum RayonThreads {
 /// A direction of the grid; its facts stand in [`AXES`], in the same order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Axis {
-    /// Lanes over all workers of the cell.
     Lanes,
     Cpus,
     Codec,
-    /// What releases requests, and how many per second.
     Load,
-    /// The target's response bodies.
     Body,
-    /// Who speaks HTTP on the server under test.
     ServerCodec,
-    /// How lanes are run.
     Engine,
-    /// How the server under test runs its connections.
     Server,
     Processes,
-    /// Stacks of the engine's threads.
     Stack,
     Pool,
     Allocator,
     Offload,
-    /// Calls of a handler that are under way at once.
     FanOut,
     Receive,
-    /// Completions that rings wait for.
     Batch,
-    /// How long they do.
     Linger,
-    /// Who answers.
     Target,
 }
 
 /// A value on an axis, as it is compared and sorted: numbers as numbers, then text.
 pub(super) type Value = (u64, String);
 
-/// All that is known of an axis.
 pub(super) struct AxisFacts {
     axis: Axis,
     /// Whether the rows of one table share its value; the other axes tell its rows apart.
@@ -122,7 +94,6 @@ pub(super) struct AxisFacts {
     pub(super) applies: fn(&Cell) -> bool,
     /// How many values a sweep has; none leaves the cell as it is.
     count: fn(&Axes) -> usize,
-    /// Puts a cell on one of them.
     set: fn(&Axes, usize, &mut Cell),
     /// Its part of the id, beside what is in every id.
     pub(super) id: fn(&Axes, &Cell) -> Option<String>,
@@ -400,7 +371,6 @@ fn said<T>(value: Option<T>, words: impl Fn(T) -> String) -> String {
 }
 
 impl Axis {
-    /// Every axis, in order.
     pub fn all() -> impl DoubleEndedIterator<Item = Axis> {
         AXES.iter().map(|facts| facts.axis)
     }
@@ -409,27 +379,22 @@ impl Axis {
         &AXES[self as usize]
     }
 
-    /// Whether the rows of one table share its value, where no targets are compared.
     pub(crate) fn is_shared(self) -> bool {
         self.facts().shared
     }
 
-    /// Its fields in the rows of a run and the columns of `cells.csv`.
     pub fn fields(self) -> &'static [&'static str] {
         self.facts().fields
     }
 
-    /// Whether it says anything of the cell: stacks say nothing of tasks.
     pub fn applies(self, cell: &Cell) -> bool {
         (self.facts().applies)(cell)
     }
 
-    /// How many values a sweep has; one where it is left as it is.
     pub fn count(self, axes: &Axes) -> usize {
         (self.facts().count)(axes).max(1)
     }
 
-    /// For names and headings; empty where it was not swept.
     pub fn words(self, cell: &Cell) -> String {
         (self.facts().words)(cell)
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::axes::Value;
 use super::{Axis, Cell, CellKind};
 
-/// Values on some axes, in their order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub(super) Vec<Value>);
 
@@ -42,9 +41,7 @@ pub fn names(cells: &[&Cell], without: &[Axis]) -> Vec<String> {
 pub struct Family<'c, T> {
     /// What tells it from the other families.
     pub name: String,
-    /// The cell of its first member.
     pub cell: &'c Cell,
-    /// In the order in which they came.
     pub members: Vec<T>,
 }
 

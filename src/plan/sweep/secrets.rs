@@ -1,9 +1,11 @@
 //! What of a sweep is written and shown.
 
-use sha2::{Digest, Sha256};
-
 use super::Sweep;
 use crate::plan::variable_name;
+
+/// Parts of the names of headers and variables that hold secrets.
+const SECRET: &str =
+    "auth bearer cookie credential jwt key pass pwd secret session signature token";
 
 /// What stands in place of a masked header value.
 const MASK: &str = "***";
@@ -30,17 +32,18 @@ impl Sweep {
         masked
     }
 
-    /// This sweep without bodies that were typed on a command line, where they may be secrets: for each
-    /// stands a variable of the environment, whose name tells one body from another.
-    pub(crate) fn without_bodies(mut self) -> Sweep {
+    /// This sweep as a run directory keeps it. For bodies that were typed on a command line, where they
+    /// may be secrets, stands a variable of the environment, whose name tells one body from another;
+    /// those of files are known by their digests.
+    pub(crate) fn stored(mut self, typed: bool) -> Sweep {
         for template in self.templates_mut().filter(|template| !template.body.is_empty()) {
             let text = std::str::from_utf8(&template.body);
-            if text.is_ok_and(|text| variable_name(text).is_some()) {
-                continue;
+            if typed && text.ok().and_then(variable_name).is_none() {
+                template.body = format!("$DUEL_BODY_{}", &template.body_sha256()[..8]).into();
+                template.body_file = None;
+            } else if template.body_file.is_some() {
+                template.body.clear();
             }
-            let digest = Sha256::digest(&template.body);
-            let hex: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-            template.body = format!("$DUEL_BODY_{hex}").into();
         }
         self
     }
@@ -49,20 +52,5 @@ impl Sweep {
 /// Whether a header's value is kept out of all output.
 pub(crate) fn is_secret_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    [
-        "auth",
-        "bearer",
-        "cookie",
-        "credential",
-        "jwt",
-        "key",
-        "pass",
-        "pwd",
-        "secret",
-        "session",
-        "signature",
-        "token",
-    ]
-    .iter()
-    .any(|part| name.contains(part))
+    SECRET.split(' ').any(|part| name.contains(part))
 }

@@ -3,10 +3,8 @@
 //! (httpd's mod_log_config and nginx's ngx_http_log_module). What follows is left alone, since
 //! servers are often told to add columns.
 
-/// What is used of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LogEntry<'t> {
-    /// Unix time.
     pub(super) second: i64,
     /// Empty where the line holds no request.
     pub(super) method: &'t [u8],
@@ -14,7 +12,6 @@ pub(super) struct LogEntry<'t> {
     pub(super) path: &'t [u8],
 }
 
-/// Reads a line.
 pub(super) fn entry(line: &[u8], combined: bool) -> Result<LogEntry<'_>, String> {
     let torn = |what: &str| {
         format!("is torn or no access log: {what}; allowed is the common or combined form")

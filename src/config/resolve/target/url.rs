@@ -17,7 +17,6 @@ pub(super) struct Url {
     pub(super) host: String,
     pub(super) path: String,
     pub(super) tls: bool,
-    /// The path of a Unix-domain socket.
     pub(super) socket: Option<String>,
 }
 
