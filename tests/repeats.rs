@@ -7,7 +7,7 @@ use duel::plan::expect::{Expect, Expected, ExpectedSide};
 use duel::plan::{Cell, Engine};
 use duel::report::capacity::hosts::HostType;
 use duel::report::capacity::{Question, plan};
-use duel::report::{csv, expect, html, markdown, steps, summary};
+use duel::report::{csv, expect, html, markdown, steps, summary, verdict};
 use duel::results::store::{PlanJson, Versions};
 use duel::stats::MARGIN;
 
@@ -187,4 +187,30 @@ fn a_curve_has_no_point_where_most_trials_lost_their_percentile() {
     assert!(curve(&page_of(0)).contains("lanes 1,024:"));
     let curve = curve(&page_of(5));
     assert!(!curve.contains("lanes 1,024:") && curve.contains("too many requests were lost"));
+}
+
+/// Nor may the verdict's ratio, where the row as a whole has a percentile.
+#[test]
+fn a_verdict_has_no_ratio_where_a_trial_lost_its_percentile() {
+    let told = |lost: u64| {
+        let block = |b| {
+            cells().into_iter().filter(|cell| cell.total_lanes == 64).map(move |cell| {
+                let mut record = trial(&cell, b, 1.0, false);
+                if b == 0 && lost > 0 && cell.engine == Engine::Tokio {
+                    record.ledger.failed = lost;
+                    record.ledger.completed -= lost;
+                    record.errors.read = lost;
+                    record.service_ns = Some(sample::climb(5_000_000, 10_000_000, 2_000 - lost));
+                }
+                record
+            })
+        };
+        let records: Vec<TrialRecord> = (0..12).flat_map(block).collect();
+        let groups = summary::summarise(&records, Engine::Threads, MARGIN);
+        let text = verdict::text(&records, &groups, None);
+        let (_, rest) = text.split_once("The p99 of service time was ").expect("a percentile");
+        rest.split(". ").next().unwrap_or_default().to_string()
+    };
+    assert!(told(0).contains('×'), "{}", told(0));
+    assert!(!told(30).contains('×'), "{}", told(30));
 }
