@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use duel::plan::server::ServerEngine;
+use duel::plan::{Codec, Engine};
+
 type Module = Vec<String>;
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
@@ -239,6 +242,23 @@ fn names_functions_and_files_keep_to_their_limits() {
 fn types_and_functions_are_seen() {
     let text = "pub(crate) struct One<T>(T);\nenum Two {}\nfn f() {\n    g();\n}\nuse a::b;\n";
     assert_eq!(declared(text), (vec!["One", "Two"], vec![3]));
+}
+
+/// Beside its row in `plan` and its own file, a new codec or engine needs the one file that starts it.
+#[test]
+fn every_codec_and_engine_is_started_in_one_file() {
+    fn names_all<T: std::fmt::Debug>(kind: &str, all: &[T]) -> Vec<String> {
+        let named = |text: &str, one: &T| {
+            let name = format!("{kind}::{one:?}");
+            text.match_indices(&name).any(|(at, _)| !text[..at].ends_with(char::is_alphanumeric))
+        };
+        let mut files = sources();
+        files.retain(|_, text| all.iter().all(|one| named(text, one)));
+        files.into_keys().map(|module| module.join("::")).collect()
+    }
+    assert_eq!(names_all("Codec", &Codec::ALL), ["codec"]);
+    assert_eq!(names_all("Engine", &Engine::ALL), ["engine"]);
+    assert_eq!(names_all("ServerEngine", &ServerEngine::ALL), ["server"]);
 }
 
 /// A page that sends its reader to a file names one that is there.
