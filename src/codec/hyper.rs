@@ -58,7 +58,6 @@ struct Meter {
     unsent: AtomicBool,
     /// When the request ends at the latest, for blocking sockets.
     deadline: AtomicU64,
-    /// The stream ended.
     ended: AtomicBool,
     /// What broke the connection, and at which stage: hyper wraps errors out of reach.
     trouble: Mutex<Option<(ErrorKind, Error)>>,
@@ -169,7 +168,6 @@ impl Wake for Meter {
     }
 }
 
-/// A connection and the means to send on it.
 pub struct HyperConn<S: Socket> {
     sender: SendRequest<Full<Bytes>>,
     connection: Connection<Io<S>, Full<Bytes>>,
@@ -180,7 +178,6 @@ pub struct HyperConn<S: Socket> {
 }
 
 impl<S: Socket + 'static> HyperConn<S> {
-    /// Takes over a connected stream.
     pub(super) fn new(stream: Stream<S>) -> Result<Self, Failure> {
         let meter = Arc::new(Meter::default());
         let io = Io {
@@ -221,7 +218,6 @@ impl<S: Socket + 'static> HyperConn<S> {
         self.turn().is_pending() && !self.sender.is_closed()
     }
 
-    /// Turns the connection over once.
     fn turn(&mut self) -> Poll<hyper::Result<()>> {
         self.meter.again.store(false, Relaxed);
         Pin::new(&mut self.connection).poll(&mut Context::from_waker(&self.waker))

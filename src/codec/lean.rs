@@ -138,7 +138,6 @@ impl<'r> Exchange<'r> {
         Exchange { request, written: 0, sent: false, cut: 0, incoming }
     }
 
-    /// Sends what is left of the request.
     fn poll_send<S: Socket>(
         &mut self,
         stream: &mut Stream<S>,
@@ -230,19 +229,16 @@ impl<'r> Exchange<'r> {
     }
 }
 
-/// A lane's connection under this codec.
 pub struct LeanConn<S: Socket> {
     stream: Stream<S>,
 }
 
 impl<S: Socket> LeanConn<S> {
-    /// Takes over a connected stream.
     pub(super) fn new(mut stream: Stream<S>) -> Self {
         stream.flush_again();
         LeanConn { stream }
     }
 
-    /// Whether an idle connection can still take a request.
     pub(super) fn is_idle(&mut self) -> bool {
         self.stream.is_idle()
     }

@@ -116,7 +116,6 @@ fn is_gone(error: &Error) -> bool {
     )
 }
 
-/// A connection that was made.
 pub struct Connected<S: Socket> {
     pub connection: Conn<S>,
     /// CLOCK_MONOTONIC when the socket was connected and the TLS handshake began, and what that
@@ -141,7 +140,6 @@ impl<S: Socket + 'static> Conn<S> {
         Ok(Connected { connection, handshake: None })
     }
 
-    /// The handshake began at `begun`.
     fn secure(codec: Codec, tls: Box<TlsStream<S>>, begun: u64) -> Result<Connected<S>, Failure> {
         let handshake = Some((begun, tls.agreed()));
         Ok(Connected { connection: Self::new(codec, Stream::Tls(tls))?, handshake })

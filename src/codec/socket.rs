@@ -26,7 +26,6 @@ pub(crate) const SOURCES_PER_WORKER: u32 = 254;
 /// when there is room.
 pub(crate) const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 
-/// Where a lane connects from and to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route<'t> {
     pub target: &'t Endpoint,
@@ -219,7 +218,6 @@ impl BlockingSocket {
         self.waited = true;
     }
 
-    /// Time that a call may take.
     fn allowance(&self) -> std::io::Result<u64> {
         if !self.waited {
             return Ok(self.timeout);

@@ -46,7 +46,6 @@ pub trait Socket: AsFd + Unpin + Sized {
         take: impl FnOnce(&mut [u8]) -> R,
     ) -> Poll<std::io::Result<R>>;
 
-    /// Writes once.
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>>;
 
     /// As [`Socket::poll_send`], for a caller who does not send anything else until these bytes are
@@ -133,7 +132,6 @@ pub enum Stream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
     Tls(Box<TlsStream<S, E>>),
 }
 
-/// The server's end of it.
 pub(crate) type Accepted<S> = Stream<S, UnbufferedServerConnection>;
 
 impl<S: Socket> Accepted<S> {
@@ -250,7 +248,6 @@ impl<S: Socket> TlsStream<S> {
 }
 
 impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
-    /// What the handshake agreed on.
     pub(crate) fn agreed(&self) -> Option<Agreed> {
         self.session.agreed()
     }

@@ -102,7 +102,6 @@ impl TlsEnd for UnbufferedServerConnection {
     }
 }
 
-/// One connection's TLS, without a socket.
 pub(crate) struct Session<E: TlsEnd = UnbufferedClientConnection> {
     connection: E,
     /// An incomplete record; empty, and mostly not allocated, unless one came in pieces.
@@ -111,7 +110,6 @@ pub(crate) struct Session<E: TlsEnd = UnbufferedClientConnection> {
     out: Vec<u8>,
     sent: usize,
     open: bool,
-    /// Some of the target's data came.
     heard: bool,
     peer_closed: bool,
     /// What ended the session: rustls must not be asked again.
@@ -143,12 +141,10 @@ impl<E: TlsEnd> Session<E> {
         }
     }
 
-    /// Whether the handshake is over.
     pub(crate) fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Whether the peer said that nothing follows.
     pub(crate) fn peer_closed(&self) -> bool {
         self.peer_closed
     }

@@ -6,13 +6,11 @@ use std::collections::{BinaryHeap, HashSet};
 /// So many for nobody are kept whatever the others.
 const FEW: usize = 64;
 
-/// Timers that have not gone off.
 pub(super) struct Alarms {
     /// When, which and whose.
     all: BinaryHeap<Reverse<(u64, u32, u32)>>,
     /// The number that was given out last.
     last: u32,
-    /// Those that were given up.
     given_up: HashSet<u32>,
 }
 

@@ -7,7 +7,6 @@ use crate::side::Phase;
 /// Most indices taken at once: few enough to stay fair, enough to leave the counter alone.
 const CHUNK: u64 = 16;
 
-/// The counters of a worker.
 pub(super) struct Claims {
     warmup: AtomicU64,
     measured: AtomicU64,
@@ -28,7 +27,6 @@ impl Chunk {
         Chunk(next << COUNT_BITS | count)
     }
 
-    /// How many are left.
     fn left(self) -> u64 {
         self.0 & ((1 << COUNT_BITS) - 1)
     }

@@ -36,7 +36,6 @@ const EVERY_NS: u64 = 1_000_000;
 /// Stack of a thread that keeps the time.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// The ticks of a window.
 pub(super) struct Ticks {
     next: u64,
     end: u64,
@@ -54,7 +53,6 @@ impl Ticks {
         wanted(trial).then(|| Ticks::new(trial))
     }
 
-    /// When the next one is due.
     pub(super) fn due(&self) -> u64 {
         if self.next < self.end { self.next } else { u64::MAX }
     }

@@ -185,7 +185,6 @@ enum LaneStep {
     Send(u64),
 }
 
-/// A lane and its connection.
 pub(super) struct ConnectedLane<S: Socket> {
     lane: Lane,
     connection: Option<Conn<S>>,
@@ -267,7 +266,6 @@ impl<S: Socket + 'static> ConnectedLane<S> {
         self.lane.pause(trial, shot)
     }
 
-    /// Books the lane's end.
     pub(super) fn ended(&self, trial: &TrialRun) {
         trial.recorder.lane_ended(self.lane.served, self.lane.last_end);
         trial.progress.lane_ended();
@@ -275,7 +273,6 @@ impl<S: Socket + 'static> ConnectedLane<S> {
 }
 
 impl BlockingLane {
-    /// Connects at set-up.
     pub(super) fn connect_first(&mut self, trial: &TrialRun) {
         let made = self.lane.link.connect(trial, None);
         self.set_up(trial, made);
@@ -297,7 +294,6 @@ impl BlockingLane {
         shot.is_some_and(|shot| self.serve(trial, &shot) != Err(NotSent::Over))
     }
 
-    /// Sends one request and reads its response.
     pub(super) fn serve(&mut self, trial: &TrialRun, shot: &Shot) -> Result<(), NotSent> {
         let request = trial.request(shot.index);
         let pause = loop {
@@ -329,7 +325,6 @@ impl BlockingLane {
 }
 
 impl<S: TaskSocket> AsyncLane<S> {
-    /// Connects at set-up.
     pub(super) async fn connect_first(&mut self, trial: &TrialRun) {
         let made = self.lane.link.connect_async(trial, None).await;
         self.set_up(trial, made);
@@ -351,7 +346,6 @@ impl<S: TaskSocket> AsyncLane<S> {
         }
     }
 
-    /// Sends one request and reads its response.
     #[expect(clippy::manual_async_fn, reason = "its arguments would be held twice, in every lane")]
     pub(super) fn serve(
         &mut self,

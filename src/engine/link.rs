@@ -39,7 +39,6 @@ impl Link {
         Link { id, shard, seen: 0, reused: false, backoff_ns: 0, connects: 0 }
     }
 
-    /// Where the lane records.
     pub(super) fn shard(&self) -> usize {
         self.shard.into()
     }

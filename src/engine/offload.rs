@@ -15,9 +15,7 @@ use crate::protocol::Job;
 use crate::side::usage;
 use crate::work::{Kit, StepAt};
 
-/// The threads that run tasks and their steps.
 pub(super) struct TaskThreads {
-    /// Where steps are carried out.
     place: Offload,
     stack_bytes: usize,
     cpus: usize,
@@ -28,7 +26,6 @@ pub(super) struct TaskThreads {
     blocking: Arc<BlockingThreads>,
 }
 
-/// Name of the threads that run tasks.
 const WORKER_THREAD: &str = "tokio-worker";
 /// Name of tokio's blocking threads, which tells them from the runtime's workers.
 const BLOCKING_THREAD: &str = "tokio-blocking";
@@ -71,14 +68,12 @@ impl TaskThreads {
         }
     }
 
-    /// A runtime with a worker thread per CPU.
     pub(super) fn multi_thread(&self) -> anyhow::Result<Runtime> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(self.cpus);
         self.build(builder, self.cpus as u64)
     }
 
-    /// A runtime on the engine's own thread.
     pub(super) fn current_thread(&self) -> anyhow::Result<Runtime> {
         self.build(Builder::new_current_thread(), 0)
     }

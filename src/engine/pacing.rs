@@ -42,7 +42,6 @@ impl Due {
     }
 }
 
-/// The shots of this worker in order.
 pub(super) fn shots(trial: &TrialRun) -> impl Iterator<Item = Due> + use<> {
     let (worker, workers) = (trial.job.worker, trial.job.workers);
     let phases = *trial.phases();

@@ -40,10 +40,8 @@ impl LaneCounts {
     }
 }
 
-/// How set-up ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SetUp {
-    /// Lanes with a connection.
     pub(crate) connected: u32,
     /// Why set-up stopped, where it did.
     pub(crate) error: Option<String>,
@@ -55,7 +53,6 @@ impl LaneProgress {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many lanes the engine will make.
     pub(super) fn expect(&self, lanes: u32) {
         self.with(|counts| counts.expected = lanes);
     }
@@ -80,7 +77,6 @@ impl LaneProgress {
         }
     }
 
-    /// Set-up cannot go on.
     pub(crate) fn fail(&self, error: String) {
         self.with(|counts| {
             counts.error.get_or_insert(error);
@@ -109,12 +105,10 @@ impl LaneProgress {
         self.with(|counts| counts.beating += 1);
     }
 
-    /// The heartbeat has ended.
     pub(super) fn beat_ended(&self) {
         self.end(|counts| counts.beating -= 1);
     }
 
-    /// Whether every lane has ended.
     pub(super) fn lanes_done(&self) -> bool {
         self.with(|counts| counts.lanes_done())
     }

@@ -38,7 +38,6 @@ pub(crate) struct Reactor {
     ready: Vec<u32>,
     is_ready: Vec<bool>,
     pub(super) timers: Alarms,
-    /// The lane that is being polled.
     pub(super) lane: u32,
     /// What it may still read before others have their turn, and timers.
     budget: u32,
@@ -173,7 +172,6 @@ impl Reactor {
         with(|r| (r.lane, r.budget) = (lane, BUDGET));
     }
 
-    /// The lane that is being polled.
     pub(crate) fn lane() -> u32 {
         with(|r| r.lane)
     }
@@ -188,7 +186,6 @@ impl Reactor {
         with(|r| r.ring.is_whole() && r.free.len() == r.slots.len())
     }
 
-    /// Lets a lane go on with the next turn.
     pub(crate) fn wake(lane: u32) {
         with(|r| r.make_ready(lane));
     }

@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 
 use crate::side::Phase;
 
-/// One request to be sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shot {
     /// Index in the trial's sequence of its phase; decides which entry of the mix is sent.
@@ -43,7 +42,6 @@ impl Releases {
         self.waiting.notify_one();
     }
 
-    /// The schedule has ended.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.waiting.notify_waiters();

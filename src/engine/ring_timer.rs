@@ -42,7 +42,6 @@ impl TaskSocket for RingSocket {
     type Timer = RingTimer;
 }
 
-/// A timer of a lane on a ring.
 pub(crate) struct RingTimer {
     at: u64,
     /// Its number where it is armed, or zero.

@@ -25,9 +25,7 @@ use crate::work::{Kit, Work};
 /// The instants of a trial on CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Phases {
-    /// Warm-up begins.
     pub(crate) start: u64,
-    /// The window begins.
     pub(crate) window_start: u64,
     /// The window ends; `u64::MAX` when it ends with the last request.
     pub(crate) window_end: u64,
@@ -49,13 +47,9 @@ impl Phases {
 
 /// One worker's part of a trial, from its job to its last lane.
 pub(crate) struct TrialRun {
-    /// What to do.
     pub(crate) job: Job,
-    /// What happened.
     pub(crate) recorder: Recorder,
-    /// Lanes connected, parked and ended.
     pub(crate) progress: LaneProgress,
-    /// Opens at Start.
     pub(crate) start_gate: Latch,
     /// Opens when the window's end was read: closing connections is no part of the window.
     pub(crate) close_gate: Latch,
@@ -118,7 +112,6 @@ impl TrialRun {
         self.work.as_deref().filter(|work| work.has_steps(request))
     }
 
-    /// A lane's part of it.
     pub(super) fn kit(&self) -> Option<Box<Kit>> {
         self.work.as_ref().map(|work| Box::new(Kit::new(work)))
     }
@@ -139,7 +132,6 @@ impl TrialRun {
         self.start_gate.open();
     }
 
-    /// Whether the trial was stopped.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.progress.is_cancelled()
     }
@@ -214,7 +206,6 @@ impl TrialRun {
         if expected.is_empty() { (200..400).contains(&status) } else { expected.contains(&status) }
     }
 
-    /// The class of a request.
     #[inline]
     pub(super) fn class(&self, index: u64) -> Option<usize> {
         if self.classes.is_empty() {

@@ -18,7 +18,6 @@ use crate::side::{Channel, ErrorKind, Phase};
 use crate::sys::now_ns;
 use crate::work::{Act, Kit, StepAt, Work};
 
-/// How a request ended.
 pub(super) struct Done {
     pub(super) result: Result<Reply, Failure>,
     /// A step failed and the connection is still usable.
@@ -32,13 +31,11 @@ impl Done {
     }
 }
 
-/// One request on its way through its steps.
 pub(super) struct RequestSteps<'t> {
     trial: &'t TrialRun,
     work: &'t Work,
     link: &'t mut Link,
     phase: Phase,
-    /// The step under way.
     step: StepAt,
     deadline: u64,
     /// When the step under way began: the end of the one before it.
@@ -93,7 +90,6 @@ impl<'t> RequestSteps<'t> {
         now
     }
 
-    /// Books the exchange.
     fn exchanged(&mut self, result: Result<Reply, Failure>) {
         match result {
             Ok(reply) if self.trial.expects(reply.status) => {
@@ -116,7 +112,6 @@ impl<'t> RequestSteps<'t> {
         }
     }
 
-    /// Books a file or compute step.
     fn performed(&mut self, act: &Act, result: anyhow::Result<()>) {
         match result {
             Ok(()) => {
@@ -192,7 +187,6 @@ impl<'t> RequestSteps<'t> {
         self.done()
     }
 
-    /// Carries out the steps for a task.
     pub(super) async fn run_async<S: TaskSocket>(
         mut self,
         kit: &mut Option<Box<Kit>>,

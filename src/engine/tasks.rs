@@ -9,10 +9,8 @@ use std::task::{Context, Wake, Waker};
 use super::reactor::Reactor;
 use super::rings::Waited;
 
-/// The tasks of a thread.
 pub(crate) struct Tasks<F: ?Sized> {
     tasks: Vec<Option<Pin<Box<F>>>>,
-    /// Numbers of those that have ended.
     free: Vec<u32>,
     ready: Vec<u32>,
     woken: Arc<Woken>,
@@ -53,7 +51,6 @@ impl<F: Future<Output = ()> + ?Sized> Tasks<F> {
         self.poll(number);
     }
 
-    /// Tasks that have not ended.
     pub(super) fn alive(&self) -> usize {
         self.tasks.len() - self.free.len()
     }

@@ -60,7 +60,6 @@ impl TaskSocket for tokio::net::TcpStream {
     type Timer = Sleep;
 }
 
-/// Suspends the task for some time.
 pub(crate) async fn sleep<T: LaneTimer>(time: Duration) {
     let mut timer = pin!(T::after(time));
     poll_fn(|cx| timer.as_mut().poll_elapsed(cx)).await;

@@ -165,9 +165,7 @@ struct Lanes {
     idle: RefCell<VecDeque<u32>>,
     /// Since when there is one.
     idle_since: Cell<u64>,
-    /// The schedule has ended.
     closed: Cell<bool>,
-    /// Lanes that have sent their last request.
     ended: Cell<u32>,
     /// They may close their connections.
     closing: Cell<bool>,

@@ -42,7 +42,6 @@ pub(super) enum State {
     },
 }
 
-/// One connection.
 pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     pub(super) state: State,
@@ -87,12 +86,10 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// As epoll carries it.
     pub(super) fn to_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
 
-    /// From what epoll carried.
     pub(super) fn from_u64(data: u64) -> Self {
         Self { slot: data as u32, generation: (data >> 32) as u32 }
     }
@@ -104,7 +101,6 @@ struct AnswerSlot {
     connection: Option<Connection>,
 }
 
-/// All connections, by slot.
 #[derive(Default)]
 pub(super) struct Slab {
     slots: Vec<AnswerSlot>,
@@ -112,7 +108,6 @@ pub(super) struct Slab {
 }
 
 impl Slab {
-    /// Keeps a connection and names it.
     pub(super) fn insert(&mut self, connection: Connection) -> Token {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(AnswerSlot { generation: 0, connection: None });
@@ -149,7 +144,6 @@ impl Slab {
         entry.connection.as_ref().filter(|_| entry.generation == token.generation)
     }
 
-    /// Connections kept.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

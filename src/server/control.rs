@@ -123,7 +123,6 @@ fn subject(
     }
 }
 
-/// Starts the engine on a thread of its own.
 fn begin(listener: TcpListener, handler: Arc<Handler>) -> anyhow::Result<()> {
     let engine = move || {
         if let Err(e) = super::run(listener, &handler) {

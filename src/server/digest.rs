@@ -23,7 +23,6 @@ const ENTRY_BYTES: usize = 24;
 pub struct Multiset([u64; 4]);
 
 impl Multiset {
-    /// Adds one request's digest.
     pub(crate) fn add(&mut self, digest: &[u8; 32]) {
         let mut words = [0; 4];
         for (word, bytes) in words.iter_mut().zip(digest.chunks_exact(8)) {
@@ -32,7 +31,6 @@ impl Multiset {
         self.plus(&Multiset(words));
     }
 
-    /// Adds another multiset.
     pub(crate) fn plus(&mut self, other: &Multiset) {
         let mut carry = false;
         for (word, added) in self.0.iter_mut().zip(other.0) {
@@ -147,7 +145,6 @@ impl Ongoing {
     }
 }
 
-/// The number that a head holds.
 fn number(head: &[u8]) -> Option<u64> {
     let mut lines = head.split(|byte| *byte == b'\n').take_while(|line| line.len() > 1);
     let value = lines.find_map(|line| {

@@ -218,7 +218,6 @@ impl Handler {
         }
     }
 
-    /// Stalls count from here.
     pub(super) fn start_at(&self, at_ns: MonotonicNs) {
         self.start_at_ns.store(at_ns, Relaxed);
     }
@@ -268,7 +267,6 @@ impl Answering for Handler {
     }
 }
 
-/// The handler, and where a connection waits and works.
 pub(super) struct Desk<R>(pub(super) Arc<Handler>, pub(super) R);
 
 impl<R: Runner> Service for Desk<R> {

@@ -71,7 +71,6 @@ fn run(listener: TcpListener, handler: &Arc<handler::Handler>) -> anyhow::Result
 pub struct TargetJob {
     /// Where to listen; port 0 takes a free one.
     pub listen: Endpoint,
-    /// What to play.
     pub spec: EmbeddedTarget,
     /// Seed of service times and faults; request n of this process takes draw n.
     pub seed: u64,
@@ -115,7 +114,6 @@ impl TargetJob {
 /// Target → driver: it accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
-    /// Where.
     pub listening: Endpoint,
     /// The certificate that a server under TLS shows, for its clients to trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,9 +142,7 @@ pub struct TargetReport {
     pub received: u64,
     /// Requests whose answer was written whole.
     pub answered: u64,
-    /// Connections accepted.
     pub connections: u64,
-    /// Its processor time.
     pub cpu_ns: u64,
     /// Sum of the waits for a free server.
     pub queue_ns_total: u64,

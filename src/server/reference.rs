@@ -44,7 +44,6 @@ const SCRATCH: usize = 64 * 1024;
 /// A departure, ordered by its instant and then by its turn.
 type Departure = Reverse<(MonotonicNs, u64, Token)>;
 
-/// The server and everything that it serves.
 pub(super) struct ReferenceServer {
     job: TargetJob,
     epoll: OwnedFd,
@@ -108,7 +107,6 @@ impl ReferenceServer {
         })
     }
 
-    /// Where it listens.
     pub(super) fn address(&self) -> std::io::Result<Endpoint> {
         match &self.job.listen {
             Endpoint::Tcp(_) => self.listener.local_addr().map(Endpoint::Tcp),
@@ -121,12 +119,10 @@ impl ReferenceServer {
         Ok(epoll::add(&self.epoll, control, EventData::new_u64(CONTROL), EventFlags::IN)?)
     }
 
-    /// Stalls count from here.
     pub(super) fn start_at(&mut self, at_ns: MonotonicNs) {
         self.start_at_ns = Some(at_ns);
     }
 
-    /// The counters so far.
     pub(super) fn report(&self) -> TargetReport {
         let digest = self.log.as_ref().map(Log::report);
         TargetReport { cpu_ns: process_cpu_ns(), digest, ..self.report.clone() }

@@ -112,7 +112,6 @@ impl CgroupPlace {
 /// What a memory cgroup counts, in bytes; `None` where its version has no such counter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupMemory {
-    /// Anonymous memory.
     pub rss_bytes: u64,
     /// Page cache charged to the processes.
     pub cache_bytes: u64,
@@ -188,7 +187,6 @@ impl Cgroup {
         self.dir.join("cgroup.procs")
     }
 
-    /// Reads the counters.
     pub fn read(&self) -> Result<CgroupMemory, String> {
         let path = self.dir.join("memory.stat");
         let text = fs::read_to_string(&path).map_err(|e| cannot("read", &path, &e))?;

@@ -18,7 +18,6 @@ const COMPLETED: usize = 2;
 const FAILED: usize = 4;
 const TIMED_OUT: usize = 6;
 
-/// The page, on either side.
 pub struct Counters {
     page: SharedCounters,
     shards: usize,

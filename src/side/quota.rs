@@ -93,7 +93,6 @@ impl Throttled {
         }))
     }
 
-    /// What came since an earlier reading.
     pub(crate) fn since(self, then: Throttled) -> Throttled {
         Throttled {
             periods: self.periods.saturating_sub(then.periods),

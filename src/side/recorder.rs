@@ -51,7 +51,6 @@ struct RecorderShard {
     late_service_ns: AtomicU64,
 }
 
-/// Everything that a worker records.
 pub struct Recorder {
     shards: Vec<RecorderShard>,
     counters: Counters,

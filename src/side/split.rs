@@ -46,7 +46,6 @@ const DEFAULT_STACK_BYTES: u64 = 2 << 20;
 /// glibc's arenas begin at multiples of this (`HEAP_MAX_SIZE` in its malloc/arena.c on 64 bits).
 const ARENA_ALIGN: u64 = 64 << 20;
 
-/// What an allocator says of itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllocatorUse {
     /// Bytes that the program holds, with what caches of threads hold for it; `None` under an
@@ -160,7 +159,6 @@ impl Look {
     }
 }
 
-/// One mapping of smaps.
 #[derive(Debug, Default)]
 struct Mapping {
     start: u64,
@@ -337,7 +335,6 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Reads them; empty where `/proc/net/tcp` cannot be read.
     pub fn read() -> Ports {
         Self::of(|_| true)
     }
@@ -366,7 +363,6 @@ pub struct Moment {
     /// The processes; `None` where one could not be looked at.
     pub look: Option<Look>,
     pub cgroup: Option<CgroupMemory>,
-    /// Their allocators.
     pub held_bytes: Option<u64>,
 }
 

@@ -140,7 +140,6 @@ impl Usage {
         (switches, events)
     }
 
-    /// What was used since an earlier reading.
     pub fn since(&self, earlier: &Usage) -> Spent {
         let (now, then) = (&self.clocks, &earlier.clocks);
         let mut spent = Spent {
@@ -294,7 +293,6 @@ impl MachineTime {
     }
 }
 
-/// What a process holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessUse {
     /// Resident set (`VmRSS`); before Linux 6.2 it may lag by 64 pages per thread.
@@ -311,7 +309,6 @@ pub struct ProcessUse {
 }
 
 impl ProcessUse {
-    /// Reads this process.
     pub fn read() -> Result<ProcessUse, String> {
         Self::at("/proc/self")
     }

@@ -33,7 +33,6 @@ pub struct Work {
     files: files::Made,
 }
 
-/// A step made ready.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
     Http,
@@ -44,9 +43,7 @@ pub(crate) enum Act {
 /// A step of a request: which of the mix's template, and which request it is for.
 #[derive(Debug, Clone, Copy)]
 pub struct StepAt {
-    /// Of the mix.
     pub template: usize,
-    /// Among the template's steps.
     pub number: usize,
     /// Of the request, which decides the file.
     pub index: u64,

@@ -32,21 +32,16 @@ struct Template {
     body: u64,
 }
 
-/// Which answer a request gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AnswerKind {
     /// Status 200 or 500 with the body.
     Served {
-        /// Status 500.
         error: bool,
-        /// The request was a HEAD.
         head_only: bool,
-        /// What becomes of the connection.
         persistence: Persistence,
     },
     /// A status without a body, after which the connection closes.
     Refused(Refusal),
-    /// A reset instead of an answer.
     Reset,
 }
 

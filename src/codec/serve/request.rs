@@ -5,7 +5,6 @@
 
 use httparse::Status;
 
-/// Most headers of a request.
 pub(crate) const MAX_HEADERS: usize = 64;
 /// Longest head, and longest trailer section, in bytes.
 pub(crate) const MAX_HEAD: usize = 16 * 1024;
@@ -19,16 +18,13 @@ pub(crate) enum Persistence {
     Default,
     /// It stays, and an HTTP/1.0 client needs to be told.
     Announced,
-    /// It closes.
     Close,
 }
 
-/// A request that arrived whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Request {
     /// Whether it is a HEAD, whose answer has no body.
     pub(crate) head_only: bool,
-    /// What becomes of the connection.
     pub(crate) persistence: Persistence,
 }
 
@@ -48,7 +44,6 @@ pub(crate) enum Step {
     More,
     /// The head of a request whose client waits for "100 Continue" before it sends the body.
     Continue,
-    /// A request.
     Whole(Request),
     /// Nothing that can be answered otherwise.
     Refused(Refusal),
@@ -72,7 +67,6 @@ enum BodyFraming {
     Chunked,
 }
 
-/// Parses the requests of one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Parser {
     phase: ReadPhase,
@@ -113,7 +107,6 @@ impl Parser {
         }
     }
 
-    /// Ends the request at hand.
     fn whole(&mut self) -> Option<Step> {
         self.phase = ReadPhase::Head;
         Some(Step::Whole(self.request))

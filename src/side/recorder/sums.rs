@@ -37,7 +37,6 @@ impl Recorder {
         self.shards.iter().map(|s| field(s).load(Relaxed)).sum()
     }
 
-    /// Errors of the measured phase.
     pub fn errors(&self) -> Errors {
         Errors::of(|kind| self.sum(|s| &s.errors[kind as usize]))
     }
@@ -53,7 +52,6 @@ impl Recorder {
         Bytes { sent: self.sum(|s| &s.bytes_sent), received: self.sum(|s| &s.bytes_received) }
     }
 
-    /// Connections made after set-up.
     pub fn reconnects(&self) -> u64 {
         self.sum(|s| &s.reconnects)
     }
