@@ -28,7 +28,6 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Against shard 0's.
     pub(super) fn of_shard_0(offset_ns: i64, error_ns: u64) -> Clock {
         Clock {
             offset_ns: Some(offset_ns),

@@ -23,7 +23,6 @@ pub(crate) fn gate_ns(name: &str, value_ns: Option<u64>, limit_ns: u64) -> Gate 
     }
 }
 
-/// A hard gate on the number of shards.
 pub(crate) fn gate_shards(present: u32, count: u32) -> Gate {
     Gate {
         name: "shards_together".into(),

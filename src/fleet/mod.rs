@@ -40,8 +40,11 @@ enum FleetStart {
     WhenReady,
     /// In slots of equal length, since shards that do not speak to each other can agree on nothing
     /// else: trial p at `first + p · every`.
-    At { first_unix_ns: u64, every_ns: u64, clock: Clock },
-    /// When every shard is armed.
+    At {
+        first_unix_ns: u64,
+        every_ns: u64,
+        clock: Clock,
+    },
     Together(Rendezvous),
 }
 

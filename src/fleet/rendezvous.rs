@@ -77,7 +77,6 @@ impl Hello {
     }
 }
 
-/// A shard's message about a trial.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Word {
     /// Why the shard cannot go on with this trial.
@@ -113,7 +112,6 @@ pub(crate) struct Meeting {
     pub(crate) lead_ns: u64,
 }
 
-/// This shard's place among the others.
 pub(super) struct Rendezvous {
     mailbox: Mailbox,
     lead_ns: u64,
@@ -153,7 +151,6 @@ impl Rendezvous {
         Ok(here)
     }
 
-    /// This machine's clock against shard 0's.
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }

@@ -124,7 +124,6 @@ pub struct Plan {
     pub is_service: bool,
     /// One for each engine, set of axes beside lanes and rate, and type of hosts.
     pub engines: Vec<EnginePlan>,
-    /// What the answer rests on, one sentence each.
     pub assumptions: Vec<Assumption>,
     /// The same question under other rates, growths and utilisations; empty where one was asked.
     pub what_if: Vec<WhatIf>,
@@ -195,10 +194,8 @@ fn text_of<'f>(all: &'f [Figure], name: &str) -> &'f str {
 pub struct Need {
     /// Mean time of a request in the system, in nanoseconds.
     pub latency_ns: f64,
-    /// Mean requests in flight, over all hosts.
     pub in_flight: f64,
     pub lanes: u32,
-    /// User memory over all hosts, in bytes.
     pub user_bytes: f64,
     /// Kernel memory over all hosts, in bytes; `None` where not measured.
     pub kernel_bytes: Option<f64>,
@@ -222,7 +219,6 @@ pub struct Need {
     /// Requests per second of one host by the first limit, or by the end of the data.
     pub host_rate_per_s: f64,
     pub hosts_today: u64,
-    /// Rate after growth, requests per second.
     pub grown_rate_per_s: f64,
     /// Hosts for the grown rate, never fewer than today's.
     pub hosts_grown: u64,

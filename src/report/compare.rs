@@ -22,7 +22,6 @@ use crate::stats::{
 };
 use crate::units::{Ratio, format_ns, format_share};
 
-/// One measure of one cell in both runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     pub cell: String,
@@ -58,7 +57,6 @@ impl Line {
         self.ratio.verdict == way && beyond
     }
 
-    /// What is said of it in a table.
     fn word(&self) -> String {
         match self.ratio.verdict {
             _ if self.is_regression() => "WORSE".into(),
@@ -95,7 +93,6 @@ pub struct RunComparison {
     pub notes: Vec<String>,
 }
 
-/// Why two runs cannot be compared, one sentence each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the runs are not comparable: {}", .0.join("; "))]
 pub struct NotComparable(pub Vec<String>);
@@ -244,7 +241,6 @@ fn key(path: &str) -> String {
     key.into()
 }
 
-/// Its value as a person would write it.
 fn told(path: &str, value: &Value) -> String {
     match value.as_f64().filter(|_| path.ends_with("_ns") || path.ends_with(".ns")) {
         Some(ns) => format_ns(ns),
@@ -360,7 +356,6 @@ impl RunComparison {
         lines.chain(lost).collect()
     }
 
-    /// The conclusions, one sentence each.
     fn conclusion(&self) -> Vec<String> {
         let all = self.lines.len() + self.lost.len();
         let (worse, open) = (self.worse(), self.undecided());
@@ -414,7 +409,6 @@ impl RunComparison {
         out
     }
 
-    /// The comparison as a table for a pull request.
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let mut out = line(&HEADS.map(String::from)) + "| --- | --- | --: | --: | --: | --- |\n";

@@ -15,7 +15,6 @@ use crate::format::{Channel, Distribution, ErrorKind, Ledger, TrialRecord};
 use crate::plan::{Axis, Cell};
 use crate::stats::Comparison;
 
-/// The histograms whose percentiles are columns.
 const TIMES: [(&str, Channel); 5] = [
     ("service", Channel::Service),
     ("response", Channel::Response),

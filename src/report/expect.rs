@@ -26,7 +26,6 @@ use crate::results::store::PlanJson;
 use crate::stats::{MIN_FOR_INTERVAL, RATIO_CONFIDENCE, paired_ratio};
 use crate::units::Ratio;
 
-/// Whether one expectation held in one pair of cells.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expectation {
     pub expected: String,

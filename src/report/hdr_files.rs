@@ -26,7 +26,6 @@ use crate::format::histogram;
 use crate::format::{Distribution, Status, TrialRecord};
 use crate::stats::hdr;
 
-/// Directory of these files inside a run directory.
 pub const DIR: &str = "hdr";
 
 /// The unit that readers of these files expect.
@@ -39,7 +38,6 @@ const TICKS_PER_HALF: u32 = 5;
 pub enum HdrFileError {
     #[error("{}: cannot write: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    /// A record whose histogram is damaged.
     #[error("{cell} block {block}: {histogram}: {why}")]
     Damaged { cell: String, block: u32, histogram: String, why: String },
 }

@@ -98,7 +98,6 @@ fn notes(notes: &[String]) -> Markup {
     html! { @for note in notes { p.note { (rich(note)) } } }
 }
 
-/// Text with its line breaks.
 fn broken(text: &str) -> Markup {
     html! {
         @for (i, line) in text.split('\n').enumerate() {

@@ -72,7 +72,6 @@ fn title_of<'t>(group: &Group, measure: Measure, title: &'t str) -> &'t str {
 /// A column of requests that a server did not answer, and their number.
 type Unanswered = (&'static str, fn(&Ledger) -> u64);
 
-/// What becomes of such requests.
 const UNANSWERED: [Unanswered; 3] = [
     ("refused\nor failed", |ledger| ledger.failed),
     ("timed\nout", |ledger| ledger.timed_out),
@@ -142,7 +141,6 @@ fn beside(group: &Group, measure: Measure) -> Vec<Column> {
     }
 }
 
-/// A measure as a table shows it.
 pub(super) fn value(f: &Figures, measure: Measure) -> String {
     let text = |m: Measure| f.get(m).map(|v| m.print(v));
     let slope = f.slopes.and_then(|(memory, kernel)| match measure {
@@ -266,7 +264,6 @@ pub(crate) fn sections(groups: &[Group]) -> Vec<Section> {
     all.collect()
 }
 
-/// Failures, gates, lanes that ran out.
 fn notes(group: &Group) -> Vec<String> {
     let mut notes = Vec::new();
     for row in &group.rows {
@@ -288,7 +285,6 @@ fn notes(group: &Group) -> Vec<String> {
     notes
 }
 
-/// The marks that occur in the group, explained.
 fn legend(group: &Group) -> Vec<String> {
     let mut notes = Vec::new();
     if group.rows.iter().any(|r| !r.ranked && r.figures.is_some()) {

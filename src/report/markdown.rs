@@ -66,7 +66,6 @@ fn push_capacity(out: &mut String, plan: &capacity::Plan) {
     }
 }
 
-/// A heading, a table and a list of notes.
 fn push_section(out: &mut String, Section { heading, columns, notes }: &Section) {
     let _ = write!(out, "\n## {}\n\n", escape(heading));
     if let Some(first) = columns.first() {

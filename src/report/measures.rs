@@ -46,7 +46,6 @@ pub(crate) enum Better {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ShownIn {
-    /// A column of `cells.csv`.
     Csv,
     /// A column of the tables of cells that send requests.
     Table,
@@ -58,9 +57,7 @@ pub(crate) enum ShownIn {
     Ratio,
     /// A column of the ratio to the first target, where several are compared.
     TargetRatio,
-    /// A line of `duel compare`.
     Compare,
-    /// A curve over lanes and rates.
     Curve,
     /// The table of what lies behind CPU.
     Cause,
@@ -170,7 +167,6 @@ fn switches(record: &TrialRecord) -> Option<Switches> {
     record.subject().filter(|_| !lost).map(|subject| subject.switches)
 }
 
-/// A count per second of the window.
 fn per_second(record: &TrialRecord, count: u64) -> Option<f64> {
     (record.measured_ns > 0).then(|| count as f64 * 1e9 / record.measured_ns as f64)
 }

@@ -116,7 +116,6 @@ pub(crate) struct Mark {
     pub(crate) x: f64,
     pub(crate) y: f64,
     pub(crate) interval: Option<(f64, f64)>,
-    /// Whether it is marked and has a hover text.
     pub(crate) marked: bool,
 }
 
@@ -157,7 +156,6 @@ impl Stroke {
     }
 }
 
-/// Lines between two axes.
 pub(crate) struct Panel<'a> {
     pub(crate) title: String,
     /// Panels whose axes have one title share their range.
@@ -184,7 +182,6 @@ impl Grid {
         i + self.columns >= self.panels
     }
 
-    /// The upper left corner of a panel.
     fn corner(&self, i: usize) -> (f64, f64) {
         let (column, row) = (i % self.columns, i / self.columns);
         let (width, height) = (self.size.0 + GAP, self.size.1 + HEAD);
@@ -208,7 +205,6 @@ impl Grid {
     }
 }
 
-/// At most three panels side by side.
 pub(crate) fn columns(panels: usize) -> usize {
     if panels == 4 { 2 } else { panels.clamp(1, 3) }
 }

@@ -152,7 +152,6 @@ pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>
     out
 }
 
-/// One line per figure, one column per engine.
 fn counts(rows: &[Served], open: bool) -> Vec<Column> {
     let mut lines: Vec<(String, Vec<String>)> = vec![];
     let mut line = |what: &str, of: &dyn Fn(&Served) -> String| {
@@ -202,7 +201,6 @@ fn counts(rows: &[Served], open: bool) -> Vec<Column> {
     [names].into_iter().chain(rows.iter().enumerate().map(engine)).collect()
 }
 
-/// A histogram of each row over common bounds.
 fn bars(rows: &[Served], open: bool) -> Option<Vec<Column>> {
     let all = || rows.iter().filter_map(|r| r.times.as_ref()).filter(|h| !h.is_empty());
     let (low, high) = (all().map(Histogram::min).min()?, all().map(Histogram::max).max()?);

@@ -79,11 +79,8 @@ pub struct OfShard {
     /// Rows, and those of them that are valid by themselves.
     pub trials: u64,
     pub(crate) ok: u64,
-    /// Requests completed, over all trials.
     pub completed: u64,
-    /// Processor time of a request, by trial.
     pub cpu_per_request_ns: Mean,
-    /// Peak resident set, by trial.
     pub peak_rss_bytes: Mean,
     pub late_ns: Option<u64>,
 }
@@ -177,7 +174,6 @@ fn extremes(cell: &BTreeMap<Shard, OfShard>) -> [(&'static str, (&Shard, &OfShar
     [("cheapest", cpu[0]), ("costliest", cpu[cpu.len() - 1]), ("largest", memory[memory.len() - 1])]
 }
 
-/// Sums, and means of the shards' means.
 fn over(cell: &BTreeMap<Shard, OfShard>) -> OfShard {
     let means = |of: fn(&OfShard) -> &Mean| Mean {
         values: cell.values().map(of).filter(|m| !m.values.is_empty()).map(Mean::mean).collect(),

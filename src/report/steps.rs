@@ -7,7 +7,6 @@ use crate::stats::hdr;
 
 type Field = fn(&TrialRecord) -> Option<&Distribution>;
 
-/// What may stand in a column.
 const FIELDS: [(&str, Field); 4] = [
     ("http", |r| r.steps.http_ns.as_ref()),
     ("file", |r| r.steps.file_ns.as_ref()),

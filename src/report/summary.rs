@@ -33,7 +33,6 @@ pub struct Group {
     pub cell: Cell,
     /// Repetitions: the most blocks that a row has.
     pub trials: usize,
-    /// One per cell, by engine.
     pub rows: Vec<Row>,
     /// Index of the row that ratios refer to; `None` if the baseline has no valid trial here.
     pub reference: Option<usize>,
@@ -92,10 +91,8 @@ impl Row {
     }
 }
 
-/// Blocks of a cell by how their trial ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Blocks with any trial.
     pub blocks: usize,
     /// Ran to the end, every hard gate held.
     pub valid: usize,
@@ -156,7 +153,6 @@ pub(crate) fn for_levels<'a>(valid: &[&'a TrialRecord]) -> Vec<&'a TrialRecord> 
     if 2 * quiet.len() >= valid.len() { quiet } else { valid.to_vec() }
 }
 
-/// The trials of each cell, by its id.
 pub(crate) fn by_cell<'r>(
     records: impl IntoIterator<Item = &'r TrialRecord>,
 ) -> BTreeMap<&'r str, Vec<&'r TrialRecord>> {

@@ -21,7 +21,6 @@ use crate::stats::{CONFIDENCE, MIN_FOR_INTERVAL, quantile};
 /// Fewest lane values for a fit of three coefficients with a residual left to judge it by.
 pub(crate) const MIN_LANE_VALUES: usize = 4;
 
-/// Fewest lane values for intervals.
 pub(crate) const MIN_LANE_VALUES_FOR_INTERVAL: usize = 6;
 
 const RESAMPLES: usize = 1_000;
@@ -41,7 +40,6 @@ pub enum Weights {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UslSample {
-    /// Lanes, over all workers.
     pub lanes: u32,
     pub block: u32,
     pub per_s: f64,

@@ -121,7 +121,6 @@ pub(super) fn size(group: &Group) -> f64 {
     group.cell.offered_per_s.unwrap_or(1.0) * f64::from(group.cell.total_lanes)
 }
 
-/// Why nothing can be concluded.
 fn nothing(groups: &[Group]) -> String {
     let rows = || groups.iter().flat_map(|g| &g.rows);
     if rows().next().is_none() {

@@ -301,7 +301,6 @@ pub fn searches(sweep: &Sweep, records: &[TrialRecord]) -> Vec<SearchProgress> {
     sweep.search.map_or(Vec::new(), of)
 }
 
-/// The searches of these cells, replayed from their rows.
 pub fn replay(
     cells: &[Cell],
     search: Search,

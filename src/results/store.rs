@@ -23,9 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::format::{FORMAT_VERSION, Status, TrialRecord};
 use crate::plan::Cell;
 
-/// Name of the plan inside a run directory.
 pub const PLAN_FILE: &str = "plan.json";
-/// Name of the records inside a run directory.
 pub const TRIALS_FILE: &str = "trials.jsonl";
 /// Name of the shards' own rows inside a merged directory.
 pub(crate) const SHARDS_FILE: &str = "shards.jsonl";

@@ -72,7 +72,6 @@ impl Rows {
         Ok(())
     }
 
-    /// What is said of the shard as a whole.
     fn add_verdict(&mut self, record: &TrialRecord, index: u32) {
         let total = &mut self.sum.total;
         self.statuses[record.status as usize] += 1;

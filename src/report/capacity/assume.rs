@@ -60,7 +60,6 @@ fn add(all: &mut Vec<Assumption>, text: impl Into<String>) -> &mut Assumption {
     all.last_mut().expect("the one above")
 }
 
-/// What is offered, and how long it takes.
 fn load(q: &Question, is_service: bool, all: &mut Vec<Assumption>) {
     let rate = req_s(q.rate_per_s);
     add(all, format!("{rate} is the peak, spread evenly over hosts")).by("--rate");
@@ -111,7 +110,6 @@ fn is_range(name: &str) -> bool {
     name.starts_with("p99 ") || name == THE_RANGE
 }
 
-/// What a host has, and what it runs.
 fn host(q: &Question, is_service: bool, first: &[&str], all: &mut Vec<Assumption>) {
     let is_first = |name: &str| first.contains(&name);
     // Limits of the system have names of their own.

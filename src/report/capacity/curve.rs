@@ -17,7 +17,6 @@ pub(super) struct Curve<'a> {
 
 /// A group of workers at a rate.
 pub(super) struct AtRate {
-    /// CPUs busy.
     pub(super) busy: f64,
     pub(super) latency_ns: f64,
     /// The cells that this lies between.
@@ -52,12 +51,10 @@ impl<'a> Curve<'a> {
         self.points[self.points.len() - 1]
     }
 
-    /// The highest rate, in requests per second.
     pub(super) fn end_per_s(&self) -> f64 {
         self.end().rate_per_s
     }
 
-    /// The cell of the highest rate.
     pub(super) fn end_cell(&self) -> &'a str {
         &self.end().cell.id
     }
@@ -121,7 +118,6 @@ impl<'a> Curve<'a> {
     }
 }
 
-/// A cell's medians over trials, with their intervals.
 fn measured(point: &Point<'_>) -> CurvePoint {
     let mut figures = Vec::new();
     let mut add =

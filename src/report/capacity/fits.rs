@@ -45,7 +45,6 @@ impl MemoryLine {
     }
 }
 
-/// Memory over lanes.
 pub(super) struct MemoryLines {
     pub(super) user: MemoryLine,
     pub(super) kernel: Option<MemoryLine>,
@@ -116,7 +115,6 @@ impl<'a> Series<'a> {
         self.cells.first().map(|point| point.cell)
     }
 
-    /// Whether memory has a slope over lanes.
     pub(super) fn has_slope(&self) -> bool {
         self.lanes().len() > 1
     }
@@ -211,12 +209,10 @@ impl<'a> Series<'a> {
         Some(Suggestion::Lanes(lanes))
     }
 
-    /// Its cells of these ids.
     pub(super) fn points(&self, ids: &[String]) -> Vec<&Point<'a>> {
         self.cells.iter().filter(|p| ids.contains(&p.cell.id)).collect()
     }
 
-    /// Lines of memory over lanes.
     pub(super) fn memory(&self) -> Result<MemoryLines, CapacityRefusal> {
         let lanes = self.lanes();
         if self.cell.engine.has_one_lane() && !self.cell.tests_server() {

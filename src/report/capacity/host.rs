@@ -13,7 +13,6 @@ use crate::units::{format_bytes, format_count, format_ns, format_share};
 /// What limits a host where no bound on p99 was asked for and nothing else does.
 pub(super) const THE_RANGE: &str = "the measured range";
 
-/// One host at a rate.
 struct Host<'a> {
     q: &'a Question,
     series: &'a Series<'a>,
@@ -22,7 +21,6 @@ struct Host<'a> {
     ceilings: &'a [Ceiling],
     /// Copies of the measured cell's workers on one host.
     groups: f64,
-    /// Worker processes on one host.
     workers: f64,
 }
 
@@ -34,7 +32,6 @@ struct Used {
     planned: f64,
 }
 
-/// What one host of a rate needs.
 struct Load {
     at: AtRate,
     lanes: f64,
@@ -206,7 +203,6 @@ impl Host<'_> {
         }
     }
 
-    /// What limits one host, the first limit first.
     fn resources(&self, load: &Load, allows: &[Option<f64>], hosts: f64) -> Vec<Resource> {
         let (q, end) = (self.q, self.end_per_s());
         let monthly = (1.0 + q.growth_per_year).ln() / 12.0;
@@ -262,9 +258,7 @@ impl Host<'_> {
 /// Ids of cells and names of switches.
 type From = Vec<String>;
 
-/// What the figures of a need come from.
 struct Sources {
-    /// Every cell of the series.
     all: From,
     /// The cells on either side of the planned rate.
     at: From,
@@ -272,7 +266,6 @@ struct Sources {
     end: From,
     /// What the mean time of a request is from.
     latency: From,
-    /// What a number of hosts is from.
     hosts: From,
     growth: From,
 }

@@ -55,7 +55,6 @@ impl Point<'_> {
         if self.cell.tests_server() { self.cell.total_lanes } else { self.cell.lanes }
     }
 
-    /// Processes of the side under test.
     pub(super) fn processes(&self) -> f64 {
         if self.cell.tests_server() { 1.0 } else { f64::from(self.cell.processes.max(1)) }
     }

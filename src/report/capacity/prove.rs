@@ -252,7 +252,6 @@ fn at_part_of_knee<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a
     }]
 }
 
-/// Memory, CPU and lanes at twice the load.
 fn at_twice<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a>> {
     let (cell, trials) = (point.cell, &point.trials);
     let Ok(curve) = series.curve(None) else { return vec![] };

@@ -87,7 +87,6 @@ impl Plan {
         table.section(heading, notes)
     }
 
-    /// What all hosts hold, one row per engine.
     fn needs(&self) -> Option<Section> {
         let answered = self.answered();
         if answered.is_empty() {
@@ -145,7 +144,6 @@ impl Plan {
         Some(table.section("the measured curve, and where the plan stands on it", notes))
     }
 
-    /// What is left of every error budget.
     fn budgets(&self) -> Option<Section> {
         let answered = self.answered();
         let rows: Vec<(String, &super::Budget)> =
@@ -184,7 +182,6 @@ fn used(need: &Need, at: usize) -> String {
 }
 
 impl EnginePlan {
-    /// Engine and type of hosts.
     pub(super) fn words(&self) -> String {
         match self.host.is_empty() {
             true => self.name.clone(),
@@ -199,7 +196,6 @@ impl super::Budget {
         self.left >= 0.0 && self.left_at_least < 0.0
     }
 
-    /// What is left in words.
     fn words(&self) -> String {
         let text = |name: &str| text_of(&self.figures, name);
         match () {

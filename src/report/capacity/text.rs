@@ -36,7 +36,6 @@ pub(super) fn of_class(q: &Question) -> String {
     q.class.as_ref().map_or(String::new(), |name| format!(" of class {name}"))
 }
 
-/// What a plan comes to.
 pub(super) fn sentence(
     q: &Question,
     questions: &[Question],
@@ -142,7 +141,6 @@ impl Plan {
 }
 
 impl EnginePlan {
-    /// The answer, one line each.
     fn lines(&self, q: &Question, is_service: bool) -> Vec<String> {
         match &self.answer {
             Ok(need) => need.lines(q, is_service),
@@ -160,7 +158,6 @@ impl Need {
         self.resources[0].allows_per_s.is_some_and(|allows| allows < self.tested_to_per_s)
     }
 
-    /// The first limit of a host in words.
     pub(super) fn first_limit(&self, is_bound: bool) -> String {
         let first = &self.resources[0];
         let rate = self.text_of("host_rate_per_s");
@@ -192,7 +189,6 @@ impl Need {
         format!("First limit: {limit} ({used} used)")
     }
 
-    /// Hosts today, after growth and with spares.
     fn hosts(&self, q: &Question) -> String {
         let mut hosts = format!("hosts: {} today", self.text_of("hosts_today"));
         if q.growth_per_year != 0.0 {

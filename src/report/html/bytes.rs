@@ -30,7 +30,6 @@ const SHOWN: [(&str, Colour, &[&str]); 8] = [
     ("unattributed", GREY, &["unattributed"]),
 ];
 
-/// The whole section.
 pub(super) fn bytes(records: &[TrialRecord], groups: &[Group], trials: &Trials<'_>) -> Markup {
     let cells = memory::cells(records);
     let split: BTreeSet<Key> = cells.iter().map(|c| c.cell.place(&[])).collect();
@@ -106,7 +105,6 @@ fn parts(cell: &CellSplit<'_>) -> Vec<Option<f64>> {
         .collect()
 }
 
-/// The total against lanes, a line per ladder.
 fn ladder(cells: &[CellSplit<'_>]) -> Markup {
     let mut lines: Vec<Stroke> = Vec::new();
     for (name, cell) in memory::names(cells).into_iter().zip(cells) {

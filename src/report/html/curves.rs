@@ -18,7 +18,6 @@ use crate::report::verdict::Trials;
 use crate::stats::{median, median_interval};
 use crate::units::format_count;
 
-/// How a measure is drawn.
 struct DrawnMeasure {
     measure: Measure,
     scale: Scale,

@@ -11,7 +11,6 @@ use crate::report::summary::Group;
 use crate::report::{layout, memory};
 use crate::units::plural;
 
-/// Most cells that are named for each gate.
 const MOST_CELLS: usize = 40;
 
 #[derive(Default)]

@@ -78,7 +78,6 @@ pub(super) fn scalability(trials: &Trials<'_>, seed: u64) -> Markup {
     }
 }
 
-/// One row per series.
 fn section(fitted: &[(String, Fit)]) -> Section {
     let mut table = Columns::of(fitted);
     table.text("closed loops", |(name, _)| name.clone());
@@ -110,7 +109,6 @@ fn section(fitted: &[(String, Fit)]) -> Section {
     table.section("Scalability", vec![note])
 }
 
-/// A coefficient with its interval or error.
 fn value(fit: &Fit, of: fn(&Coefficients) -> f64, print: fn(f64) -> String) -> String {
     let held = of(&fit.at) == 0.0;
     let value = if held { "0, at its bound".into() } else { print(of(&fit.at)) };

@@ -45,7 +45,6 @@ fn table_of<'a>(section: &Section, row: &dyn Fn(usize) -> Option<(bool, &'a str)
     }
 }
 
-/// The tables of the terminal, one per group.
 pub(super) fn groups(groups: &[Group]) -> Markup {
     if groups.is_empty() {
         return paragraph("No trial has times to compare.");

@@ -17,7 +17,6 @@ use crate::report::summary::Group;
 use crate::report::verdict::{self, Trials};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
 
-/// Most groups whose trials are drawn.
 const MOST_GROUPS: usize = 3;
 /// Most points of a line: a long window is thinned.
 const MOST_POINTS: usize = 240;

@@ -7,12 +7,9 @@ use crate::report::measures::{MEASURES, Measure};
 use crate::stats::hdr::{self, Percentile, Times};
 use crate::stats::{MIN_FOR_INTERVAL, median};
 
-/// What a cell cost and how fast it was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// Trials behind the figures.
     pub trials: usize,
-    /// Sum of their ledgers.
     pub ledger: Ledger,
     /// Median of each measure over the trials that have it.
     medians: [Option<f64>; Measure::COUNT],

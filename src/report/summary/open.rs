@@ -10,7 +10,6 @@ use crate::report::measures::{Facts, Measure, compared};
 use crate::stats::precision::{fewest_blocks, half_width, is_precise};
 use crate::stats::{RATIO_CONFIDENCE, paired_ratio};
 
-/// A ratio that is wider than wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wide {
     pub(crate) cell: String,

@@ -6,7 +6,6 @@ use crate::report::summary::{Figures, Group, Row};
 use crate::stats::{Comparison, Verdict};
 use crate::units::{Ratio, format_share};
 
-/// One sentence for each target but the first.
 pub(super) fn sentences(group: &Group) -> Vec<String> {
     let (Some(reference), true) = (group.reference, group.cell.target.is_some()) else {
         return Vec::new();

@@ -30,7 +30,6 @@ pub struct Share {
     pub planned: u64,
     /// Those beyond the bound by response time, lost ones included.
     pub beyond: u64,
-    /// Requests that a lane sent.
     pub sent: u64,
     /// Those beyond the bound by service time.
     pub beyond_in_service: u64,

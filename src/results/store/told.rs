@@ -74,7 +74,6 @@ pub(super) fn reason(error: &serde_json::Error) -> String {
     format!("{what} (column {})", error.column())
 }
 
-/// The line of the first key of that name.
 fn line_of(key: &str, text: &[u8]) -> usize {
     let quoted = format!("\"{key}\"");
     let found = text.windows(quoted.len()).position(|part| part == quoted.as_bytes());
