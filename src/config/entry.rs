@@ -102,12 +102,10 @@ impl Entry {
         Entry { also, ..self }
     }
 
-    /// As it is written.
     pub(super) fn name(&self) -> &'static str {
         self.name.trim_start_matches("r#")
     }
 
-    /// One or two sentences.
     pub(super) fn about(&self) -> &'static str {
         self.about.trim()
     }

@@ -8,12 +8,9 @@ use toml::de::{DeTable, DeValue};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// A line of the config, from 1.
     Line(usize),
     Set(String),
-    /// A flag of a command, such as `-c`.
     Flag(String),
-    /// Nobody: it is the default.
     Default,
 }
 
@@ -165,7 +162,6 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// What a flag says of a key.
     pub(crate) fn flag(flag: &str, key: &str, value: impl Into<Value>) -> Self {
         let path = key.split('.').map(Into::into).collect();
         Setting { origin: Origin::Flag(flag.into()), path, value: value.into() }

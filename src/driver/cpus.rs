@@ -15,7 +15,6 @@ use crate::side::quota::CpuQuota;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// CPUs that the workers share.
     pub worker: Vec<u32>,
     /// CPUs of the embedded target; empty when the target is external.
     pub target: Vec<u32>,
@@ -51,7 +50,6 @@ pub fn allowed() -> anyhow::Result<Vec<u32>> {
 /// What the workers leave CPUs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beside {
-    /// The embedded target, which is put on CPUs of its own.
     Embedded,
     /// A program of the user's, and the CPUs that it keeps to, where those are known and not all.
     External(Option<Vec<u32>>),

@@ -23,7 +23,6 @@ pub struct Evidence {
     pub pacing: Option<(u64, u64, Pacer)>,
     /// For how long a CPU quota stopped duel's own cgroup and the target's.
     pub throttled_ns: [Option<u64>; 2],
-    /// Between the window's edges.
     pub window_ns: u64,
     /// Open loops: CPU time of the workers, and CPUs × window.
     pub cpu: Option<(u64, u64)>,

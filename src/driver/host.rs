@@ -14,7 +14,6 @@ use crate::units::SECOND_NS;
 /// The facts of a machine that move a result. `None` where the machine does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostFacts {
-    /// Kernel release, as `uname -r`.
     pub kernel_release: Option<String>,
     /// Kernel build, as `uname -v`; names the preemption model.
     pub kernel_version: Option<String>,
@@ -89,7 +88,6 @@ pub fn loopback() -> String {
     format!("{boot} {}", network.display())
 }
 
-/// SHA-256 of the running binary in hexadecimal.
 pub fn binary_digest() -> io::Result<String> {
     let named =
         |e: io::Error| io::Error::new(e.kind(), format!("/proc/self/exe: {e}; is /proc mounted?"));

@@ -41,7 +41,6 @@ use crate::side::Phase;
 use crate::side::counters::Counts;
 use crate::side::usage::{ProcessUse, cpu_ns};
 
-/// Time between two looks at the workers.
 const EVERY_NS: u64 = 200_000_000;
 /// Upper bounds of the histograms' buckets: 1, 2 and 5 of each decade from 10 µs to 50 s.
 const BUCKETS: usize = 21;
@@ -148,7 +147,6 @@ impl Metrics {
         }
     }
 
-    /// A trial ended: its record is the last word on it.
     pub(super) fn ended(&self, record: &TrialRecord) {
         let mut state = lock(&self.state);
         state.live = None;

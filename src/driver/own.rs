@@ -19,7 +19,6 @@ use crate::plan::server::{OwnServer, ReadyCheck};
 use crate::sys::now_ns;
 use crate::units::SECOND_NS;
 
-/// How long a server may take until it answers.
 const PATIENCE_NS: u64 = 10 * SECOND_NS;
 /// How long it may take to end when it is asked to, before it is killed.
 const FAREWELL_NS: u64 = 2 * SECOND_NS;
@@ -43,7 +42,6 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// Starts a server on a free port and waits until it answers.
     pub(super) fn start(own: &OwnServer, on: &[u32]) -> anyhow::Result<Own> {
         let at = free_port().context("no free port for the server")?;
         let port = at.port().to_string();

@@ -112,7 +112,6 @@ impl Piped {
         self.child.id()
     }
 
-    /// The child's standard input.
     pub(crate) fn stdin(&mut self) -> std::io::Result<&mut ChildStdin> {
         self.stdin.as_mut().ok_or_else(|| std::io::ErrorKind::BrokenPipe.into())
     }
@@ -168,7 +167,6 @@ impl Piped {
         }
     }
 
-    /// For how long the child was stopped by a signal so far.
     pub(crate) fn stopped_ns(&mut self) -> u64 {
         self.stops.look(self.child.id())
     }

@@ -12,7 +12,6 @@ use crate::plan::guard::Cap;
 use crate::plan::sweep::{Sweep, Target, Tls};
 use crate::units::{SECOND_NS, format_count, format_rate};
 
-/// How long a first look at a TLS target may take.
 const PROBE_NS: u64 = 2 * SECOND_NS;
 
 /// A server of the user's, as workers need to know it.

@@ -32,19 +32,16 @@ pub(super) struct Targets {
     tell: bool,
     /// A server of the user's own, in place of all of them.
     own: Option<Own>,
-    /// What a server under test calls.
     upstream: Option<Piped>,
     /// Behind the servers, since they go when those are gone.
     files: Option<StepFiles>,
 }
 
-/// What the targets of a trial said at their end.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct TargetsReport {
     pub(super) used: TargetUse,
     /// The same of what a server under test called.
     pub(super) upstream: Option<TargetUse>,
-    /// Why a target did not report, where one did not.
     pub(super) trouble: Option<String>,
 }
 
@@ -191,7 +188,6 @@ impl Targets {
         self.running.into_iter().map(digest_of).collect()
     }
 
-    /// Ends the targets and adds up what they report.
     pub(super) fn finish(mut self) -> TargetsReport {
         if let Some(mut own) = self.own.take() {
             let processes = own.pids().count() as u32;

@@ -28,10 +28,8 @@ use crate::side::counters::Counts;
 use crate::side::usage::{ProcessUse, cpu_ns};
 use crate::sys::thread_cpu_ns;
 
-/// Name of the timeline inside a run directory.
 pub const FILE: &str = "timeline.jsonl";
 
-/// Time between two samples of a worker.
 pub(crate) const EVERY_NS: u64 = 100_000_000;
 
 /// One worker at one moment: a line of the timeline.
@@ -47,9 +45,7 @@ pub struct Sample {
     /// Processor time of all its threads since it began.
     pub cpu_ns: Option<u64>,
     pub threads: Option<u64>,
-    /// Requests under way, of the warm-up and of the window.
     pub in_flight: Option<u64>,
-    /// Requests completed so far, of the warm-up and of the window.
     pub completed: Option<u64>,
     /// Processor time that the driver spent on this sample, up to its writing.
     pub cost_ns: u64,

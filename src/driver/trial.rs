@@ -37,7 +37,6 @@ mod watch;
 
 use quotas::SeenQuotas;
 
-/// What the trials of a sweep share.
 pub(crate) struct Context<'s> {
     pub(crate) sweep: &'s Sweep,
     pub(crate) plan_hash: String,
@@ -50,7 +49,6 @@ pub(crate) struct Context<'s> {
     pub(crate) external: Vec<External>,
     /// Remarks that every row of this run carries, such as that it was forced to go on.
     pub(crate) remarks: Vec<String>,
-    /// Whether a trial goes on in which nothing completes.
     pub(crate) keep_going: bool,
     /// Where samples of the workers go; `None` without a run directory.
     pub(crate) timeline: Option<Timeline>,
@@ -72,7 +70,6 @@ pub(crate) trait Watch {
 }
 
 impl Context<'_> {
-    /// Runs one trial; whatever happens becomes a record.
     pub(crate) fn run(&self, cell: &Cell, trial: &Trial, watch: &mut dyn Watch) -> TrialRecord {
         let mut record = self.blank(cell, trial);
         let made = Running::new(self, cell, &mut record, watch);

@@ -28,11 +28,9 @@ use crate::units::SECOND_NS;
 
 /// Most time from spawn to Ready, and from Go to Armed.
 const PATIENCE_NS: u64 = 60 * SECOND_NS;
-/// From the last Armed to the start.
 const LEAD_NS: u64 = 5_000_000;
 /// How long a worker is waited for before the next look at whether it moves.
 const LOOK_NS: u64 = 100_000_000;
-/// Requests of a run whose plan is bounded by time.
 pub(crate) const REQUESTS_BY_TIME: u64 = 10_000;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,7 +99,6 @@ pub fn cells(sweep: &Sweep) -> Vec<Cell> {
     cells
 }
 
-/// What the plan itself says is sent.
 pub fn planned(plan: &TrialPlan) -> anyhow::Result<Sent> {
     let prepared = prepare(plan)?;
     let Extent::Requests(count) = plan.extent else { return Err(anyhow!("bounded by time")) };

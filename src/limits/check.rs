@@ -13,7 +13,6 @@ use crate::units::{format_bytes, format_count, plural};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitHit {
-    /// Its name, such as `vm.max_map_count`.
     pub limit: String,
     pub have: u64,
     /// What the cell needs, together with what is in use already.
@@ -79,7 +78,6 @@ impl Ceiling {
 }
 
 impl Limits {
-    /// Says whether a cell fits, by the limit that is reached first.
     pub fn check(&self, cell: &Cell, target: TargetKind) -> Result<(), LimitHit> {
         self.hit(cell, target).map_or(Ok(()), Err)
     }

@@ -68,15 +68,12 @@ pub enum TargetKind {
     },
 }
 
-/// Whom a limit is held against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Each worker: more workers have more of it.
     Worker,
-    /// Each process of the embedded target.
     TargetProcess,
-    /// All workers together.
     Machine,
     /// The same, for memory in use, which is estimated beforehand and measured afterwards.
     MachineMemory,

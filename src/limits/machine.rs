@@ -27,7 +27,6 @@ pub struct Limits {
     pub max_map_count: Option<Use>,
     pub pid_max: Option<Use>,
     pub threads_max: Option<Use>,
-    /// Threads of the tightest pids cgroup.
     pub cgroup_pids: Option<CgroupLimit>,
     pub nproc: Option<Use>,
     pub address_space: Option<Use>,
@@ -51,7 +50,6 @@ pub struct Limits {
     /// Why no io_uring can be made here, which the engine `uring` takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring_refused: Option<String>,
-    /// The tightest CPU quota of our cgroups.
     #[serde(default)]
     pub cpu_quota: Option<CpuQuota>,
     /// CPUs that this process may use; glibc opens eight arenas for each.

@@ -35,7 +35,6 @@ pub struct PortBudget {
 }
 
 impl PortBudget {
-    /// Ports of all source addresses together.
     pub fn have(&self) -> u64 {
         self.ports * self.sources
     }
@@ -61,7 +60,6 @@ impl PortBudget {
     }
 }
 
-/// A cell that needs more ports than there are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "keep_alive = false needs {} ports at once; {budget}; use a lower rate, or keep-alive, or widen \
@@ -122,7 +120,6 @@ impl Limits {
         Some(ports)
     }
 
-    /// The ports towards a target from a number of workers.
     pub(super) fn ports_to(&self, target: Option<&Endpoint>, workers: u64) -> Option<PortBudget> {
         let (low, high) = self.local_ports?;
         let local = target.is_none_or(Endpoint::is_local);

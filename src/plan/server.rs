@@ -82,7 +82,6 @@ pub enum ServerStep {
 }
 
 impl ServerStep {
-    /// Whether it occupies the thread that it runs on.
     pub(crate) fn occupies(&self) -> bool {
         matches!(self, ServerStep::Compute { .. } | ServerStep::File(_))
     }
@@ -125,7 +124,6 @@ pub enum ReadyCheck {
     Tcp,
 }
 
-/// A server of the user's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnServer {
     /// For a shell; `{port}` stands for the port that it must listen on.
@@ -140,7 +138,6 @@ pub struct ServerSetting {
     pub pool: PoolOf,
     /// Threads of the pool; `None` where no engine has one, and for rayon a thread per CPU.
     pub pool_size: Option<u32>,
-    /// Stack of each thread that the engine starts.
     pub stack_bytes: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls: bool,
@@ -148,13 +145,11 @@ pub struct ServerSetting {
     /// Compute and file steps that run at the same time at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permits: Option<u32>,
-    /// The server of the engine `own`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<OwnServer>,
     /// One in place of it for each of the targets that the sweep compares.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owns: Vec<OwnServer>,
-    /// What `call` steps call; there are none where it is `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamPlan>,
 }

@@ -27,7 +27,6 @@ pub struct Shard {
     pub count: u32,
 }
 
-/// `k/n` that names no shard.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a shard: write k/n with 0 <= k < n <= {MOST_SHARDS}, such as 0/2 and 1/2, or auto"
@@ -56,7 +55,6 @@ impl std::fmt::Display for Shard {
 pub(crate) struct Assignment {
     /// The cell with the lanes and the load that fall to this place.
     pub(crate) cell: Cell,
-    /// Numbers of the workers that run here.
     pub(crate) workers: Vec<u32>,
     /// All workers of the trial.
     pub(crate) of: u32,
@@ -65,7 +63,6 @@ pub(crate) struct Assignment {
 }
 
 impl Shard {
-    /// The whole plan.
     pub(crate) const WHOLE: Shard = Shard { index: 0, count: 1 };
 
     /// This shard, if it is one.

@@ -83,7 +83,6 @@ pub struct Sweep {
     pub search: Option<Search>,
 }
 
-/// When a sweep has blocks enough.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Precision {
     /// Widest half-width of a ratio's interval, as a share of the ratio.
@@ -106,7 +105,6 @@ pub enum MemoryTrials {
     None,
     /// Every cell has a second one of this kind beside it.
     Also,
-    /// Every cell is of this kind.
     Only,
 }
 
@@ -116,11 +114,9 @@ impl MemoryTrials {
     }
 }
 
-/// A cell that is expected to fail, and the limit that stops it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpectFailed {
     pub engine: Engine,
-    /// Lanes of each worker; `None` for any.
     pub lanes: Option<u32>,
     /// The limit that stops it, such as `vm.max_map_count`; `None` for any.
     pub limit: Option<String>,
@@ -138,7 +134,6 @@ pub struct Machine {
 pub struct Trial {
     /// Index into [`Sweep::cells`].
     pub cell: usize,
-    /// Repetition, from 0.
     pub block: u32,
     /// Position in the run order, from 0.
     pub position: u32,

@@ -32,7 +32,6 @@ impl Target {
     }
 }
 
-/// TLS as the config names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     /// Certificate authorities to trust, in PEM; `None` trusts the system's.
@@ -45,12 +44,10 @@ pub struct Tls {
     pub client: Option<Identity>,
 }
 
-/// One of several targets that a sweep compares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SweptTarget {
     pub name: String,
     pub target: Target,
-    /// The `Host` header there.
     pub host: String,
     /// What it is asked for, where its url names another path than the first one's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,7 +72,6 @@ pub enum Law {
     Fixed {
         ns: u64,
     },
-    /// Uniform on [min, max].
     Uniform {
         min_ns: u64,
         max_ns: u64,
@@ -83,7 +79,6 @@ pub enum Law {
     Exponential {
         mean_ns: u64,
     },
-    /// Log-normal with this mean.
     Lognormal {
         mean_ns: u64,
         /// Standard deviation of their logarithm.

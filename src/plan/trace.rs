@@ -72,7 +72,6 @@ pub struct TraceFile {
     pub skipped: BTreeMap<String, u64>,
 }
 
-/// The entries of a trace, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trace {
     /// Intended start of each entry after the trace's beginning, at the speed of the plan.
@@ -81,7 +80,6 @@ pub struct Trace {
     pub picks: Vec<u32>,
     /// Each different request once: method and path.
     pub requests: Vec<(String, String)>,
-    /// See [`TraceFile::skipped`].
     pub skipped: BTreeMap<String, u64>,
 }
 
@@ -90,7 +88,6 @@ pub struct Trace {
 #[error("{}{message}", if *line > 0 { format!("line {line}: ") } else { String::new() })]
 pub(crate) struct TraceError {
     pub(crate) line: usize,
-    /// What was found, and what is allowed.
     pub message: String,
 }
 
@@ -223,7 +220,6 @@ struct Builder<'t> {
     speed: f64,
     methods: Vec<&'t str>,
     known: HashMap<(&'t [u8], Cow<'t, [u8]>), u32>,
-    /// Before scaling.
     last_ns: f64,
     /// Second of the log's first entry and of the last one, and where the last one's entries begin.
     seconds: Option<(i64, i64)>,
@@ -352,7 +348,6 @@ pub fn skipped(counts: &BTreeMap<String, u64>) -> Option<String> {
 }
 
 impl TraceFile {
-    /// Reads a trace and notes what a plan must know of it.
     pub(crate) fn read(
         path: &Path,
         format: Option<TraceFormat>,

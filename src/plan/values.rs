@@ -45,7 +45,6 @@ pub enum RequestValue {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'t> {
-    /// Sent as it stands.
     Text(&'t [u8]),
     Value(&'t str),
 }
@@ -96,7 +95,6 @@ fn escapes(template: &[u8], open: usize, length: usize) -> bool {
     template.get(open + 1) == Some(&b'{') && template.get(open + length + 3) == Some(&b'}')
 }
 
-/// Whether a text can name a value.
 pub(crate) fn is_name(text: &str) -> bool {
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let first = text.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
@@ -114,7 +112,6 @@ impl DataError {
     }
 }
 
-/// Values with their data at hand.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
     sources: BTreeMap<String, ValueSource>,
@@ -169,7 +166,6 @@ impl Lines {
 }
 
 impl Values {
-    /// Reads the data of a plan's values.
     pub fn load(values: &BTreeMap<String, RequestValue>, seed: u64) -> Result<Values, DataError> {
         let mut sources = BTreeMap::new();
         for (name, value) in values {
@@ -196,7 +192,6 @@ impl Values {
         Ok(Values { sources })
     }
 
-    /// Fills a template in for request `index`.
     pub fn fill(&self, pieces: &[Piece<'_>], index: u64) -> Result<Vec<u8>, RenderFault> {
         let mut filled = Vec::new();
         for piece in pieces {

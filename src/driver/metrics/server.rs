@@ -31,7 +31,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Largest head of a request, the least that hyper allows.
 const MOST_HEAD_BYTES: usize = 8 << 10;
 
-/// Starts the thread that serves until the process ends.
 pub(super) fn start(listener: TcpListener, registry: Registry) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -21,7 +21,6 @@ const TICK_NS: u64 = 10_000_000;
 const LATE_PART: u64 = 10;
 
 impl Running<'_> {
-    /// Ends every process, judges the trial and completes the record.
     pub(super) fn finish(
         mut self,
         record: &mut TrialRecord,

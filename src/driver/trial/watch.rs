@@ -21,11 +21,9 @@ use crate::side::usage::Edge;
 use crate::sys::now_ns;
 use crate::units::SECOND_NS;
 
-/// Mean time between two in-flight samples.
 const SAMPLE_NS: u64 = 8_000_000;
 /// How long a trial goes on in which requests fail and none completes.
 pub(crate) const GRACE_NS: u64 = 3 * SECOND_NS;
-/// Time between two calls of the progress display.
 const SHOW_NS: u64 = 100_000_000;
 
 impl Running<'_> {
