@@ -223,3 +223,20 @@ fn several_runs_are_the_units() {
     assert_eq!(found.json()["runs"], serde_json::json!([3, 3]));
     assert!(found.markdown().contains("| CPU per request |"), "{}", found.markdown());
 }
+
+/// A trial that was repeated within its block counts for nothing, nor do the requests that it lost.
+#[test]
+fn a_repeated_trial_counts_once() {
+    let (a, b) = runs(10, 0.5);
+    let mut repeated = b.clone();
+    for record in &b.records {
+        let mut noisy = record.clone();
+        noisy.flags.push("noisy".into());
+        noisy.cpu.per_request_ns *= 9.0;
+        noisy.ledger.failed = 50;
+        noisy.ledger.completed -= 50;
+        noisy.errors.read = 50;
+        repeated.records.insert(0, noisy);
+    }
+    assert_eq!(compare(&a, &repeated).unwrap(), compare(&a, &b).unwrap());
+}

@@ -479,6 +479,16 @@ fn memory_trials_stand_in_no_other_table_and_a_ladder_is_fitted() {
     let most = ladders[0].most_unattributed.expect("steps of 1,000 lanes and more");
     assert!((0.035..0.045).contains(&most), "{most}");
 
+    // What was repeated counts for nothing.
+    let mut repeated = records.clone();
+    for record in &records[..6] {
+        let mut noisy = gated(record.clone(), "steal_share", false);
+        let split = noisy.memory.split.as_mut().expect("a memory trial");
+        (split.total_bytes, split.stack_bytes) = (Some(9 << 30), 8 << 30);
+        repeated.insert(0, noisy);
+    }
+    assert_eq!(memory::json(&repeated), memory::json(&records));
+
     let sections = memory::sections(&records);
     let text = table::render("x", &[], &sections, None, false);
     assert!(text.contains("where the bytes go") && text.contains("cost of a lane"), "{text}");

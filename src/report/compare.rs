@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::layout::{Column, clean};
 use super::measures::{self, Better, Measure, ShownIn, compared};
-use super::summary::valid;
+use super::summary::{by_block, is_valid};
 use super::table;
 use crate::format::{Status, TrialRecord};
 use crate::plan::{Axis, Cell, RequestTemplate};
@@ -254,18 +254,22 @@ fn is_timed(cell: &Cell) -> bool {
     !cell.is_memory() && !cell.counts_events()
 }
 
-/// The valid trials of a cell, the one that stands for each block.
-fn trials_of<'r>(run: &'r Run, cell: &str) -> Vec<&'r TrialRecord> {
-    valid(&run.records.iter().filter(|r| r.cell.id == cell).collect::<Vec<_>>())
+/// The trials of a cell, the one that stands for each block.
+fn blocks_of<'r>(run: &'r Run, cell: &str) -> impl Iterator<Item = &'r TrialRecord> {
+    let all: Vec<_> = run.records.iter().filter(|r| r.cell.id == cell).collect();
+    by_block(&all).into_values()
 }
 
-/// Requests lost in all trials that ended, valid or not: a trial may be invalid for its losses.
+fn trials_of<'r>(run: &'r Run, cell: &str) -> Vec<&'r TrialRecord> {
+    blocks_of(run, cell).filter(|r| is_valid(r)).collect()
+}
+
+/// Requests lost in trials that ended, valid or not: a trial may be invalid for its losses.
 fn lost((cell_a, a): (&str, &[&Run]), (cell, b): (&str, &[&Run])) -> Option<Lost> {
     let count = |id: &str, runs: &[&Run]| {
-        let ended =
-            |r: &&TrialRecord| r.cell.id == id && matches!(r.status, Status::Ok | Status::Invalid);
-        let ledgers = runs.iter().flat_map(|run| &run.records).filter(ended).map(|r| &r.ledger);
-        ledgers.fold((0, 0), |(lost, all), l| (lost + l.lost(), all + l.planned))
+        let ended = |r: &&TrialRecord| matches!(r.status, Status::Ok | Status::Invalid);
+        let trials = runs.iter().flat_map(|run| blocks_of(run, id)).filter(ended);
+        trials.fold((0, 0), |(lost, all), t| (lost + t.ledger.lost(), all + t.ledger.planned))
     };
     let (a, b) = (count(cell_a, a), count(cell, b));
     (a.0 + b.0 > 0).then(|| {

@@ -11,6 +11,7 @@ pub use files::json;
 pub use words::sentences;
 
 use super::layout::{Columns, Section};
+use super::summary::by_block;
 use crate::format::{MemorySplit, SplitSource, Status, TrialRecord};
 use crate::plan::cell::{self, Family, families};
 use crate::plan::engine::{LaneKind, LaneThreads};
@@ -72,7 +73,7 @@ pub struct CellSplit<'a> {
 impl<'a> CellSplit<'a> {
     fn of(trials: Family<'a, &'a TrialRecord>) -> CellSplit<'a> {
         let mut cell = CellSplit { cell: trials.cell, splits: vec![], errors: vec![] };
-        for record in trials.members {
+        for record in by_block(&trials.members).into_values() {
             match record.memory_of_subject().0.and_then(|memory| memory.split.as_ref()) {
                 Some(split) if record.status == Status::Ok => cell.splits.push(split),
                 _ => cell.errors.push(why_not(record)),
