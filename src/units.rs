@@ -220,6 +220,14 @@ pub(crate) fn plural(count: u64, word: &str) -> String {
     format!("{} {word}{}", format_count(count), if count == 1 { "" } else { "s" })
 }
 
+/// `a, b or c`.
+pub(crate) fn one_of(names: &[&str]) -> String {
+    match names {
+        [names @ .., last] if !names.is_empty() => format!("{} or {last}", names.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// Prints a rate: whole numbers with separators from 100 up, three significant digits below.
 pub(crate) fn format_rate(per_s: f64) -> String {
     match per_s {

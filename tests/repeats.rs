@@ -214,3 +214,27 @@ fn a_verdict_has_no_ratio_where_a_trial_lost_its_percentile() {
     assert!(told(0).contains('×'), "{}", told(0));
     assert!(!told(30).contains('×'), "{}", told(30));
 }
+
+/// One slow block moves a percentile of all requests by a third and the ratio of the median block not at
+/// all: figures that would not give the ratio beside them say where it comes from.
+#[test]
+fn a_ratio_that_its_figures_do_not_give_says_that_it_is_of_blocks() {
+    let told = |slow_blocks: u32| {
+        let block = |b| {
+            cells().into_iter().filter(|cell| cell.total_lanes == 64).map(move |cell| {
+                let mut record = trial(&cell, b, 1.0, false);
+                let slowest = match b < slow_blocks && cell.engine == Engine::Threads {
+                    true => 80_000_000,
+                    false => 10_000_000,
+                };
+                record.service_ns = Some(sample::climb(5_000_000, slowest, 2_000));
+                record
+            })
+        };
+        let records: Vec<TrialRecord> = (0..12).flat_map(block).collect();
+        let groups = summary::summarise(&records, Engine::Threads, MARGIN);
+        verdict::text(&records, &groups, None)
+    };
+    assert!(!told(0).contains("block by block"), "{}", told(0));
+    assert!(told(2).contains("(block by block 1.00× ["), "{}", told(2));
+}

@@ -202,7 +202,7 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
     let known = |f: &Figures| Some(quantile(f.latency(), 0.99)).filter(|p99| p99 != "-");
     if let Some((p, q)) = known(a).zip(known(b)) {
         let of_what = if open { "response" } else { "service" };
-        let ratio = pairs.ratio(Measure::P99);
+        let ratio = pairs.ratio(Measure::P99, [a, b].map(|f| Some(f.latency().p99?.ns as f64)));
         text.push_str(&p99(of_what, (&row.name, &p), (&reference.name, &q), &ratio));
     } else {
         text.push_str(". There were too few requests for a p99");
@@ -212,7 +212,7 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
             ". It completed {} req/s against {}{}",
             format_rate(a.get(Measure::Achieved).unwrap_or(0.0)),
             format_rate(b.get(Measure::Achieved).unwrap_or(0.0)),
-            pairs.ratio(Measure::Achieved)
+            pairs.ratio(Measure::Achieved, [a, b].map(|f| f.get(Measure::Achieved)))
         ));
     }
     text.push('.');
@@ -367,13 +367,19 @@ impl<'a> Pairs<'a> {
         self.compared(|t| measure.of(t)).filter(|_| !lost)
     }
 
-    /// A ratio with its interval in parentheses; empty with too few trials for one.
-    fn ratio(&self, measure: Measure) -> String {
-        let with = self.compared_in(measure).filter(|c| c.estimate.interval().is_some());
-        with.map_or(String::new(), |c| {
+    /// A ratio with its interval in parentheses; empty with too few trials for one. One slow block
+    /// moves a p99 of all requests far and the ratio of the median block not at all: where the figures
+    /// `beside` it would not give this ratio, it says where it comes from.
+    fn ratio(&self, measure: Measure, beside: [Option<f64>; 2]) -> String {
+        let ratio = self.compared_in(measure).and_then(|c| {
+            let (low, high) = c.estimate.interval()?;
+            let of_all = beside[0]? / beside[1]?;
+            let alike = low / (1.0 + self.margin)..=high * (1.0 + self.margin);
+            let from = if alike.contains(&of_all) { "" } else { "block by block " };
             let left_open = left_open(&c).map_or(String::new(), |said| format!(", {said}"));
-            format!(" ({}{left_open})", with_interval(&c))
-        })
+            Some(format!(" ({from}{}{left_open})", with_interval(&c)))
+        });
+        ratio.unwrap_or_default()
     }
 
     /// Memory per lane with the kernel's; user memory alone where that is unknown.

@@ -8,7 +8,7 @@ use super::{
     Suggestion, budget, erlang, refuse, req_s,
 };
 use crate::limits::Ceiling;
-use crate::units::{format_bytes, format_count, format_ns, format_share};
+use crate::units::{format_bytes, format_count, format_ns, format_rate, format_share};
 
 /// What limits a host where no bound on p99 was asked for and nothing else does.
 pub(super) const THE_RANGE: &str = "the measured range";
@@ -336,7 +336,7 @@ impl Sources {
         let measures: [Measured<'_>; 12] = [
             ("rate_per_s", q.rate_per_s, req_s, &[rate]),
             ("grown_rate_per_s", need.grown_rate_per_s, req_s, &[growth]),
-            ("in_flight", need.in_flight, |n| format!("{n:.1}"), &[latency, rate]),
+            ("in_flight", need.in_flight, format_rate, &[latency, rate]),
             ("latency_ns", need.latency_ns, format_ns, &[latency]),
             ("cpu_per_request_ns", need.cpu_per_request_ns, format_ns, &[at]),
             ("cpus_busy", need.cpus_busy, |n| format!("{n:.2}"), &[at, rate]),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{EnginePlan, Need, Plan, Question};
 use crate::report::layout::{self, Section, clean};
 use crate::report::table;
-use crate::units::{format_ns, plural};
+use crate::units::{format_ns, one_of, plural};
 
 /// Other engines that the sentence names.
 const MOST_OTHERS: usize = 3;
@@ -90,7 +90,7 @@ pub(super) fn sentence(
         }
     }
     for (answer, names) in answers.iter().take(MOST_OTHERS) {
-        let _ = write!(out, " With {} instead of {}: {answer}.", names.join(" or "), best.name);
+        let _ = write!(out, " With {} instead of {}: {answer}.", one_of(names), best.name);
     }
     for other in engines.iter().filter(|e| e.name == best.name && e.host != best.host) {
         if let Ok(need) = &other.answer {
