@@ -171,7 +171,7 @@ impl Piped {
         self.stops.look(self.child.id())
     }
 
-    fn obituary(&mut self) -> String {
+    pub(super) fn obituary(&mut self) -> String {
         let status = self.wait_until(now_ns() + 1_000_000_000);
         match status {
             Some(status) => format!("{} (process {}) ended: {status}", self.what, self.id()),

@@ -34,9 +34,10 @@ impl Worker {
     }
 
     fn send(&mut self, frame: &Frame) -> anyhow::Result<()> {
-        let failed = |e: FrameError| anyhow!("worker {}: {}: {e}", self.number, frame.name());
-        let stdin = self.pipe.stdin().map_err(|e| failed(e.into()))?;
-        frame.write_to(stdin).map_err(failed)
+        let stdin = self.pipe.stdin().map_err(FrameError::from);
+        let sent = stdin.and_then(|stdin| frame.write_to(stdin));
+        // A pipe breaks where the process behind it is gone, which says more.
+        sent.map_err(|e| anyhow!("{}; {}: {e}", self.pipe.obituary(), frame.name()))
     }
 
     pub(super) fn job(&mut self, job: Job) -> anyhow::Result<()> {
