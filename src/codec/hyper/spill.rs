@@ -10,11 +10,13 @@ pub(super) const CHUNK_BYTES: usize = 8 * 1024;
 pub(super) struct Spill(BytesMut);
 
 impl Spill {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Hands over what fits, and keeps the rest.
+    #[inline]
     pub(super) fn put(&mut self, came: &[u8], buf: &mut ReadBufCursor<'_>) {
         let (fits, rest) = came.split_at(came.len().min(buf.remaining()));
         buf.put_slice(fits);
