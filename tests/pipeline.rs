@@ -188,7 +188,8 @@ fn what_pacing_costs_is_told_apart_under_every_engine_and_pacer() {
         let done = sweep("", &plan, &format!("rates = [400]\nlanes = [4]{ALL}")).run();
         assert_eq!(done.records.len(), ALL.rows(), "{}", done.stderr);
         for r in &done.records {
-            let pacing = r.cpu.pacer_ns.unwrap_or_else(|| panic!("{} {pacer}", r.cell.id));
+            let why = (&r.error, r.unavailable.get("cpu.pacer_ns"));
+            let pacing = r.cpu.pacer_ns.unwrap_or_else(|| panic!("{} {pacer}: {why:?}", r.cell.id));
             // The one lane of `sequential` paces itself; behind all along, it never has to wait.
             let delay = r.start_delay_ns.as_ref().expect("an open loop");
             let behind = r.cell.engine == Engine::Sequential && delay.p50 > 1_000_000;

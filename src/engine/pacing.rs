@@ -91,7 +91,8 @@ pub(super) fn pace_itself(
     mut serve: impl FnMut(&Shot) -> bool,
 ) {
     let mut sleeper = Sleeper::new(trial);
-    let mut pacing_ns = 0;
+    // Request by request: the end of the last one ends the window, and this is read.
+    trial.handover.paced(0);
     for due in shots(trial) {
         if trial.is_cancelled() {
             return;
@@ -104,7 +105,7 @@ pub(super) fn pace_itself(
             let before = thread_cpu_ns();
             sleeper.wait(due.intended);
             if due.shot.phase == Phase::Measured {
-                pacing_ns += thread_cpu_ns() - before;
+                trial.handover.paced(thread_cpu_ns() - before);
             }
             due.release()
         } else {
@@ -114,7 +115,6 @@ pub(super) fn pace_itself(
             break;
         }
     }
-    trial.handover.pacer_took(pacing_ns);
 }
 
 /// Sleeps until absolute instants, and learns by how much the kernel wakes it late.

@@ -248,8 +248,6 @@ struct Pacing {
     watch_ns: u64,
     /// CPU time of a wait that the timer ended.
     wait_ns: u64,
-    /// The same, of all in the measured phase, and what was watched.
-    took_ns: u64,
 }
 
 impl Pacing {
@@ -267,11 +265,11 @@ impl Pacing {
         }
         let wait_ns = (thread_cpu_ns() - before) / slept.max(1);
         let watch_ns = wait_ns.max(late_ns / slept.max(1)).min(gap_ns / 2);
-        Ok(Pacing { watch_ns, wait_ns, took_ns: 0 })
+        Ok(Pacing { watch_ns, wait_ns })
     }
 
     fn run(
-        mut self,
+        self,
         trial: &TrialRun,
         tasks: &mut Tasks<impl Future<Output = ()>>,
         lanes: &Lanes,
@@ -279,6 +277,7 @@ impl Pacing {
         pacer: &Mutex<Option<SharedSchedule>>,
     ) -> anyhow::Result<()> {
         let mut sleeper = Sleeper::new(trial);
+        trial.handover.paced(0);
         while !lanes.have_ended(tasks) {
             let due = release(trial, tasks, lanes, pacer);
             let tick = ticks.as_ref().map_or(u64::MAX, Ticks::due);
@@ -287,17 +286,16 @@ impl Pacing {
             let watch_ns = if paces { sleeper.watches(self.watch_ns) } else { 0 };
             let waited = tasks.turn(until, watch_ns)?;
             if paces && Reactor::now() >= trial.phases().window_start {
-                self.took_ns += waited.watched_ns;
+                let mut took_ns = waited.watched_ns;
                 if let Some(late) = waited.overslept_ns {
                     sleeper.woke(late);
-                    self.took_ns += self.wait_ns;
+                    took_ns += self.wait_ns;
                 }
+                // At once: the turn that ends the last request ends the window, and this is read.
+                trial.handover.paced(took_ns);
             }
             if let Some(ticks) = &mut ticks {
                 ticks.catch_up(trial);
-            }
-            if lanes.closed.get() || lanes.have_ended(tasks) {
-                trial.handover.paced(std::mem::take(&mut self.took_ns));
             }
         }
         Ok(())
