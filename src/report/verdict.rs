@@ -372,10 +372,10 @@ impl<'a> Pairs<'a> {
     /// `beside` it would not give this ratio, it says where it comes from.
     fn ratio(&self, measure: Measure, beside: [Option<f64>; 2]) -> String {
         let ratio = self.compared_in(measure).and_then(|c| {
-            let (low, high) = c.estimate.interval()?;
-            let of_all = beside[0]? / beside[1]?;
-            let alike = low / (1.0 + self.margin)..=high * (1.0 + self.margin);
-            let from = if alike.contains(&of_all) { "" } else { "block by block " };
+            c.estimate.interval()?;
+            let apart = beside[0]? / beside[1]? / c.estimate.ratio;
+            let alike = 1.0 / (1.0 + self.margin)..=1.0 + self.margin;
+            let from = if alike.contains(&apart) { "" } else { "block by block " };
             let left_open = left_open(&c).map_or(String::new(), |said| format!(", {said}"));
             Some(format!(" ({from}{}{left_open})", with_interval(&c)))
         });
