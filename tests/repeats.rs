@@ -193,19 +193,14 @@ fn a_curve_has_no_point_where_most_trials_lost_their_percentile() {
 #[test]
 fn a_verdict_has_no_ratio_where_a_trial_lost_its_percentile() {
     let told = |lost: u64| {
-        let block = |b| {
-            cells().into_iter().filter(|cell| cell.total_lanes == 64).map(move |cell| {
-                let mut record = trial(&cell, b, 1.0, false);
-                if b == 0 && lost > 0 && cell.engine == Engine::Tokio {
-                    record.ledger.failed = lost;
-                    record.ledger.completed -= lost;
-                    record.errors.read = lost;
-                    record.service_ns = Some(sample::climb(5_000_000, 10_000_000, 2_000 - lost));
-                }
-                record
-            })
-        };
-        let records: Vec<TrialRecord> = (0..12).flat_map(block).collect();
+        let records = twelve_blocks(|record| {
+            if record.block == 0 && lost > 0 && record.cell.engine == Engine::Tokio {
+                record.ledger.failed = lost;
+                record.ledger.completed -= lost;
+                record.errors.read = lost;
+                record.service_ns = Some(sample::climb(5_000_000, 10_000_000, 2_000 - lost));
+            }
+        });
         let groups = summary::summarise(&records, Engine::Threads, MARGIN);
         let text = verdict::text(&records, &groups, None);
         let (_, rest) = text.split_once("The p99 of service time was ").expect("a percentile");
@@ -215,23 +210,25 @@ fn a_verdict_has_no_ratio_where_a_trial_lost_its_percentile() {
     assert!(!told(30).contains('×'), "{}", told(30));
 }
 
+/// Twelve blocks of the cells with 64 lanes, each record as `change` leaves it.
+fn twelve_blocks(change: impl Fn(&mut TrialRecord)) -> Vec<TrialRecord> {
+    let cells = || cells().into_iter().filter(|cell| cell.total_lanes == 64);
+    let mut records: Vec<TrialRecord> =
+        (0..12).flat_map(|b| cells().map(move |cell| trial(&cell, b, 1.0, false))).collect();
+    records.iter_mut().for_each(change);
+    records
+}
+
 /// One slow block moves a percentile of all requests by a third and the ratio of the median block not at
 /// all: figures that would not give the ratio beside them say where it comes from.
 #[test]
 fn a_ratio_that_its_figures_do_not_give_says_that_it_is_of_blocks() {
     let told = |slow_blocks: u32| {
-        let block = |b| {
-            cells().into_iter().filter(|cell| cell.total_lanes == 64).map(move |cell| {
-                let mut record = trial(&cell, b, 1.0, false);
-                let slowest = match b < slow_blocks && cell.engine == Engine::Threads {
-                    true => 80_000_000,
-                    false => 10_000_000,
-                };
-                record.service_ns = Some(sample::climb(5_000_000, slowest, 2_000));
-                record
-            })
-        };
-        let records: Vec<TrialRecord> = (0..12).flat_map(block).collect();
+        let records = twelve_blocks(|record| {
+            let is_slow = record.block < slow_blocks && record.cell.engine == Engine::Threads;
+            let slowest = if is_slow { 80_000_000 } else { 10_000_000 };
+            record.service_ns = Some(sample::climb(5_000_000, slowest, 2_000));
+        });
         let groups = summary::summarise(&records, Engine::Threads, MARGIN);
         verdict::text(&records, &groups, None)
     };
