@@ -66,12 +66,12 @@ impl Handover {
         self.pacer_took(0);
     }
 
-    /// The pacer has ended and took this much for the measured phase.
+    /// The pacer's thread took this much for the measured phase; the first time that it says so counts.
     pub(super) fn pacer_took(&self, cpu_ns: u64) {
         let _ = self.pacer_cpu_ns.set(cpu_ns);
     }
 
-    /// CPU time of pacing: the pacer's, once it has ended, and what lanes spun.
+    /// CPU time of pacing: the pacer's, once that is known, and what lanes spun.
     pub(super) fn cpu_ns(&self) -> Option<u64> {
         self.pacer_cpu_ns.get().map(|pacer| pacer + self.spun_ns.load(Relaxed))
     }

@@ -70,19 +70,21 @@ fn calibrate(trial: &TrialRun, runtime: &Runtime) -> Option<u64> {
 
 async fn pace(trial: Arc<TrialRun>, releases: Arc<Releases>, cost_ns: Option<u64>) {
     trial.start_gate.wait_async().await;
-    let mut measured = 0;
+    // Told before each release: the end of the last request ends the window, and this is read.
+    if cost_ns.is_some() {
+        trial.handover.paced(0);
+    }
     if !trial.is_cancelled() {
         for due in pacing::shots(&trial) {
             if trial.is_cancelled() {
                 break;
             }
             wait_until(due.intended).await;
-            measured += u64::from(due.shot.phase == Phase::Measured);
+            if let Some(cost_ns) = cost_ns.filter(|_| due.shot.phase == Phase::Measured) {
+                trial.handover.paced(cost_ns);
+            }
             releases.send(due.release());
         }
-    }
-    if let Some(cost_ns) = cost_ns {
-        trial.handover.pacer_took(cost_ns * measured);
     }
     releases.close();
 }

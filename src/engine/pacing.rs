@@ -67,17 +67,21 @@ pub(super) fn pace(trial: &TrialRun, mut send: impl FnMut(Shot)) {
     }
     let mut sleeper = Sleeper::new(trial);
     let mut cpu_at_window = None;
-    for due in shots(trial) {
-        if trial.is_cancelled() {
-            break;
-        }
+    let took_ns = |before: Option<u64>| before.map_or(0, |before| thread_cpu_ns() - before);
+    let mut shots = shots(trial).peekable();
+    while let Some(due) = shots.next().filter(|_| !trial.is_cancelled()) {
         if due.shot.phase == Phase::Measured && cpu_at_window.is_none() {
             cpu_at_window = Some(thread_cpu_ns());
         }
         sleeper.wait(due.intended - trial.handover.lead_ns().min(due.intended));
+        // Before the last one goes: the end of its request ends the window, and this is read.
+        if shots.peek().is_none() {
+            trial.handover.pacer_took(took_ns(cpu_at_window));
+        }
         send(due.release());
     }
-    trial.handover.pacer_took(cpu_at_window.map_or(0, |before| thread_cpu_ns() - before));
+    // Of one that was stopped.
+    trial.handover.pacer_took(took_ns(cpu_at_window));
 }
 
 /// Paces the only lane on its own thread, between its requests, until `serve` says that time is
@@ -91,7 +95,7 @@ pub(super) fn pace_itself(
     mut serve: impl FnMut(&Shot) -> bool,
 ) {
     let mut sleeper = Sleeper::new(trial);
-    // Request by request: the end of the last one ends the window, and this is read.
+    // Request by request, for the same reason.
     trial.handover.paced(0);
     for due in shots(trial) {
         if trial.is_cancelled() {
