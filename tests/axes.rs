@@ -1,6 +1,8 @@
 //! Two cells that differ on one axis, any axis, are put together by no report.
 
 mod sample;
+#[path = "sample/expect.rs"]
+mod sample_expect;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +11,7 @@ use std::sync::LazyLock;
 use duel::config;
 use duel::format::{MemorySplit, TrialRecord};
 use duel::plan::cell::{families, names};
-use duel::plan::expect::{Expect, Expected, ExpectedSide};
+use duel::plan::expect::Expected;
 use duel::plan::search::{Search, at_share, closed};
 use duel::plan::{Arrivals, Axis, Cell, CellKind, Engine};
 use duel::report::capacity::hosts::HostType;
@@ -211,18 +213,7 @@ fn curves_and_scalability(axis: Axis, pair: &Pair) {
 }
 
 fn expectations(axis: Axis, (a, b): &Pair) {
-    let side = |cell: &Cell| ExpectedSide { engine: cell.engine, offload: None };
-    let expect = Expect {
-        winner: side(a),
-        over: side(b),
-        measure: Expected::Throughput,
-        by: 1.0,
-        lanes: None,
-        processes: None,
-        cpus: None,
-        codec: None,
-        rate: None,
-    };
+    let expect = sample_expect::expect(a.engine, b.engine, Expected::Throughput, 1.0);
     let compared = expect.pairs(&[a.clone(), b.clone()]).len();
     assert_eq!(compared > 0, axis == Axis::Engine, "expectations by {axis:?}");
 }

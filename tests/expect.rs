@@ -1,32 +1,20 @@
 //! Expectations against trials whose numbers are known.
 
 mod sample;
+#[path = "sample/expect.rs"]
+mod sample_expect;
 
 use duel::format::{Status, TrialRecord};
-use duel::plan::expect::{Expect, Expected, ExpectedSide};
+use duel::plan::expect::{Expect, Expected};
 use duel::plan::{Cell, Engine};
 use duel::report::expect::{Expectation, Held, outcomes, section};
-
-fn expect(winner: Engine, over: Engine, measure: Expected, by: f64) -> Expect {
-    let side = |engine| ExpectedSide { engine, offload: None };
-    Expect {
-        winner: side(winner),
-        over: side(over),
-        measure,
-        by,
-        lanes: None,
-        processes: None,
-        cpus: None,
-        codec: None,
-        rate: None,
-    }
-}
+use sample_expect::expect;
 
 fn cells() -> Vec<Cell> {
     [Engine::Threads, Engine::Tokio].map(sample::cell).to_vec()
 }
 
-/// Threads cost 1 a request and tokio `cost`, in as many blocks.
+/// Threads cost 1 per request and tokio `cost`, in as many blocks.
 fn trials(cost: f64, blocks: u32) -> Vec<TrialRecord> {
     let block = |b| cells().into_iter().zip([1.0, cost]).map(move |(c, n)| sample::record(c, b, n));
     (0..blocks).flat_map(block).collect()

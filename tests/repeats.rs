@@ -1,13 +1,15 @@
 //! A block counts once, whatever was repeated in it, and what is drawn is what the tables print.
 
 mod sample;
+#[path = "sample/expect.rs"]
+mod sample_expect;
 
 use duel::format::{ClassUse, Status, TrialRecord};
-use duel::plan::expect::{Expect, Expected, ExpectedSide};
+use duel::plan::expect::Expected;
 use duel::plan::{Cell, Engine};
 use duel::report::capacity::hosts::HostType;
 use duel::report::capacity::{Question, plan};
-use duel::report::{csv, expect, html, markdown, steps, summary, verdict};
+use duel::report::{classes, csv, expect, html, markdown, steps, summary, verdict};
 use duel::results::store::{PlanJson, Versions};
 use duel::stats::MARGIN;
 
@@ -67,18 +69,7 @@ fn plan_json() -> PlanJson {
 /// Everything that is shown of records, by name.
 fn reports(records: &[TrialRecord]) -> Vec<(&'static str, String)> {
     let groups = summary::summarise(records, Engine::Threads, MARGIN);
-    let side = |engine| ExpectedSide { engine, offload: None };
-    let expected = |measure| Expect {
-        winner: side(Engine::Tokio),
-        over: side(Engine::Threads),
-        measure,
-        by: 1.0,
-        lanes: None,
-        processes: None,
-        cpus: None,
-        codec: None,
-        rate: None,
-    };
+    let expected = |measure| sample_expect::expect(Engine::Tokio, Engine::Threads, measure, 1.0);
     let expects = [Expected::CpuPerRequest, Expected::P99, Expected::Runs].map(expected);
     // How many trials were repeated is told, and is all that may differ.
     let fixed = |text: String| {
@@ -234,4 +225,27 @@ fn a_ratio_that_its_figures_do_not_give_says_that_it_is_of_blocks() {
     };
     assert!(!told(0).contains("block by block"), "{}", told(0));
     assert!(told(2).contains("(block by block 1.00× ["), "{}", told(2));
+}
+
+/// A class is ranked where its cell is, and listed also where the first trial has no request of it.
+#[test]
+fn classes_are_ranked_as_their_cells_are_and_all_are_listed() {
+    let records = twelve_blocks(|record| {
+        if record.block > 0 {
+            let class = record.classes["heavy"].clone();
+            record.classes.insert("late".into(), class);
+        }
+        if record.cell.engine == Engine::Tokio && record.block > 1 {
+            record.status = Status::Invalid;
+        }
+    });
+    let section = classes::section(&[], &records).expect("there are classes");
+    let column = |title: &str| {
+        let column = section.columns.iter().find(|c| c.title == title).expect("a column");
+        column.cells.clone()
+    };
+    assert_eq!(column("class"), ["heavy", "late", "heavy", "late"]);
+    for (cell, p99) in column("cell").iter().zip(column("p99")) {
+        assert_eq!(p99.starts_with('('), cell.starts_with("tokio"), "{cell}: {p99}");
+    }
 }
