@@ -273,14 +273,19 @@ fn a_ring_without_locked_memory_runs_or_names_the_limit() {
     for kib in [0, 8, 64] {
         let limited =
             format!("ulimit -l {kib}; exec {} \"$0\" \"$@\"", if root() { other } else { "" });
-        let config = CONFIG.replace("['threads', 'tokio']", "['uring']");
-        let Some((rows, stderr)) = rows_of(&["sh", "-c", &limited], &config) else { return };
-        assert_eq!(rows.len(), 2, "{stderr}");
-        for row in rows {
-            let error = row.error.as_deref().unwrap_or_default();
-            match row.status {
-                Status::Failed => assert!(error.contains("RLIMIT_MEMLOCK"), "{kib}: {error}"),
-                _ => assert_eq!(row.ledger.completed, 40, "{kib}: {error}"),
+        let alone = "['uring']";
+        for (engines, of_all) in [(alone, ""), ("['tokio-single']", "server_engines = ['uring']\n")]
+        {
+            let config = CONFIG.replace("['threads', 'tokio']", engines);
+            let config = config.replace("[sweep]\n", &format!("[sweep]\n{of_all}"));
+            let Some((rows, stderr)) = rows_of(&["sh", "-c", &limited], &config) else { return };
+            assert_eq!(rows.len(), 2, "{stderr}");
+            for row in rows {
+                let error = row.error.as_deref().unwrap_or_default();
+                match row.status {
+                    Status::Failed => assert!(error.contains("RLIMIT_MEMLOCK"), "{kib}: {error}"),
+                    _ => assert_eq!(row.ledger.completed, 40, "{kib} {of_all}: {error}"),
+                }
             }
         }
     }

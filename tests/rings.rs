@@ -106,6 +106,62 @@ fn a_server_on_rings_that_are_forbidden_is_a_failed_row() {
     assert!(text(&planned).0.contains("cannot run here: io_uring"), "{}", text(&planned).0);
 }
 
+/// What a server's rings did stands in its side of the record, as a client's does in its own, and tables
+/// show those of the side under test.
+#[test]
+fn the_rings_of_a_server_are_counted_as_those_of_a_client_are() {
+    if let Some(why) = Limits::read().refusal(Engine::Uring) {
+        return println!("skipped: {why}");
+    }
+    let sweep = Sweep::new(
+        "[target]\nprocesses = 2\n[plan]\nduration = '1s'\n[sweep]\nsubject = 'server'\n\
+         engines = ['uring']\ncodecs = ['lean']\nserver_engines = ['tokio', 'threads', 'uring']\n\
+         lanes = [4]\nprocesses = [2]\ntrials = 1\nnoise_repeats = 0\n",
+    );
+    let done = sweep.run();
+    assert_eq!(done.records.len(), 3, "{}", done.stderr);
+    let csv = std::fs::read_to_string(sweep.dir().join("cells.csv")).expect("cells.csv");
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().expect("a head");
+    let at = |name: &str| head.iter().position(|column| *column == name).expect("a column");
+    let shown: Vec<(&str, Option<f64>)> = lines
+        .map(|row| (row[at("id")], row[at("completions_per_turn")].parse().ok()))
+        .collect();
+    for row in &done.records {
+        let id = &row.cell.id;
+        assert_books(row);
+        // The client has its own: a ring in each of two workers.
+        let own = row.ring.expect("a client on rings");
+        assert!(own.rings == 2 * u64::from(row.cell.cpus) && own.turns > 0, "{id}: {own:?}");
+        assert!(row.runtime.is_none(), "{id}: the client has no runtime");
+        let Some(server) = &row.server else {
+            assert!(row.unavailable.contains_key("server"), "{id}");
+            println!("UNDECIDED: the driver was late at {id}");
+            continue;
+        };
+        let each = u64::from(server.processes * server.cpus);
+        let in_csv = shown.iter().find(|(cell, _)| cell == id).expect("a row").1;
+        match row.cell.server_engine.expect("a server under test") {
+            ServerEngine::Uring => {
+                let ring = server.ring.expect("a server on rings");
+                assert_eq!(ring.rings, each, "{id}: {ring:?}");
+                // Each request is received by a completion of its own.
+                assert!(ring.completions >= row.ended_between_edges / 2, "{id}: {ring:?}");
+                assert!(ring.turns > 0 && ring.held_ns == 0, "{id}: {ring:?}");
+                assert!(server.runtime.is_none(), "{id}: a runtime beside rings runs no task");
+                let per_turn = ring.completions as f64 / ring.turns as f64;
+                assert!(in_csv.is_some_and(|x| (x - per_turn).abs() < 0.01), "{id}: {in_csv:?}");
+            }
+            engine => {
+                assert!(server.ring.is_none() && in_csv.is_none(), "{id}: {:?}", server.ring);
+                let workers = server.runtime.map(|runtime| runtime.workers);
+                let tokio = (engine == ServerEngine::Tokio).then_some(each);
+                assert_eq!(workers, tokio, "{id}: the runtime is the server's");
+            }
+        }
+    }
+}
+
 /// How a ring is asked and how long it waits changes what it costs, and nothing else.
 #[test]
 fn every_technique_is_a_row_with_its_figures() {

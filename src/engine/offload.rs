@@ -11,11 +11,10 @@ use tokio::sync::oneshot;
 
 use crate::format::RuntimeUse;
 use crate::plan::steps::Offload;
-use crate::protocol::Job;
 use crate::side::usage;
 use crate::work::{Kit, StepAt};
 
-pub(super) struct TaskThreads {
+pub(crate) struct TaskThreads {
     place: Offload,
     stack_bytes: usize,
     cpus: usize,
@@ -57,24 +56,24 @@ impl BlockingThreads {
 }
 
 impl TaskThreads {
-    pub(super) fn new(job: &Job, has_steps: bool) -> Self {
+    pub(crate) fn new(place: Offload, stack_bytes: usize, cpus: usize) -> Self {
         TaskThreads {
-            place: if has_steps { job.cell.offload.unwrap_or_default() } else { Offload::Inline },
-            stack_bytes: job.cell.stack_bytes() as usize,
-            cpus: job.cpus.len().max(1),
+            place,
+            stack_bytes,
+            cpus: cpus.max(1),
             runtime: OnceLock::new(),
             pool: OnceLock::new(),
             blocking: Arc::default(),
         }
     }
 
-    pub(super) fn multi_thread(&self) -> anyhow::Result<Runtime> {
+    pub(crate) fn multi_thread(&self) -> anyhow::Result<Runtime> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(self.cpus);
         self.build(builder, self.cpus as u64)
     }
 
-    pub(super) fn current_thread(&self) -> anyhow::Result<Runtime> {
+    pub(crate) fn current_thread(&self) -> anyhow::Result<Runtime> {
         self.build(Builder::new_current_thread(), 0)
     }
 
@@ -116,7 +115,7 @@ impl TaskThreads {
     }
 
     /// What tokio has counted so far; `None` where there is no runtime.
-    pub(super) fn usage(&self) -> Option<RuntimeUse> {
+    pub(crate) fn usage(&self) -> Option<RuntimeUse> {
         let metrics = self.runtime.get()?.metrics();
         let workers = 0..metrics.num_workers();
         let busy = |w| metrics.worker_total_busy_duration(w).as_nanos() as u64;
@@ -142,10 +141,27 @@ impl TaskThreads {
             let result = own.perform(step);
             (own, result)
         };
-        let done = carry_out(self.place, self.runtime.get(), self.pool.get(), work).await;
-        let (own, result) = done.context("the thread of the step ended")?;
+        let (own, result) = self.carry_out(work).await.context("the thread of the step ended")?;
         *kit = Some(own);
         result
+    }
+
+    /// Carries out work where the plan says, for a task; `None` where the thread that was to do it is
+    /// gone.
+    pub(crate) async fn carry_out<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        match (self.place, self.runtime.get(), self.pool.get()) {
+            (Offload::SpawnBlocking, Some(blocking), _) => blocking.spawn_blocking(work).await.ok(),
+            (Offload::Rayon, _, Some(pool)) => {
+                let (send, done) = oneshot::channel();
+                // The receiver is gone only when its task is.
+                pool.spawn_fifo(move || drop(send.send(work())));
+                done.await.ok()
+            }
+            _ => Some(work()),
+        }
     }
 }
 
@@ -161,23 +177,4 @@ pub(crate) fn pool(
         .thread_name(move |i| format!("{name}-{i}"))
         .build()
         .with_context(|| format!("a pool of {threads} threads could not be started"))
-}
-
-/// Carries out work where `place` says, for a task; `None` where the thread that was to do it is gone.
-pub(crate) async fn carry_out<T: Send + 'static>(
-    place: Offload,
-    blocking: Option<&Handle>,
-    pool: Option<&ThreadPool>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    match (place, blocking, pool) {
-        (Offload::SpawnBlocking, Some(blocking), _) => blocking.spawn_blocking(work).await.ok(),
-        (Offload::Rayon, _, Some(pool)) => {
-            let (send, done) = oneshot::channel();
-            // The receiver is gone only when its task is.
-            pool.spawn_fifo(move || drop(send.send(work())));
-            done.await.ok()
-        }
-        _ => Some(work()),
-    }
 }

@@ -11,14 +11,13 @@ use std::io::{Error, ErrorKind as IoErrorKind};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::alarms::Alarms;
-use super::rings::{Manner, RingCounts, Waited};
+use super::rings::{Manner, OneRing, RingCounts, Waited};
 use super::slot::{Sending, Slot, short};
 use crate::codec::stream::{Socket, is_quiet, recv_now, send_now};
 use crate::side::counters::add;
@@ -48,7 +47,7 @@ pub(crate) struct Reactor {
     /// Lanes that the last turn let go on.
     polled: usize,
     manner: Manner,
-    counts: Arc<RingCounts>,
+    counts: Arc<OneRing>,
 }
 
 /// Reads of a lane in one turn. A target that floods its client would keep it for ever.
@@ -71,12 +70,11 @@ pub(super) fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> R {
 
 impl Reactor {
     /// Makes the reactor of the calling thread, for about so many lanes.
-    pub(crate) fn start(lanes: u32, manner: Manner, counts: Arc<RingCounts>) -> anyhow::Result<()> {
+    pub(crate) fn start(lanes: u32, manner: Manner, counts: &RingCounts) -> anyhow::Result<()> {
         let ring = Ring::new(lanes)?;
         if manner.batch > 1 && !ring.lingers() {
             anyhow::bail!("waiting for a batch (`uring_batch`) takes Linux 6.12: this one cannot");
         }
-        counts.rings.fetch_add(1, Relaxed);
         let reactor = Reactor {
             ring,
             slots: Vec::with_capacity(lanes as usize),
@@ -90,7 +88,7 @@ impl Reactor {
             coarse: false,
             polled: 0,
             manner,
-            counts,
+            counts: counts.one_more(),
         };
         REACTOR.set(Some(reactor));
         Ok(())
@@ -120,13 +118,12 @@ impl Reactor {
                 }
             }
             let counts = &r.counts;
-            let alone = counts.rings.load(Relaxed) == 1;
-            add(&counts.turns, 1, alone);
-            add(&counts.completions, came, alone);
+            add(&counts.turns, 1, true);
+            add(&counts.completions, came, true);
             if batch > 1 && came > 0 {
                 // The last of a full batch ended the wait. When the others came nobody knows.
                 let held = came - u64::from(came >= batch.into());
-                counts.held_ns.fetch_add(held * (r.now - begun).min(linger_ns), Relaxed);
+                add(&counts.held_ns, held * (r.now - begun).min(linger_ns), true);
             }
             std::mem::swap(&mut r.ready, lanes);
             r.polled = lanes.len();

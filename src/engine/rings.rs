@@ -1,6 +1,7 @@
 //! How rings are used, and what their threads count: written by them, read at the window's edges.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::format::RingUse;
 
@@ -22,24 +23,42 @@ pub(crate) struct Waited {
     pub(super) watched_ns: u64,
 }
 
-/// What the rings of a worker have done so far.
+/// What the rings of a process have done so far. Each thread writes its own, on cache lines that no
+/// other thread writes.
 #[derive(Default)]
-pub(crate) struct RingCounts {
-    pub(super) rings: AtomicU64,
+pub(crate) struct RingCounts(Mutex<Vec<Arc<OneRing>>>);
+
+#[derive(Default)]
+#[repr(align(128))]
+pub(super) struct OneRing {
     pub(super) turns: AtomicU64,
     pub(super) completions: AtomicU64,
     pub(super) held_ns: AtomicU64,
 }
 
 impl RingCounts {
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<OneRing>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts for one more ring.
+    pub(super) fn one_more(&self) -> Arc<OneRing> {
+        let one = Arc::<OneRing>::default();
+        self.all().push(one.clone());
+        one
+    }
+
     /// `None` under the engines without one.
     pub(crate) fn usage(&self) -> Option<RingUse> {
-        let rings = Some(self.rings.load(Relaxed)).filter(|n| *n > 0)?;
-        Some(RingUse {
-            rings,
-            turns: self.turns.load(Relaxed),
-            completions: self.completions.load(Relaxed),
-            held_ns: self.held_ns.load(Relaxed),
+        let all = self.all();
+        let sum = |count: fn(&OneRing) -> &AtomicU64| -> u64 {
+            all.iter().map(|one| count(one).load(Relaxed)).sum()
+        };
+        (!all.is_empty()).then(|| RingUse {
+            rings: all.len() as u64,
+            turns: sum(|one| &one.turns),
+            completions: sum(|one| &one.completions),
+            held_ns: sum(|one| &one.held_ns),
         })
     }
 }

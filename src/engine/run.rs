@@ -12,13 +12,14 @@ use super::progress::LaneProgress;
 use super::rings::RingCounts;
 use crate::codec::socket::Route;
 use crate::codec::tls;
+use crate::format::ClassUse;
 use crate::format::histogram::HdrError;
-use crate::format::{ClassUse, RuntimeUse};
 use crate::plan::Extent;
 use crate::plan::prepare::Prepared;
 use crate::plan::request::Rendered;
 use crate::plan::schedule::{Schedule, share_of};
 use crate::protocol::Job;
+use crate::side::scheduled::Scheduled;
 use crate::side::{Phase, Recorder};
 use crate::work::{Kit, Work};
 
@@ -58,7 +59,7 @@ pub(crate) struct TrialRun {
     pub(super) handover: Handover,
     pub(super) task_threads: TaskThreads,
     /// Under `uring`.
-    pub(crate) rings: Arc<RingCounts>,
+    pub(super) rings: RingCounts,
     prepared: Prepared,
     claims: Claims,
     phases: OnceLock<Phases>,
@@ -82,6 +83,8 @@ impl TrialRun {
             Extent::Requests(n) => share_of(n, job.worker, job.workers),
             Extent::DurationNs(_) => u64::MAX,
         };
+        // Without such work nothing is offloaded.
+        let place = work.as_ref().and(job.cell.offload).unwrap_or_default();
         TrialRun {
             recorder,
             progress: LaneProgress::default(),
@@ -89,8 +92,8 @@ impl TrialRun {
             close_gate: Latch::default(),
             exit_gate: Latch::default(),
             handover: Handover::default(),
-            rings: Arc::default(),
-            task_threads: TaskThreads::new(&job, work.is_some()),
+            rings: RingCounts::default(),
+            task_threads: TaskThreads::new(place, job.cell.stack_bytes() as usize, job.cpus.len()),
             classes: job.plan.class_of_each(),
             prepared,
             claims: Claims::new(planned, job.cell.lanes),
@@ -142,9 +145,9 @@ impl TrialRun {
         self.handover.cpu_ns()
     }
 
-    /// What tokio has counted so far; `None` under the engines without it.
-    pub(crate) fn runtime_use(&self) -> Option<RuntimeUse> {
-        self.task_threads.usage()
+    /// What tokio and rings have counted so far.
+    pub(crate) fn scheduled(&self) -> Scheduled {
+        Scheduled { runtime: self.task_threads.usage(), ring: self.rings.usage() }
     }
 
     /// Requests of this worker that the plan asks for, by phase; `None` for what only the run

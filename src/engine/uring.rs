@@ -65,7 +65,7 @@ fn run_ring(
 ) -> anyhow::Result<()> {
     let ids = (first..trial.job.cell.lanes).step_by(rings as usize);
     let count = ids.len() as u32;
-    Reactor::start(count, manner(trial, count), trial.rings.clone())?;
+    Reactor::start(count, manner(trial, count), &trial.rings)?;
     let pacing = trial.is_open_loop().then(|| Pacing::calibrate(trial)).transpose()?;
     let lanes = Rc::new(Lanes::default());
     let mut tasks = Tasks::new(ids.len());

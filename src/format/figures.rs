@@ -321,6 +321,12 @@ figures! {
         threads_peak: u64 = sum,
         /// Most descriptors seen.
         fds_peak: u64 = sum,
+        /// What tokio says of its runtime, where the side's tasks are on one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        runtime: Option<RuntimeUse> = known,
+        /// What its rings did, where it is on rings.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ring: Option<RingUse> = known,
     }
 
     /// The largest share of any one worker.

@@ -241,7 +241,7 @@ record! {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             upstream: Option<TargetUse> = present,
             /// What the server's side cost, in the shape in which the fields `cpu`, `switches`, `events`,
-            /// `memory`, `threads_peak` and `fds_peak` say it of the client's; `None` where the target
+            /// `memory`, `threads_peak`, `fds_peak`, `runtime` and `ring` say it of the client's; `None` where the target
             /// is not duel's own.
             #[serde(default)]
             server: Option<SideUse> = present,

@@ -15,6 +15,8 @@ impl TrialRecord {
             memory: self.memory.clone(),
             threads_peak: self.threads_peak,
             fds_peak: self.fds_peak,
+            runtime: self.runtime,
+            ring: self.ring,
         }
     }
 
@@ -58,6 +60,8 @@ impl TrialRecord {
                 memory: server.memory,
                 threads_peak: server.threads_peak,
                 fds_peak: server.fds_peak,
+                runtime: server.runtime,
+                ring: server.ring,
                 ..record
             },
         }

@@ -274,16 +274,16 @@ measures! {
     RunQueueWait: "run_queue_wait_per_request_ns", "waiting for a CPU\nper request", Unit::Time, Less,
         true, [Csv Counted Cause], |t| each(t, t.subject()?.cpu.run_queue_wait_ns);
     Parks: "tokio_parks_per_request", "tokio: parks\nper request", Unit::Each(2), Neither, false,
-        [Cause], |t| each(t, Some(t.runtime.as_ref()?.parks));
+        [Cause], |t| each(t, Some(t.subject()?.runtime?.parks));
     WorkersBusy: "tokio_busy_per_request_ns", "tokio: workers busy\nper request", Unit::Time, Less,
-        true, [Cause], |t| each(t, Some(t.runtime.as_ref()?.busy_ns));
+        true, [Cause], |t| each(t, Some(t.subject()?.runtime?.busy_ns));
     PerTurn: "completions_per_turn", "uring: completions\nper wake-up", Unit::Count, Neither, false,
         [Csv Counted Cause], |t| {
-            let ring = t.ring.filter(|ring| ring.turns > 0)?;
+            let ring = t.subject()?.ring.filter(|ring| ring.turns > 0)?;
             Some(ring.completions as f64 / ring.turns as f64)
         };
     Held: "held_per_request_ns", "uring: held back\nper request, at most", Unit::Time, Less, true,
-        [Csv Cause], |t| each(t, Some(t.ring?.held_ns).filter(|ns| *ns > 0));
+        [Csv Cause], |t| each(t, Some(t.subject()?.ring?.held_ns).filter(|ns| *ns > 0));
     Threads: "threads_peak", "threads", Unit::Count, Less, false, [Csv Table Idle Counted],
         |t| Some(t.subject()?.threads_peak as f64);
     Descriptors: "fds_peak", "descriptors", Unit::Count, Less, false, [Csv],

@@ -108,7 +108,10 @@ fn subject(
             match parse(&line, "start")? {
                 Told::StartAtNs(at) => handler.start_at(at),
                 Told::Go(go) => held = !go,
-                Told::Look(edge) => print(&mut stdout, &Usage::read(edge))?,
+                Told::Look(edge) => {
+                    let scheduled = handler.scheduled();
+                    print(&mut stdout, &Usage::read(edge).and(scheduled))?;
+                }
                 Told::Heap(true) => print(&mut stdout, &AllocatorUse::read(false))?,
                 Told::Heap(false) => {}
             }

@@ -9,6 +9,8 @@ use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use super::laws;
 use super::upstream::Upstream;
 use super::{TargetJob, TargetReport};
@@ -18,8 +20,11 @@ use crate::codec::serve::request::Persistence;
 use crate::codec::serve::{Answering, Service};
 use crate::codec::stream::{Accepted, Socket};
 use crate::codec::tls::Acceptor;
+use crate::engine::offload::TaskThreads;
+use crate::engine::rings::RingCounts;
 use crate::plan::server::{ServerPlan, ServerStep};
 use crate::plan::target::EmbeddedTarget;
+use crate::side::scheduled::Scheduled;
 use crate::sys::{MonotonicNs, now_ns, process_cpu_ns};
 use crate::work::{Kit, StepAt, Work};
 
@@ -75,6 +80,10 @@ pub(super) struct Handler {
     upstream: Option<Arc<Upstream>>,
     /// Where there are file or compute steps.
     bench: Option<Arc<Bench>>,
+    /// Of the engines that have a runtime, or threads to hand work to.
+    pub(super) threads: TaskThreads,
+    permits: Option<Semaphore>,
+    pub(super) rings: RingCounts,
     /// The instant that stalls count from; zero before it is known.
     start_at_ns: AtomicU64,
     counts: Handled,
@@ -116,6 +125,9 @@ impl Handler {
             acceptor: plan.setting.tls.then(Acceptor::new).transpose()?,
             upstream: upstream.transpose()?.map(Arc::new),
             bench: work.map(|work| Arc::new(Bench { work, free: Mutex::default() })),
+            threads: TaskThreads::new(plan.offload, plan.setting.stack_bytes as usize, cpus),
+            permits: plan.setting.permits.map(|n| Semaphore::new(n as usize)),
+            rings: RingCounts::default(),
             start_at_ns: AtomicU64::new(0),
             counts: Handled::default(),
             trouble: OnceLock::new(),
@@ -224,6 +236,26 @@ impl Handler {
 
     pub(super) fn accepted(&self) {
         self.counts.connections.fetch_add(1, Relaxed);
+    }
+
+    /// Carries out work of a task where the plan says; `None` where the thread that was to do it is gone.
+    pub(super) async fn work_elsewhere<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        // The semaphore is never closed.
+        let _permit = match &self.permits {
+            Some(permits) => permits.acquire().await.ok(),
+            None => None,
+        };
+        self.threads.carry_out(work).await
+    }
+
+    /// What the engine's own scheduler has counted so far.
+    pub(super) fn scheduled(&self) -> Scheduled {
+        let ring = self.rings.usage();
+        // A runtime beside rings runs no task.
+        Scheduled { runtime: self.threads.usage().filter(|_| ring.is_none()), ring }
     }
 
     /// Keeps the first thing that the engine could not do; `refused` connections went with it.

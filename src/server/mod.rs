@@ -18,9 +18,8 @@
 //!
 //! The other engines serve real handlers and are subjects, not referees: `threads`, `pool`, `rayon`,
 //! `tokio` and `uring` differ in scheduling alone. They share `handler`, what is done with a request,
-//! and `upstream`, which it calls; `blocking` drives the futures of the codecs on threads, `parking`
-//! keeps the connections of engines whose threads take a request at a time, and `workshop` is where
-//! tasks leave what occupies a thread.
+//! and `upstream`, which it calls; `blocking` drives the futures of the codecs on threads, and
+//! `parking` keeps the connections of engines whose threads take a request at a time.
 
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::{ServerEngine, ServerPlan};
@@ -42,7 +41,6 @@ mod threads;
 mod tokio;
 mod upstream;
 mod uring;
-mod workshop;
 
 pub use crate::codec::serve::answers::body_byte;
 pub(crate) use control::become_command;

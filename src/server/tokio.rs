@@ -4,32 +4,21 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::runtime::{Builder, Handle};
 
 use super::handler::{Desk, Handler, Runner};
 use super::upstream::Upstream;
-use super::workshop::Workshop;
 use crate::codec::{Failure, by_codec};
 use crate::plan::server::ServerEngine;
 use crate::sys::{MonotonicNs, now_ns};
 
 pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Result<()> {
-    let mut builder = match handler.plan.engine {
-        ServerEngine::TokioSingle => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
+    let runtime = match handler.plan.engine {
+        ServerEngine::TokioSingle => handler.threads.current_thread()?,
+        _ => handler.threads.multi_thread()?,
     };
-    let runtime = builder
-        .worker_threads(handler.cpus)
-        .thread_stack_size(handler.plan.setting.stack_bytes as usize)
-        .enable_io()
-        .enable_time()
-        .build()
-        .context("the tokio runtime could not be built")?;
     listener.set_nonblocking(true)?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let here = Task(Workshop::new(handler, Handle::current())?);
         loop {
             let socket = match listener.accept().await {
                 Ok((socket, _)) => socket,
@@ -41,7 +30,7 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
                 }
             };
             handler.accepted();
-            let service = Desk(handler.clone(), here.clone());
+            let service = Desk(handler.clone(), Task(handler.clone()));
             by_codec!(handler.plan.codec, socket, service, |connection| tokio::spawn(connection));
         }
     })
@@ -49,7 +38,7 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
 
 /// A connection's task waits on tokio's timer, and works where the plan says.
 #[derive(Clone)]
-struct Task(Arc<Workshop>);
+struct Task(Arc<Handler>);
 
 impl Runner for Task {
     async fn until(&self, at: MonotonicNs) {
@@ -60,7 +49,7 @@ impl Runner for Task {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        self.0.work(work).await
+        self.0.work_elsewhere(work).await
     }
 
     async fn call(&self, upstream: &Arc<Upstream>, calls: u32) -> Result<(), Failure> {

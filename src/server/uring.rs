@@ -19,7 +19,6 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::blocking::{SHORTAGE_PAUSE, Shortage, accept_next};
 use super::handler::{Desk, Handler, Runner};
 use super::upstream::{Idle, Upstream};
-use super::workshop::Workshop;
 use crate::codec::{Conn, Failure, by_codec};
 use crate::engine::reactor::{Reactor, RingSocket};
 use crate::engine::ring_timer::RingTimer;
@@ -36,12 +35,8 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Result<()> {
     let stack_bytes = handler.plan.setting.stack_bytes as usize;
     // It runs no task: what blocks goes to its threads, as under `tokio`.
-    let blocking = tokio::runtime::Builder::new_current_thread()
-        .thread_stack_size(stack_bytes)
-        .build()
-        .context("a runtime for blocking work could not be built")?;
-    let workshop = Workshop::new(handler, blocking.handle().clone())?;
-    let homes = (0..handler.cpus).map(|_| Home::new(workshop.clone()));
+    let _blocking = handler.threads.current_thread()?;
+    let homes = (0..handler.cpus).map(|_| Home::new(handler.clone()));
     let homes = homes.collect::<anyhow::Result<Vec<_>>>()?;
     listener.set_nonblocking(true)?;
     for home in &homes[1..] {
@@ -65,7 +60,7 @@ fn run_ring(
 ) -> anyhow::Result<()> {
     wake_promptly();
     let manner = Manner { multishot: true, batch: 1, linger_ns: 0 };
-    Reactor::start(CONNECTIONS, manner, Arc::default())?;
+    Reactor::start(CONNECTIONS, manner, &handler.rings)?;
     let mut tasks: Tasks<dyn Future<Output = ()>> = Tasks::new(0);
     let accepted = Arrivals::default();
     let bell = home.bell.try_clone().context("a ring has no bell")?;
@@ -136,7 +131,7 @@ fn connection(
 struct Home {
     bell: OwnedFd,
     news: Mutex<Vec<News>>,
-    workshop: Arc<Workshop>,
+    handler: Arc<Handler>,
     /// Connections of this ring to the upstream that nobody uses now.
     calls: Idle<Conn<RingSocket>>,
 }
@@ -150,10 +145,10 @@ enum News {
 }
 
 impl Home {
-    fn new(workshop: Arc<Workshop>) -> anyhow::Result<Arc<Home>> {
+    fn new(handler: Arc<Handler>) -> anyhow::Result<Arc<Home>> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell = eventfd(0, flags).context("a ring has no bell")?;
-        Ok(Arc::new(Home { bell, news: Mutex::default(), workshop, calls: Idle::default() }))
+        Ok(Arc::new(Home { bell, news: Mutex::default(), handler, calls: Idle::default() }))
     }
 
     fn news(&self) -> MutexGuard<'_, Vec<News>> {
@@ -197,7 +192,7 @@ impl Runner for RingTask {
     ) -> Option<T> {
         let waker = LaneWaker { home: self.0.clone(), lane: Reactor::lane() };
         let waker = Waker::from(Arc::new(waker));
-        let mut done = pin!(self.0.workshop.work(work));
+        let mut done = pin!(self.0.handler.work_elsewhere(work));
         poll_fn(|_| done.as_mut().poll(&mut std::task::Context::from_waker(&waker))).await
     }
 

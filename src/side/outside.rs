@@ -234,6 +234,8 @@ impl Process {
             },
             threads_peak: self.most.threads,
             fds_peak: self.most.fds.unwrap_or(0),
+            runtime: spent.scheduled.runtime,
+            ring: spent.scheduled.ring,
         };
         Some((used, spent.unavailable))
     }

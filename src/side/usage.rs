@@ -26,6 +26,7 @@ use nix::unistd::Pid;
 use procfs::FromRead;
 use serde::{Deserialize, Serialize};
 
+use super::scheduled::Scheduled;
 use crate::format::{Cpu, Events, Switches};
 use crate::units::SECOND_NS;
 
@@ -50,6 +51,7 @@ pub enum Edge {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Usage {
     clocks: Clocks,
+    scheduled: Scheduled,
     waits: Result<Waits, String>,
     machine: Result<MachineTime, String>,
 }
@@ -89,6 +91,7 @@ pub struct Spent {
     pub switches: Switches,
     /// Page faults; the rest is counted by [`super::events`], where it is.
     pub events: Events,
+    pub(crate) scheduled: Scheduled,
     /// The machine in the window.
     pub machine: Option<MachineTime>,
     /// What is `None` above, by field name of the record, and why.
@@ -111,7 +114,13 @@ impl Usage {
         let first = (edge == Edge::End).then(Clocks::read);
         let waits = waits::read(most_threads);
         let machine = MachineTime::read();
-        Usage { clocks: first.unwrap_or_else(Clocks::read), waits, machine }
+        let clocks = first.unwrap_or_else(Clocks::read);
+        Usage { clocks, scheduled: Scheduled::default(), waits, machine }
+    }
+
+    /// Adds what this process's schedulers count.
+    pub(crate) fn and(self, scheduled: Scheduled) -> Usage {
+        Usage { scheduled, ..self }
     }
 
     /// Reads another process of this user: its switches and waits are those of its living threads,
@@ -120,7 +129,8 @@ impl Usage {
         let first = (edge == Edge::End).then(|| Clocks::of(pid)).transpose()?;
         let waits = waits::read_living(&format!("/proc/{pid}/task"), MOST_WAITING_THREADS);
         let clocks = first.map_or_else(|| Clocks::of(pid), Ok)?;
-        Ok(Usage { clocks, waits, machine: Err("the client's side reads it".into()) })
+        let machine = Err("the client's side reads it".into());
+        Ok(Usage { clocks, scheduled: Scheduled::default(), waits, machine })
     }
 
     /// Switches and page faults of the calling thread so far: what a monitor adds to its process
@@ -159,6 +169,7 @@ impl Usage {
                 major_faults: Some(now.major_faults.saturating_sub(then.major_faults)),
                 ..Events::default()
             },
+            scheduled: self.scheduled.since(earlier.scheduled),
             ..Spent::default()
         };
         let mut missing = |field: &str, why: String| {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::engine::TrialRun;
 use crate::format::histogram;
-use crate::format::{Channel, Events, Ledger, Memory, MinMax, RingUse, RuntimeUse, Switches};
+use crate::format::{Channel, Events, Ledger, Memory, MinMax, Switches};
 use crate::plan::Extent;
 use crate::protocol::{BetweenEdges, Outcome, PROTOCOL_VERSION};
 use crate::side::Phase;
@@ -49,8 +49,6 @@ struct Reading {
     own_cpu_ns: u64,
     /// What the kernel counted for the lanes.
     events: EventReading,
-    runtime: Option<RuntimeUse>,
-    ring: Option<RingUse>,
 }
 
 impl<'t> Monitor<'t> {
@@ -79,12 +77,14 @@ impl<'t> Monitor<'t> {
         let counters = self.trial.recorder.counters();
         let counts =
             || [Phase::Warmup, Phase::Measured].into_iter().map(|p| counters.read(p)).sum();
-        let usage = || match self.trial.job.cell.counts_events() {
-            true => Usage::read_every_wait(edge),
-            false => Usage::read(edge),
+        let scheduled = self.trial.scheduled();
+        let usage = || {
+            let read = match self.trial.job.cell.counts_events() {
+                true => Usage::read_every_wait(edge),
+                false => Usage::read(edge),
+            };
+            read.and(scheduled)
         };
-        let runtime = self.trial.runtime_use();
-        let ring = self.trial.rings.usage();
         // What is divided by requests is read next to them.
         match edge {
             Edge::Start => {
@@ -98,8 +98,6 @@ impl<'t> Monitor<'t> {
                     counts: counts(),
                     at: now_ns(),
                     own: Usage::own(),
-                    runtime,
-                    ring,
                 }
             }
             Edge::End => {
@@ -109,7 +107,7 @@ impl<'t> Monitor<'t> {
                 let own_cpu_ns = thread_cpu_ns();
                 let usage = usage();
                 let own = Usage::own();
-                Reading { usage, own_cpu_ns, events, counts, at, own, runtime, ring }
+                Reading { usage, own_cpu_ns, events, counts, at, own }
             }
         }
     }
@@ -259,8 +257,8 @@ impl<'t> Monitor<'t> {
                 migrations: self.migrations(first, last, &mut unavailable),
             },
             events: counted_events(first, last, spent.events, ended, &mut unavailable),
-            runtime: runtime_use(first, last),
-            ring: ring_use(first, last),
+            runtime: spent.scheduled.runtime,
+            ring: spent.scheduled.ring,
             memory: self.memory(&mut unavailable),
             threads_peak: self.seen.iter().map(|u| u.threads).max().unwrap_or(0),
             fds_peak: self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0),
@@ -411,23 +409,3 @@ fn counted_events(
     events
 }
 
-fn ring_use(first: &Reading, last: &Reading) -> Option<RingUse> {
-    let (then, now) = (first.ring?, last.ring?);
-    Some(RingUse {
-        rings: now.rings,
-        turns: now.turns - then.turns,
-        completions: now.completions - then.completions,
-        held_ns: now.held_ns - then.held_ns,
-    })
-}
-
-fn runtime_use(first: &Reading, last: &Reading) -> Option<RuntimeUse> {
-    let (then, now) = (first.runtime?, last.runtime?);
-    Some(RuntimeUse {
-        workers: now.workers,
-        parks: now.parks.saturating_sub(then.parks),
-        busy_ns: now.busy_ns.saturating_sub(then.busy_ns),
-        alive_tasks: now.alive_tasks.max(then.alive_tasks),
-        ..now
-    })
-}
