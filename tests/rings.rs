@@ -124,9 +124,8 @@ fn the_rings_of_a_server_are_counted_as_those_of_a_client_are() {
     let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
     let head = lines.next().expect("a head");
     let at = |name: &str| head.iter().position(|column| *column == name).expect("a column");
-    let shown: Vec<(&str, Option<f64>)> = lines
-        .map(|row| (row[at("id")], row[at("completions_per_turn")].parse().ok()))
-        .collect();
+    let shown: Vec<(&str, Option<f64>)> =
+        lines.map(|row| (row[at("id")], row[at("completions_per_turn")].parse().ok())).collect();
     for row in &done.records {
         let id = &row.cell.id;
         assert_books(row);

@@ -4,7 +4,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use super::handler::{Desk, Handler, Runner};
 use super::upstream::Upstream;
 use crate::codec::{Failure, by_codec};

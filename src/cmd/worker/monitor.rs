@@ -408,4 +408,3 @@ fn counted_events(
     }
     events
 }
-
