@@ -16,7 +16,7 @@ use duel::plan::search::{Search, at_share, closed};
 use duel::plan::{Arrivals, Axis, Cell, CellKind, Engine};
 use duel::report::capacity::hosts::HostType;
 use duel::report::capacity::{self, Question};
-use duel::report::{html, layout, memory, summary};
+use duel::report::{Reported, html, layout, memory, summary};
 use duel::results::search::{FLAG, SearchProgress, replay};
 use duel::results::store::{PlanJson, Versions};
 use proptest::prelude::*;
@@ -178,7 +178,8 @@ fn page(records: &[TrialRecord], engine: Engine) -> String {
         shard: None,
         merged: None,
     };
-    html::render(&plan, records, &summary::summarise(records, engine, 0.05), None, None)
+    let groups = summary::summarise(records, engine, 0.05);
+    html::render(&Reported::new(&plan, records, &groups), None)
 }
 
 /// What the lines of throughput are called, each with the title of its panel.

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use duel::format::{Gate, Status, TrialRecord};
 use duel::plan::allocator::Allocator;
 use duel::plan::{Arrivals, Cell, Engine};
-use duel::report::html;
 use duel::report::summary::summarise;
+use duel::report::{Reported, html};
 use duel::results::store::{PlanJson, Versions};
 
 /// Markup that must never come alive.
@@ -85,7 +85,7 @@ fn report() -> (String, Vec<String>) {
 fn render(plan: PlanJson, records: &[TrialRecord]) -> String {
     let groups = summarise(records, Engine::Threads, duel::stats::MARGIN);
     let timeline = timeline(records);
-    html::render(&plan, records, &groups, Some(&mut timeline.as_bytes()), None)
+    html::render(&Reported::new(&plan, records, &groups), Some(&mut timeline.as_bytes()))
 }
 
 /// Ten looks at each trial, with one line that a killed driver cut off.
@@ -361,7 +361,7 @@ fn what_cannot_be_concluded_is_said_with_the_reason() {
     assert!(!bare.contains("NaN"), "a number that is none");
 
     let groups = summarise(&records(), Engine::Threads, duel::stats::MARGIN);
-    let text = html::render(&plan(vec![]), &records(), &groups, None, None);
+    let text = html::render(&Reported::new(&plan(vec![]), &records(), &groups), None);
     assert!(text.contains("No timeline.jsonl lies beside"), "a missing timeline is not said");
 }
 

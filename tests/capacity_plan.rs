@@ -10,6 +10,7 @@ use duel::limits::{Ceiling, Scope};
 use duel::plan::server::ServerEngine;
 use duel::plan::sweep::Sweep;
 use duel::plan::{Arrivals, Cell, Engine};
+use duel::report::Reported;
 use duel::report::capacity::hosts::{self, HostType};
 use duel::report::capacity::{Need, Plan, Question, plan, prove};
 use proptest::prelude::*;
@@ -652,7 +653,8 @@ fn the_measured_curve_is_drawn_from_figures_of_the_json() {
         "versions": duel::results::store::Versions::default(),
     });
     let run = serde_json::from_value(run).unwrap();
-    let page = duel::report::html::render(&run, &records, &[], None, Some(&plan));
+    let run = Reported { capacity: Some(&plan), ..Reported::new(&run, &records, &[]) };
+    let page = duel::report::html::render(&run, None);
     let (drawn, json) = (drawn(&page), serde_json::to_value(&plan).unwrap());
     let value = |v: &serde_json::Value| v.as_f64().unwrap_or_else(|| panic!("{v}"));
     let mut shown = 0;

@@ -9,7 +9,7 @@ use duel::plan::expect::Expected;
 use duel::plan::{Cell, Engine};
 use duel::report::capacity::hosts::HostType;
 use duel::report::capacity::{Question, plan};
-use duel::report::{classes, csv, expect, html, markdown, steps, summary, verdict};
+use duel::report::{Reported, classes, csv, expect, html, markdown, steps, summary, verdict};
 use duel::results::store::{PlanJson, Versions};
 use duel::stats::MARGIN;
 
@@ -44,7 +44,7 @@ fn trial(cell: &Cell, block: u32, cost: f64, noisy: bool) -> TrialRecord {
 
 fn page(records: &[TrialRecord]) -> String {
     let groups = summary::summarise(records, Engine::Threads, MARGIN);
-    html::render(&plan_json(), records, &groups, None, None)
+    html::render(&Reported::new(&plan_json(), records, &groups), None)
 }
 
 fn plan_json() -> PlanJson {
@@ -87,7 +87,7 @@ fn reports(records: &[TrialRecord]) -> Vec<(&'static str, String)> {
         ("capacity", format!("{capacity:#?}")),
         ("expectations", section(expect::section(&expects, &cells(), records))),
         ("steps", section(steps::section(records))),
-        ("report.md", fixed(markdown::render(&plan_json(), records, &groups, None))),
+        ("report.md", fixed(markdown::render(&Reported::new(&plan_json(), records, &groups)))),
         ("report.html", fixed(page(records))),
     ]
 }

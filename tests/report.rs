@@ -9,7 +9,7 @@ use std::path::Path;
 use duel::format::{Channel, Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
 use duel::plan::{Arrivals, Cell, CellKind, Codec, Engine};
 use duel::report::measures::Measure;
-use duel::report::{csv, html, markdown, memory, summary, table, verdict};
+use duel::report::{Reported, csv, html, markdown, memory, summary, table, verdict};
 use duel::results::store::{PlanJson, Versions};
 use duel::stats::{MARGIN, Verdict};
 
@@ -47,7 +47,7 @@ fn plan_of(name: &str, records: &[TrialRecord]) -> PlanJson {
 }
 
 fn markdown_of(name: &str, records: &[TrialRecord]) -> String {
-    markdown::render(&plan_of(name, records), records, &groups_of(records), None)
+    markdown::render(&Reported::new(&plan_of(name, records), records, &groups_of(records)))
 }
 
 fn open_cell(engine: Engine) -> Cell {
@@ -679,7 +679,7 @@ fn lost_requests_count_as_infinite_in_every_percentile() {
     let points = |lost: u64| {
         let records = all(lost);
         let plan = plan_of("x", &records);
-        let page = html::render(&plan, &records, &groups_of(&records), None, None);
+        let page = html::render(&Reported::new(&plan, &records, &groups_of(&records)), None);
         let figure = page.split("<figcaption>Latency by percentile").nth(1).expect("a plot");
         let line = figure.split("<polyline").nth(1).expect("a line").split("/>").next().unwrap();
         line.matches(',').count()

@@ -12,8 +12,10 @@ use crate::driver::timeline;
 use crate::format::TrialRecord;
 use crate::plan::Engine;
 use crate::report::capacity::Plan;
-use crate::report::summary::{Group, summarise};
-use crate::report::{self, classes, csv, hdr_files, html, markdown, memory, search, shards, table};
+use crate::report::summary::summarise;
+use crate::report::{
+    self, Reported, classes, csv, hdr_files, html, markdown, memory, search, shards, table,
+};
 use crate::results::store::{self, Run, RunDir};
 use crate::stats::MARGIN;
 use crate::terminal;
@@ -65,8 +67,12 @@ pub fn run(args: &ReportArgs) -> super::Ended {
         if let Some(all) = of_shards.as_ref().filter(|_| !args.quiet) {
             crate::terminal::page(&shards::text(all, terminal::width()));
         }
-        let source =
-            Exported { dir, run: &run, groups: &groups, capacity: capacity.as_ref(), of_shards };
+        let reported = Reported {
+            capacity: capacity.as_ref(),
+            shards: of_shards.as_ref(),
+            ..Reported::new(&run.plan, &run.records, &groups)
+        };
+        let source = Exported { dir, reported };
         if let Err(error) = write_files(&source) {
             say!("duel: {error:#}");
             unwritten = true;
@@ -85,10 +91,7 @@ pub fn run(args: &ReportArgs) -> super::Ended {
 
 struct Exported<'a> {
     dir: &'a Path,
-    run: &'a Run,
-    groups: &'a [Group],
-    capacity: Option<&'a Plan>,
-    of_shards: Option<shards::Shards>,
+    reported: Reported<'a>,
 }
 
 /// The plan of capacity that was asked for, or else that of the highest rate that was measured.
@@ -120,19 +123,14 @@ type Exporter = fn(&Exported<'_>) -> anyhow::Result<Option<String>>;
 /// Every file that is made from the records, in the order in which they are written; the files below
 /// `hdr` are as many as there are cells.
 const EXPORTERS: [(&str, Exporter); 8] = [
-    ("shards.csv", |s| Ok(s.of_shards.as_ref().map(shards::csv))),
-    ("report.md", |s| {
-        let text = markdown::render(&s.run.plan, &s.run.records, s.groups, s.capacity);
-        let shards = s.of_shards.as_ref().map(|all| shards::text(all, None));
-        let shards = shards.map_or(String::new(), |t| format!("\n## Shards\n\n```text{t}```\n"));
-        Ok(Some(text + &shards))
-    }),
-    ("cells.csv", |s| Ok(Some(csv::render(s.groups)))),
-    ("trials.csv", |s| Ok(Some(csv::trials(&s.run.records)))),
-    ("classes.csv", |s| Ok(classes::csv(&classes::mix_of(&s.run.plan), &s.run.records))),
-    ("memory.json", |s| Ok(memory::json(&s.run.records))),
+    ("shards.csv", |s| Ok(s.reported.shards.map(shards::csv))),
+    ("report.md", |s| Ok(Some(markdown::render(&s.reported)))),
+    ("cells.csv", |s| Ok(Some(csv::render(s.reported.groups)))),
+    ("trials.csv", |s| Ok(Some(csv::trials(s.reported.records)))),
+    ("classes.csv", |s| Ok(classes::csv(&classes::mix_of(s.reported.plan), s.reported.records))),
+    ("memory.json", |s| Ok(memory::json(s.reported.records))),
     ("search.json", |s| {
-        let searched = search::of_plan(&s.run.plan, &s.run.records);
+        let searched = search::of_plan(s.reported.plan, s.reported.records);
         Ok(searched.map(|s| serde_json::to_string_pretty(&s.json())).transpose()?.map(|t| t + "\n"))
     }),
     ("report.html", |s| {
@@ -140,7 +138,7 @@ const EXPORTERS: [(&str, Exporter); 8] = [
         let mut timeline =
             crate::sys::open_file(&s.dir.join(timeline::FILE)).map(BufReader::new).ok();
         let timeline = timeline.as_mut().map(|t| t as &mut dyn BufRead);
-        Ok(Some(html::render(&s.run.plan, &s.run.records, s.groups, timeline, s.capacity)))
+        Ok(Some(html::render(&s.reported, timeline)))
     }),
 ];
 
@@ -150,7 +148,7 @@ fn write_files(source: &Exported<'_>) -> anyhow::Result<()> {
             store::write_atomic(&source.dir.join(file), text.as_bytes())?;
         }
     }
-    super::in_pool(|| hdr_files::write(source.dir, &source.run.records))??;
+    super::in_pool(|| hdr_files::write(source.dir, source.reported.records))??;
     Ok(())
 }
 

@@ -30,12 +30,23 @@ impl<'r, R> Columns<'r, R> {
         self.columns.last_mut().expect("the one above").number = true;
     }
 
+    /// A column of numbers with a dash where a row has none; left out where no row has one.
+    pub(crate) fn number_if_known(
+        &mut self,
+        title: impl Into<String>,
+        of: impl Fn(&R) -> Option<String>,
+    ) {
+        if self.rows.iter().any(|row| of(row).is_some()) {
+            self.number(title, |row| of(row).unwrap_or("-".into()));
+        }
+    }
+
     pub(crate) fn section(self, heading: impl Into<String>, notes: Vec<String>) -> Section {
         Section { heading: heading.into(), columns: self.columns, notes }
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Section {
     pub heading: String,
     /// One of names, then one for each cell or ladder.

@@ -20,54 +20,44 @@ use std::io::BufRead;
 
 use maud::{Markup, html};
 
-use super::layout;
-use super::summary::Group;
-use super::verdict::{self, by_cell};
-use crate::format::TrialRecord;
-use crate::results::store::PlanJson;
+use super::verdict::by_cell;
+use super::{Reported, layout, shards};
 
-/// Renders a run as one HTML document; `groups` are [`super::summary::summarise`]'s of `records`,
-/// and `timeline` reads `timeline.jsonl` where there is one.
-pub fn render(
-    plan: &PlanJson,
-    records: &[TrialRecord],
-    groups: &[Group],
-    timeline: Option<&mut dyn BufRead>,
-    capacity: Option<&super::capacity::Plan>,
-) -> String {
-    let trials = by_cell(records);
+/// Renders a run as one HTML document; `timeline` reads `timeline.jsonl` where there is one.
+pub fn render(run: &Reported<'_>, timeline: Option<&mut dyn BufRead>) -> String {
+    let Reported { plan, records, groups, .. } = *run;
+    let trials = &by_cell(records);
     let searched = super::search::of_plan(plan, records);
-    let said = match &searched {
-        Some(searched) => searched.sentences(),
-        None => verdict::sentences(records, groups, &trials),
-    };
-    let remarks = if searched.is_some() { vec![] } else { verdict::remarks(records, groups) };
-    let details = super::details_of(plan, records);
-    let mut sections: Vec<(&str, Markup)> = Vec::new();
-    sections.extend(searched.map(|s| ("Highest rate within the SLO", tables::search(&s, groups))));
-    sections.extend([
-        ("Checks that failed", gates::gates(records, groups)),
-        ("Head to head", tables::groups(groups)),
-    ]);
-    sections.extend(details.iter().map(|s| (s.heading.as_str(), tables::table(s))));
-    sections.extend([
-        ("Where the bytes go", bytes::bytes(records, groups, &trials)),
-        ("Where the CPU time goes", costs::cpu(groups, &trials)),
-        ("Latency by percentile", latency::latency(groups, &trials)),
-        ("Against lanes and rate", curves::curves(groups, &trials)),
-        ("Scalability", scalability::scalability(&trials, plan.seed)),
-        ("Over time", timelines::timelines(groups, &trials, timeline)),
-    ]);
-    sections.extend(capacity.map(|plan| ("Capacity", self::capacity::capacity(plan))));
-    sections.extend([
-        ("Method and machine", page::method(plan, records)),
-        ("How to reproduce", page::reproduce(plan)),
-    ]);
+    let (said, remarks) = run.verdict(searched.as_ref());
+    let mut sections: Vec<(String, Markup)> = Vec::new();
+    let mut add = |title: &str, body: Markup| sections.push((title.into(), body));
+    if let Some(searched) = &searched {
+        add("Highest rate within the SLO", tables::search(searched, groups));
+    }
+    add("Checks that failed", gates::gates(records, groups));
+    add("Head to head", tables::groups(groups));
+    for section in super::details_of(plan, records) {
+        add(&section.heading, tables::table(&section));
+    }
+    add("Where the bytes go", bytes::bytes(records, groups, trials));
+    add("Where the CPU time goes", costs::cpu(groups, trials));
+    add("Latency by percentile", latency::latency(groups, trials));
+    add("Against lanes and rate", curves::curves(groups, trials));
+    add("Scalability", scalability::scalability(trials, plan.seed));
+    add("Over time", timelines::timelines(groups, trials, timeline));
+    if let Some(plan) = run.capacity {
+        add("Capacity", self::capacity::capacity(plan));
+    }
+    if let Some(all) = run.shards {
+        add("Shards", html! { @for of in shards::sections(all) { (tables::titled(&of)) } });
+    }
+    add("Method and machine", page::method(plan, records));
+    add("How to reproduce", page::reproduce(plan));
     let main = html! {
         header {
             h1 { (plan.name) }
             p.lead { (rich(&said.join(" "))) }
-            @for remark in &remarks { p.note { (rich(remark)) } }
+            (notes(&remarks))
             nav aria-label="Sections" { ul {
                 @for (i, (title, _)) in sections.iter().enumerate() {
                     li { a href={ "#s" (i) } { (title) } }

@@ -2,44 +2,34 @@
 
 use std::fmt::Write;
 
-use super::capacity;
 use super::layout::{self, Section};
-use super::memory;
-use super::summary::Group;
-use super::verdict::{self, by_cell};
+use super::{Reported, capacity, memory, shards};
 use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
 
-/// Renders a run as Markdown: the verdict, the tables, and where they come from; `groups` are
-/// [`super::summary::summarise`]'s of `records`.
-pub fn render(
-    plan: &PlanJson,
-    records: &[TrialRecord],
-    groups: &[Group],
-    capacity: Option<&capacity::Plan>,
-) -> String {
+/// Renders a run as Markdown: the verdict, the tables, and where they come from.
+pub fn render(run: &Reported<'_>) -> String {
+    let Reported { plan, records, groups, .. } = *run;
     let mut out = format!("# {}\n\n", escape(&plan.name));
+    let searched = super::search::of_plan(plan, records).filter(|_| !records.is_empty());
     if records.is_empty() {
         out.push_str("No trials yet.\n");
-    } else if let Some(searched) = super::search::of_plan(plan, records) {
-        let _ = writeln!(out, "{}", escape(&searched.sentences().join(" ")));
-        push_section(&mut out, &searched.summary(groups));
-        searched.probes().iter().for_each(|probes| push_section(&mut out, probes));
     } else {
-        let said = verdict::sentences(records, groups, &by_cell(records));
+        let (said, remarks) = run.verdict(searched.as_ref());
         let _ = writeln!(out, "{}", escape(&said.join(" ")));
-        for remark in verdict::remarks(records, groups) {
-            let _ = writeln!(out, "\n{}", escape(&remark));
-        }
+        out.extend(remarks.iter().map(|remark| format!("\n{}\n", escape(remark))));
     }
+    let found = searched.iter().flat_map(|s| [vec![s.summary(groups)], s.probes()].concat());
     let below = super::details_of(plan, records).into_iter().chain(memory::sections(records));
-    for section in layout::sections(groups).into_iter().chain(below) {
+    for section in found.chain(layout::sections(groups)).chain(below) {
         push_section(&mut out, &section);
     }
-    if let Some(plan) = capacity {
+    if let Some(plan) = run.capacity {
         push_capacity(&mut out, plan);
         out.push_str("\nWhat this assumes: see report.html.\n");
     }
+    let shards = run.shards.map(shards::sections);
+    shards.iter().flatten().for_each(|section| push_section(&mut out, section));
     out.push_str(&source(plan, records));
     out
 }

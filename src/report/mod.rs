@@ -35,11 +35,42 @@ use crate::plan::sweep::Slo;
 use crate::plan::{Cell, RequestTemplate};
 use crate::results::store::PlanJson;
 use layout::Section;
+use summary::Group;
 
 /// Whether output may be coloured: a terminal, and no `NO_COLOR` that is set to anything
 /// (<https://no-color.org>).
 pub(crate) fn colour_wanted(is_terminal: bool) -> bool {
     is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// What the reports of a run are made from.
+#[derive(Clone, Copy)]
+pub struct Reported<'r> {
+    pub plan: &'r PlanJson,
+    pub records: &'r [TrialRecord],
+    /// [`summary::summarise`]'s of the records.
+    pub groups: &'r [Group],
+    pub capacity: Option<&'r capacity::Plan>,
+    /// The shards of a merged run.
+    pub shards: Option<&'r shards::Shards>,
+}
+
+impl<'r> Reported<'r> {
+    pub fn new(plan: &'r PlanJson, records: &'r [TrialRecord], groups: &'r [Group]) -> Self {
+        Reported { plan, records, groups, capacity: None, shards: None }
+    }
+
+    /// What heads a report: the sentences, and how far they hold.
+    fn verdict(&self, searched: Option<&search::Searched>) -> (Vec<String>, Vec<String>) {
+        let Reported { records, groups, .. } = self;
+        match searched {
+            Some(searched) => (searched.sentences(), vec![]),
+            None => {
+                let said = verdict::sentences(records, groups, &verdict::by_cell(records));
+                (said, verdict::remarks(records, groups))
+            }
+        }
+    }
 }
 
 /// What stands below the tables of engines, each under its heading: the SLO, classes of requests,

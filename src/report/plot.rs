@@ -10,6 +10,7 @@ mod scale;
 use maud::{Markup, html};
 
 use crate::plan::Engine;
+use crate::units::format_count;
 pub(crate) use bars::{Bar, bars};
 pub(crate) use scale::Scale;
 use scale::Ticked;
@@ -119,6 +120,13 @@ pub(crate) struct Mark {
     pub(crate) marked: bool,
 }
 
+impl Mark {
+    /// A point that is marked and has no interval.
+    pub(crate) fn at(x: f64, y: f64) -> Mark {
+        Mark { x, y, interval: None, marked: true }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Stroke {
     pub(crate) name: String,
@@ -131,25 +139,6 @@ pub(crate) struct Stroke {
 }
 
 impl Stroke {
-    /// A line of an engine; `earlier` ones of the drawing have their dashes already, and keep them in
-    /// every panel.
-    pub(crate) fn of<'a>(
-        engine: Engine,
-        name: String,
-        points: Vec<Mark>,
-        earlier: impl Iterator<Item = &'a Stroke>,
-    ) -> Stroke {
-        let (colour, marker) = engine_style(engine);
-        let mut names: Vec<&str> = Vec::new();
-        for line in earlier.filter(|l| l.colour == colour) {
-            if !names.contains(&line.name.as_str()) {
-                names.push(&line.name);
-            }
-        }
-        let nth = names.iter().position(|n| *n == name).unwrap_or(names.len());
-        Stroke { dash: Some(nth % DASHES.len()), name, colour, marker, points }
-    }
-
     /// The points that have a place; a division by zero has none.
     fn finite(&self) -> impl Iterator<Item = &Mark> {
         self.points.iter().filter(|p| p.x.is_finite() && p.y.is_finite())
@@ -161,6 +150,37 @@ pub(crate) struct Panel<'a> {
     /// Panels whose axes have one title share their range.
     pub(crate) y: &'a PlotAxis<'a>,
     pub(crate) lines: Vec<Stroke>,
+}
+
+/// The panels of a drawing under way.
+#[derive(Default)]
+pub(crate) struct Panels<'a>(pub(crate) Vec<Panel<'a>>);
+
+impl<'a> Panels<'a> {
+    pub(crate) fn begin(&mut self, title: impl Into<String>, y: &'a PlotAxis<'a>) {
+        self.0.push(Panel { title: title.into(), y, lines: vec![] });
+    }
+
+    /// Adds points to the last panel: to its line of that name, or to a new one, whose dashes are the
+    /// same in every panel.
+    pub(crate) fn draw(&mut self, engine: Engine, name: &str, points: Vec<Mark>) {
+        let (colour, marker) = engine_style(engine);
+        let mut names: Vec<&str> = Vec::new();
+        for line in self.0.iter().flat_map(|p| &p.lines).filter(|l| l.colour == colour) {
+            if !names.contains(&line.name.as_str()) {
+                names.push(&line.name);
+            }
+        }
+        let nth = names.iter().position(|n| *n == name).unwrap_or(names.len());
+        let Some(panel) = self.0.last_mut().filter(|_| !points.is_empty()) else { return };
+        match panel.lines.iter_mut().find(|l| l.name == name) {
+            Some(line) => line.points.extend(points),
+            None => {
+                let (name, dash) = (name.into(), Some(nth % DASHES.len()));
+                panel.lines.push(Stroke { name, colour, marker, dash, points });
+            }
+        }
+    }
 }
 
 /// Where the panels of a drawing stand, in its own units; pages scale it.
@@ -203,6 +223,11 @@ impl Grid {
             }
         }
     }
+}
+
+/// A whole number with separators.
+pub(crate) fn whole(v: f64) -> String {
+    format_count(v.round().max(0.0) as u64)
 }
 
 pub(crate) fn columns(panels: usize) -> usize {

@@ -10,13 +10,12 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::layout::{Columns, clean};
+use super::layout::{Columns, Section, clean};
 use super::{csv, table};
 use crate::format::{Cpu, Ledger, Memory, ShardStart, Status};
 use crate::plan::shard::Shard;
 use crate::results::store::SHARDS_FILE;
 use crate::stats::{CONFIDENCE, student_t_quantile};
-use crate::terminal::wrap;
 use crate::units::{format_bytes, format_count, format_ns};
 
 /// More shards than this are shown as their extremes.
@@ -128,38 +127,41 @@ fn add(shards: &mut Shards, line: ShardLine) {
     seen.late_ns = seen.late_ns.max(line.shard_start.and_then(|s| s.late_ns));
 }
 
-/// The shards as tables for a terminal of `width` columns; of many, the least and the most of each
-/// figure.
+/// The shards of each cell as a table; of many, the least and the most of each figure.
+pub(super) fn sections(shards: &Shards) -> Vec<Section> {
+    let mut all: Vec<Section> = shards.iter().map(section).collect();
+    if let Some(last) = all.last_mut() {
+        last.notes.push("± 95 %: of a shard over its trials, of all over the shards' means".into());
+    }
+    all
+}
+
+fn section((id, cell): (&String, &BTreeMap<Shard, OfShard>)) -> Section {
+    let mut rows: Vec<(String, OfShard)> = match cell.len() <= MOST_SHOWN {
+        true => cell.iter().map(|(shard, s)| (format!("shard {shard}"), s.clone())).collect(),
+        false => extremes(cell)
+            .map(|(name, (shard, s))| (format!("{name} {}", shard.index), s.clone()))
+            .into(),
+    };
+    let count = cell.keys().next().map_or(0, |shard| shard.count as usize);
+    let all = match cell.len() == count {
+        true => format!("{count} shards"),
+        false => format!("{} of {count}", cell.len()),
+    };
+    rows.push((all, over(cell)));
+    let mut table = Columns::of(&rows);
+    table.text("shard", |(name, _)| name.clone());
+    table.number("valid", |(_, s)| format!("{} of {}", s.ok, s.trials));
+    table.number("completed", |(_, s)| format_count(s.completed));
+    table.number("CPU\nper request", |(_, s)| s.cpu_per_request_ns.show(format_ns));
+    table.number("peak memory", |(_, s)| s.peak_rss_bytes.show(format_bytes));
+    table.number("late", |(_, s)| s.late_ns.map_or("-".into(), |ns| format_ns(ns as f64)));
+    table.section(format!("shards of {}", clean(id)), vec![])
+}
+
+/// The same for a terminal of `width` columns.
 pub fn text(shards: &Shards, width: Option<u16>) -> String {
-    let mut out = String::new();
-    for (id, cell) in shards {
-        let mut rows: Vec<(String, OfShard)> = match cell.len() <= MOST_SHOWN {
-            true => cell.iter().map(|(shard, s)| (format!("shard {shard}"), s.clone())).collect(),
-            false => extremes(cell)
-                .map(|(name, (shard, s))| (format!("{name} {}", shard.index), s.clone()))
-                .into(),
-        };
-        let count = cell.keys().next().map_or(0, |shard| shard.count as usize);
-        let all = match cell.len() == count {
-            true => format!("{count} shards"),
-            false => format!("{} of {count}", cell.len()),
-        };
-        rows.push((all, over(cell)));
-        let mut table = Columns::of(&rows);
-        table.text("shard", |(name, _)| name.clone());
-        table.number("valid", |(_, s)| format!("{} of {}", s.ok, s.trials));
-        table.number("completed", |(_, s)| format_count(s.completed));
-        table.number("CPU\nper request", |(_, s)| s.cpu_per_request_ns.show(format_ns));
-        table.number("peak memory", |(_, s)| s.peak_rss_bytes.show(format_bytes));
-        table.number("late", |(_, s)| s.late_ns.map_or("-".into(), |ns| format_ns(ns as f64)));
-        let columns = table.section("", vec![]).columns;
-        out += &format!("\nshards of {}\n{}", clean(id), table::plain(columns, width));
-    }
-    if !out.is_empty() {
-        let note = "± 95 %: of a shard over its trials, of all over the shards' means";
-        out.extend(wrap(note, width).into_iter().map(|line| line + "\n"));
-    }
-    out
+    table::sections(&sections(shards), width)
 }
 
 /// The cheapest and the most expensive shard by CPU per request, and the largest by memory.

@@ -16,8 +16,11 @@ const RED: &str = COLOURS[2];
 const YELLOW: &str = COLOURS[3];
 const RESET: &str = COLOURS[4];
 
-/// Renders the groups of a sweep, and where its memory went, for a terminal of `width` columns;
-/// `None` does not limit it.
+/// How a text of one of the colours is printed.
+type Paint<'p> = &'p dyn Fn(&str, &str) -> String;
+
+/// Renders the groups of a sweep, and sections below them, for a terminal of `width` columns; `None`
+/// does not limit it.
 pub fn render(
     plan_name: &str,
     groups: &[Group],
@@ -32,15 +35,20 @@ pub fn render(
     if groups.is_empty() && sections.is_empty() {
         out.push_str("\nno trials yet\n");
     }
-    let of_groups = layout::sections(groups);
-    let all = of_groups.iter().zip(groups.iter().map(Some));
-    for (section, group) in all.chain(sections.iter().zip(std::iter::repeat(None))) {
-        out.push_str(&format!("\n{}\n", paint(BOLD, &section.heading)));
-        let style = |row: usize| row_style(group?.rows.get(row)?);
-        push_tables(&mut out, section.columns.clone(), width, &style, &paint);
-        for line in section.notes.iter().flat_map(|note| wrap(&layout::clean(note), width)) {
-            out.push_str(&format!("{}\n", paint(DIM, &line)));
-        }
+    for (section, group) in layout::sections(groups).iter().zip(groups) {
+        push(&mut out, section, &group.rows, width, &paint);
+    }
+    for section in sections {
+        push(&mut out, section, &[], width, &paint);
+    }
+    out
+}
+
+/// Sections without colours, each after an empty line.
+pub(crate) fn sections(sections: &[Section], width: Option<u16>) -> String {
+    let mut out = String::new();
+    for section in sections {
+        push(&mut out, section, &[], width, &|_, text| text.into());
     }
     out
 }
@@ -48,8 +56,17 @@ pub fn render(
 /// A table without colours, folded where it is wider than `width`.
 pub(crate) fn plain(columns: Vec<Column>, width: Option<u16>) -> String {
     let mut out = String::new();
-    push_tables(&mut out, columns, width, &|_| None, &|_, text| text.into());
+    push_tables(&mut out, columns, width, &[], &|_, text| text.into());
     out
+}
+
+/// A section, and the rows of the group that its table stands for, if it does.
+fn push(out: &mut String, section: &Section, rows: &[Row], width: Option<u16>, paint: Paint<'_>) {
+    out.push_str(&format!("\n{}\n", paint(BOLD, &section.heading)));
+    push_tables(out, section.columns.clone(), width, rows, paint);
+    for line in section.notes.iter().flat_map(|note| wrap(&layout::clean(note), width)) {
+        out.push_str(&format!("{}\n", paint(DIM, &line)));
+    }
 }
 
 /// Red for what failed, yellow for what failed a quality check.
@@ -67,43 +84,36 @@ fn push_tables(
     out: &mut String,
     columns: Vec<Column>,
     width: Option<u16>,
-    style: &dyn Fn(usize) -> Option<&'static str>,
-    paint: &dyn Fn(&str, &str) -> String,
+    rows: &[Row],
+    paint: Paint<'_>,
 ) {
     for (part, table) in fitted(columns, width).iter().enumerate() {
-        if part > 0 {
+        out.push_str(if part > 0 { "\n" } else { "" });
+        let mut begun = 0;
+        for line in table.lines() {
+            let line = line.trim_end();
+            // A row begins where its name stands; what is wrapped stands indented below.
+            let begins = !line.starts_with([' ', '─']);
+            begun += usize::from(begins);
+            // The first that begins is the header.
+            let row = begun.checked_sub(2).filter(|_| begins).and_then(|row| rows.get(row));
+            match row.and_then(row_style) {
+                Some(style) => out.push_str(&paint(style, line)),
+                None => out.push_str(line),
+            }
             out.push('\n');
         }
-        push_table(out, table, style, paint);
-    }
-}
-
-fn push_table(
-    out: &mut String,
-    table: &Table,
-    style: &dyn Fn(usize) -> Option<&'static str>,
-    paint: &dyn Fn(&str, &str) -> String,
-) {
-    let mut begun = 0;
-    for line in table.lines() {
-        let line = line.trim_end();
-        // A row begins where its name stands; what is wrapped stands indented below.
-        let begins = !line.starts_with([' ', '─']);
-        begun += usize::from(begins);
-        // The first that begins is the header.
-        let row = begun.checked_sub(2).filter(|_| begins);
-        match row.and_then(style) {
-            Some(style) => out.push_str(&paint(style, line)),
-            None => out.push_str(line),
-        }
-        out.push('\n');
     }
 }
 
 /// One table if it fits; or else several, each with the names of the rows, so that no column is lost.
 fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
     let room = width.map_or(usize::MAX, usize::from);
-    let whole = build(&columns);
+    let fold = |table: &mut Table| {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(width.unwrap_or(u16::MAX));
+    };
+    let mut whole = build(&columns);
     if natural_width(&whole) <= room {
         return vec![whole];
     }
@@ -113,13 +123,11 @@ fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
         && last.title != layout::STATUS
         && natural_width(&build(others)) + longest_word(last).max(LEAST_WORDS) <= room
     {
-        let mut table = build(&columns);
-        for column in table.column_iter_mut().take(others.len()) {
+        for column in whole.column_iter_mut().take(others.len()) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(width.unwrap_or(u16::MAX));
-        return vec![table];
+        fold(&mut whole);
+        return vec![whole];
     }
     // How a row ended must not come last, far from the row's first figures.
     if columns.last().is_some_and(|c| c.title == layout::STATUS) {
@@ -136,10 +144,7 @@ fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
         }
     }
     let mut tables: Vec<Table> = parts.iter().map(|p| build(p)).collect();
-    for table in tables.iter_mut().filter(|t| natural_width(t) > room) {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(width.unwrap_or(u16::MAX));
-    }
+    tables.iter_mut().filter(|t| natural_width(t) > room).for_each(fold);
     tables
 }
 

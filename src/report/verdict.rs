@@ -117,8 +117,15 @@ pub(super) fn spoken_of(groups: &[Group]) -> Vec<&Group> {
 }
 
 /// The most demanding group says most.
-pub(super) fn size(group: &Group) -> f64 {
+fn size(group: &Group) -> f64 {
     group.cell.offered_per_s.unwrap_or(1.0) * f64::from(group.cell.total_lanes)
+}
+
+/// Groups, the most demanding first.
+pub(super) fn demanding<'g>(groups: &[&'g Group]) -> Vec<&'g Group> {
+    let mut groups = groups.to_vec();
+    groups.sort_by(|a, b| size(b).total_cmp(&size(a)));
+    groups
 }
 
 fn nothing(groups: &[Group]) -> String {

@@ -111,7 +111,7 @@ impl Plan {
         let mut out = String::new();
         wrapped(&mut out, &self.sentence);
         let push = |out: &mut String, sections: &[Section]| {
-            out.push_str(table::render("", &[], sections, width, false).trim_start_matches('\n'));
+            out.push_str(table::sections(sections, width).trim_start_matches('\n'));
         };
         if self.engines.iter().any(|e| e.answer.is_ok()) {
             out.push('\n');

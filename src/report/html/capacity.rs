@@ -6,7 +6,7 @@ use super::figure as drawing;
 use super::tables::{folded, titled};
 use super::{notes, rich};
 use crate::report::capacity::{CurvePoint, Need, Plan, figure};
-use crate::report::plot::{GREY, Mark, Marker, Panel, PlotAxis, Scale, Stroke};
+use crate::report::plot::{GREY, Mark, Marker, Panels, PlotAxis, Scale, Stroke};
 use crate::units::{format_ns, format_rate};
 
 /// What is drawn over the rate of a host, by the name of its figure.
@@ -37,33 +37,29 @@ fn curves(plan: &Plan) -> Markup {
     }
     let axes: Vec<PlotAxis<'_>> =
         CURVES.iter().map(|(_, title, scale)| PlotAxis::new(title, *scale, &format_ns)).collect();
-    let mut panels: Vec<Panel<'_>> = Vec::new();
+    let mut panels = Panels::default();
     for ((name, title, _), y) in CURVES.iter().zip(&axes) {
-        let mut lines: Vec<Stroke> = Vec::new();
+        panels.begin(*title, y);
         for (engine, need) in &answered {
-            let earlier = panels.iter().flat_map(|p: &Panel<'_>| &p.lines).chain(&lines);
-            let points = |planned| points(plan, need, name, planned);
-            let line = Stroke::of(engine.engine, engine.name.clone(), points(false), earlier);
-            let planned = Stroke {
-                name: format!("{}: planned", engine.name),
-                marker: Marker::Diamond,
-                dash: None,
-                points: points(true),
-                ..line.clone()
-            };
-            lines.extend([line, planned]);
+            panels.draw(engine.engine, &engine.name, points(plan, need, name, false));
+            let planned = points(plan, need, name, true);
+            let Some(lines) = panels.0.last_mut().map(|panel| &mut panel.lines) else { continue };
+            if let Some(line) = lines.iter().find(|line| line.name == engine.name).cloned() {
+                let name = format!("{}: planned", engine.name);
+                let marker = Marker::Diamond;
+                lines.push(Stroke { name, marker, dash: None, points: planned, ..line });
+            }
         }
-        if *name == "p99_ns" {
-            lines.extend(bound(plan, &lines));
+        if let Some(panel) = panels.0.last_mut().filter(|_| *name == "p99_ns") {
+            panel.lines.extend(bound(plan, &panel.lines));
         }
-        panels.push(Panel { title: (*title).into(), y, lines });
     }
     let x = PlotAxis::new("requests per second of a host", Scale::Linear, &format_rate);
     let below = "Medians over trials with their intervals at 95 % confidence, where there are trials \
                  enough; p99 is of all requests of a cell. The planned point lies between the cells on \
                  either side of it; its p99 is at most that of the slower one.";
     html! {
-        (drawing::lines("The measured curve, and where the plan stands on it", &x, 3, &panels, &[]))
+        (drawing::lines("The measured curve, and where the plan stands on it", &x, 3, &panels.0, &[]))
         (notes(&[below.into()]))
     }
 }
@@ -74,7 +70,7 @@ fn points(plan: &Plan, need: &Need, name: &str, planned: bool) -> Vec<Mark> {
     let copies = plan.question.rate_per_s / need.hosts_today as f64 / need.group_rate_per_s;
     let mark = |point: &CurvePoint| {
         let (rate, y) = (figure(&point.figures, "rate_per_s")?, figure(&point.figures, name)?);
-        Some(Mark { x: rate.value * copies, y: y.value, interval: y.interval, marked: true })
+        Some(Mark { interval: y.interval, ..Mark::at(rate.value * copies, y.value) })
     };
     need.curve.iter().filter(|p| p.cell.is_none() == planned).filter_map(mark).collect()
 }
@@ -83,13 +79,8 @@ fn points(plan: &Plan, need: &Need, name: &str, planned: bool) -> Vec<Mark> {
 fn bound(plan: &Plan, lines: &[Stroke]) -> Option<Stroke> {
     let y = plan.question.p99_ns? as f64;
     let xs = || lines.iter().flat_map(|l| &l.points).map(|p| p.x);
-    let end = |x: f64| Mark { x, y, interval: None, marked: false };
+    let end = |x: f64| Mark { marked: false, ..Mark::at(x, y) };
     let (low, high) = (xs().reduce(f64::min)?, xs().reduce(f64::max)?);
-    Some(Stroke {
-        name: format!("p99 ≤ {}", format_ns(y)),
-        colour: GREY,
-        marker: Marker::Circle,
-        dash: Some(1),
-        points: vec![end(low), end(high)],
-    })
+    let (name, points) = (format!("p99 ≤ {}", format_ns(y)), vec![end(low), end(high)]);
+    Some(Stroke { name, colour: GREY, marker: Marker::Circle, dash: Some(1), points })
 }

@@ -1,15 +1,15 @@
 //! Where the bytes and the processor time go: stacked bars, and a table of what lies behind them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
-use super::figure::{self, LegendEntry, MOST_PANELS};
+use super::figure::{self, MOST_PANELS, Measured};
 use super::{paragraph, tables};
 use crate::format::TrialRecord;
 use crate::report::layout::Columns;
 use crate::report::measures::{self, Facts, Measure, ShownIn};
-use crate::report::plot::{self, Bar, Colour, PALETTE, PlotAxis, Scale};
+use crate::report::plot::{Colour, PALETTE, PlotAxis, Scale};
 use crate::report::summary::{Group, Row, read_for};
 use crate::report::verdict::Trials;
 use crate::stats::median;
@@ -19,48 +19,36 @@ use crate::units::{format_bytes, format_ns};
 const MOST_OPEN: usize = 30;
 
 /// Bars of every row of each group: medians over the trials, of the sum and of each part's share.
-fn stacked(
+fn stacked<const N: usize>(
     groups: &[&Group],
     trials: &Trials<'_>,
-    title: &str,
-    axis: &PlotAxis<'_>,
-    parts: &[(&str, Colour)],
-    measure: Measure,
-    lengths: &dyn Fn(&TrialRecord) -> Vec<Option<f64>>,
+    (title, axis, measure): (&str, &PlotAxis<'_>, Measure),
+    parts: &[(&str, Colour); N],
+    lengths: fn(&TrialRecord) -> [Option<f64>; N],
 ) -> Markup {
     let (groups, left_out) = figure::chosen(groups, MOST_PANELS);
-    let mut seen = BTreeSet::new();
-    let mut panels = Vec::new();
-    for (name, group) in figure::titles_of(&groups).into_iter().zip(groups) {
-        let bars = group.rows.iter().filter_map(|row| {
-            let own = trials.get(row.cell.id.as_str())?;
-            let own = read_for(measure.facts(), own);
-            let all: Vec<Vec<Option<f64>>> = own.into_iter().map(lengths).collect();
-            let middle = |of: &dyn Fn(&Vec<Option<f64>>) -> Option<f64>| {
-                median(&all.iter().filter_map(of).collect::<Vec<f64>>())
-            };
-            let medians: Vec<Option<f64>> =
-                (0..parts.len()).map(|i| middle(&|l| l[i].map(|v| v.max(0.0)))).collect();
-            seen.extend((0..parts.len()).filter(|i| medians[*i].is_some()));
-            // The sum of medians is not the median of sums, which is what the tables print.
-            let sum: f64 = medians.iter().flatten().sum();
-            let whole = middle(&|l| Some(l.iter().flatten().sum()))?;
-            let scale = if sum > 0.0 { whole / sum } else { 0.0 };
-            let parts = medians.iter().map(|m| m.unwrap_or(0.0) * scale).collect();
-            Some(Bar { name: row.name.clone(), parts })
-        });
-        let bars: Vec<Bar> = bars.collect();
-        if !bars.is_empty() {
-            panels.push((name, bars));
-        }
-    }
+    let bar = |row: &Row| -> Option<Measured> {
+        let own = read_for(measure.facts(), trials.get(row.cell.id.as_str())?);
+        let all: Vec<[Option<f64>; N]> = own.into_iter().map(lengths).collect();
+        let middle = |of: &dyn Fn(&[Option<f64>; N]) -> Option<f64>| {
+            median(&all.iter().filter_map(of).collect::<Vec<f64>>())
+        };
+        let medians: Vec<Option<f64>> =
+            (0..N).map(|i| middle(&|l| l[i].map(|v| v.max(0.0)))).collect();
+        // The sum of medians is not the median of sums, which is what the tables print.
+        let sum: f64 = medians.iter().flatten().sum();
+        let whole = middle(&|l| Some(l.iter().flatten().sum()))?;
+        let scale = if sum > 0.0 { whole / sum } else { 0.0 };
+        Some((row.name.clone(), medians.iter().map(|m| Some((*m)? * scale)).collect()))
+    };
+    let titles = figure::titles_of(&groups).into_iter();
+    let panels = titles.zip(groups).map(|(t, g)| (t, g.rows.iter().filter_map(bar).collect()));
+    let panels: Vec<(String, Vec<Measured>)> =
+        panels.filter(|(_, bars): &(_, Vec<_>)| !bars.is_empty()).collect();
     if panels.is_empty() {
         return paragraph("No valid trial measured this.");
     }
-    let legend: Vec<LegendEntry> =
-        seen.iter().map(|i| LegendEntry::area(parts[*i].0, parts[*i].1)).collect();
-    let left_out: Vec<String> = left_out.into_iter().collect();
-    figure::figure(title, &legend, plot::bars(title, axis, parts, &panels), &left_out)
+    figure::bars(title, axis, parts, panels, &left_out)
 }
 
 /// User memory over the baseline, page tables, kernel stacks, other kernel memory, sockets.
@@ -74,36 +62,32 @@ pub(super) fn memory(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     ];
     let lengths = |t: &TrialRecord| {
         let lanes = f64::from(t.cell.total_lanes.max(1));
-        let Some(crate::format::SideUse { memory: m, .. }) = t.subject() else {
-            return vec![None; 5];
-        };
+        let Some(m) = t.subject().map(|subject| subject.memory) else { return [None; 5] };
         let user = Measure::Memory.of(t).map(|bytes| bytes as u64);
         // The cgroup's kernel memory holds page tables and stacks too.
         let known = m.page_table_bytes.unwrap_or(0) + m.kernel_stack_bytes.unwrap_or(0);
         let other = m.kernel_bytes.map(|k| k.saturating_sub(known));
         [user, m.kernel_stack_bytes, m.page_table_bytes, other, m.socket_bytes]
-            .map(|bytes| bytes.map(|b| b as f64 / lanes))
-            .to_vec()
+            .map(|bytes| Some(bytes? as f64 / lanes))
     };
     let axis = PlotAxis::new("bytes per lane", Scale::Binary, &format_bytes);
+    let drawn = ("Memory per lane", &axis, Measure::Memory);
     html! {
         (paragraph(
             "Medians per lane at the plateau, half-way through the window. They include the fixed \
              memory of the process, so per-lane figures look large where there are few lanes.",
         ))
         (unavailable(trials, &["memory."]))
-        (stacked(groups, trials, "Memory per lane", &axis, &parts, Measure::Memory, &lengths))
+        (stacked(groups, trials, drawn, &parts, lengths))
     }
 }
 
 /// What could not be measured, and why: each reason once.
 fn unavailable(trials: &Trials<'_>, prefixes: &[&str]) -> Markup {
-    let mut why: std::collections::BTreeMap<&str, BTreeSet<&str>> = Default::default();
-    for trial in trials.values().flatten() {
-        for (field, reason) in &trial.unavailable {
-            if prefixes.iter().any(|p| field.starts_with(p)) {
-                why.entry(reason).or_default().insert(field);
-            }
+    let mut why: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (field, reason) in trials.values().flatten().flat_map(|trial| &trial.unavailable) {
+        if prefixes.iter().any(|p| field.starts_with(p)) {
+            why.entry(reason).or_default().insert(field);
         }
     }
     let words = |field: &&str| {
@@ -120,20 +104,21 @@ fn unavailable(trials: &Trials<'_>, prefixes: &[&str]) -> Markup {
 pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
     let parts = [("user", PALETTE[1]), ("system", PALETTE[3])];
     let lengths = |t: &TrialRecord| {
-        let Some(crate::format::SideUse { cpu, .. }) = t.subject() else { return vec![None; 2] };
+        let Some(cpu) = t.subject().map(|subject| subject.cpu) else { return [None; 2] };
         let sampled = (cpu.user_ns + cpu.system_ns) as f64;
         // The split is sampled; scaled to the exact figure it says where that went.
         let share = |ns: u64| (sampled > 0.0).then(|| cpu.per_request_ns * ns as f64 / sampled);
-        vec![share(cpu.user_ns), share(cpu.system_ns)]
+        [share(cpu.user_ns), share(cpu.system_ns)]
     };
     let axis = PlotAxis::new("CPU per request", Scale::Linear, &format_ns);
+    let drawn = ("CPU per request", &axis, Measure::CpuPerRequest);
     let busy: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();
     // Counting events takes time in those trials: they have rows, and no bars.
     let timed: Vec<&Group> = busy.iter().copied().filter(|g| !g.counts_events()).collect();
     html! {
         (paragraph("Medians, net of duel's own pacer and monitor. The total is exact; the kernel samples the \
              split between user and system."))
-        (stacked(&timed, trials, "CPU per request", &axis, &parts, Measure::CpuPerRequest, &lengths))
+        (stacked(&timed, trials, drawn, &parts, lengths))
         (causes(&busy, trials))
     }
 }
@@ -152,12 +137,10 @@ fn causes(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     let mut table = Columns::of(&rows);
     table.text("cell", |(name, _)| name.clone());
     for facts @ Facts { measure, title, of, .. } in measures::shown(ShownIn::Cause) {
-        let value = |(_, trials): &(String, &Vec<&TrialRecord>)| {
-            median(&read_for(facts, trials).into_iter().filter_map(of).collect::<Vec<f64>>())
-        };
-        if rows.iter().any(|row| value(row).is_some()) {
-            table.number(*title, |row| value(row).map_or("-".into(), |v| measure.print(v)));
-        }
+        table.number_if_known(*title, |(_, trials)| {
+            let values: Vec<f64> = read_for(facts, trials).into_iter().filter_map(of).collect();
+            Some(measure.print(median(&values)?))
+        });
     }
     let heading = "Behind the CPU time: switches, waits and the rest of the machine";
     let section = table.section(heading, vec![]);

@@ -1,7 +1,6 @@
 //! Throughput, latency, memory, CPU and switches against lanes or rate, with intervals.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
@@ -11,69 +10,38 @@ use crate::format::TrialRecord;
 use crate::plan::cell::{Family, Key, families};
 use crate::plan::{Axis, Cell, CellKind};
 use crate::report::layout::capital;
-use crate::report::measures::Measure;
-use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
+use crate::report::measures::{self, Facts, Measure, ShownIn, Unit};
+use crate::report::plot::{self, Mark, Panels, PlotAxis, Scale, whole};
 use crate::report::summary::{Group, read_for};
 use crate::report::verdict::Trials;
 use crate::stats::{median, median_interval};
-use crate::units::format_count;
-
-struct DrawnMeasure {
-    measure: Measure,
-    scale: Scale,
-    /// Why a trial may have no value.
-    absent: &'static str,
-    /// Whether it is drawn against rates even where lanes vary as well.
-    over_rates: bool,
-}
-
-const CURVES: [DrawnMeasure; 5] = [
-    DrawnMeasure {
-        measure: Measure::Achieved,
-        scale: Scale::Linear,
-        absent: "what was achieved is within 2 % of what was offered",
-        over_rates: false,
-    },
-    DrawnMeasure {
-        measure: Measure::P99,
-        scale: Scale::Log10,
-        absent: "no trial has the 1,000 requests that a p99 needs, or too many requests were lost",
-        over_rates: true,
-    },
-    DrawnMeasure {
-        measure: Measure::Memory,
-        scale: Scale::Binary,
-        absent: "memory was not measured",
-        over_rates: false,
-    },
-    DrawnMeasure {
-        measure: Measure::CpuPerRequest,
-        scale: Scale::Linear,
-        absent: "no CPU time was measured",
-        over_rates: true,
-    },
-    DrawnMeasure {
-        measure: Measure::Switches,
-        scale: Scale::Linear,
-        absent: "no switches were counted",
-        over_rates: false,
-    },
-];
-
-impl DrawnMeasure {
-    fn of(&self, trial: &TrialRecord) -> Option<f64> {
-        if self.measure.is_lost(trial) {
-            return Some(f64::INFINITY);
-        }
-        let value = self.measure.of(trial)?;
-        // An open loop that keeps up achieves its offer: nothing to be seen.
-        let offered = trial.cell.offered_per_s.filter(|_| self.measure == Measure::Achieved);
-        Some(value).filter(|v| offered.is_none_or(|offered| (v / offered - 1.0).abs() > KEEPS_UP))
-    }
-}
 
 /// How far the achieved rate may be from the offered one.
 const KEEPS_UP: f64 = 0.02;
+
+/// A measure of a trial as it is drawn: infinite where it was lost.
+fn drawn(Facts { measure, of, .. }: &Facts, trial: &TrialRecord) -> Option<f64> {
+    if measure.is_lost(trial) {
+        return Some(f64::INFINITY);
+    }
+    let value = of(trial)?;
+    // An open loop that keeps up achieves its offer: nothing to be seen.
+    let offered = trial.cell.offered_per_s.filter(|_| *measure == Measure::Achieved);
+    Some(value).filter(|v| offered.is_none_or(|offered| (v / offered - 1.0).abs() > KEEPS_UP))
+}
+
+/// Why a trial may have no value.
+fn absent(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Achieved => "what was achieved is within 2 % of what was offered",
+        Measure::P99 => {
+            "no trial has the 1,000 requests that a p99 needs, or too many requests were lost"
+        }
+        Measure::Memory => "memory was not measured",
+        Measure::CpuPerRequest => "no CPU time was measured",
+        _ => "no switches were counted",
+    }
+}
 
 /// Where a cell stands on the axis of a plot.
 fn value(cell: &Cell, across: Axis) -> Option<f64> {
@@ -92,7 +60,10 @@ fn panels(groups: &[Group], across: Axis) -> Vec<Vec<&Cell>> {
         panels.entry((cell.kind, cell.place(&[across]))).or_default().push(cell);
     }
     panels.retain(|_, cells| cells.iter().any(|c| value(c, across) != value(cells[0], across)));
-    panels.into_values().collect()
+    let by_value = |c: &&Cell| value(c, across).unwrap_or(0.0);
+    let mut panels: Vec<Vec<&Cell>> = panels.into_values().collect();
+    panels.iter_mut().for_each(|p| p.sort_by(|a, b| by_value(a).total_cmp(&by_value(b))));
+    panels
 }
 
 /// A figure per measure: against lanes with a panel per rate, or against rates with one per lanes.
@@ -105,72 +76,60 @@ pub(super) fn curves(groups: &[Group], trials: &Trials<'_>) -> Markup {
              several, such as lanes = [16, 64, 256].",
         );
     }
+    // What a request takes is drawn against rates even where lanes vary as well.
+    let over_rates = |m: Measure| matches!(m, Measure::P99 | Measure::CpuPerRequest);
     html! {
         (paragraph(&format!(
             "Medians over trials, with 95 % intervals from order statistics where there are at least \
              six trials. {APART}"
         )))
         div.plots {
-            @for drawn in &CURVES {
-                @if !lanes.is_empty() { (curve(drawn, Axis::Lanes, &lanes, trials)) }
-                @if !rates.is_empty() && (drawn.over_rates || lanes.is_empty()) {
-                    (curve(drawn, Axis::Load, &rates, trials))
+            @for facts in measures::shown(ShownIn::Curve) {
+                @if !lanes.is_empty() { (curve(facts, Axis::Lanes, &lanes, trials)) }
+                @if !rates.is_empty() && (over_rates(facts.measure) || lanes.is_empty()) {
+                    (curve(facts, Axis::Load, &rates, trials))
                 }
             }
         }
     }
 }
 
-fn curve(drawn: &DrawnMeasure, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<'_>) -> Markup {
-    let words = drawn.measure.words();
-    let print = |v| drawn.measure.print(v);
-    let y = PlotAxis::new(&words, drawn.scale, &print);
+fn curve(facts: &Facts, across: Axis, cells: &[Vec<&Cell>], trials: &Trials<'_>) -> Markup {
+    let (measure, words) = (facts.measure, facts.measure.words());
+    let print = |v| measure.print(v);
+    let y = PlotAxis::new(&words, scale(facts), &print);
     let across_title = if across == Axis::Lanes { "lanes" } else { "offered req/s" };
     let title = format!("{} against {across_title}", capital(&words));
     let all: Vec<&Cell> = cells.iter().flatten().copied().collect();
     let names = line_names(&all);
     let firsts: Vec<&Cell> = cells.iter().map(|c| c[0]).collect();
-    let mut panels: Vec<Panel> = Vec::new();
-    let mut missing: Vec<(&str, String)> = Vec::new();
+    let mut panels = Panels::default();
+    let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (own, title) in cells.iter().zip(figure::titles(&firsts, &[across])).take(MOST_PANELS) {
-        let mut own = own.clone();
-        own.sort_by(|a, b| {
-            value(a, across).partial_cmp(&value(b, across)).unwrap_or(Ordering::Equal)
-        });
-        let mut lines: Vec<Stroke> = Vec::new();
+        panels.begin(title, &y);
         for cell in own {
             let (Some(x), Some(name)) = (value(cell, across), names.get(cell.id.as_str())) else {
                 continue;
             };
             let trials = trials.get(cell.id.as_str());
-            let read = trials.map_or(vec![], |t| read_for(drawn.measure.facts(), t));
-            let values: Vec<f64> = read.into_iter().filter_map(|t| drawn.of(t)).collect();
+            let read = trials.map_or(vec![], |t| read_for(facts, t));
+            let values: Vec<f64> = read.into_iter().filter_map(|t| drawn(facts, t)).collect();
             let Some(y) = median(&values).filter(|y| y.is_finite()) else {
-                let why = if trials.is_some() { drawn.absent } else { "no trial is valid" };
-                missing.push((why, format!("{name}, {}", figure::titles(&[cell], &[])[0])));
+                let why = if trials.is_some() { absent(measure) } else { "no trial is valid" };
+                let place = format!("{name}, {}", figure::titles(&[cell], &[])[0]);
+                missing.entry(why).or_default().push(place);
                 continue;
             };
             let interval = median_interval(&values).filter(|(_, high)| high.is_finite());
-            let point = Mark { x, y, interval, marked: true };
-            match lines.iter_mut().find(|l| l.name == *name) {
-                Some(line) => line.points.push(point),
-                None => {
-                    let earlier = panels.iter().flat_map(|p| &p.lines).chain(&lines);
-                    let line = Stroke::of(cell.engine, name.clone(), vec![point], earlier);
-                    lines.push(line);
-                }
-            }
-        }
-        if !lines.is_empty() {
-            panels.push(Panel { title, y: &y, lines });
+            panels.draw(cell.engine, name, vec![Mark { interval, ..Mark::at(x, y) }]);
         }
     }
-    if panels.is_empty() {
-        let reasons: BTreeSet<&str> = missing.iter().map(|(why, _)| *why).collect();
-        let reasons: Vec<&str> = reasons.into_iter().collect();
+    panels.0.retain(|panel| !panel.lines.is_empty());
+    if panels.0.is_empty() {
+        let reasons: Vec<&str> = missing.into_keys().collect();
         return paragraph(&format!("{title} is not drawn: {}.", reasons.join("; ")));
     }
-    let mut below = figure::missing(&missing);
+    let mut below: Vec<String> = missing.into_iter().map(not_drawn).collect();
     if cells.len() > MOST_PANELS {
         below.push(format!(
             "{} more panels are left out, so that this file stays small; cells.csv has their figures.",
@@ -181,7 +140,26 @@ fn curve(drawn: &DrawnMeasure, across: Axis, cells: &[Vec<&Cell>], trials: &Tria
     let (least, most) = (xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max));
     let scale = if most > 4.0 * least { Scale::Log2 } else { Scale::Linear };
     let x = PlotAxis::new(across_title, scale, &number).holding(xs());
-    figure::lines(&title, &x, plot::columns(panels.len()), &panels, &below)
+    figure::lines(&title, &x, plot::columns(panels.0.len()), &panels.0, &below)
+}
+
+fn scale(facts: &Facts) -> Scale {
+    match facts.unit {
+        _ if facts.measure == Measure::P99 => Scale::Log10,
+        Unit::Bytes => Scale::Binary,
+        _ => Scale::Linear,
+    }
+}
+
+/// A reason why cells have no point, with the cells, so that nobody has to look for them.
+fn not_drawn((why, cells): (&str, Vec<String>)) -> String {
+    const MOST_CELLS: usize = 8;
+    let more = match cells.len().saturating_sub(MOST_CELLS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = &cells[..cells.len().min(MOST_CELLS)];
+    format!("Not drawn, because {why}: {}{more}.", shown.join("; "))
 }
 
 /// What the line of each cell is called, by its id: the same in every panel.
@@ -196,9 +174,5 @@ fn line_names<'c>(cells: &[&'c Cell]) -> BTreeMap<&'c str, String> {
 
 /// Whole numbers with separators, others as they are.
 fn number(v: f64) -> String {
-    if v >= 10.0 || v.fract() == 0.0 {
-        format_count(v.round().max(0.0) as u64)
-    } else {
-        format!("{v:.2}")
-    }
+    if v >= 10.0 || v.fract() == 0.0 { whole(v) } else { format!("{v:.2}") }
 }

@@ -1,10 +1,12 @@
 //! What every figure shares: a caption, a legend, notes, and the choice of what is drawn.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::notes;
 use crate::plan::{Axis, Cell};
-use crate::report::plot::{self, Colour, DASHES, Marker, Panel};
+use crate::report::plot::{self, Bar, Colour, DASHES, Marker, Panel, PlotAxis};
 use crate::report::summary::Group;
 use crate::report::verdict;
 
@@ -15,54 +17,61 @@ pub(super) const MOST_PANELS: usize = 24;
 pub(super) const APART: &str =
     "Where lines coincide, the one below is wider and markers stand aside.";
 
-pub(super) struct LegendEntry {
-    name: String,
-    colour: Colour,
-    /// What marks the points of a line, and its dashes; areas have neither.
-    line: Option<(Option<Marker>, Option<usize>)>,
-}
+/// A name with its colour; of a line, what marks its points, and its dashes.
+type LegendEntry = (String, Colour, Option<(Option<Marker>, Option<usize>)>);
 
-impl LegendEntry {
-    pub(super) fn area(name: &str, colour: Colour) -> LegendEntry {
-        LegendEntry { name: name.into(), colour, line: None }
-    }
-}
-
-/// The legend of the lines of all panels, each name once.
-fn legend(panels: &[Panel<'_>]) -> Vec<LegendEntry> {
-    let mut legend: Vec<LegendEntry> = Vec::new();
-    for line in panels.iter().flat_map(|p| &p.lines) {
-        if !legend.iter().any(|e| e.name == line.name) {
-            let marker = line.points.iter().any(|p| p.marked).then_some(line.marker);
-            let (name, colour) = (line.name.clone(), line.colour);
-            legend.push(LegendEntry { name, colour, line: Some((marker, line.dash)) });
-        }
-    }
-    legend
-}
-
-/// Panels of lines with their legend; nothing where there is no point.
+/// Panels of lines with a legend, in which each name stands once; nothing where there is no point.
 pub(super) fn lines(
     title: &str,
-    x: &plot::PlotAxis<'_>,
+    x: &PlotAxis<'_>,
     columns: usize,
     panels: &[Panel<'_>],
     below: &[String],
 ) -> Markup {
-    figure(title, &legend(panels), plot::lines(title, x, columns, panels), below)
+    let mut legend: Vec<LegendEntry> = Vec::new();
+    for line in panels.iter().flat_map(|p| &p.lines) {
+        if !legend.iter().any(|(name, ..)| *name == line.name) {
+            let marker = line.points.iter().any(|p| p.marked).then_some(line.marker);
+            legend.push((line.name.clone(), line.colour, Some((marker, line.dash))));
+        }
+    }
+    figure(title, &legend, plot::lines(title, x, columns, panels), below)
+}
+
+/// A bar's name, and the length of each of its parts; `None` where it was not measured.
+pub(super) type Measured = (String, Vec<Option<f64>>);
+
+/// Stacked bars in panels, with a legend of the parts that were measured.
+pub(super) fn bars(
+    title: &str,
+    axis: &PlotAxis<'_>,
+    parts: &[(&str, Colour)],
+    panels: Vec<(String, Vec<Measured>)>,
+    below: &[String],
+) -> Markup {
+    let all = || {
+        panels.iter().flat_map(|(_, bars)| bars).flat_map(|(_, lengths)| {
+            lengths.iter().enumerate().filter(|(_, length)| length.is_some()).map(|(i, _)| i)
+        })
+    };
+    let seen: BTreeSet<usize> = all().collect();
+    let legend: Vec<LegendEntry> =
+        seen.into_iter().map(|i| (parts[i].0.into(), parts[i].1, None)).collect();
+    let bar = |(name, lengths): Measured| {
+        let parts = lengths.into_iter().map(|length| length.unwrap_or(0.0).max(0.0)).collect();
+        Bar { name, parts }
+    };
+    let drawn =
+        |(title, bars): (String, Vec<Measured>)| (title, bars.into_iter().map(bar).collect());
+    let panels: Vec<(String, Vec<Bar>)> = panels.into_iter().map(drawn).collect();
+    figure(title, &legend, plot::bars(title, axis, parts, &panels), below)
 }
 
 /// A plot with its caption and legend; words where nothing could be drawn.
-pub(super) fn figure(
-    title: &str,
-    legend: &[LegendEntry],
-    svg: Option<Markup>,
-    below: &[String],
-) -> Markup {
-    let key = |entry: &LegendEntry| {
-        let colour = plot::paint(entry.colour);
+fn figure(title: &str, legend: &[LegendEntry], svg: Option<Markup>, below: &[String]) -> Markup {
+    let key = |colour: String, line: Option<(Option<Marker>, Option<usize>)>| {
         html! {
-            @match entry.line {
+            @match line {
                 None => { i.area style={ "background:" (colour) } {} }
                 Some((marker, dash)) => {
                     @let border = dash.map_or("none", |n| DASHES[n].1);
@@ -76,7 +85,7 @@ pub(super) fn figure(
         @if let Some(svg) = svg {
             figure {
                 figcaption { (title) }
-                ul.legend { @for entry in legend { li { (key(entry)) (entry.name) } } }
+                ul.legend { @for (name, colour, line) in legend { li { (key(plot::paint(*colour), *line)) (name) } } }
                 div.wide tabindex="0" role="region" aria-label=(title) { (svg) }
                 (notes(below))
             }
@@ -89,20 +98,23 @@ pub(super) fn figure(
 
 /// At most `most` groups, the most demanding ones, in the order of the tables, with the words for
 /// what is left out.
-pub(super) fn chosen<'g>(groups: &[&'g Group], most: usize) -> (Vec<&'g Group>, Option<String>) {
+pub(super) fn chosen<'g>(groups: &[&'g Group], most: usize) -> (Vec<&'g Group>, Vec<String>) {
     if groups.len() <= most {
-        return (groups.to_vec(), None);
+        return (groups.to_vec(), vec![]);
     }
-    let mut kept = groups.to_vec();
-    kept.sort_by(|a, b| verdict::size(b).total_cmp(&verdict::size(a)));
-    kept.truncate(most);
-    let is_kept = |g: &&&Group| kept.iter().any(|k| std::ptr::eq(*k, **g));
+    let kept = &verdict::demanding(groups)[..most];
     let note = format!(
         "Drawn are the {most} groups with the most lanes and requests, so that this file stays \
          small. The figures of {} more are in the tables and in cells.csv.",
         groups.len() - most
     );
-    (groups.iter().filter(is_kept).copied().collect(), Some(note))
+    (among(groups, kept), vec![note])
+}
+
+/// Those of all groups that are among some, in the order of all.
+pub(super) fn among<'g>(all: &[&'g Group], some: &[&Group]) -> Vec<&'g Group> {
+    let is_among = |g: &&Group| some.iter().any(|other| std::ptr::eq(*other, *g));
+    all.iter().copied().filter(is_among).collect()
 }
 
 /// What tells places of a run from one another, in few words: lanes and load, and whatever else
@@ -125,23 +137,4 @@ pub(super) fn titles(cells: &[&Cell], without: &[Axis]) -> Vec<String> {
 
 pub(super) fn titles_of(groups: &[&Group]) -> Vec<String> {
     titles(&groups.iter().map(|g| &g.cell).collect::<Vec<&Cell>>(), &[])
-}
-
-/// Reasons why cells have no point, each with the cells, so that nobody has to look for them.
-pub(super) fn missing(missing: &[(&'static str, String)]) -> Vec<String> {
-    const MOST_CELLS: usize = 8;
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for (why, cell) in missing {
-        match reasons.iter_mut().find(|(reason, _)| reason == why) {
-            Some((_, cells)) => cells.push(cell),
-            None => reasons.push((why, vec![cell])),
-        }
-    }
-    let words = |(why, cells): (&str, Vec<&str>)| {
-        let more = cells.len().saturating_sub(MOST_CELLS);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let shown: Vec<&str> = cells.into_iter().take(MOST_CELLS).collect();
-        format!("Not drawn, because {why}: {}{more}.", shown.join("; "))
-    };
-    reasons.into_iter().map(words).collect()
 }

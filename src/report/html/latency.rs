@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use super::figure::{self, APART, MOST_PANELS};
 use super::paragraph;
-use crate::format::{Distribution, Ledger, TrialRecord};
-use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
+use crate::format::{Channel, Ledger, TrialRecord};
+use crate::report::plot::{self, Mark, Panels, PlotAxis, Scale};
 use crate::report::summary::{Group, for_levels};
 use crate::report::verdict::Trials;
 use crate::stats::hdr;
@@ -20,33 +20,29 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
         groups.iter().filter(|g| !g.counts_events() && has_samples(g, trials)).collect();
     let (groups, left_out) = figure::chosen(&told, MOST_PANELS);
     let y = PlotAxis::new("time", Scale::Log10, &format_ns);
-    let mut panels: Vec<Panel> = Vec::new();
+    let mut panels = Panels::default();
     for (title, group) in figure::titles_of(&groups).into_iter().zip(&groups) {
-        let mut lines: Vec<Stroke> = Vec::new();
+        panels.begin(title, &y);
         for row in group.rows.iter().filter(|r| !r.cell.is_copy()) {
             let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
             let own = &for_levels(own);
-            let open = group.cell.arrivals.is_open();
-            let response = open.then(|| percentiles(own, |t| t.response_ns.as_ref()));
-            let service = percentiles(own, |t| t.service_ns.as_ref());
-            for (what, points) in [("response", response), ("service", Some(service))] {
-                if let Some(points) = points.filter(|points| !points.is_empty()) {
+            for (what, channel) in [("response", Channel::Response), ("service", Channel::Service)]
+            {
+                if channel == Channel::Service || group.cell.arrivals.is_open() {
                     let name = format!("{} {what}", row.name);
-                    let earlier = panels.iter().flat_map(|p| &p.lines).chain(&lines);
-                    lines.push(Stroke::of(row.cell.engine, name, points, earlier));
+                    panels.draw(row.cell.engine, &name, percentiles(own, channel));
                 }
             }
         }
-        panels.push(Panel { title, y: &y, lines });
     }
-    if panels.iter().all(|p| p.lines.is_empty()) {
+    if panels.0.iter().all(|p| p.lines.is_empty()) {
         return paragraph(
             "No valid trial has a histogram of latencies, so nothing can be said about them.",
         );
     }
+    let percent = |q: f64| format!("{} %", trimmed(&format!("{:.4}", q * 100.0)));
     let x = PlotAxis::new("percentile", Scale::Hdr, &percent);
-    let below: Vec<String> = left_out.into_iter().collect();
-    let columns = plot::columns(panels.len());
+    let columns = plot::columns(panels.0.len());
     html! {
         (paragraph(&format!(
             "The x axis stretches the tail: each tick (90, 99, 99.9 %) leaves a tenth of the requests \
@@ -54,7 +50,7 @@ pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
              counts from the intended start, service time from the first byte written: between them a \
              request waits for the generator or for a lane. A closed loop has service time only. {APART}"
         )))
-        (figure::lines("Latency by percentile", &x, columns, &panels, &below))
+        (figure::lines("Latency by percentile", &x, columns, &panels.0, &left_out))
     }
 }
 
@@ -63,16 +59,10 @@ fn has_samples(group: &Group, trials: &Trials<'_>) -> bool {
     group.rows.iter().filter_map(|r| trials.get(r.cell.id.as_str())).flatten().any(has)
 }
 
-fn percent(q: f64) -> String {
-    format!("{} %", trimmed(&format!("{:.4}", q * 100.0)))
-}
-
 /// Quantiles as far as ten samples stand above.
-fn percentiles(
-    trials: &[&TrialRecord],
-    of: fn(&TrialRecord) -> Option<&Distribution>,
-) -> Vec<Mark> {
-    let Ok(Some(histogram)) = hdr::merge(trials.iter().copied(), of) else { return vec![] };
+fn percentiles(trials: &[&TrialRecord], channel: Channel) -> Vec<Mark> {
+    let merged = hdr::merge(trials.iter().copied(), |t| t.histogram(channel));
+    let Ok(Some(histogram)) = merged else { return vec![] };
     // Below a tenth the axis is so steep that every line would begin with the same drop.
     let mut steps: Vec<f64> = (1..=40).map(|i| 1.0 - 10f64.powf(-f64::from(i) / 8.0)).collect();
     steps.extend(MARKED);
@@ -85,7 +75,7 @@ fn percentiles(
         let at = hdr::percentile(&histogram, all.planned, q, None);
         let at = at.filter(|_| all.lost_beyond(q).is_none())?;
         let marked = MARKED.iter().any(|m| (q - m).abs() < 1e-9);
-        Some(Mark { x: q, y: at.ns as f64, interval: None, marked })
+        Some(Mark { marked, ..Mark::at(q, at.ns as f64) })
     };
     steps.into_iter().filter_map(mark).collect()
 }

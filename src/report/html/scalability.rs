@@ -8,7 +8,7 @@ use crate::format::TrialRecord;
 use crate::plan::cell::{Family, families};
 use crate::plan::{Axis, Engine};
 use crate::report::layout::{Columns, Section};
-use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke};
+use crate::report::plot::{self, Mark, Panel, PlotAxis, Scale, Stroke, whole};
 use crate::report::usl::{self, Coefficients, Fit, UslSample, Weights};
 use crate::report::verdict::Trials;
 use crate::units::{format_count, format_rate};
@@ -20,13 +20,12 @@ fn series<'r>(trials: &Trials<'r>) -> Vec<Family<'r, UslSample>> {
     let closed = |r: &&TrialRecord| {
         r.cell.is_timed() && !r.cell.arrivals.is_open() && !r.cell.engine.has_one_lane()
     };
-    let sample = |r: &TrialRecord| UslSample {
-        lanes: r.cell.total_lanes,
-        block: r.block,
-        per_s: r.achieved_per_s,
+    let sample = |r: &'r TrialRecord| {
+        let (lanes, block, per_s) = (r.cell.total_lanes, r.block, r.achieved_per_s);
+        (&r.cell, UslSample { lanes, block, per_s })
     };
     let closed = trials.values().flatten().copied().filter(closed);
-    families(closed.map(|r| (&r.cell, sample(r))), &[Axis::Lanes])
+    families(closed.map(sample), &[Axis::Lanes])
 }
 
 /// The Universal Scalability Law for each engine of closed loops.
@@ -37,19 +36,16 @@ pub(super) fn scalability(trials: &Trials<'_>, seed: u64) -> Markup {
             "The Universal Scalability Law needs closed loops; no valid trial is one.",
         );
     }
-    let lanes = |v: f64| format_count(v.round() as u64);
-    let x = PlotAxis::new("lanes", Scale::Log2, &lanes);
+    let x = PlotAxis::new("lanes", Scale::Log2, &whole);
     let y = PlotAxis::new("achieved, req/s", Scale::Linear, &format_rate);
-    let mut fitted = Vec::new();
-    let mut panels = Vec::new();
-    let mut refused = Vec::new();
-    for Family { name, cell, members } in &series {
-        match usl::fit(members, Weights::Relative, seed) {
+    let (mut fitted, mut panels, mut refused) = (vec![], vec![], vec![]);
+    for Family { name, cell, members } in series {
+        match usl::fit(&members, Weights::Relative, seed) {
             Err(why) => refused.push((name, why)),
             Ok(fit) => {
                 let lines = drawing(cell.engine, &fit);
                 panels.push(Panel { title: name.clone(), y: &y, lines });
-                fitted.push((name.clone(), fit));
+                fitted.push((name, fit));
             }
         }
     }
@@ -79,6 +75,7 @@ pub(super) fn scalability(trials: &Trials<'_>, seed: u64) -> Markup {
 }
 
 fn section(fitted: &[(String, Fit)]) -> Section {
+    let per_s = |v: f64| format!("{} req/s", format_rate(v));
     let mut table = Columns::of(fitted);
     table.text("closed loops", |(name, _)| name.clone());
     table.number("contention α", |(_, f)| value(f, |c| c.alpha, coefficient));
@@ -86,14 +83,11 @@ fn section(fitted: &[(String, Fit)]) -> Section {
     table.number("γ\nreq/s", |(_, f)| value(f, |c| c.gamma, format_rate));
     table.number("peak", |(_, f)| match f.peak() {
         Some(p) if p.beyond_data => "beyond twice the data:\nnot predicted".into(),
-        Some(p) => {
-            format!("{} req/s\nat {} lanes", format_rate(p.per_s), format_count(p.lanes as u64))
-        }
+        Some(p) => format!("{}\nat {} lanes", per_s(p.per_s), format_count(p.lanes as u64)),
         None => "none".into(),
     });
-    table.number("contention alone\nallows", |(_, f)| {
-        f.limit_per_s().map_or("no limit".into(), |l| format!("{} req/s", format_rate(l)))
-    });
+    let limit = |f: &Fit| f.limit_per_s().map_or("no limit".into(), per_s);
+    table.number("contention alone\nallows", |(_, f)| limit(f));
     table.number("largest\nresidual", |(_, f)| {
         let share = |r: &usl::Residual| r.residual_per_s / r.measured_per_s;
         let worst = f.residuals.iter().max_by(|a, b| share(a).abs().total_cmp(&share(b).abs()));
@@ -133,14 +127,12 @@ fn coefficient(v: f64) -> String {
 /// What was measured as marks, and the law as a line that is dashed beyond them.
 fn drawing(engine: Engine, fit: &Fit) -> Vec<Stroke> {
     let (colour, marker) = plot::engine_style(engine);
-    let mark = |x: u32, y: f64| Mark { x: x.into(), y, interval: None, marked: true };
     let measured: Vec<Mark> =
-        fit.residuals.iter().map(|r| mark(r.lanes, r.measured_per_s)).collect();
-    let ends = |f: fn(f64, f64) -> f64, from: f64| measured.iter().map(|p| p.x).fold(from, f);
-    let (least, most) = (ends(f64::min, f64::INFINITY), ends(f64::max, 0.0));
+        fit.residuals.iter().map(|r| Mark::at(r.lanes.into(), r.measured_per_s)).collect();
+    let (least, most) = (measured[0].x, measured[measured.len() - 1].x);
     let law = |from: f64, to: f64| -> Vec<Mark> {
         let at = |i: u32| from * (to / from).powf(f64::from(i) / f64::from(STEPS));
-        let point = |x: f64| Mark { x, y: fit.at.throughput(x), interval: None, marked: false };
+        let point = |x: f64| Mark { marked: false, ..Mark::at(x, fit.at.throughput(x)) };
         (0..=STEPS).map(|i| point(at(i))).collect()
     };
     let line = |what: &str, dash, points| {

@@ -2,14 +2,14 @@
 
 use maud::{Markup, html};
 
-use super::{broken, notes, paragraph};
+use super::{broken, paragraph};
 use crate::report::layout::{self, Section};
 use crate::report::search::Searched;
-use crate::report::summary::Group;
+use crate::report::summary::{Group, Row};
 
 /// A table that scrolls by itself where it is wide, and its notes; the heading is its name.
 pub(super) fn table(section: &Section) -> Markup {
-    table_of(section, &|_| None)
+    table_of(section, &[])
 }
 
 /// The same under its heading.
@@ -17,20 +17,19 @@ pub(super) fn titled(section: &Section) -> Markup {
     html! { h3 { (section.heading) } (table(section)) }
 }
 
-/// `row` is the row of a group that a row of the table stands for: whether it may be ranked, and the
-/// id of its cell.
-fn table_of<'a>(section: &Section, row: &dyn Fn(usize) -> Option<(bool, &'a str)>) -> Markup {
-    let rows = section.columns.first().map_or(0, |c| c.cells.len());
+/// `rows` are those of the group that the table stands for, if it does.
+fn table_of(Section { heading, columns, notes }: &Section, rows: &[Row]) -> Markup {
+    let count = columns.first().map_or(0, |c| c.cells.len());
     html! {
-        @if !section.columns.is_empty() {
-            div.wide tabindex="0" role="region" aria-label=(section.heading) { table {
-                thead { tr { @for column in &section.columns {
+        @if !columns.is_empty() {
+            div.wide tabindex="0" role="region" aria-label=(heading) { table {
+                thead { tr { @for column in columns {
                     th.n[column.number] scope="col" { (broken(&column.title)) }
                 } } }
-                tbody { @for at in 0..rows {
-                    @let of = row(at);
-                    tr.bad[of.is_some_and(|(ranked, _)| !ranked)] data-cell=[of.map(|(_, id)| id)] {
-                        @for (i, column) in section.columns.iter().enumerate() {
+                tbody { @for at in 0..count {
+                    @let of = rows.get(at);
+                    tr.bad[of.is_some_and(|row| !row.ranked)] data-cell=[of.map(|row| &row.cell.id)] {
+                        @for (i, column) in columns.iter().enumerate() {
                             @if i == 0 {
                                 th scope="row" { (broken(&column.cells[at])) }
                             } @else {
@@ -41,7 +40,7 @@ fn table_of<'a>(section: &Section, row: &dyn Fn(usize) -> Option<(bool, &'a str)
                 } }
             } }
         }
-        (notes(&section.notes))
+        (super::notes(notes))
     }
 }
 
@@ -52,7 +51,7 @@ pub(super) fn groups(groups: &[Group]) -> Markup {
     html! {
         @for (group, section) in groups.iter().zip(layout::sections(groups)) {
             h3 { (section.heading) }
-            (table_of(&section, &|i| group.rows.get(i).map(|r| (r.ranked, r.cell.id.as_str()))))
+            (table_of(&section, &group.rows))
         }
     }
 }

@@ -11,27 +11,44 @@ use serde::Deserialize;
 
 use super::figure::{self, APART};
 use super::paragraph;
-use crate::format::TrialRecord;
-use crate::report::plot::{Mark, Panel, PlotAxis, Scale, Stroke};
+use crate::report::plot::{Mark, Panels, PlotAxis, Scale, whole};
 use crate::report::summary::Group;
 use crate::report::verdict::{self, Trials};
-use crate::units::{format_bytes, format_count, format_ns, format_rate};
+use crate::units::{format_bytes, format_ns, format_rate};
 
 const MOST_GROUPS: usize = 3;
 /// Most points of a line: a long window is thinned.
 const MOST_POINTS: usize = 240;
 
-/// What a line of the file must hold to be drawn; whatever else it holds is left alone.
+/// What a line of the file must hold to be drawn, and the sum over the workers of one look; whatever
+/// else a line holds is left alone.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct TimelinePoint {
     cell: String,
     block: u32,
     worker: u32,
     t_ns: u64,
-    rss_bytes: Option<u64>,
-    cpu_ns: Option<u64>,
-    in_flight: Option<u64>,
-    completed: Option<u64>,
+    rss_bytes: Option<f64>,
+    cpu_ns: Option<f64>,
+    in_flight: Option<f64>,
+    completed: Option<f64>,
+}
+
+impl TimelinePoint {
+    fn rate(&self, before: &Self, of: fn(&Self) -> Option<f64>) -> Option<f64> {
+        let seconds = self.t_ns.checked_sub(before.t_ns).filter(|ns| *ns > 0)? as f64 / 1e9;
+        Some((of(self)? - of(before)?).max(0.0) / seconds)
+    }
+
+    /// Adds a worker; `None` where one of them could not be read.
+    fn add(&mut self, other: &Self) {
+        let add =
+            |sum: &mut Option<f64>, part: Option<f64>| *sum = sum.zip(part).map(|(a, b)| a + b);
+        add(&mut self.rss_bytes, other.rss_bytes);
+        add(&mut self.cpu_ns, other.cpu_ns);
+        add(&mut self.in_flight, other.in_flight);
+        add(&mut self.completed, other.completed);
+    }
 }
 
 /// The trials that are drawn: cell id and block.
@@ -40,19 +57,17 @@ type Wanted = BTreeMap<String, u32>;
 /// The groups that are drawn, and of each row the trial of the median throughput.
 fn wanted<'g>(groups: &'g [Group], trials: &Trials<'_>) -> (Vec<&'g Group>, Wanted) {
     let mut picked: Vec<&Group> = verdict::spoken_of(groups);
-    let mut others: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();
-    others.sort_by(|a, b| verdict::size(b).total_cmp(&verdict::size(a)));
-    for group in others {
-        if picked.len() < MOST_GROUPS && !picked.iter().any(|p| std::ptr::eq(*p, group)) {
+    let sending: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();
+    for group in verdict::demanding(&sending) {
+        if picked.len() < MOST_GROUPS && figure::among(&picked, &[group]).is_empty() {
             picked.push(group);
         }
     }
-    let is_picked = |g: &&Group| picked.iter().any(|p| std::ptr::eq(*p, *g));
-    let picked: Vec<&Group> = groups.iter().filter(is_picked).collect();
+    let picked = figure::among(&groups.iter().collect::<Vec<_>>(), &picked);
     let mut found = Wanted::new();
     for row in picked.iter().flat_map(|g| &g.rows) {
         let Some(own) = trials.get(row.cell.id.as_str()) else { continue };
-        let mut own: Vec<&TrialRecord> = own.clone();
+        let mut own = own.clone();
         own.sort_by(|a, b| a.achieved_per_s.total_cmp(&b.achieved_per_s));
         found.insert(row.cell.id.clone(), own[own.len() / 2].block);
     }
@@ -79,82 +94,35 @@ fn read(timeline: impl BufRead, wanted: &Wanted) -> Vec<TimelinePoint> {
     looks
 }
 
-/// A figure over time; its value comes from two samples.
-struct Course {
-    title: &'static str,
-    scale: Scale,
-    print: fn(f64) -> String,
-    of: fn(&Total, &Total) -> Option<f64>,
-}
+/// A figure over time: its title, its scale, how it is printed, and its value from two samples.
+type Course =
+    (&'static str, Scale, fn(f64) -> String, fn(&TimelinePoint, &TimelinePoint) -> Option<f64>);
 
 const COURSES: [Course; 4] = [
-    Course {
-        title: "requests in flight",
-        scale: Scale::Linear,
-        print: whole,
-        of: |_, now| now.in_flight,
-    },
-    Course {
-        title: "completed, req/s",
-        scale: Scale::Linear,
-        print: format_rate,
-        of: |before, now| now.rate(before, |t| t.completed),
-    },
-    Course {
-        title: "resident memory",
-        scale: Scale::Binary,
-        print: format_bytes,
-        of: |_, now| now.rss_bytes,
-    },
-    Course {
-        title: "CPUs busy",
-        scale: Scale::Linear,
-        print: |v| format!("{v:.2}"),
-        of: |before, now| now.rate(before, |t| t.cpu_ns).map(|ns| ns / 1e9),
-    },
+    ("requests in flight", Scale::Linear, tenths, |_, now| now.in_flight),
+    ("completed, req/s", Scale::Linear, format_rate, |before, now| {
+        now.rate(before, |t| t.completed)
+    }),
+    ("resident memory", Scale::Binary, format_bytes, |_, now| now.rss_bytes),
+    (
+        "CPUs busy",
+        Scale::Linear,
+        |v| format!("{v:.2}"),
+        |before, now| Some(now.rate(before, |t| t.cpu_ns)? / 1e9),
+    ),
 ];
 
-fn whole(v: f64) -> String {
-    if v < 10.0 && v.fract() > 0.0 { format!("{v:.1}") } else { format_count(v.round() as u64) }
-}
-
-/// All workers of a trial at one look; `None` where one of them could not be read.
-#[derive(Debug, Clone, Copy)]
-struct Total {
-    t_ns: u64,
-    rss_bytes: Option<f64>,
-    cpu_ns: Option<f64>,
-    in_flight: Option<f64>,
-    completed: Option<f64>,
-}
-
-impl Total {
-    fn rate(&self, before: &Total, of: fn(&Total) -> Option<f64>) -> Option<f64> {
-        let seconds = self.t_ns.checked_sub(before.t_ns).filter(|ns| *ns > 0)? as f64 / 1e9;
-        Some((of(self)? - of(before)?).max(0.0) / seconds)
-    }
+fn tenths(v: f64) -> String {
+    if v < 10.0 && v.fract() > 0.0 { format!("{v:.1}") } else { whole(v) }
 }
 
 /// Adds the workers of each look up; a look begins with worker 0.
-fn totals(looks: &[&TimelinePoint]) -> Vec<Total> {
-    let mut out: Vec<Total> = Vec::new();
+fn totals(looks: &[&TimelinePoint]) -> Vec<TimelinePoint> {
+    let mut out: Vec<TimelinePoint> = Vec::new();
     for look in looks {
-        let add = |sum: Option<f64>, part: Option<u64>| Some(sum? + part? as f64);
-        if look.worker == 0 || out.is_empty() {
-            let zero = Some(0.0);
-            out.push(Total {
-                t_ns: look.t_ns,
-                rss_bytes: zero,
-                cpu_ns: zero,
-                in_flight: zero,
-                completed: zero,
-            });
-        }
-        if let Some(now) = out.last_mut() {
-            now.rss_bytes = add(now.rss_bytes, look.rss_bytes);
-            now.cpu_ns = add(now.cpu_ns, look.cpu_ns);
-            now.in_flight = add(now.in_flight, look.in_flight);
-            now.completed = add(now.completed, look.completed);
+        match out.last_mut().filter(|_| look.worker > 0) {
+            Some(now) => now.add(look),
+            None => out.push((*look).clone()),
         }
     }
     out
@@ -173,28 +141,21 @@ pub(super) fn timelines(
     };
     let (groups, wanted) = wanted(groups, trials);
     let looks = read(timeline, &wanted);
-    let names = figure::titles_of(&groups);
-    let axes = COURSES.map(|c| (c.title, c.scale, c.print));
-    let axes: Vec<PlotAxis> =
-        axes.iter().map(|(title, scale, print)| PlotAxis::new(title, *scale, print)).collect();
-    let mut panels: Vec<Panel> = Vec::new();
-    for (course, y) in COURSES.iter().zip(&axes) {
-        for (title, group) in names.iter().zip(&groups) {
-            let mut lines: Vec<Stroke> = Vec::new();
+    let axes: Vec<PlotAxis> = COURSES
+        .iter()
+        .map(|(title, scale, print, _)| PlotAxis::new(title, *scale, print))
+        .collect();
+    let mut panels = Panels::default();
+    for ((.., of), y) in COURSES.iter().zip(&axes) {
+        for (title, group) in figure::titles_of(&groups).into_iter().zip(&groups) {
+            panels.begin(title, y);
             for row in group.rows.iter().filter(|r| !r.cell.is_copy()) {
-                let own: Vec<&TimelinePoint> =
-                    looks.iter().filter(|l| l.cell == row.cell.id).collect();
-                let points = points(&totals(&own), course);
-                if !points.is_empty() {
-                    let earlier = panels.iter().flat_map(|p| &p.lines).chain(&lines);
-                    let line = Stroke::of(row.cell.engine, row.name.clone(), points, earlier);
-                    lines.push(line);
-                }
+                let own: Vec<_> = looks.iter().filter(|l| l.cell == row.cell.id).collect();
+                panels.draw(row.cell.engine, &row.name, points(&totals(&own), *of));
             }
-            panels.push(Panel { title: title.clone(), y, lines });
         }
     }
-    if panels.iter().flat_map(|p| &p.lines).all(|line| line.points.len() < 2) {
+    if panels.0.iter().flat_map(|p| &p.lines).all(|line| line.points.len() < 2) {
         return paragraph(
             "Nothing can be drawn over time: the driver looks every 100 ms, and saw no valid trial \
              often enough.",
@@ -206,24 +167,24 @@ pub(super) fn timelines(
             "One trial per engine (the one with median throughput), sampled every 100 ms by the \
              driver; warm-up included. timeline.jsonl has every trial. {APART}"
         )))
-        (figure::lines("Trials over time", &x, groups.len().max(1), &panels, &[]))
+        (figure::lines("Trials over time", &x, groups.len().max(1), &panels.0, &[]))
     }
 }
 
 /// A course as points, thinned evenly where it is long; its last point is always there.
-fn points(totals: &[Total], course: &Course) -> Vec<Mark> {
+fn points(
+    totals: &[TimelinePoint],
+    of: fn(&TimelinePoint, &TimelinePoint) -> Option<f64>,
+) -> Vec<Mark> {
     let step = totals.len().div_ceil(MOST_POINTS).max(1);
-    let kept: Vec<&Total> =
-        totals.iter().rev().step_by(step).collect::<Vec<_>>().into_iter().rev().collect();
+    let mut kept: Vec<&TimelinePoint> = totals.iter().rev().step_by(step).collect();
+    kept.reverse();
     let marks = kept.len().div_ceil(12).max(1);
-    let mut points = Vec::new();
-    for (i, pair) in kept.windows(2).enumerate() {
-        if let Some(y) = (course.of)(pair[0], pair[1]) {
-            let x = pair[1].t_ns as f64;
-            points.push(Mark { x, y, interval: None, marked: i % marks == 0 });
-        }
-    }
-    points
+    let point = |(i, pair): (usize, &[&TimelinePoint])| {
+        let (x, y) = (pair[1].t_ns as f64, of(pair[0], pair[1])?);
+        Some(Mark { marked: i % marks == 0, ..Mark::at(x, y) })
+    };
+    kept.windows(2).enumerate().filter_map(point).collect()
 }
 
 #[cfg(test)]
