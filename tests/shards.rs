@@ -162,6 +162,10 @@ fn two_shards_send_what_one_run_does_and_merge_without_loss() {
     let merged = shards.path("merged");
     let shown = text(&output(duel(&["report"]).arg(&merged)));
     assert!(shown.0.contains("shard 1/2"), "{}{}", shown.0, shown.1);
+    for report in ["report.md", "report.html"] {
+        let all = std::fs::read_to_string(merged.join(report)).unwrap();
+        assert!(all.contains("shards of ") && all.contains("shard 1/2"), "{report} has no shards");
+    }
     let with_itself = output(duel(&["compare"]).arg(&merged).arg(&merged));
     assert!([Some(0), Some(2)].contains(&with_itself.status.code()), "{:?}", text(&with_itself));
     let lines = std::fs::read_to_string(merged.join("shards.jsonl")).unwrap();
