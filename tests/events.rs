@@ -4,6 +4,7 @@ use std::process::Command;
 
 use duel::format::{Status, TrialRecord};
 use duel::plan::Engine;
+use duel::plan::server::ServerEngine;
 
 /// A closed loop of 2,000 requests over 8 lanes, every engine with `lean`, with a cell beside each in
 /// which events are counted.
@@ -23,16 +24,31 @@ syscalls = true
 noise_repeats = 0
 "#;
 
-fn records(wrap: &[&str]) -> Vec<TrialRecord> {
+/// The same of servers, the one of the config's own among them.
+const SERVERS: &str = r#"
+name = "events-of-servers"
+[plan]
+requests = 2000
+[target]
+service_time = "200us"
+[sweep]
+server_engines = ["reference", "threads", "tokio", "tokio-single"]
+lanes = [8]
+trials = 1
+syscalls = true
+noise_repeats = 0
+"#;
+
+fn records(config: &str, wrap: &[&str]) -> Vec<TrialRecord> {
     let dir = tempfile::tempdir().unwrap();
-    let (config, out) = (dir.path().join("events.toml"), dir.path().join("run"));
-    std::fs::write(&config, CONFIG).unwrap();
+    let (path, out) = (dir.path().join("events.toml"), dir.path().join("run"));
+    std::fs::write(&path, config).unwrap();
     let mut words: Vec<&str> = wrap.to_vec();
     words.push(env!("CARGO_BIN_EXE_duel"));
     let output = Command::new(words[0])
         .args(&words[1..])
         .arg("run")
-        .arg(&config)
+        .arg(&path)
         .arg("--out")
         .arg(&out)
         .output()
@@ -46,7 +62,7 @@ fn records(wrap: &[&str]) -> Vec<TrialRecord> {
 #[test]
 fn system_calls_are_counted_in_trials_of_their_own() {
     let root = rustix::process::geteuid().is_root();
-    for record in records(&[]) {
+    for record in records(CONFIG, &[]) {
         let id = &record.cell.id;
         assert_ne!(record.status, Status::Failed, "{id}: {:?}", record.error);
         assert!(record.events.minor_faults.is_some(), "{id}");
@@ -86,6 +102,55 @@ fn system_calls_are_counted_in_trials_of_their_own() {
                 assert!(runtime.busy_ns < record.measured_ns * 2, "{id}: {runtime:?}");
             }
             None => assert!(!task_engine, "{id} has a runtime"),
+        }
+    }
+}
+
+/// A server under test has its system calls counted by itself, in the same trials; what duel started
+/// besides is not among them.
+#[test]
+fn system_calls_of_a_server_are_counted_as_those_of_a_client_are() {
+    let root = rustix::process::geteuid().is_root();
+    for record in records(SERVERS, &[]) {
+        let id = &record.cell.id;
+        assert_ne!(record.status, Status::Failed, "{id}: {:?}", record.error);
+        let Some(server) = &record.server else {
+            println!("UNDECIDED: the driver was late at {id}");
+            continue;
+        };
+        let why = |field: &str| {
+            record.unavailable.get(&format!("server.{field}")).map_or("", String::as_str)
+        };
+        assert_eq!(server.switches.migrations, Some(0), "{id} has one CPU");
+        let engine = record.cell.server_engine.expect("a server under test");
+        let calls = server.events.syscalls_per_request;
+        if engine == ServerEngine::Reference {
+            // Nothing holds up the loop of the referee.
+            assert_eq!(calls, None, "{id}");
+            assert!(
+                why("events.syscalls").contains("from outside"),
+                "{id}: {}",
+                why("events.syscalls")
+            );
+            continue;
+        }
+        match (record.cell.counts_events(), calls) {
+            (false, counted) => {
+                assert_eq!(counted, None, "{id} counts in a ranked trial");
+                assert!(why("events.syscalls").contains("[sweep] syscalls"), "{id}");
+            }
+            (true, Some(calls)) => {
+                // A read, a wait and a write; a runtime adds its polls and its timer's.
+                assert!((2.0..8.0).contains(&calls), "{id}: {calls} per request");
+                if engine == ServerEngine::Threads {
+                    assert!(calls < 3.2, "{id}: {calls} per request");
+                }
+            }
+            (true, None) => {
+                assert!(!root, "{id}: {:?}", record.unavailable);
+                assert!(why("events.syscalls_per_request").contains("run as root"), "{id}");
+                println!("skipped: {}", why("events.syscalls"));
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::io::{BufReader, stdin, stdout};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 
@@ -18,7 +18,6 @@ use crate::plan::engine::LaneThreads;
 use crate::plan::prepare::prepare;
 use crate::protocol::{Armed, Frame, FrameError, Job, PROTOCOL_VERSION, Ready};
 use crate::side::counters::Counters;
-use crate::side::events;
 use crate::side::split::{AllocatorUse, HeapUse};
 use crate::side::usage::{ProcessUse, reset_hwm};
 use crate::side::{Channel, Recorder};
@@ -27,7 +26,7 @@ use crate::work::{Work, files};
 
 mod monitor;
 
-use monitor::{Monitor, OpenEvents};
+use monitor::Monitor;
 
 /// More shards than this gain nothing: they only cost memory and time to merge.
 const MOST_SHARDS: usize = 16;
@@ -56,10 +55,9 @@ fn serve() -> anyhow::Result<()> {
     send(&Frame::Ready(prepared.ready))?;
 
     let Frame::Go(_) = next(&frames)? else { bail!("a job is followed by go") };
-    let counted = OpenEvents::default();
     let armed = match prepared.files_error {
         Some(why) => armed_error(why),
-        None => set_up(&trial, &counted),
+        None => set_up(&trial),
     };
     let failed = armed.error.is_some();
     if failed {
@@ -73,7 +71,7 @@ fn serve() -> anyhow::Result<()> {
 
     let Frame::Start(start) = next(&frames)? else { bail!("armed is followed by start") };
     let at_ns = if start.at_ns == 0 { now_ns() + BY_HAND_LEAD_NS } else { start.at_ns };
-    let mut outcome = Monitor::new(&trial, prepared.baseline, prepared.heap, counted).watch(at_ns);
+    let mut outcome = Monitor::new(&trial, prepared.baseline, prepared.heap).watch(at_ns);
     if let Some(why) = prepared.hwm_reset_error {
         let why = format!("an upper bound, counted from the start of the process: {why}");
         outcome.unavailable.insert("memory.peak_rss_bytes".into(), why);
@@ -225,14 +223,14 @@ fn set_affinity(cpus: &[u32]) -> anyhow::Result<()> {
 }
 
 /// Go → Armed: starts the engine on a thread of its own and waits for its lanes.
-fn set_up(trial: &Arc<TrialRun>, counted: &OpenEvents) -> Armed {
+fn set_up(trial: &Arc<TrialRun>) -> Armed {
     let begun = now_ns();
     let engine = {
-        let (trial, counted) = (trial.clone(), counted.clone());
+        let trial = trial.clone();
         std::thread::Builder::new().name("engine".into()).spawn(move || {
             if trial.job.cell.counts_events() {
                 // Here, since whatever this thread starts inherits them, and nothing else does.
-                let _ = counted.set(Mutex::new(events::EventCounters::open()));
+                trial.events.open();
             }
             if let Err(error) = engine::run(&trial) {
                 trial.progress.fail(format!("{error:#}"));

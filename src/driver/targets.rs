@@ -54,8 +54,8 @@ impl Targets {
         spec: &EmbeddedTarget,
         server: Option<ServerPlan>,
         seed: u64,
-        cpus: &[u32],
-        beside: &[u32],
+        (cpus, beside): (&[u32], &[u32]),
+        counts_events: bool,
     ) -> anyhow::Result<Self> {
         if let Some(own) = server.as_ref().and_then(ServerPlan::own) {
             let own = Own::start(own, cpus)?;
@@ -82,6 +82,7 @@ impl Targets {
             }
             job.upstream = targets.endpoints.pop();
             job.held = true;
+            job.counts_events = counts_events;
             job.server = Some(plan);
         }
         targets.spawn(&job)?;

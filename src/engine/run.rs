@@ -19,7 +19,8 @@ use crate::plan::prepare::Prepared;
 use crate::plan::request::Rendered;
 use crate::plan::schedule::{Schedule, share_of};
 use crate::protocol::Job;
-use crate::side::scheduled::Scheduled;
+use crate::side::events::EventsOf;
+use crate::side::own_counts::OwnCounts;
 use crate::side::{Phase, Recorder};
 use crate::work::{Kit, Work};
 
@@ -60,6 +61,8 @@ pub(crate) struct TrialRun {
     pub(super) task_threads: TaskThreads,
     /// Under `uring`.
     pub(super) rings: RingCounts,
+    /// Opened where the job asks for them, by the engine's thread.
+    pub(crate) events: EventsOf,
     prepared: Prepared,
     claims: Claims,
     phases: OnceLock<Phases>,
@@ -93,6 +96,7 @@ impl TrialRun {
             exit_gate: Latch::default(),
             handover: Handover::default(),
             rings: RingCounts::default(),
+            events: EventsOf::default(),
             task_threads: TaskThreads::new(place, job.cell.stack_bytes() as usize, job.cpus.len()),
             classes: job.plan.class_of_each(),
             prepared,
@@ -145,9 +149,10 @@ impl TrialRun {
         self.handover.cpu_ns()
     }
 
-    /// What tokio and rings have counted so far.
-    pub(crate) fn scheduled(&self) -> Scheduled {
-        Scheduled { runtime: self.task_threads.usage(), ring: self.rings.usage() }
+    /// What was counted so far of this worker's lanes and their scheduler.
+    pub(crate) fn own_counts(&self) -> OwnCounts {
+        let (runtime, ring) = (self.task_threads.usage(), self.rings.usage());
+        OwnCounts { runtime, ring, events: self.events.read() }
     }
 
     /// Requests of this worker that the plan asks for, by phase; `None` for what only the run

@@ -475,6 +475,14 @@ impl Cpu {
     }
 }
 
+impl Events {
+    /// Works out the system calls of each of `ended` requests.
+    pub(crate) fn per_request(&mut self, ended: u64) {
+        let calls = self.syscalls.filter(|_| ended > 0);
+        self.syscalls_per_request = calls.map(|calls| calls as f64 / ended as f64);
+    }
+}
+
 /// Who counted the total of a [`MemorySplit`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -405,11 +405,11 @@ impl TrialRecord {
     pub(crate) fn derive(&mut self) {
         let ended = self.ended_between_edges;
         self.cpu.per_request(ended);
+        self.events.per_request(ended);
         if let Some(server) = &mut self.server {
             server.cpu.per_request(ended);
+            server.events.per_request(ended);
         }
-        let syscalls = self.events.syscalls.zip(Some(ended as f64).filter(|n| *n > 0.0));
-        self.events.syscalls_per_request = syscalls.map(|(calls, n)| calls as f64 / n);
         if self.rate_ns > 0 {
             self.achieved_per_s = self.rate_requests * 1e9 / self.rate_ns as f64;
         }

@@ -20,7 +20,7 @@ use crate::plan::endpoint::Endpoint;
 use crate::plan::server::ServerPlan;
 use crate::plan::target::Law;
 use crate::side::split::AllocatorUse;
-use crate::side::usage::Usage;
+use crate::side::usage::{Edge, Usage};
 use crate::sys::now_ns;
 
 /// Longest line that is read from the driver, in bytes.
@@ -108,16 +108,13 @@ fn subject(
             match parse(&line, "start")? {
                 Told::StartAtNs(at) => handler.start_at(at),
                 Told::Go(go) => held = !go,
-                Told::Look(edge) => {
-                    let scheduled = handler.scheduled();
-                    print(&mut stdout, &Usage::read(edge).and(scheduled))?;
-                }
+                Told::Look(edge) => print(&mut stdout, &look(job, &handler, edge))?,
                 Told::Heap(true) => print(&mut stdout, &AllocatorUse::read(false))?,
                 Told::Heap(false) => {}
             }
         }
         if let Some(listener) = listener.take_if(|_| !held) {
-            begin(listener, handler.clone())?;
+            begin(listener, handler.clone(), job.counts_events)?;
         }
         if !lines.read(&stdin)? {
             handler.close();
@@ -126,8 +123,19 @@ fn subject(
     }
 }
 
-fn begin(listener: TcpListener, handler: Arc<Handler>) -> anyhow::Result<()> {
+/// What this process used so far; an edge's own order: requests end next to the clocks and counters.
+fn look(job: &TargetJob, handler: &Handler, edge: Edge) -> Usage {
+    let first = (edge == Edge::End).then(|| handler.own_counts());
+    let read = if job.counts_events { Usage::read_every_wait(edge) } else { Usage::read(edge) };
+    read.and(first.unwrap_or_else(|| handler.own_counts()))
+}
+
+fn begin(listener: TcpListener, handler: Arc<Handler>, counts_events: bool) -> anyhow::Result<()> {
     let engine = move || {
+        if counts_events {
+            // Here, since whatever this thread starts inherits them, and nothing else does.
+            handler.events.open();
+        }
         if let Err(e) = super::run(listener, &handler) {
             handler.trouble(0, || format!("{e:#}"));
         }

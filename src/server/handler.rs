@@ -24,7 +24,8 @@ use crate::engine::offload::TaskThreads;
 use crate::engine::rings::RingCounts;
 use crate::plan::server::{ServerPlan, ServerStep};
 use crate::plan::target::EmbeddedTarget;
-use crate::side::scheduled::Scheduled;
+use crate::side::events::EventsOf;
+use crate::side::own_counts::OwnCounts;
 use crate::sys::{MonotonicNs, now_ns, process_cpu_ns};
 use crate::work::{Kit, StepAt, Work};
 
@@ -84,6 +85,8 @@ pub(super) struct Handler {
     pub(super) threads: TaskThreads,
     permits: Option<Semaphore>,
     pub(super) rings: RingCounts,
+    /// Opened where the job asks for them, by the engine's thread.
+    pub(super) events: EventsOf,
     /// The instant that stalls count from; zero before it is known.
     start_at_ns: AtomicU64,
     counts: Handled,
@@ -128,6 +131,7 @@ impl Handler {
             threads: TaskThreads::new(plan.offload, plan.setting.stack_bytes as usize, cpus),
             permits: plan.setting.permits.map(|n| Semaphore::new(n as usize)),
             rings: RingCounts::default(),
+            events: EventsOf::default(),
             start_at_ns: AtomicU64::new(0),
             counts: Handled::default(),
             trouble: OnceLock::new(),
@@ -251,11 +255,12 @@ impl Handler {
         self.threads.carry_out(work).await
     }
 
-    /// What the engine's own scheduler has counted so far.
-    pub(super) fn scheduled(&self) -> Scheduled {
+    /// What was counted so far of the engine.
+    pub(super) fn own_counts(&self) -> OwnCounts {
         let ring = self.rings.usage();
         // A runtime beside rings runs no task.
-        Scheduled { runtime: self.threads.usage().filter(|_| ring.is_none()), ring }
+        let runtime = self.threads.usage().filter(|_| ring.is_none());
+        OwnCounts { runtime, ring, events: self.events.read() }
     }
 
     /// Keeps the first thing that the engine could not do; `refused` connections went with it.

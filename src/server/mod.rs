@@ -84,6 +84,9 @@ pub struct TargetJob {
     /// any runtime, pool or connection can be read.
     #[serde(default)]
     pub held: bool,
+    /// Whether the kernel is to count the system calls of the server under test.
+    #[serde(default)]
+    pub counts_events: bool,
     /// Where the handlers of a server under test call; `None` where they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Endpoint>,
@@ -103,6 +106,7 @@ impl TargetJob {
             digest: false,
             server: None,
             held: false,
+            counts_events: false,
             upstream: None,
             files: None,
         }

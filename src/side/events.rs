@@ -12,11 +12,13 @@
 
 use std::fs;
 use std::io;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use perf_event::events::{Event, Hardware, Software, Tracepoint};
 use perf_event::{Builder, Counter};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use serde::{Deserialize, Serialize};
 
 /// Where the number of the tracepoint stands, below the root of a tracefs.
 const SYSCALLS_ID: &str = "events/raw_syscalls/sys_enter/id";
@@ -25,7 +27,7 @@ const SYSCALLS_ID: &str = "events/raw_syscalls/sys_enter/id";
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// One figure for each thing that is counted, in the record's order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Counted<T> {
     /// Moves of a thread to another CPU.
     pub migrations: T,
@@ -60,6 +62,28 @@ impl EventCounters {
         let [migrations, syscalls, instructions, cycles] =
             [migrations, syscalls, instructions, cycles].map(read);
         Counted { migrations, syscalls, instructions, cycles }
+    }
+}
+
+/// Counters that one thread opens, before it starts those that they count, and another reads.
+#[derive(Default)]
+pub(crate) struct EventsOf(OnceLock<Mutex<EventCounters>>);
+
+impl EventsOf {
+    /// Opens every counter on the calling thread.
+    pub(crate) fn open(&self) {
+        let _ = self.0.set(Mutex::new(EventCounters::open()));
+    }
+
+    pub(crate) fn read(&self) -> Reading {
+        match self.0.get() {
+            // A thread that panicked while it read has left the counters as they were.
+            Some(open) => open.lock().unwrap_or_else(PoisonError::into_inner).read(),
+            None => Reading::none(
+                "counting costs a thread a part of its CPU: see the trials labelled `syscalls` \
+                 ([sweep] syscalls = true)",
+            ),
+        }
     }
 }
 

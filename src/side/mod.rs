@@ -5,7 +5,7 @@
 //! * [`latency`] — histograms that any thread may record into, without locks or allocation.
 //! * [`counters`] — the shared page of started and ended requests that the driver maps.
 //! * [`usage`] — processor time, switches, memory, threads and descriptors of a process.
-//! * `scheduled` — what tokio and rings count of themselves.
+//! * `own_counts` — what a process counts of itself: tokio, rings, the kernel of its threads.
 //! * [`outside`] — the same of other processes, such as the embedded target's.
 //! * [`quota`] — for how long a CPU quota stopped a process.
 //! * [`cgroup`] — kernel memory and TCP buffers of a trial's workers.
@@ -17,9 +17,9 @@ pub mod events;
 pub mod latency;
 mod moments;
 pub mod outside;
+pub(crate) mod own_counts;
 pub mod quota;
 mod recorder;
-pub(crate) mod scheduled;
 pub mod split;
 pub mod usage;
 

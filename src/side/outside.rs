@@ -6,11 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::cgroup::{Cgroup, CgroupMemory, Version};
-use super::usage::{Edge, ProcessUse, Usage, reset_hwm_at};
+use super::usage::{Edge, FROM_OUTSIDE, ProcessUse, Usage, reset_hwm_at};
 use crate::format::{Memory, SideUse};
 
-/// Why a figure that is no trouble is `None`.
-const FROM_OUTSIDE: &str = "no process can be asked for it from outside";
 /// Why nothing is known of what is held half-way through the window.
 const NOT_SEEN: &str = "nobody looked half-way through the window: the trial, or the driver, was too \
                         short of time";
@@ -234,8 +232,8 @@ impl Process {
             },
             threads_peak: self.most.threads,
             fds_peak: self.most.fds.unwrap_or(0),
-            runtime: spent.scheduled.runtime,
-            ring: spent.scheduled.ring,
+            runtime: spent.runtime,
+            ring: spent.ring,
         };
         Some((used, spent.unavailable))
     }

@@ -26,8 +26,9 @@ use nix::unistd::Pid;
 use procfs::FromRead;
 use serde::{Deserialize, Serialize};
 
-use super::scheduled::Scheduled;
-use crate::format::{Cpu, Events, Switches};
+use super::events::Counted;
+use super::own_counts::OwnCounts;
+use crate::format::{Cpu, Events, RingUse, RuntimeUse, Switches};
 use crate::units::SECOND_NS;
 
 pub use waits::MOST_WAITING_THREADS;
@@ -36,6 +37,9 @@ pub(crate) use waits::thread_ends;
 
 /// Kernel stack of a thread: 16 KiB on x86-64 (since Linux 3.15), arm64 and riscv64.
 pub const KERNEL_STACK_BYTES: u64 = 16 << 10;
+
+/// Why a figure that is no trouble is `None`.
+pub(super) const FROM_OUTSIDE: &str = "no process can be asked for it from outside";
 
 /// Which edge of the window a reading stands at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +55,7 @@ pub enum Edge {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Usage {
     clocks: Clocks,
-    scheduled: Scheduled,
+    own: OwnCounts,
     waits: Result<Waits, String>,
     machine: Result<MachineTime, String>,
 }
@@ -89,9 +93,9 @@ pub struct Spent {
     /// As the record has it; `per_request_ns` and `pacer_ns` are the caller's to fill in.
     pub cpu: Cpu,
     pub switches: Switches,
-    /// Page faults; the rest is counted by [`super::events`], where it is.
     pub events: Events,
-    pub(crate) scheduled: Scheduled,
+    pub(crate) runtime: Option<RuntimeUse>,
+    pub(crate) ring: Option<RingUse>,
     /// The machine in the window.
     pub machine: Option<MachineTime>,
     /// What is `None` above, by field name of the record, and why.
@@ -115,12 +119,12 @@ impl Usage {
         let waits = waits::read(most_threads);
         let machine = MachineTime::read();
         let clocks = first.unwrap_or_else(Clocks::read);
-        Usage { clocks, scheduled: Scheduled::default(), waits, machine }
+        Usage { clocks, own: OwnCounts::none("nobody counted"), waits, machine }
     }
 
-    /// Adds what this process's schedulers count.
-    pub(crate) fn and(self, scheduled: Scheduled) -> Usage {
-        Usage { scheduled, ..self }
+    /// Adds what this process counts of itself.
+    pub(crate) fn and(self, own: OwnCounts) -> Usage {
+        Usage { own, ..self }
     }
 
     /// Reads another process of this user: its switches and waits are those of its living threads,
@@ -130,7 +134,7 @@ impl Usage {
         let waits = waits::read_living(&format!("/proc/{pid}/task"), MOST_WAITING_THREADS);
         let clocks = first.map_or_else(|| Clocks::of(pid), Ok)?;
         let machine = Err("the client's side reads it".into());
-        Ok(Usage { clocks, scheduled: Scheduled::default(), waits, machine })
+        Ok(Usage { clocks, own: OwnCounts::none(FROM_OUTSIDE), waits, machine })
     }
 
     /// Switches and page faults of the calling thread so far: what a monitor adds to its process
@@ -152,6 +156,7 @@ impl Usage {
 
     pub fn since(&self, earlier: &Usage) -> Spent {
         let (now, then) = (&self.clocks, &earlier.clocks);
+        let own = self.own.since(&earlier.own);
         let mut spent = Spent {
             cpu: Cpu {
                 total_ns: now.total_ns.saturating_sub(then.total_ns),
@@ -169,12 +174,23 @@ impl Usage {
                 major_faults: Some(now.major_faults.saturating_sub(then.major_faults)),
                 ..Events::default()
             },
-            scheduled: self.scheduled.since(earlier.scheduled),
+            runtime: own.runtime,
+            ring: own.ring,
             ..Spent::default()
         };
         let mut missing = |field: &str, why: String| {
             spent.unavailable.insert(field.to_string(), why);
         };
+        let Counted { migrations, syscalls, instructions, cycles } = own.events;
+        let (switches, events) = (&mut spent.switches, &mut spent.events);
+        for (field, to, counted) in [
+            ("switches.migrations", &mut switches.migrations, migrations),
+            ("events.syscalls", &mut events.syscalls, syscalls),
+            ("events.instructions", &mut events.instructions, instructions),
+            ("events.cycles", &mut events.cycles, cycles),
+        ] {
+            *to = counted.map_err(|why| missing(field, why)).ok();
+        }
         match waits::waited_since(&self.waits, &earlier.waits) {
             Ok(ns) => spent.cpu.run_queue_wait_ns = Some(ns),
             Err(why) => {

@@ -2,7 +2,6 @@
 //! makes the outcome of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::engine::TrialRun;
 use crate::format::histogram;
@@ -11,7 +10,6 @@ use crate::plan::Extent;
 use crate::protocol::{BetweenEdges, Outcome, PROTOCOL_VERSION};
 use crate::side::Phase;
 use crate::side::counters::Counts;
-use crate::side::events::{self, Reading as EventReading};
 use crate::side::split::{AllocatorUse, HeapUse};
 use crate::side::usage::{Edge, MachineTime, ProcessUse, Usage};
 use crate::sys::{now_ns, sleep_until_ns, thread_cpu_ns};
@@ -24,16 +22,12 @@ const LOOK_PART: u64 = 8;
 /// How long lanes may take to end after a cancel before what they do is counted as timed out.
 const CANCEL_GRACE_NS: u64 = 100_000_000;
 
-/// The counters that the engine's thread opened, where the job asks for them.
-pub(super) type OpenEvents = Arc<OnceLock<Mutex<events::EventCounters>>>;
-
 pub(super) struct Monitor<'t> {
     trial: &'t TrialRun,
     baseline: ProcessUse,
     seen: Vec<ProcessUse>,
     plateau: Option<ProcessUse>,
     started_at: u64,
-    counted: OpenEvents,
     /// Only where the job asks for memory to be split.
     heap: Option<HeapUse>,
 }
@@ -47,67 +41,37 @@ struct Reading {
     own: (Switches, Events),
     /// The monitor's own CPU time, read next to the process's.
     own_cpu_ns: u64,
-    /// What the kernel counted for the lanes.
-    events: EventReading,
 }
 
 impl<'t> Monitor<'t> {
-    pub(super) fn new(
-        trial: &'t TrialRun,
-        baseline: ProcessUse,
-        heap: Option<HeapUse>,
-        counted: OpenEvents,
-    ) -> Self {
+    pub(super) fn new(trial: &'t TrialRun, baseline: ProcessUse, heap: Option<HeapUse>) -> Self {
         let seen = ProcessUse::read().into_iter().collect();
-        Monitor { trial, baseline, seen, plateau: None, started_at: 0, counted, heap }
-    }
-
-    fn read_events(&self) -> EventReading {
-        match self.counted.get() {
-            // A thread that panicked while it read has left the counters as they were.
-            Some(open) => open.lock().unwrap_or_else(std::sync::PoisonError::into_inner).read(),
-            None => EventReading::none(
-                "counting costs a thread a part of its CPU: see the trials labelled `syscalls` \
-                 ([sweep] syscalls = true)",
-            ),
-        }
+        Monitor { trial, baseline, seen, plateau: None, started_at: 0, heap }
     }
 
     fn read(&self, edge: Edge) -> Reading {
         let counters = self.trial.recorder.counters();
         let counts =
             || [Phase::Warmup, Phase::Measured].into_iter().map(|p| counters.read(p)).sum();
-        let scheduled = self.trial.scheduled();
-        let usage = || {
-            let read = match self.trial.job.cell.counts_events() {
-                true => Usage::read_every_wait(edge),
-                false => Usage::read(edge),
-            };
-            read.and(scheduled)
+        let usage = || match self.trial.job.cell.counts_events() {
+            true => Usage::read_every_wait(edge),
+            false => Usage::read(edge),
         };
         // What is divided by requests is read next to them.
         match edge {
             Edge::Start => {
                 let usage = usage();
                 let own_cpu_ns = thread_cpu_ns();
-                let events = self.read_events();
-                Reading {
-                    usage,
-                    own_cpu_ns,
-                    events,
-                    counts: counts(),
-                    at: now_ns(),
-                    own: Usage::own(),
-                }
+                let usage = usage.and(self.trial.own_counts());
+                Reading { usage, own_cpu_ns, counts: counts(), at: now_ns(), own: Usage::own() }
             }
             Edge::End => {
                 let (counts, at) = (counts(), now_ns());
-                // Nothing is read, and no time passes, in a trial that counts no events.
-                let events = self.read_events();
+                // No event is read, and no time passes, in a trial that counts none.
+                let counted = self.trial.own_counts();
                 let own_cpu_ns = thread_cpu_ns();
-                let usage = usage();
-                let own = Usage::own();
-                Reading { usage, own_cpu_ns, events, counts, at, own }
+                let usage = usage().and(counted);
+                Reading { usage, own_cpu_ns, counts, at, own: Usage::own() }
             }
         }
     }
@@ -254,11 +218,11 @@ impl<'t> Monitor<'t> {
                 involuntary: without(first, last, spent.switches.involuntary, |r| {
                     r.own.0.involuntary
                 }),
-                migrations: self.migrations(first, last, &mut unavailable),
+                migrations: self.migrations(spent.switches.migrations, &mut unavailable),
             },
-            events: counted_events(first, last, spent.events, ended, &mut unavailable),
-            runtime: spent.scheduled.runtime,
-            ring: spent.scheduled.ring,
+            events: events_of_lanes(first, last, spent.events, ended, &mut unavailable),
+            runtime: spent.runtime,
+            ring: spent.ring,
             memory: self.memory(&mut unavailable),
             threads_peak: self.seen.iter().map(|u| u.threads).max().unwrap_or(0),
             fds_peak: self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0),
@@ -309,15 +273,14 @@ impl<'t> Monitor<'t> {
     /// Moves between CPUs: none where there is one CPU to be on; else as counted.
     fn migrations(
         &self,
-        first: &Reading,
-        last: &Reading,
+        counted: Option<u64>,
         unavailable: &mut BTreeMap<String, String>,
     ) -> Option<u64> {
         if self.trial.job.cpus.len() == 1 {
+            unavailable.remove("switches.migrations");
             return Some(0);
         }
-        let counted = last.events.since(&first.events).migrations;
-        counted.map_err(|why| unavailable.insert("switches.migrations".into(), why)).ok()
+        counted
     }
 
     fn between(
@@ -376,31 +339,23 @@ fn without(first: &Reading, last: &Reading, all: u64, own: impl Fn(&Reading) -> 
     all.saturating_sub(own(last).saturating_sub(own(first)))
 }
 
-/// The record's events: page faults by the process's own count in every trial, the rest by the
-/// kernel's counters where they were opened.
-fn counted_events(
+/// What was counted of a process, less the monitor's own page faults; its other events are not counted.
+fn events_of_lanes(
     first: &Reading,
     last: &Reading,
-    faults: Events,
+    all: Events,
     ended: u64,
     unavailable: &mut BTreeMap<String, String>,
 ) -> Events {
-    let counted = last.events.since(&first.events);
-    let mut known = |field: &str, count: Result<u64, String>| {
-        count.map_err(|why| unavailable.insert(format!("events.{field}"), why)).ok()
-    };
     let less = |all: Option<u64>, own: fn(&Events) -> Option<u64>| {
         all.map(|all| without(first, last, all, |r| own(&r.own.1).unwrap_or(0)))
     };
-    let syscalls = known("syscalls", counted.syscalls);
-    let events = Events {
-        minor_faults: less(faults.minor_faults, |e| e.minor_faults),
-        major_faults: less(faults.major_faults, |e| e.major_faults),
-        syscalls,
-        syscalls_per_request: syscalls.filter(|_| ended > 0).map(|n| n as f64 / ended as f64),
-        instructions: known("instructions", counted.instructions),
-        cycles: known("cycles", counted.cycles),
+    let mut events = Events {
+        minor_faults: less(all.minor_faults, |e| e.minor_faults),
+        major_faults: less(all.major_faults, |e| e.major_faults),
+        ..all
     };
+    events.per_request(ended);
     if events.syscalls_per_request.is_none() {
         let why = unavailable.get("events.syscalls").cloned();
         let why = why.unwrap_or_else(|| "no request ended between the window's edges".into());

@@ -238,6 +238,16 @@ impl Running<'_> {
                     }
                 }
                 let cpus = self.placement.target.len() as u32;
+                let calls = "events.syscalls_per_request".to_string();
+                match unavailable.get("events.syscalls").cloned() {
+                    Some(why) => unavailable.insert(calls, why),
+                    None => unavailable.remove(&calls),
+                };
+                // duel's own servers keep to their CPUs: from one alone there is no move.
+                if cpus == 1 && !self.has_own_server() {
+                    server.switches.migrations = Some(0);
+                    unavailable.remove("switches.migrations");
+                }
                 record.server = Some(SideUse { cpus, ..server });
                 let named = unavailable.into_iter().map(|(f, why)| (format!("server.{f}"), why));
                 record.unavailable.extend(named);

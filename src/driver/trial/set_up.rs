@@ -98,7 +98,7 @@ impl Context<'_> {
         &self,
         cell: &Cell,
         seed: u64,
-        (cpus, beside): (&[u32], &[u32]),
+        placed: (&[u32], &[u32]),
         record: &mut TrialRecord,
         stop: Stop,
     ) -> anyhow::Result<(Option<Targets>, Vec<Endpoint>)> {
@@ -113,7 +113,8 @@ impl Context<'_> {
             return Ok((None, elsewhere));
         }
         let spec = self.sweep.embedded_target(cell).context("no target")?;
-        let targets = Targets::start(&spec, self.sweep.server_plan(cell), seed, cpus, beside)?;
+        let (plan, counts) = (self.sweep.server_plan(cell), cell.counts_events());
+        let targets = Targets::start(&spec, plan, seed, placed, counts)?;
         self.peers.publish_targets(record.trial, targets.endpoints())?;
         let endpoints = targets.endpoints().to_vec();
         Ok((Some(targets), endpoints))

@@ -126,11 +126,15 @@ fn derived(record: &TrialRecord) -> Result<(), String> {
     again.derive();
     let per_request = |of: &TrialRecord| of.server.as_ref().map_or(0.0, |s| s.cpu.per_request_ns);
     let syscalls = |of: &TrialRecord| of.events.syscalls_per_request.unwrap_or(0.0);
+    let server_calls = |of: &TrialRecord| {
+        of.server.as_ref().and_then(|s| s.events.syscalls_per_request).unwrap_or(0.0)
+    };
     for (field, told, sums) in [
         ("achieved_per_s", record.achieved_per_s, again.achieved_per_s),
         ("cpu.per_request_ns", record.cpu.per_request_ns, again.cpu.per_request_ns),
         ("server.cpu.per_request_ns", per_request(record), per_request(&again)),
         ("events.syscalls_per_request", syscalls(record), syscalls(&again)),
+        ("server.events.syscalls_per_request", server_calls(record), server_calls(&again)),
     ] {
         if (told - sums).abs() > ROUNDING * told.abs().max(sums.abs()) {
             return Err(format!("{field} is {told}, and what it follows from comes to {sums}"));

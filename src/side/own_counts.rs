@@ -1,19 +1,26 @@
-//! What schedulers count of themselves in a process: tokio's runtime, and rings.
+//! What a process counts of itself: tokio of its runtime, rings, and the kernel of its threads.
 
 use serde::{Deserialize, Serialize};
 
+use super::events::Reading;
 use crate::format::{RingUse, RuntimeUse};
 
-/// `None` for what the process does not have.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct Scheduled {
+/// `None`, or a reason, for what the process does not have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OwnCounts {
     pub(crate) runtime: Option<RuntimeUse>,
     pub(crate) ring: Option<RingUse>,
+    pub(crate) events: Reading,
 }
 
-impl Scheduled {
+impl OwnCounts {
+    /// Nothing is known, for one reason.
+    pub(crate) fn none(why: &str) -> OwnCounts {
+        OwnCounts { runtime: None, ring: None, events: Reading::none(why) }
+    }
+
     /// What was counted between two readings.
-    pub(crate) fn since(self, earlier: Scheduled) -> Scheduled {
+    pub(crate) fn since(&self, earlier: &OwnCounts) -> OwnCounts {
         let runtime = |(now, then): (RuntimeUse, RuntimeUse)| RuntimeUse {
             parks: now.parks.saturating_sub(then.parks),
             busy_ns: now.busy_ns.saturating_sub(then.busy_ns),
@@ -26,9 +33,10 @@ impl Scheduled {
             completions: now.completions.saturating_sub(then.completions),
             held_ns: now.held_ns.saturating_sub(then.held_ns),
         };
-        Scheduled {
+        OwnCounts {
             runtime: self.runtime.zip(earlier.runtime).map(runtime),
             ring: self.ring.zip(earlier.ring).map(ring),
+            events: self.events.since(&earlier.events),
         }
     }
 }
