@@ -58,7 +58,7 @@ fn a_plan_says_how_many_blocks_to_expect_and_warns_of_too_few_trials() {
     assert!(plan.contains("blocks until each ratio is within ± 5 %: at least 10"), "{plan}");
     assert!(plan.contains("expect 10 where they scatter by 5 %, 19 where they"), "{plan}");
     let few = Sweep::new(&format!("{CONFIG}trials = 4"));
-    let warning = "4 trials cannot settle any of 2 comparisons, which takes 7";
+    let warning = "4 trials are too few to confirm a difference in 2 comparisons, which takes 7";
     let (plan, _) = text(&output(duel(&["plan"]).arg(few.config())));
     assert!(plan.contains(warning), "{plan}");
     let done = few.run();

@@ -119,7 +119,23 @@ fn other_plans_and_machines_are_refused_with_the_reason() {
         p.config["target"]["embedded"]["body_bytes"] = 7.into();
     });
     let text = compare(&a, &target).unwrap_err().to_string();
-    assert!(text.contains("target.body_bytes is 1024 in A and 7 in B"), "{text}");
+    assert!(text.contains("target.body is 1 KiB in A and 7 B in B"), "{text}");
+    // Of a list of requests only what differs is named, by the key that sets it.
+    let with = |at: &str, more: bool, path: &str| {
+        run(&temp.path().join(at), 6, 0.5, |p| {
+            let mix = p.config["plan"]["mix"].as_array_mut().unwrap();
+            mix.push(mix[0].clone());
+            mix[1]["path"] = path.into();
+            mix.extend(more.then(|| mix[0].clone()));
+        })
+    };
+    let (b, c) = (with("x", false, "/b"), with("y", true, "/c"));
+    let text = compare(&b, &c).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "the runs are not comparable: plan.request[1].path is \"/b\" in A and \"/c\" in B; \
+         plan.request[2] is not set in A and set in B"
+    );
     let machine = run(&temp.path().join("m"), 6, 0.5, |p| p.machine["kernel"] = "7.0".into());
     let text = compare(&a, &machine).unwrap_err().to_string();
     assert!(text.contains("machine.kernel is \"6.18\" in A and \"7.0\" in B"), "{text}");

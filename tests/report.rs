@@ -541,6 +541,34 @@ fn lanes_ran_out_only_where_all_of_them_were_busy() {
 }
 
 #[test]
+fn an_engine_alone_is_told_by_its_own_figures() {
+    let said = |records: &[TrialRecord]| verdict::text(records, &groups_of(records), None);
+    let closed = said(&closed(Engine::Tokio, 3, 1.0));
+    assert!(
+        closed.contains("tokio completed") && closed.contains("of CPU per request"),
+        "{closed}"
+    );
+    assert!(closed.contains("Only tokio ran, so nothing is compared."), "{closed}");
+    let at = |rate| Cell { offered_per_s: Some(rate), ..open_cell(Engine::Tokio) };
+    let at = |rate| Cell { id: format!("tokio-r{rate}"), ..at(rate) };
+    let rates: Vec<TrialRecord> =
+        [200.0, 900.0, 1_500.0].iter().flat_map(|rate| run(&at(*rate), 3, 1.0)).collect();
+    let said = said(&rates);
+    assert!(said.contains("At 200 req/s") && said.contains("At 1,500 req/s"), "{said}");
+    assert!(!said.contains("900"), "the least and the most demanding are enough: {said}");
+}
+
+#[test]
+fn a_window_without_a_request_is_told_below_the_table() {
+    let mut records = closed(Engine::Tokio, 4, 1.0);
+    records[2].status = Status::Invalid;
+    records[2].ledger = Ledger::default();
+    let text = table::render("first", &groups_of(&records), &[], None, false);
+    assert!(text.contains("1 of 4 invalid"), "{text}");
+    assert!(text.contains("no request fell inside the window in 1 of 4 trials"), "{text}");
+}
+
+#[test]
 fn either_will_do_where_the_whole_difference_is_small() {
     let said = |rate: f64| {
         let at = |engine| Cell { offered_per_s: Some(rate), ..open_cell(engine) };

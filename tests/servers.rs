@@ -636,8 +636,8 @@ fn two_builds_are_started_for_each_of_their_trials_in_the_same_blocks_and_compar
     }
     // Ten times as long or more in each block: nothing of this stays open.
     let said = done.stdout.replace('\n', " ");
-    assert!(said.contains("new has a rate") && said.contains("lower than old"), "{said}");
-    assert!(said.contains("CPU time per request"), "{said}");
+    assert!(said.contains("new against old: the rate is ") && said.contains("lower"), "{said}");
+    assert!(said.contains("CPU per request is"), "{said}");
 }
 
 #[test]

@@ -323,7 +323,11 @@ impl<'s> SweepSession<'s> {
             Some(_) => search::verdict(sweep, &self.records),
             None => verdict(sweep, &self.records),
         });
-        Ok(code.or(kept).unwrap_or(nothing_else))
+        let code = code.or(kept).unwrap_or(nothing_else);
+        if code == exit::INVALID {
+            say!("duel: exit code {code}: {}", verdict::unreliable(&self.records));
+        }
+        Ok(code)
     }
 }
 

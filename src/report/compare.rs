@@ -20,7 +20,7 @@ use crate::stats::{
     Comparison as Judged, MARGIN, RATIO_CONFIDENCE, RatioEstimate, Verdict, judge, log_t_ratio,
     lost_p_value, median, paired_ratio, unpaired_ratio,
 };
-use crate::units::{Ratio, format_ns, format_share};
+use crate::units::{Ratio, format_bytes, format_ns, format_share};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
@@ -225,6 +225,12 @@ fn differences(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
                 differences(&at, a.get(key).unwrap_or(&Value::Null), &b[key], out);
             }
         }
+        (Value::Array(x), Value::Array(y)) if a != b => {
+            for i in 0..x.len().max(y.len()) {
+                let of = |all: &Vec<Value>| all.get(i).cloned().unwrap_or_default();
+                differences(&format!("{path}[{i}]"), &of(x), &of(y), out);
+            }
+        }
         _ if a == b => {}
         _ => {
             out.push(format!("{} is {} in A and {} in B", key(path), told(path, a), told(path, b)));
@@ -236,15 +242,20 @@ fn differences(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
 fn key(path: &str) -> String {
     let inner = ["embedded", "external", "extent"];
     let parts: Vec<&str> = path.split('.').filter(|part| !inner.contains(part)).collect();
-    let key = parts.join(".");
-    let key = key.strip_suffix("_ns").or(key.strip_suffix(".ns")).unwrap_or(&key);
-    key.into()
+    let key = parts.join(".").replace("plan.mix[", "plan.request[");
+    let units = ["_ns", ".ns", "_bytes"];
+    units.iter().find_map(|unit| key.strip_suffix(unit)).unwrap_or(&key).into()
 }
 
 fn told(path: &str, value: &Value) -> String {
     match value.as_f64().filter(|_| path.ends_with("_ns") || path.ends_with(".ns")) {
         Some(ns) => format_ns(ns),
+        None if path.ends_with("_bytes") && value.is_number() => {
+            value.as_f64().map_or_else(String::new, format_bytes)
+        }
         None if value.is_null() => "not set".into(),
+        // What else it holds is of no help.
+        None if value.is_object() => "set".into(),
         None => value.to_string(),
     }
 }
@@ -367,12 +378,16 @@ impl RunComparison {
         if open > 0 {
             let which = if open == self.lines.len() { "all" } else { "for" };
             said[0] += &format!("; cannot tell {which} {open}");
-            said.push("To tell more, run both sides longer, or with more blocks".into());
+            said.push(
+                "To tell more, run both sides longer or with more trials; with --strict this ends \
+                 with exit code 5"
+                    .into(),
+            );
         }
         if self.runs == (0, 0) {
             said.push(
-                "A is the first target, B the other one, in the same blocks of one run: what drifts \
-                 is the same for both"
+                "A is the first target and B the one in the heading. Both ran in the same rounds, so \
+                 drift of the machine affects both alike"
                     .into(),
             );
         }

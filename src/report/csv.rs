@@ -113,7 +113,7 @@ pub(super) fn push_row(out: &mut String, fields: &[Field]) {
     push_line(out, fields.iter().map(|(_, value)| value.as_str()));
 }
 
-fn push_line<'a>(out: &mut String, values: impl Iterator<Item = &'a str>) {
+pub(super) fn push_line<'a>(out: &mut String, values: impl Iterator<Item = &'a str>) {
     for (i, value) in values.enumerate() {
         if i > 0 {
             out.push(',');

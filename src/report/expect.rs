@@ -187,7 +187,7 @@ pub fn section(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> O
     let mut table = Columns::of(&outcomes);
     table.text("expected", |o| o.expected.clone());
     table.text("where", |o| o.place.clone());
-    table.text("times better (95 % interval)", |o| o.measured.clone());
+    table.text("winner ÷ loser,\n95 % interval", |o| o.measured.clone());
     table.text("verdict", |o| o.held.text());
     Some(table.section("Expected before the run", vec![]))
 }

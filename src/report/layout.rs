@@ -268,6 +268,10 @@ fn notes(group: &Group) -> Vec<String> {
     let mut notes = Vec::new();
     for row in &group.rows {
         let name = clean(&row.name);
+        if row.tally.empty > 0 && row.figures.as_ref().is_some_and(|f| f.ledger.planned > 0) {
+            let trials = of(row.tally.empty, row.tally.blocks);
+            notes.push(format!("{name}: no request fell inside the window in {trials}"));
+        }
         for (error, trials) in &row.errors {
             notes.push(format!("{name}: {}: {}", of(*trials, row.tally.blocks), clean(error)));
         }

@@ -232,7 +232,7 @@ fn splits(cells: &[CellSplit<'_>]) -> Section {
     }
     let since = match cells.iter().all(|c| c.cell.tests_server()) {
         true => "the server stood ready, without a connection",
-        false => "Ready",
+        false => "the baseline was read, before any lane or socket",
     };
     let mut notes = vec![format!(
         "bytes per {} added since {since}, half-way through the window; medians; page cache not included",

@@ -104,7 +104,7 @@ fn row(id: &str, bound: &Bound, valid: &[&TrialRecord]) -> SloRow {
     let busy = || {
         let (noisy, all) = (format_count(noisy as u64), format_count(valid.len() as u64));
         Judgement::Unknown(format!(
-            "the machine was busy with something else in {noisy} of {all} trials, which may be why"
+            "other programs kept the machine busy in {noisy} of {all} trials"
         ))
     };
     // Where not even the fastest request was within, noise is not why.

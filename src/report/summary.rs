@@ -99,6 +99,8 @@ pub struct Tally {
     /// Those of the valid in which a noise gate failed.
     pub noisy: usize,
     pub invalid: usize,
+    /// Those of the invalid ones in whose window no request began.
+    pub(crate) empty: usize,
     pub failed: usize,
     pub interrupted: usize,
     /// Trials that were repeated within their block and stand in no other column.
@@ -126,6 +128,9 @@ impl Tally {
                 Status::Failed => &mut tally.failed,
                 Status::Interrupted => &mut tally.interrupted,
             } += 1;
+            let invalid = trial.status == Status::Invalid;
+            let idle = trial.cell.is_idle();
+            tally.empty += usize::from(invalid && !idle && trial.ledger.planned == 0);
             tally.noisy += usize::from(is_valid(trial) && !is_quiet(trial));
         }
         tally

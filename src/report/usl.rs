@@ -17,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::stats::{CONFIDENCE, MIN_FOR_INTERVAL, quantile};
+use crate::units::plural;
 
 /// Fewest lane values for a fit of three coefficients with a residual left to judge it by.
 pub(crate) const MIN_LANE_VALUES: usize = 4;
@@ -92,7 +93,7 @@ pub struct Prediction {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoFit {
-    #[error("{0} lane values; the law needs at least {MIN_LANE_VALUES}: measure more lanes")]
+    #[error("{} measured; the law needs at least {MIN_LANE_VALUES}", plural(*.0 as u64, "lane count"))]
     TooFew(usize),
     /// Nothing completed, or a throughput that is no number.
     #[error("a throughput of {0} lanes is not a positive number")]

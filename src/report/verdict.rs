@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod alone;
 mod targets;
 
 use super::busy;
@@ -135,7 +136,7 @@ fn nothing(groups: &[Group]) -> String {
     } else if rows().all(|r| !r.ranked) {
         "No trial is valid, so nothing can be concluded: see the gates and errors below.".into()
     } else if rows().map(|r| &r.name).collect::<BTreeSet<_>>().len() == 1 {
-        "One engine only, so there is nothing to compare it with; its figures stand below.".into()
+        alone::sentence(groups)
     } else if groups.iter().all(|g| g.reference.is_none()) {
         "The baseline has no valid trial, so nothing can be compared: see below.".into()
     } else {
@@ -248,9 +249,10 @@ fn either_will_do(group: &Group, a: &Figures, b: &Figures) -> Option<String> {
     let (cpus, bytes) = ((cpu(a)? - cpu(b)?).abs(), (memory(a)? - memory(b)?).abs());
     (cpus < SMALL_CPUS && bytes < SMALL_BYTES).then(|| {
         format!(
-            " At {} and {} req/s either will do: they differ by {cpus:.2} of a CPU and {} in all.",
+            " At {} and {} req/s either will do: they differ by {} of a CPU and {} in all.",
             plural(group.cell.total_lanes.into(), "lane"),
             format_rate(load),
+            if cpus < 0.005 { "less than 0.01".into() } else { format!("{cpus:.2}") },
             Measure::Memory.print(bytes)
         )
     })
@@ -261,7 +263,10 @@ fn cpu_of(a: &Figures, b: &Figures) -> String {
     let cost = |f: &Figures| f.get(Measure::CpuPerRequest).unwrap_or(0.0);
     let cores = |f: &Figures| cost(f) * f.get(Measure::Achieved).unwrap_or(0.0) / 1e9;
     let print = |f: &Figures| Measure::CpuPerRequest.print(cost(f));
-    format!("{} against {}: {:.2} against {:.2} of a CPU", print(a), print(b), cores(a), cores(b))
+    let (x, y) = (cores(a), cores(b));
+    // Two digits that say something, the same number of decimals for both.
+    let decimals = if x.min(y) < 0.05 { 3 } else { 2 };
+    format!("{} against {}: {x:.decimals$} against {y:.decimals$} of a CPU", print(a), print(b))
 }
 
 /// `31 % [16, 41] less CPU per request than threads (14 µs against 19 µs)`. What may be either is

@@ -27,7 +27,7 @@ pub(in crate::cmd) fn forecast(sweep: &Sweep) -> Vec<String> {
         format_ns(precision.budget_ns as f64)
     );
     if among == 0 {
-        return vec![format!("{until}; nothing is compared, so that {fewest} do")];
+        return vec![format!("{until}; nothing is compared, so {fewest} are enough")];
     }
     let expected = SPREADS.map(|spread| {
         let blocks = blocks_expected(spread, precision.half_width).max(fewest);
@@ -43,13 +43,14 @@ pub(in crate::cmd) fn warning(sweep: &Sweep, flags: bool) -> Option<String> {
     let among = Comparisons::of(&cells, sweep.baseline).count();
     let needed = pairs_needed(among).max(MIN_FOR_INTERVAL as u32);
     // Whoever asks for one trial does not ask for a comparison.
-    let way = if flags { "--precision 5% runs" } else { "leave out sweep.trials to run" };
+    let way = if flags { "--precision 5% runs" } else { "Leave out sweep.trials to run" };
     let few = sweep.precision.is_none() && sweep.search.is_none() && sweep.trials < needed;
     (few && among > 0 && sweep.trials > 1).then(|| {
         format!(
-            "{} trials cannot settle any of {among} comparisons, which takes {needed}; expect \
-             intervals of ± {} where blocks scatter by 10 %: {way} as many as are needed",
+            "{} trials are too few to confirm a difference in {}, which takes {needed}; if trials \
+             scatter by 10 %, intervals will be about ± {}. {way} as many as are needed",
             sweep.trials,
+            plural(among as u64, "comparison"),
             format_share(half_width_expected(0.1, sweep.trials))
         )
     })

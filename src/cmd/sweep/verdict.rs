@@ -8,6 +8,7 @@ use crate::limits::LimitName;
 use crate::plan::sweep::{ExpectFailed, Sweep};
 use crate::report::slo::{self, Judgement};
 use crate::report::summary::{is_quiet, is_valid};
+use crate::units::{format_count, plural};
 
 /// Says which bounds of the SLO were missed or cannot be judged, and the exit code for that.
 pub(super) fn objectives(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
@@ -55,6 +56,26 @@ pub(super) fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
         return Some(exit::FAILED);
     }
     records.iter().any(|r| r.status == Status::Invalid).then_some(exit::INVALID)
+}
+
+/// Why a run ends with the exit code of numbers that are not reliable, and what helps.
+pub(super) fn unreliable(records: &[TrialRecord]) -> String {
+    let count = |is: fn(&TrialRecord) -> bool| records.iter().filter(|r| is(r)).count() as u64;
+    let why = match count(|r| r.status == Status::Invalid) {
+        0 => "it cannot be judged whether the SLO is met".into(),
+        n => {
+            let (all, is) =
+                (plural(records.len() as u64, "trial"), if n == 1 { "is" } else { "are" });
+            format!("{} of {all} {is} not reliable", format_count(n))
+        }
+    };
+    let busy = 2 * count(|r| !is_quiet(r)) > records.len() as u64;
+    let way = if busy {
+        "; other programs kept the machine busy: run again when it is quiet"
+    } else {
+        ""
+    };
+    why + way
 }
 
 /// Whether a config names the failure: its cell, and the limit that it ran into. Rows of before the

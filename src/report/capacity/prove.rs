@@ -143,8 +143,7 @@ impl Pair<'_> {
             name: name.into(),
             what: self.what,
             error: Some(error),
-            remark: noisy
-                .then(|| "the machine was busy with something else, which may be why".into()),
+            remark: noisy.then(|| "other programs kept the machine busy, which may be why".into()),
             goal: self.goal,
             figures: vec![
                 Figure::new("forecast", self.forecast, (self.text)(self.forecast), self.from),

@@ -93,6 +93,10 @@ impl Plan {
             return None;
         }
         let lanes = if self.is_service { "connections" } else { "lanes" };
+        let reach = match self.question.p99_ns {
+            Some(_) => "tested up to\nper host",
+            None => "planned up to\nper host",
+        };
         let mut table = Columns::of(&answered);
         table.text("engine", |(e, _)| e.words());
         for (title, name) in [
@@ -105,14 +109,14 @@ impl Plan {
             ("descriptors", "descriptors"),
             ("ports", "ports"),
             ("threads", "threads"),
-            ("tested up to\nper host", "tested_to_per_s"),
+            (reach, "tested_to_per_s"),
         ] {
             if name != "ports" || !self.is_service {
                 table.number(title, text(name));
             }
         }
         table.text("cell", |(_, n)| n.from("tested_to_per_s").join(" "));
-        Some(table.section("what today's hosts hold", vec![]))
+        Some(table.section("What today's hosts hold", vec![]))
     }
 
     /// The measured cells by rate, and the planned point among them.
@@ -141,7 +145,7 @@ impl Plan {
         table.number("mean\ntime", text("latency_ns"));
         table.text("cell", |(_, p)| p.cell.clone().unwrap_or_else(|| "► planned".into()));
         let notes = vec!["p99 of all requests of a cell, the others medians over its trials; in brackets the interval at 95 % confidence, where there are trials enough".into()];
-        Some(table.section("the measured curve, and where the plan stands on it", notes))
+        Some(table.section("The measured curve, and where the plan stands on it", notes))
     }
 
     fn budgets(&self) -> Option<Section> {
@@ -168,7 +172,7 @@ impl Plan {
         if rows.iter().any(|(_, b)| b.is_open()) {
             notes.push("`cannot be told`: too few requests were measured to tell whether the budget is kept; measure longer".into());
         }
-        Some(table.section("error budget over 28 days at the planned rate", notes))
+        Some(table.section("Error budget over 28 days at the planned rate", notes))
     }
 }
 

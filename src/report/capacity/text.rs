@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{EnginePlan, Need, Plan, Question};
+use super::{EnginePlan, Need, Plan, Question, REACH};
 use crate::report::layout::{self, Section, clean};
 use crate::report::table;
 use crate::units::{format_ns, one_of, plural};
@@ -164,7 +164,7 @@ impl Need {
         match is_bound {
             _ if self.is_limited() => format!("{} at {rate} per host", first.name),
             true => format!("{} is only tested up to {rate} per host", first.name),
-            false => format!("none up to {rate} per host, where the data end"),
+            false => format!("none up to {rate} per host, {REACH} × the highest measured rate"),
         }
     }
 
@@ -182,7 +182,8 @@ impl Need {
         if q.p99_ns.is_none() && !self.is_limited() {
             let rate = self.text_of("host_rate_per_s");
             return format!(
-                "No limit is reached up to {rate} per host, where the data end ({used} used)"
+                "No limit is reached up to {rate} per host, {REACH} × the highest measured rate \
+                 ({used} used)"
             );
         }
         let limit = self.first_limit(q.p99_ns.is_some());
@@ -257,7 +258,12 @@ impl Need {
                     t("threads")
                 ),
             },
-            format!("tested up to {} per host ({})", t("tested_to_per_s"), from("tested_to_per_s")),
+            format!(
+                "{} up to {} per host ({})",
+                if q.p99_ns.is_some() { "tested" } else { "planned" },
+                t("tested_to_per_s"),
+                from("tested_to_per_s")
+            ),
         ]);
         lines
     }

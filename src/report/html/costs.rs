@@ -51,31 +51,34 @@ fn stacked<const N: usize>(
     figure::bars(title, axis, parts, panels, &left_out)
 }
 
-/// User memory over the baseline, page tables, kernel stacks, other kernel memory, sockets.
+/// Memory over the baseline: the process's own, the kernel's, and what sockets hold. Page tables and
+/// kernel stacks are known of the whole process alone, so they stand in where no cgroup counts.
 pub(super) fn memory(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     let parts = [
         ("user", PALETTE[1]),
-        ("kernel stacks", PALETTE[3]),
-        ("page tables", PALETTE[4]),
-        ("other kernel", PALETTE[2]),
+        ("kernel", PALETTE[3]),
+        ("kernel stacks of the whole process", PALETTE[2]),
+        ("page tables of the whole process", PALETTE[4]),
         ("TCP buffers", PALETTE[0]),
     ];
     let lengths = |t: &TrialRecord| {
         let lanes = f64::from(t.cell.total_lanes.max(1));
         let Some(m) = t.subject().map(|subject| subject.memory) else { return [None; 5] };
         let user = Measure::Memory.of(t).map(|bytes| bytes as u64);
-        // The cgroup's kernel memory holds page tables and stacks too.
-        let known = m.page_table_bytes.unwrap_or(0) + m.kernel_stack_bytes.unwrap_or(0);
-        let other = m.kernel_bytes.map(|k| k.saturating_sub(known));
-        [user, m.kernel_stack_bytes, m.page_table_bytes, other, m.socket_bytes]
+        let [stacks, tables] = match m.kernel_bytes {
+            Some(_) => [None; 2],
+            None => [m.kernel_stack_bytes, m.page_table_bytes],
+        };
+        [user, m.kernel_bytes, stacks, tables, m.socket_bytes]
             .map(|bytes| Some(bytes? as f64 / lanes))
     };
     let axis = PlotAxis::new("bytes per lane", Scale::Binary, &format_bytes);
     let drawn = ("Memory per lane", &axis, Measure::Memory);
     html! {
         (paragraph(
-            "Medians per lane at the plateau, half-way through the window. They include the fixed \
-             memory of the process, so per-lane figures look large where there are few lanes.",
+            "What was added to the baseline, half-way through the window, ÷ lanes; medians. What a \
+             process adds once is included, so figures per lane look large where there are few lanes. \
+             Set `memory = true` under [sweep] for stacks, page tables and sockets apart.",
         ))
         (unavailable(trials, &["memory."]))
         (stacked(groups, trials, drawn, &parts, lengths))

@@ -19,11 +19,12 @@ fn sentence(group: &Group, row: &Row, first: &Row) -> Option<String> {
     let (a, b) = (row.figures.as_ref()?, first.figures.as_ref()?);
     let said = compared(&group.cell).filter_map(|facts| {
         let measure = facts.measure;
-        Some(part(measure, row.ratio(measure)?, &figures(measure, a, b), &first.name))
+        Some(part(measure, row.ratio(measure)?, &figures(measure, a, b)))
     });
     let said: Vec<String> = said.chain(lost(a, b)).collect();
     let place = group.cell.place_words(&[]);
-    (!said.is_empty()).then(|| format!("{place}: {} {}.", row.name, said.join("; ")))
+    (!said.is_empty())
+        .then(|| format!("{place}: {} against {}: {}.", row.name, first.name, said.join("; ")))
 }
 
 /// Of both, as they are printed elsewhere.
@@ -39,12 +40,12 @@ fn figures(measure: Measure, a: &Figures, b: &Figures) -> String {
     format!("{} against {}", show(a), show(b))
 }
 
-/// `has a p50 12 % [8, 15] higher than old (1.1 ms against 1 ms)`.
-fn part(measure: Measure, c: Comparison, figures: &str, than: &str) -> String {
+/// `p50 is 12 % [8, 15] higher (1.1 ms against 1 ms)`.
+fn part(measure: Measure, c: Comparison, figures: &str) -> String {
     let what = match measure {
-        Measure::Achieved => "rate",
-        Measure::CpuPerRequest => "CPU time per request",
-        Measure::Memory => "memory use",
+        Measure::Achieved => "the rate",
+        Measure::CpuPerRequest => "CPU per request",
+        Measure::Memory => "memory",
         measure => measure.facts().title,
     };
     let e = c.estimate;
@@ -57,21 +58,18 @@ fn part(measure: Measure, c: Comparison, figures: &str, than: &str) -> String {
                 format!(" [{:.1}, {:.1}]", x.min(y), x.max(y))
             });
             let by = percent(e.ratio).abs();
-            format!("has a {what} {by:.1} %{interval} {way} than {than} ({figures})")
+            format!("{what} is {by:.1} %{interval} {way} ({figures})")
         }
         Verdict::Equal { margin } => {
-            format!(
-                "has a {what} equal to that of {than} within {} ({figures})",
-                format_share(margin)
-            )
+            format!("{what} is equal within {} ({figures})", format_share(margin))
         }
         Verdict::Undecided { up_to: None } => {
-            format!("has a {what} that cannot be compared yet with that of {than} ({figures})")
+            format!("{what} cannot be compared yet ({figures})")
         }
         Verdict::Undecided { up_to: Some(end) } => {
             let way = if end < 1.0 { "as low as" } else { "up to" };
             let end = Ratio(end);
-            format!("has a {what} that could be {way} {end} that of {than}: undecided ({figures})")
+            format!("{what} is undecided, could be {way} {end} ({figures})")
         }
     }
 }
