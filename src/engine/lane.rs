@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::claims::Chunk;
 use super::link::Link;
-use super::release::Shot;
+use super::release::{Shot, Source};
 use super::run::TrialRun;
 use super::steps::{Done, RequestSteps};
-use super::timer::{TaskSocket, bound, sleep};
+use super::timer::{LaneTimer, TaskSocket, arm, bound, sleep};
 use crate::codec::socket::BlockingSocket;
 use crate::codec::stream::Socket;
 use crate::codec::{Conn, Failure, Reply};
@@ -330,19 +330,26 @@ impl<S: TaskSocket> AsyncLane<S> {
         self.set_up(trial, made);
     }
 
-    /// Runs a closed loop until the plan is done; the timer is an armed one.
+    /// Runs a closed loop until the plan is done, or an open one until there are no more releases.
     #[expect(clippy::manual_async_fn, reason = "its arguments would be held twice, in every lane")]
-    pub(super) fn run_closed(
+    pub(super) fn run(
         &mut self,
         trial: &TrialRun,
-        mut timer: Pin<&mut S::Timer>,
+        releases: &impl Source,
     ) -> impl Future<Output = ()> {
         async move {
-            while let Some(shot) = self.lane.claim(trial) {
+            let mut timer = pin!(S::Timer::after(trial.timeout()));
+            arm(timer.as_mut()).await;
+            let is_open = trial.is_open_loop();
+            while let Some(shot) =
+                if is_open { releases.next().await } else { self.lane.claim(trial) }
+                    .filter(|_| !trial.is_cancelled())
+            {
                 if self.serve(trial, &shot, timer.as_mut()).await == Err(NotSent::Over) {
                     break;
                 }
             }
+            self.ended(trial);
         }
     }
 
@@ -397,6 +404,7 @@ impl<S: TaskSocket> AsyncLane<S> {
 #[cfg(test)]
 mod tests {
     use super::super::reactor::RingSocket;
+    use super::super::release::Releases;
     use super::*;
 
     fn state<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
@@ -407,10 +415,10 @@ mod tests {
     #[test]
     fn a_waiting_lane_is_small() {
         fn check<S: TaskSocket>() {
-            let bytes = state::<&'static mut AsyncLane<S>, &TrialRun, Pin<&mut S::Timer>, _>(
-                AsyncLane::<S>::run_closed,
-            );
-            assert!(bytes <= 280, "a lane's request loop holds {bytes} bytes while it waits");
+            let bytes =
+                state::<&'static mut AsyncLane<S>, &TrialRun, &Releases, _>(AsyncLane::<S>::run);
+            let most = 280 + size_of::<S::Timer>();
+            assert!(bytes <= most, "a lane's request loop holds {bytes} bytes while it waits");
         }
         check::<tokio::net::TcpStream>();
         check::<RingSocket>();

@@ -28,6 +28,12 @@ pub(super) struct Release {
     pub(super) handed: NonZeroU64,
 }
 
+/// Where the tasks of an engine get their releases from.
+pub(super) trait Source {
+    /// The next release; `None` when the schedule has ended and nothing waits.
+    fn next(&self) -> impl Future<Output = Option<Shot>>;
+}
+
 /// Releases on their way to tasks: a queue, and one wake-up per release.
 #[derive(Default)]
 pub(super) struct Releases {
@@ -46,9 +52,10 @@ impl Releases {
         self.closed.store(true, Ordering::Release);
         self.waiting.notify_waiters();
     }
+}
 
-    /// The next release; `None` when the schedule has ended and the queue is empty.
-    pub(super) async fn next(&self) -> Option<Shot> {
+impl Source for Releases {
+    async fn next(&self) -> Option<Shot> {
         loop {
             // Counted from its creation: a release or an end after this line is not missed.
             let mut waiting = pin!(self.waiting.notified());

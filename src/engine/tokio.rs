@@ -1,20 +1,17 @@
 //! One task per lane: tokio's multi-thread runtime with a worker thread per CPU, or its
 //! current-thread runtime, which is concurrency without parallelism.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
-use tokio::time::Sleep;
 
-use super::lane::{AsyncLane, NotSent};
+use super::lane::AsyncLane;
 use super::progress::MOST_CONNECTING;
 use super::release::Releases;
 use super::run::TrialRun;
-use super::timer::{LaneTimer, arm};
 use super::{heartbeat, native};
 
 pub(super) fn run_multi_thread(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
@@ -66,14 +63,7 @@ async fn run_lanes(trial: Arc<TrialRun>, releases: Arc<Releases>) {
             lane.connect_first(&trial).await;
             drop(permit);
             trial.start_gate.wait_async().await;
-            if trial.is_open_loop() {
-                run_open(&trial, &mut lane, &releases).await;
-            } else if !trial.is_cancelled() {
-                let mut timer = pin!(Sleep::after(trial.timeout()));
-                arm(timer.as_mut()).await;
-                lane.run_closed(&trial, timer).await;
-            }
-            lane.ended(&trial);
+            lane.run(&trial, &*releases).await;
             ended.add_permits(1);
             // Closing the connection is no part of a window by count: the process does, when it ends.
             std::future::pending::<()>().await;
@@ -81,16 +71,4 @@ async fn run_lanes(trial: Arc<TrialRun>, releases: Arc<Releases>) {
     }
     // The semaphore is never closed, so acquiring cannot fail.
     let _ = ended.acquire_many(lanes).await;
-}
-
-async fn run_open(trial: &TrialRun, lane: &mut AsyncLane<TcpStream>, releases: &Releases) {
-    let mut timer = pin!(Sleep::after(trial.timeout()));
-    arm(timer.as_mut()).await;
-    while let Some(shot) = releases.next().await {
-        if trial.is_cancelled()
-            || lane.serve(trial, &shot, timer.as_mut()).await == Err(NotSent::Over)
-        {
-            return;
-        }
-    }
 }

@@ -14,16 +14,14 @@ use std::thread;
 use anyhow::Context as _;
 
 use super::heartbeat::Ticks;
-use super::lane::{AsyncLane, NotSent};
+use super::lane::AsyncLane;
 use super::pacing::{Due, Sleeper, shots};
 use super::progress::MOST_CONNECTING;
 use super::reactor::{Reactor, RingSocket};
-use super::release::Shot;
-use super::ring_timer::RingTimer;
+use super::release::{Shot, Source};
 use super::rings::Manner;
 use super::run::TrialRun;
 use super::tasks::Tasks;
-use super::timer::{LaneTimer, arm};
 use crate::plan::engine::Receive;
 use crate::sys::{now_ns, thread_cpu_ns};
 use crate::units::SECOND_NS;
@@ -136,20 +134,7 @@ fn run_lane(trial: Arc<TrialRun>, id: u32, lanes: Rc<Lanes>) -> impl Future<Outp
         let mut lane = AsyncLane::<RingSocket>::new(&trial, id);
         lane.connect_first(&trial).await;
         lanes.park().await;
-        let mut timer = std::pin::pin!(RingTimer::after(trial.timeout()));
-        arm(timer.as_mut()).await;
-        if trial.is_open_loop() {
-            while let Some(shot) = lanes.next().await {
-                if trial.is_cancelled()
-                    || lane.serve(&trial, &shot, timer.as_mut()).await == Err(NotSent::Over)
-                {
-                    break;
-                }
-            }
-        } else {
-            lane.run_closed(&trial, timer).await;
-        }
-        lane.ended(&trial);
+        lane.run(&trial, &*lanes).await;
         lanes.keep().await;
     }
 }
@@ -188,7 +173,20 @@ impl Lanes {
         poll_fn(|_| if self.open.get() { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
-    /// The next release; `None` when the schedule has ended.
+    fn rest(&self, lane: u32) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            self.idle_since.set(now_ns());
+        }
+        idle.push_back(lane);
+    }
+
+    fn has_idle(&self) -> bool {
+        !self.idle.borrow().is_empty()
+    }
+}
+
+impl Source for Lanes {
     async fn next(&self) -> Option<Shot> {
         let mut idle = false;
         poll_fn(|_| match self.handed.take() {
@@ -202,18 +200,6 @@ impl Lanes {
             }
         })
         .await
-    }
-
-    fn rest(&self, lane: u32) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.is_empty() {
-            self.idle_since.set(now_ns());
-        }
-        idle.push_back(lane);
-    }
-
-    fn has_idle(&self) -> bool {
-        !self.idle.borrow().is_empty()
     }
 }
 
