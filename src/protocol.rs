@@ -22,8 +22,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::format::{
-    Bytes, Channel, ClassUse, Cpu, Errors, Events, Ledger, Memory, MinMax, RingUse, RuntimeUse,
-    Switches,
+    Bytes, Channel, ClassUse, Cpu, Errors, Events, Ledger, Memory, MinMax, Reasons, RingUse,
+    RuntimeUse, Switches,
 };
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::{Cell, TrialPlan};
@@ -211,7 +211,7 @@ pub struct Outcome {
     pub threads_peak: u64,
     pub fds_peak: u64,
     /// What could not be measured, by field name of the record, and why.
-    pub unavailable: BTreeMap<String, String>,
+    pub unavailable: Reasons,
     /// A sample of what went wrong, one line per kind of error, for messages.
     pub error_samples: BTreeMap<String, String>,
     /// What the allocator said; only where the job asks for memory to be split.

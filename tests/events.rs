@@ -68,7 +68,7 @@ fn system_calls_are_counted_in_trials_of_their_own() {
         assert!(record.events.minor_faults.is_some(), "{id}");
         assert!(record.events.major_faults.is_some(), "{id}");
         assert_eq!(record.switches.migrations, Some(0), "{id} has one CPU");
-        let why = |field: &str| record.unavailable.get(field).map_or("", String::as_str);
+        let why = |field: &str| record.unavailable.get(field).map_or("", |why| why);
         match (record.cell.kind.label(), record.events.syscalls_per_request) {
             (None, counted) => {
                 assert_eq!(counted, None, "{id} counts in a ranked trial");

@@ -74,7 +74,7 @@ fn in_namespace(prepare: &str) -> Option<Vec<TrialRecord>> {
 
 /// Why a field is null in every row.
 fn missing<'r>(rows: &'r [TrialRecord], field: &str) -> &'r str {
-    let why = |r: &'r TrialRecord| r.unavailable.get(field).map(String::as_str);
+    let why = |r: &'r TrialRecord| r.unavailable.get(field).map(|why| &**why);
     let all: Vec<Option<&str>> = rows.iter().map(why).collect();
     all.iter().for_each(|w| assert!(w.is_some(), "{field} is missed by nobody: {rows:?}"));
     all[0].unwrap_or_default()

@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 
 use crate::codec::tls;
 use crate::engine::{self, TrialRun};
+use crate::format::Reason;
 use crate::plan::engine::LaneThreads;
 use crate::plan::prepare::prepare;
 use crate::protocol::{Armed, Frame, FrameError, Job, PROTOCOL_VERSION, Ready};
@@ -74,7 +75,7 @@ fn serve() -> anyhow::Result<()> {
     let mut outcome = Monitor::new(&trial, prepared.baseline, prepared.heap).watch(at_ns);
     if let Some(why) = prepared.hwm_reset_error {
         let why = format!("an upper bound, counted from the start of the process: {why}");
-        outcome.unavailable.insert("memory.peak_rss_bytes".into(), why);
+        outcome.unavailable.insert("memory.peak_rss_bytes".into(), why.into());
     }
     remove_files(&trial);
     send(&Frame::Outcome(outcome))?;
@@ -122,7 +123,7 @@ struct Prepare {
     ready: Ready,
     baseline: ProcessUse,
     heap: Option<HeapUse>,
-    hwm_reset_error: Option<String>,
+    hwm_reset_error: Option<Reason>,
     files_error: Option<String>,
     /// Keeps the descriptor open that the driver maps.
     _counters: OwnedFd,
@@ -153,7 +154,7 @@ impl Prepare {
         recorder = recorder.written_alone(shards_are_apart(&job, shards));
         let trial = Arc::new(TrialRun::new(job, tls, prepared, recorder, work));
         let hwm_reset_error = reset_hwm().err();
-        let baseline = ProcessUse::read().map_err(anyhow::Error::msg)?;
+        let baseline = ProcessUse::read()?;
         let heap = trial.job.cell.is_memory().then(|| HeapUse {
             ready: AllocatorUse::read(trial.job.cell.has_foreign_allocator()),
             plateau: None,

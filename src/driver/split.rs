@@ -1,9 +1,9 @@
 //! The split of memory in a trial of the kind `memory`: two looks at the processes of the side under
 //! test from outside, before it holds anything and half-way through the window, and their difference.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use crate::format::Memory;
+use crate::format::{Memory, Reason, Reasons};
 use crate::side::cgroup::{CgroupMemory, Version};
 use crate::side::split::{Look, Moment, ObjectSizes, Ports, between};
 
@@ -15,7 +15,7 @@ pub(super) struct Splitter {
     ports: Ports,
     ready: Moment,
     plateau: Moment,
-    trouble: Option<String>,
+    trouble: Option<Reason>,
 }
 
 impl Splitter {
@@ -80,7 +80,7 @@ impl Splitter {
     pub(super) fn note(
         self,
         memory: &mut Memory,
-        (unavailable, prefix): (&mut BTreeMap<String, String>, &str),
+        (unavailable, prefix): (&mut Reasons, &str),
         version: Option<Version>,
         uncounted: &str,
     ) {

@@ -15,7 +15,7 @@ use super::target::External;
 use super::targets::Targets;
 use super::timeline::{Sampler, Timeline};
 use super::worker::Worker;
-use crate::format::{Status, TrialRecord};
+use crate::format::{Reason, Status, TrialRecord};
 use crate::limits::Limits;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::Assignment;
@@ -143,14 +143,14 @@ struct Running<'c> {
     workers: Vec<Worker>,
     /// Behind the workers, since it goes when they are gone.
     files: StepFiles,
-    cgroup: Result<Cgroup, String>,
+    cgroup: Result<Cgroup, Reason>,
     kernel_at_ready: Option<CgroupMemory>,
     kernel_at_plateau: Option<CgroupMemory>,
     half_seen: bool,
     /// How late the driver was at the window's edges, at most: it may have been stopped.
     late_at_edges_ns: u64,
     /// The targets, seen from outside, or why they are not.
-    server: Result<Outside, String>,
+    server: Result<Outside, Reason>,
     connected: u64,
     /// Every process before the load began.
     others: Option<Snapshot>,

@@ -1,7 +1,46 @@
 //! Parts of a record that add up by no rule of their own.
 
+use std::collections::BTreeMap;
+use std::ops::Deref;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Why a figure is not known, in half a sentence with the way out where there is one: what a record
+/// says of a `null`.
+#[derive(
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    thiserror::Error,
+)]
+#[serde(transparent)]
+#[schemars(inline)]
+#[error("{0}")]
+pub struct Reason(String);
+
+/// Reasons by the field of the record that is not known.
+pub type Reasons = BTreeMap<String, Reason>;
+
+impl<S: Into<String>> From<S> for Reason {
+    fn from(why: S) -> Reason {
+        Reason(why.into())
+    }
+}
+
+impl Deref for Reason {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
 
 /// How a trial ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -291,7 +291,7 @@ record! {
             #[serde(default)]
             tls: Option<String> = either,
             /// Fields that are `None`, and why; also one that is a bound where it should be a value.
-            unavailable: BTreeMap<String, String> = remarks,
+            unavailable: Reasons = remarks,
         }
         histograms {
             /// Service time: end − actual start; completed and timed out requests.

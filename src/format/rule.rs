@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
+use super::Reasons;
+
 /// Added.
 pub(crate) fn sum<T: for<'a> AddAssign<&'a T>>(total: &mut T, part: &T, _first: bool) {
     *total += part;
@@ -107,11 +109,7 @@ pub(crate) fn parts<T: for<'a> AddAssign<&'a T> + Default>(
 }
 
 /// Remarks by field, the first on each.
-pub(crate) fn remarks(
-    total: &mut BTreeMap<String, String>,
-    part: &BTreeMap<String, String>,
-    _first: bool,
-) {
+pub(crate) fn remarks(total: &mut Reasons, part: &Reasons, _first: bool) {
     for (field, why) in part {
         total.entry(field.clone()).or_insert_with(|| why.clone());
     }

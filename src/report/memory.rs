@@ -127,7 +127,7 @@ fn why_not(record: &TrialRecord) -> &str {
     let gate = gate.map(|g| super::gates::meaning(&g.name).unwrap_or(&g.name));
     let place = record.memory_of_subject().1;
     let why = [format!("{place}.split"), "server".into()];
-    let missing = || why.iter().find_map(|field| record.unavailable.get(field)).map(String::as_str);
+    let missing = || why.iter().find_map(|field| record.unavailable.get(field)).map(|why| &**why);
     record.error.as_deref().or(gate).or_else(missing).unwrap_or("no reason was recorded")
 }
 

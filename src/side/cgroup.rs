@@ -24,6 +24,8 @@ use procfs::ProcessCGroups;
 use procfs::process::{MountInfos, Process};
 use serde::{Deserialize, Serialize};
 
+use crate::format::Reason;
+
 /// The leaf that the driver moves into, since under v2 only a cgroup without processes of its own
 /// may hand the memory controller down.
 const DRIVER_LEAF: &str = "duel-driver";
@@ -56,12 +58,12 @@ impl CgroupPlace {
     ///
     /// # Errors
     /// Says why not, in half a sentence.
-    pub(crate) fn of(controller: &str) -> Result<CgroupPlace, String> {
+    pub(crate) fn of(controller: &str) -> Result<CgroupPlace, Reason> {
         Self::of_process(controller, std::process::id())
     }
 
     /// The same for another process, as far as it can be seen from here.
-    pub(crate) fn of_process(controller: &str, pid: u32) -> Result<CgroupPlace, String> {
+    pub(crate) fn of_process(controller: &str, pid: u32) -> Result<CgroupPlace, Reason> {
         let failed = |e: procfs::ProcError| format!("cannot read /proc/{pid}: {e}");
         let me = Process::myself().map_err(failed)?;
         let process = Process::new(pid as i32).map_err(failed)?;
@@ -78,7 +80,7 @@ impl CgroupPlace {
         mounts: &MountInfos,
         cgroups: &ProcessCGroups,
         controllers_of: impl Fn(&Path) -> String,
-    ) -> Result<CgroupPlace, String> {
+    ) -> Result<CgroupPlace, Reason> {
         for mount in mounts.iter() {
             let version = match mount.fs_type.as_str() {
                 "cgroup" if mount.super_options.contains_key(controller) => Version::V1,
@@ -100,7 +102,7 @@ impl CgroupPlace {
                 return Ok(CgroupPlace { version, mount: mount.mount_point.clone(), own });
             }
         }
-        Err(format!("no mounted cgroup hierarchy offers the {controller} controller here"))
+        Err(format!("no mounted cgroup hierarchy offers the {controller} controller here").into())
     }
 
     /// The process's own cgroup and every one above it that can be seen: all of them limit it.
@@ -143,13 +145,12 @@ impl Cgroup {
     ///
     /// # Errors
     /// Says why none can be made, with the way out where there is one.
-    pub fn create(name: &str) -> Result<Cgroup, String> {
+    pub fn create(name: &str) -> Result<Cgroup, Reason> {
         if name.is_empty()
             || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         {
-            return Err(format!(
-                "`{name}` cannot name a cgroup: use letters, digits, `-`, `_` and `.`"
-            ));
+            let rule = "use letters, digits, `-`, `_` and `.`";
+            return Err(format!("`{name}` cannot name a cgroup: {rule}").into());
         }
         let place = CgroupPlace::of("memory")?;
         let parent = match place.version {
@@ -177,7 +178,7 @@ impl Cgroup {
     }
 
     /// Moves a process in, with all its threads; what it holds already stays charged elsewhere.
-    pub fn add(&self, pid: u32) -> Result<(), String> {
+    pub fn add(&self, pid: u32) -> Result<(), Reason> {
         let procs = self.procs_file();
         fs::write(&procs, pid.to_string()).map_err(|e| cannot("write to", &procs, &e))
     }
@@ -187,7 +188,7 @@ impl Cgroup {
         self.dir.join("cgroup.procs")
     }
 
-    pub fn read(&self) -> Result<CgroupMemory, String> {
+    pub fn read(&self) -> Result<CgroupMemory, Reason> {
         let path = self.dir.join("memory.stat");
         let text = fs::read_to_string(&path).map_err(|e| cannot("read", &path, &e))?;
         let stat: BTreeMap<&str, u64> = text
@@ -226,7 +227,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// It is still busy after two seconds.
-    pub fn remove(self) -> Result<(), String> {
+    pub fn remove(self) -> Result<(), Reason> {
         let outcome = remove_dir(&self.dir, REMOVE_FOR);
         std::mem::forget(self);
         outcome
@@ -246,36 +247,39 @@ pub fn join(procs_file: &Path) -> std::io::Result<()> {
 }
 
 /// Reads a file that holds one number; `max` reads as `u64::MAX`.
-pub(crate) fn read_number(path: impl AsRef<Path>) -> Result<u64, String> {
+pub(crate) fn read_number(path: impl AsRef<Path>) -> Result<u64, Reason> {
     let path = path.as_ref();
     let text = fs::read_to_string(path).map_err(|e| cannot("read", path, &e))?;
     match text.trim() {
         "max" => Ok(u64::MAX),
-        number => number.parse().map_err(|_| format!("{path:?} holds no number: {number:?}")),
+        number => {
+            number.parse().map_err(|_| format!("{path:?} holds no number: {number:?}").into())
+        }
     }
 }
 
-fn cannot(what: &str, path: &Path, error: &std::io::Error) -> String {
-    format!("cannot {what} {}: {error}", path.display())
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Reason {
+    format!("cannot {what} {}: {error}", path.display()).into()
 }
 
 fn has_word(text: &str, word: &str) -> bool {
     text.split_ascii_whitespace().any(|w| w == word)
 }
 
-fn v1_parent(own: &Path) -> Result<PathBuf, String> {
+fn v1_parent(own: &Path) -> Result<PathBuf, Reason> {
     // Without it a child escapes the limits of its parent, which nobody asked for.
     match fs::read_to_string(own.join("memory.use_hierarchy")) {
         Ok(text) if text.trim() == "0" => Err(format!(
             "{} is not hierarchical: a cgroup below it would escape its limits",
             own.display()
-        )),
+        )
+        .into()),
         _ => Ok(own.to_path_buf()),
     }
 }
 
 /// Finds or makes the v2 cgroup whose children have the memory controller.
-fn v2_parent(own: &Path) -> Result<PathBuf, String> {
+fn v2_parent(own: &Path) -> Result<PathBuf, Reason> {
     let hands_down = |dir: &Path| {
         fs::read_to_string(dir.join("cgroup.subtree_control")).is_ok_and(|t| has_word(&t, "memory"))
     };
@@ -292,7 +296,7 @@ fn v2_parent(own: &Path) -> Result<PathBuf, String> {
     match fs::write(&control, "+memory") {
         Ok(()) => return Ok(own.to_path_buf()),
         Err(e) if e.kind() != ErrorKind::ResourceBusy => {
-            return Err(format!("{}; {V2_WAY_OUT}", cannot("write to", &control, &e)));
+            return Err(format!("{}; {V2_WAY_OUT}", cannot("write to", &control, &e)).into());
         }
         Err(_) => {}
     }
@@ -301,7 +305,8 @@ fn v2_parent(own: &Path) -> Result<PathBuf, String> {
         return Err(format!(
             "{} holds other processes and so cannot hand the memory controller down; {V2_WAY_OUT}",
             own.display()
-        ));
+        )
+        .into());
     }
     let leaf = own.join(DRIVER_LEAF);
     match fs::create_dir(&leaf) {
@@ -316,7 +321,7 @@ fn v2_parent(own: &Path) -> Result<PathBuf, String> {
 const V2_WAY_OUT: &str = "start duel in a cgroup of its own with \
     `systemd-run --user --scope -p Delegate=yes duel …`";
 
-fn remove_dir(dir: &Path, patience: Duration) -> Result<(), String> {
+fn remove_dir(dir: &Path, patience: Duration) -> Result<(), Reason> {
     let give_up = Instant::now() + patience;
     loop {
         match fs::remove_dir(dir) {

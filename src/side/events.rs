@@ -20,6 +20,8 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use serde::{Deserialize, Serialize};
 
+use crate::format::Reason;
+
 /// Where the number of the tracepoint stands, below the root of a tracefs.
 const SYSCALLS_ID: &str = "events/raw_syscalls/sys_enter/id";
 
@@ -40,9 +42,9 @@ pub struct Counted<T> {
 }
 
 /// A count since the counters were opened, or why there is none.
-pub(crate) type Reading = Counted<Result<u64, String>>;
+pub(crate) type Reading = Counted<Result<u64, Reason>>;
 
-pub(crate) struct EventCounters(Counted<Result<Counter, String>>);
+pub(crate) struct EventCounters(Counted<Result<Counter, Reason>>);
 
 impl EventCounters {
     /// Opens every counter on the calling thread; what it starts from now on inherits them.
@@ -87,10 +89,10 @@ impl EventsOf {
     }
 }
 
-impl Counted<Result<u64, String>> {
+impl Counted<Result<u64, Reason>> {
     /// What was counted since an earlier reading.
     pub fn since(&self, earlier: &Reading) -> Reading {
-        let less = |now: &Result<u64, String>, then: &Result<u64, String>| match (now, then) {
+        let less = |now: &Result<u64, Reason>, then: &Result<u64, Reason>| match (now, then) {
             (Ok(now), Ok(then)) => Ok(now.saturating_sub(*then)),
             (Err(why), _) | (_, Err(why)) => Err(why.clone()),
         };
@@ -104,7 +106,7 @@ impl Counted<Result<u64, String>> {
 
     /// Nothing was counted, for one reason.
     pub fn none(why: &str) -> Reading {
-        let none = || Err(why.to_string());
+        let none = || Err(why.into());
         Counted { migrations: none(), syscalls: none(), instructions: none(), cycles: none() }
     }
 }
@@ -117,23 +119,24 @@ fn inherited<E: Event>(event: E) -> io::Result<Counter> {
     Builder::new(event).include_kernel().inherit(true).enabled(true).build()
 }
 
-fn software(event: Software) -> Result<Counter, String> {
+fn software(event: Software) -> Result<Counter, Reason> {
     inherited(event).map_err(|e| refused(&e))
 }
 
-fn hardware(event: Hardware) -> Result<Counter, String> {
+fn hardware(event: Hardware) -> Result<Counter, Reason> {
     inherited(event).map_err(|e| match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(
             rustix::io::Errno::NOENT | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NODEV,
         ) => {
             format!("no PMU: this machine, or its hypervisor, offers no hardware counters ({e})")
+                .into()
         }
         _ => refused(&e),
     })
 }
 
 /// Why the kernel gave no counter, with the way out.
-fn refused(error: &io::Error) -> String {
+fn refused(error: &io::Error) -> Reason {
     match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
             let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
@@ -142,13 +145,14 @@ fn refused(error: &io::Error) -> String {
                 "perf_event_open: {error}; kernel.perf_event_paranoid is {level}: run as root, or \
                  with CAP_PERFMON, or set it to 1 (0 for system calls)"
             )
+            .into()
         }
         Some(rustix::io::Errno::NOSYS) => "this kernel has no perf events".into(),
-        _ => format!("perf_event_open: {error}"),
+        _ => format!("perf_event_open: {error}").into(),
     }
 }
 
-fn read(counter: &mut Result<Counter, String>) -> Result<u64, String> {
+fn read(counter: &mut Result<Counter, Reason>) -> Result<u64, Reason> {
     let counter = counter.as_mut().map_err(|why| why.clone())?;
     let read = counter.read_count_and_time().map_err(|e| format!("a perf event: {e}"))?;
     // A PMU that is shared lets a counter count part of the time; scaled up it would be a guess.
@@ -160,7 +164,7 @@ fn read(counter: &mut Result<Counter, String>) -> Result<u64, String> {
 
 /// The number of the tracepoint `raw_syscalls:sys_enter`: from a tracefs that is mounted, or from
 /// one that only this process sees and that is gone with it.
-fn syscalls_id() -> Result<u64, String> {
+fn syscalls_id() -> Result<u64, Reason> {
     let text = match TRACEFS
         .iter()
         .find_map(|dir| fs::read_to_string(format!("{dir}/{SYSCALLS_ID}")).ok())
@@ -168,10 +172,11 @@ fn syscalls_id() -> Result<u64, String> {
         Some(text) => text,
         None => from_own_tracefs()?,
     };
-    text.trim().parse().map_err(|_| format!("the tracepoint's number is not one: {text:?}"))
+    let number = text.trim().parse();
+    number.map_err(|_| format!("the tracepoint's number is not one: {text:?}").into())
 }
 
-fn from_own_tracefs() -> Result<String, String> {
+fn from_own_tracefs() -> Result<String, Reason> {
     let mount = || {
         let fs = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_create(&fs)?;
@@ -185,7 +190,7 @@ fn from_own_tracefs() -> Result<String, String> {
              mounted here ({e}): run as root"
         )
     })?;
-    io::read_to_string(fs::File::from(file)).map_err(|e| format!("{SYSCALLS_ID}: {e}"))
+    io::read_to_string(fs::File::from(file)).map_err(|e| format!("{SYSCALLS_ID}: {e}").into())
 }
 
 #[cfg(test)]

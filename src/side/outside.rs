@@ -1,13 +1,11 @@
 //! The processes of a side, seen from outside: what an embedded target costs, in the shape in which
 //! the workers say it of themselves.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::cgroup::{Cgroup, CgroupMemory, Version};
 use super::usage::{Edge, FROM_OUTSIDE, ProcessUse, Usage, reset_hwm_at};
-use crate::format::{Memory, SideUse};
+use crate::format::{Memory, Reason, Reasons, SideUse};
 
 /// Why nothing is known of what is held half-way through the window.
 const NOT_SEEN: &str = "nobody looked half-way through the window: the trial, or the driver, was too \
@@ -17,9 +15,9 @@ const NOT_SEEN: &str = "nobody looked half-way through the window: the trial, or
 pub(crate) struct Outside {
     processes: Vec<Process>,
     /// The memory cgroup that they are in, or why there is none.
-    group: Result<GroupMemory, String>,
+    group: Result<GroupMemory, Reason>,
     /// The first reading that failed.
-    trouble: Option<String>,
+    trouble: Option<Reason>,
 }
 
 /// What the kernel itself spends on the processes.
@@ -44,8 +42,8 @@ impl Outside {
     /// the cgroup.
     pub(crate) fn new(
         pids: impl Iterator<Item = u32> + Clone,
-        cgroup: Result<Cgroup, String>,
-    ) -> Result<Outside, String> {
+        cgroup: Result<Cgroup, Reason>,
+    ) -> Result<Outside, Reason> {
         let group = cgroup.and_then(|cgroup| {
             pids.clone().try_for_each(|pid| cgroup.add(pid))?;
             Ok(GroupMemory { baseline: cgroup.read()?, cgroup, plateau: None })
@@ -55,7 +53,7 @@ impl Outside {
             let baseline = ProcessUse::of(pid)?;
             Ok(Process { pid, baseline, first: None, last: None, plateau: None, most: baseline })
         };
-        let processes = pids.map(process).collect::<Result<_, String>>()?;
+        let processes = pids.map(process).collect::<Result<_, Reason>>()?;
         Ok(Outside { processes, group, trouble: None })
     }
 
@@ -132,7 +130,7 @@ impl Outside {
         self.processes.iter_mut().for_each(|process| process.plateau = None);
     }
 
-    fn each(&mut self, mut read: impl FnMut(&mut Process) -> Result<(), String>) {
+    fn each(&mut self, mut read: impl FnMut(&mut Process) -> Result<(), Reason>) {
         let trouble = self.processes.iter_mut().find_map(|process| read(process).err());
         self.trouble = self.trouble.take().or(trouble);
     }
@@ -141,11 +139,11 @@ impl Outside {
     ///
     /// # Errors
     /// Why there are none: a process could not be read, or the window ended before it began.
-    pub(crate) fn finish(self) -> Result<(SideUse, BTreeMap<String, String>), String> {
+    pub(crate) fn finish(self) -> Result<(SideUse, Reasons), Reason> {
         if let Some(trouble) = self.trouble {
             return Err(trouble);
         }
-        let mut unavailable = BTreeMap::new();
+        let mut unavailable = Reasons::new();
         let mut sum: Option<SideUse> = None;
         for process in &self.processes {
             let (used, missing) = process.used().ok_or("the window's edges were not read")?;
@@ -158,7 +156,7 @@ impl Outside {
         let mut sum = sum.ok_or("no process")?;
         let missing = match &self.group {
             Ok(group) => group.note(&mut sum.memory),
-            Err(why) => Some(why.as_str()),
+            Err(why) => Some(&**why),
         };
         for field in missing.into_iter().flat_map(|_| ["kernel_bytes", "socket_bytes"]) {
             let why = missing.unwrap_or_default();
@@ -201,7 +199,7 @@ impl GroupMemory {
 }
 
 impl Process {
-    fn see(&mut self) -> Result<ProcessUse, String> {
+    fn see(&mut self) -> Result<ProcessUse, Reason> {
         let now = ProcessUse::of(self.pid)?;
         self.most = ProcessUse {
             threads: self.most.threads.max(now.threads),
@@ -211,7 +209,7 @@ impl Process {
         Ok(now)
     }
 
-    fn used(&self) -> Option<(SideUse, BTreeMap<String, String>)> {
+    fn used(&self) -> Option<(SideUse, Reasons)> {
         let spent = self.last.as_ref()?.since(self.first.as_ref()?);
         let added = self.plateau.map(|held| held.added_since(&self.baseline));
         let used = SideUse {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{CgroupPlace, Version, read_number};
+use crate::format::Reason;
 
 /// The tightest quota that a process is held to, of its cgroup and all above.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +82,7 @@ impl Throttled {
     ///
     /// # Errors
     /// Why it cannot be seen, in half a sentence.
-    pub(crate) fn of(pid: u32) -> Result<Throttled, String> {
+    pub(crate) fn of(pid: u32) -> Result<Throttled, Reason> {
         let place = CgroupPlace::of_process("cpu", pid)?;
         let stats = place
             .path_to_root()

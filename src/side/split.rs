@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{CgroupMemory, Version};
 use super::usage::{KERNEL_STACK_BYTES, ProcessUse};
-use crate::format::{MemorySplit, SplitSource};
+use crate::format::{MemorySplit, Reason, SplitSource};
 use sizes::ARMED_UNCHARGED_BYTES;
 pub use sizes::ObjectSizes;
 
@@ -141,7 +141,7 @@ impl Look {
     ///
     /// # Errors
     /// A file of `/proc/PID` cannot be read: the process is gone or another user's.
-    pub fn at(pid: u32, stack_size_bytes: u64, inodes: &mut HashSet<u64>) -> Result<Look, String> {
+    pub fn at(pid: u32, stack_size_bytes: u64, inodes: &mut HashSet<u64>) -> Result<Look, Reason> {
         let used = ProcessUse::of(pid)?;
         let mut look = Look {
             page_table_bytes: used.page_table_bytes,
@@ -151,7 +151,7 @@ impl Look {
         };
         count_descriptors(pid, &mut look, inodes)?;
         let path = format!("/proc/{pid}/smaps");
-        let failed = |e: std::io::Error| format!("cannot read {path}: {e}");
+        let failed = |e: std::io::Error| Reason::from(format!("cannot read {path}: {e}"));
         let file = BufReader::with_capacity(64 << 10, File::open(&path).map_err(failed)?);
         let sizes = [stack_size_bytes, DEFAULT_STACK_BYTES];
         walk(file, &sizes, &mut look, |start, end| resident(pid, start, end)).map_err(failed)?;
@@ -283,15 +283,15 @@ fn resident(pid: u32, start: u64, end: u64) -> Option<u64> {
     Some(entries.chunks_exact(8).filter(|entry| entry[7] & 0x80 != 0).count() as u64 * page)
 }
 
-fn fd_slots(pid: u32) -> Result<u64, String> {
+fn fd_slots(pid: u32) -> Result<u64, Reason> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).map_err(|e| format!("cannot read {path}: {e}"))?;
     let slots = text.lines().find_map(|line| line.strip_prefix("FDSize:"));
-    slots.and_then(|n| n.trim().parse().ok()).ok_or_else(|| format!("{path} has no FDSize"))
+    slots.and_then(|n| n.trim().parse().ok()).ok_or_else(|| format!("{path} has no FDSize").into())
 }
 
 /// Sockets, what epoll sets watch, and what waits in rings.
-fn count_descriptors(pid: u32, look: &mut Look, inodes: &mut HashSet<u64>) -> Result<(), String> {
+fn count_descriptors(pid: u32, look: &mut Look, inodes: &mut HashSet<u64>) -> Result<(), Reason> {
     let dir = format!("/proc/{pid}/fd");
     let entries = fs::read_dir(&dir).map_err(|e| format!("cannot read {dir}: {e}"))?;
     let mut sets = HashSet::new();

@@ -16,7 +16,6 @@
 
 mod waits;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -28,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::Counted;
 use super::own_counts::OwnCounts;
-use crate::format::{Cpu, Events, RingUse, RuntimeUse, Switches};
+use crate::format::{Cpu, Events, Reason, Reasons, RingUse, RuntimeUse, Switches};
 use crate::units::SECOND_NS;
 
 pub use waits::MOST_WAITING_THREADS;
@@ -56,8 +55,8 @@ pub enum Edge {
 pub struct Usage {
     clocks: Clocks,
     own: OwnCounts,
-    waits: Result<Waits, String>,
-    machine: Result<MachineTime, String>,
+    waits: Result<Waits, Reason>,
+    machine: Result<MachineTime, Reason>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -99,7 +98,7 @@ pub struct Spent {
     /// The machine in the window.
     pub machine: Option<MachineTime>,
     /// What is `None` above, by field name of the record, and why.
-    pub unavailable: BTreeMap<String, String>,
+    pub unavailable: Reasons,
 }
 
 impl Usage {
@@ -129,7 +128,7 @@ impl Usage {
 
     /// Reads another process of this user: its switches and waits are those of its living threads,
     /// and the machine is left to its own readers.
-    pub fn of(pid: u32, edge: Edge) -> Result<Usage, String> {
+    pub fn of(pid: u32, edge: Edge) -> Result<Usage, Reason> {
         let first = (edge == Edge::End).then(|| Clocks::of(pid)).transpose()?;
         let waits = waits::read_living(&format!("/proc/{pid}/task"), MOST_WAITING_THREADS);
         let clocks = first.map_or_else(|| Clocks::of(pid), Ok)?;
@@ -178,7 +177,7 @@ impl Usage {
             ring: own.ring,
             ..Spent::default()
         };
-        let mut missing = |field: &str, why: String| {
+        let mut missing = |field: &str, why: Reason| {
             spent.unavailable.insert(field.to_string(), why);
         };
         let Counted { migrations, syscalls, instructions, cycles } = own.events;
@@ -196,7 +195,7 @@ impl Usage {
             Err(why) => {
                 // A sum over those that live is none.
                 if now.of_living && self.waits.is_ok() {
-                    missing("switches.voluntary", why.replace("their waits", "their counts"));
+                    missing("switches.voluntary", why.clone());
                 }
                 missing("cpu.run_queue_wait_ns", why);
             }
@@ -221,7 +220,7 @@ pub fn cpu_ns(pid: u32) -> Option<u64> {
 }
 
 impl Clocks {
-    fn of(pid: u32) -> Result<Clocks, String> {
+    fn of(pid: u32) -> Result<Clocks, Reason> {
         let unreadable = |what: &str| format!("cannot read {what} of process {pid}");
         let open = |path: String| File::open(&path).map_err(|_| unreadable(&path));
         let stat = procfs::process::Stat::from_read(open(format!("/proc/{pid}/stat"))?)
@@ -269,14 +268,14 @@ impl Clocks {
 
 impl MachineTime {
     /// Reads `/proc/stat`.
-    pub(crate) fn read() -> Result<MachineTime, String> {
+    pub(crate) fn read() -> Result<MachineTime, Reason> {
         let text =
             fs::read_to_string("/proc/stat").map_err(|e| format!("cannot read /proc/stat: {e}"))?;
         Self::parse(&text, procfs::ticks_per_second())
     }
 
     /// Reads only the leading `cpu` lines: the interrupt counts behind them can be very long.
-    fn parse(text: &str, ticks_per_s: u64) -> Result<MachineTime, String> {
+    fn parse(text: &str, ticks_per_s: u64) -> Result<MachineTime, Reason> {
         let tick_ns = SECOND_NS / ticks_per_s.max(1);
         let mut time = MachineTime::default();
         let mut found = false;
@@ -286,7 +285,7 @@ impl MachineTime {
             let ticks: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
             // user nice system idle iowait irq softirq steal; guest time is part of user.
             let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = ticks[..] else {
-                return Err(format!("/proc/stat has an unexpected line: {line:?}"));
+                return Err(format!("/proc/stat has an unexpected line: {line:?}").into());
             };
             let busy_ns = (user + nice + system + irq + softirq) * tick_ns;
             match name.strip_prefix("cpu").and_then(|n| n.parse::<usize>().ok()) {
@@ -303,7 +302,7 @@ impl MachineTime {
                 }
             }
         }
-        if found { Ok(time) } else { Err("/proc/stat has no line for all CPUs".to_string()) }
+        if found { Ok(time) } else { Err("/proc/stat has no line for all CPUs".into()) }
     }
 
     fn since(&self, then: &MachineTime) -> MachineTime {
@@ -336,7 +335,7 @@ pub struct ProcessUse {
 }
 
 impl ProcessUse {
-    pub fn read() -> Result<ProcessUse, String> {
+    pub fn read() -> Result<ProcessUse, Reason> {
         Self::at("/proc/self")
     }
 
@@ -344,11 +343,11 @@ impl ProcessUse {
     ///
     /// # Errors
     /// As for [`ProcessUse::read`]; also when the process is gone, a zombie or another user's.
-    pub fn of(pid: u32) -> Result<ProcessUse, String> {
+    pub fn of(pid: u32) -> Result<ProcessUse, Reason> {
         Self::at(&format!("/proc/{pid}"))
     }
 
-    fn at(dir: &str) -> Result<ProcessUse, String> {
+    fn at(dir: &str) -> Result<ProcessUse, Reason> {
         let path = format!("{dir}/status");
         let status = File::open(&path)
             .map_err(|e| e.to_string())
@@ -397,14 +396,14 @@ fn count_fds(dir: &str) -> Option<u64> {
 ///
 /// # Errors
 /// Says why the kernel refused; the peak then counts from the start of the process.
-pub fn reset_hwm() -> Result<(), String> {
+pub fn reset_hwm() -> Result<(), Reason> {
     reset_hwm_at("/proc/self")
 }
 
 /// Resets `VmHWM` of the process with this directory.
-pub(super) fn reset_hwm_at(dir: &str) -> Result<(), String> {
+pub(super) fn reset_hwm_at(dir: &str) -> Result<(), Reason> {
     fs::write(format!("{dir}/clear_refs"), "5")
-        .map_err(|e| format!("cannot reset VmHWM through {dir}/clear_refs: {e}"))
+        .map_err(|e| format!("cannot reset VmHWM through {dir}/clear_refs: {e}").into())
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! Watches a trial from its start to its last request: reads the window's edges and the plateau, and
 //! makes the outcome of them.
 
-use std::collections::BTreeMap;
-
 use crate::engine::TrialRun;
 use crate::format::histogram;
-use crate::format::{Channel, Events, Ledger, Memory, MinMax, Switches};
+use crate::format::{Channel, Events, Ledger, Memory, MinMax, Reasons, Switches};
 use crate::plan::Extent;
 use crate::protocol::{BetweenEdges, Outcome, PROTOCOL_VERSION};
 use crate::side::Phase;
@@ -274,7 +272,7 @@ impl<'t> Monitor<'t> {
     fn migrations(
         &self,
         counted: Option<u64>,
-        unavailable: &mut BTreeMap<String, String>,
+        unavailable: &mut Reasons,
     ) -> Option<u64> {
         if self.trial.job.cpus.len() == 1 {
             unavailable.remove("switches.migrations");
@@ -301,9 +299,9 @@ impl<'t> Monitor<'t> {
         }
     }
 
-    fn memory(&self, unavailable: &mut BTreeMap<String, String>) -> Memory {
+    fn memory(&self, unavailable: &mut Reasons) -> Memory {
         let mut missing = |field: &str, why: &str| {
-            unavailable.insert(format!("memory.{field}"), why.to_string());
+            unavailable.insert(format!("memory.{field}"), why.into());
         };
         if self.heap.is_none() {
             for field in ["heap_bytes", "stack_bytes", "unattributed_bytes"] {
@@ -345,7 +343,7 @@ fn events_of_lanes(
     last: &Reading,
     all: Events,
     ended: u64,
-    unavailable: &mut BTreeMap<String, String>,
+    unavailable: &mut Reasons,
 ) -> Events {
     let less = |all: Option<u64>, own: fn(&Events) -> Option<u64>| {
         all.map(|all| without(first, last, all, |r| own(&r.own.1).unwrap_or(0)))

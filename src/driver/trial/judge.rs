@@ -92,13 +92,13 @@ impl Running<'_> {
         if record.target.received.is_none() {
             let why = match report {
                 Some(report) => {
-                    let own = || "a server of yours keeps no count for duel".to_string();
-                    report.trouble.clone().unwrap_or_else(own)
+                    let own = "a server of yours keeps no count for duel";
+                    report.trouble.as_deref().unwrap_or(own)
                 }
-                None => self.context.no_target_here().into(),
+                None => self.context.no_target_here(),
             };
             for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
-                record.unavailable.insert(format!("target.{field}"), why.clone());
+                record.unavailable.insert(format!("target.{field}"), why.into());
             }
         }
     }
@@ -219,13 +219,13 @@ impl Running<'_> {
         if self.late_at_edges_ns > window_ns / LATE_PART {
             let late = format_ns(self.late_at_edges_ns as f64);
             let why = format!("duel's own process was {late} late at an edge of the window");
-            self.server = std::mem::replace(&mut self.server, Err(String::new())).and(Err(why));
+            self.server = std::mem::replace(&mut self.server, Err("".into())).and(Err(why.into()));
             self.throttled.drop_late();
         }
     }
 
     fn note_server(&mut self, record: &mut TrialRecord) {
-        match std::mem::replace(&mut self.server, Err(String::new())).and_then(Outside::finish) {
+        match std::mem::replace(&mut self.server, Err("".into())).and_then(Outside::finish) {
             Ok((mut server, mut unavailable)) => {
                 // Read behind the last request, when threads may have ended with their connections,
                 // and what they had counted with them.

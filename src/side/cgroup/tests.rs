@@ -2,7 +2,7 @@ use procfs::{FromBufRead, FromRead};
 
 use super::*;
 
-fn find(controller: &str, mounts: &str, cgroups: &str, v2: &str) -> Result<CgroupPlace, String> {
+fn find(controller: &str, mounts: &str, cgroups: &str, v2: &str) -> Result<CgroupPlace, Reason> {
     CgroupPlace::find(
         controller,
         &MountInfos::from_read(mounts.as_bytes()).unwrap(),
@@ -11,7 +11,7 @@ fn find(controller: &str, mounts: &str, cgroups: &str, v2: &str) -> Result<Cgrou
     )
 }
 
-fn place(version: Version, mount: &str, own: &str) -> Result<CgroupPlace, String> {
+fn place(version: Version, mount: &str, own: &str) -> Result<CgroupPlace, Reason> {
     Ok(CgroupPlace { version, mount: mount.into(), own: own.into() })
 }
 

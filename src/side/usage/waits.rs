@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use crate::format::Reason;
+
 /// Most threads whose run-queue waits are read: one small file each, at a window's edge.
 pub const MOST_WAITING_THREADS: u64 = 512;
 
@@ -37,7 +39,7 @@ pub(crate) fn thread_ends() {
 }
 
 /// Reads the wait of every thread of this process, of those that have ended too.
-pub(super) fn read(most_threads: u64) -> Result<Waits, String> {
+pub(super) fn read(most_threads: u64) -> Result<Waits, Reason> {
     let mut waits = read_living("/proc/self/task", most_threads)?;
     // After the living, so that who ended in the meantime is here. Who is on the way out is in both,
     // and counts once.
@@ -46,15 +48,16 @@ pub(super) fn read(most_threads: u64) -> Result<Waits, String> {
     Ok(waits)
 }
 
-pub(super) fn read_living(dir: &str, most_threads: u64) -> Result<Waits, String> {
-    let unreadable = |e: io::Error| format!("cannot read {dir}/*/schedstat: {e}");
+pub(super) fn read_living(dir: &str, most_threads: u64) -> Result<Waits, Reason> {
+    let unreadable = |e: io::Error| Reason::from(format!("cannot read {dir}/*/schedstat: {e}"));
     // The link count of the directory is the number of threads and two; counting entries is slow.
     let threads = fs::metadata(dir).map_err(unreadable)?.nlink().saturating_sub(2);
     if threads > most_threads {
         return Err(format!(
             "reading {threads} threads at a window's edge would disturb it; trials labelled \
              `syscalls` do"
-        ));
+        )
+        .into());
     }
     let tasks = openat(CWD, dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| unreadable(e.into()))?;
@@ -86,7 +89,8 @@ pub(super) fn read_living(dir: &str, most_threads: u64) -> Result<Waits, String>
         return Err(unreadable(Errno::NOENT.into()));
     }
     if !any_ran {
-        return Err(format!("this kernel does not account for waits: {dir}/*/schedstat is zero"));
+        let why = format!("this kernel does not account for waits: {dir}/*/schedstat is zero");
+        return Err(why.into());
     }
     Ok(waits)
 }
@@ -99,15 +103,14 @@ fn ran_and_waited(text: &[u8]) -> Option<(u64, u64)> {
 
 /// Sums over the threads of the later reading; one that began in between counts from zero.
 pub(super) fn waited_since(
-    now: &Result<Waits, String>,
-    then: &Result<Waits, String>,
-) -> Result<u64, String> {
+    now: &Result<Waits, Reason>,
+    then: &Result<Waits, Reason>,
+) -> Result<u64, Reason> {
     let (now, then) = (now.as_ref().map_err(Clone::clone)?, then.as_ref().map_err(Clone::clone)?);
     let gone = then.keys().filter(|tid| !now.contains_key(tid)).count();
     if gone > 0 {
-        return Err(format!(
-            "threads that ended inside the window ({gone}) took their waits along"
-        ));
+        let why = format!("threads that ended inside the window ({gone}) took their counts along");
+        return Err(why.into());
     }
     let since = |(tid, ns): (&u32, &u64)| ns.saturating_sub(then.get(tid).copied().unwrap_or(0));
     Ok(now.iter().map(since).sum())

@@ -1,6 +1,6 @@
 use super::*;
 
-fn waits(list: &[(u32, u64)]) -> Result<Waits, String> {
+fn waits(list: &[(u32, u64)]) -> Result<Waits, Reason> {
     Ok(list.iter().copied().collect())
 }
 
