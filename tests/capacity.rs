@@ -56,7 +56,7 @@ fn ceiling(most_lanes: u64) -> Ceiling {
         have: 65_530,
         before_lanes: 100,
         per_lane: 4,
-        unit: "memory maps in a worker".into(),
+        unit: duel::limits::Unit::WorkerMaps,
         scope: Scope::Worker,
         most_lanes,
     }

@@ -63,7 +63,7 @@ fn ask(records: &[TrialRecord], questions: &[Question]) -> Plan {
         have: 65_530,
         before_lanes: 100,
         per_lane: 4,
-        unit: "memory maps in a worker".into(),
+        unit: duel::limits::Unit::WorkerMaps,
         scope: Scope::Worker,
         most_lanes: 16_357,
     };

@@ -160,8 +160,7 @@ fn cost(threads: u64) {
     ));
 }
 
-type Window =
-    (duel::format::Cpu, duel::format::Switches, duel::format::Reasons);
+type Window = (duel::format::Cpu, duel::format::Switches, duel::format::Reasons);
 
 #[test]
 fn a_window_holds_the_time_of_every_thread_even_of_those_that_ended() {

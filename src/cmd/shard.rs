@@ -1,6 +1,6 @@
 //! Which part of the plan runs here and when it starts: from flags, else from the scheduler.
 
-use anyhow::{Error, anyhow, bail};
+use anyhow::{anyhow, bail};
 
 use crate::cli::RunArgs;
 use crate::fleet::clock::{parse_instant, unix_now_ns};
@@ -26,8 +26,7 @@ pub(super) struct ShardPart {
 
 /// Reads flags and environment, and refuses what cannot be divided.
 pub(super) fn part(args: &RunArgs, sweep: &mut Sweep) -> anyhow::Result<ShardPart> {
-    let shard = scheduler::shard(args.shard.as_deref(), |name| std::env::var(name).ok());
-    let shard = shard.map_err(Error::msg)?;
+    let shard = scheduler::shard(args.shard.as_deref(), |name| std::env::var(name).ok())?;
     let divided = shard.is_some_and(|s| s.count > 1);
     if sweep.search.is_some() && (divided || args.rendezvous.is_some() || args.start_at.is_some()) {
         bail!(
@@ -52,7 +51,7 @@ pub(super) fn part(args: &RunArgs, sweep: &mut Sweep) -> anyhow::Result<ShardPar
     let slots = match &args.start_at {
         None => None,
         Some(text) => {
-            let first = parse_instant(text).map_err(Error::msg)?;
+            let first = parse_instant(text)?;
             let ago = unix_now_ns().saturating_sub(first);
             if ago > OLDEST_START_NS {
                 bail!("--start-at: {text} is {} ago", format_ns(ago as f64));

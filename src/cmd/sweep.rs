@@ -60,7 +60,7 @@ pub(super) struct Output {
 /// Adds `--allow` addresses to the config's, by the same rules.
 pub(super) fn allow(sweep: &mut Sweep, more: &AllowArgs) -> anyhow::Result<()> {
     for entry in &more.allow {
-        Cap::parse(entry).map_err(|why| anyhow!("--allow: `{entry}` is {why}"))?;
+        Cap::parse(entry).map_err(|why| anyhow!("--allow: `{entry}` is {why:#}"))?;
     }
     for target in sweep.targets_mut() {
         match target {

@@ -44,7 +44,7 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// What to say of a value outside, which is repeated as it was written.
+    /// What a value must do that is outside, which is repeated as it was written.
     pub(super) fn refusal(
         &self,
         found: f64,
@@ -59,7 +59,7 @@ impl Range {
             true if self.high == ANY => format!("at most {}", show(self.high)),
             _ => self.words(show),
         };
-        Some(format!("must be {allowed}, not `{written}`"))
+        Some(format!("be {allowed}, not `{written}`"))
     }
 
     pub(super) fn words(&self, show: fn(f64) -> String) -> String {

@@ -3,6 +3,9 @@
 //! File, `--set` and flags become one tree in which each value knows its place, so that everything
 //! behind it need not know where a value came from.
 
+use std::fmt::Display;
+
+use anyhow::{Context, anyhow};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -49,22 +52,27 @@ impl Place {
 pub(super) struct Fault {
     pub(super) place: Place,
     pub(super) message: String,
+    /// Whether the message goes on from the name of what it is about: `must be at least 1`.
+    is_bound: bool,
 }
 
 impl Fault {
-    pub(super) fn new(place: &Place, message: impl Into<String>) -> Self {
-        Fault { place: place.clone(), message: message.into() }
+    pub(super) fn new(place: &Place, message: impl Display) -> Self {
+        Fault { place: place.clone(), message: message.to_string(), is_bound: false }
+    }
+
+    /// Of a value outside of its bounds: `bound` says what it must be.
+    pub(super) fn must(place: &Place, bound: impl Display) -> Self {
+        Fault { is_bound: true, ..Fault::new(place, format!("must {bound}")) }
     }
 
     pub(super) fn line(&self, file_name: &str) -> String {
-        let Fault { place: Place { origin, key }, message } = self;
+        let Fault { place: Place { origin, key }, message, is_bound } = self;
         let place = match origin {
             Origin::Line(line) => format!("{file_name}:{line}"),
             Origin::Set(set) if set == key => return format!("--set {set}: {message}"),
             Origin::Set(set) => format!("--set {set}"),
-            Origin::Flag(flag) if message.starts_with("must ") => {
-                return format!("{flag} {message}");
-            }
+            Origin::Flag(flag) if *is_bound => return format!("{flag} {message}"),
             Origin::Flag(flag) => return format!("{flag}: {message}"),
             Origin::Default => file_name.to_string(),
         };
@@ -335,8 +343,8 @@ fn lay(
     path: &[String],
     value: Value,
     is_list: &dyn Fn(&str) -> bool,
-) -> Result<(), String> {
-    let (first, rest) = path.split_first().ok_or("an override needs a key")?;
+) -> anyhow::Result<()> {
+    let (first, rest) = path.split_first().context("an override needs a key")?;
     let place = place.under(first);
     // An old key keeps its place, since headers are sent in the order of their places.
     let at = table.iter().position(|(name, _)| name == first).unwrap_or_else(|| {
@@ -359,7 +367,7 @@ fn lay_at(
     path: &[String],
     value: Value,
     is_list: &dyn Fn(&str) -> bool,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let Some(next) = path.first() else {
         *node = placed(value, place);
         return Ok(());
@@ -378,7 +386,7 @@ fn lay_at(
             let length = list.len();
             let index = next.parse::<usize>().ok().filter(|index| *index <= length);
             let index = index.ok_or_else(|| {
-                format!("`{}` must be followed by a number from 0 to {length}", shown(name))
+                anyhow!("`{}` must be followed by a number from 0 to {length}", shown(name))
             })?;
             let place = place.element(index);
             if index == length {
@@ -386,7 +394,7 @@ fn lay_at(
             }
             lay_at(&mut list[index], place, name, &path[1..], value, is_list)
         }
-        other => Err(format!("`{}` is not a table but {}", shown(name), other.found())),
+        other => Err(anyhow!("`{}` is not a table but {}", shown(name), other.found())),
     }
 }
 

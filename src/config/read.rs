@@ -160,7 +160,7 @@ impl<T: Read> Field for Named<T> {
     }
 }
 
-pub(super) fn refuse<T>(faults: &mut Faults, node: &Node, message: impl Into<String>) -> Option<T> {
+pub(super) fn refuse<T>(faults: &mut Faults, node: &Node, message: impl fmt::Display) -> Option<T> {
     faults.found.push(Fault::new(&node.place, message));
     None
 }
@@ -227,17 +227,17 @@ macro_rules! quantities {
                 let outside = |found: f64| {
                     entry.range.and_then(|range| range.refusal(found, &written, $show))
                 };
-                let message = match parse(&text) {
+                faults.found.push(match parse(&text) {
                     Ok(value) => match outside(value as f64) {
                         None => return Some($name(value)),
-                        Some(message) => message,
+                        Some(bound) => Fault::must(&node.place, bound),
                     },
                     Err(error) => match outside(f64::INFINITY).filter(|_| error.is_too_large()) {
-                        Some(message) => message,
-                        None => error.of(written).to_string(),
+                        Some(bound) => Fault::must(&node.place, bound),
+                        None => Fault::new(&node.place, error.of(written)),
                     },
-                };
-                refuse(faults, node, message)
+                });
+                None
             }
         }
     )*};
@@ -275,7 +275,7 @@ impl Read for Offered {
                 Ok(_) => {
                     refuse(faults, node, "a share of the knee must be above 0 and at most 1000 %")
                 }
-                Err(error) => refuse(faults, node, error.to_string()),
+                Err(error) => refuse(faults, node, error),
             },
             _ => Rate::read(node, entry, faults).map(|rate| Offered::PerS(rate.0)),
         }
@@ -307,7 +307,10 @@ impl Read for f64 {
         let Some(number) = number else { return expected(faults, node, "a number") };
         let written = node.value.written();
         match entry.range.and_then(|range| range.refusal(number, &written, |n| n.to_string())) {
-            Some(message) => refuse(faults, node, message),
+            Some(bound) => {
+                faults.found.push(Fault::must(&node.place, bound));
+                None
+            }
             None => Some(number),
         }
     }

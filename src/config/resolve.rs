@@ -30,7 +30,7 @@ const MAX_TRIALS: u64 = 1_000_000;
 
 const MAX_VALUES: usize = 1_000;
 
-fn fault<T>(at: &At<T>, message: impl Into<String>) -> Fault {
+fn fault<T>(at: &At<T>, message: impl std::fmt::Display) -> Fault {
     Fault::new(&at.place, message)
 }
 

@@ -25,6 +25,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::anyhow;
 use prometheus_client::registry::Registry;
 
 mod page;
@@ -98,17 +99,14 @@ struct Live {
 }
 
 /// `9090` and `:9090` mean this machine's loopback; whoever wants more names the address.
-pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_address(text: &str) -> anyhow::Result<SocketAddr> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let port = text.strip_prefix(':').unwrap_or(text);
     if let Ok(port) = port.parse::<u16>() {
         return Ok(SocketAddr::new(loopback, port));
     }
-    text.parse().map_err(|_| {
-        format!(
-            "--metrics: `{text}` is not an address: write a port, or IP:PORT such as 127.0.0.1:9090"
-        )
-    })
+    let rule = "write a port, or IP:PORT such as 127.0.0.1:9090";
+    text.parse().map_err(|_| anyhow!("--metrics: `{text}` is not an address: {rule}"))
 }
 
 impl Metrics {
@@ -249,12 +247,13 @@ mod tests {
 
     #[test]
     fn loopback_unless_told_otherwise() {
-        let local = |port| Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
-        assert_eq!(parse_address("9090"), local(9090));
-        assert_eq!(parse_address(":0"), local(0));
-        assert_eq!(parse_address("0.0.0.0:9090"), Ok("0.0.0.0:9090".parse().unwrap()));
+        for (text, address) in
+            [("9090", "127.0.0.1:9090"), (":0", "127.0.0.1:0"), ("0.0.0.0:9090", "0.0.0.0:9090")]
+        {
+            assert_eq!(parse_address(text).unwrap().to_string(), address);
+        }
         for bad in ["", ":", "99999", "host:1", "127.0.0.1"] {
-            assert!(parse_address(bad).unwrap_err().contains("--metrics"), "{bad}");
+            assert!(parse_address(bad).unwrap_err().to_string().contains("--metrics"), "{bad}");
         }
     }
 

@@ -121,7 +121,7 @@ fn resolve_one(target: &Target) -> anyhow::Result<Option<External>> {
 /// config says.
 fn named(allow: &[String], authority: &str) -> anyhow::Result<Option<Cap>> {
     let parse =
-        |entry: &String| Cap::parse(entry).map_err(|why| anyhow!("allow: `{entry}` is {why}"));
+        |entry: &String| Cap::parse(entry).map_err(|why| anyhow!("allow: `{entry}` is {why:#}"));
     let caps: Vec<Cap> = allow.iter().map(parse).collect::<anyhow::Result<_>>()?;
     Ok(caps.into_iter().rev().find(|cap| cap.authority == authority))
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
 use super::mailbox::Mailbox;
@@ -126,9 +127,9 @@ pub(super) fn monotonic(unix_ns: u64) -> MonotonicNs {
 }
 
 /// An absolute time: RFC 3339, or seconds since the Unix epoch with a fraction.
-pub(crate) fn parse_instant(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_instant(text: &str) -> anyhow::Result<u64> {
     let error = || {
-        format!(
+        anyhow!(
             "--start-at: `{text}` is not a time: write 2026-01-02T03:04:05Z (RFC 3339) or seconds \
              since 1970 such as 1767323045.5"
         )
@@ -152,12 +153,16 @@ mod tests {
     #[test]
     fn a_start_is_rfc_3339_or_unix_seconds() {
         let second = 1_767_323_045 * SECOND_NS;
-        assert_eq!(parse_instant("2026-01-02T03:04:05Z"), Ok(second));
-        assert_eq!(parse_instant("2026-01-02T04:04:05.5+01:00"), Ok(second + SECOND_NS / 2));
-        assert_eq!(parse_instant("1767323045"), Ok(second));
-        assert_eq!(parse_instant("1767323045.25"), Ok(second + SECOND_NS / 4));
+        for (text, at) in [
+            ("2026-01-02T03:04:05Z", second),
+            ("2026-01-02T04:04:05.5+01:00", second + SECOND_NS / 2),
+            ("1767323045", second),
+            ("1767323045.25", second + SECOND_NS / 4),
+        ] {
+            assert_eq!(parse_instant(text).unwrap(), at, "{text}");
+        }
         for bad in ["", "soon", "-5", "1.2.3", "1767323045.", "2026-01-02", "99999999999999"] {
-            assert!(parse_instant(bad).unwrap_err().contains("RFC 3339"), "{bad}");
+            assert!(parse_instant(bad).unwrap_err().to_string().contains("RFC 3339"), "{bad}");
         }
     }
 }

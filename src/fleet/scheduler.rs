@@ -4,58 +4,78 @@
 //! taken as it is: the same command on every node would otherwise send the whole plan from each.
 //! `--shard 0/1` sends the whole plan all the same, `--shard auto` insists on a scheduler.
 
+use anyhow::{Context, bail};
+
 use crate::plan::shard::Shard;
 
-/// Number and count of tasks by scheduler, the innermost launcher first: `mpirun` inside a Slurm
-/// job inherits Slurm's variables, which number its own daemons.
-const SCHEDULERS: [(&str, &str, &str); 3] = [
-    ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("Slurm", "SLURM_PROCID", "SLURM_NTASKS"),
+/// How a scheduler numbers its tasks in the environment.
+struct Scheduler {
+    name: &'static str,
+    index: &'static str,
+    count: &'static str,
+    /// A variable that a job's script has as well, which runs once though it is task 0 of n, and one
+    /// that its tasks alone have.
+    job_and_task: Option<[&'static str; 2]>,
+}
+
+/// The innermost launcher first: `mpirun` inside a Slurm job inherits Slurm's variables, which number
+/// its own daemons.
+const SCHEDULERS: [Scheduler; 3] = [
+    Scheduler {
+        name: "Open MPI",
+        index: "OMPI_COMM_WORLD_RANK",
+        count: "OMPI_COMM_WORLD_SIZE",
+        job_and_task: None,
+    },
+    Scheduler {
+        name: "Slurm",
+        index: "SLURM_PROCID",
+        count: "SLURM_NTASKS",
+        job_and_task: Some(["SLURM_JOB_ID", "SLURM_STEP_ID"]),
+    },
     // An indexed Job says k only; the manifest sets n, since a container cannot ask for it.
-    ("Kubernetes", "JOB_COMPLETION_INDEX", "DUEL_SHARDS"),
+    Scheduler {
+        name: "Kubernetes",
+        index: "JOB_COMPLETION_INDEX",
+        count: "DUEL_SHARDS",
+        job_and_task: None,
+    },
 ];
 
 pub(crate) fn shard(
     flag: Option<&str>,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Option<Shard>, String> {
+) -> anyhow::Result<Option<Shard>> {
     if let Some(text) = flag.filter(|text| *text != "auto") {
-        return text.parse().map(Some).map_err(|e| format!("--shard: {e}"));
+        return text.parse().map(Some).context("--shard");
     }
     let asked = flag.is_some();
-    for (scheduler, index_name, count_name) in SCHEDULERS {
-        let (index, count) = match (variable(index_name), variable(count_name)) {
-            (Some(index), Some(count)) => (index, count),
+    for Scheduler { name, index, count, job_and_task } in SCHEDULERS {
+        let (k, n) = match (variable(index), variable(count)) {
+            (Some(k), Some(n)) => (k, n),
             (Some(_), None) if asked => {
-                return Err(format!(
-                    "--shard auto: {scheduler} set {index_name} but not {count_name}, the number \
-                     of shards"
-                ));
+                bail!("--shard auto: {name} set {index} but not {count}, the number of shards")
             }
             _ => continue,
         };
-        // The script of a Slurm job is its task 0 of n as well, but runs once.
-        let batch_script = scheduler == "Slurm"
-            && variable("SLURM_JOB_ID").is_some()
-            && variable("SLURM_STEP_ID").is_none();
-        if batch_script && !asked {
+        let is_script = job_and_task
+            .is_some_and(|[job, task]| variable(job).is_some() && variable(task).is_none());
+        if is_script && !asked {
             continue;
         }
-        let shard: Shard = format!("{index}/{count}")
-            .parse()
-            .map_err(|e| format!("{index_name} and {count_name}: {e}"))?;
+        let shard: Shard =
+            format!("{k}/{n}").parse().with_context(|| format!("{index} and {count}"))?;
         if shard.count > 1 || asked {
-            say!("duel: shard {shard}, by {index_name} and {count_name} ({scheduler})");
+            say!("duel: shard {shard}, by {index} and {count} ({name})");
             return Ok(Some(shard));
         }
     }
     if asked {
-        let names: Vec<String> =
-            SCHEDULERS.iter().map(|(s, k, n)| format!("{k} and {n} ({s})")).collect();
-        return Err(format!(
+        let names = SCHEDULERS.map(|s| format!("{} and {} ({})", s.index, s.count, s.name));
+        bail!(
             "--shard auto: no scheduler says which shard this is; looked for {}; or write k/n",
             names.join(", ")
-        ));
+        );
     }
     Ok(None)
 }
@@ -67,7 +87,7 @@ mod tests {
     fn by(set: &[(&str, &str)], flag: Option<&str>) -> Result<Option<Shard>, String> {
         let find =
             |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string());
-        shard(flag, find)
+        shard(flag, find).map_err(|e| format!("{e:#}"))
     }
 
     #[test]

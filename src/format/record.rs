@@ -341,11 +341,11 @@ impl From<Channel> for &'static str {
 }
 
 impl TryFrom<String> for Channel {
-    type Error = String;
+    type Error = anyhow::Error;
 
-    fn try_from(field: String) -> Result<Self, String> {
+    fn try_from(field: String) -> anyhow::Result<Self> {
         let found = Channel::ALL.iter().copied().find(|channel| channel.field() == field);
-        found.ok_or_else(|| format!("`{field}` is not a histogram of a record"))
+        found.ok_or_else(|| anyhow::anyhow!("`{field}` is not a histogram of a record"))
     }
 }
 

@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::demand::{CellNeeds, RESERVED_FDS, Scope, TargetKind, raise_nofile};
+use super::demand::{CellNeeds, RESERVED_FDS, Scope, TargetKind, Unit, raise_nofile};
 use super::machine::Limits;
 use crate::plan::engine::LaneThreads;
 use crate::plan::server::ServerPlan;
 use crate::plan::{Cell, Engine};
-use crate::units::{format_bytes, format_count, plural};
+use crate::units::{format_count, plural};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitHit {
@@ -19,8 +19,7 @@ pub struct LimitHit {
     pub need: u64,
     pub most_lanes: u64,
     pub way_out: String,
-    /// What is counted: `memory maps`, `descriptors`, `bytes of memory (estimated)`.
-    pub unit: String,
+    pub unit: Unit,
     pub engine: Engine,
     pub lanes: u64,
     pub processes: u64,
@@ -30,15 +29,11 @@ impl std::error::Error for LimitHit {}
 
 impl fmt::Display for LimitHit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let amount = |n: u64| match self.unit.strip_prefix("bytes of ") {
-            Some(what) => (format_bytes(n as f64), what),
-            None => (format_count(n), self.unit.as_str()),
-        };
         let each = match self.processes {
             0 | 1 => String::new(),
             n => format!(" in each of {} processes", format_count(n)),
         };
-        let (need, what) = amount(self.need);
+        let (need, what) = self.unit.amount(self.need);
         write!(
             f,
             "{} under {}{each} need{} {need} {what}; {} allows {}: at most {}{each}; {}",
@@ -46,7 +41,7 @@ impl fmt::Display for LimitHit {
             self.engine.name(),
             if self.lanes == 1 { "s" } else { "" },
             self.limit,
-            amount(self.have).0,
+            self.unit.amount(self.have).0,
             plural(self.most_lanes, "lane"),
             self.way_out,
         )
@@ -60,7 +55,7 @@ pub struct Ceiling {
     /// What is in use before the first lane, the reserve included.
     pub before_lanes: u64,
     pub per_lane: u64,
-    pub unit: String,
+    pub unit: Unit,
     pub scope: Scope,
     pub most_lanes: u64,
 }
@@ -98,11 +93,10 @@ impl Limits {
         hit.map_or(Ok(()), |hit| {
             let smaller = "raise it, or use a smaller `server.stack_size`, fewer lanes, more \
                            `[target] processes` or another server engine";
-            let stacks = hit.unit.starts_with("bytes");
             Err(LimitHit {
                 limit: format!("{} of the server", hit.limit),
-                unit: hit.unit.replace("a worker", "a server process"),
-                way_out: if stacks { smaller.into() } else { hit.way_out },
+                unit: hit.unit.of_server(),
+                way_out: if hit.unit.is_bytes() { smaller.into() } else { hit.way_out },
                 ..hit
             })
         })
@@ -132,7 +126,7 @@ impl Limits {
             need,
             most_lanes: have.saturating_sub(RESERVED_FDS) / (1 + calls),
             way_out: raise_nofile(need) + ", more `[target] processes` or a smaller `fan_out`",
-            unit: "descriptors in a server process, one for each connection and each call".into(),
+            unit: Unit::ServerFdsWithCalls,
             engine: server.engine.facts().alike,
             lanes,
             processes: 1,
@@ -152,7 +146,7 @@ impl Limits {
             need: demand.need.at(lanes),
             most_lanes: demand.most_lanes().unwrap_or(0),
             way_out: (demand.way_out)(&demand.limit, demand.need.at(lanes)),
-            unit: demand.unit.to_string(),
+            unit: demand.unit,
             limit: demand.limit,
             engine: cell.engine,
             lanes,
@@ -180,7 +174,7 @@ impl Limits {
                     have: demand.have,
                     before_lanes: demand.need.fixed,
                     per_lane: demand.need.per_lane,
-                    unit: demand.unit.to_string(),
+                    unit: demand.unit,
                     scope: demand.scope,
                     most_lanes,
                 })

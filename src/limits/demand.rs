@@ -9,6 +9,7 @@ use crate::plan::engine::{EngineFacts, LaneThreads, SocketKind};
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec};
 use crate::side::usage::KERNEL_STACK_BYTES;
+use crate::units::{format_bytes, format_count};
 
 /// Memory maps of one thread of Rust's standard library on glibc: its stack, the stack's guard
 /// page, its alternate signal stack and that one's guard page.
@@ -52,7 +53,6 @@ const SOCKET_BYTES: u64 = 4 << 10;
 const TARGET_USER_BYTES: u64 = 2 << 10;
 /// A worker before its first lane.
 const WORKER_BYTES: u64 = 16 << 20;
-const VIRTUAL_UNIT: &str = "bytes of virtual memory";
 
 /// What the load goes to, as far as it matters to limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,51 @@ pub enum TargetKind {
     External {
         loopback: bool,
     },
+}
+
+crate::plan::named! {
+    /// What a limit counts.
+    pub enum Unit {
+        WorkerFds = "descriptors in a worker",
+        TargetFds = "descriptors in a target process",
+        ServerFds = "descriptors in a server process",
+        ServerFdsWithCalls = "descriptors in a server process, one for each connection and each call",
+        OpenFiles = "open files on the machine",
+        EpollSockets = "sockets in epoll sets",
+        WorkerMaps = "memory maps in a worker",
+        ServerMaps = "memory maps in a server process",
+        MachineThreads = "threads on the machine",
+        CgroupThreads = "threads in the cgroup",
+        UserThreads = "threads of the user",
+        VirtualBytes = "bytes of virtual memory",
+        MemoryBytes = "bytes of memory (estimated)",
+        Ports = "ports to one address",
+        Tracked = "tracked connections",
+    }
+}
+
+impl Unit {
+    /// An amount with its unit: a number and what follows it.
+    pub(super) fn amount(self, n: u64) -> (String, &'static str) {
+        match self {
+            Unit::VirtualBytes => (format_bytes(n as f64), "virtual memory"),
+            Unit::MemoryBytes => (format_bytes(n as f64), "memory (estimated)"),
+            _ => (format_count(n), self.name()),
+        }
+    }
+
+    pub(super) fn is_bytes(self) -> bool {
+        matches!(self, Unit::VirtualBytes | Unit::MemoryBytes)
+    }
+
+    /// What counts in a server where this counts in a client.
+    pub(super) fn of_server(self) -> Unit {
+        match self {
+            Unit::WorkerFds => Unit::ServerFds,
+            Unit::WorkerMaps => Unit::ServerMaps,
+            other => other,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +152,7 @@ impl LaneLine {
 /// What a cell needs of a limit, which must not exceed `have`.
 pub(super) struct Demand {
     pub(super) limit: String,
-    pub(super) unit: &'static str,
+    pub(super) unit: Unit,
     pub(super) scope: Scope,
     pub(super) have: u64,
     pub(super) need: LaneLine,
@@ -133,7 +178,7 @@ impl Demands {
     fn add(
         &mut self,
         limit: &str,
-        (scope, unit): (Scope, &'static str),
+        (scope, unit): (Scope, Unit),
         amount: Option<Use>,
         need: LaneLine,
         way_out: fn(&str, u64) -> String,
@@ -255,11 +300,11 @@ impl Limits {
         let most = self.nofile_hard.min(self.nr_open.unwrap_or(u64::MAX));
         let (nofile, targets) = (Some(Use { max: most, used: 0 }), needs.targets());
         let fewer = |_: &str, need| raise_nofile(need) + " and more processes";
-        let unit = (Scope::Worker, "descriptors in a worker");
+        let unit = (Scope::Worker, Unit::WorkerFds);
         all.add("RLIMIT_NOFILE", unit, nofile, needs.fds(), fewer);
         if targets > 0 {
             let limit = "RLIMIT_NOFILE of the target";
-            let unit = (Scope::TargetProcess, "descriptors in a target process");
+            let unit = (Scope::TargetProcess, Unit::TargetFds);
             let workers = needs.processes.div_ceil(targets);
             let need = needs.connections.times(workers).plus(RESERVED_FDS);
             let spread = |_: &str, need| raise_nofile(need) + " or more `[target] processes`";
@@ -267,12 +312,11 @@ impl Limits {
         }
         let every = needs.fds().times(needs.processes);
         let files = every.times(needs.ends());
-        let unit = (Scope::Machine, "open files on the machine");
+        let unit = (Scope::Machine, Unit::OpenFiles);
         all.add("fs.file-max", unit, self.file_max, files, raise_sysctl);
         let sets = u64::from(needs.sockets == SocketKind::Epoll) + u64::from(targets > 0);
         let watches = self.epoll_watches.map(|max| Use { max, used: 0 });
-        let (limit, unit) =
-            ("fs.epoll.max_user_watches", (Scope::Machine, "sockets in epoll sets"));
+        let (limit, unit) = ("fs.epoll.max_user_watches", (Scope::Machine, Unit::EpollSockets));
         all.add(limit, unit, watches, every.times(sets), raise_sysctl);
     }
 
@@ -282,22 +326,22 @@ impl Limits {
         let fewer = |limit: &str, need| {
             raise_sysctl(limit, need) + ", or use fewer lanes and more processes"
         };
-        let unit = (Scope::Worker, "memory maps in a worker");
+        let unit = (Scope::Worker, Unit::WorkerMaps);
         all.add("vm.max_map_count", unit, self.max_map_count, maps, fewer);
         let in_target = needs.targets() * (RESERVED_THREADS + u64::from(self.cpus));
         let need = needs.threads.times(needs.processes).plus(in_target);
         let ids = need.plus(RESERVED_PIDS);
-        let machine = (Scope::Machine, "threads on the machine");
+        let machine = (Scope::Machine, Unit::MachineThreads);
         all.add("kernel.pid_max", machine, self.pid_max, ids, raise_sysctl);
         all.add("kernel.threads-max", machine, self.threads_max, need, raise_sysctl);
         if let Some(CgroupLimit { amount, file }) = &self.cgroup_pids {
             let name = format!("pids.max ({})", file.display());
-            let unit = (Scope::Machine, "threads in the cgroup");
+            let unit = (Scope::Machine, Unit::CgroupThreads);
             all.add(&name, unit, Some(*amount), need, |_, need| {
                 format!("write {need} or `max` to that file (TasksMax= under systemd)")
             });
         }
-        let unit = (Scope::Machine, "threads of the user");
+        let unit = (Scope::Machine, Unit::UserThreads);
         all.add("RLIMIT_NPROC", unit, self.nproc, need, |_, need| {
             format!("raise it with `ulimit -u {need}` (LimitNPROC= under systemd)")
         });
@@ -309,7 +353,8 @@ impl Limits {
         let smaller = |_: &str, _| {
             "raise it, or use smaller stacks (`stack_sizes`) or fewer lanes".to_string()
         };
-        let (own, shared) = ((Scope::Worker, VIRTUAL_UNIT), (Scope::Machine, VIRTUAL_UNIT));
+        let (own, shared) =
+            ((Scope::Worker, Unit::VirtualBytes), (Scope::Machine, Unit::VirtualBytes));
         // Arenas are reserved without write access, which counts as address space only.
         let arenas = self.arenas(needs.allocator.as_ref()) * ARENA_BYTES;
         all.add("RLIMIT_AS", own, self.address_space, bytes.plus(arenas), smaller);
@@ -320,7 +365,7 @@ impl Limits {
         let threads = needs.threads.times(THREAD_BYTES).and_per_lane(needs.connection_bytes());
         let resident =
             threads.plus(WORKER_BYTES).times(needs.processes).plus(WORKER_BYTES * needs.targets());
-        let unit = (Scope::MachineMemory, "bytes of memory (estimated)");
+        let unit = (Scope::MachineMemory, Unit::MemoryBytes);
         let fewer =
             |_: &str, _| "use fewer lanes, or the lean codec, or a machine with more".to_string();
         let available = self.memory_available_bytes.map(|max| Use { max, used: 0 });
@@ -339,7 +384,7 @@ impl Limits {
             let ports = self.local_ports.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1);
             let ports = ports.map(|max| Use { max, used: 0 });
             let limit = PORT_RANGE;
-            let unit = (Scope::Machine, "ports to one address");
+            let unit = (Scope::Machine, Unit::Ports);
             all.add(limit, unit, ports, connections, |limit, _| {
                 format!(
                     "widen it with `sysctl -w {limit}=\"1024 65535\"`, or use fewer lanes or more \
@@ -347,8 +392,7 @@ impl Limits {
                 )
             });
         }
-        let (limit, unit) =
-            ("net.netfilter.nf_conntrack_max", (Scope::Machine, "tracked connections"));
+        let (limit, unit) = ("net.netfilter.nf_conntrack_max", (Scope::Machine, Unit::Tracked));
         all.add(limit, unit, self.conntrack, connections, raise_sysctl);
     }
 }

@@ -102,7 +102,7 @@ impl Limits {
             tw_reuse: sysctl("net/ipv4/tcp_tw_reuse"),
             tw_buckets: sysctl("net/ipv4/tcp_max_tw_buckets"),
             conntrack: conntrack(),
-            ring_refused: crate::sys::ring::probe().err(),
+            ring_refused: crate::sys::ring::probe().err().map(|why| why.to_string()),
             cpu_quota: CpuQuota::own(),
             cpus: sched_getaffinity(None).map_or(1, |cpus| cpus.count()),
         }

@@ -33,7 +33,7 @@ mod ports;
 mod report;
 
 pub use check::{Ceiling, LimitHit};
-pub use demand::{MAPS_PER_THREAD, Scope, TargetKind};
+pub use demand::{MAPS_PER_THREAD, Scope, TargetKind, Unit};
 pub use machine::{CgroupLimit, Limits, Use, raise_nofile};
 pub(crate) use ports::PORT_RANGE;
 pub(crate) use ports::{PortBudget, PortsShort};

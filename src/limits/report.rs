@@ -10,7 +10,7 @@ use super::machine::Limits;
 use crate::plan::Engine;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::ServerEngine;
-use crate::units::{format_bytes, format_count};
+use crate::units::format_count;
 
 /// Some address of another machine (TEST-NET-1, RFC 5737); nothing is sent there.
 const ELSEWHERE: Endpoint =
@@ -136,10 +136,6 @@ impl EngineReport {
 
 impl Ceiling {
     fn allows(&self) -> String {
-        if self.unit.starts_with("bytes") {
-            format_bytes(self.have as f64)
-        } else {
-            format_count(self.have)
-        }
+        self.unit.amount(self.have).0
     }
 }

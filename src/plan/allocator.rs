@@ -8,6 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use anyhow::bail;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,9 +57,9 @@ impl fmt::Display for Allocator {
 }
 
 impl FromStr for Allocator {
-    type Err = String;
+    type Err = anyhow::Error;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> anyhow::Result<Self> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.+".contains(c);
         if text == GLIBC {
             return Ok(Allocator::Glibc);
@@ -72,11 +73,11 @@ impl FromStr for Allocator {
         if text.starts_with('/') && text.chars().all(plain) && !path.name().is_empty() {
             return Ok(path);
         }
-        Err(format!(
+        bail!(
             "`{text}` is not an allocator: allowed are \"glibc\", \"glibc-arenas-1\" to \
              \"glibc-arenas-{MOST_ARENAS}\", and the absolute path of a shared library, such as \
              \"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2\""
-        ))
+        )
     }
 }
 
@@ -94,7 +95,7 @@ mod tests {
             ("glibc-arenas-1", Allocator::GlibcArenas(1), "glibc-arenas-1"),
             (library, Allocator::Preloaded(library.into()), "libjemalloc"),
         ] {
-            assert_eq!(text.parse(), Ok(allocator.clone()));
+            assert_eq!(text.parse::<Allocator>().unwrap(), allocator);
             assert_eq!((allocator.to_string().as_str(), allocator.name().as_str()), (text, name));
         }
         for wrong in [
@@ -108,7 +109,7 @@ mod tests {
             "/a:b.so",
             "/",
         ] {
-            let error = wrong.parse::<Allocator>().unwrap_err();
+            let error = wrong.parse::<Allocator>().unwrap_err().to_string();
             assert!(error.contains("allowed are"), "{wrong}: {error}");
         }
     }

@@ -10,6 +10,7 @@
 mod axes;
 mod names;
 
+use anyhow::anyhow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -155,13 +156,13 @@ impl From<CellKind> for Option<String> {
 }
 
 impl TryFrom<Option<String>> for CellKind {
-    type Error = String;
+    type Error = anyhow::Error;
 
-    fn try_from(label: Option<String>) -> Result<Self, String> {
+    fn try_from(label: Option<String>) -> anyhow::Result<Self> {
         use CellKind::{Copy, Counted, Idle, IdleMemory, Memory, Timed};
         let known = [Timed, Copy, Idle, Counted, Memory, IdleMemory];
         let kind = known.into_iter().find(|kind| kind.label() == label.as_deref());
-        kind.ok_or_else(|| format!("`{}` labels no kind of cell", label.unwrap_or_default()))
+        kind.ok_or_else(|| anyhow!("`{}` labels no kind of cell", label.unwrap_or_default()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use anyhow::{anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 const UNIX: &str = "unix:";
@@ -61,14 +62,14 @@ impl fmt::Display for Endpoint {
 }
 
 impl FromStr for Endpoint {
-    type Err = String;
+    type Err = anyhow::Error;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> anyhow::Result<Self> {
         match text.strip_prefix(UNIX) {
-            Some("") => Err("a Unix socket needs a path: write unix:/path".into()),
+            Some("") => bail!("a Unix socket needs a path: write unix:/path"),
             Some(path) => Ok(Endpoint::Unix(path.into())),
             None => text.parse().map(Endpoint::Tcp).map_err(|_| {
-                format!("`{text}` is not an address: write an IP address and a port, or unix:/path")
+                anyhow!("`{text}` is not an address: write an IP address and a port, or unix:/path")
             }),
         }
     }

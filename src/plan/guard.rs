@@ -4,6 +4,8 @@
 //! An entry of `[target] allow` or `--allow` is `host:port`, and after it, where the caps are to be
 //! others, `rate=…` and `connections=…`: `"10.0.0.7:80 rate=50k connections=5k"`.
 
+use anyhow::{Context, bail};
+
 use crate::units::{format_count, format_rate, parse_count, parse_rate};
 
 /// Requests per second that an address which is not loopback gets at most, unless raised: what one
@@ -30,13 +32,13 @@ pub(crate) struct AboveCap(String);
 
 impl Cap {
     /// Reads an entry.
-    pub(crate) fn parse(entry: &str) -> Result<Cap, String> {
+    pub(crate) fn parse(entry: &str) -> anyhow::Result<Cap> {
         let mut words = entry.split([' ', ',']).filter(|word| !word.is_empty());
         let text = words.next().unwrap_or_default();
         let authority = text.parse::<http::uri::Authority>().ok();
         let named = authority.filter(|a| !a.host().is_empty() && !text.contains('@'));
         if !matches!(named.and_then(|a| a.port_u16()), Some(1..)) {
-            return Err("not an address: write host:port".into());
+            bail!("not an address: write host:port");
         }
         let mut cap = Cap {
             authority: text.into(),
@@ -44,15 +46,11 @@ impl Cap {
             connections: DEFAULT_CONNECTIONS,
         };
         for word in words {
-            let wrong = |e: crate::units::UnitError| format!("no entry: {word}: {e}");
+            let wrong = || format!("no entry: {word}");
             match word.split_once('=') {
-                Some(("rate", rate)) => cap.rate_per_s = parse_rate(rate).map_err(wrong)?,
-                Some(("connections", n)) => cap.connections = parse_count(n).map_err(wrong)?,
-                _ => {
-                    return Err(
-                        "no entry: after host:port only rate=… and connections=… may stand".into(),
-                    );
-                }
+                Some(("rate", rate)) => cap.rate_per_s = parse_rate(rate).with_context(wrong)?,
+                Some(("connections", n)) => cap.connections = parse_count(n).with_context(wrong)?,
+                _ => bail!("no entry: after host:port only rate=… and connections=… may stand"),
             }
         }
         Ok(cap)

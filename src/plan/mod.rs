@@ -19,9 +19,9 @@
 macro_rules! one_string {
     ($type:ty) => {
         impl TryFrom<String> for $type {
-            type Error = String;
+            type Error = anyhow::Error;
 
-            fn try_from(text: String) -> Result<Self, String> {
+            fn try_from(text: String) -> anyhow::Result<Self> {
                 text.parse()
             }
         }
@@ -58,7 +58,7 @@ macro_rules! named {
         }
     )*};
 }
-use named;
+pub(crate) use named;
 
 /// Enums whose variants have a row of facts beside their name.
 macro_rules! engines {

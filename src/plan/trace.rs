@@ -22,8 +22,10 @@ mod log;
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::Path;
 
+use anyhow::{anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::RequestTemplate;
@@ -92,8 +94,8 @@ pub(crate) struct TraceError {
 }
 
 impl TraceError {
-    fn new(line: usize, message: impl Into<String>) -> Self {
-        TraceError { line, message: message.into() }
+    fn new(line: usize, message: impl fmt::Display) -> Self {
+        TraceError { line, message: message.to_string() }
     }
 }
 
@@ -179,20 +181,20 @@ fn tell(line: &[u8]) -> Option<TraceFormat> {
     log::entry(line, false).ok().map(|_| TraceFormat::Common)
 }
 
-fn offset(line: &[u8]) -> Result<(f64, Cow<'_, [u8]>), String> {
+fn offset(line: &[u8]) -> anyhow::Result<(f64, Cow<'_, [u8]>)> {
     let Some(tab) = line.iter().position(|byte| *byte == b'\t') else {
-        return Err("holds no TAB: write offset_ms<TAB>path".into());
+        bail!("holds no TAB: write offset_ms<TAB>path");
     };
     let (number, uri) = (&line[..tab], line[tab + 1..].trim_ascii());
     let ms = milliseconds(number).ok_or_else(|| {
         let text = String::from_utf8_lossy(number);
-        format!("`{}` is not an offset: write milliseconds, such as 12.5", text.escape_debug())
+        anyhow!("`{}` is not an offset: write milliseconds, such as 12.5", text.escape_debug())
     })?;
     if !(ms >= 0.0 && ms * 1e6 <= MAX_OFFSET_NS) {
-        return Err(format!("an offset of {ms} ms is out of range: allowed are 0 ms to 720h"));
+        bail!("an offset of {ms} ms is out of range: allowed are 0 ms to 720h");
     }
     if uri.is_empty() {
-        return Err("is torn: no path follows the TAB".into());
+        bail!("is torn: no path follows the TAB");
     }
     Ok((ms * 1e6, origin_form(uri)))
 }

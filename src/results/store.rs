@@ -274,17 +274,17 @@ impl RunDir {
     /// A ledger that does not balance is a defect, never a row. After a failed write the file is
     /// cut back to its former end, so that no later line is glued to half a record.
     pub fn append(&mut self, record: &TrialRecord) -> Result<(), StoreError> {
-        let refused = |what: String| StoreError::Refused {
+        let refused = |what: anyhow::Error| StoreError::Refused {
             trial: record.trial,
             cell: record.cell.id.clone(),
             block: record.block,
-            what,
+            what: format!("{what:#}"),
         };
         check::record(record).map_err(refused)?;
-        let mut line = serde_json::to_vec(record).map_err(|e| refused(e.to_string()))?;
+        let mut line = serde_json::to_vec(record).map_err(|e| refused(e.into()))?;
         // A float that is not finite turns into `null`, which no reader takes for a number.
         serde_json::from_slice::<TrialRecord>(&line)
-            .map_err(|e| refused(format!("it could not be read back: {e}")))?;
+            .map_err(|e| refused(anyhow::anyhow!("it could not be read back: {e}")))?;
         line.push(b'\n');
         let file = self.path.join(TRIALS_FILE);
         if self.trials.metadata().is_ok_and(|held| held.nlink() == 0) {

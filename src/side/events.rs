@@ -127,10 +127,8 @@ fn hardware(event: Hardware) -> Result<Counter, Reason> {
     inherited(event).map_err(|e| match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(
             rustix::io::Errno::NOENT | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NODEV,
-        ) => {
-            format!("no PMU: this machine, or its hypervisor, offers no hardware counters ({e})")
-                .into()
-        }
+        ) => format!("no PMU: this machine, or its hypervisor, offers no hardware counters ({e})")
+            .into(),
         _ => refused(&e),
     })
 }

@@ -383,8 +383,8 @@ fn untag(tag: u64) -> (Op, u64) {
 ///
 /// # Errors
 /// What this system does not allow or know, and the way out.
-pub(crate) fn probe() -> Result<(), String> {
-    make(1).map(drop).map_err(|e| why_not(&e))
+pub(crate) fn probe() -> anyhow::Result<()> {
+    make(1).map(drop).map_err(|e| anyhow::anyhow!(why_not(&e)))
 }
 
 /// Says what the kernel's refusal of a ring means.

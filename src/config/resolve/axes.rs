@@ -48,7 +48,7 @@ pub(super) fn uring_batch(
 pub(super) fn allocators(list: &Key<Several<String>>) -> Result<Vec<Allocator>, Fault> {
     let names = std::cell::RefCell::new(Vec::new());
     axis_or(list, Vec::new(), |at| {
-        let allocator: Allocator = at.value.parse().map_err(|why: String| fault(at, why))?;
+        let allocator: Allocator = at.value.parse().map_err(|why: anyhow::Error| fault(at, why))?;
         if names.borrow().contains(&allocator.name()) {
             let name = allocator.name();
             return Err(fault(at, format!("another allocator is called `{name}` too: rename one")));

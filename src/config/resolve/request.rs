@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use anyhow::bail;
+
 use super::{Fault, fault, number, steps, values};
 use crate::config::keys::Request;
 use crate::config::node::shown;
@@ -137,12 +139,12 @@ fn method(entry: &Request) -> Result<String, Fault> {
     }
 }
 
-pub(super) fn check_path(path: &str) -> Result<(), String> {
+pub(super) fn check_path(path: &str) -> anyhow::Result<()> {
     if is_path(path.as_bytes()) {
         return Ok(());
     }
     let rule = "begin with / and write other characters than plain ASCII as %XX";
-    Err(format!("`{}` is not a path: {rule}", shown(path)))
+    bail!("`{}` is not a path: {rule}", shown(path))
 }
 
 fn headers(entry: &Request) -> Result<Vec<(String, String)>, Fault> {

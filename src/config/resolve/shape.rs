@@ -93,7 +93,7 @@ fn trace(file: &Plan, mix: &[RequestTemplate], base_dir: &Path) -> Result<Shape,
     check_mix(&file.request)?;
     let format = file.trace_format.as_ref().map(|at| at.value);
     let read = TraceFile::read(&base_dir.join(&at.value), format, speed, mix)
-        .map_err(|error| fault(at, error.to_string()))?;
+        .map_err(|error| fault(at, error))?;
     Ok(Shape::Trace(Box::new(read)))
 }
 

@@ -97,7 +97,8 @@ impl<'k> FileKeys<'k> {
         let bytes = self.bytes()?;
         if bytes.0 > MAX_FILE_BYTES {
             let (most, found) = (size_literal(MAX_FILE_BYTES), size_literal(bytes.0));
-            return Err(fault(bytes, format!("must be at most {most} for a file, not `{found}`")));
+            let bound = format!("be at most {most} for a file, not `{found}`");
+            return Err(Fault::must(&bytes.place, bound));
         }
         let step = FileStep {
             op: self.op.value,

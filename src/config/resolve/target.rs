@@ -228,7 +228,7 @@ fn allowed(list: &Key<Several<String>>) -> Result<Vec<String>, Fault> {
         let text = &at.value;
         match Cap::parse(text) {
             Ok(_) => Ok(text.clone()),
-            Err(why) => Err(fault(at, format!("`{}` is {why}", shown(text)))),
+            Err(why) => Err(fault(at, format!("`{}` is {why:#}", shown(text)))),
         }
     })
 }
@@ -282,7 +282,7 @@ fn law(table: &LawTable) -> Result<Law, Fault> {
     if let (Some(at), LawName::Exponential | LawName::Lognormal) = (mean, name)
         && at.0 == 0
     {
-        return Err(fault(at, "must be above 0, not `0s`"));
+        return Err(Fault::must(&at.place, "be above 0, not `0s`"));
     }
     Ok(match name {
         LawName::Fixed => Law::Fixed { ns: ns(mean) },

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use anyhow::bail;
+
 use super::{Fault, fault};
 use crate::config::keys::{Plan, ValueKeys};
 use crate::config::node::shown;
@@ -62,8 +64,8 @@ fn value(
         }
         ValueKeys { counter: None, random: None, choice: Some(path) } => {
             let file = base_dir.join(&path.value);
-            let lines = Lines::read(&file).map_err(|error| fault(path, error.to_string()))?;
-            let absolute = absolute(&file).map_err(|error| fault(path, error.to_string()))?;
+            let lines = Lines::read(&file).map_err(|error| fault(path, error))?;
+            let absolute = absolute(&file).map_err(|error| fault(path, error))?;
             let value = RequestValue::Choice { path: absolute, sha256: lines.sha256() };
             keep(file.display().to_string(), lines);
             Ok(value)
@@ -180,17 +182,17 @@ fn fits(
     line: &[u8],
     place: TextPart,
     resolved: &Resolved,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let filled = fill(pieces, name, line, resolved);
     let found = || String::from_utf8_lossy(line).escape_debug().to_string();
     match place {
         TextPart::Path if !is_path(&filled) => {
             let rule = "write other characters than plain ASCII, # and blanks as %XX";
-            Err(format!("`{}` makes no path: {rule}", shown(&found())))
+            bail!("`{}` makes no path: {rule}", shown(&found()))
         }
         // The value may be a secret: it is not repeated.
         TextPart::Header if http::HeaderValue::from_bytes(&filled).is_err() => {
-            Err("the line makes no header value: it holds a control character".into())
+            bail!("the line makes no header value: it holds a control character")
         }
         _ => Ok(()),
     }

@@ -170,7 +170,7 @@ impl Source {
             Err(e) => return Err(self.malformed(format!("not a trial record: {e}"))),
             Ok(_) => unreachable!("a whole line was matched above"),
         };
-        check_row(&record, &line).map_err(|e| self.malformed(e))?;
+        check_row(&record, &line).map_err(|e| self.malformed(format!("{e:#}")))?;
         let shard = record.shard.map(|s| (s.index, s.count));
         let wrong = if record.plan_hash != self.plan.plan_hash {
             "a record of another plan"

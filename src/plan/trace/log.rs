@@ -3,6 +3,8 @@
 //! (httpd's mod_log_config and nginx's ngx_http_log_module). What follows is left alone, since
 //! servers are often told to add columns.
 
+use anyhow::anyhow;
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LogEntry<'t> {
     pub(super) second: i64,
@@ -12,16 +14,16 @@ pub(super) struct LogEntry<'t> {
     pub(super) path: &'t [u8],
 }
 
-pub(super) fn entry(line: &[u8], combined: bool) -> Result<LogEntry<'_>, String> {
+pub(super) fn entry(line: &[u8], combined: bool) -> anyhow::Result<LogEntry<'_>> {
     let torn = |what: &str| {
-        format!("is torn or no access log: {what}; allowed is the common or combined form")
+        anyhow!("is torn or no access log: {what}; allowed is the common or combined form")
     };
     let open = line.iter().position(|byte| *byte == b'[').ok_or_else(|| torn("no [time]"))?;
     let rest = &line[open + 1..];
     let close = rest.iter().position(|byte| *byte == b']').ok_or_else(|| torn("no [time]"))?;
     let second = time(&rest[..close]).ok_or_else(|| {
         let found = String::from_utf8_lossy(&rest[..close]).escape_debug().to_string();
-        format!("`{found}` is not a time: write [10/Oct/2000:13:55:36 -0700]")
+        anyhow!("`{found}` is not a time: write [10/Oct/2000:13:55:36 -0700]")
     })?;
     let rest = rest[close + 1..].trim_ascii_start();
     let (request, rest) = quoted(rest).ok_or_else(|| torn("no \"request\""))?;

@@ -1,5 +1,6 @@
 //! What must hold of a row, so that no reader believes what cannot be.
 
+use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
 use crate::format::histogram::decode_sparse;
@@ -14,9 +15,9 @@ const MOST: f64 = 1e18;
 const ROUNDING: f64 = 1e-6;
 
 /// What must hold of a row that is read from its line.
-pub(crate) fn check_row(row: &TrialRecord, line: &[u8]) -> Result<(), String> {
+pub(crate) fn check_row(row: &TrialRecord, line: &[u8]) -> anyhow::Result<()> {
     record(row)?;
-    let value = serde_json::from_slice(line).map_err(|e| format!("not JSON: {e}"))?;
+    let value = serde_json::from_slice(line).context("not JSON")?;
     numbers(&value, "")?;
     histograms(row)?;
     derived(row)
@@ -25,7 +26,7 @@ pub(crate) fn check_row(row: &TrialRecord, line: &[u8]) -> Result<(), String> {
 /// What must hold of the histograms of a row: what they say of themselves, and, where it ran to its
 /// end, that those of requests hold as many as the ledger counts. One that is cut off, or of something
 /// else, would be believed otherwise.
-fn histograms(record: &TrialRecord) -> Result<(), String> {
+fn histograms(record: &TrialRecord) -> anyhow::Result<()> {
     for (channel, told) in record.histograms() {
         histogram(channel.field(), told)?;
     }
@@ -41,7 +42,7 @@ fn histograms(record: &TrialRecord) -> Result<(), String> {
     let counted = |field: &str, told: Option<&Distribution>, counted: u64| match told {
         Some(told) if told.count != counted => {
             let (held, counted) = (format_count(told.count), format_count(counted));
-            Err(format!("{field} holds {held} values where the ledger counts {counted}"))
+            Err(anyhow!("{field} holds {held} values where the ledger counts {counted}"))
         }
         _ => Ok(()),
     };
@@ -61,13 +62,13 @@ fn histograms(record: &TrialRecord) -> Result<(), String> {
 }
 
 /// Whether a distribution says of its histogram what that holds.
-fn histogram(field: &str, told: &Distribution) -> Result<(), String> {
-    let pairs = decode_sparse(&told.hdr).map_err(|e| format!("{field}: {e}"))?;
+fn histogram(field: &str, told: &Distribution) -> anyhow::Result<()> {
+    let pairs = decode_sparse(&told.hdr).with_context(|| field.to_string())?;
     let held = pairs.iter().try_fold(0u64, |sum, (_, count)| sum.checked_add(*count));
     let held = held.unwrap_or(u64::MAX);
     if held != told.count {
         let (held, told) = (format_count(held), format_count(told.count));
-        return Err(format!("{field} says {told} values and its histogram holds {held}"));
+        bail!("{field} says {told} values and its histogram holds {held}");
     }
     let Some((first, last)) = pairs.first().zip(pairs.last()) else { return Ok(()) };
     let count = held as f64;
@@ -101,9 +102,9 @@ fn histogram(field: &str, told: &Distribution) -> Result<(), String> {
     Ok(())
 }
 
-fn misfit(field: &str, name: &str, told: u64, held: u64) -> String {
+fn misfit(field: &str, name: &str, told: u64, held: u64) -> anyhow::Error {
     let (told, held) = (format_count(told), format_count(held));
-    format!("{field} says that {told} ns is its {name}, and its histogram {held} ns")
+    anyhow!("{field} says that {told} ns is its {name}, and its histogram {held} ns")
 }
 
 /// The value of the sample of a rank, from 1.
@@ -118,7 +119,7 @@ fn at_rank(pairs: &[(u64, u64)], rank: u64) -> u64 {
 
 /// Whether figures that follow from others are what those come to, and no count is above the one that
 /// it is a part of. Rows of version 1 followed other rules.
-fn derived(record: &TrialRecord) -> Result<(), String> {
+fn derived(record: &TrialRecord) -> anyhow::Result<()> {
     if record.format_version < FORMAT_VERSION {
         return Ok(());
     }
@@ -137,7 +138,7 @@ fn derived(record: &TrialRecord) -> Result<(), String> {
         ("server.events.syscalls_per_request", server_calls(record), server_calls(&again)),
     ] {
         if (told - sums).abs() > ROUNDING * told.abs().max(sums.abs()) {
-            return Err(format!("{field} is {told}, and what it follows from comes to {sums}"));
+            bail!("{field} is {told}, and what it follows from comes to {sums}");
         }
     }
     // Requests that an interruption cut off are counted at other instants.
@@ -154,38 +155,38 @@ fn derived(record: &TrialRecord) -> Result<(), String> {
         ("ended_between_edges", record.ended_between_edges as f64, "ended", ended),
     ] {
         if part > whole * (1.0 + ROUNDING) {
-            return Err(format!("{field} is {part}, but only {whole} requests {of}"));
+            bail!("{field} is {part}, but only {whole} requests {of}");
         }
     }
     for (name, class) in &record.classes {
         if class.ledger.planned > window.planned {
             let (part, whole) = (class.ledger.planned, window.planned);
-            return Err(format!("class {name} has {part} requests, but the trial only {whole}"));
+            bail!("class {name} has {part} requests, but the trial only {whole}");
         }
     }
     Ok(())
 }
 
 /// Whether a cell has something of everything that figures are divided by.
-pub(super) fn counts(cell: &Cell) -> Result<(), String> {
+pub(super) fn counts(cell: &Cell) -> anyhow::Result<()> {
     let all =
         [("lanes", cell.lanes), ("processes", cell.processes), ("total_lanes", cell.total_lanes)];
     match all.into_iter().find(|(_, count)| *count == 0) {
-        Some((name, _)) => Err(format!("a cell with no {name}")),
+        Some((name, _)) => Err(anyhow!("a cell with no {name}")),
         None => Ok(()),
     }
 }
 
 /// What must hold of a record on both sides of the file.
-pub(super) fn record(record: &TrialRecord) -> Result<(), String> {
+pub(super) fn record(record: &TrialRecord) -> anyhow::Result<()> {
     for (name, ledger) in [("ledger", &record.ledger), ("warm-up ledger", &record.warmup)] {
         if !ledger.balances() {
-            return Err(format!("the {name} does not balance: {ledger:?}"));
+            bail!("the {name} does not balance: {ledger:?}");
         }
     }
     for (name, class) in &record.classes {
         if !class.ledger.balances() {
-            return Err(format!("the ledger of class {name} does not balance: {:?}", class.ledger));
+            bail!("the ledger of class {name} does not balance: {:?}", class.ledger);
         }
     }
     counts(&record.cell)?;
@@ -195,20 +196,21 @@ pub(super) fn record(record: &TrialRecord) -> Result<(), String> {
     for (name, number) in rates.into_iter().chain(means) {
         // No machine does a request in less than a femtosecond, nor has time for more than 1e24.
         if !(0.0..1e24).contains(&number) {
-            return Err(format!("{name} is {number:?}, which is impossible"));
+            bail!("{name} is {number:?}, which is impossible");
         }
     }
     if record.errors.total() != record.ledger.failed {
-        return Err(format!(
+        bail!(
             "the error columns do not add up to the {} failed requests: {:?}",
-            record.ledger.failed, record.errors
-        ));
+            record.ledger.failed,
+            record.errors
+        );
     }
     Ok(())
 }
 
 /// Whether each number of a row is one that a trial can have: sums over many rows hold as many of them.
-fn numbers(value: &Value, field: &str) -> Result<(), String> {
+fn numbers(value: &Value, field: &str) -> anyhow::Result<()> {
     let named = |name: &str| match field {
         "" => name.to_string(),
         _ => format!("{field}.{name}"),
@@ -221,7 +223,7 @@ fn numbers(value: &Value, field: &str) -> Result<(), String> {
             let least = if signed { -MOST } else { 0.0 };
             match it >= least && it < MOST {
                 true => Ok(()),
-                false => Err(format!("{field} is {number}, which is impossible")),
+                false => Err(anyhow!("{field} is {number}, which is impossible")),
             }
         }
         Value::Object(fields) => fields

@@ -209,6 +209,6 @@ fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> RowLine {
     }
     match check::check_row(&record, text) {
         Ok(()) => RowLine::Record(Box::new(record)),
-        Err(what) => malformed(what),
+        Err(what) => malformed(format!("{what:#}")),
     }
 }

@@ -96,7 +96,7 @@ fn checked_path(at: &At<String>, path: &str) -> Result<String, Fault> {
         query if query.starts_with('?') => format!("/{query}"),
         path => path.into(),
     };
-    crate::config::resolve::request::check_path(&path).map_err(|message| fault(at, message))?;
+    crate::config::resolve::request::check_path(&path).map_err(|why| fault(at, why))?;
     Ok(path)
 }
 

@@ -16,7 +16,7 @@ fn a_thread_that_ended_makes_the_wait_unavailable_not_smaller() {
     let error = waited_since(&waits(&[(1, 130)]), &waits(&[(1, 100), (2, 50)])).unwrap_err();
     assert!(error.contains("ended inside the window (1)"), "{error}");
     let error = waited_since(&Err("too many".into()), &waits(&[])).unwrap_err();
-    assert_eq!(error, "too many", "the reason of the reading must survive");
+    assert_eq!(&*error, "too many", "the reason of the reading must survive");
 }
 
 #[test]
