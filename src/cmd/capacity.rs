@@ -25,7 +25,7 @@ pub fn run(args: &CapacityArgs) -> super::Ended {
         say!("duel: {warning}");
     }
     if args.prove {
-        prove::run(&run).map_err(|error| super::usage(format!("--prove: {error}")))?;
+        prove::run(&run).map_err(|error| super::usage(format!("--prove: {error:#}")))?;
     }
     let asked = questions(Some(&args.rate), &args.hosts, &run)
         .and_then(|asked| answer(&run, &asked.context("no rate")?));
@@ -33,7 +33,7 @@ pub fn run(args: &CapacityArgs) -> super::Ended {
     if args.suggest {
         let sweep = run.plan.sweep().context("the run holds no config");
         let text = sweep.and_then(|sweep| next::config(&answer, sweep));
-        let text = text.map_err(|error| super::usage(format!("--suggest: {error}")))?;
+        let text = text.map_err(|error| super::usage(format!("--suggest: {error:#}")))?;
         crate::terminal::print(&text);
         return Ok(ExitCode::SUCCESS);
     }
@@ -226,7 +226,7 @@ fn hosts_of(args: &HostsArgs, run: &Run) -> anyhow::Result<Vec<HostType>> {
     if let Some(path) = &args.hosts {
         let name = path.display().to_string();
         let text = crate::config::read_text(path).map_err(|e| anyhow!("--hosts: {name}: {e}"))?;
-        return hosts::parse(&text, &name).map_err(|error| anyhow!("--hosts: {error}"));
+        return hosts::parse(&text, &name).context("--hosts");
     }
     let size = |t: &str| above_zero(parse_size(t)?);
     let cpus = |t: &str| match u32::try_from(parse_count(t)?) {

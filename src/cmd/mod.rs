@@ -43,7 +43,7 @@ pub(crate) type Ended = Result<ExitCode, ExitCode>;
 
 /// Prints an error on one line and gives the code for wrong usage.
 fn usage(error: impl std::fmt::Display) -> ExitCode {
-    say!("duel: {error}");
+    say!("duel: {error:#}");
     ExitCode::from(exit::USAGE)
 }
 

@@ -94,7 +94,7 @@ fn row(sweep: &Sweep, cell: &Cell, plan: &Sent) -> (String, bool) {
     };
     let came = match run(sweep, cell) {
         Ok(came) => came,
-        Err(error) => return (line(columns("-", "-"), &format!("failed: {error}")), false),
+        Err(error) => return (line(columns("-", "-"), &format!("failed: {error:#}")), false),
     };
     let (requests, digest) = (format_count(came.requests.len() as u64), came.sum.hex());
     let columns = columns(&requests, &digest[..SHORT]);

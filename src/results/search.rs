@@ -14,7 +14,7 @@ use serde::Serialize;
 pub(crate) use judge::Judged;
 pub use judge::{ProbeAnswer, Share, judge, shown, trial};
 
-use crate::format::{Status, TrialRecord};
+use crate::format::{Reason, Status, TrialRecord};
 use crate::plan::cell::Key;
 use crate::plan::search::{Bound, Next, ProbeReply, Rung, Search, at_share, closed, probe};
 use crate::plan::sweep::Sweep;
@@ -120,7 +120,7 @@ impl SearchOutcome {
     }
 
     /// The highest rate that met the SLO, where a higher one is known not to; else why there is none.
-    pub(crate) fn knee_per_s(&self) -> Result<f64, String> {
+    pub(crate) fn knee_per_s(&self) -> Result<f64, Reason> {
         let why = match self {
             SearchOutcome::Found { met_per_s, .. } => return Ok(*met_per_s),
             SearchOutcome::OutOfProbes { met_per_s: Some(met), missed_per_s: Some(_), .. } => {
@@ -136,7 +136,7 @@ impl SearchOutcome {
             }
             SearchOutcome::Nothing { why, .. } => why.clone(),
         };
-        Err(why)
+        Err(why.into())
     }
 }
 
@@ -326,9 +326,9 @@ pub(crate) fn at_shares(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Op
     let all = searches(sweep, records);
     let of = |one: &SearchProgress| {
         let knee = one.outcome().knee_per_s();
-        let knee =
-            knee.map_err(|why| format!("no knee was found, of which this would be a share: {why}"));
-        let at = |share| (at_share(&one.cell, share, knee.clone().ok()), knee.clone().err());
+        let why = knee.as_ref().err();
+        let why = why.map(|w| format!("no knee was found, of which this would be a share: {w}"));
+        let at = |share| (at_share(&one.cell, share, knee.clone().ok()), why.clone());
         sweep.axes.knee_shares.iter().map(|share| at(*share)).collect::<Vec<_>>()
     };
     all.iter().flat_map(of).collect()

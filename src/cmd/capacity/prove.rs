@@ -18,7 +18,7 @@ const KNEE: &str = "proof-knee";
 /// Runs the loads that a run's forecasts are held against.
 pub(super) fn run(run: &Run) -> anyhow::Result<()> {
     let sweep = run.plan.sweep().context("the run holds no config")?;
-    let loads = loads(&sweep, &run.records).map_err(anyhow::Error::msg)?;
+    let loads = loads(&sweep, &run.records)?;
     let all = [(BELOW, loads.below), (TWICE, Some(loads.twice)), (KNEE, loads.knee)];
     let wanted = all.into_iter().filter_map(|(name, load)| Some((name, load?)));
     wanted.into_iter().try_for_each(|(name, load)| one(&run.path.join(name), &load))

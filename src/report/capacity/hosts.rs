@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 
 use crate::units::{format_bytes, format_count, parse_size, plural};
@@ -59,8 +60,8 @@ impl Price {
         (micros + 5_000) / 10_000
     }
 
-    fn parse(text: &str) -> Result<Price, String> {
-        let wrong = |why: &str| Err(format!("price = \"{text}\": {why}; {PRICE}"));
+    fn parse(text: &str) -> anyhow::Result<Price> {
+        let wrong = |why: &str| Err(anyhow!("price = \"{text}\": {why}; {PRICE}"));
         let words: Vec<&str> = text.split_whitespace().collect();
         let Some(micros) = words.first().and_then(|amount| micros(amount)) else {
             return wrong(
@@ -105,77 +106,73 @@ pub(crate) fn format_money(cents: u64, currency: &str) -> String {
 ///
 /// # Errors
 /// The first thing that is wrong, with the file and the host.
-pub fn parse(text: &str, file_name: &str) -> Result<Vec<HostType>, String> {
+pub fn parse(text: &str, file_name: &str) -> anyhow::Result<Vec<HostType>> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().map_or("", |span| &text[..span.start.min(text.len())]);
         let line = 1 + before.matches('\n').count();
-        format!("{file_name}:{line}: {}", error.message())
+        anyhow!("{file_name}:{line}: {}", error.message())
     })?;
     if let Some(key) = table.keys().find(|key| *key != "host") {
-        return Err(format!("{file_name}: unknown key `{key}`: each host is a table [[host]]"));
+        bail!("{file_name}: unknown key `{key}`: each host is a table [[host]]");
     }
     let list = table.get("host").and_then(toml::Value::as_array);
     let Some(list) = list.filter(|list| !list.is_empty()) else {
-        return Err(format!(
-            "{file_name}: no host: each is a table [[host]] with name, cpus, memory"
-        ));
+        bail!("{file_name}: no host: each is a table [[host]] with name, cpus, memory");
     };
     let mut hosts: Vec<HostType> = Vec::new();
     for (at, value) in list.iter().enumerate() {
-        let place = |why: String| format!("{file_name}: host {}: {why}", at + 1);
-        let host = host(value).map_err(place)?;
+        let place = format!("{file_name}: host {}", at + 1);
+        let host = host(value).with_context(|| place.clone())?;
         if hosts.iter().any(|other| other.name == host.name) {
-            return Err(place(format!(
-                "the name `{}` is given twice: give each its own",
-                host.name
-            )));
+            bail!("{place}: the name `{}` is given twice: give each its own", host.name);
         }
         let known = hosts.iter().find_map(|h| h.price.as_ref());
         if let (Some(known), Some(price)) = (known, &host.price)
             && known.currency != price.currency
         {
             let (a, b) = (&known.currency, &price.currency);
-            return Err(place(format!(
-                "{a} and {b} do not add up: write all prices in one currency"
-            )));
+            bail!("{place}: {a} and {b} do not add up: write all prices in one currency");
         }
         hosts.push(host);
     }
     Ok(hosts)
 }
 
-fn host(value: &toml::Value) -> Result<HostType, String> {
-    let table = value.as_table().ok_or("it is not a table: write [[host]]")?;
+fn host(value: &toml::Value) -> anyhow::Result<HostType> {
+    let table = value.as_table().context("it is not a table: write [[host]]")?;
     if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        return Err(format!("unknown key `{key}`: allowed are {}", KEYS.join(", ")));
+        bail!("unknown key `{key}`: allowed are {}", KEYS.join(", "));
     }
     let need = |key: &str, example: &str| {
-        table.get(key).ok_or_else(|| format!("{key} is missing: write {key} = {example}"))
+        table.get(key).with_context(|| format!("{key} is missing: write {key} = {example}"))
     };
     let name = need("name", "\"type-a\"")?.as_str().filter(|n| !n.trim().is_empty());
-    let name = name.ok_or("name is not a text: write name = \"type-a\"")?.to_string();
+    let name = name.context("name is not a text: write name = \"type-a\"")?.to_string();
     let cpus = need("cpus", "2")?;
     let whole = cpus.as_integer().filter(|n| (1..=MOST_CPUS).contains(n));
-    let cpus = whole.ok_or_else(|| format!("cpus = {cpus}: a host has from 1 to 100,000 CPUs"))?;
+    let cpus =
+        whole.with_context(|| format!("cpus = {cpus}: a host has from 1 to 100,000 CPUs"))?;
     let memory = need("memory", "\"4GiB\"")?;
     let bytes = memory.as_str().map(parse_size).and_then(Result::ok).filter(|bytes| *bytes > 0);
     let memory_bytes = bytes
-        .ok_or_else(|| format!("memory = {memory}: write a size above zero, such as \"4GiB\""))?;
+        .with_context(|| format!("memory = {memory}: write a size above zero, such as \"4GiB\""))?;
     let price = match table.get("price") {
         None => None,
         Some(toml::Value::String(text)) => Some(Price::parse(text)?),
-        Some(other) => return Err(format!("price = {other}: it has no currency; {PRICE}")),
+        Some(other) => bail!("price = {other}: it has no currency; {PRICE}"),
     };
     Ok(HostType { name, cpus: cpus as u32, memory_bytes, price, limits: limits(table)? })
 }
 
-fn limits(table: &toml::Table) -> Result<BTreeMap<String, u64>, String> {
+fn limits(table: &toml::Table) -> anyhow::Result<BTreeMap<String, u64>> {
     let Some(value) = table.get("limits") else { return Ok(BTreeMap::new()) };
-    let named = value.as_table().ok_or("limits is not a table: write { RLIMIT_NOFILE = 65536 }")?;
+    let named =
+        value.as_table().context("limits is not a table: write { RLIMIT_NOFILE = 65536 }")?;
     let one = |(name, value): (&String, &toml::Value)| {
         let number = value.as_integer().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
-        let number = number
-            .ok_or_else(|| format!("limits: {name} = {value}: write a whole number above zero"))?;
+        let number = number.with_context(|| {
+            format!("limits: {name} = {value}: write a whole number above zero")
+        })?;
         Ok((name.clone(), number))
     };
     named.iter().map(one).collect()
@@ -238,7 +235,7 @@ mod tests {
                 "host 2: EUR and USD do not add up",
             ),
         ] {
-            let found = parse(&text, "h.toml").expect_err(&text);
+            let found = format!("{:#}", parse(&text, "h.toml").expect_err(&text));
             assert!(found.contains(error) && !found.contains('\n'), "{text}\n{found}");
         }
     }

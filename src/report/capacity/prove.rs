@@ -1,12 +1,13 @@
 //! A forecast beside what a run of that load measured: twice the lanes and twice the rate from the
 //! cells below, two workers and targets from one.
 
+use anyhow::{Context, bail};
 use serde::Serialize;
 
 use super::fits::{self, ACROSS, Series};
 use super::point::{Point, middle};
 use super::{Figure, MAY_WAIT, Plan, erlang, req_s};
-use crate::format::TrialRecord;
+use crate::format::{Reason, TrialRecord};
 use crate::plan::sweep::Sweep;
 use crate::plan::{Axis, Cell};
 use crate::report::layout::{Columns, Section};
@@ -50,7 +51,7 @@ pub struct Proof {
 }
 
 /// The knee of each search of a run, and its cell.
-fn knees(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Result<f64, String>)> {
+fn knees(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Result<f64, Reason>)> {
     let all = searches(sweep, records).into_iter();
     all.map(|p| (p.cell.clone(), p.outcome().knee_per_s())).collect()
 }
@@ -59,7 +60,7 @@ fn knees(sweep: &Sweep, records: &[TrialRecord]) -> Vec<(Cell, Result<f64, Strin
 ///
 /// # Errors
 /// Why there is no load to double.
-pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
+pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> anyhow::Result<Loads> {
     let mut twice = sweep.clone();
     twice.axes.engines.retain(|engine| !engine.has_one_lane());
     (twice.aa, twice.idle, twice.syscalls) = (false, false, false);
@@ -69,17 +70,19 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
     twice.expect_failed.clear();
     twice.name = format!("{}-proof", sweep.name);
     if twice.axes.engines.is_empty() || !twice.axes.engines.contains(&twice.baseline) {
-        twice.baseline = *twice.axes.engines.first().ok_or("no engine has several lanes")?;
+        twice.baseline = *twice.axes.engines.first().context("no engine has several lanes")?;
     }
     if !sweep.plan.stages.is_empty() || sweep.plan.trace.is_some() {
-        return Err("a run with stages or a trace cannot be doubled: they fix its load".into());
+        bail!("a run with stages or a trace cannot be doubled: they fix its load");
     }
     if sweep.search.is_some() {
         let (found, missing): (Vec<_>, Vec<_>) =
             knees(sweep, records).into_iter().map(|(_, knee)| knee).partition(Result::is_ok);
         let slowest = found.into_iter().flatten().reduce(f64::min);
-        let why = || missing.into_iter().find_map(Result::err).unwrap_or_default();
-        let slowest = slowest.ok_or_else(|| format!("no search found a knee: {}", why()))?;
+        let why = missing.into_iter().find_map(Result::err);
+        let Some(slowest) = slowest else {
+            bail!("no search found a knee: {}", why.as_deref().unwrap_or_default());
+        };
         let part = (OF_KNEE * slowest).round();
         let mut below = twice.clone();
         below.axes.rates_per_s = vec![part];
@@ -87,10 +90,7 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> Result<Loads, String> {
         knee.axes.knee_shares.clear();
         for sweep in [&mut twice, &mut knee] {
             let crate::plan::target::Target::Embedded(target) = &mut sweep.target else {
-                return Err(
-                    "duel did not start the server of this run, so it cannot start a second one"
-                        .into(),
-                );
+                bail!("duel did not start the server of this run, so it cannot start a second one");
             };
             target.processes *= 2;
             sweep.axes.processes.iter_mut().for_each(|processes| *processes *= 2);
