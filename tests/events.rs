@@ -118,9 +118,8 @@ fn system_calls_of_a_server_are_counted_as_those_of_a_client_are() {
             println!("UNDECIDED: the driver was late at {id}");
             continue;
         };
-        let why = |field: &str| {
-            record.unavailable.get(&format!("server.{field}")).map_or("", String::as_str)
-        };
+        let why =
+            |field: &str| record.unavailable.get(&format!("server.{field}")).map_or("", |why| why);
         assert_eq!(server.switches.migrations, Some(0), "{id} has one CPU");
         let engine = record.cell.server_engine.expect("a server under test");
         let calls = server.events.syscalls_per_request;

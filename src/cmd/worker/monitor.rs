@@ -269,11 +269,7 @@ impl<'t> Monitor<'t> {
     }
 
     /// Moves between CPUs: none where there is one CPU to be on; else as counted.
-    fn migrations(
-        &self,
-        counted: Option<u64>,
-        unavailable: &mut Reasons,
-    ) -> Option<u64> {
+    fn migrations(&self, counted: Option<u64>, unavailable: &mut Reasons) -> Option<u64> {
         if self.trial.job.cpus.len() == 1 {
             unavailable.remove("switches.migrations");
             return Some(0);
