@@ -132,6 +132,10 @@ fn a_try_of_a_slow_target_has_longer_trials_whose_rate_is_whole() {
         // Four lanes of 300 ms: 13.3 a second, whatever is under way at the edges.
         assert!((10.0..14.5).contains(&row.achieved_per_s), "{}", row.achieved_per_s);
     }
+    // Of two engines as many as can tell them apart.
+    let (rows, stdout, stderr) = try_against("200ms", &["-d", "2s"]);
+    assert!((6..=10).contains(&blocks(&rows).len()), "{} rows: {stderr}", rows.len());
+    assert!(!stdout.contains("too few trials"), "{stdout}");
     // Time for ten trials of three rounds, which ratios need to have intervals.
     let (rows, ..) = try_against("30ms", &["-d", "2s", "--engines", "tokio"]);
     assert!((6..=10).contains(&rows.len()), "{} rows", rows.len());

@@ -448,7 +448,10 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
     };
     let noisy = |cell: Cell, block| noisy_at(cell, block, 80_000_000);
     let (why, rows) = nothing(&mut { noisy });
-    assert_eq!(why, "at 806 req/s only 0 of 20 trials are reliable: the gate steal_share failed");
+    assert_eq!(
+        why,
+        "at 806 req/s only 0 of 20 trials are reliable: the hypervisor took CPU time away"
+    );
     assert_eq!(rows, 21, "each trial is a new attempt, and there are twenty");
     let late_once = |cell: Cell, block| {
         let mut record = noisy(cell, block);
@@ -468,7 +471,7 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
     else {
         panic!("{:?}", found.outcome())
     };
-    assert!(met <= 5_000.0 && why.contains("the gate steal_share failed"), "{met}: {why}");
+    assert!(met <= 5_000.0 && why.contains("the hypervisor took CPU time away"), "{met}: {why}");
     let dead = |cell: Cell, block| {
         let mut record = steady(cell, block, 5_000_000);
         (record.status, record.error) = (Status::Failed, Some("no target".into()));

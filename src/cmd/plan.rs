@@ -96,7 +96,6 @@ fn headline(sweep: &Sweep) -> Vec<String> {
         None => format!("{name}: {of_cells} × {} = {}", sweep.trials, plural(trials, "trial")),
     }];
     lines.extend(blocks::forecast(sweep));
-    lines.push(format!("plan hash {}", sweep.plan_hash()));
     let times = |ns: u64, n: u64| length(ns as f64 * n as f64);
     let most = length(most_ns(sweep) * f64::from(sweep.trials));
     lines.push(match sweep.trial_ns() {
@@ -104,7 +103,11 @@ fn headline(sweep: &Sweep) -> Vec<String> {
             format!("at most {} of load, then whatever is still in flight", times(ns, trials))
         }
         Some(ns) if sweep.precision.is_some() => {
-            format!("about {} of load for each block", times(ns, cells as u64))
+            let least = times(ns, cells as u64 * u64::from(blocks::least(sweep)));
+            format!(
+                "about {} of load for each block, {least} for the fewest",
+                times(ns, cells as u64)
+            )
         }
         Some(ns) => format!("about {} of load, at most {most}", times(ns, trials)),
         None => format!(
@@ -112,6 +115,7 @@ fn headline(sweep: &Sweep) -> Vec<String> {
              times out"
         ),
     });
+    lines.push(format!("plan hash {}", sweep.plan_hash()));
     if let Some(trace) = &sweep.plan.trace {
         let requests = format_count(trace.entries);
         let skipped = crate::plan::trace::skipped(&trace.skipped).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::sweep::{Directory, Output, allow, execute, look};
+use super::sweep::{Directory, Output, allow, blocks, execute, look};
 use crate::cli::TryArgs;
 use crate::config::{Setting, Value, in_flags};
 use crate::plan::Extent;
@@ -155,8 +155,13 @@ fn suit(
         return Ok(());
     }
     let fixed = sweep.precision.is_none();
-    let least = response.saturating_mul((each / response).max(ROUNDS));
     let whole = each * u64::from(TRIALS);
+    // Engines can be told apart by many trials of one round sooner than by a few of several.
+    let rounds = match blocks::trials_needed(sweep) {
+        Some(trials) if fixed => (whole / u64::from(trials) / response).clamp(1, ROUNDS),
+        _ => ROUNDS,
+    };
+    let least = response.saturating_mul((each / response).max(rounds));
     let trials = (whole / least).clamp(1, u64::from(TRIALS));
     let share = whole / trials;
     let each = if fixed { share - share % response.min(share) } else { least };

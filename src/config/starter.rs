@@ -15,7 +15,7 @@ pub enum StarterQuestion {
     ThreadsOrTasks,
     /// How does my own server hold up, and what does it cost to load it?
     MyServer,
-    /// How many hosts do so many requests per second need? (then: duel capacity DIR --rate 10k)
+    /// How many hosts do so many requests per second need? (then: duel capacity DIR --rate 10k --p99 50ms)
     Capacity,
     /// How much memory does a connection take?
     Memory,
@@ -91,8 +91,15 @@ url = "http://127.0.0.1:8081/"
 
 /// Keys that contradict those which a starter sets, or need tables of their own.
 fn fits(path: &str, entry: &Entry, external: bool) -> bool {
-    let own_server =
-        ["target.url", "target.unix_socket", "target.ca_file", "target.insecure", "target.allow"];
+    let own_server = [
+        "target.url",
+        "target.unix_socket",
+        "target.ca_file",
+        "target.client_cert",
+        "target.client_key",
+        "target.insecure",
+        "target.allow",
+    ];
     let fits = match path {
         "machine.target_cpus" | "sweep.bodies" => !external,
         _ if path.starts_with("target.") => external == own_server.contains(&path),
@@ -133,18 +140,22 @@ pub(crate) fn starter(question: StarterQuestion) -> String {
     let mut out = comment(&asked.get_help().map(ToString::to_string).unwrap_or_default())
         + "#\n"
         + &comment(
-            "duel plan FILE shows what would run, duel run FILE runs it. A line after a # is a \
-             default, or an example where there is none. duel config prints every key with its bounds.",
+            "duel plan FILE shows what would run, duel run FILE runs it. Each section begins with the \
+             keys that this question sets. A key after a # has its default, or an example where \
+             there is none. duel config prints every key with its bounds.",
         );
     for (table, keys) in keys::all().iter().filter(|(path, _)| !path.contains('.')) {
         if !matches!(table.as_str(), "target" | "plan" | "sweep" | "machine" | "slo") {
             continue;
         }
         out += &format!("\n[{table}]\n");
-        for entry in keys.keys() {
-            let path = format!("{table}.{}", entry.name());
-            if fits(&path, entry, external) {
-                out += &line(&path, entry, &chosen);
+        // What the question sets stands first: the rest is for reading on.
+        for set in [true, false] {
+            for entry in keys.keys() {
+                let path = format!("{table}.{}", entry.name());
+                if fits(&path, entry, external) && chosen.contains_key(path.as_str()) == set {
+                    out += &line(&path, entry, &chosen);
+                }
             }
         }
         if two && table == "sweep" {
@@ -183,6 +194,13 @@ mod tests {
             let sweep = crate::config::parse(&text, "x.toml", &[], here)
                 .unwrap_or_else(|error| panic!("{question:?}: {error}\n{text}"));
             assert!(!sweep.cells().is_empty());
+            let sections = text.split("\n[").skip(1).map(|section| {
+                let keys = section.lines().filter(|line| line.contains(" = "));
+                keys.map(|line| line.starts_with("# ")).collect::<Vec<bool>>()
+            });
+            for is_default in sections {
+                assert!(is_default.is_sorted(), "what the question sets stands first: {text}");
+            }
             let lines: Vec<&str> = text.lines().collect();
             let mut offered = 0;
             for (at, line) in lines.iter().enumerate() {

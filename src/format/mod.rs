@@ -8,6 +8,7 @@
 
 pub mod add;
 mod figures;
+pub(crate) mod gates;
 pub mod histogram;
 mod parts;
 mod record;

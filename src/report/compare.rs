@@ -384,6 +384,12 @@ impl RunComparison {
                     .into(),
             );
         }
+        if self.lines.iter().any(|l| matches!(l.measure, Measure::P50 | Measure::P99)) {
+            said.push(
+                "p50 and p99 are those of the median trial; reports show those of all requests"
+                    .into(),
+            );
+        }
         if self.runs == (0, 0) {
             said.push(
                 "A is the first target and B the one in the heading. Both ran in the same rounds, so \

@@ -28,6 +28,8 @@ const QUANTILES: [(&str, f64); 7] = [
 /// Most bars of a histogram, and the length of the longest.
 const MOST_BARS: usize = 12;
 const LONGEST_BAR: u64 = 12;
+/// With fewer bars a histogram has no shape.
+const FEWEST_BARS: usize = 4;
 
 struct Served {
     name: String,
@@ -252,7 +254,15 @@ fn bounds(low: u64, high: u64) -> Vec<u64> {
         from_low[..=last].to_vec()
     };
     let mut all = series.iter().map(|steps| of(steps));
-    all.find(|bounds| bounds.len() <= MOST_BARS).unwrap_or_else(|| of(&[10]))
+    let found = all.find(|bounds| bounds.len() <= MOST_BARS).unwrap_or_else(|| of(&[10]));
+    if found.len() >= FEWEST_BARS {
+        return found;
+    }
+    // All of it lies close together, as where the target waits: equal steps show its shape.
+    let finest = (high - low).div_ceil(MOST_BARS as u64 - 2).max(1);
+    let steps = (0..19u32).flat_map(|e| [1, 2, 5].map(|s| s * 10u64.pow(e)));
+    let step = steps.into_iter().find(|step| *step >= finest).unwrap_or(finest);
+    (low.div_ceil(step)..=high.div_ceil(step)).map(|n| n * step).collect()
 }
 
 #[cfg(test)]
@@ -261,12 +271,21 @@ mod tests {
 
     #[test]
     fn every_sample_stands_in_one_bar() {
-        for (low, high) in
-            [(1, 1), (9, 11), (80_000, 95_000), (50_000, 3_000_000), (1, 3_600e9 as u64)]
-        {
+        for (low, high) in [
+            (1, 1),
+            (9, 11),
+            (80_000, 95_000),
+            (200_100_000, 213_000_000),
+            (200, 212),
+            (50_000, 3_000_000),
+            (1, 3_600e9 as u64),
+        ] {
             let bounds = bounds(low, high);
             assert!(bounds.windows(2).all(|w| w[0] < w[1]), "{bounds:?}");
             assert!(bounds.len() <= MOST_BARS + 3 && *bounds.last().unwrap() >= high, "{bounds:?}");
+            if high >= 100 {
+                assert!(bounds.len() >= FEWEST_BARS, "{low} to {high} has a shape: {bounds:?}");
+            }
             let mut h = crate::format::histogram::empty();
             for value in [low, low + (high - low) / 2, high] {
                 h.record(value).unwrap();

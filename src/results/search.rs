@@ -14,6 +14,7 @@ use serde::Serialize;
 pub(crate) use judge::Judged;
 pub use judge::{ProbeAnswer, Share, judge, shown, trial};
 
+use crate::format::gates::meaning;
 use crate::format::{Reason, Status, TrialRecord};
 use crate::plan::cell::Key;
 use crate::plan::search::{Bound, Next, ProbeReply, Rung, Search, at_share, closed, probe};
@@ -344,6 +345,7 @@ fn failed_gates(record: &TrialRecord) -> impl Iterator<Item = &str> {
 }
 
 fn gates_of(record: &TrialRecord) -> String {
-    let failed: Vec<&str> = failed_gates(record).collect();
-    if failed.is_empty() { "nothing completed".into() } else { failed.join(", ") }
+    let words = |name| meaning(name).unwrap_or(name);
+    let failed: Vec<&str> = failed_gates(record).map(words).collect();
+    if failed.is_empty() { "nothing completed".into() } else { failed.join("; ") }
 }

@@ -36,16 +36,27 @@ pub(in crate::cmd) fn forecast(sweep: &Sweep) -> Vec<String> {
     vec![until, format!("expect {}", expected.join(", "))]
 }
 
+/// Fewest blocks of a sweep that ends by precision, if its budget allows them.
+pub(in crate::cmd) fn least(sweep: &Sweep) -> u32 {
+    let among = Comparisons::of(&sweep.cells(), sweep.baseline).count();
+    fewest_blocks(among).min(sweep.trials)
+}
+
+/// Trials of each cell that it takes to confirm a difference; `None` where nothing is compared.
+pub(in crate::cmd) fn trials_needed(sweep: &Sweep) -> Option<u32> {
+    let among = Comparisons::of(&sweep.cells(), sweep.baseline).count();
+    (among > 0).then(|| pairs_needed(among).max(MIN_FOR_INTERVAL as u32))
+}
+
 /// Why a fixed number of blocks cannot settle the comparisons of a sweep, if so; `flags` where no config
 /// says how many there are.
 pub(in crate::cmd) fn warning(sweep: &Sweep, flags: bool) -> Option<String> {
-    let cells = sweep.cells();
-    let among = Comparisons::of(&cells, sweep.baseline).count();
-    let needed = pairs_needed(among).max(MIN_FOR_INTERVAL as u32);
+    let among = Comparisons::of(&sweep.cells(), sweep.baseline).count();
+    let needed = trials_needed(sweep)?;
     // Whoever asks for one trial does not ask for a comparison.
     let way = if flags { "--precision 5% runs" } else { "Leave out sweep.trials to run" };
     let few = sweep.precision.is_none() && sweep.search.is_none() && sweep.trials < needed;
-    (few && among > 0 && sweep.trials > 1).then(|| {
+    (few && sweep.trials > 1).then(|| {
         format!(
             "{} trials are too few to confirm a difference in {}, which takes {needed}; if trials \
              scatter by 10 %, intervals will be about ± {}. {way} as many as are needed",
@@ -55,6 +66,9 @@ pub(in crate::cmd) fn warning(sweep: &Sweep, flags: bool) -> Option<String> {
         )
     })
 }
+
+/// Ratios that are named where they are still too wide.
+const MOST_WIDE: usize = 4;
 
 pub(super) struct Blocks<'s> {
     sweep: &'s Sweep,
@@ -144,20 +158,28 @@ impl<'s> Blocks<'s> {
             BlocksEnd::Budget => format!("the budget of {}", format_ns(precision.budget_ns as f64)),
             BlocksEnd::Most => format!("sweep.max_blocks = {}", self.sweep.trials),
         };
-        let wide: Vec<String> = wide
+        let told: Vec<String> = wide
             .iter()
             .map(|w| match w.half_width {
                 Some(half) if half > precision.half_width => {
                     format!("{}: {} ± {}", w.cell, w.measure, format_share(half))
                 }
-                Some(_) => format!("{}: {} in too few valid trials", w.cell, w.measure),
-                None => format!("{}: {} has no interval", w.cell, w.measure),
+                _ => format!("{}: {} from too few valid trials", w.cell, w.measure),
             })
             .collect();
-        let wide = match wide.is_empty() {
-            true => "the fewest blocks were not reached".into(),
-            false => {
-                format!("wider than ± {}: {}", format_share(precision.half_width), wide.join("; "))
+        let wide = match told.len() {
+            0 => "the fewest blocks were not reached".into(),
+            _ if wide.iter().all(|w| w.half_width.is_none()) => format!(
+                "wider than ± {}: intervals need {MIN_FOR_INTERVAL} blocks",
+                format_share(precision.half_width)
+            ),
+            n => {
+                let more = match n.saturating_sub(MOST_WIDE) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let told = told[..n.min(MOST_WIDE)].join("; ");
+                format!("wider than ± {}: {told}{more}", format_share(precision.half_width))
             }
         };
         say!(

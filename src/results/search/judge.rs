@@ -8,6 +8,7 @@
 
 use serde::Serialize;
 
+use crate::format::gates::meaning;
 use crate::format::histogram;
 use crate::format::{Distribution, Gate, Ledger, Status, TrialRecord};
 use crate::plan::search::Bound;
@@ -82,7 +83,8 @@ pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
     }
     let distrusted = |hard: bool| {
         let of = |g: &&Gate| g.ok == Some(false) && g.name != DELIVERED && g.hard == hard;
-        record.gates.iter().find(of).map(|gate| format!("the gate {} failed", gate.name))
+        let failed = record.gates.iter().find(of);
+        failed.map(|gate| meaning(&gate.name).unwrap_or(&gate.name).to_string())
     };
     if let Some(why) = distrusted(true) {
         return Judged::Void(why);
