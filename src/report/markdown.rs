@@ -38,9 +38,17 @@ pub fn render(run: &Reported<'_>) -> String {
 pub fn capacity(plan: &capacity::Plan) -> String {
     let mut out = String::new();
     push_capacity(&mut out, plan);
-    let notes = plan.assumptions.iter().map(ToString::to_string).collect();
+    let told = |decides: bool| {
+        let of = plan.assumptions.iter().filter(move |a| a.decides == decides);
+        of.map(ToString::to_string).collect::<Vec<String>>()
+    };
     let heading = "What this assumes".into();
-    push_section(&mut out, &Section { heading, columns: vec![], notes });
+    push_section(&mut out, &Section { heading, columns: vec![], notes: told(true) });
+    let _ = writeln!(out, "\n<details><summary>Defaults</summary>\n");
+    for note in told(false) {
+        let _ = writeln!(out, "- {}", escape(&note));
+    }
+    out.push_str("\n</details>\n");
     out.trim_start().into()
 }
 
