@@ -157,8 +157,8 @@ fn interrupted_trials_run_again_and_others_do_not() {
         dir.append(&TrialRecord { status, ..trial(Engine::Tokio, block) }).unwrap();
     }
     drop(dir);
-    let keys = RunDir::open(temp.path()).unwrap().existing_keys();
-    let blocks: Vec<u32> = keys.iter().map(|(_, block)| *block).collect();
+    let kept = RunDir::open(temp.path()).unwrap().kept();
+    let blocks: Vec<u32> = kept.iter().map(|record| record.block).collect();
     assert_eq!(blocks, [0, 1, 2]);
 }
 

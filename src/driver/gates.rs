@@ -98,7 +98,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Gate> {
         ledger(evidence),
         connected(evidence),
         delivered(evidence),
-        received(evidence),
+        received(evidence.received),
         pacing(evidence),
         gate("worker_cpu_share", true, share(evidence.cpu, FULL)),
         client_cpu(evidence),
@@ -122,10 +122,14 @@ pub(crate) fn is_noisy(gates: &[Gate]) -> bool {
     gates.iter().any(|g| !g.hard && g.name != LINGER && g.ok == Some(false))
 }
 
+/// The gate on what the target counted.
+pub(crate) const TARGET_RECEIVED: &str = "target_received";
+
 /// The one gate that says what the user asked for, not what disturbed it.
 const LINGER: &str = "linger_share";
 
-fn gate(name: &str, hard: bool, decided: Option<(bool, f64, f64)>) -> Gate {
+/// A gate by whether it holds, what was seen and what is allowed; `None` bars nothing.
+pub(crate) fn gate(name: &str, hard: bool, decided: Option<(bool, f64, f64)>) -> Gate {
     Gate {
         name: name.into(),
         hard,
@@ -154,12 +158,13 @@ fn delivered(e: &Evidence) -> Gate {
     gate("delivered_rate", true, decided)
 }
 
-fn received(e: &Evidence) -> Gate {
-    let decided = e.received.map(|(received, fewest, most)| {
+/// Judges what a target received by the fewest and the most that it can have.
+pub(crate) fn received(seen: Option<(u64, u64, u64)>) -> Gate {
+    let decided = seen.map(|(received, fewest, most)| {
         let limit = if received < fewest { fewest } else { most };
         ((fewest..=most).contains(&received), received as f64, limit as f64)
     });
-    gate("target_received", true, decided)
+    gate(TARGET_RECEIVED, true, decided)
 }
 
 /// What the pacer may be late by, whatever the response time.
@@ -170,7 +175,7 @@ fn pacer_floor(pacer: Pacer) -> f64 {
     }
 }
 
-fn at_most(value: u64, limit: f64) -> (bool, f64, f64) {
+pub(crate) fn at_most(value: u64, limit: f64) -> (bool, f64, f64) {
     (value as f64 <= limit, value as f64, limit)
 }
 

@@ -148,7 +148,7 @@ impl Metrics {
     pub(super) fn ended(&self, record: &TrialRecord) {
         let mut state = lock(&self.state);
         state.live = None;
-        *state.statuses.entry(status_name(record)).or_default() += 1;
+        *state.statuses.entry(record.status.name()).or_default() += 1;
         let cell = state.cells.entry(record.cell.id.clone()).or_default();
         for (phase, ledger) in [(0, &record.warmup), (1, &record.ledger)] {
             let (seen, told) = (std::mem::take(&mut cell.now[phase]), counts(ledger));
@@ -170,16 +170,6 @@ impl Metrics {
 fn lock(state: &Mutex<MetricsState>) -> MutexGuard<'_, MetricsState> {
     // Whatever a panicking scrape left is plain numbers, each of them whole.
     state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn status_name(record: &TrialRecord) -> &'static str {
-    use crate::format::Status;
-    match record.status {
-        Status::Ok => "ok",
-        Status::Invalid => "invalid",
-        Status::Failed => "failed",
-        Status::Interrupted => "interrupted",
-    }
 }
 
 fn counts(ledger: &Ledger) -> Counts {

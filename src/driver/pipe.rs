@@ -61,10 +61,12 @@ impl Stops {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoLine {
+    #[error("a worker was not ready in time")]
     Late,
     /// None will come: the child ended, closed its output or sent something else.
+    #[error("{0}")]
     Never(String),
 }
 

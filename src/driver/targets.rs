@@ -224,36 +224,34 @@ fn listening(pipe: &mut Piped) -> anyhow::Result<Listening> {
 }
 
 fn ended(mut running: Vec<Piped>) -> TargetsReport {
-    let processes = running.len() as u32;
-    let mut sum = TargetReport::default();
-    let (mut heard, mut residence_ns) = (0, Some(0));
+    let mut used: Option<TargetUse> = None;
     let mut trouble = None;
     running.iter_mut().for_each(Piped::close);
     for mut pipe in running {
-        match report_of(&mut pipe) {
+        let one = match report_of(&mut pipe) {
             Ok(report) => {
-                heard += 1;
                 trouble = trouble.or(report.trouble);
-                sum.received += report.received;
-                sum.cpu_ns += report.cpu_ns;
-                sum.queue_ns_total += report.queue_ns_total;
-                sum.service_ns_total += report.service_ns_total;
-                residence_ns = residence_ns.zip(report.residence_ns_total).map(|(a, b)| a + b);
+                TargetUse {
+                    processes: 1,
+                    received: Some(report.received),
+                    cpu_ns: Some(report.cpu_ns),
+                    queue_ns_total: Some(report.queue_ns_total),
+                    service_ns_total: Some(report.service_ns_total),
+                    residence_ns_total: report.residence_ns_total,
+                }
             }
-            Err(why) => trouble = Some(why.to_string()),
+            Err(why) => {
+                trouble = Some(why.to_string());
+                TargetUse { processes: 1, ..TargetUse::default() }
+            }
+        };
+        match &mut used {
+            Some(sum) => *sum += &one,
+            None => used = Some(one),
         }
         pipe.finish();
     }
-    let known = heard == processes;
-    let used = TargetUse {
-        processes,
-        received: known.then_some(sum.received),
-        cpu_ns: known.then_some(sum.cpu_ns),
-        queue_ns_total: known.then_some(sum.queue_ns_total),
-        service_ns_total: known.then_some(sum.service_ns_total),
-        residence_ns_total: residence_ns.filter(|_| known),
-    };
-    TargetsReport { used, upstream: None, trouble }
+    TargetsReport { used: used.unwrap_or_default(), upstream: None, trouble }
 }
 
 fn report_of(pipe: &mut Piped) -> anyhow::Result<TargetReport> {

@@ -137,18 +137,14 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
         })?;
         workers.push(worker);
     }
-    let frame = |error| match error {
-        NoLine::Late => anyhow!("a worker was not ready in time"),
-        NoLine::Never(why) => anyhow!(why),
-    };
     for worker in &mut workers {
-        worker.ready(now_ns() + PATIENCE_NS).map_err(frame)?;
+        worker.ready(now_ns() + PATIENCE_NS)?;
     }
     for worker in &mut workers {
         worker.go()?;
     }
     for worker in &mut workers {
-        let armed = worker.armed(now_ns() + PATIENCE_NS).map_err(frame)?;
+        let armed = worker.armed(now_ns() + PATIENCE_NS)?;
         if let Some(error) = armed.error {
             return Err(anyhow!(error));
         }
@@ -164,7 +160,7 @@ pub fn run(sweep: &Sweep, cell: &Cell) -> anyhow::Result<Sent> {
         let outcome = loop {
             match workers[at].outcome(now_ns() + LOOK_NS) {
                 Ok(outcome) => break outcome,
-                Err(NoLine::Never(why)) => return Err(anyhow!(why)),
+                Err(never @ NoLine::Never(_)) => return Err(never.into()),
                 Err(NoLine::Late) => {
                     let counts = workers.iter().filter_map(|w| w.counts(Phase::Measured));
                     quiet.check(now_ns(), counts.map(|c| c.ended()).sum(), start)?;

@@ -1,6 +1,10 @@
 //! Gates on how shards started together.
 
+use crate::driver::gates::{at_most, gate};
 use crate::format::{Gate, ShardStart};
+
+/// The gate on how many shards took part.
+pub(crate) const TOGETHER: &str = "shards_together";
 
 /// Least lateness that makes a trial invalid.
 const LATE_NS: u64 = 20_000_000;
@@ -14,23 +18,11 @@ pub(crate) fn most_late_ns(window_ns: Option<u64>) -> u64 {
 
 /// A hard gate on a time that must not pass a limit; `None` bars nothing.
 pub(crate) fn gate_ns(name: &str, value_ns: Option<u64>, limit_ns: u64) -> Gate {
-    Gate {
-        name: name.into(),
-        hard: true,
-        ok: value_ns.map(|v| v <= limit_ns),
-        value: value_ns.map(|v| v as f64),
-        limit: value_ns.map(|_| limit_ns as f64),
-    }
+    gate(name, true, value_ns.map(|v| at_most(v, limit_ns as f64)))
 }
 
 pub(crate) fn gate_shards(present: u32, count: u32) -> Gate {
-    Gate {
-        name: "shards_together".into(),
-        hard: true,
-        ok: Some(present == count),
-        value: Some(f64::from(present)),
-        limit: Some(f64::from(count)),
-    }
+    gate(TOGETHER, true, Some((present == count, present.into(), count.into())))
 }
 
 /// The surest difference between a clock and its reference; `None` where that is unknown.

@@ -426,6 +426,16 @@ impl TrialRecord {
         self.unavailable.contains_key("memory.peak_rss_bytes")
     }
 
+    /// The fewest and the most requests that can have reached the target whole, warm-up included: all
+    /// that were answered, and no more than were written.
+    pub(crate) fn can_have_arrived(&self) -> (u64, u64) {
+        let (ledger, warmup, errors) = (&self.ledger, &self.warmup, &self.errors);
+        let fewest = ledger.completed + errors.status + errors.body + warmup.completed;
+        let sent = |l: &Ledger| l.completed + l.failed + l.timed_out;
+        // A request whose connect failed was never written.
+        (fewest, (sent(ledger) + sent(warmup)).saturating_sub(errors.connect))
+    }
+
     /// Peak user memory over the baseline, in bytes; `None` where the peak is a bound only.
     pub fn peak_over_baseline(&self) -> Option<u64> {
         let over = self.memory.peak_rss_bytes.saturating_sub(self.memory.baseline_rss_bytes);

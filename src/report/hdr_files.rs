@@ -151,9 +151,7 @@ fn remark(record: &TrialRecord, shown: bool) -> String {
     };
     let why = match record.status {
         Status::Ok => "noisy",
-        Status::Invalid => "invalid",
-        Status::Failed => "failed",
-        Status::Interrupted => "interrupted",
+        other => other.name(),
     };
     format!("{what}: block {}, {why}", record.block)
 }

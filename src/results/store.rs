@@ -10,7 +10,6 @@ mod told;
 
 pub(crate) use check::check_row;
 
-use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -164,13 +163,9 @@ pub struct Run {
 pub(crate) type TrialKey = (String, u32);
 
 impl Run {
-    /// The trials that need not run again: all but the interrupted ones.
-    pub fn existing_keys(&self) -> BTreeSet<TrialKey> {
-        self.records
-            .iter()
-            .filter(|r| r.status != Status::Interrupted)
-            .map(|r| (r.cell.id.clone(), r.block))
-            .collect()
+    /// The rows of the trials that need not run again: of all but the interrupted ones.
+    pub fn kept(self) -> Vec<TrialRecord> {
+        self.records.into_iter().filter(|r| r.status != Status::Interrupted).collect()
     }
 }
 

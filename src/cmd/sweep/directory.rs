@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::driver::host;
 use crate::driver::trial::Context;
-use crate::format::{FORMAT_VERSION, Status, TrialRecord};
+use crate::format::{FORMAT_VERSION, TrialRecord};
 use crate::plan::shard::Shard;
 use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
 
@@ -86,11 +86,7 @@ pub(super) fn resume(
         // The directory's rows belong to the plan that it holds.
         context.plan_hash.clone_from(&run.plan.plan_hash);
     }
-    let keys = run.existing_keys();
-    let kept = |r: &TrialRecord| {
-        r.status != Status::Interrupted && keys.contains(&(r.cell.id.clone(), r.block))
-    };
-    Ok((Some(dir), run.records.into_iter().filter(kept).collect()))
+    Ok((Some(dir), run.kept()))
 }
 
 fn plan_json(shard: Option<Shard>, context: &Context, typed: bool) -> anyhow::Result<PlanJson> {

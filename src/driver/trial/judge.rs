@@ -351,7 +351,10 @@ impl Running<'_> {
             // A target that others load as well is judged when all parts are put together.
             received: report
                 .filter(|_| !interrupted && self.context.peers.shared_target().is_none())
-                .and_then(|r| received(record, r)),
+                .and_then(|r| {
+                    let (fewest, most) = record.can_have_arrived();
+                    Some((r.used.received?, fewest, most))
+                }),
             pacing: p99(&record.pacer_delay_ns)
                 .zip(p99(&record.response_ns))
                 .map(|(delay, response)| (delay, response, self.context.sweep.plan.pacer)),
@@ -399,17 +402,4 @@ impl Running<'_> {
     fn driver_has_own_cpu(&self) -> bool {
         self.context.allowed_cpus.iter().any(|cpu| !self.placement.worker.contains(cpu))
     }
-}
-
-/// The target counts whole requests, warm-up included: everything answered reached it, and no
-/// more can have reached it than was started.
-fn received(record: &TrialRecord, report: &TargetsReport) -> Option<(u64, u64, u64)> {
-    let answered = record.ledger.completed
-        + record.errors.status
-        + record.errors.body
-        + record.warmup.completed;
-    let sent = |l: &crate::format::Ledger| l.completed + l.failed + l.timed_out;
-    // A request whose connect failed was never written.
-    let most = (sent(&record.ledger) + sent(&record.warmup)).saturating_sub(record.errors.connect);
-    Some((report.used.received?, answered, most))
 }

@@ -3,9 +3,10 @@
 
 use super::source::Found;
 use super::{MergeError, differs};
+use crate::driver::gates::{self as judge, TARGET_RECEIVED};
 use crate::fleet::gates;
 use crate::format::add::Sum;
-use crate::format::{Gate, Ledger, MinMax, ShardSpread, ShardStart, Status, TrialRecord, rule};
+use crate::format::{Gate, MinMax, ShardSpread, ShardStart, Status, TrialRecord, rule};
 use crate::plan::Extent;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::Sweep;
@@ -161,8 +162,8 @@ impl Rows {
         record.derive();
         record.gates = self.gates;
         let present = self.present.len() as u32;
-        record.gates.retain(|g| g.name != "shards_together" || g.ok == Some(false));
-        if !record.gates.iter().any(|g| g.name == "shards_together") {
+        record.gates.retain(|g| g.name != gates::TOGETHER || g.ok == Some(false));
+        if !record.gates.iter().any(|g| g.name == gates::TOGETHER) {
             record.gates.push(gates::gate_shards(present, self.of));
         }
         let most_late = gates::most_late_ns(window);
@@ -193,7 +194,7 @@ fn status(of_shards: &[u32; 4], gates: &[Gate]) -> Status {
         Status::Interrupted
     } else if any(Status::Failed) {
         Status::Failed
-    } else if any(Status::Invalid) || gates.iter().any(|g| g.hard && g.ok == Some(false)) {
+    } else if any(Status::Invalid) || judge::is_invalid(gates) {
         Status::Invalid
     } else {
         Status::Ok
@@ -202,17 +203,10 @@ fn status(of_shards: &[u32; 4], gates: &[Gate]) -> Status {
 
 /// A target that served all shards is judged against the whole ledger, as one run's is.
 fn judge_received(record: &mut TrialRecord, received: Option<u64>) {
-    let Some(received) = received else { return };
-    let (ledger, warmup) = (&record.ledger, &record.warmup);
-    let fewest = ledger.completed + record.errors.status + record.errors.body + warmup.completed;
-    let sent = |l: &Ledger| l.completed + l.failed + l.timed_out;
-    let most = (sent(ledger) + sent(warmup)).saturating_sub(record.errors.connect);
-    let whole = record.target.received == Some(received);
-    if let Some(gate) = record.gates.iter_mut().find(|g| g.name == "target_received" && whole) {
-        let limit = if received < fewest { fewest } else { most };
-        gate.ok = Some((fewest..=most).contains(&received));
-        gate.value = Some(received as f64);
-        gate.limit = Some(limit as f64);
+    let Some(received) = received.filter(|n| record.target.received == Some(*n)) else { return };
+    let (fewest, most) = record.can_have_arrived();
+    if let Some(gate) = record.gates.iter_mut().find(|g| g.name == TARGET_RECEIVED) {
+        *gate = judge::received(Some((received, fewest, most)));
     }
 }
 
