@@ -164,7 +164,7 @@ impl Need {
         match is_bound {
             _ if self.is_limited() => format!("{} at {rate} per host", first.name),
             true => format!("{} is only tested up to {rate} per host", first.name),
-            false => format!("none up to {rate} per host, {REACH} × the highest measured rate"),
+            false => format!("none up to {rate} per host, {REACH} × measured"),
         }
     }
 
