@@ -79,6 +79,15 @@ fn every_server_engine_is_measured_as_the_subject() {
         assert_eq!(record.target.received, Some(400), "{id}");
         let Some(server) = server_of(record) else { continue };
         assert!(server.cpu.total_ns > 0 && server.switches.voluntary > 0, "{id}: {server:?}");
+        // What it cost is divided by what it did meanwhile, whenever it was read.
+        let ended = server.requests.unwrap_or(record.ended_between_edges);
+        let cost = server.cpu.per_request_ns * ended as f64;
+        assert!((cost - server.cpu.total_ns as f64).abs() < 1e3, "{id}: {server:?}");
+        let asked = engine(record) != ServerEngine::Reference;
+        assert_eq!(server.requests.is_some(), asked, "{id}: {server:?}");
+        assert!((1..=400).contains(&ended) && server.measured_ns > 0, "{id}: {server:?}");
+        let cpus = u64::from(server.cpus);
+        assert!(server.cpu.total_ns <= server.measured_ns * cpus + 20_000_000, "{id}: {server:?}");
         let subject = record.subject().expect("it was read");
         assert_eq!(&subject, server, "the costs that head the tables are the server's");
         // Little's law from both ends: the client saw what the handlers took, and no less.

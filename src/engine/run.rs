@@ -152,7 +152,7 @@ impl TrialRun {
     /// What was counted so far of this worker's lanes and their scheduler.
     pub(crate) fn own_counts(&self) -> OwnCounts {
         let (runtime, ring) = (self.task_threads.usage(), self.rings.usage());
-        OwnCounts { runtime, ring, events: self.events.read() }
+        OwnCounts { runtime, ring, events: self.events.read(), answered: None }
     }
 
     /// Requests of this worker that the plan asks for, by phase; `None` for what only the run

@@ -321,6 +321,13 @@ figures! {
         threads_peak: u64 = sum,
         /// Most descriptors seen.
         fds_peak: u64 = sum,
+        /// Between the two readings of its clocks; zero where nobody noted it.
+        #[serde(default)]
+        measured_ns: u64 = most,
+        /// Requests that it saw end between those: what its costs are divided by. `None` of a server that
+        /// cannot be asked; those that the client saw end then stand for it.
+        #[serde(default)]
+        requests: Option<u64> = known,
         /// What tokio says of its runtime, where the side's tasks are on one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         runtime: Option<RuntimeUse> = known,

@@ -407,6 +407,7 @@ impl TrialRecord {
         self.cpu.per_request(ended);
         self.events.per_request(ended);
         if let Some(server) = &mut self.server {
+            let ended = server.requests.unwrap_or(ended);
             server.cpu.per_request(ended);
             server.events.per_request(ended);
         }

@@ -15,6 +15,8 @@ impl TrialRecord {
             memory: self.memory.clone(),
             threads_peak: self.threads_peak,
             fds_peak: self.fds_peak,
+            measured_ns: self.measured_ns,
+            requests: Some(self.ended_between_edges),
             runtime: self.runtime,
             ring: self.ring,
         }
@@ -23,6 +25,12 @@ impl TrialRecord {
     /// What the side under test cost; `None` where nobody could read it.
     pub fn subject(&self) -> Option<SideUse> {
         if self.cell.tests_server() { self.server.clone() } else { Some(self.client()) }
+    }
+
+    /// Requests that the side under test saw end while its costs were counted.
+    pub(crate) fn requests_of_subject(&self) -> u64 {
+        let server = self.server.as_ref().filter(|_| self.cell.tests_server());
+        server.and_then(|server| server.requests).unwrap_or(self.ended_between_edges)
     }
 
     /// The memory of the side under test, and where it stands in the record.
@@ -50,7 +58,7 @@ impl TrialRecord {
     /// The trial with what the side under test cost in place of the client's costs. A server that could
     /// not be read leaves the record as it is, which is then no valid one.
     pub(crate) fn with_costs_of_subject(&self) -> TrialRecord {
-        let record = self.clone();
+        let record = TrialRecord { ended_between_edges: self.requests_of_subject(), ..self.clone() };
         match self.server.clone().filter(|_| self.cell.tests_server()) {
             None => record,
             Some(server) => TrialRecord {

@@ -153,10 +153,18 @@ pub(crate) fn compared(cell: &Cell) -> impl Iterator<Item = &'static Facts> {
         .filter(move |facts| facts.measure != Measure::Achieved || !open)
 }
 
-/// A count per request that ended between the edges.
+/// A count of the side under test for each request that it saw end meanwhile.
 fn each(record: &TrialRecord, count: Option<u64>) -> Option<f64> {
-    let ended = Some(record.ended_between_edges).filter(|n| *n > 0)?;
-    Some(count? as f64 / ended as f64)
+    per(count, record.requests_of_subject())
+}
+
+/// The same of what was counted at the client's edges.
+fn each_at_client(record: &TrialRecord, count: Option<u64>) -> Option<f64> {
+    per(count, record.ended_between_edges)
+}
+
+fn per(count: Option<u64>, requests: u64) -> Option<f64> {
+    (requests > 0).then_some(count? as f64 / requests as f64)
 }
 
 /// The subject's switches, where they are known: of a server that is looked at from outside, threads
@@ -168,7 +176,9 @@ fn switches(record: &TrialRecord) -> Option<Switches> {
 }
 
 fn per_second(record: &TrialRecord, count: u64) -> Option<f64> {
-    (record.measured_ns > 0).then(|| count as f64 * 1e9 / record.measured_ns as f64)
+    let noted = record.subject().map(|side| side.measured_ns).filter(|ns| *ns > 0);
+    let ns = noted.unwrap_or(record.measured_ns);
+    (ns > 0).then(|| count as f64 * 1e9 / ns as f64)
 }
 
 fn above_zero(value: f64) -> Option<f64> {
@@ -213,9 +223,9 @@ measures! {
     CpuPerSecond: "cpu_per_second_ns", "CPU\nper second", Unit::Time, Less, true, [Csv Idle],
         |t| per_second(t, t.subject()?.cpu.net_ns());
     Instrument: "instrument_per_request_ns", "duel's pacer and monitor\nper request", Unit::Time, Less,
-        true, [Csv Cause], |t| each(t, Some(t.cpu.instrument_ns()));
+        true, [Csv Cause], |t| each_at_client(t, Some(t.cpu.instrument_ns()));
     MachineBusy: "machine_busy_per_request_ns", "whole machine busy\nper request", Unit::Time, Less,
-        true, [Cause], |t| each(t, t.cpu.machine_busy_ns);
+        true, [Cause], |t| each_at_client(t, t.cpu.machine_busy_ns);
     UserShare: "user_share", "user, of\nuser + system", Unit::Share, Neither, true, [Cause], |t| {
         let cpu = t.subject()?.cpu;
         let sampled = cpu.user_ns + cpu.system_ns;

@@ -260,7 +260,8 @@ impl Handler {
         let ring = self.rings.usage();
         // A runtime beside rings runs no task.
         let runtime = self.threads.usage().filter(|_| ring.is_none());
-        OwnCounts { runtime, ring, events: self.events.read() }
+        let answered = Some(self.counts.answered.load(Relaxed));
+        OwnCounts { runtime, ring, events: self.events.read(), answered }
     }
 
     /// Keeps the first thing that the engine could not do; `refused` connections went with it.

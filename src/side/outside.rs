@@ -230,6 +230,8 @@ impl Process {
             },
             threads_peak: self.most.threads,
             fds_peak: self.most.fds.unwrap_or(0),
+            measured_ns: spent.elapsed_ns,
+            requests: spent.answered,
             runtime: spent.runtime,
             ring: spent.ring,
         };

@@ -11,12 +11,14 @@ pub(crate) struct OwnCounts {
     pub(crate) runtime: Option<RuntimeUse>,
     pub(crate) ring: Option<RingUse>,
     pub(crate) events: Reading,
+    /// Requests that a server answered.
+    pub(crate) answered: Option<u64>,
 }
 
 impl OwnCounts {
     /// Nothing is known, for one reason.
     pub(crate) fn none(why: &str) -> OwnCounts {
-        OwnCounts { runtime: None, ring: None, events: Reading::none(why) }
+        OwnCounts { runtime: None, ring: None, events: Reading::none(why), answered: None }
     }
 
     /// What was counted between two readings.
@@ -37,6 +39,7 @@ impl OwnCounts {
             runtime: self.runtime.zip(earlier.runtime).map(runtime),
             ring: self.ring.zip(earlier.ring).map(ring),
             events: self.events.since(&earlier.events),
+            answered: self.answered.zip(earlier.answered).map(|(now, then)| now.saturating_sub(then)),
         }
     }
 }

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::events::Counted;
 use super::own_counts::OwnCounts;
 use crate::format::{Cpu, Events, Reason, Reasons, RingUse, RuntimeUse, Switches};
+use crate::sys::{now_ns, process_cpu_ns};
 use crate::units::SECOND_NS;
 
 pub use waits::MOST_WAITING_THREADS;
@@ -61,6 +62,8 @@ pub struct Usage {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Clocks {
+    /// When they were read, on CLOCK_MONOTONIC.
+    at_ns: u64,
     total_ns: u64,
     user_ns: u64,
     system_ns: u64,
@@ -95,6 +98,10 @@ pub struct Spent {
     pub events: Events,
     pub(crate) runtime: Option<RuntimeUse>,
     pub(crate) ring: Option<RingUse>,
+    /// Between the readings of the clocks.
+    pub(crate) elapsed_ns: u64,
+    /// Requests that a server answered meanwhile, where it was asked.
+    pub(crate) answered: Option<u64>,
     /// The machine in the window.
     pub machine: Option<MachineTime>,
     /// What is `None` above, by field name of the record, and why.
@@ -175,6 +182,8 @@ impl Usage {
             },
             runtime: own.runtime,
             ring: own.ring,
+            elapsed_ns: now.at_ns.saturating_sub(then.at_ns),
+            answered: own.answered,
             ..Spent::default()
         };
         let mut missing = |field: &str, why: Reason| {
@@ -238,6 +247,7 @@ impl Clocks {
             involuntary += status.nonvoluntary_ctxt_switches.unwrap_or(0);
         }
         Ok(Clocks {
+            at_ns: now_ns(),
             total_ns: cpu_ns(pid).ok_or_else(|| unreadable("the CPU clock"))?,
             user_ns: stat.utime * tick_ns,
             system_ns: stat.stime * tick_ns,
@@ -254,7 +264,8 @@ impl Clocks {
         // It fails for a bad argument only, and this is none.
         let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
         Clocks {
-            total_ns: crate::sys::process_cpu_ns(),
+            at_ns: now_ns(),
+            total_ns: process_cpu_ns(),
             user_ns: usage.map_or(0, |u| ns(u.user_time())),
             system_ns: usage.map_or(0, |u| ns(u.system_time())),
             voluntary: usage.map_or(0, |u| u.voluntary_context_switches() as u64),

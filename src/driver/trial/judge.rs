@@ -134,7 +134,7 @@ impl Running<'_> {
         let late = evidence.delivered.is_some_and(|(started, of)| started * 100 < of * 99);
         let idle_client = evidence.cpu.is_some_and(|(used, of)| used * 10 <= of * 9);
         let cpus = self.placement.target.len().max(1) as u64;
-        let full = server.cpu.total_ns * 10 >= record.measured_ns * cpus * 9;
+        let full = server.cpu.total_ns * 10 >= server.measured_ns * cpus * 9;
         let served = record.target.residence_ns_total.zip(record.target.received);
         let served = served.filter(|(_, n)| *n > 0).map(|(all, n)| all as f64 / n as f64);
         let seen = record.service_ns.as_ref().map(|times| times.mean);
@@ -395,7 +395,7 @@ impl Running<'_> {
         let cell = &self.here.cell;
         let closed = cell.tests_server() && !cell.arrivals.is_open() && !cell.is_idle();
         let server = record.server.as_ref().filter(|_| closed && !self.placement.shared)?;
-        let all = record.measured_ns * self.placement.target.len() as u64;
+        let all = server.measured_ns * self.placement.target.len() as u64;
         Some([client, (server.cpu.total_ns, all)])
     }
 
