@@ -142,3 +142,94 @@ pub struct ShardStart {
     /// Merged rows: shards with a row of their own.
     pub shards: Option<u32>,
 }
+
+/// Where the bytes went: taken once, half-way through the window, in a trial of the kind `memory`.
+///
+/// Every `_bytes` is what was *added since `Ready`*, when the recorder existed and no lane, runtime,
+/// pool or socket did; sums over the workers. Each part is measured by itself; see
+/// [`crate::side::split`] for how.
+///
+/// total = stack + signal_stack + heap_resident + program + kernel_stack + page_table + task +
+/// socket_object + other_kernel + ring + tcp_buffer + unattributed, exactly, and
+/// heap_resident = heap + heap_slack.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemorySplit {
+    /// Who counted the total.
+    pub source: SplitSource,
+    /// Anonymous memory + kernel memory + TCP buffers of the workers' memory cgroup, and what rings
+    /// hold that no cgroup is charged for.
+    pub total_bytes: Option<i64>,
+    /// Resident stacks of threads, their thread-local storage included (smaps).
+    pub stack_bytes: i64,
+    /// Resident signal stacks: Rust maps one for every thread (smaps).
+    pub signal_stack_bytes: i64,
+    /// Held by the program, by the allocator's own count.
+    pub heap_bytes: Option<i64>,
+    /// Resident heap mappings (smaps) less `heap_bytes`: free lists, fragmentation, headers of
+    /// arenas. Negative where the program never touched what it holds.
+    pub heap_slack_bytes: Option<i64>,
+    /// Resident heap mappings (smaps): every private anonymous mapping that is no stack.
+    pub heap_resident_bytes: i64,
+    /// Other anonymous pages: data of the program and its libraries, the main thread's stack (smaps).
+    pub program_bytes: i64,
+    /// Threads × the kernel's stack size, or the cgroup's own count (v2).
+    pub kernel_stack_bytes: i64,
+    /// Page tables (`VmPTE`), or the cgroup's own count (v2).
+    pub page_table_bytes: i64,
+    /// Threads × size of the kernel's task structure and process id.
+    pub task_bytes: i64,
+    /// Sockets × size of the kernel's objects for one: socket, inode, file, directory entry, port.
+    pub socket_object_bytes: i64,
+    /// Other kernel objects that can be counted: mappings with what indexes them, tables of
+    /// descriptors, entries of an epoll set.
+    pub other_kernel_bytes: i64,
+    /// What io_uring holds: the pages of its queues, and an `io_kiocb` with its parts for each armed
+    /// receive.
+    #[serde(default)]
+    pub ring_bytes: i64,
+    /// TCP buffers.
+    pub tcp_buffer_bytes: Option<i64>,
+    /// The total less every part: what nobody accounts for. Negative where parts claim too much.
+    pub unattributed_bytes: Option<i64>,
+    /// Page cache charged to the workers: no part of the total, since the kernel takes it back.
+    pub page_cache_bytes: Option<i64>,
+    /// Whether sizes of kernel objects are the running kernel's, which root alone may read;
+    /// otherwise those of Linux 6.18 on x86-64.
+    pub object_sizes_from_kernel: bool,
+    /// Threads, at the split less at `Ready`.
+    pub threads: i64,
+    /// Sockets, likewise.
+    pub sockets: i64,
+    /// Mappings, likewise.
+    pub mappings: i64,
+}
+
+impl MemorySplit {
+    /// Sum of the parts that were measured.
+    pub fn parts_bytes(&self) -> i64 {
+        self.stack_bytes
+            + self.signal_stack_bytes
+            + self.heap_resident_bytes
+            + self.program_bytes
+            + self.kernel_stack_bytes
+            + self.page_table_bytes
+            + self.task_bytes
+            + self.socket_object_bytes
+            + self.other_kernel_bytes
+            + self.ring_bytes
+            + self.tcp_buffer_bytes.unwrap_or(0)
+    }
+}
+
+/// Who counted the total of a [`MemorySplit`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitSource {
+    /// A memory cgroup of version 1.
+    CgroupV1,
+    /// A memory cgroup of version 2.
+    CgroupV2,
+    /// Nobody: the parts come from `/proc`, and no total exists.
+    #[default]
+    Proc,
+}
