@@ -58,7 +58,8 @@ impl TrialRecord {
     /// The trial with what the side under test cost in place of the client's costs. A server that could
     /// not be read leaves the record as it is, which is then no valid one.
     pub(crate) fn with_costs_of_subject(&self) -> TrialRecord {
-        let record = TrialRecord { ended_between_edges: self.requests_of_subject(), ..self.clone() };
+        let record =
+            TrialRecord { ended_between_edges: self.requests_of_subject(), ..self.clone() };
         match self.server.clone().filter(|_| self.cell.tests_server()) {
             None => record,
             Some(server) => TrialRecord {

@@ -39,7 +39,10 @@ impl OwnCounts {
             runtime: self.runtime.zip(earlier.runtime).map(runtime),
             ring: self.ring.zip(earlier.ring).map(ring),
             events: self.events.since(&earlier.events),
-            answered: self.answered.zip(earlier.answered).map(|(now, then)| now.saturating_sub(then)),
+            answered: self
+                .answered
+                .zip(earlier.answered)
+                .map(|(now, then)| now.saturating_sub(then)),
         }
     }
 }
