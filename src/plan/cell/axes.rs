@@ -58,29 +58,6 @@ pub enum RayonThreads {
     Cores,
 }
 
-/// A direction of the grid; its facts stand in [`AXES`], in the same order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Axis {
-    Lanes,
-    Cpus,
-    Codec,
-    Load,
-    Body,
-    ServerCodec,
-    Engine,
-    Server,
-    Processes,
-    Stack,
-    Pool,
-    Allocator,
-    Offload,
-    FanOut,
-    Receive,
-    Batch,
-    Linger,
-    Target,
-}
-
 /// A value on an axis, as it is compared and sorted: numbers as numbers, then text.
 pub(super) type Value = (u64, String);
 
@@ -102,47 +79,64 @@ pub(super) struct AxisFacts {
     words: fn(&Cell) -> String,
 }
 
-/// Every axis: first what the rows of a table share, then what tells them apart. The first is the
-/// outermost loop of the grid, and the first by which cells are sorted and named.
-pub(super) static AXES: [AxisFacts; 18] = [
-    AxisFacts {
-        axis: Axis::Lanes,
+/// An axis of cells that all have a value on it, which their ids do not say.
+const USUAL: AxisFacts = AxisFacts {
+    axis: Axis::Engine,
+    shared: false,
+    fields: &[],
+    applies: |_| true,
+    count: |_| 0,
+    set: |_, _, _| {},
+    id: |_, _| None,
+    value: |_| number(0u32),
+    words: |_| String::new(),
+};
+
+macro_rules! axes {
+    ($($axis:ident { $($fact:ident: $value:expr,)* })*) => {
+        /// A direction of the grid.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Axis {
+            $($axis,)*
+        }
+
+        /// What is true of each, in the same order.
+        pub(super) static AXES: [AxisFacts; [$(Axis::$axis),*].len()] =
+            [$(AxisFacts { axis: Axis::$axis, $($fact: $value,)* ..USUAL },)*];
+    };
+}
+
+// First what the rows of a table share, then what tells them apart. The first is the outermost loop of
+// the grid, and the first by which cells are sorted and named.
+axes! {
+    Lanes {
         shared: true,
         fields: &["lanes", "total_lanes"],
         applies: |c| !c.engine.has_one_lane(),
         count: |axes| axes.lanes.len(),
         set: |axes, i, c| c.lanes = axes.lanes[i],
-        id: |_, _| None,
         value: |c| number(c.total_lanes),
         words: |c| plural(c.total_lanes.into(), "lane"),
-    },
-    AxisFacts {
-        axis: Axis::Cpus,
+    }
+    Cpus {
         shared: true,
         fields: &["cpus"],
-        applies: |_| true,
         count: |axes| axes.cpus.len(),
         set: |axes, i, c| c.cpus = axes.cpus[i],
-        id: |_, _| None,
         value: |c| number(c.cpus),
         words: |c| plural(c.cpus.into(), "CPU"),
-    },
-    AxisFacts {
-        axis: Axis::Codec,
+    }
+    Codec {
         shared: true,
         fields: &["codec"],
-        applies: |_| true,
         count: |axes| axes.codecs.len(),
         set: |axes, i, c| c.codec = axes.codecs[i],
-        id: |_, _| None,
         value: |c| number(c.codec as u32),
         words: |c| c.codec.name().into(),
-    },
-    AxisFacts {
-        axis: Axis::Load,
+    }
+    Load {
         shared: true,
         fields: &["arrivals", "offered_per_s", "knee_share"],
-        applies: |_| true,
         count: |axes| axes.rates_per_s.len(),
         set: |axes, i, c| c.offered_per_s = Some(axes.rates_per_s[i]),
         id: |axes, c| {
@@ -165,45 +159,33 @@ pub(super) static AXES: [AxisFacts; 18] = [
             (None, Some(rate)) => format!("{} {} req/s", c.arrivals.name(), format_rate(rate)),
             (None, None) => "closed loop".into(),
         },
-    },
-    AxisFacts {
-        axis: Axis::Body,
+    }
+    Body {
         shared: true,
         fields: &["body_bytes"],
-        applies: |_| true,
         count: |axes| axes.bodies.len(),
         set: |axes, i, c| c.body_bytes = Some(axes.bodies[i]),
         id: |_, c| Some(format!("b{}", size_literal(c.body_bytes?))),
         value: |c| optional(c.body_bytes),
         words: |c| said(c.body_bytes, |bytes| format!("bodies of {}", size_literal(bytes))),
-    },
-    AxisFacts {
-        axis: Axis::ServerCodec,
+    }
+    ServerCodec {
         shared: true,
         fields: &["server_codec"],
-        applies: |_| true,
         count: |axes| axes.server_codecs.len(),
         set: |axes, i, c| c.server_codec = Some(axes.server_codecs[i]),
-        id: |_, _| None,
         value: |c| optional(c.server_codec.map(|codec| codec as u64)),
         words: |c| said(c.server_codec, |codec| format!("{} on the server", codec.name())),
-    },
-    AxisFacts {
-        axis: Axis::Engine,
-        shared: false,
+    }
+    Engine {
         fields: &["engine"],
-        applies: |_| true,
         count: |axes| axes.engines.len(),
         set: |axes, i, c| c.run_by(axes.engines[i]),
-        id: |_, _| None,
         value: |c| number(c.engine as u32),
         words: |c| c.engine.name().into(),
-    },
-    AxisFacts {
-        axis: Axis::Server,
-        shared: false,
+    }
+    Server {
         fields: &["server_engine", "server_nth"],
-        applies: |_| true,
         count: |axes| axes.server_engines.len(),
         set: |axes, i, c| c.served_by(i, axes.server_engines[i]),
         id: |_, c| {
@@ -212,21 +194,15 @@ pub(super) static AXES: [AxisFacts; 18] = [
         },
         value: |c| optional(c.server_engine.map(|engine| engine as u64)),
         words: |c| said(c.server_engine, |engine| engine.name().into()),
-    },
-    AxisFacts {
-        axis: Axis::Processes,
-        shared: false,
+    }
+    Processes {
         fields: &["processes"],
-        applies: |_| true,
         count: |axes| axes.processes.len(),
         set: |axes, i, c| c.processes = axes.processes[i],
-        id: |_, _| None,
         value: |c| number(c.processes),
         words: |c| plural(c.processes.into(), "worker"),
-    },
-    AxisFacts {
-        axis: Axis::Stack,
-        shared: false,
+    }
+    Stack {
         fields: &["stack_size_bytes"],
         applies: |c| c.engine.sweeps_stacks(),
         count: |axes| axes.stack_sizes_bytes.len(),
@@ -235,10 +211,8 @@ pub(super) static AXES: [AxisFacts; 18] = [
         // Other engines take the first of the sweep, for threads that are not their lanes.
         value: |c| optional(c.stack_size_bytes.filter(|_| Axis::Stack.applies(c))),
         words: |c| said(c.stack_size_bytes, |bytes| format!("stacks of {}", size_literal(bytes))),
-    },
-    AxisFacts {
-        axis: Axis::Pool,
-        shared: false,
+    }
+    Pool {
         fields: &["rayon_threads"],
         applies: |c| c.engine.has_pool(),
         count: |axes| axes.rayon_threads.len(),
@@ -256,12 +230,9 @@ pub(super) static AXES: [AxisFacts; 18] = [
         },
         value: |c| number(c.is_small_pool()),
         words: |c| format!("pool of {}", if c.is_small_pool() { "cores" } else { "lanes" }),
-    },
-    AxisFacts {
-        axis: Axis::Allocator,
-        shared: false,
+    }
+    Allocator {
         fields: &["allocator"],
-        applies: |_| true,
         count: |axes| axes.allocators.len(),
         set: |axes, i, c| c.allocator = Some(axes.allocators[i].clone()),
         id: |_, c| Some(c.allocator.as_ref()?.name()),
@@ -272,10 +243,8 @@ pub(super) static AXES: [AxisFacts; 18] = [
             Some(Allocator::Preloaded(path)) => (u64::MAX, path.clone()),
         },
         words: |c| said(c.allocator.as_ref(), Allocator::name),
-    },
-    AxisFacts {
-        axis: Axis::Offload,
-        shared: false,
+    }
+    Offload {
         fields: &["offload"],
         applies: |c| c.offload.is_some(),
         count: |axes| axes.offload.len(),
@@ -286,10 +255,8 @@ pub(super) static AXES: [AxisFacts; 18] = [
         },
         value: |c| optional(c.offload.map(|offload| offload as u64)),
         words: |c| said(c.offload, |offload| format!("steps {}", offload.name())),
-    },
-    AxisFacts {
-        axis: Axis::FanOut,
-        shared: false,
+    }
+    FanOut {
         fields: &["fan_out"],
         applies: |c| c.fan_out.is_some(),
         count: |axes| axes.fan_out.len(),
@@ -303,10 +270,8 @@ pub(super) static AXES: [AxisFacts; 18] = [
             Some(1) => "calls in turn".into(),
             n => said(n, |n| format!("{n} calls at once")),
         },
-    },
-    AxisFacts {
-        axis: Axis::Receive,
-        shared: false,
+    }
+    Receive {
         fields: &["uring_receive"],
         applies: |c| c.engine.has_ring(),
         count: |axes| axes.uring_receive.len(),
@@ -314,10 +279,8 @@ pub(super) static AXES: [AxisFacts; 18] = [
         id: |_, c| Some(c.uring_receive?.name().into()),
         value: |c| optional(c.uring_receive.map(|receive| receive as u64)),
         words: |c| said(c.uring_receive, |receive| receive.name().into()),
-    },
-    AxisFacts {
-        axis: Axis::Batch,
-        shared: false,
+    }
+    Batch {
         fields: &["uring_batch"],
         applies: |c| c.engine.has_ring() && !c.arrivals.is_open(),
         count: |axes| axes.uring_batch.len(),
@@ -326,10 +289,8 @@ pub(super) static AXES: [AxisFacts; 18] = [
         id: |_, c| Some(format!("batch{}", c.uring_batch?)),
         value: |c| optional(c.uring_batch.map(u64::from)),
         words: |c| said(c.uring_batch, |batch| format!("batch {batch}")),
-    },
-    AxisFacts {
-        axis: Axis::Linger,
-        shared: false,
+    }
+    Linger {
         fields: &["uring_linger_ns"],
         applies: |c| c.uring_batch.is_some_and(|batch| batch > 1),
         count: |axes| axes.uring_linger_ns.len(),
@@ -337,12 +298,9 @@ pub(super) static AXES: [AxisFacts; 18] = [
         id: |_, c| Some(duration_literal(c.uring_linger_ns?)),
         value: |c| optional(c.uring_linger_ns),
         words: |c| said(c.uring_linger_ns, |ns| format!("linger {}", duration_literal(ns))),
-    },
-    AxisFacts {
-        axis: Axis::Target,
-        shared: false,
+    }
+    Target {
         fields: &["target", "target_nth"],
-        applies: |_| true,
         count: |axes| axes.targets.len(),
         set: |axes, i, c| {
             c.target = Some(axes.targets[i].name.clone());
@@ -354,8 +312,8 @@ pub(super) static AXES: [AxisFacts; 18] = [
             (nth, c.target.clone().unwrap_or_default())
         },
         words: |c| c.target.clone().unwrap_or_default(),
-    },
-];
+    }
+}
 
 fn number(n: impl Into<u64>) -> Value {
     (n.into(), String::new())
