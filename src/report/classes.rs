@@ -1,11 +1,11 @@
 //! Named classes of requests: each with its own requests, losses, times and bound, so that a few
 //! heavy requests can be seen to hurt the many light ones.
 
-use super::csv;
 use std::collections::BTreeSet;
 
+use super::csv::Fields;
 use super::layout::{Columns, Section, quantile};
-use super::slo::{Judgement, judge};
+use super::slo::{Judgement, SloRow, judge};
 use super::summary::{Percentiles, QUANTILES, shown_cells};
 use crate::format::{Ledger, TrialRecord};
 use crate::plan::search::bounds;
@@ -31,18 +31,32 @@ pub(crate) fn mix_of(plan: &PlanJson) -> Vec<RequestTemplate> {
 
 /// One row for each class of each cell, with the bounds of the mix.
 fn rows<'r>(mix: &[RequestTemplate], records: &'r [TrialRecord]) -> Vec<ClassRow<'r>> {
-    let classes = classes(mix);
+    let bounds_ns = classes(mix);
     let judged = judge(&bounds(None, mix), records);
     let mut rows = Vec::new();
     for (ranked, trials) in shown_cells(records, |r| !r.classes.is_empty()) {
+        let cell = &trials[0].cell;
         let names: BTreeSet<&String> = trials.iter().flat_map(|t| t.classes.keys()).collect();
         for class in names {
-            let bound_ns = classes.iter().find(|(name, _)| name == class).and_then(|(_, ns)| *ns);
-            let of_row = judged.iter().find(|j| {
-                j.cell == trials[0].cell.id && j.bound.class.as_deref() == Some(class.as_str())
+            let parts = || trials.iter().filter_map(|t| t.classes.get(class));
+            let mut ledger = Ledger::default();
+            parts().for_each(|of| ledger += &of.ledger);
+            let times =
+                hdr::merge(trials.iter().copied(), |t| t.classes.get(class)?.times_ns.as_ref());
+            let times = times.ok().flatten();
+            let given_up = times.as_ref().and_then(|times| gave_up_ns(times, ledger.timed_out));
+            let is_own =
+                |j: &&SloRow| j.cell == cell.id && j.bound.class.as_deref() == Some(class.as_str());
+            rows.push(ClassRow {
+                cell,
+                class,
+                trials: trials.len(),
+                ranked,
+                ledger,
+                times: Percentiles::of(times.as_ref(), Some(&ledger), given_up),
+                bound_ns: bounds_ns.iter().find(|(name, _)| name == class).and_then(|(_, ns)| *ns),
+                judgement: judged.iter().find(is_own).map(|j| j.judgement.clone()),
             });
-            let judgement = of_row.map(|j| j.judgement.clone());
-            rows.push(ClassRow { bound_ns, judgement, ..row(class, &trials, ranked) });
         }
     }
     rows
@@ -80,35 +94,17 @@ pub fn section(mix: &[RequestTemplate], records: &[TrialRecord]) -> Option<Secti
 pub(crate) fn csv(mix: &[RequestTemplate], records: &[TrialRecord]) -> Option<String> {
     let mut out = String::new();
     for row in rows(mix, records) {
-        let mut fields = csv::axes(row.cell);
-        fields.push(("class".into(), row.class.into()));
-        fields.push(("trials".into(), row.trials.to_string()));
-        fields.push(("ranked".into(), row.ranked.to_string()));
-        csv::ledger(&mut fields, Some(&row.ledger));
+        let mut fields = Fields::of(row.cell);
+        fields.put("class", row.class);
+        fields.put("trials", row.trials);
+        fields.put("ranked", row.ranked);
+        fields.ledger(Some(&row.ledger));
         for ((name, _), at) in QUANTILES.iter().zip(row.times.all()) {
-            fields.push((format!("latency_{name}_ns"), csv::integer(at.map(|p| p.ns))));
+            fields.maybe(format!("latency_{name}_ns"), at.map(|p| p.ns));
         }
-        fields.push(("allowed_p99_ns".into(), csv::integer(row.bound_ns)));
-        fields.push(("slo".into(), row.judgement.map_or(String::new(), |j| j.to_string())));
-        csv::push_row(&mut out, &fields);
+        fields.maybe("allowed_p99_ns", row.bound_ns);
+        fields.maybe("slo", row.judgement);
+        fields.push_to(&mut out);
     }
     (!out.is_empty()).then_some(out)
-}
-
-fn row<'r>(class: &'r str, trials: &[&'r TrialRecord], ranked: bool) -> ClassRow<'r> {
-    let mut ledger = Ledger::default();
-    trials.iter().filter_map(|t| t.classes.get(class)).for_each(|of| ledger += &of.ledger);
-    let merged = hdr::merge(trials.iter().copied(), |t| t.classes.get(class)?.times_ns.as_ref());
-    let merged = merged.ok().flatten();
-    let given_up = merged.as_ref().and_then(|times| gave_up_ns(times, ledger.timed_out));
-    ClassRow {
-        cell: &trials[0].cell,
-        class,
-        trials: trials.len(),
-        ranked,
-        ledger,
-        times: Percentiles::of(merged.as_ref(), Some(&ledger), given_up),
-        bound_ns: None,
-        judgement: None,
-    }
 }

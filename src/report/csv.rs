@@ -9,11 +9,10 @@ use std::ptr;
 
 use serde_json::Value;
 
-use super::measures::{self, Measure, ShownIn};
-use super::summary::{Figures, Group, QUANTILES, Row, by_block, by_cell, is_quiet};
+use super::measures::{self, Facts, Measure, ShownIn};
+use super::summary::{Figures, Group, Percentiles, QUANTILES, Row, by_block, by_cell, is_quiet};
 use crate::format::{Channel, Distribution, ErrorKind, Ledger, TrialRecord};
 use crate::plan::{Axis, Cell};
-use crate::stats::Comparison;
 
 const TIMES: [(&str, Channel); 5] = [
     ("service", Channel::Service),
@@ -23,14 +22,84 @@ const TIMES: [(&str, Channel); 5] = [
     ("lane_wait", Channel::LaneWait),
 ];
 
-pub(super) type Field = (String, String);
+/// A row under way: each value under its name.
+#[derive(Default)]
+pub(super) struct Fields(Vec<(String, String)>);
 
-/// Renders the groups of a sweep as CSV (RFC 4180, but for lines that end in a bare line feed).
+impl Fields {
+    /// The axes of a cell.
+    pub(super) fn of(cell: &Cell) -> Fields {
+        let mut out = Fields::default();
+        out.put("id", cell.id.clone());
+        out.put("label", cell.kind.label().unwrap_or_default());
+        let fields = serde_json::to_value(cell).unwrap_or_default();
+        for name in Axis::all().flat_map(Axis::fields) {
+            out.put(*name, plain(&fields[name]));
+        }
+        out
+    }
+
+    pub(super) fn put(&mut self, name: impl Into<String>, value: impl ToString) {
+        self.0.push((name.into(), value.to_string()));
+    }
+
+    pub(super) fn maybe(&mut self, name: impl Into<String>, value: Option<impl ToString>) {
+        self.put(name, value.map(|v| v.to_string()).unwrap_or_default());
+    }
+
+    pub(super) fn ledger(&mut self, ledger: Option<&Ledger>) {
+        let fields = ledger.and_then(|l| serde_json::to_value(l).ok()).unwrap_or_default();
+        for name in ["planned", "completed", "failed", "timed_out", "unsent"] {
+            self.put(name, plain(&fields[name]));
+        }
+    }
+
+    /// The four percentiles of a channel, in nanoseconds.
+    fn times(&mut self, name: &str, all: [Option<u64>; 4]) {
+        for ((q, _), ns) in QUANTILES.iter().zip(all) {
+            self.maybe(format!("{name}_{q}_ns"), ns);
+        }
+    }
+
+    /// Those of latency in milliseconds, and every measure.
+    fn latency_and_measures(&mut self, all: [Option<u64>; 4], of: impl Fn(&Facts) -> Option<f64>) {
+        for ((q, _), ns) in QUANTILES.iter().zip(all) {
+            self.maybe(format!("latency_{q}_ms"), ns.map(|ns| ns as f64 / 1e6));
+        }
+        for facts in measures::shown(ShownIn::Csv) {
+            self.maybe(facts.name, of(facts));
+        }
+    }
+
+    /// The names of the row, above all rows of a sheet (RFC 4180, but for lines that end in a bare
+    /// line feed).
+    pub(super) fn head(&self) -> String {
+        line(self.0.iter().map(|(name, _)| name))
+    }
+
+    /// Adds the row to a sheet, and before the first one the names.
+    pub(super) fn push_to(&self, out: &mut String) {
+        if out.is_empty() {
+            *out += &self.head();
+        }
+        *out += &line(self.0.iter().map(|(_, value)| value));
+    }
+}
+
+fn line<'f>(values: impl Iterator<Item = &'f String>) -> String {
+    let quoted = |value: &String| match value.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", value.replace('"', "\"\"")),
+        false => value.clone(),
+    };
+    values.map(quoted).collect::<Vec<String>>().join(",") + "\n"
+}
+
+/// Renders the groups of a sweep, one row per cell.
 pub fn render(groups: &[Group]) -> String {
     let mut out = String::new();
     for group in groups {
         for (i, row) in group.rows.iter().enumerate() {
-            push_row(&mut out, &fields(group, i, row));
+            cell(row, group.reference == Some(i)).push_to(&mut out);
         }
     }
     out
@@ -46,165 +115,92 @@ pub fn trials(records: &[TrialRecord]) -> String {
         .collect();
     let mut out = String::new();
     for record in records {
-        push_row(&mut out, &trial(record, !stands.contains(&ptr::from_ref(record))));
+        trial(record, !stands.contains(&ptr::from_ref(record))).push_to(&mut out);
     }
     out
 }
 
-fn trial(r: &TrialRecord, superseded: bool) -> Vec<Field> {
-    let mut out = axes(&r.cell);
-    let mut put = |name: &str, value: String| out.push((name.into(), value));
-    put("block", r.block.to_string());
-    put("trial", r.trial.to_string());
-    put("status", plain(&serde_json::to_value(r.status).unwrap_or_default()));
-    put("superseded", superseded.to_string());
-    put("noisy", (!is_quiet(r)).to_string());
-    put("flags", r.flags.join(" "));
-    put("error", r.error.clone().unwrap_or_default());
-    put("started_unix_ns", integer(r.started_unix_ns));
-    ledger(&mut out, Some(&r.ledger));
-    let mut put = |name: &str, value: String| out.push((name.into(), value));
+fn trial(r: &TrialRecord, superseded: bool) -> Fields {
+    let mut out = Fields::of(&r.cell);
+    out.put("block", r.block);
+    out.put("trial", r.trial);
+    out.put("status", plain(&serde_json::to_value(r.status).unwrap_or_default()));
+    out.put("superseded", superseded);
+    out.put("noisy", !is_quiet(r));
+    out.put("flags", r.flags.join(" "));
+    out.maybe("error", r.error.as_ref());
+    out.maybe("started_unix_ns", r.started_unix_ns);
+    out.ledger(Some(&r.ledger));
     let statuses: Vec<String> = r.statuses.iter().map(|(code, n)| format!("{code}:{n}")).collect();
-    put("statuses", statuses.join(" "));
+    out.put("statuses", statuses.join(" "));
     for kind in ErrorKind::ALL {
-        put(&format!("errors_{}", kind.name()), r.errors.count(*kind).to_string());
+        out.put(format!("errors_{}", kind.name()), r.errors.count(*kind));
     }
-    put("bytes_received", r.bytes.received.to_string());
-    put("bytes_sent", r.bytes.sent.to_string());
-    let percentiles = |d: &Distribution| [d.p50, d.p90, d.p99, d.p99_9];
+    out.put("bytes_received", r.bytes.received);
+    out.put("bytes_sent", r.bytes.sent);
+    let percentiles = |times: Option<&Distribution>| {
+        times.map_or([None; 4], |d| [d.p50, d.p90, d.p99, d.p99_9].map(Some))
+    };
     for (name, channel) in TIMES {
-        let all = r.histogram(channel).map(percentiles);
-        for (i, (q, _)) in QUANTILES.iter().enumerate() {
-            put(&format!("{name}_{q}_ns"), integer(all.map(|p| p[i])));
-        }
+        out.times(name, percentiles(r.histogram(channel)));
     }
-    let all = r.latency().map(percentiles);
-    for (i, (q, _)) in QUANTILES.iter().enumerate() {
-        put(&format!("latency_{q}_ms"), milliseconds(all.map(|p| p[i])));
-    }
-    for facts in measures::shown(ShownIn::Csv) {
-        put(facts.name, number((facts.of)(r)));
-    }
+    out.latency_and_measures(percentiles(r.latency()), |facts| (facts.of)(r));
     out
 }
 
-pub(super) fn axes(cell: &Cell) -> Vec<Field> {
-    let label = cell.kind.label().unwrap_or_default();
-    let mut out = vec![("id".into(), cell.id.clone()), ("label".into(), label.into())];
-    let fields = serde_json::to_value(cell).unwrap_or_default();
-    out.extend(
-        Axis::all().flat_map(Axis::fields).map(|name| ((*name).into(), plain(&fields[name]))),
-    );
-    out
-}
-
-pub(super) fn ledger(out: &mut Vec<Field>, ledger: Option<&Ledger>) {
-    let fields = ledger.and_then(|l| serde_json::to_value(l).ok()).unwrap_or_default();
-    for name in ["planned", "completed", "failed", "timed_out", "unsent"] {
-        out.push((name.into(), plain(&fields[name])));
-    }
-}
-
-/// A row, and before the first one the names.
-pub(super) fn push_row(out: &mut String, fields: &[Field]) {
-    if out.is_empty() {
-        push_line(out, fields.iter().map(|(name, _)| name.as_str()));
-    }
-    push_line(out, fields.iter().map(|(_, value)| value.as_str()));
-}
-
-pub(super) fn push_line<'a>(out: &mut String, values: impl Iterator<Item = &'a str>) {
-    for (i, value) in values.enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        if value.contains(['"', ',', '\n', '\r']) {
-            out.push_str(&format!("\"{}\"", value.replace('"', "\"\"")));
-        } else {
-            out.push_str(value);
-        }
-    }
-    out.push('\n');
-}
-
-fn fields(group: &Group, index: usize, row: &Row) -> Vec<Field> {
+fn cell(row: &Row, is_reference: bool) -> Fields {
     let (c, t) = (&row.cell, &row.tally);
-    let mut out = axes(c);
-    let mut put = |name: &str, value: String| out.push((name.into(), value));
-    for (name, count) in [
-        ("trials", t.blocks),
-        ("trials_valid", t.valid),
-        ("trials_noisy", t.noisy),
-        ("trials_invalid", t.invalid),
-        ("trials_failed", t.failed),
-        ("trials_interrupted", t.interrupted),
-    ] {
-        put(name, count.to_string());
-    }
-    put("ranked", (row.ranked && !c.counts_events()).to_string());
-    put("flags", row.flags.iter().cloned().collect::<Vec<_>>().join(" "));
-    put("error", row.errors.keys().cloned().collect::<Vec<_>>().join("; "));
+    let mut out = Fields::of(c);
+    out.put("trials", t.blocks);
+    out.put("trials_valid", t.valid);
+    out.put("trials_noisy", t.noisy);
+    out.put("trials_invalid", t.invalid);
+    out.put("trials_failed", t.failed);
+    out.put("trials_interrupted", t.interrupted);
+    out.put("ranked", row.ranked && !c.counts_events());
+    out.put("flags", row.flags.iter().cloned().collect::<Vec<_>>().join(" "));
+    out.put("error", row.errors.keys().cloned().collect::<Vec<_>>().join("; "));
     figures(&mut out, row.figures.as_ref());
-    let own = (group.reference == Some(index)).then_some("baseline");
-    for (name, measure) in [
+    for (what, measure) in [
         ("cpu", Measure::CpuPerRequest),
         ("memory", Measure::Memory),
         ("achieved", Measure::Achieved),
         ("p50", Measure::P50),
         ("p99", Measure::P99),
     ] {
-        let own = own.filter(|_| measures::compared(c).any(|facts| facts.measure == measure));
-        comparison(&mut out, name, row.ratio(measure), own);
+        let c = row.ratio(measure);
+        let own = measures::compared(&row.cell).any(|facts| facts.measure == measure);
+        let own = (is_reference && own).then_some("baseline");
+        out.maybe(format!("{what}_ratio"), c.map(|c| c.estimate.ratio));
+        out.maybe(format!("{what}_ratio_low"), c.and_then(|c| c.estimate.low));
+        out.maybe(format!("{what}_ratio_high"), c.and_then(|c| c.estimate.high));
+        out.maybe(format!("{what}_ratio_adjusted_p"), c.and_then(|c| c.adjusted_p));
+        out.maybe(format!("{what}_ratio_verdict"), own.or(c.map(|c| c.verdict.word())));
     }
     out
 }
 
-fn figures(out: &mut Vec<Field>, figures: Option<&Figures>) {
-    ledger(out, figures.map(|f| &f.ledger));
-    let mut put = |name: &str, value: String| out.push((name.into(), value));
-    put("gave_up_ns", integer(figures.and_then(|f| f.gave_up_ns)));
+fn figures(out: &mut Fields, figures: Option<&Figures>) {
+    out.ledger(figures.map(|f| &f.ledger));
+    out.maybe("gave_up_ns", figures.and_then(|f| f.gave_up_ns));
+    let ns =
+        |times: Option<&Percentiles>| times.map_or([None; 4], |p| p.all().map(|p| Some(p?.ns)));
     for (name, channel) in TIMES {
-        let all = figures.map(|f| f.times(channel).all()).unwrap_or_default();
-        for ((q, _), value) in QUANTILES.iter().zip(all) {
-            put(&format!("{name}_{q}_ns"), integer(value.map(|v| v.ns)));
-        }
-        if !matches!(channel, Channel::Service | Channel::Response) {
-            continue;
-        }
-        for (name_q, q) in QUANTILES {
-            let interval = figures.and_then(|f| f.times(channel).interval(q));
-            put(&format!("{name}_{name_q}_low_ns"), integer(interval.and_then(|(low, _)| low)));
-            put(&format!("{name}_{name_q}_high_ns"), integer(interval.and_then(|(_, high)| high)));
+        out.times(name, ns(figures.map(|f| f.times(channel))));
+        if matches!(channel, Channel::Service | Channel::Response) {
+            for (q_name, q) in QUANTILES {
+                let (low, high) =
+                    figures.and_then(|f| f.times(channel).interval(q)).unwrap_or_default();
+                out.maybe(format!("{name}_{q_name}_low_ns"), low);
+                out.maybe(format!("{name}_{q_name}_high_ns"), high);
+            }
         }
     }
-    let all = figures.map(|f| f.latency().all()).unwrap_or_default();
-    for ((q, _), value) in QUANTILES.iter().zip(all) {
-        put(&format!("latency_{q}_ms"), milliseconds(value.map(|v| v.ns)));
-    }
-    for facts in measures::shown(ShownIn::Csv) {
-        put(facts.name, number(figures.and_then(|f| f.get(facts.measure))));
-    }
+    let latency = ns(figures.map(Figures::latency));
+    out.latency_and_measures(latency, |facts| figures.and_then(|f| f.get(facts.measure)));
     let slopes = figures.and_then(|f| f.slopes);
-    put("memory_slope_bytes", number(slopes.map(|(memory, _)| memory)));
-    put("kernel_slope_bytes", number(slopes.and_then(|(_, kernel)| kernel)));
-}
-
-fn comparison(out: &mut Vec<Field>, what: &str, c: Option<Comparison>, own: Option<&str>) {
-    let mut put = |name: &str, value: String| out.push((format!("{what}_ratio{name}"), value));
-    put("", number(c.map(|c| c.estimate.ratio)));
-    put("_low", number(c.and_then(|c| c.estimate.low)));
-    put("_high", number(c.and_then(|c| c.estimate.high)));
-    put("_adjusted_p", number(c.and_then(|c| c.adjusted_p)));
-    let verdict = c.map(|c| c.verdict.word());
-    put("_verdict", own.or(verdict).unwrap_or_default().into());
-}
-
-fn milliseconds(ns: Option<u64>) -> String {
-    number(ns.map(|ns| ns as f64 / 1e6))
-}
-
-pub(super) fn integer(value: Option<u64>) -> String {
-    value.map(|v| v.to_string()).unwrap_or_default()
+    out.maybe("memory_slope_bytes", slopes.map(|(memory, _)| memory));
+    out.maybe("kernel_slope_bytes", slopes.and_then(|(_, kernel)| kernel));
 }
 
 /// A field of a row in JSON as text; empty where it is not there.
@@ -212,12 +208,8 @@ fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Number(n) if !n.is_u64() => number(n.as_f64()),
+        // The shortest decimal that reads back as the same number.
+        Value::Number(n) if !n.is_u64() => n.as_f64().map(|v| v.to_string()).unwrap_or_default(),
         other => other.to_string(),
     }
-}
-
-/// The shortest decimal that reads back as the same number.
-fn number(value: Option<f64>) -> String {
-    value.map(|v| v.to_string()).unwrap_or_default()
 }

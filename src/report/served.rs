@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
 
-use super::layout::{Column, clean, percentile};
+use super::layout::{Columns, Section, clean, percentile};
 use super::summary::{self, Group};
 use super::table;
 use crate::format::{Bytes, Channel, ErrorKind, Errors, Ledger, TrialRecord};
@@ -124,10 +124,8 @@ pub(crate) fn all_failed(records: &[TrialRecord]) -> Option<String> {
 pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>) -> String {
     let mut out = String::new();
     for group in groups.iter().filter(|g| !g.is_idle()) {
-        let rows: Vec<Served> = group
-            .rows
-            .iter()
-            .map(|row| (row, summary::behind(records, &row.cell)))
+        let rows = group.rows.iter().map(|row| (row, summary::behind(records, &row.cell)));
+        let rows: Vec<Served> = rows
             .filter(|(_, used)| !used.is_empty())
             .map(|(row, used)| Served::of(&clean(&row.name), &used))
             .collect();
@@ -135,26 +133,24 @@ pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>
             continue;
         }
         let open = group.cell.arrivals.is_open();
-        out.push_str(&format!("\n{}", table::plain(counts(&rows, open), width)));
+        out += &format!("\n{}", table::plain(counts(&rows, open).columns, width));
+        let mut notes = vec![];
         if rows.iter().any(|row| QUANTILES.iter().any(|(_, q)| row.quantile(*q) == "-")) {
-            for line in wrap(FEW, width) {
-                out.push_str(&format!("{line}\n"));
-            }
+            notes.push(FEW.to_string());
         }
         for row in rows.iter().filter(|row| row.errors.total() > 0) {
             let example = row.example.as_deref().unwrap_or("no text was recorded");
-            for line in wrap(&format!("{}: {}", row.name, clean(example)), width) {
-                out.push_str(&format!("{line}\n"));
-            }
+            notes.push(format!("{}: {}", row.name, clean(example)));
         }
+        out.extend(notes.iter().flat_map(|note| wrap(note, width)).map(|line| line + "\n"));
         if let Some(bars) = bars(&rows, open) {
-            out.push_str(&format!("\n{}", table::plain(bars, width)));
+            out += &format!("\n{}", table::plain(bars.columns, width));
         }
     }
     out
 }
 
-fn counts(rows: &[Served], open: bool) -> Vec<Column> {
+fn counts(rows: &[Served], open: bool) -> Section {
     let mut lines: Vec<(String, Vec<String>)> = vec![];
     let mut line = |what: &str, of: &dyn Fn(&Served) -> String| {
         lines.push((what.into(), rows.iter().map(of).collect()));
@@ -190,40 +186,32 @@ fn counts(rows: &[Served], open: bool) -> Vec<Column> {
         line(&format!("  {name}"), &|r| r.quantile(q));
     }
     line("  max", &time(|h| h.max() as f64));
-    let names = Column {
-        title: "in all trials".into(),
-        number: false,
-        cells: lines.iter().map(|(what, _)| what.clone()).collect(),
-    };
-    let engine = |(i, row): (usize, &Served)| Column {
-        title: row.name.clone(),
-        number: true,
-        cells: lines.iter().map(|(_, cells)| cells[i].clone()).collect(),
-    };
-    [names].into_iter().chain(rows.iter().enumerate().map(engine)).collect()
+    let mut table = Columns::of(&lines);
+    table.text("in all trials", |(what, _)| what.clone());
+    for (i, row) in rows.iter().enumerate() {
+        table.number(row.name.clone(), |(_, cells)| cells[i].clone());
+    }
+    table.section("", vec![])
 }
 
-fn bars(rows: &[Served], open: bool) -> Option<Vec<Column>> {
+fn bars(rows: &[Served], open: bool) -> Option<Section> {
     let all = || rows.iter().filter_map(|r| r.times.as_ref()).filter(|h| !h.is_empty());
     let (low, high) = (all().map(Histogram::min).min()?, all().map(Histogram::max).max()?);
-    let bounds = bounds(low, high);
+    let bounds: Vec<(usize, u64)> = bounds(low, high).into_iter().enumerate().collect();
     let title = if open { "response time" } else { "service time" };
-    let names = Column {
-        title: format!("{title}\nup to"),
-        number: true,
-        cells: bounds.iter().map(|b| format_ns(*b as f64)).collect(),
-    };
-    let engine = |row: &Served| {
-        let counts = row.times.as_ref().map_or(vec![0; bounds.len()], |h| within(h, &bounds));
+    let mut table = Columns::of(&bounds);
+    table.number(format!("{title}\nup to"), |(_, ns)| format_ns(*ns as f64));
+    for row in rows {
+        let ends: Vec<u64> = bounds.iter().map(|(_, ns)| *ns).collect();
+        let counts = row.times.as_ref().map_or(vec![0; ends.len()], |h| within(h, &ends));
         let most = counts.iter().copied().max().unwrap_or(0).max(1);
         let width = counts.iter().map(|n| format_count(*n).len()).max().unwrap_or(0);
-        let bar = |n: &u64| {
-            let length = (n * LONGEST_BAR).div_ceil(most) as usize;
-            format!("{:>width$} {}", format_count(*n), "■".repeat(length))
-        };
-        Column { title: row.name.clone(), number: false, cells: counts.iter().map(bar).collect() }
-    };
-    Some([names].into_iter().chain(rows.iter().map(engine)).collect())
+        table.text(row.name.clone(), |(i, _)| {
+            let length = (counts[*i] * LONGEST_BAR).div_ceil(most) as usize;
+            format!("{:>width$} {}", format_count(counts[*i]), "■".repeat(length))
+        });
+    }
+    Some(table.section("", vec![]))
 }
 
 /// Samples up to each bound and above the one before.

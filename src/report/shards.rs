@@ -10,8 +10,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::csv::Fields;
 use super::layout::{Columns, Section, clean};
-use super::{csv, table};
+use super::table;
 use crate::format::{Cpu, Ledger, Memory, ShardStart, Status};
 use crate::plan::shard::Shard;
 use crate::results::store::SHARDS_FILE;
@@ -190,32 +191,31 @@ fn over(cell: &BTreeMap<Shard, OfShard>) -> OfShard {
     }
 }
 
-const CSV_COLUMNS: &str = "cell,shard,shards,trials,valid,completed,cpu_per_request_ns,\
-    cpu_per_request_half_width_ns,peak_rss_bytes,peak_rss_half_width_bytes,late_ns\n";
-
 /// One line per cell and shard, below a header that stands also where nothing ran.
 pub fn csv(shards: &Shards) -> String {
-    let mut out = CSV_COLUMNS.to_string();
-    let tenths = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.1}"));
+    let mut out = row("", Shard::WHOLE, &OfShard::default()).head();
     for (id, cell) in shards {
-        for (shard, s) in cell {
-            let fields = [
-                id.clone(),
-                shard.index.to_string(),
-                shard.count.to_string(),
-                s.trials.to_string(),
-                s.ok.to_string(),
-                s.completed.to_string(),
-                tenths(Some(s.cpu_per_request_ns.mean())),
-                tenths(s.cpu_per_request_ns.half_width()),
-                format!("{:.0}", s.peak_rss_bytes.mean()),
-                tenths(s.peak_rss_bytes.half_width()),
-                csv::integer(s.late_ns),
-            ];
-            csv::push_line(&mut out, fields.iter().map(String::as_str));
-        }
+        cell.iter().for_each(|(shard, s)| row(id, *shard, s).push_to(&mut out));
     }
     out
+}
+
+fn row(cell: &str, shard: Shard, s: &OfShard) -> Fields {
+    let tenths = |value: Option<f64>| value.map(|v| format!("{v:.1}"));
+    let (cpu, memory) = (&s.cpu_per_request_ns, &s.peak_rss_bytes);
+    let mut row = Fields::default();
+    row.put("cell", cell);
+    row.put("shard", shard.index);
+    row.put("shards", shard.count);
+    row.put("trials", s.trials);
+    row.put("valid", s.ok);
+    row.put("completed", s.completed);
+    row.maybe("cpu_per_request_ns", tenths(Some(cpu.mean())));
+    row.maybe("cpu_per_request_half_width_ns", tenths(cpu.half_width()));
+    row.put("peak_rss_bytes", format!("{:.0}", memory.mean()));
+    row.maybe("peak_rss_half_width_bytes", tenths(memory.half_width()));
+    row.maybe("late_ns", s.late_ns);
+    row
 }
 
 #[cfg(test)]

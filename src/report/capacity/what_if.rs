@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::hosts::format_money;
 use super::{EnginePlan, Plan, Question, req_s};
-use crate::report::csv;
+use crate::report::csv::Fields;
 use crate::report::layout::{Columns, Section};
 use crate::units::{format_count, format_ns, format_share};
 
@@ -98,32 +98,26 @@ impl Plan {
 
     /// The what-if table, or the plan alone, for a spreadsheet.
     pub fn csv(&self) -> String {
-        let own;
-        let rows = match self.what_if.is_empty() {
-            true => {
-                own = rows(&self.question, &self.engines);
-                &own
-            }
-            false => &self.what_if,
+        let own = match self.what_if.is_empty() {
+            true => rows(&self.question, &self.engines),
+            false => vec![],
         };
         let mut out = String::new();
-        for r in rows {
-            let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            let fields = [
-                ("engine", r.engine.clone()),
-                ("host", r.host.clone()),
-                ("rate_per_s", r.rate_per_s.to_string()),
-                ("growth_per_year", r.growth_per_year.to_string()),
-                ("cpu_target", r.cpu_target.to_string()),
-                ("hosts", csv::integer(r.hosts)),
-                ("month_cents", csv::integer(r.month_cents)),
-                ("currency", text(&r.currency)),
-                ("why", text(&r.why)),
-                ("from", r.from.join(" ")),
-                ("class", text(&r.class)),
-                ("p99_ns", csv::integer(r.p99_ns)),
-            ];
-            csv::push_row(&mut out, &fields.map(|(name, value)| (name.into(), value)));
+        for r in own.iter().chain(&self.what_if) {
+            let mut fields = Fields::default();
+            fields.put("engine", &r.engine);
+            fields.put("host", &r.host);
+            fields.put("rate_per_s", r.rate_per_s);
+            fields.put("growth_per_year", r.growth_per_year);
+            fields.put("cpu_target", r.cpu_target);
+            fields.maybe("hosts", r.hosts);
+            fields.maybe("month_cents", r.month_cents);
+            fields.maybe("currency", r.currency.as_ref());
+            fields.maybe("why", r.why.as_ref());
+            fields.put("from", r.from.join(" "));
+            fields.maybe("class", r.class.as_ref());
+            fields.maybe("p99_ns", r.p99_ns);
+            fields.push_to(&mut out);
         }
         out
     }
