@@ -7,12 +7,14 @@
 //! their medians. Targets that one run compared are paired within its blocks instead, which share what
 //! drifts. Holm's correction goes over all ratios of the report.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::layout::{Column, clean};
+use super::layout::{Column, Columns, clean};
 use super::measures::{self, Better, Measure, ShownIn, compared};
 use super::summary::{by_block, is_valid};
-use super::table;
+use super::{markdown, table};
 use crate::format::{Status, TrialRecord};
 use crate::plan::{Axis, Cell, RequestTemplate};
 use crate::results::store::Run;
@@ -39,28 +41,21 @@ impl Line {
     /// effect.
     pub(crate) fn is_regression(&self) -> bool {
         let more = self.measure.facts().better == Better::More;
-        self.differs(if more { Verdict::Lower } else { Verdict::Higher })
+        self.is_beyond()
+            && self.ratio.verdict == if more { Verdict::Lower } else { Verdict::Higher }
     }
 
-    fn is_improvement(&self) -> bool {
-        let more = self.measure.facts().better == Better::More;
-        self.differs(if more { Verdict::Higher } else { Verdict::Lower })
-    }
-
-    fn differs(&self, way: Verdict) -> bool {
+    /// Whether the whole interval lies beyond the minimum effect.
+    fn is_beyond(&self) -> bool {
         let least = 1.0 + self.min_effect;
-        let beyond = self
-            .ratio
-            .estimate
-            .interval()
-            .is_some_and(|(low, high)| low > least || high < 1.0 / least);
-        self.ratio.verdict == way && beyond
+        let interval = self.ratio.estimate.interval();
+        interval.is_some_and(|(low, high)| low > least || high < 1.0 / least)
     }
 
     fn word(&self) -> String {
         match self.ratio.verdict {
             _ if self.is_regression() => "WORSE".into(),
-            _ if self.is_improvement() => "better".into(),
+            Verdict::Higher | Verdict::Lower if self.is_beyond() => "better".into(),
             Verdict::Higher | Verdict::Lower => {
                 format!("differs, perhaps by under {}", format_share(self.min_effect))
             }
@@ -81,7 +76,7 @@ pub struct Lost {
     pub is_regression: bool,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunComparison {
     /// One per cell and measure, in the order of A's cells.
     pub lines: Vec<Line>,
@@ -117,22 +112,24 @@ pub fn compare(a: &[&Run], b: &[&Run], min_effect: f64) -> Result<RunComparison,
         reasons.dedup();
         return Err(NotComparable(reasons));
     }
-    let mut found =
-        RunComparison { lines: vec![], lost: vec![], runs: (a.len(), b.len()), notes: vec![] };
+    let mut found = RunComparison { runs: (a.len(), b.len()), ..RunComparison::default() };
     for cell in first.plan.cells.iter().filter(|c| is_timed(c)) {
-        let x: Vec<_> = a.iter().map(|run| trials_of(run, &cell.id)).collect();
-        let y: Vec<_> = b.iter().map(|run| trials_of(run, &cell.id)).collect();
+        let [x, y] = [a, b].map(|runs| {
+            runs.iter().map(|run| trials_of(run, &cell.id)).collect::<Vec<Vec<&TrialRecord>>>()
+        });
         found.lost.extend(lost((&cell.id, a), (&cell.id, b)));
         for (side, runs) in [("A", &x), ("B", &y)] {
             if runs.iter().all(Vec::is_empty) {
                 found.notes.push(format!("{}: no valid trial in {side}", cell.id));
             }
         }
-        let all = || measures::shown(ShownIn::Compare);
-        let lost =
-            |m: &&measures::Facts| x.iter().chain(&y).flatten().any(|t| m.measure.is_lost(t));
-        found.notes.extend(all().filter(lost).map(|m| lost_note(&cell.id, m.measure)));
-        found.lines.extend(all().filter_map(|m| line(&cell.id, m.measure, &x, &y, min_effect)));
+        for measure in measures::shown(ShownIn::Compare).map(|facts| facts.measure) {
+            if x.iter().chain(&y).flatten().any(|t| measure.is_lost(t)) {
+                found.notes.push(lost_note(&cell.id, measure));
+            } else {
+                found.lines.extend(line(&cell.id, measure, &x, &y, min_effect));
+            }
+        }
     }
     for cell in other.plan.cells.iter().filter(|c| is_timed(c)) {
         if !first.plan.cells.iter().any(|c| c.id == cell.id) {
@@ -152,7 +149,7 @@ pub(crate) fn compare_targets(run: &Run, min_effect: f64) -> Result<RunCompariso
         let why = "name two runs, or one that compared several [[sweep.target]]";
         return Err(NotComparable(vec![why.into()]));
     }
-    let mut found = RunComparison { lines: vec![], lost: vec![], runs: (0, 0), notes: vec![] };
+    let mut found = RunComparison::default();
     for cell in cells().filter(|c| c.target_nth != Some(0)) {
         let alike = |c: &&Cell| {
             let key = |c: &Cell| (c.kind, c.except(&[Axis::Target]));
@@ -302,9 +299,6 @@ fn line(
     b: &[Vec<&TrialRecord>],
     min_effect: f64,
 ) -> Option<Line> {
-    if a.iter().chain(b).flatten().any(|t| measure.is_lost(t)) {
-        return None;
-    }
     let of = |trials: &Vec<&TrialRecord>| -> Vec<f64> {
         trials.iter().filter_map(|t| value(measure, t)).collect()
     };
@@ -411,21 +405,13 @@ impl RunComparison {
     /// The comparison for a terminal of `width` columns: a table per cell.
     pub fn text(&self, width: Option<u16>) -> String {
         let rows = self.rows();
-        let mut cells: Vec<&str> = Vec::new();
-        for row in &rows {
-            if !cells.contains(&row[0].as_str()) {
-                cells.push(&row[0]);
-            }
-        }
+        let mut cells: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+        let mut seen = BTreeSet::new();
+        cells.retain(|cell| seen.insert(*cell));
         let mut out = String::new();
         for cell in cells {
-            let of_cell = || rows.iter().filter(|row| row[0] == cell);
-            let column = |i: usize| Column {
-                title: HEADS[i].into(),
-                number: (2..=4).contains(&i),
-                cells: of_cell().map(|row| row[i].clone()).collect(),
-            };
-            let columns = (1..HEADS.len()).map(column).collect();
+            let of_cell: Vec<_> = rows.iter().filter(|row| row[0] == cell).collect();
+            let columns = columns(&of_cell).split_off(1);
             out.push_str(&format!("{cell}\n{}\n", table::plain(columns, width)));
         }
         for note in self.notes.iter().chain(&self.conclusion()) {
@@ -435,9 +421,9 @@ impl RunComparison {
     }
 
     pub fn markdown(&self) -> String {
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-        let mut out = line(&HEADS.map(String::from)) + "| --- | --- | --: | --: | --: | --- |\n";
-        out.extend(self.rows().iter().map(|row| line(&row.clone().map(|c| c.replace('|', "\\|")))));
+        let rows = self.rows();
+        let mut out =
+            markdown::table(&columns(&rows.iter().collect::<Vec<_>>()), |c| c.replace('|', "\\|"));
         out.push('\n');
         for note in self.notes.iter().chain(&self.conclusion()) {
             out.push_str(&format!("- {}\n", clean(note)));
@@ -469,4 +455,13 @@ impl RunComparison {
     }
 }
 
-const HEADS: [&str; 6] = ["cell", "measure", "A", "B", "B ÷ A", "verdict"];
+fn columns(rows: &[&[String; 6]]) -> Vec<Column> {
+    let mut table = Columns::of(rows);
+    for (i, head) in ["cell", "measure", "A", "B", "B ÷ A", "verdict"].into_iter().enumerate() {
+        match i {
+            2..=4 => table.number(head, |row| row[i].clone()),
+            _ => table.text(head, |row| row[i].clone()),
+        }
+    }
+    table.section("", vec![]).columns
+}

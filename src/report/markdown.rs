@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::layout::{self, Section};
+use super::layout::{self, Column, Section};
 use super::{Reported, capacity, memory, shards};
 use crate::format::TrialRecord;
 use crate::results::store::PlanJson;
@@ -65,20 +65,25 @@ fn push_capacity(out: &mut String, plan: &capacity::Plan) {
 }
 
 fn push_section(out: &mut String, Section { heading, columns, notes }: &Section) {
-    let _ = write!(out, "\n## {}\n\n", escape(heading));
-    if let Some(first) = columns.first() {
-        out.push_str(&line(columns.iter().map(|c| escape(&c.title))));
-        out.push_str(&line(columns.iter().map(|c| if c.number { "--:" } else { "---" }.into())));
-        for row in 0..first.cells.len() {
-            out.push_str(&line(columns.iter().map(|c| escape(&c.cells[row]))));
-        }
-        if !notes.is_empty() {
-            out.push('\n');
-        }
+    let _ = write!(out, "\n## {}\n\n{}", escape(heading), table(columns, escape));
+    if !columns.is_empty() && !notes.is_empty() {
+        out.push('\n');
     }
     for note in notes {
         let _ = writeln!(out, "- {}", escape(note));
     }
+}
+
+/// A table whose cells are made literal by `escape`; empty without a column.
+pub(super) fn table(columns: &[Column], escape: fn(&str) -> String) -> String {
+    let line = |of: &dyn Fn(&Column) -> String| -> String {
+        let cells = columns.iter().map(|column| format!(" {} |", of(column)));
+        format!("|{}\n", cells.collect::<String>())
+    };
+    let Some(first) = columns.first() else { return String::new() };
+    let heads =
+        line(&|c| escape(&c.title)) + &line(&|c| if c.number { "--:" } else { "---" }.into());
+    (0..first.cells.len()).fold(heads, |out, row| out + &line(&|c| escape(&c.cells[row])))
 }
 
 /// What a reviewer needs to run it again.
@@ -100,15 +105,6 @@ fn source(plan: &PlanJson, records: &[TrialRecord]) -> String {
         escape(kernel),
         escape(&command.join(" "))
     )
-}
-
-fn line(cells: impl Iterator<Item = String>) -> String {
-    let mut out = String::from("|");
-    for cell in cells {
-        out.push_str(&format!(" {cell} |"));
-    }
-    out.push('\n');
-    out
 }
 
 /// Text as Markdown shows it literally: error texts may hold anything that a target sent.

@@ -27,6 +27,9 @@ impl fmt::Display for Assumption {
     }
 }
 
+/// What can be said of an assumption: its text, what changes it, whether it decides.
+type Said = (String, Option<&'static str>, bool);
+
 /// Every assumption; `is_closed` where the cell that counts for some engine is a closed loop, `first`
 /// the first limits of the engines.
 pub(super) fn assumptions(
@@ -35,34 +38,13 @@ pub(super) fn assumptions(
     is_service: bool,
     first: &[&str],
 ) -> Vec<Assumption> {
-    let mut all = Vec::new();
-    load(q, is_service, &mut all);
-    host(q, is_service, first, &mut all);
-    time(q, is_closed, first, &mut all);
-    all
+    let said = [load(q, is_service), host(q, is_service, first), time(q, is_closed, first)];
+    let one = |(text, switch, decides)| Assumption { text, switch, decides };
+    said.into_iter().flatten().map(one).collect()
 }
 
-impl Assumption {
-    fn by(&mut self, switch: &'static str) -> &mut Self {
-        self.switch = Some(switch);
-        self
-    }
-
-    fn decides(&mut self, decides: bool) -> &mut Self {
-        self.decides = decides;
-        self
-    }
-}
-
-/// Adds one that nothing changes and that decides nothing, unless that is said of it.
-fn add(all: &mut Vec<Assumption>, text: impl Into<String>) -> &mut Assumption {
-    all.push(Assumption { text: text.into(), switch: None, decides: false });
-    all.last_mut().expect("the one above")
-}
-
-fn load(q: &Question, is_service: bool, all: &mut Vec<Assumption>) {
-    let rate = req_s(q.rate_per_s);
-    add(all, format!("{rate} is the peak, spread evenly over hosts")).by("--rate");
+fn load(q: &Question, is_service: bool) -> Vec<Said> {
+    let rate = format!("{} is the peak, spread evenly over hosts", req_s(q.rate_per_s));
     let planned = match is_service {
         true => {
             "the service is planned, not its clients: CPU, memory and threads are the server's, \
@@ -70,13 +52,13 @@ fn load(q: &Question, is_service: bool, all: &mut Vec<Assumption>) {
         }
         false => "the client side is planned, not the target",
     };
-    add(all, planned);
+    let mut all = vec![(rate, Some("--rate"), false), (planned.into(), None, false)];
     if let Some(name) = &q.class {
         let text = format!(
             "bound and budget are of the requests of class {name}; rate and costs are of all \
              requests, in the measured mix"
         );
-        add(all, text).by("--class").decides(true);
+        all.push((text, Some("--class"), true));
     }
     let time = match q.latency_ns {
         Some(ns) => format!("a request takes {} on average, as given", format_ns(ns as f64)),
@@ -84,7 +66,7 @@ fn load(q: &Question, is_service: bool, all: &mut Vec<Assumption>) {
                  cells on either side of the planned rate"
             .into(),
     };
-    add(all, time).by("--latency").decides(q.latency_ns.is_some());
+    all.push((time, Some("--latency"), q.latency_ns.is_some()));
     let wait = MAY_WAIT * 100.0;
     let lanes = match (is_service, q.connections) {
         (true, Some(all)) => {
@@ -99,10 +81,8 @@ fn load(q: &Question, is_service: bool, all: &mut Vec<Assumption>) {
              of them wait (Erlang C)"
         ),
     };
-    let lanes = add(all, lanes).decides(is_service && q.connections.is_some());
-    if is_service {
-        lanes.by("--connections");
-    }
+    all.push((lanes, is_service.then_some("--connections"), is_service && q.connections.is_some()));
+    all
 }
 
 /// Whether a limit is where the data end.
@@ -110,29 +90,15 @@ fn is_range(name: &str) -> bool {
     name.starts_with("p99 ") || name == THE_RANGE
 }
 
-fn host(q: &Question, is_service: bool, first: &[&str], all: &mut Vec<Assumption>) {
-    let is_first = |name: &str| first.contains(&name);
+fn host(q: &Question, is_service: bool, first: &[&str]) -> Vec<Said> {
     // Limits of the system have names of their own.
     let limited = first.iter().any(|name| !matches!(*name, "CPU" | "memory") && !is_range(name));
     let (cpus, busy) = (plural(q.host.cpus.into(), "CPU"), format_share(q.cpu_target));
-    add(all, format!("hosts have {cpus} like the measured one, at most {busy} busy on average"))
-        .by("--cpus, --hosts, --cpu-target")
-        .decides(is_first("CPU") || q.cpu_target != CPU_PLANNED);
     let (bytes, full) = (format_bytes(q.host.memory_bytes as f64), format_share(q.memory_target));
-    add(all, format!("hosts have {bytes} of memory, at most {full} full"))
-        .by("--memory, --hosts, --memory-target")
-        .decides(is_first("memory") || q.memory_target != MEMORY_PLANNED);
     let (copies, lane, own) = match is_service {
         true => ("server", "connection", ""),
         false => ("workers", "lane", "CPU is net of duel's own pacer and monitor; "),
     };
-    add(
-        all,
-        format!(
-            "a host runs as many copies of the measured {copies} as its CPUs allow, and they do not \
-             slow one another"
-        ),
-    );
     let limits = match is_service {
         true => "limits of descriptors, memory maps and threads are those of the measured machine",
         false => {
@@ -140,32 +106,52 @@ fn host(q: &Question, is_service: bool, first: &[&str], all: &mut Vec<Assumption
              machine; connections go to other machines, so each needs a local port"
         }
     };
-    add(all, limits).by("limits in --hosts").decides(limited);
-    add(
-        all,
-        format!(
-            "{own}memory is a straight line over {lane}s (where one {lane} count was measured, that of \
-             all its {lane}s), and fixed costs count once per process"
+    vec![
+        (
+            format!("hosts have {cpus} like the measured one, at most {busy} busy on average"),
+            Some("--cpus, --hosts, --cpu-target"),
+            first.contains(&"CPU") || q.cpu_target != CPU_PLANNED,
         ),
-    );
+        (
+            format!("hosts have {bytes} of memory, at most {full} full"),
+            Some("--memory, --hosts, --memory-target"),
+            first.contains(&"memory") || q.memory_target != MEMORY_PLANNED,
+        ),
+        (
+            format!(
+                "a host runs as many copies of the measured {copies} as its CPUs allow, and they do \
+                 not slow one another"
+            ),
+            None,
+            false,
+        ),
+        (limits.into(), Some("limits in --hosts"), limited),
+        (
+            format!(
+                "{own}memory is a straight line over {lane}s (where one {lane} count was measured, \
+                 that of all its {lane}s), and fixed costs count once per process"
+            ),
+            None,
+            false,
+        ),
+    ]
 }
 
 /// What comes later, and up to where the data reach.
-fn time(q: &Question, is_closed: bool, first: &[&str], all: &mut Vec<Assumption>) {
+fn time(q: &Question, is_closed: bool, first: &[&str]) -> Vec<Said> {
     let lost = plural(q.spare.into(), "host");
-    add(all, format!("{lost} may fail at the same time")).by("--spare").decides(q.spare > 0);
+    let mut all = vec![(format!("{lost} may fail at the same time"), Some("--spare"), q.spare > 0)];
     if q.growth_per_year != 0.0 {
         let (growth, months) = (format_share(q.growth_per_year), q.months);
-        add(all, format!("growth of {growth} per year, compounded, over {months} months"))
-            .by("--growth, --months")
-            .decides(true);
+        let text = format!("growth of {growth} per year, compounded, over {months} months");
+        all.push((text, Some("--growth, --months"), true));
     }
     if q.host.price.is_some() {
         let text = format!(
             "a month has {MONTH_HOURS} hours; a million requests cost what all hosts cost, at the rate \
              of today all month"
         );
-        add(all, text).by("price in --hosts").decides(true);
+        all.push((text, Some("price in --hosts"), true));
     }
     let reach = match q.p99_ns.map(|p99| format_ns(p99 as f64)) {
         Some(p99) => format!(
@@ -174,14 +160,13 @@ fn time(q: &Question, is_closed: bool, first: &[&str], all: &mut Vec<Assumption>
         ),
         None => format!("nothing is said beyond {REACH} times the highest measured rate and lanes"),
     };
-    let reach = add(all, reach).decides(first.iter().any(|name| is_range(name)));
-    if q.p99_ns.is_some() {
-        reach.by("--p99");
-    }
+    let decides = first.iter().any(|name| is_range(name));
+    all.push((reach, q.p99_ns.map(|_| "--p99"), decides));
     if q.p99_ns.is_some() && is_closed {
         let text = "where the cell that counts is a closed loop, its p99 is that of service time, and \
                     time spent waiting for a lane comes on top; offer the rate in an open loop to \
                     measure it";
-        add(all, text).decides(true);
+        all.push((text.into(), None, true));
     }
+    all
 }

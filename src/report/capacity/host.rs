@@ -255,146 +255,118 @@ impl Host<'_> {
     }
 }
 
-/// Ids of cells and names of switches.
-type From = Vec<String>;
-
-struct Sources {
-    all: From,
-    /// The cells on either side of the planned rate.
-    at: From,
-    /// The cell up to whose rate the data reach.
-    end: From,
-    /// What the mean time of a request is from.
-    latency: From,
-    hosts: From,
-    growth: From,
-}
-
-fn asked(switches: &[&str]) -> From {
-    switches.iter().map(ToString::to_string).collect()
-}
-
-/// A figure with all that it comes from, each named once.
-fn figure(name: &str, value: f64, text: String, from: &[&From]) -> Figure {
-    let mut all: From = from.iter().flat_map(|f| f.iter().cloned()).collect();
-    let mut seen = std::collections::BTreeSet::new();
-    all.retain(|source| seen.insert(source.clone()));
+/// A figure with all that it comes from, ids of cells and names of switches, each named once.
+fn figure(name: &str, value: f64, text: String, from: &[&[String]]) -> Figure {
+    let mut all: Vec<String> = Vec::new();
+    for source in from.iter().copied().flatten() {
+        if !all.contains(source) {
+            all.push(source.clone());
+        }
+    }
     Figure::new(name, value, text, all)
 }
 
-impl Host<'_> {
-    /// Every number of a need that is shown, with what it comes from.
-    fn figures(&self, need: &Need) -> Vec<Figure> {
-        let all = self.series.ids();
-        let at = self.curve.at(need.group_rate_per_s).cells;
-        let end = vec![self.curve.end_cell().to_string()];
-        let given = self.q.latency_ns.is_some();
-        let sources = Sources {
-            latency: if given { asked(&["--latency"]) } else { at.clone() },
-            hosts: [all.clone(), end.clone(), asked(&["--rate", "--hosts"])].concat(),
-            growth: asked(&["--rate", "--growth", "--months"]),
-            all,
-            at,
-            end,
-        };
-        let mut figures = sources.counts(self.q, need);
-        figures.extend(sources.measures(self.q, need));
-        figures.extend(sources.resources(self.q, need));
-        figures.extend(sources.cost(need));
-        figures
-    }
-}
-
 /// A name, a value, how it is printed, and what it comes from.
-type Measured<'a> = (&'a str, f64, fn(f64) -> String, &'a [&'a From]);
+type Measured<'a> = (&'a str, f64, fn(f64) -> String, &'a [&'a [String]]);
 
-impl Sources {
-    fn counts(&self, q: &Question, need: &Need) -> Vec<Figure> {
-        let Sources { hosts, growth, all, latency, .. } = self;
-        let (rate, spare) = (&asked(&["--rate"]), &asked(&["--spare"]));
-        let sizes = &asked(&["--cpus", "--hosts"]);
-        let more = need.hosts_grown - need.hosts_today;
-        let counts: [(&str, u64, &[&From]); 10] = [
-            ("hosts", need.hosts_with_spare, &[hosts, growth, spare]),
-            ("hosts_today", need.hosts_today, &[hosts]),
-            ("hosts_grown", need.hosts_grown, &[hosts, growth]),
-            ("hosts_for_growth", more, &[hosts, growth]),
-            ("hosts_spare", q.spare.into(), &[spare]),
-            ("lanes", need.lanes.into(), &[latency, rate]),
-            ("descriptors", need.descriptors, &[all, latency]),
-            ("ports", need.ports, &[latency, rate]),
-            ("threads", need.threads, &[all, latency]),
-            ("processes", need.processes, &[all, sizes]),
-        ];
-        counts.map(|(name, n, from)| figure(name, n as f64, format_count(n), from)).into()
-    }
-
-    fn measures(&self, q: &Question, need: &Need) -> Vec<Figure> {
-        let Sources { growth, all, at, end, latency, .. } = self;
-        let (rate, sizes) = (&asked(&["--rate"]), &asked(&["--rate", "--hosts"]));
-        let kernel_bytes = need.kernel_bytes.unwrap_or(f64::NAN);
-        let measures: [Measured<'_>; 12] = [
+impl Host<'_> {
+    /// Every number of a need that is shown, with what it comes from: the measured cells, those on
+    /// either side of the planned rate, the one up to whose rate the data reach, and what was asked.
+    fn figures(&self, need: &Need) -> Vec<Figure> {
+        let q = self.q;
+        let asked = |switch: &str| vec![switch.to_string()];
+        let (all, at) = (&self.series.ids()[..], &self.curve.at(need.group_rate_per_s).cells[..]);
+        let end = &[self.curve.end_cell().to_string()][..];
+        let (rate, spare) = (&asked("--rate")[..], &asked("--spare")[..]);
+        let types = &asked("--hosts")[..];
+        let given = asked("--latency");
+        let latency = if q.latency_ns.is_some() { &given[..] } else { at };
+        let hosts = &[all, end, rate, types].concat()[..];
+        let growth = &["--rate", "--growth", "--months"].map(String::from)[..];
+        let sizes = &["--cpus", "--hosts"].map(String::from)[..];
+        let count: fn(f64) -> String = |n| format_count(n as u64);
+        let measures: [Measured<'_>; 22] = [
+            ("hosts", need.hosts_with_spare as f64, count, &[hosts, growth, spare]),
+            ("hosts_today", need.hosts_today as f64, count, &[hosts]),
+            ("hosts_grown", need.hosts_grown as f64, count, &[hosts, growth]),
+            (
+                "hosts_for_growth",
+                (need.hosts_grown - need.hosts_today) as f64,
+                count,
+                &[hosts, growth],
+            ),
+            ("hosts_spare", q.spare.into(), count, &[spare]),
+            ("lanes", need.lanes.into(), count, &[latency, rate]),
+            ("descriptors", need.descriptors as f64, count, &[all, latency]),
+            ("ports", need.ports as f64, count, &[latency, rate]),
+            ("threads", need.threads as f64, count, &[all, latency]),
+            ("processes", need.processes as f64, count, &[all, sizes]),
             ("rate_per_s", q.rate_per_s, req_s, &[rate]),
             ("grown_rate_per_s", need.grown_rate_per_s, req_s, &[growth]),
             ("in_flight", need.in_flight, format_rate, &[latency, rate]),
             ("latency_ns", need.latency_ns, format_ns, &[latency]),
             ("cpu_per_request_ns", need.cpu_per_request_ns, format_ns, &[at]),
             ("cpus_busy", need.cpus_busy, |n| format!("{n:.2}"), &[at, rate]),
-            ("group_rate_per_s", need.group_rate_per_s, req_s, &[sizes]),
+            ("group_rate_per_s", need.group_rate_per_s, req_s, &[rate, types]),
             ("host_rate_per_s", need.host_rate_per_s, req_s, &[all, end]),
             ("tested_to_per_s", need.tested_to_per_s, req_s, &[end]),
             ("user_bytes", need.user_bytes, format_bytes, &[all]),
             ("bytes_per_lane", need.bytes_per_lane, format_bytes, &[all]),
-            ("kernel_bytes", kernel_bytes, format_bytes, &[all]),
+            ("kernel_bytes", need.kernel_bytes.unwrap_or(f64::NAN), format_bytes, &[all]),
         ];
         // What was not measured has no figure.
         let known = measures.into_iter().filter(|(_, value, ..)| !value.is_nan());
-        known.map(|(name, value, text, from)| figure(name, value, text(value), from)).collect()
-    }
-
-    fn resources(&self, q: &Question, need: &Need) -> Vec<Figure> {
-        let growth = &self.growth;
-        let mut all = vec![figure("grown_by", q.months, q.month_in(q.months), &[growth])];
+        let mut figures: Vec<Figure> =
+            known.map(|(name, value, text, from)| figure(name, value, text(value), from)).collect();
+        figures.push(figure("grown_by", q.months, q.month_in(q.months), &[growth]));
         for r in &need.resources {
-            let from = &match r.name.as_str() {
-                "CPU" => [self.at.clone(), asked(&["--cpu-target"])].concat(),
-                "memory" => [self.all.clone(), asked(&["--memory-target"])].concat(),
-                _ if r.allows_per_s == Some(need.tested_to_per_s) => self.end.clone(),
-                _ => [self.latency.clone(), asked(&["limits of plan.json"])].concat(),
+            let (from, switch) = match r.name.as_str() {
+                "CPU" => (at, Some("--cpu-target")),
+                "memory" => (all, Some("--memory-target")),
+                _ if r.allows_per_s == Some(need.tested_to_per_s) => (end, None),
+                _ => (latency, Some("limits of plan.json")),
             };
-            let mut add = |what: &str, value: f64, text: String, from: &[&From]| {
-                all.push(figure(&format!("{what}: {}", r.name), value, text, from));
-            };
-            let used = r.used * r.planned;
-            add("used", used, format!("{:.0} %", used * 100.0), &[from]);
-            add("planned", r.planned, format_share(r.planned), &[from]);
-            if let Some(allows) = r.allows_per_s {
-                add("allows", allows, req_s(allows), &[from]);
-            }
-            if let Some(months) = r.reached_in_months {
-                add("reached", months, q.month_in(months), &[from, growth]);
-            }
+            let from = [from, &switch.map_or(vec![], asked)].concat();
+            figures.extend(resource(q, r, &from, growth));
         }
-        all
+        let from = [hosts, &asked("price of --hosts")].concat();
+        figures.extend(need.cost.iter().flat_map(|cost| money(cost, &from)));
+        figures
     }
+}
 
-    fn cost(&self, need: &Need) -> Vec<Figure> {
-        let Some(cost) = &need.cost else { return vec![] };
-        let from: &[&From] = &[&self.hosts, &asked(&["price of --hosts"])];
-        let money = [
-            ("host_cents", cost.host_cents),
-            ("today_cents", cost.today_cents),
-            ("growth_cents", cost.growth_cents),
-            ("spare_cents", cost.spare_cents),
-            ("total_cents", cost.total_cents),
-        ];
-        let mut all: Vec<Figure> = money
-            .map(|(name, n)| figure(name, n as f64, format_money(n, &cost.currency), from))
-            .into();
-        // A fraction of a cent is no amount to add up: four decimals of the unit.
-        let each = cost.cents_per_million;
-        let text = format!("{:.4} {}", each / 100.0, cost.currency);
-        all.push(figure("cents_per_million", each, text, from));
-        all
-    }
+fn resource(q: &Question, r: &Resource, from: &[String], growth: &[String]) -> Vec<Figure> {
+    let (used, planned) = (r.used * r.planned, r.planned);
+    let shown = [
+        ("used", Some(used), format!("{:.0} %", used * 100.0), &[from][..]),
+        ("planned", Some(planned), format_share(planned), &[from]),
+        ("allows", r.allows_per_s, r.allows_per_s.map(req_s).unwrap_or_default(), &[from]),
+        (
+            "reached",
+            r.reached_in_months,
+            r.reached_in_months.map(|months| q.month_in(months)).unwrap_or_default(),
+            &[from, growth],
+        ),
+    ];
+    let one = |(what, value, text, from): (&str, Option<f64>, String, &[&[String]])| {
+        Some(figure(&format!("{what}: {}", r.name), value?, text, from))
+    };
+    shown.into_iter().filter_map(one).collect()
+}
+
+fn money(cost: &Cost, from: &[String]) -> Vec<Figure> {
+    let from = &[from];
+    let whole = [
+        ("host_cents", cost.host_cents),
+        ("today_cents", cost.today_cents),
+        ("growth_cents", cost.growth_cents),
+        ("spare_cents", cost.spare_cents),
+        ("total_cents", cost.total_cents),
+    ];
+    let whole =
+        whole.map(|(name, n)| figure(name, n as f64, format_money(n, &cost.currency), from));
+    // A fraction of a cent is no amount to add up: four decimals of the unit.
+    let each = cost.cents_per_million;
+    let text = format!("{:.4} {}", each / 100.0, cost.currency);
+    whole.into_iter().chain([figure("cents_per_million", each, text, from)]).collect()
 }

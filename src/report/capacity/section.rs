@@ -2,28 +2,24 @@
 
 use super::text::of_class;
 use super::{EnginePlan, Need, Plan, req_s, text_of};
-use crate::report::layout::{Columns, Section};
+use crate::report::layout::{Columns, Section, clean};
 use crate::units::format_ns;
 
 /// An engine that has an answer.
 pub(in crate::report) type Answered<'a> = (&'a EnginePlan, &'a Need);
 
 impl Plan {
-    /// Every table of the plan; what it assumes is for the caller to show.
+    /// Everything but what the plan assumes: the answers, what stands behind each, the measured curve,
+    /// budgets, what if.
     pub fn sections(&self) -> Vec<Section> {
-        let decided = [Some(self.decision()), self.needs()].into_iter().flatten();
-        decided
-            .filter(|s| !s.columns.is_empty() || !s.notes.is_empty())
-            .chain(self.below())
-            .collect()
-    }
-
-    /// What stands below the answers: the measured curve, budgets, what if.
-    pub(super) fn below(&self) -> Vec<Section> {
-        [self.curve(), self.budgets(), self.what_if_section(), self.proof_section()]
-            .into_iter()
-            .flatten()
-            .collect()
+        let behind = self.answered().into_iter().map(|(engine, need)| Section {
+            heading: format!("{}, in detail", clean(&engine.words())),
+            columns: vec![],
+            notes: need.lines(&self.question, self.is_service),
+        });
+        let below = [self.curve(), self.budgets(), self.what_if_section(), self.proof_section()];
+        let decision = Some(self.decision()).filter(|_| !self.engines.is_empty());
+        decision.into_iter().chain(behind).chain(below.into_iter().flatten()).collect()
     }
 
     pub(in crate::report) fn answered(&self) -> Vec<Answered<'_>> {
@@ -31,7 +27,7 @@ impl Plan {
     }
 
     /// Hosts, limits and money, one row per engine, with every refusal below.
-    pub(super) fn decision(&self) -> Section {
+    fn decision(&self) -> Section {
         let q = &self.question;
         let mut heading = format!("{} on hosts of ", req_s(q.rate_per_s));
         let types: Vec<&str> = self.engines.iter().map(|e| e.host.as_str()).collect();

@@ -1,10 +1,9 @@
 //! A plan in words: the sentence that goes into a planning document, then what stands behind it.
 
-use std::fmt::Write;
-
-use super::{EnginePlan, Need, Plan, Question, REACH};
-use crate::report::layout::{self, Section, clean};
+use super::{EnginePlan, Need, Plan, Question, REACH, Resource};
+use crate::report::layout::{self, clean};
 use crate::report::table;
+use crate::terminal::wrap;
 use crate::units::{format_ns, one_of, plural};
 
 /// Other engines that the sentence names.
@@ -24,11 +23,8 @@ fn best(engines: &[EnginePlan]) -> Option<(&EnginePlan, &Need)> {
 
 /// `3 hosts, 240 EUR per month`.
 fn hosts_and_money(need: &Need) -> String {
-    let hosts = plural(need.hosts_with_spare, "host");
-    match need.cost {
-        Some(_) => format!("{hosts}, {} per month", need.text_of("total_cents")),
-        None => hosts,
-    }
+    let money = need.cost.as_ref().map(|_| need.say(", {total_cents} per month"));
+    plural(need.hosts_with_spare, "host") + &money.unwrap_or_default()
 }
 
 /// Whose bound it is, where it is not that of all requests.
@@ -57,44 +53,37 @@ pub(super) fn sentence(
     };
     // Where all of them are for today's load, that they are is no news.
     if q.growth_per_year != 0.0 || q.spare > 0 {
-        let _ = write!(out, ": {}", need.text_of("hosts_today"));
+        out += &need.say(": {hosts_today}");
     }
-    let _ = write!(out, " for {}", need.text_of("rate_per_s"));
+    out += &need.say(" for {rate_per_s}");
     if let Some(p99) = q.p99_ns {
-        let _ = write!(out, " at p99 ≤ {}", format_ns(p99 as f64));
-        out += &of_class(q);
+        out += &format!(" at p99 ≤ {}{}", format_ns(p99 as f64), of_class(q));
     }
     if q.growth_per_year != 0.0 {
-        let (more, rate) = (need.text_of("hosts_for_growth"), need.text_of("grown_rate_per_s"));
-        let by = need.text_of("grown_by");
-        let _ = write!(out, ", {more} for growth to {rate} by {by}");
+        out += &need.say(", {hosts_for_growth} for growth to {grown_rate_per_s} by {grown_by}");
     }
     if q.spare > 0 {
-        let _ = write!(out, ", {} spare", need.text_of("hosts_spare"));
+        out += &need.say(", {hosts_spare} spare");
     }
-    let _ = write!(out, ". {}.", need.first_limit_sentence(q));
+    out += &format!(". {}.", need.first_limit_sentence(q));
     if need.cost.is_some() {
-        let (total, each) = (need.text_of("total_cents"), need.text_of("cents_per_million"));
-        let _ = write!(out, " {total} per month, {each} per million requests.");
+        out += &need.say(" {total_cents} per month, {cents_per_million} per million requests.");
     }
-    let same_host = engines.iter().filter(|e| e.host == best.host && e.name != best.name);
     let mut answers: Vec<(String, Vec<&str>)> = vec![];
-    for other in same_host {
-        let answer = match &other.answer {
-            Ok(need) => hosts_and_money(need),
-            Err(_) => "no answer from these data".into(),
-        };
+    for other in engines.iter().filter(|e| e.host == best.host && e.name != best.name) {
+        let answer = other.answer.as_ref().map(hosts_and_money);
+        let answer = answer.unwrap_or("no answer from these data".into());
         match answers.iter_mut().find(|(known, _)| *known == answer) {
             Some((_, names)) => names.push(&other.name),
             None => answers.push((answer, vec![&other.name])),
         }
     }
     for (answer, names) in answers.iter().take(MOST_OTHERS) {
-        let _ = write!(out, " With {} instead of {}: {answer}.", one_of(names), best.name);
+        out += &format!(" With {} instead of {}: {answer}.", one_of(names), best.name);
     }
     for other in engines.iter().filter(|e| e.name == best.name && e.host != best.host) {
         if let Ok(need) = &other.answer {
-            let _ = write!(out, " On {} instead: {}.", other.host, hosts_and_money(need));
+            out += &format!(" On {} instead: {}.", other.host, hosts_and_money(need));
         }
     }
     clean(&out)
@@ -103,180 +92,125 @@ pub(super) fn sentence(
 impl Plan {
     /// The plan for a terminal of `width` columns; `None` does not limit it.
     pub fn text(&self, width: Option<u16>) -> String {
-        let wrapped = |out: &mut String, text: &str| {
-            for line in crate::terminal::wrap(text, width) {
-                let _ = writeln!(out, "{line}");
-            }
+        let wrapped = |text: &str| -> String {
+            wrap(text, width).into_iter().map(|line| line + "\n").collect()
         };
-        let mut out = String::new();
-        wrapped(&mut out, &self.sentence);
-        let push = |out: &mut String, sections: &[Section]| {
-            out.push_str(table::sections(sections, width).trim_start_matches('\n'));
-        };
-        if self.engines.iter().any(|e| e.answer.is_ok()) {
-            out.push('\n');
-            push(&mut out, &[self.decision()]);
-        }
-        for engine in &self.engines {
-            let _ = writeln!(out, "\n{}", clean(&engine.words()));
-            for line in engine.lines(&self.question, self.is_service) {
-                wrapped(&mut out, &format!("  {line}"));
-            }
-        }
-        for section in self.below() {
-            out.push('\n');
-            push(&mut out, &[section]);
-        }
+        let mut out = wrapped(&self.sentence);
+        out += &table::sections(&self.sections(), width);
         out.push('\n');
         let deciding: Vec<_> = self.assumptions.iter().filter(|a| a.decides).collect();
         if !deciding.is_empty() {
             out.push_str("assuming that\n");
         }
-        for assumption in deciding {
-            wrapped(&mut out, &format!("- {assumption}"));
-        }
-        wrapped(&mut out, "The other assumptions are defaults; --markdown lists all of them.");
-        out
-    }
-}
-
-impl EnginePlan {
-    fn lines(&self, q: &Question, is_service: bool) -> Vec<String> {
-        match &self.answer {
-            Ok(need) => need.lines(q, is_service),
-            Err(refusal) => vec![
-                format!("no answer: {}", refusal.why),
-                format!("measure next: {}", refusal.measure_next),
-            ],
-        }
+        out.extend(deciding.into_iter().map(|assumption| wrapped(&format!("- {assumption}"))));
+        out + &wrapped("The other assumptions are defaults; --markdown lists all of them.")
     }
 }
 
 impl Need {
+    /// A text with the figures in place of the names in braces.
+    fn say(&self, text: &str) -> String {
+        let part = |(i, part)| if i % 2 == 1 { self.text_of(part) } else { part };
+        text.split(['{', '}']).enumerate().map(part).collect()
+    }
+
     /// Whether the first limit lies inside the data.
     fn is_limited(&self) -> bool {
         self.resources[0].allows_per_s.is_some_and(|allows| allows < self.tested_to_per_s)
     }
 
     pub(super) fn first_limit(&self, is_bound: bool) -> String {
-        let first = &self.resources[0];
-        let rate = self.text_of("host_rate_per_s");
+        let first = &self.resources[0].name;
         match is_bound {
-            _ if self.is_limited() => format!("{} at {rate} per host", first.name),
-            true => format!("{} is only tested up to {rate} per host", first.name),
-            false => format!("none up to {rate} per host, {REACH} × measured"),
+            _ if self.is_limited() => {
+                format!("{first}{}", self.say(" at {host_rate_per_s} per host"))
+            }
+            true => {
+                format!("{first}{}", self.say(" is only tested up to {host_rate_per_s} per host"))
+            }
+            false => {
+                let said = self.say("none up to {host_rate_per_s} per host");
+                format!("{said}, {REACH} × measured")
+            }
         }
     }
 
     /// The same with how much of it is used.
     fn first_limit_sentence(&self, q: &Question) -> String {
-        let first = &self.resources[0];
-        let used = self.text_of(&format!("used: {}", first.name));
-        if self.is_limited() && first.planned < 1.0 {
-            let planned = self.text_of(&format!("planned: {}", first.name));
-            return format!(
-                "{} is the first limit ({used} used, {planned} planned)",
-                layout::capital(&first.name)
-            );
+        let Resource { name, planned, .. } = &self.resources[0];
+        let used = self.text_of(&format!("used: {name}"));
+        if self.is_limited() && *planned < 1.0 {
+            let planned = self.text_of(&format!("planned: {name}"));
+            let first = layout::capital(name);
+            return format!("{first} is the first limit ({used} used, {planned} planned)");
         }
         if q.p99_ns.is_none() && !self.is_limited() {
-            let rate = self.text_of("host_rate_per_s");
-            return format!(
-                "No limit is reached up to {rate} per host, {REACH} × the highest measured rate \
-                 ({used} used)"
-            );
+            let said = self.say("No limit is reached up to {host_rate_per_s} per host");
+            return format!("{said}, {REACH} × the highest measured rate ({used} used)");
         }
-        let limit = self.first_limit(q.p99_ns.is_some());
-        format!("First limit: {limit} ({used} used)")
+        format!("First limit: {} ({used} used)", self.first_limit(q.p99_ns.is_some()))
     }
 
     fn hosts(&self, q: &Question) -> String {
-        let mut hosts = format!("hosts: {} today", self.text_of("hosts_today"));
+        let mut hosts = self.say("hosts: {hosts_today} today");
         if q.growth_per_year != 0.0 {
-            let (grown, hosts_grown) =
-                (self.text_of("grown_rate_per_s"), self.text_of("hosts_grown"));
-            let _ = write!(hosts, ", {hosts_grown} after growth to {grown}");
+            hosts += &self.say(", {hosts_grown} after growth to {grown_rate_per_s}");
         }
         if q.spare > 0 {
             let lost = plural(u64::from(q.spare), "host");
-            let _ = write!(hosts, ", {} to survive the loss of {lost}", self.text_of("hosts"));
+            hosts += &format!("{} the loss of {lost}", self.say(", {hosts} to survive"));
         }
         hosts
     }
 
-    fn lines(&self, q: &Question, is_service: bool) -> Vec<String> {
-        let (group, lane, lanes, process) = match is_service {
-            true => ("server", "connection", "connections", "server"),
-            false => ("group of workers", "lane", "lanes", "worker"),
+    /// What stands behind an answer, a line each.
+    pub(super) fn lines(&self, q: &Question, is_service: bool) -> Vec<String> {
+        let (group, lanes) = match is_service {
+            true => ("server", "connections"),
+            false => ("group of workers", "lanes"),
         };
-        let t = |name: &str| self.text_of(name).to_string();
         let from = |name: &str| self.from(name).join(" and ");
-        let next: Vec<String> = self.resources[1..]
-            .iter()
-            .take(3)
-            .map(|r| format!("{} ({} used)", r.name, t(&format!("used: {}", r.name))))
-            .collect();
+        let used = |r: &Resource| self.say(&format!("{} ({{used: {}}} used)", r.name, r.name));
+        let next: Vec<String> = self.resources[1..].iter().take(3).map(used).collect();
         let mut lines = vec![
             self.hosts(q),
             format!("first limit: {}", self.first_limit(q.p99_ns.is_some())),
             format!("next limits: {}", next.join(", ")),
         ];
-        if let Some(reached) = self.reached() {
-            lines.push(format!("today's hosts are used up: {reached}"));
-        }
-        if self.cost.is_some() {
-            lines.push(format!(
-                "money per month: {} = {} today + {} growth + {} spare, at {} per host",
-                t("total_cents"),
-                t("today_cents"),
-                t("growth_cents"),
-                t("spare_cents"),
-                t("host_cents")
-            ));
-        }
+        lines.extend(self.reached().map(|reached| format!("today's hosts are used up: {reached}")));
+        lines.extend(self.cost.as_ref().map(|_| {
+            self.say(
+                "money per month: {total_cents} = {today_cents} today + {growth_cents} growth + \
+                 {spare_cents} spare, at {host_cents} per host",
+            )
+        }));
+        let cpu =
+            "CPU: {cpus_busy} CPUs busy, {cpu_per_request_ns} per request at {group_rate_per_s}";
+        let held = self.say("{in_flight} requests in flight at {latency_ns} each; {lanes}");
+        let ports = if is_service { "" } else { " {ports} ports," };
+        let reach = if q.p99_ns.is_some() { "tested" } else { "planned" };
         lines.extend([
-            format!(
-                "CPU: {} CPUs busy, {} per request at {} per {group} (from {})",
-                t("cpus_busy"),
-                t("cpu_per_request_ns"),
-                t("group_rate_per_s"),
-                from("cpu_per_request_ns")
-            ),
-            format!(
-                "{} requests in flight at {} each; {} {lanes}",
-                t("in_flight"),
-                t("latency_ns"),
-                t("lanes")
-            ),
-            self.memory(lane, lanes, process),
-            match is_service {
-                true => format!("{} descriptors, {} threads", t("descriptors"), t("threads")),
-                false => format!(
-                    "{} descriptors, {} ports, {} threads",
-                    t("descriptors"),
-                    t("ports"),
-                    t("threads")
-                ),
-            },
-            format!(
-                "{} up to {} per host ({})",
-                if q.p99_ns.is_some() { "tested" } else { "planned" },
-                t("tested_to_per_s"),
-                from("tested_to_per_s")
-            ),
+            format!("{} per {group} (from {})", self.say(cpu), from("cpu_per_request_ns")),
+            format!("{held} {lanes}"),
+            self.memory(is_service),
+            self.say(&format!("{{descriptors}} descriptors,{ports} {{threads}} threads")),
+            self.say(&format!("{reach} up to {{tested_to_per_s}} per host ("))
+                + &format!("{})", from("tested_to_per_s")),
         ]);
         lines
     }
 
-    fn memory(&self, lane: &str, lanes: &str, process: &str) -> String {
+    fn memory(&self, is_service: bool) -> String {
+        let (lane, process) =
+            if is_service { ("connection", "server") } else { ("lane", "worker") };
         let copies = plural(self.processes, process);
         let slope = match self.bytes_per_lane > 0.0 {
-            true => format!(
-                "{} per {lane}, and what {copies} take before any",
-                self.text_of("bytes_per_lane")
-            ),
+            true => {
+                let each = self.text_of("bytes_per_lane");
+                format!("{each} per {lane}, and what {copies} take before any")
+            }
             // One lane count has no slope: its memory with all lanes is planned.
-            false => format!("{copies} as large as the one measured, all its {lanes} included"),
+            false => format!("{copies} as large as the one measured, all its {lane}s included"),
         };
         let kernel = self.kernel_bytes.map_or("unknown", |_| self.text_of("kernel_bytes"));
         let (user, counts) = (self.text_of("user_bytes"), &self.kernel_counts);
@@ -285,12 +219,11 @@ impl Need {
 
     /// When each limit is used up by today's hosts, the first first; `None` without growth.
     pub(super) fn reached(&self) -> Option<String> {
-        let mut all: Vec<(f64, String)> = (self.resources.iter())
-            .filter_map(|r| {
-                let text = self.text_of(&format!("reached: {}", r.name));
-                Some((r.reached_in_months?, format!("{} {text}", r.name)))
-            })
-            .collect();
+        let month = |r: &Resource| {
+            let text = self.text_of(&format!("reached: {}", r.name));
+            Some((r.reached_in_months?, format!("{} {text}", r.name)))
+        };
+        let mut all: Vec<(f64, String)> = self.resources.iter().filter_map(month).collect();
         all.sort_by(|a, b| a.0.total_cmp(&b.0));
         let all: Vec<String> = all.into_iter().map(|(_, text)| text).collect();
         (!all.is_empty()).then(|| all.join(", "))
