@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::layout::{Column, Columns, clean};
 use super::measures::{self, Better, Measure, ShownIn, compared};
-use super::summary::{by_block, is_valid};
+use super::summary::{Blocks, by_block, is_valid, paired};
 use super::{markdown, table};
 use crate::format::{Status, TrialRecord};
 use crate::plan::{Axis, Cell, RequestTemplate};
@@ -157,9 +157,8 @@ pub(crate) fn compare_targets(run: &Run, min_effect: f64) -> Result<RunCompariso
         };
         let Some(first) = cells().find(alike) else { continue };
         found.lost.extend(lost((&first.id, &[run]), (&cell.id, &[run])));
-        let (a, b) = (trials_of(run, &first.id), trials_of(run, &cell.id));
-        let of_block = |t: &TrialRecord| a.iter().copied().find(|o| o.block == t.block);
-        let pairs: Vec<_> = b.into_iter().filter_map(|t| Some((t, of_block(t)?))).collect();
+        let [a, b] = [first, cell].map(|cell| blocks_of(run, &cell.id));
+        let pairs: Vec<_> = paired(&b, &a).collect();
         if pairs.is_empty() {
             found.notes.push(format!("{}: no block with a valid trial of both", cell.id));
         }
@@ -262,21 +261,19 @@ fn is_timed(cell: &Cell) -> bool {
     !cell.is_memory() && !cell.counts_events()
 }
 
-/// The trials of a cell, the one that stands for each block.
-fn blocks_of<'r>(run: &'r Run, cell: &str) -> impl Iterator<Item = &'r TrialRecord> {
-    let all: Vec<_> = run.records.iter().filter(|r| r.cell.id == cell).collect();
-    by_block(&all).into_values()
+fn blocks_of<'r>(run: &'r Run, cell: &str) -> Blocks<'r> {
+    by_block(&run.records.iter().filter(|r| r.cell.id == cell).collect::<Vec<_>>())
 }
 
 fn trials_of<'r>(run: &'r Run, cell: &str) -> Vec<&'r TrialRecord> {
-    blocks_of(run, cell).filter(|r| is_valid(r)).collect()
+    blocks_of(run, cell).into_values().filter(|r| is_valid(r)).collect()
 }
 
 /// Requests lost in trials that ended, valid or not: a trial may be invalid for its losses.
 fn lost((cell_a, a): (&str, &[&Run]), (cell, b): (&str, &[&Run])) -> Option<Lost> {
     let count = |id: &str, runs: &[&Run]| {
         let ended = |r: &&TrialRecord| matches!(r.status, Status::Ok | Status::Invalid);
-        let trials = runs.iter().flat_map(|run| blocks_of(run, id)).filter(ended);
+        let trials = runs.iter().flat_map(|run| blocks_of(run, id).into_values()).filter(ended);
         trials.fold((0, 0), |(lost, all), t| (lost + t.ledger.lost(), all + t.ledger.planned))
     };
     let (a, b) = (count(cell_a, a), count(cell, b));

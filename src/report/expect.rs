@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use super::layout::{Columns, Section};
 use super::measures::{Better, Measure};
-use super::summary::{by_block, by_cell, is_valid};
+use super::summary::{Blocks, by_block, by_cell, paired};
 use crate::format::{Status, TrialRecord};
 use crate::plan::expect::{Expect, Expected};
 use crate::plan::{Axis, Cell};
@@ -67,7 +67,7 @@ pub fn outcomes(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> 
     expects.iter().flat_map(judged).collect()
 }
 
-type Trials<'r> = BTreeMap<&'r str, BTreeMap<u32, &'r TrialRecord>>;
+type Trials<'r> = BTreeMap<&'r str, Blocks<'r>>;
 
 fn judge(
     expect: &Expect,
@@ -75,22 +75,21 @@ fn judge(
     differing: &[Axis],
     trials: &Trials<'_>,
 ) -> Expectation {
-    let (measured, held) = match expect.measure {
-        Expected::Runs => runs(winner, over, trials),
-        _ => ratio(expect, winner, over, trials),
-    };
-    let by = match expect.measure {
-        Expected::Runs => String::new(),
-        _ if expect.by == 1.0 => String::new(),
-        _ => format!(" by {} or more", Ratio(expect.by)),
+    let [own, other] =
+        [winner, over].map(|cell| trials.get(cell.id.as_str()).cloned().unwrap_or_default());
+    let (by, (measured, held)) = match measured(expect.measure) {
+        None => (String::new(), runs((winner, &own), (over, &other))),
+        Some(measure) if expect.by == 1.0 => {
+            (String::new(), ratio(expect.by, measure, &own, &other))
+        }
+        Some(measure) => {
+            let by = format!(" by {} or more", Ratio(expect.by));
+            (by, ratio(expect.by, measure, &own, &other))
+        }
     };
     let (a, b, measure) = (expect.winner.name(), expect.over.name(), expect.measure.name());
-    Expectation {
-        expected: format!("{a} over {b} in {measure}{by}"),
-        place: place(winner, over, differing),
-        measured,
-        held,
-    }
+    let expected = format!("{a} over {b} in {measure}{by}");
+    Expectation { expected, place: place(winner, over, differing), measured, held }
 }
 
 /// What the pair shares, and what tells it from other pairs of the sweep.
@@ -105,47 +104,33 @@ fn place(winner: &Cell, over: &Cell, differing: &[Axis]) -> String {
     axes.map(of).filter(|words| !words.is_empty()).collect::<Vec<String>>().join(" · ")
 }
 
-fn runs(winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (String, Held) {
-    let ran = |cell: &Cell| {
-        let all = trials.get(cell.id.as_str());
-        let ended = all.into_iter().flat_map(|blocks| blocks.values());
-        let ended = ended.filter(|record| record.status != Status::Interrupted);
-        let whole = |record: &&&TrialRecord| record.status != Status::Failed;
-        (ended.clone().filter(whole).count(), ended.count())
+fn runs(winner: (&Cell, &Blocks<'_>), over: (&Cell, &Blocks<'_>)) -> (String, Held) {
+    let ran = |(cell, blocks): (&Cell, &Blocks<'_>)| {
+        let ended = || blocks.values().filter(|r| r.status != Status::Interrupted);
+        let (whole, all) =
+            (ended().filter(|r| r.status != Status::Failed).count(), ended().count());
+        (format!("{} ran {whole} of {all}", cell.engine.name()), whole, all)
     };
-    let (own, other) = (ran(winner), ran(over));
-    let said = |cell: &Cell, (whole, all): (usize, usize)| {
-        format!("{} ran {whole} of {all}", cell.engine.name())
+    let ((own, a, all), (other, b, of)) = (ran(winner), ran(over));
+    let held = match () {
+        () if all == 0 || of == 0 => Held::Undecided("no trial".into()),
+        () if a == all && b == 0 => Held::Yes,
+        () => Held::No,
     };
-    let measured = format!("{}, {}", said(winner, own), said(over, other));
-    let held = match (own, other) {
-        ((_, 0), _) | (_, (_, 0)) => Held::Undecided("no trial".into()),
-        ((a, all), (0, _)) if a == all => Held::Yes,
-        _ => Held::No,
-    };
-    (measured, held)
+    (format!("{own}, {other}"), held)
 }
 
-fn ratio(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (String, Held) {
-    let blocks = |cell: &Cell| trials.get(cell.id.as_str());
-    let Some(measure) = measured(expect.measure) else {
-        return ("-".into(), Held::Undecided("it has no ratio".into()));
-    };
-    let more_wins = measure.facts().better == Better::More;
+fn ratio(by: f64, measure: Measure, own: &Blocks<'_>, others: &Blocks<'_>) -> (String, Held) {
     let mut pairs = Vec::new();
-    if let (Some(own), Some(others)) = (blocks(winner), blocks(over)) {
-        for (block, record) in own {
-            let Some(other) = others.get(block).filter(|t| is_valid(t) && is_valid(record)) else {
-                continue;
-            };
-            // Left out, the slowest trials of all would make the ratio better than it is.
-            if measure.is_lost(record) || measure.is_lost(other) {
-                let why = "a trial lost more of its requests than the percentile allows";
-                return ("-".into(), Held::Undecided(why.into()));
-            }
-            let Some(pair) = measure.of(record).zip(measure.of(other)) else { continue };
-            pairs.push(if more_wins { pair } else { (pair.1, pair.0) });
+    for (record, other) in paired(own, others) {
+        // Left out, the slowest trials of all would make the ratio better than it is.
+        if measure.is_lost(record) || measure.is_lost(other) {
+            let why = "a trial lost more of its requests than the percentile allows";
+            return ("-".into(), Held::Undecided(why.into()));
         }
+        let Some((own, other)) = measure.of(record).zip(measure.of(other)) else { continue };
+        let more_wins = measure.facts().better == Better::More;
+        pairs.push(if more_wins { (own, other) } else { (other, own) });
     }
     let few = |n: usize| {
         let what = format!("{n} blocks hold valid trials of both, {MIN_FOR_INTERVAL} are needed");
@@ -157,13 +142,12 @@ fn ratio(expect: &Expect, winner: &Cell, over: &Cell, trials: &Trials<'_>) -> (S
     let Some((low, high)) = estimate.interval() else {
         return (format!("{}", Ratio(estimate.ratio)), few(estimate.n));
     };
-    let measured = format!("{} ({} to {})", Ratio(estimate.ratio), Ratio(low), Ratio(high));
-    let held = match expect.by {
-        by if low > by => Held::Yes,
-        by if high < by => Held::No,
-        by => Held::Undecided(format!("the interval includes {}", Ratio(by))),
+    let held = match () {
+        () if low > by => Held::Yes,
+        () if high < by => Held::No,
+        () => Held::Undecided(format!("the interval includes {}", Ratio(by))),
     };
-    (measured, held)
+    (format!("{} ({} to {})", Ratio(estimate.ratio), Ratio(low), Ratio(high)), held)
 }
 
 /// The measure behind an expectation; none behind whether trials run.

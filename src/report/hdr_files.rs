@@ -13,17 +13,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use rayon::prelude::*;
 
 use super::summary::{by_cell, is_quiet, is_valid, shown_of};
-use crate::format::histogram;
-use crate::format::{Distribution, Status, TrialRecord};
+use crate::format::{Distribution, Status, TrialRecord, histogram};
 use crate::stats::hdr;
 
 pub const DIR: &str = "hdr";
@@ -34,25 +34,17 @@ const NS_PER_MS: f64 = 1e6;
 /// Lines that each halving of the distance to 100 % gets in a `.hgrm`, as in HdrHistogram's tools.
 const TICKS_PER_HALF: u32 = 5;
 
-#[derive(Debug, thiserror::Error)]
-pub enum HdrFileError {
-    #[error("{}: cannot write: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("{cell} block {block}: {histogram}: {why}")]
-    Damaged { cell: String, block: u32, histogram: String, why: String },
-}
-
 /// Writes the files of every cell below `dir`, over those of an earlier report.
 ///
 /// # Errors
 /// A file that could not be written, or a histogram that could not be read; the files of other cells
 /// may be there.
-pub fn write(dir: &Path, records: &[TrialRecord]) -> Result<(), HdrFileError> {
+pub fn write(dir: &Path, records: &[TrialRecord]) -> anyhow::Result<()> {
     // Where memory is split, latency is not to be read.
     let cells = by_cell(records.iter().filter(|r| !r.cell.is_memory()));
     let base = records.iter().filter_map(|r| r.started_unix_ns).min().unwrap_or(0);
     let dir = dir.join(DIR);
-    fs::create_dir_all(&dir).map_err(|source| HdrFileError::Io { path: dir.clone(), source })?;
+    fs::create_dir_all(&dir).with_context(|| format!("{}: cannot write", dir.display()))?;
     // Each cell by itself: decoding and encoding histograms is most of what a report costs.
     let cells: Vec<(&str, Vec<&TrialRecord>)> = cells.into_iter().collect();
     cells.into_par_iter().try_for_each(|(cell, trials)| write_cell(&dir, cell, trials, base))
@@ -63,23 +55,23 @@ fn write_cell(
     cell: &str,
     mut trials: Vec<&TrialRecord>,
     base_ns: u64,
-) -> Result<(), HdrFileError> {
+) -> anyhow::Result<()> {
     // Readers expect intervals in the order of their times.
     trials.sort_by_key(|r| (r.started_unix_ns, r.trial));
     let name = file_name(cell);
     let (log, merged) = log(cell, &trials, base_ns)?;
-    save(dir.join(format!("{name}.hlog")), &log)?;
+    save(&dir.join(format!("{name}.hlog")), &log)?;
     for (tag, histogram) in merged.into_iter().filter_map(|(tag, sum)| Some((tag, sum?))) {
         let text = percentile_distribution(&histogram);
-        save(dir.join(format!("{name}.{}.hgrm", file_name(&tag))), text.as_bytes())?;
+        save(&dir.join(format!("{name}.{}.hgrm", file_name(&tag))), text.as_bytes())?;
     }
     Ok(())
 }
 
-fn save(path: PathBuf, bytes: &[u8]) -> Result<(), HdrFileError> {
+fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     // A pipe there would hold up the report, and a link lead out of it.
-    let _ = fs::remove_file(&path);
-    fs::write(&path, bytes).map_err(|source| HdrFileError::Io { path, source })
+    let _ = fs::remove_file(path);
+    fs::write(path, bytes).with_context(|| format!("{}: cannot write", path.display()))
 }
 
 /// A cell's id as a file name that leads to no other directory, whatever a foreign record holds.
@@ -91,11 +83,7 @@ fn file_name(cell: &str) -> String {
 type Merged = BTreeMap<String, Option<Histogram<u64>>>;
 
 /// The interval log of one cell, and its histograms added up over the trials.
-fn log(
-    cell: &str,
-    trials: &[&TrialRecord],
-    base_ns: u64,
-) -> Result<(Vec<u8>, Merged), HdrFileError> {
+fn log(cell: &str, trials: &[&TrialRecord], base_ns: u64) -> anyhow::Result<(Vec<u8>, Merged)> {
     let mut builder = IntervalLogWriterBuilder::new();
     builder.add_comment("[Histogram log format version 1.3]");
     builder.add_comment(&format!("duel cell {}: nanoseconds", super::layout::clean(cell)));
@@ -116,19 +104,12 @@ fn log(
         let (begun, lasted) =
             (Duration::from_nanos(begun), Duration::from_nanos(record.measured_ns));
         for (tag, distribution) in tagged(record) {
-            let damaged = |why: String| HdrFileError::Damaged {
-                cell: cell.into(),
-                block: record.block,
-                histogram: tag.clone(),
-                why,
-            };
-            let histogram =
-                histogram::decode(&distribution.hdr).map_err(|e| damaged(e.to_string()))?;
+            let damaged = || format!("{cell} block {}: {tag}", record.block);
+            let histogram = histogram::decode(&distribution.hdr).with_context(damaged)?;
             writer
                 .write_histogram(&histogram, begun, lasted, Tag::new(&tag))
-                .map_err(|e| damaged(e.to_string()))?;
-            hdr::add(merged.entry(tag.clone()).or_default(), histogram)
-                .map_err(|e| damaged(e.to_string()))?;
+                .map_err(|e| anyhow::anyhow!("{}: {e}", damaged()))?;
+            hdr::add(merged.entry(tag.clone()).or_default(), histogram).with_context(damaged)?;
         }
     }
     Ok((bytes, merged))
@@ -144,16 +125,11 @@ fn tagged(record: &TrialRecord) -> impl Iterator<Item = (String, &Distribution)>
 }
 
 fn remark(record: &TrialRecord, shown: bool) -> String {
-    let what = match (shown, record.status) {
-        (true, Status::Ok) => "on a busy machine",
-        (true, _) => "not reliable",
-        (false, _) => "left out",
+    let (what, why) = match record.status {
+        Status::Ok => ("on a busy machine", "noisy"),
+        other => ("not reliable", other.name()),
     };
-    let why = match record.status {
-        Status::Ok => "noisy",
-        other => other.name(),
-    };
-    format!("{what}: block {}, {why}", record.block)
+    format!("{}: block {}, {why}", if shown { what } else { "left out" }, record.block)
 }
 
 /// A `.hgrm`: value in milliseconds, percentile, running count and 1 ÷ (1 − percentile).

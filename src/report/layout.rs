@@ -229,25 +229,20 @@ fn compared(group: &Group, row: usize, comparison: Option<Comparison>) -> String
 /// How the trials of a row ended, and its flags; empty if all is well.
 fn status(row: &Row) -> String {
     let t = &row.tally;
-    let mut parts: Vec<String> = [
+    let ends = [
         (t.failed, "failed"),
         (t.invalid, "invalid"),
         (t.interrupted, "interrupted"),
         (t.noisy, "noisy"),
-    ]
-    .into_iter()
-    .filter(|(n, _)| *n > 0)
-    .map(
-        |(n, word)| {
-            if n == t.blocks { word.to_string() } else { format!("{n} of {} {word}", t.blocks) }
-        },
-    )
-    .collect();
+    ];
+    let ends = ends.into_iter().filter(|(n, _)| *n > 0).map(|(n, word)| match n == t.blocks {
+        true => word.to_string(),
+        false => format!("{n} of {} {word}", t.blocks),
+    });
     // That the target is the user's own is no news.
     let told = [super::summary::NOISY, "external_target"];
     let flags = row.flags.iter().filter(|f| !told.contains(&f.as_str()));
-    parts.extend(flags.map(|f| clean(f).replace('_', " ")));
-    parts.join(", ")
+    ends.chain(flags.map(|f| clean(f).replace('_', " "))).collect::<Vec<_>>().join(", ")
 }
 
 /// Each group as a table. How to read its marks is told once, below the last of the
@@ -265,59 +260,53 @@ pub(crate) fn sections(groups: &[Group]) -> Vec<Section> {
 }
 
 fn notes(group: &Group) -> Vec<String> {
-    let mut notes = Vec::new();
-    for row in &group.rows {
-        let name = clean(&row.name);
-        if row.tally.empty > 0 && row.figures.as_ref().is_some_and(|f| f.ledger.planned > 0) {
-            let trials = of(row.tally.empty, row.tally.blocks);
-            notes.push(format!("{name}: no request fell inside the window in {trials}"));
-        }
-        for (error, trials) in &row.errors {
-            notes.push(format!("{name}: {}: {}", of(*trials, row.tally.blocks), clean(error)));
-        }
+    let of_row = |row: &Row| {
+        let (blocks, empty) = (row.tally.blocks, row.tally.empty);
+        let sent = row.figures.as_ref().is_some_and(|f| f.ledger.planned > 0);
+        let empty = (empty > 0 && sent)
+            .then(|| format!("no request fell inside the window in {}", of(empty, blocks)));
+        let errors = row.errors.iter();
+        let errors =
+            errors.map(|(error, trials)| format!("{}: {}", of(*trials, blocks), clean(error)));
         // How busy the machine was is said once, above all groups; see `busy`.
         // Nor is it news that requests that were sent late were sent a little late.
         let late = row.failed_gates.contains_key("pacer_delay_p99_ns");
         let told = |gate: &str| busy::is_told(gate) || late && gate == "late_p99_ns";
-        for (gate, failed) in row.failed_gates.iter().filter(|(gate, _)| !told(gate)) {
-            notes.push(format!("{name}: {}", gate_note(gate, failed, row.tally.blocks)));
-        }
-        notes.extend(lost(row).map(|text| format!("{name}: {text}")));
-        notes.extend(connections(row).map(|text| format!("{name}: {text}")));
-        notes.extend(lanes_ran_out(row).map(|text| format!("{name}: {text}")));
-    }
-    notes
+        let gates = row.failed_gates.iter().filter(|(gate, _)| !told(gate));
+        let gates = gates.map(|(gate, failed)| gate_note(gate, failed, blocks));
+        let more = [lost(row), connections(row), lanes_ran_out(row)].into_iter().flatten();
+        let name = clean(&row.name);
+        let all = empty.into_iter().chain(errors).chain(gates).chain(more);
+        all.map(|text| format!("{name}: {text}")).collect::<Vec<_>>()
+    };
+    group.rows.iter().flat_map(of_row).collect()
 }
 
 fn legend(group: &Group) -> Vec<String> {
-    let mut notes = Vec::new();
-    if group.rows.iter().any(|r| !r.ranked && r.figures.is_some()) {
-        notes.push(
-            "(…) failed a quality check: shown for information, left out of comparisons".into(),
-        );
-    }
-    if group.rows.iter().any(|r| r.ranked && r.noisy_levels) {
-        notes.push(
+    let rows = || group.rows.iter();
+    let is_bound = |f: &Figures| f.peak_is_bound && f.get(Measure::Memory).is_none();
+    let fixed = [
+        (
+            rows().any(|r| !r.ranked && r.figures.is_some()),
+            "(…) failed a quality check: shown for information, left out of comparisons",
+        ),
+        (
+            rows().any(|r| r.ranked && r.noisy_levels),
             "~ the machine was busy with something else in more than half of the trials: times and \
-             CPU are those of a busy machine; ratios hold, with wider intervals"
-                .into(),
-        );
-    }
-    if group.counts_events() {
-        notes.push(
-            "the kernel counted events, which costs CPU and time: neither is compared".into(),
-        );
-    }
-    let figures = || group.rows.iter().flat_map(|r| &r.figures);
-    if figures().any(|f| f.peak_is_bound && f.get(Measure::Memory).is_none()) {
-        notes.push(
+             CPU are those of a busy machine; ratios hold, with wider intervals",
+        ),
+        (
+            group.counts_events(),
+            "the kernel counted events, which costs CPU and time: neither is compared",
+        ),
+        (
+            rows().flat_map(|r| &r.figures).any(is_bound),
             "≤ upper bound: the peak could not be reset before the lanes started and counts from the \
-             start of the process; left out of ratios"
-                .into(),
-        );
-    }
-    notes.extend(how_to_read(group));
-    notes
+             start of the process; left out of ratios",
+        ),
+    ];
+    let fixed = fixed.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text.into());
+    fixed.chain(how_to_read(group)).collect()
 }
 
 fn of(trials: usize, blocks: usize) -> String {
@@ -343,14 +332,12 @@ fn lost(row: &Row) -> Option<String> {
     if ledger.planned == 0 && !row.cell.is_idle() {
         return Some("no request fell inside the window".into());
     }
-    let parts: Vec<String> =
-        [(ledger.failed, "failed"), (ledger.timed_out, "timed out"), (ledger.unsent, "unsent")]
-            .into_iter()
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, word)| format!("{} {word}", format_count(n)))
-            .collect();
-    (!parts.is_empty())
-        .then(|| format!("of {} requests, {}", format_count(ledger.planned), parts.join(", ")))
+    let parts =
+        [(ledger.failed, "failed"), (ledger.timed_out, "timed out"), (ledger.unsent, "unsent")];
+    let parts = parts.into_iter().filter(|(n, _)| *n > 0);
+    let parts: Vec<_> = parts.map(|(n, word)| format!("{} {word}", format_count(n))).collect();
+    let planned = format_count(ledger.planned);
+    (!parts.is_empty()).then(|| format!("of {planned} requests, {}", parts.join(", ")))
 }
 
 /// Connects, where there are about as many as requests, and TLS handshakes: neither is service time.
@@ -387,20 +374,18 @@ fn lanes_ran_out(row: &Row) -> Option<String> {
         return None;
     }
     let service = figures.times(Channel::Service).served_p50_ns? as f64;
-    let lanes = format_count(lanes);
-    if row.flags.contains(OVERLOADED) {
-        return Some(format!(
-            "overloaded: all {lanes} connections waited for the server; {name} wait for a free one {}, \
-             which the response time holds",
-            format_ns(wait)
-        ));
+    let (lanes, ran_out) = (format_count(lanes), wait > (0.05 * service).clamp(200e3, 1e6));
+    let wait = format_ns(wait);
+    match row.flags.contains(OVERLOADED) {
+        true => Some(format!(
+            "overloaded: all {lanes} connections waited for the server; {name} wait for a free one \
+             {wait}, which the response time holds"
+        )),
+        false if ran_out => Some(format!(
+            "lanes ran out: all {lanes} lanes were busy; {name} wait for a free one {wait}; add lanes"
+        )),
+        false => None,
     }
-    (wait > (0.05 * service).clamp(200e3, 1e6)).then(|| {
-        format!(
-            "lanes ran out: all {lanes} lanes were busy; {name} wait for a free one {}; add lanes",
-            format_ns(wait)
-        )
-    })
 }
 
 /// What ratios are to, and what is said of them.
@@ -412,14 +397,11 @@ fn how_to_read(group: &Group) -> Option<String> {
         return None;
     }
     let any = |is: fn(&Verdict) -> bool| shown.iter().any(|c| is(&c.verdict));
-    let mut parts = Vec::new();
-    if shown.iter().any(|c| c.estimate.interval().is_some()) {
-        parts.push(format!("ratios to {name} within blocks, 95 % intervals"));
-    } else {
-        parts.push(format!(
-            "ratios to {name} within blocks; no intervals under {MIN_FOR_INTERVAL} trials"
-        ));
-    }
+    let intervals = match shown.iter().any(|c| c.estimate.interval().is_some()) {
+        true => ", 95 % intervals".into(),
+        false => format!("; no intervals under {MIN_FOR_INTERVAL} trials"),
+    };
+    let mut parts = vec![format!("ratios to {name} within blocks{intervals}")];
     if any(|v| matches!(v, Verdict::Equal { .. })) {
         parts.push(format!("≈ equal within {}", format_share(group.margin)));
     }

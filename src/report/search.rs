@@ -8,7 +8,7 @@ use super::summary::{Figures, Group};
 use super::{table, verdict};
 use crate::format::{Channel, TrialRecord};
 use crate::plan::cell::names;
-use crate::plan::search::{Search, probe};
+use crate::plan::search::{Bound, Search, probe};
 use crate::plan::sweep::Sweep;
 use crate::results::search::{
     Probe, ProbeAnswer, SearchOutcome, SearchProgress, Share, searches, shown,
@@ -58,18 +58,13 @@ fn sentence(name: &str, slo: &str, outcome: &SearchOutcome) -> String {
                 true => String::new(),
                 false => format!("; undecided at {}", between.join(", ")),
             };
-            format!(
-                "{name} meets {slo} up to {}, and not at {} ({}){between}.",
-                rate(met_per_s),
-                rate(missed_per_s),
-                because(why)
-            )
+            let (met, missed, why) = (rate(met_per_s), rate(missed_per_s), because(why));
+            format!("{name} meets {slo} up to {met}, and not at {missed} ({why}){between}.")
         }
-        SearchOutcome::NeverMet { lowest_per_s, because: why } => format!(
-            "{name} does not meet {slo} even at the lowest rate, {} ({}).",
-            rate(lowest_per_s),
-            because(why)
-        ),
+        SearchOutcome::NeverMet { lowest_per_s, because: why } => {
+            let (lowest, why) = (rate(lowest_per_s), because(why));
+            format!("{name} does not meet {slo} even at the lowest rate, {lowest} ({why}).")
+        }
         SearchOutcome::NeverMissed { highest_per_s } => format!(
             "{name} meets {slo} at the highest rate that may be tried, {}: its limit is \
              higher and was not found; raise search.max_rate.",
@@ -87,13 +82,10 @@ fn sentence(name: &str, slo: &str, outcome: &SearchOutcome) -> String {
             )
         }
         SearchOutcome::Nothing { why, met_per_s, missed_per_s } => {
-            let mut known = String::new();
-            if let Some(met) = met_per_s {
-                known.push_str(&format!(" It met {slo} at {}.", rate(met)));
-            }
-            if let Some(missed) = missed_per_s {
-                known.push_str(&format!(" It did not meet {slo} at {}.", rate(missed)));
-            }
+            let met = met_per_s.as_ref().map(|r| format!(" It met {slo} at {}.", rate(r)));
+            let missed =
+                missed_per_s.as_ref().map(|r| format!(" It did not meet {slo} at {}.", rate(r)));
+            let known: String = met.into_iter().chain(missed).collect();
             format!("{name}: the highest rate is unknown, because {why}.{known}")
         }
     }
@@ -159,25 +151,21 @@ impl Searched {
     }
 
     pub(crate) fn json(&self) -> Value {
+        let beyond = |p: &Probe, of: &SearchProgress| -> Vec<Value> {
+            let bound = |(i, b): (usize, &Bound)| json!({ "bound": b.name, "allowed": b.allowed, "share": share(p, i) });
+            of.bounds().iter().enumerate().map(bound).collect()
+        };
         let probe = |p: &Probe, of: &SearchProgress| {
-            let bounds = of.bounds().iter().enumerate();
             json!({
-                "rate_per_s": p.rate_per_s,
-                "trials": p.trials.len(),
-                "trials_counted": counted(p),
-                "result": p.answer,
-                "beyond": bounds.map(|(i, b)| json!({
-                    "bound": b.name, "allowed": b.allowed, "share": share(p, i),
-                })).collect::<Vec<_>>(),
+                "rate_per_s": p.rate_per_s, "trials": p.trials.len(), "trials_counted": counted(p),
+                "result": p.answer, "beyond": beyond(p, of),
             })
         };
         let one = |(name, p): &(String, SearchProgress)| {
+            let probes: Vec<Value> = p.probes.iter().map(|q| probe(q, p)).collect();
             json!({
-                "name": name,
-                "cell": p.cell,
-                "closed_loop_per_s": p.closed_per_s(),
-                "result": p.outcome(),
-                "probes": p.probes.iter().map(|q| probe(q, p)).collect::<Vec<_>>(),
+                "name": name, "cell": p.cell, "closed_loop_per_s": p.closed_per_s(),
+                "result": p.outcome(), "probes": probes,
             })
         };
         json!({
@@ -196,18 +184,17 @@ fn dash() -> String {
 /// What keeps the rate from being higher, in a few words.
 fn limit(outcome: &SearchOutcome) -> String {
     let why = match outcome {
-        SearchOutcome::Found { because, .. } | SearchOutcome::NeverMet { because, .. } => {
-            Some(because)
-        }
-        SearchOutcome::OutOfProbes { because, .. } => because.as_ref(),
+        SearchOutcome::Found { because, .. } | SearchOutcome::NeverMet { because, .. } => because,
+        SearchOutcome::OutOfProbes { because: Some(because), .. } => because,
+        SearchOutcome::OutOfProbes { because: None, .. } => return dash(),
         SearchOutcome::NeverMissed { .. } => return "search.max_rate".into(),
         SearchOutcome::Nothing { .. } => return "unknown".into(),
     };
     match why {
-        Some(ProbeAnswer::Missed { bound }) => bound.clone(),
-        Some(ProbeAnswer::Undecided) => "undecided".into(),
-        Some(ProbeAnswer::Generator { why }) => format!("generator: {why}"),
-        Some(ProbeAnswer::Met | ProbeAnswer::Unknown { .. }) | None => dash(),
+        ProbeAnswer::Missed { bound } => bound.clone(),
+        ProbeAnswer::Undecided => "undecided".into(),
+        ProbeAnswer::Generator { why } => format!("generator: {why}"),
+        ProbeAnswer::Met | ProbeAnswer::Unknown { .. } => dash(),
     }
 }
 

@@ -255,6 +255,8 @@ mod tests {
         }
         assert_eq!(text(&Shards::new(), Some(80)), "");
         // A program that reads the file finds its columns where nothing ran, too.
-        assert_eq!(csv(&Shards::new()), csv_head);
+        let head = "cell,shard,shards,trials,valid,completed,cpu_per_request_ns,\
+            cpu_per_request_half_width_ns,peak_rss_bytes,peak_rss_half_width_bytes,late_ns\n";
+        assert_eq!(csv(&Shards::new()), head);
     }
 }

@@ -14,6 +14,7 @@ mod open;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use compare::{Blocks, paired};
 pub(crate) use figures::QUANTILES;
 pub use figures::{Figures, Percentiles};
 pub(crate) use open::Comparisons;
@@ -118,7 +119,7 @@ pub struct FailedGate {
 }
 
 impl Tally {
-    fn of(blocks: &BTreeMap<u32, &TrialRecord>, trials: usize) -> Tally {
+    fn of(blocks: &Blocks<'_>, trials: usize) -> Tally {
         let (blocks, all) = (blocks.values(), blocks.len());
         let mut tally = Tally { blocks: all, repeated: trials - all, ..Tally::default() };
         for trial in blocks {
@@ -173,11 +174,11 @@ pub(crate) fn in_order<'r>(
     records: impl IntoIterator<Item = &'r TrialRecord>,
 ) -> Vec<(&'r str, Vec<&'r TrialRecord>)> {
     let mut cells: Vec<_> = by_cell(records).into_iter().collect();
-    let load = |trials: &[&TrialRecord]| {
+    let load = |(_, trials): &(&str, Vec<&TrialRecord>)| {
         let cell = &trials[0].cell;
         (cell.total_lanes, cell.offered_per_s.unwrap_or(0.0))
     };
-    cells.sort_by(|(_, a), (_, b)| {
+    cells.sort_by(|a, b| {
         let (a, b) = (load(a), load(b));
         a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
     });
@@ -265,15 +266,10 @@ fn place(cell: &Cell) -> (CellKind, Key) {
 
 fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Group {
     cells.sort_by_cached_key(|trials| (trials[0].cell.except(&[]), trials[0].cell.kind));
-    let blocks: Vec<BTreeMap<u32, &TrialRecord>> = cells.iter().map(|t| by_block(t)).collect();
+    let blocks: Vec<Blocks<'_>> = cells.iter().map(|t| by_block(t)).collect();
     let all: Vec<&Cell> = cells.iter().map(|t| &t[0].cell).collect();
-    let names = names(&all, &[]);
-    let rows: Vec<Row> = cells
-        .iter()
-        .zip(&blocks)
-        .zip(names)
-        .map(|((trials, blocks), name)| row(trials, blocks, name))
-        .collect();
+    let rows = cells.iter().zip(&blocks).zip(names(&all, &[]));
+    let rows: Vec<Row> = rows.map(|((trials, blocks), name)| row(trials, blocks, name)).collect();
     let reference = rows.iter().position(|r| r.ranked && is_reference(&r.cell, baseline));
     let mut group = Group {
         cell: all[0].clone(),
@@ -292,8 +288,8 @@ fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Gr
 /// one, or else the last.
 ///
 /// A noisy trial may be repeated within its block, so that a block may hold several.
-pub(crate) fn by_block<'a>(trials: &[&'a TrialRecord]) -> BTreeMap<u32, &'a TrialRecord> {
-    let mut blocks: BTreeMap<u32, &TrialRecord> = BTreeMap::new();
+pub(crate) fn by_block<'a>(trials: &[&'a TrialRecord]) -> Blocks<'a> {
+    let mut blocks = Blocks::new();
     for trial in trials {
         let held = blocks.get(&trial.block);
         // A repeat that the user stopped says nothing against the trial that it was to replace.
@@ -310,7 +306,7 @@ pub(crate) fn by_block<'a>(trials: &[&'a TrialRecord]) -> BTreeMap<u32, &'a Tria
 }
 
 /// The trials behind a row's figures: the valid ones, or what ran to its end where none is.
-fn used<'a>(blocks: &BTreeMap<u32, &'a TrialRecord>) -> Vec<&'a TrialRecord> {
+fn used<'a>(blocks: &Blocks<'a>) -> Vec<&'a TrialRecord> {
     let valid = blocks.values().any(|t| is_valid(t));
     let shown = |t: &TrialRecord| is_valid(t) || (t.status == Status::Invalid && !valid);
     blocks.values().copied().filter(|t| shown(t)).collect()
@@ -322,7 +318,7 @@ pub(crate) fn behind<'a>(records: &'a [TrialRecord], cell: &Cell) -> Vec<&'a Tri
     used(&by_block(&of_cell))
 }
 
-fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: String) -> Row {
+fn row(trials: &[&TrialRecord], blocks: &Blocks<'_>, name: String) -> Row {
     let tally = Tally::of(blocks, trials.len());
     let mut errors = BTreeMap::new();
     let mut failed_gates: BTreeMap<String, FailedGate> = BTreeMap::new();
@@ -332,13 +328,9 @@ fn row(trials: &[&TrialRecord], blocks: &BTreeMap<u32, &TrialRecord>, name: Stri
             *errors.entry(text.to_string()).or_insert(0) += 1;
         }
         for gate in trial.gates.iter().filter(|g| g.ok == Some(false)) {
-            let before = failed_gates.get(&gate.name).map_or(0, |g| g.trials);
-            let failed = FailedGate {
-                hard: gate.hard,
-                trials: before + 1,
-                value: gate.value,
-                limit: gate.limit,
-            };
+            let trials = failed_gates.get(&gate.name).map_or(0, |g| g.trials) + 1;
+            let failed =
+                FailedGate { hard: gate.hard, trials, value: gate.value, limit: gate.limit };
             failed_gates.insert(gate.name.clone(), failed);
         }
     }

@@ -63,7 +63,9 @@ pub(crate) fn plain(columns: Vec<Column>, width: Option<u16>) -> String {
 /// A section, and the rows of the group that its table stands for, if it does.
 fn push(out: &mut String, section: &Section, rows: &[Row], width: Option<u16>, paint: Paint<'_>) {
     out.push_str(&format!("\n{}\n", paint(BOLD, &section.heading)));
-    push_tables(out, section.columns.clone(), width, rows, paint);
+    if !section.columns.is_empty() {
+        push_tables(out, section.columns.clone(), width, rows, paint);
+    }
     for line in section.notes.iter().flat_map(|note| wrap(&layout::clean(note), width)) {
         out.push_str(&format!("{}\n", paint(DIM, &line)));
     }

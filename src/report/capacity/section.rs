@@ -9,14 +9,23 @@ use crate::units::format_ns;
 pub(in crate::report) type Answered<'a> = (&'a EnginePlan, &'a Need);
 
 impl Plan {
-    /// Everything but what the plan assumes: the answers, what stands behind each, the measured curve,
-    /// budgets, what if.
+    /// Every table of the plan; what it assumes is for the caller to show.
     pub fn sections(&self) -> Vec<Section> {
-        let behind = self.answered().into_iter().map(|(engine, need)| Section {
-            heading: format!("{}, in detail", clean(&engine.words())),
-            columns: vec![],
-            notes: need.lines(&self.question, self.is_service),
-        });
+        self.around(self.needs().into_iter().collect())
+    }
+
+    /// The same for a terminal: what stands behind each answer is a line each.
+    pub(super) fn in_lines(&self) -> Vec<Section> {
+        let lines = |(engine, need): Answered<'_>| {
+            let lines = need.lines(&self.question, self.is_service);
+            let notes = lines.iter().map(|line| format!("  {line}")).collect();
+            Section { heading: clean(&engine.words()), columns: vec![], notes }
+        };
+        self.around(self.answered().into_iter().map(lines).collect())
+    }
+
+    /// The answers above, the measured curve, budgets and what if below.
+    fn around(&self, behind: Vec<Section>) -> Vec<Section> {
         let below = [self.curve(), self.budgets(), self.what_if_section(), self.proof_section()];
         let decision = Some(self.decision()).filter(|_| !self.engines.is_empty());
         decision.into_iter().chain(behind).chain(below.into_iter().flatten()).collect()

@@ -96,7 +96,7 @@ impl Plan {
             wrap(text, width).into_iter().map(|line| line + "\n").collect()
         };
         let mut out = wrapped(&self.sentence);
-        out += &table::sections(&self.sections(), width);
+        out += &table::sections(&self.in_lines(), width);
         out.push('\n');
         let deciding: Vec<_> = self.assumptions.iter().filter(|a| a.decides).collect();
         if !deciding.is_empty() {

@@ -1,6 +1,6 @@
 //! `memory.json`: the splits and the fits for programs.
 
-use serde_json::{Value, json};
+use serde_json::{Map, json};
 
 use super::{CellSplit, Ladder, PARTS, Part, TOTAL, cells, ladders};
 use crate::format::TrialRecord;
@@ -12,44 +12,30 @@ pub fn json(records: &[TrialRecord]) -> Option<String> {
     if cells.is_empty() {
         return None;
     }
-    let bytes = |c: &CellSplit<'_>| -> Value {
-        let of = |p: &Part| (format!("{}_bytes", p.name), json!(c.bytes(p)));
-        PARTS.iter().chain([&TOTAL]).map(of).collect::<serde_json::Map<_, _>>().into()
-    };
-    let fit = |f: &LinearFit| {
-        json!({
-            "slope_bytes_per_lane": f.slope,
-            "slope_interval": f.slope_interval,
-            "intercept_bytes": f.intercept,
-            "intercept_interval": f.intercept_interval,
-            "points": f.n,
-            "r_squared": f.r_squared,
-        })
-    };
     let cell = |c: &CellSplit<'_>| {
-        json!({
-            "cell": c.cell,
-            "trials": c.splits.len(),
-            "errors": c.errors,
-            "median": bytes(c),
-        })
+        let of = |p: &Part| (format!("{}_bytes", p.name), json!(c.bytes(p)));
+        let bytes: Map<_, _> = PARTS.iter().chain([&TOTAL]).map(of).collect();
+        json!({ "cell": c.cell, "trials": c.splits.len(), "errors": c.errors, "median": bytes })
+    };
+    let fit = |(name, _, f): &(&str, &str, LinearFit)| {
+        let fit = json!({
+            "slope_bytes_per_lane": f.slope, "slope_interval": f.slope_interval,
+            "intercept_bytes": f.intercept, "intercept_interval": f.intercept_interval,
+            "points": f.n, "r_squared": f.r_squared,
+        });
+        (name.to_string(), fit)
     };
     let ladder = |l: &Ladder| {
-        let fits: serde_json::Map<String, Value> =
-            l.fits.iter().map(|(name, _, f)| (name.to_string(), fit(f))).collect();
+        let fits: Map<_, _> = l.fits.iter().map(fit).collect();
         json!({
-            "name": l.name,
-            "lanes": l.lanes,
-            "confidence": CONFIDENCE,
-            "most_unattributed_share": l.most_unattributed,
-            "parts": fits,
+            "name": l.name, "lanes": l.lanes, "confidence": CONFIDENCE,
+            "most_unattributed_share": l.most_unattributed, "parts": fits,
         })
     };
-    let ladders = ladders(&cells);
     let text = serde_json::to_string_pretty(&json!({
         "format_version": 1,
         "cells": cells.iter().map(cell).collect::<Vec<_>>(),
-        "ladders": ladders.iter().map(ladder).collect::<Vec<_>>(),
+        "ladders": ladders(&cells).iter().map(ladder).collect::<Vec<_>>(),
     }));
     // Plain numbers and texts always serialise.
     text.ok().map(|t| t + "\n")

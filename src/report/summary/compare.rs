@@ -7,7 +7,8 @@ use crate::format::TrialRecord;
 use crate::report::measures::compared;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, RatioEstimate, judge, noise_floor, paired_ratio};
 
-pub(super) type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
+/// The trial that stands for each block.
+pub(crate) type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
 
 /// Fills in the ratios and noise floors of a group; `blocks` belong to its rows, in order.
 pub(super) fn compare(group: &mut Group, blocks: &[Blocks<'_>]) {
@@ -78,17 +79,21 @@ pub(super) fn judge_all(groups: &mut [Group], margin: f64) {
     }
 }
 
-/// Values of the same block, both valid.
+/// Trials of the same block, both valid.
+pub(crate) fn paired<'a>(
+    this: &Blocks<'a>,
+    reference: &Blocks<'a>,
+) -> impl Iterator<Item = (&'a TrialRecord, &'a TrialRecord)> {
+    let pair =
+        move |(block, record): (&u32, &&'a TrialRecord)| Some((*record, *reference.get(block)?));
+    this.iter().filter_map(pair).filter(|(a, b)| is_valid(a) && is_valid(b))
+}
+
+/// The values of those that both have.
 pub(super) fn pairs(
     this: &Blocks<'_>,
     reference: &Blocks<'_>,
     value: &dyn Fn(&TrialRecord) -> Option<f64>,
 ) -> Vec<(f64, f64)> {
-    this.iter()
-        .filter_map(|(block, record)| {
-            let other = reference.get(block)?;
-            (is_valid(record) && is_valid(other)).then_some(())?;
-            Some((value(record)?, value(other)?))
-        })
-        .collect()
+    paired(this, reference).filter_map(|(a, b)| value(a).zip(value(b))).collect()
 }
