@@ -648,6 +648,32 @@ fn memory_per_lane_is_a_slope_where_lanes_were_swept_and_a_share_elsewhere() {
     assert_eq!(sheet.matches(",9216").count(), 2, "{sheet}");
 }
 
+/// A reader divides the two figures beside a ratio: they must be what it is of, not what one lane adds.
+#[test]
+fn the_verdict_s_memory_figures_give_its_ratio() {
+    let run = |engine, lanes: u32, user: u64, kernel: u64| {
+        let id = format!("{engine:?}-l{lanes}");
+        let cell = Cell { id, lanes, total_lanes: lanes, ..sample::cell(engine) };
+        let record = |block| {
+            let mut record = sample::record(cell.clone(), block, 1.0);
+            record.memory.added_bytes = Some((1_000 + user * u64::from(lanes)) * 1024);
+            record.memory.kernel_bytes = Some(kernel * u64::from(lanes) * 1024);
+            record
+        };
+        (0..10).map(record).collect::<Vec<_>>()
+    };
+    let mut records = Vec::new();
+    for lanes in [16, 64] {
+        records.extend(run(Engine::Threads, lanes, 20, 20));
+        records.extend(run(Engine::Tokio, lanes, 6, 4));
+    }
+    let text = verdict::text(&records, &groups_of(&records), None);
+    // (1,000 + 64 × 10) ÷ (1,000 + 64 × 40) = 0.46
+    let said = "54 % [54, 54] less memory than threads (1.6 MiB against 3.48 MiB, kernel included; \
+                one more lane adds 10 KiB against 40 KiB)";
+    assert!(text.contains(said), "{text}");
+}
+
 #[test]
 fn a_percentile_has_an_interval_over_blocks() {
     let of = |spread: u64, blocks: u32| {

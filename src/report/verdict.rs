@@ -402,22 +402,25 @@ impl<'a> Pairs<'a> {
         };
         let known = |c: &Comparison| c.estimate.n == self.trials.len();
         let kernel = self.compared(whole).filter(known);
-        // What one more lane costs, where both sides tell; or else a share that holds the fixed cost.
+        let included = kernel.is_some();
+        // What the ratio is of, and what one more lane adds where both sides tell.
+        let total = |f: &Figures| {
+            let more = f.get(Measure::Kernel).filter(|_| included).unwrap_or(0.0);
+            Measure::Memory.print(f.get(Measure::Memory).unwrap_or(0.0) + more)
+        };
         let slope = |f: &Figures| {
             let (user, more) = f.slopes?;
-            if kernel.is_some() { Some(user + more?) } else { Some(user) }
+            Some(Measure::MemoryPerLane.print(if included { user + more? } else { user }))
         };
-        let share = |f: &Figures| {
-            let kernel = f.get(Measure::KernelPerLane).filter(|_| kernel.is_some());
-            f.get(Measure::MemoryPerLane).unwrap_or(0.0) + kernel.unwrap_or(0.0)
-        };
-        let print = |bytes: f64| Measure::MemoryPerLane.print(bytes);
-        let figures = match slope(a).zip(slope(b)) {
-            Some((a, b)) => format!("{} against {} for one more lane", print(a), print(b)),
-            None => format!("{} against {} ÷ lanes", print(share(a)), print(share(b))),
-        };
+        let mut figures = format!("{} against {}", total(a), total(b));
+        if included {
+            figures.push_str(", kernel included");
+        }
+        if let Some((a, b)) = slope(a).zip(slope(b)) {
+            figures.push_str(&format!("; one more lane adds {a} against {b}"));
+        }
         match kernel {
-            Some(c) => change(Some(c), "memory", than, &format!("{figures}, kernel included")),
+            Some(c) => change(Some(c), "memory", than, &figures),
             None => change(row.memory_ratio(), "user memory", than, &figures),
         }
     }
