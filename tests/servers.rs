@@ -689,6 +689,57 @@ fn commands_that_serve_nobody_are_failed_rows_that_say_why() {
     }
 }
 
+/// A daemon leaves its parent, its group and its session, and is ended all the same; so is what a
+/// server left behind that never answered.
+#[test]
+fn what_leaves_its_session_is_not_left_running() {
+    if !is_installed("setsid") {
+        return;
+    }
+    let program = rust_program("");
+    let cases = [
+        ("setsid sleep 600 & echo $! >> PIDS; exit 3 # {port}".to_string(), false),
+        (format!("setsid sleep 600 & echo $! >> PIDS; {program}"), true),
+        // The parent of the daemon ends while the server runs.
+        (format!("(setsid sleep 600 & echo $! >> PIDS); {program}"), true),
+    ];
+    for (command, serves) in cases {
+        let home = tempfile::tempdir().expect("a directory");
+        let pids = home.path().join("pids");
+        let (row, text) = own(&command.replace("PIDS", &pids.display().to_string()), &[]);
+        let completed = if serves { 20 } else { 0 };
+        assert_eq!(row.ledger.completed, completed, "{command}: {text}");
+        let left = std::fs::read_to_string(&pids).expect("the command ran");
+        let left: u32 = left.trim().parse().expect("one process id");
+        eventually("nothing is left running", || !alive(left));
+    }
+}
+
+/// Each start is a row: one that fails in a later block takes nothing from those before it.
+#[test]
+fn a_command_that_fails_in_its_third_block_is_two_rows_that_count_and_two_that_say_why() {
+    let home = tempfile::tempdir().expect("a directory");
+    let log = home.path().join("starts");
+    std::fs::write(&log, "").expect("written");
+    let log = log.display();
+    let command = format!(
+        "n=$(wc -l < {log}); echo once >> {log}; [ $n -lt 2 ] || {{ echo worn out; exit 9; }}; {}",
+        rust_program("")
+    );
+    let toml = format!(
+        "[plan]\nrequests = 20\n[sweep]\nlanes = [2]\ntrials = 4\nnoise_repeats = 0\n[server]\n\
+         command = {command:?}\n"
+    );
+    let done = Sweep::new(&toml).run();
+    let rows: Vec<_> = done.records.iter().map(|row| (row.block, row.ledger.completed)).collect();
+    assert_eq!(rows, [(0, 20), (1, 20), (2, 0), (3, 0)], "{}", done.stderr);
+    for row in &done.records[2..] {
+        let error = row.error.as_deref().unwrap_or_default();
+        assert_eq!(row.status, Status::Failed, "{error}");
+        assert!(error.contains("exit status: 9; its last line: worn out"), "{error}");
+    }
+}
+
 #[test]
 fn a_crash_in_the_middle_is_named() {
     if !is_installed("python3") {

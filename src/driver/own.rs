@@ -11,7 +11,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper, waitpid,
+};
 
 use super::others::processes;
 use crate::driver::cpus;
@@ -37,12 +39,18 @@ pub(super) struct Own {
     said: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
     pub(super) at: SocketAddr,
+    /// Children that this process had before.
+    others: Vec<u32>,
     /// When it was last seen whether it is stopped, and for how long it was so far.
     stops: (u64, u64),
 }
 
 impl Own {
     pub(super) fn start(own: &OwnServer, on: &[u32]) -> anyhow::Result<Own> {
+        // Whoever of its processes loses their parent becomes a child of this one, whatever session or
+        // group it made for itself: a daemon too.
+        let _ = set_child_subreaper(Some(getpid()));
+        let others = children();
         let at = free_port().context("no free port for the server")?;
         let port = at.port().to_string();
         let command = own.command.replace("{port}", &port);
@@ -66,7 +74,7 @@ impl Own {
         let said = Arc::default();
         let reader = listen_to(from, Arc::clone(&said))?;
         let mut server =
-            Own { child, command, pids: vec![], said, reader, at, stops: (now_ns(), 0) };
+            Own { child, command, pids: vec![], said, reader, at, others, stops: (now_ns(), 0) };
         server.await_answer(own.ready)?;
         server.pids = tree(server.child.id());
         Ok(server)
@@ -173,7 +181,42 @@ impl Drop for Own {
             let _ = Pid::from_raw(pid as i32).map(|pid| kill_process(pid, Signal::KILL));
         }
         let _ = self.child.wait();
+        self.end_orphans();
     }
+}
+
+impl Own {
+    /// Ends what the server left to this process when it ended.
+    fn end_orphans(&self) {
+        let deadline = now_ns() + FAREWELL_NS;
+        let is_orphan = |pid: &u32| !self.others.contains(pid) && !is_duel(*pid);
+        while now_ns() < deadline {
+            let left: Vec<u32> = children().into_iter().filter(is_orphan).collect();
+            if left.is_empty() {
+                return;
+            }
+            for pid in left.iter().flat_map(|orphan| tree(*orphan)) {
+                let _ = Pid::from_raw(pid as i32).map(|pid| kill_process(pid, Signal::KILL));
+            }
+            std::thread::sleep(TURN);
+            for orphan in left {
+                let _ = waitpid(Pid::from_raw(orphan as i32), WaitOptions::NOHANG);
+            }
+        }
+    }
+}
+
+/// The living children of this process.
+fn children() -> Vec<u32> {
+    let living = processes().filter(|s| s.ppid as u32 == std::process::id() && s.state != 'Z');
+    living.map(|s| s.pid as u32).collect()
+}
+
+/// Whether a process runs this program: a worker or a target.
+fn is_duel(pid: u32) -> bool {
+    let program = |of: &str| std::fs::read_link(format!("/proc/{of}/exe")).ok();
+    // One that is gone by now is nobody's.
+    program(&pid.to_string()).is_none_or(|path| Some(path) == program("self"))
 }
 
 /// Whether a process that was once below the server is so by its session or group still: ids are

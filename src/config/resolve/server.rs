@@ -135,7 +135,16 @@ fn own(file: &File, engines: &[ServerEngine]) -> Result<Vec<OwnServer>, Fault> {
             let rule = "command under [server], such as command = \"./serve --port {port}\"";
             return Err(Fault::new(&list(), format!("the engine `own` needs {rule}")));
         }
-        None => return Ok(Vec::new()),
+        None => {
+            let env = server.env.0.first().map(|(name, _)| &name.place);
+            return match server.ready.given_at().or(env) {
+                Some(place) => {
+                    let rule = "it is for a server that a command under [server] starts";
+                    Err(Fault::new(place, format!("has no effect here: {rule}")))
+                }
+                None => Ok(Vec::new()),
+            };
+        }
         Some(at) if !own => {
             let rule = "needs `own` among sweep.server_engines, or no server_engines at all";
             return Err(fault(at, rule));
