@@ -11,8 +11,9 @@ use duel::limits::{
     CgroupLimit, LimitHit, Limits, LimitsReport, MAPS_PER_THREAD, TargetKind, Use, raise_nofile,
 };
 use duel::plan::endpoint::Endpoint;
+use duel::plan::server::{ServerEngine, ServerPlan};
 use duel::plan::steps::Offload;
-use duel::plan::{Arrivals, Cell, Engine, Extent, TrialPlan};
+use duel::plan::{Arrivals, Cell, Codec, Engine, Extent, TrialPlan};
 
 const EMBEDDED: TargetKind = TargetKind::Embedded { processes: 1 };
 const REMOTE: TargetKind = TargetKind::External { loopback: false };
@@ -54,6 +55,7 @@ fn machines() -> Vec<(&'static str, Limits)> {
         ("RLIMIT_NPROC", Limits { nproc: some(10_000), ..b() }),
         ("RLIMIT_AS", Limits { address_space: some(8 << 30), ..b() }),
         ("RLIMIT_DATA", Limits { data: some(1 << 30), ..b() }),
+        ("RLIMIT_MEMLOCK", Limits { memlock: some(700 << 10), ..b() }),
         ("vm.overcommit_memory", Limits { commit: some(1 << 30), ..b() }),
         ("available memory", Limits { memory_available_bytes: Some(1 << 30), ..b() }),
         (
@@ -103,6 +105,8 @@ fn each_limit_binds_the_engines_that_it_concerns() {
         assert!(!binds(thread_limit, Engine::Tokio, EMBEDDED), "{thread_limit}");
         assert!(!binds(thread_limit, Engine::TokioSingle, EMBEDDED), "{thread_limit}");
     }
+    assert!(binds("RLIMIT_MEMLOCK", Engine::Uring, EMBEDDED), "rings lock memory");
+    assert!(!binds("RLIMIT_MEMLOCK", Engine::Tokio, EMBEDDED), "sockets do not");
     assert!(binds("RLIMIT_NOFILE", Engine::Tokio, EMBEDDED));
     assert!(!binds("RLIMIT_NOFILE", Engine::Sequential, EMBEDDED), "it has one lane");
     assert!(binds("net.ipv4.ip_local", Engine::Tokio, REMOTE));
@@ -228,6 +232,7 @@ fn absurd_cells_are_refused_without_overflow() {
     absurd.stack_size_bytes = Some(u64::MAX / 4);
     for (name, limits) in machines() {
         let target = if name.contains("port") { REMOTE } else { EMBEDDED };
+        absurd.engine = if name == "RLIMIT_MEMLOCK" { Engine::Uring } else { Engine::Threads };
         assert!(limits.check(&absurd, target).is_err(), "{name}");
     }
 }
@@ -395,7 +400,7 @@ fn a_server_needs_a_descriptor_for_each_connection_and_for_each_call() {
         let sweep = duel::config::parse(&text, "x.toml", &[], std::path::Path::new("")).unwrap();
         for cell in sweep.cells() {
             let server = sweep.server_plan(&cell).expect("a server of duel's own");
-            let checked = limits.check_server(&server, lanes);
+            let checked = limits.check_with(&cell, EMBEDDED, Some(&server));
             // The threads of a pool call for few connections at a time.
             let pooled = ["pool", "rayon"].contains(&server.engine.name());
             assert_eq!(checked.is_ok(), fits || pooled, "{}: {checked:?}", cell.id);
@@ -407,4 +412,93 @@ fn a_server_needs_a_descriptor_for_each_connection_and_for_each_call() {
             }
         }
     }
+}
+
+/// A server engine with the settings that predictions are for, and more of `[server]`.
+fn server(engine: ServerEngine, more: &str) -> ServerPlan {
+    let pool = if engine == ServerEngine::Pool { "pool_size = 8\n" } else { "" };
+    let toml = format!(
+        "[sweep]\nserver_engines = [\"{}\"]\nfan_out = 3\n[server]\nstack_size = \"64KiB\"\n{pool}{more}",
+        engine.name()
+    );
+    let toml = if more.is_empty() { toml.replace("fan_out = 3\n", "") } else { toml };
+    let sweep = duel::config::parse(&toml, "x.toml", &[], std::path::Path::new("")).unwrap();
+    sweep.server_plan(&sweep.cells()[0]).expect("a server of duel's own")
+}
+
+fn of_duels_own() -> impl Iterator<Item = ServerEngine> {
+    let others = [ServerEngine::Reference, ServerEngine::Own];
+    ServerEngine::ALL.into_iter().filter(move |engine| !others.contains(engine))
+}
+
+/// The client that loads servers in predictions.
+fn client(lanes: u32) -> Cell {
+    Cell { codec: Codec::Lean, ..cell(Engine::TokioSingle, lanes, 1) }
+}
+
+/// Every limit that holds for a process of the client holds for one of the server, and what the machine
+/// has is shared by both.
+#[test]
+fn every_limit_lets_the_most_connections_of_a_server_pass_and_names_itself_one_later() {
+    let mut bound = 0;
+    for (name, limits) in machines() {
+        for engine in of_duels_own() {
+            let Some(first) = limits.predict_server(engine).into_iter().next() else { continue };
+            bound += 1;
+            let most = u32::try_from(first.most_lanes).unwrap();
+            let plan = server(engine, "");
+            let fits = |lanes: u32| limits.check_with(&client(lanes), EMBEDDED, Some(&plan));
+            assert_eq!(fits(most), Ok(()), "{name} must allow {most} connections of {engine:?}");
+            let beyond = fits(most + 1).expect_err("one more does not fit");
+            assert_eq!(beyond.most_lanes, u64::from(most), "{engine:?}: {beyond}");
+            assert!(beyond.limit.starts_with(name), "{engine:?}: {beyond} is not about {name}");
+        }
+    }
+    assert!(bound > 30, "limits bind {bound} times");
+    let threads = machines().into_iter().find(|(name, _)| *name == "vm.max_map_count").unwrap().1;
+    let hit = threads.check_with(&client(17_000), EMBEDDED, Some(&server(ServerEngine::Threads, "")));
+    let said = hit.expect_err("17,000 threads do not fit").to_string();
+    assert!(said.contains("under tokio-single on a server `threads` need"), "{said}");
+    assert!(said.contains("vm.max_map_count of the server allows 65,530"), "{said}");
+    assert!(said.contains("sysctl -w vm.max_map_count="), "the way out names the limit alone: {said}");
+}
+
+/// What fits alone on either side does not fit together where both take of the same.
+#[test]
+fn the_threads_of_both_sides_are_counted_together() {
+    let limits = Limits { pid_max: Some(Use { max: 10_000, used: 100 }), ..boundless() };
+    let threads = cell(Engine::Threads, 6_000, 1);
+    assert_eq!(limits.check(&threads, EMBEDDED), Ok(()));
+    let on = |engine| limits.check_with(&threads, EMBEDDED, Some(&server(engine, "")));
+    assert_eq!(on(ServerEngine::Tokio), Ok(()));
+    let hit = on(ServerEngine::Threads).expect_err("12,000 threads do not fit");
+    assert_eq!((hit.limit.as_str(), hit.server), ("kernel.pid_max", Some(ServerEngine::Threads)));
+    // Handlers that block have a thread for each call but one.
+    let calls = "upstream = {}\n[[server.step]]\nkind = \"call\"\ncalls = 3\n";
+    let tokio_single = client(4_000);
+    for (engine, fits) in
+        [(ServerEngine::Threads, false), (ServerEngine::Tokio, true), (ServerEngine::Pool, true)]
+    {
+        let checked = limits.check_with(&tokio_single, EMBEDDED, Some(&server(engine, calls)));
+        assert_eq!(checked.is_ok(), fits, "{engine:?}: {checked:?}");
+    }
+    // All servers call one upstream.
+    let fds = Limits { nofile_hard: 20_000, ..boundless() };
+    let spread = Cell { processes: 3, total_lanes: 12_000, ..client(4_000) };
+    let three = TargetKind::Embedded { processes: 3 };
+    let checked = fds.check_with(&spread, three, Some(&server(ServerEngine::Tokio, calls)));
+    let said = checked.expect_err("36,000 calls do not fit into one process").to_string();
+    assert!(said.contains("RLIMIT_NOFILE of the upstream"), "{said}");
+}
+
+#[test]
+fn a_server_on_rings_needs_its_locked_memory() {
+    let limits = Limits { memlock: Some(Use { max: 300 << 10, used: 0 }), cpus: 3, ..boundless() };
+    let on = |engine| limits.check_with(&client(2), EMBEDDED, Some(&server(engine, "")));
+    assert_eq!(on(ServerEngine::Tokio), Ok(()));
+    // Two CPUs beside the client's, each with a ring for 4,096 connections.
+    let said = on(ServerEngine::Uring).expect_err("400 KiB").to_string();
+    assert!(said.contains("on a server `uring` need 400 KiB locked memory"), "{said}");
+    assert!(said.contains("RLIMIT_MEMLOCK allows 300 KiB: at most 0 lanes"), "{said}");
+    assert!(said.contains("ulimit -l 400"), "{said}");
 }

@@ -171,5 +171,5 @@ fn the_threads_of_a_server_end_where_they_were_predicted_to_end() {
         }
     }
     let (limits, _) = text(&output(&mut duel(&["limits"])));
-    assert!(limits.contains("a server with a thread per connection"), "{limits}");
+    assert!(limits.contains("per process of a server under test"), "{limits}");
 }

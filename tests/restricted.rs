@@ -270,7 +270,8 @@ fn a_ring_without_locked_memory_runs_or_names_the_limit() {
         return;
     }
     let other = "setpriv --reuid=65534 --regid=65534 --clear-groups";
-    for kib in [0, 8, 64] {
+    // The probe, and a client of two lanes, take 136 KiB where they are counted; a server takes more.
+    for kib in [0, 64, 150] {
         let limited =
             format!("ulimit -l {kib}; exec {} \"$0\" \"$@\"", if root() { other } else { "" });
         let alone = "['uring']";

@@ -102,6 +102,10 @@ fn a_server_on_rings_that_are_forbidden_is_a_failed_row() {
             assert_eq!((row.ledger.completed, error.as_str()), (20, ""), "{stderr}");
         }
     }
+    let (shown, _) = text(&output(duel(&["plan"]).arg(&config)));
+    for word in ["server on uring: ", "each with a thread, 2 descriptors and", "RLIMIT_MEMLOCK"] {
+        assert!(shown.contains(word), "{shown}");
+    }
     let planned = output(without_rings(duel(&["plan"]).arg(&config), libc::EPERM));
     assert!(text(&planned).0.contains("cannot run here: io_uring"), "{}", text(&planned).0);
 }

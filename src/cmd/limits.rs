@@ -30,14 +30,15 @@ pub fn run(args: &LimitsArgs) -> super::Ended {
 }
 
 pub fn text(report: &LimitsReport, width: Option<u16>) -> String {
-    let (above, below) = report.sentences();
-    let (heads, rows) = report.table();
-    let column = |(i, title): (usize, String)| Column {
-        title,
-        number: i > 0,
-        cells: rows.iter().map(|row| row[i].clone()).collect(),
-    };
-    let columns = heads.into_iter().enumerate().map(column).collect();
-    let below: String = below.into_iter().map(|line| line + "\n").collect();
-    format!("{above}\n\n{}\n{below}", table::plain(columns, width))
+    let tables = report.tables().into_iter().map(|(above, (heads, rows))| {
+        let column = |(i, title): (usize, String)| Column {
+            title,
+            number: i > 0,
+            cells: rows.iter().map(|row| row[i].clone()).collect(),
+        };
+        let columns = heads.into_iter().enumerate().map(column).collect();
+        format!("{above}\n\n{}\n", table::plain(columns, width))
+    });
+    let below = report.sentences().into_iter().map(|line| line + "\n");
+    tables.chain(below).collect()
 }

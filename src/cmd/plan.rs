@@ -58,6 +58,13 @@ fn describe(sweep: &Sweep) -> String {
         column("here", false, &|(_, cell)| here(cell)),
     ];
     lines.extend(["".into(), table::plain(table, crate::terminal::width())]);
+    let mut rings = vec![];
+    for cell in &cells {
+        rings.extend(limits.rings_of(cell, sweep.server_plan(cell).as_ref()));
+    }
+    rings.sort_unstable();
+    rings.dedup();
+    lines.extend(rings);
     if sweep.search.is_some() {
         lines.push("order: decided as it goes, one trial of each cell in turn".into());
         let shares: Vec<String> =

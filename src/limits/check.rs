@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::demand::{CellNeeds, RESERVED_FDS, Scope, TargetKind, Unit, raise_nofile};
 use super::machine::Limits;
-use crate::plan::engine::LaneThreads;
-use crate::plan::server::ServerPlan;
-use crate::plan::{Cell, Engine};
+use super::needs::CellNeeds;
+use super::terms::{Scope, TargetKind, Unit};
+use crate::plan::server::{PoolOf, ServerEngine, ServerPlan, ServerSetting};
+use crate::plan::steps::Offload;
+use crate::plan::{Cell, Codec, Engine};
 use crate::units::{format_count, plural};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct LimitHit {
     pub way_out: String,
     pub unit: Unit,
     pub engine: Engine,
+    /// Where the server that it loads counts too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerEngine>,
     pub lanes: u64,
     pub processes: u64,
 }
@@ -33,10 +37,11 @@ impl fmt::Display for LimitHit {
             0 | 1 => String::new(),
             n => format!(" in each of {} processes", format_count(n)),
         };
+        let on = self.server.map_or(String::new(), |s| format!(" on a server `{}`", s.name()));
         let (need, what) = self.unit.amount(self.need);
         write!(
             f,
-            "{} under {}{each} need{} {need} {what}; {} allows {}: at most {}{each}; {}",
+            "{} under {}{on}{each} need{} {need} {what}; {} allows {}: at most {}{each}; {}",
             plural(self.lanes, "lane"),
             self.engine.name(),
             if self.lanes == 1 { "s" } else { "" },
@@ -74,84 +79,50 @@ impl Ceiling {
 
 impl Limits {
     pub fn check(&self, cell: &Cell, target: TargetKind) -> Result<(), LimitHit> {
-        self.hit(cell, target).map_or(Ok(()), Err)
+        self.check_with(cell, target, None)
     }
 
-    /// Says whether a server of duel's own fits that has a thread for each connection of a cell: it
-    /// needs what a client with as many threads does.
-    pub fn check_server(&self, server: &ServerPlan, connections: u32) -> Result<(), LimitHit> {
-        self.check_calls(server, connections)?;
-        if server.engine.facts().threads != LaneThreads::PerLane {
-            return Ok(());
-        }
-        let alike = Cell {
-            codec: server.codec,
-            stack_size_bytes: Some(server.setting.stack_bytes),
-            ..Cell::plain(server.engine.facts().alike, connections)
-        };
-        let hit = self.hit(&alike, TargetKind::External { loopback: true });
-        hit.map_or(Ok(()), |hit| {
-            let smaller = "raise it, or use a smaller `server.stack_size`, fewer lanes, more \
-                           `[target] processes` or another server engine";
-            Err(LimitHit {
-                limit: format!("{} of the server", hit.limit),
-                unit: hit.unit.of_server(),
-                way_out: if hit.unit.is_bytes() { smaller.into() } else { hit.way_out },
-                ..hit
-            })
-        })
-    }
-
-    /// Says whether a server of duel's own can run here, and whether it fits.
-    pub(crate) fn admit_server(&self, server: &ServerPlan, connections: u32) -> anyhow::Result<()> {
-        if let Some(why) = self.refusal(server.engine.facts().alike) {
-            anyhow::bail!("the server engine `{}` cannot run here: {why}", server.engine.name());
-        }
-        Ok(self.check_server(server, connections)?)
-    }
-
-    /// Says whether a server has a descriptor for each connection and for each call of its handlers; those
-    /// of pools call for few connections at a time.
-    fn check_calls(&self, server: &ServerPlan, connections: u32) -> Result<(), LimitHit> {
-        let facts = server.engine.facts();
-        let calls = u64::from(server.fan_out.min(server.setting.most_calls()));
-        let (have, lanes) = (self.nofile_hard, u64::from(connections));
-        let need = lanes * (1 + calls) + RESERVED_FDS;
-        if calls == 0 || facts.threads == LaneThreads::Pool || need <= have {
-            return Ok(());
-        }
-        Err(LimitHit {
-            limit: "RLIMIT_NOFILE of the server".into(),
-            have,
-            need,
-            most_lanes: have.saturating_sub(RESERVED_FDS) / (1 + calls),
-            way_out: raise_nofile(need) + ", more `[target] processes` or a smaller `fan_out`",
-            unit: Unit::ServerFdsWithCalls,
-            engine: server.engine.facts().alike,
-            lanes,
-            processes: 1,
-        })
-    }
-
-    fn hit(&self, cell: &Cell, target: TargetKind) -> Option<LimitHit> {
+    /// Says whether a cell fits together with the server that duel starts for it.
+    pub fn check_with(
+        &self,
+        cell: &Cell,
+        target: TargetKind,
+        server: Option<&ServerPlan>,
+    ) -> Result<(), LimitHit> {
         let lanes = u64::from(cell.lanes);
-        let needs = CellNeeds::of(cell, target);
+        let beside = server.map(|plan| (plan, self.cpus_beside(cell)));
+        let needs = CellNeeds::of(cell, target, beside);
         let tightest = self
             .demands(&needs)
             .into_iter()
             .filter(|demand| demand.need.at(lanes) > demand.have)
             .min_by_key(|demand| demand.most_lanes().unwrap_or(0));
-        tightest.map(|demand| LimitHit {
+        let Some(demand) = tightest else { return Ok(()) };
+        let need = demand.need.at(lanes);
+        // The way out names the limit alone, not whose it is.
+        let name = demand.limit.split_once(" of the ").map_or(&*demand.limit, |(name, _)| name);
+        Err(LimitHit {
             have: demand.have,
-            need: demand.need.at(lanes),
+            need,
             most_lanes: demand.most_lanes().unwrap_or(0),
-            way_out: (demand.way_out)(&demand.limit, demand.need.at(lanes)),
+            way_out: (demand.way_out)(name, need),
             unit: demand.unit,
-            limit: demand.limit,
             engine: cell.engine,
+            server: server.map(|plan| plan.engine).filter(|_| demand.scope != Scope::Worker),
             lanes,
-            processes: needs.processes,
+            processes: needs.client.processes,
+            limit: demand.limit,
         })
+    }
+
+    /// Says whether a server of duel's own can run here at all.
+    pub(crate) fn admit_server(&self, server: &ServerPlan) -> anyhow::Result<()> {
+        match self.refusal(server.engine.facts().alike) {
+            None => Ok(()),
+            Some(why) => {
+                anyhow::bail!("the server engine `{}` cannot run here: {why}", server.engine.name())
+            }
+        }
     }
 
     /// Why an engine cannot run here at all, and the way out.
@@ -162,9 +133,24 @@ impl Limits {
     /// Lists how many lanes each limit allows one worker of the engine, the tightest first, with
     /// hyper, stacks of 64 KiB and one CPU. Empty for `sequential`, which has one lane.
     pub fn predict(&self, engine: Engine, target: TargetKind) -> Vec<Ceiling> {
-        let needs = CellNeeds::of(&typical_cell(engine, 1), target);
+        self.ceilings(&CellNeeds::of(&typical_cell(engine, 1), target, None))
+    }
+
+    /// The same of connections to one process of a server, with stacks of 64 KiB and a pool of eight
+    /// threads, that `tokio-single` loads from this machine; what bounds that client alone is left out.
+    pub fn predict_server(&self, engine: ServerEngine) -> Vec<Ceiling> {
+        let client = Cell { codec: Codec::Lean, ..typical_cell(Engine::TokioSingle, 1) };
+        let server = typical_server(engine);
+        let beside = Some((&server, self.cpus_beside(&client)));
+        let needs = CellNeeds::of(&client, TargetKind::Embedded { processes: 1 }, beside);
+        let mut ceilings = self.ceilings(&needs);
+        ceilings.retain(|ceiling| ceiling.scope != Scope::Worker);
+        ceilings
+    }
+
+    fn ceilings(&self, needs: &CellNeeds) -> Vec<Ceiling> {
         let mut ceilings: Vec<Ceiling> = self
-            .demands(&needs)
+            .demands(needs)
             .into_iter()
             .filter(|demand| demand.have < u64::MAX)
             .filter_map(|demand| {
@@ -183,6 +169,22 @@ impl Limits {
         ceilings.sort_by(|a, b| (a.most_lanes, &a.limit).cmp(&(b.most_lanes, &b.limit)));
         ceilings
     }
+}
+
+/// The server that predictions are for.
+fn typical_server(engine: ServerEngine) -> ServerPlan {
+    let setting = ServerSetting {
+        pool: PoolOf::default(),
+        pool_size: (engine == ServerEngine::Pool).then_some(8),
+        stack_bytes: 64 << 10,
+        tls: false,
+        steps: vec![],
+        permits: None,
+        own: None,
+        owns: vec![],
+        upstream: None,
+    };
+    ServerPlan { engine, codec: Codec::Lean, offload: Offload::default(), fan_out: 1, setting }
 }
 
 /// The cell that predictions are for.

@@ -31,6 +31,9 @@ pub struct Limits {
     pub nproc: Option<Use>,
     pub address_space: Option<Use>,
     pub data: Option<Use>,
+    /// Bytes of locked memory of this user, where the kernel counts rings against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memlock: Option<Use>,
     /// Bytes of committed memory, under strict accounting only.
     pub commit: Option<Use>,
     /// Bytes of memory that can be had without swapping (`MemAvailable`).
@@ -94,6 +97,7 @@ impl Limits {
                 .filter(|_| !capable(CAP_SYS_ADMIN) && !capable(CAP_SYS_RESOURCE)),
             address_space: rlimit(Resource::As, status.as_ref().and_then(|s| s.vmsize)),
             data: rlimit(Resource::Data, status.as_ref().and_then(|s| s.vmdata)),
+            memlock: rlimit(Resource::Memlock, None).filter(|_| crate::sys::ring::counts_as_locked()),
             commit: committed(),
             memory_available_bytes: Meminfo::current().ok().and_then(|m| m.mem_available),
             cgroup_memory: cgroup_memory(),

@@ -17,7 +17,11 @@
 //! | `fs.epoll.max_user_watches` | sockets in epoll sets | the user |
 //! | `net.ipv4.ip_local_port_range` | connections to one address | one source address |
 //! | `net.netfilter.nf_conntrack_max` | connections | the machine |
+//! | `RLIMIT_MEMLOCK` | what rings hold, where the kernel counts it | the user |
 //! | io_uring forbidden, switched off or too old | any lane of `uring` | each worker |
+//!
+//! What is said of a worker holds for each process of a server under test too (`… of the server`), and
+//! what the machine or the user has is held against both sides together.
 //!
 //! Asking beforehand is the only safe way: a thread beyond `vm.max_map_count` may start and then
 //! find no room for its alternate signal stack, upon which the standard library aborts the process.
@@ -29,15 +33,18 @@
 mod check;
 mod demand;
 mod machine;
+mod needs;
 mod ports;
 mod report;
+mod terms;
 
 pub use check::{Ceiling, LimitHit};
-pub use demand::{MAPS_PER_THREAD, Scope, TargetKind, Unit};
+pub use demand::MAPS_PER_THREAD;
 pub use machine::{CgroupLimit, Limits, Use, raise_nofile};
 pub(crate) use ports::PORT_RANGE;
 pub(crate) use ports::{PortBudget, PortsShort};
 pub use report::LimitsReport;
+pub use terms::{Scope, TargetKind, Unit};
 
 /// A limit as rows and configs name it: `RLIMIT_NOFILE`, or `RLIMIT_NOFILE of the target` where it is
 /// not the worker's own.

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::check::{Ceiling, LimitHit, typical_cell};
-use super::demand::TargetKind;
 use super::machine::Limits;
+use super::terms::TargetKind;
 use crate::plan::Engine;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::ServerEngine;
@@ -23,6 +23,17 @@ pub struct LimitsReport {
     pub target: TargetKind,
     pub lanes: Option<u32>,
     pub engines: Vec<EngineReport>,
+    /// What one process of a server under test can hold.
+    #[serde(default)]
+    pub servers: Vec<ServerReport>,
+}
+
+/// What the limits mean for a server engine, in connections of one process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerReport {
+    pub engine: ServerEngine,
+    /// As those of an engine.
+    pub ceilings: Vec<Ceiling>,
 }
 
 /// What the limits mean for one engine, in lanes of one worker.
@@ -50,62 +61,46 @@ impl LimitsReport {
                 }
             })
             .collect();
-        LimitsReport { limits: limits.clone(), target, lanes, engines }
+        let others = [ServerEngine::Reference, ServerEngine::Own];
+        let servers = ServerEngine::ALL.into_iter().filter(|engine| !others.contains(engine));
+        let servers = servers
+            .map(|engine| ServerReport { engine, ceilings: limits.predict_server(engine) })
+            .collect();
+        LimitsReport { limits: limits.clone(), target, lanes, engines, servers }
     }
 
-    fn rows(&self) -> Vec<&Ceiling> {
-        let mut all: Vec<&Ceiling> = self.engines.iter().flat_map(|e| &e.ceilings).collect();
-        all.sort_by_key(|ceiling| ceiling.most_lanes);
-        let mut rows: Vec<&Ceiling> = Vec::new();
-        for ceiling in all {
-            if rows.iter().all(|row| row.limit != ceiling.limit) {
-                rows.push(ceiling);
-            }
-        }
-        rows
-    }
-
-    /// The heads of the table and its rows: each limit, what it allows, and the lanes of each engine.
-    pub(crate) fn table(&self) -> (Vec<String>, Vec<Vec<String>>) {
-        let engines = || self.engines.iter();
-        let names = engines().map(|e| e.engine.name().to_string());
-        let heads = ["limit", "allows"].map(String::from).into_iter().chain(names).collect();
-        let row = |limit: &Ceiling| {
-            let lanes = engines().map(|engine| engine.cell(&limit.limit));
-            [limit.limit.clone(), limit.allows()].into_iter().chain(lanes).collect()
-        };
-        (heads, self.rows().into_iter().map(row).collect())
-    }
-
-    /// What stands above the table, and below it.
-    pub(crate) fn sentences(&self) -> (String, Vec<String>) {
+    /// The tables, each with what stands above it.
+    pub(crate) fn tables(&self) -> [(String, LimitTable); 2] {
         let target = match self.target {
             TargetKind::Embedded { processes: 0 | 1 } => "the embedded target".to_string(),
             TargetKind::Embedded { processes } => format!("{processes} embedded targets"),
             TargetKind::External { loopback: true } => "a target on this machine".to_string(),
             TargetKind::External { loopback: false } => "a target on another machine".to_string(),
         };
-        let above = format!(
+        let of_clients = format!(
             "Maximum lanes per worker process against {target}, with the hyper codec and stacks of \
              64 KiB. ► the limit reached first; - no limit; memory is an estimate."
         );
+        let of_servers = "Maximum connections per process of a server under test, with the lean codec, \
+                          stacks of 64 KiB and a pool of 8 threads, that tokio-single loads from this \
+                          machine.";
+        let clients = self.engines.iter().map(|e| (e.engine.name(), &*e.ceilings));
+        let servers = self.servers.iter().map(|s| (s.engine.name(), &*s.ceilings));
+        [(of_clients, table(clients.collect())), (of_servers.into(), table(servers.collect()))]
+    }
+
+    /// What stands below the tables.
+    pub(crate) fn sentences(&self) -> Vec<String> {
         let mut below = vec![];
         for (to, at) in [("on loopback", None), ("elsewhere", Some(ELSEWHERE))] {
             let ports = self.limits.ports_to(at.as_ref(), 1);
             below.extend(ports.map(|p| format!("keep_alive = false towards a target {to}: {p}")));
         }
-        let threads = self.engines.iter().find(|e| e.engine == ServerEngine::Threads.facts().alike);
-        below.extend(threads.and_then(|e| e.ceilings.first()).map(|first| {
-            let (most, limit) = (format_count(first.most_lanes), &first.limit);
-            format!(
-                "a server with a thread per connection (server_engines = [\"threads\"]) holds as \
-                 many connections as `threads` has lanes: at most {most} ({limit})"
-            )
-        }));
         let refused = |engine: &EngineReport| self.limits.refusal(engine.engine);
         for engine in &self.engines {
             let name = engine.engine.name();
-            below.extend(refused(engine).map(|why| format!("{name} cannot run here: {why}")));
+            let cannot = |why| format!("{name} cannot run here: {why}; neither can a server `{name}`");
+            below.extend(refused(engine).map(cannot));
         }
         below.extend(self.limits.cpu_quota.as_ref().map(|quota| {
             let (whole, cpus) = (quota.whole_cpus().min(self.limits.cpus), self.limits.cpus);
@@ -119,23 +114,37 @@ impl LimitsReport {
                 Some(hit) => hit.to_string(),
             });
         }
-        (above, below)
+        below
     }
 }
 
-impl EngineReport {
-    /// Most lanes under the limit; the one that is reached first is marked.
-    fn cell(&self, limit: &str) -> String {
-        match self.ceilings.iter().position(|ceiling| ceiling.limit == limit) {
-            None => "-".to_string(),
-            Some(0) => format!("► {}", format_count(self.ceilings[0].most_lanes)),
-            Some(i) => format_count(self.ceilings[i].most_lanes),
+/// The heads of a table and its rows: each limit, what it allows, and the lanes of each engine.
+pub(crate) type LimitTable = (Vec<String>, Vec<Vec<String>>);
+
+fn table(engines: Vec<(&str, &[Ceiling])>) -> LimitTable {
+    let mut all: Vec<&Ceiling> = engines.iter().flat_map(|(_, ceilings)| *ceilings).collect();
+    all.sort_by_key(|ceiling| ceiling.most_lanes);
+    let mut limits: Vec<&Ceiling> = Vec::new();
+    for ceiling in all {
+        if limits.iter().all(|row| row.limit != ceiling.limit) {
+            limits.push(ceiling);
         }
     }
+    let names = engines.iter().map(|(name, _)| name.to_string());
+    let heads = ["limit", "allows"].map(String::from).into_iter().chain(names).collect();
+    let row = |limit: &Ceiling| {
+        let lanes = engines.iter().map(|(_, ceilings)| most(ceilings, &limit.limit));
+        let allows = limit.unit.amount(limit.have).0;
+        [limit.limit.clone(), allows].into_iter().chain(lanes).collect()
+    };
+    (heads, limits.into_iter().map(row).collect())
 }
 
-impl Ceiling {
-    fn allows(&self) -> String {
-        self.unit.amount(self.have).0
+/// Most lanes under the limit; the one that is reached first is marked.
+fn most(ceilings: &[Ceiling], limit: &str) -> String {
+    match ceilings.iter().position(|ceiling| ceiling.limit == limit) {
+        None => "-".to_string(),
+        Some(0) => format!("► {}", format_count(ceilings[0].most_lanes)),
+        Some(i) => format_count(ceilings[i].most_lanes),
     }
 }

@@ -40,6 +40,9 @@ super::engines! {
     }
 }
 
+/// Connections that a server makes each of its rings for; where there are more its lists grow.
+pub(crate) const CONNECTIONS_OF_RING: u32 = 4096;
+
 impl ServerEngine {
     /// What ratios are relative to unless a sweep says otherwise.
     pub(crate) const BASELINE: ServerEngine = ServerEngine::Threads;

@@ -190,13 +190,6 @@ impl Sweep {
         })
     }
 
-    /// The server of a cell's trials, and the most connections that one process of it holds.
-    pub fn served(&self, cell: &Cell) -> Option<(ServerPlan, u32)> {
-        let processes = self.embedded_target(cell).map_or(1, |target| target.processes.max(1));
-        let workers = cell.processes.div_ceil(processes);
-        Some((self.server_plan(cell)?, cell.lanes.saturating_mul(workers)))
-    }
-
     fn kinds(&self, cell: &Cell) -> Vec<CellKind> {
         let timed = self.memory != MemoryTrials::Only;
         let memory = match self.idle && cell.tests_server() {

@@ -25,10 +25,9 @@ use crate::engine::ring_timer::RingTimer;
 use crate::engine::rings::Manner;
 use crate::engine::tasks::Tasks;
 use crate::engine::timer::sleep;
+use crate::plan::server::CONNECTIONS_OF_RING;
 use crate::sys::{MonotonicNs, now_ns, wake_promptly};
 
-/// Connections that a ring is made for; where there are more its lists grow.
-const CONNECTIONS: u32 = 4096;
 /// Longest wait for a ring: an hour.
 const LONGEST_NS: u64 = 3_600_000_000_000;
 
@@ -60,7 +59,7 @@ fn run_ring(
 ) -> anyhow::Result<()> {
     wake_promptly();
     let manner = Manner { multishot: true, batch: 1, linger_ns: 0 };
-    Reactor::start(CONNECTIONS, manner, &handler.rings)?;
+    Reactor::start(CONNECTIONS_OF_RING, manner, &handler.rings)?;
     let mut tasks: Tasks<dyn Future<Output = ()>> = Tasks::new(0);
     let accepted = Arrivals::default();
     let bell = home.bell.try_clone().context("a ring has no bell")?;

@@ -23,6 +23,7 @@ use io_uring::{
     CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue,
 };
 use nix::libc;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Bytes of a provided buffer: a response of a small body whole. What is larger is better read by
 /// calls of its own.
@@ -149,7 +150,7 @@ impl Ring {
     /// # Errors
     /// What this system does not allow or know, and the way out.
     pub(crate) fn new(connections: u32) -> anyhow::Result<Self> {
-        let (uring, provided) = make(connections).map_err(|e| anyhow::anyhow!(why_not(&e)))?;
+        let (uring, provided) = make_patiently(connections).map_err(|e| anyhow::anyhow!(why_not(&e)))?;
         let can_linger = uring.params().is_feature_min_timeout();
         let (mut submitter, entries, completions) = Box::leak(Box::new(uring)).split();
         // Spares the kernel the look-up of the descriptor in each call; an old one does without.
@@ -343,12 +344,62 @@ impl Ring {
 /// What stands in a buffer that was given back, in builds with debug assertions.
 const POISON: u8 = 0xA5;
 
+/// Most completions of a ring that the kernel has room for.
+const MOST_COMPLETIONS: u32 = 1 << 16;
+const PAGE_BYTES: u64 = 4096;
+
+/// Entries of a ring for so many connections: to submit, and completed.
+fn sizes(connections: u32) -> (u32, u32) {
+    let entries = if connections > 4096 { 4096 } else { 1024 };
+    // A receive and a failed send of each connection; the kernel keeps what does not fit.
+    let completions = connections.saturating_mul(2).clamp(4096, MOST_COMPLETIONS);
+    (entries, completions.next_power_of_two())
+}
+
+/// What a ring for so many connections locks, where the kernel counts it: 64 bytes for each entry to
+/// submit, 16 for a completed one with a page of counters, and the page of provided buffers.
+pub(crate) fn locked_bytes(connections: u32) -> u64 {
+    let (entries, completions) = sizes(connections);
+    64 * u64::from(entries) + 16 * u64::from(completions) + 2 * PAGE_BYTES
+}
+
+/// Most connections whose ring locks no more than `bytes`.
+pub(crate) fn most_connections(bytes: u64) -> u32 {
+    // Each of these is the last of its size.
+    let steps = (11..=14).map(|exponent| 1 << exponent).chain([u32::MAX]);
+    steps.filter(|step| locked_bytes(*step) <= bytes).last().unwrap_or(0)
+}
+
+/// Whether rings of this process count against its limit of locked memory. Old kernels do not count them
+/// (6.18 does), nor does any for whoever may lock what they like: a ring under a limit of zero tells, which
+/// then is as it was.
+pub(crate) fn counts_as_locked() -> bool {
+    let limit = getrlimit(Resource::Memlock);
+    let lowered = setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..limit });
+    let made = lowered.is_ok().then(|| IoUring::new(1));
+    let _ = setrlimit(Resource::Memlock, limit);
+    matches!(made, Some(Err(e)) if e.raw_os_error() == Some(libc::ENOMEM))
+}
+
+/// How often, and how long after one another, a ring is asked for that finds no memory: what others
+/// held that have just ended comes back a moment later.
+const TRIES: u32 = 10;
+const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(20);
+
+fn make_patiently(connections: u32) -> io::Result<(IoUring, Provided)> {
+    for _ in 1..TRIES {
+        match make(connections) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => std::thread::sleep(BETWEEN_TRIES),
+            made => return made,
+        }
+    }
+    make(connections)
+}
+
 /// Makes a ring and registers its provided buffers, none of which it gets yet.
 #[expect(unsafe_code, reason = "the kernel is given the page of entries")]
 fn make(connections: u32) -> io::Result<(IoUring, Provided)> {
-    let entries = if connections > 4096 { 4096 } else { 1024 };
-    // A receive and a failed send of each connection; the kernel keeps what does not fit.
-    let completions = connections.saturating_mul(2).clamp(4096, 1 << 20).next_power_of_two();
+    let (entries, completions) = sizes(connections);
     let with = |no_array: bool| {
         let mut builder = IoUring::builder();
         builder.setup_cqsize(completions).setup_clamp().setup_submit_all();
@@ -384,7 +435,7 @@ fn untag(tag: u64) -> (Op, u64) {
 /// # Errors
 /// What this system does not allow or know, and the way out.
 pub(crate) fn probe() -> anyhow::Result<()> {
-    make(1).map(drop).map_err(|e| anyhow::anyhow!(why_not(&e)))
+    make_patiently(1).map(drop).map_err(|e| anyhow::anyhow!(why_not(&e)))
 }
 
 /// Says what the kernel's refusal of a ring means.

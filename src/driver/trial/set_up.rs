@@ -69,10 +69,11 @@ pub(crate) fn admit(
             TargetKind::External { loopback: external.is_none_or(Endpoint::is_local) }
         }
     };
-    limits.check(cell, kind)?;
-    if let Some((server, connections)) = sweep.served(cell) {
-        limits.admit_server(&server, connections)?;
+    let server = sweep.server_plan(cell).filter(|server| server.own().is_none());
+    if let Some(server) = &server {
+        limits.admit_server(server)?;
     }
+    limits.check_with(cell, kind, server.as_ref())?;
     let ports = limits.ports(&sweep.trial_plan(cell), cell, external);
     ports.as_ref().map_or(Ok(()), PortBudget::check)?;
     Ok(ports)
