@@ -456,11 +456,15 @@ fn every_limit_lets_the_most_connections_of_a_server_pass_and_names_itself_one_l
     }
     assert!(bound > 30, "limits bind {bound} times");
     let threads = machines().into_iter().find(|(name, _)| *name == "vm.max_map_count").unwrap().1;
-    let hit = threads.check_with(&client(17_000), EMBEDDED, Some(&server(ServerEngine::Threads, "")));
+    let hit =
+        threads.check_with(&client(17_000), EMBEDDED, Some(&server(ServerEngine::Threads, "")));
     let said = hit.expect_err("17,000 threads do not fit").to_string();
     assert!(said.contains("under tokio-single on a server `threads` need"), "{said}");
     assert!(said.contains("vm.max_map_count of the server allows 65,530"), "{said}");
-    assert!(said.contains("sysctl -w vm.max_map_count="), "the way out names the limit alone: {said}");
+    assert!(
+        said.contains("sysctl -w vm.max_map_count="),
+        "the way out names the limit alone: {said}"
+    );
 }
 
 /// What fits alone on either side does not fit together where both take of the same.

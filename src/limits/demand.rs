@@ -91,7 +91,13 @@ impl Demands {
     ) {
         let whose = if side.of_server { " of the server" } else { "" };
         let way_out = if side.of_server { of_server } else { of_client };
-        self.add(&format!("{limit}{whose}"), (side.scope(), side.unit(unit)), amount, need, way_out);
+        self.add(
+            &format!("{limit}{whose}"),
+            (side.scope(), side.unit(unit)),
+            amount,
+            need,
+            way_out,
+        );
     }
 }
 
@@ -132,7 +138,8 @@ impl Limits {
             let fewer_calls = |_: &str, need| {
                 raise_nofile(need) + ", more `[target] processes` or a smaller `fan_out`"
             };
-            let of_server: fn(&str, u64) -> String = if side.calls.at(1) > 0 { fewer_calls } else { spread };
+            let of_server: fn(&str, u64) -> String =
+                if side.calls.at(1) > 0 { fewer_calls } else { spread };
             let what = ("RLIMIT_NOFILE", Unit::WorkerFds);
             all.add_own(side, what, nofile, side.fds(), [fewer, of_server]);
         }
@@ -146,8 +153,7 @@ impl Limits {
         let calls = needs.total(|side| side.calls);
         if calls.at(1) > 0 {
             let unit = (Scope::Machine, Unit::UpstreamFds);
-            let fewer =
-                |_: &str, need| raise_nofile(need) + " and fewer calls at once (`fan_out`)";
+            let fewer = |_: &str, need| raise_nofile(need) + " and fewer calls at once (`fan_out`)";
             let need = calls.plus(RESERVED_FDS);
             all.add("RLIMIT_NOFILE of the upstream", unit, nofile, need, fewer);
         }
@@ -211,7 +217,8 @@ impl Limits {
             // Arenas are reserved without write access, which counts as address space only.
             let arenas = self.arenas(side.allocator.as_ref()) * ARENA_BYTES;
             let ways_out: [fn(&str, u64) -> String; 2] = [smaller, of_server];
-            let (space, data) = (("RLIMIT_AS", Unit::VirtualBytes), ("RLIMIT_DATA", Unit::VirtualBytes));
+            let (space, data) =
+                (("RLIMIT_AS", Unit::VirtualBytes), ("RLIMIT_DATA", Unit::VirtualBytes));
             all.add_own(side, space, self.address_space, bytes.plus(arenas), ways_out);
             all.add_own(side, data, self.data, bytes, ways_out);
         }
@@ -253,7 +260,9 @@ impl Limits {
         let unit = (Scope::Machine, Unit::LockedBytes);
         all.add("RLIMIT_MEMLOCK", unit, self.memlock, LaneLine::default().plus(need), |_, need| {
             let kib = need.div_ceil(1 << 10);
-            format!("raise it with `ulimit -l {kib}` (LimitMEMLOCK= under systemd), or use fewer CPUs")
+            format!(
+                "raise it with `ulimit -l {kib}` (LimitMEMLOCK= under systemd), or use fewer CPUs"
+            )
         });
         for demand in &mut all.0[before..] {
             let of_server = needs.server.as_ref().map_or(0, total);

@@ -97,7 +97,8 @@ impl Limits {
                 .filter(|_| !capable(CAP_SYS_ADMIN) && !capable(CAP_SYS_RESOURCE)),
             address_space: rlimit(Resource::As, status.as_ref().and_then(|s| s.vmsize)),
             data: rlimit(Resource::Data, status.as_ref().and_then(|s| s.vmdata)),
-            memlock: rlimit(Resource::Memlock, None).filter(|_| crate::sys::ring::counts_as_locked()),
+            memlock: rlimit(Resource::Memlock, None)
+                .filter(|_| crate::sys::ring::counts_as_locked()),
             commit: committed(),
             memory_available_bytes: Meminfo::current().ok().and_then(|m| m.mem_available),
             cgroup_memory: cgroup_memory(),

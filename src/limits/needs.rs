@@ -121,7 +121,9 @@ impl SideNeeds {
             (LaneThreads::PerLane | LaneThreads::Pool, _) => (1, 0),
             (LaneThreads::PerCpu, _) => (0, cell.cpus),
         };
-        let hidden = hidden_threads(cell.offload, cell.lanes.into(), cell.cpus.into());
+        // What a server under test hands over is its own.
+        let offload = cell.offload.filter(|_| !cell.tests_server());
+        let hidden = hidden_threads(offload, cell.lanes.into(), cell.cpus.into());
         let other_threads = u64::from(lane_threads) + hidden + RESERVED_THREADS;
         let alone = cell.engine.has_one_lane();
         let rings = if cell.engine.has_ring() { cell.cpus.clamp(1, cell.lanes.max(1)) } else { 0 };

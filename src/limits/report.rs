@@ -99,7 +99,8 @@ impl LimitsReport {
         let refused = |engine: &EngineReport| self.limits.refusal(engine.engine);
         for engine in &self.engines {
             let name = engine.engine.name();
-            let cannot = |why| format!("{name} cannot run here: {why}; neither can a server `{name}`");
+            let cannot =
+                |why: &str| format!("{name} cannot run here: {why}; neither can a server `{name}`");
             below.extend(refused(engine).map(cannot));
         }
         below.extend(self.limits.cpu_quota.as_ref().map(|quota| {

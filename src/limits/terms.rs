@@ -52,10 +52,6 @@ impl Unit {
         }
     }
 
-    pub(super) fn is_bytes(self) -> bool {
-        matches!(self, Unit::VirtualBytes | Unit::MemoryBytes | Unit::LockedBytes)
-    }
-
     /// What counts in a server where this counts in a client.
     pub(super) fn of_server(self) -> Unit {
         match self {

@@ -150,7 +150,8 @@ impl Ring {
     /// # Errors
     /// What this system does not allow or know, and the way out.
     pub(crate) fn new(connections: u32) -> anyhow::Result<Self> {
-        let (uring, provided) = make_patiently(connections).map_err(|e| anyhow::anyhow!(why_not(&e)))?;
+        let (uring, provided) =
+            make_patiently(connections).map_err(|e| anyhow::anyhow!(why_not(&e)))?;
         let can_linger = uring.params().is_feature_min_timeout();
         let (mut submitter, entries, completions) = Box::leak(Box::new(uring)).split();
         // Spares the kernel the look-up of the descriptor in each call; an old one does without.
@@ -366,8 +367,8 @@ pub(crate) fn locked_bytes(connections: u32) -> u64 {
 /// Most connections whose ring locks no more than `bytes`.
 pub(crate) fn most_connections(bytes: u64) -> u32 {
     // Each of these is the last of its size.
-    let steps = (11..=14).map(|exponent| 1 << exponent).chain([u32::MAX]);
-    steps.filter(|step| locked_bytes(*step) <= bytes).last().unwrap_or(0)
+    let mut steps = [1 << 11, 1 << 12, 1 << 13, 1 << 14, u32::MAX].into_iter();
+    steps.rfind(|step| locked_bytes(*step) <= bytes).unwrap_or(0)
 }
 
 /// Whether rings of this process count against its limit of locked memory. Old kernels do not count them

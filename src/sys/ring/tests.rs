@@ -92,3 +92,16 @@ fn each_refusal_names_its_way_out() {
         assert!(why.contains(words) && why.contains("io_uring"), "{why}");
     }
 }
+
+/// As many connections as fit, and not one more, by steps of the queues' sizes.
+#[test]
+fn most_connections_are_those_whose_ring_fits() {
+    assert_eq!(most_connections(locked_bytes(1) - 1), 0);
+    for step in [2048, 4096, 8192, 16_384] {
+        let bytes = locked_bytes(step);
+        assert_eq!((most_connections(bytes), most_connections(bytes - 1) < step), (step, true));
+        assert!(locked_bytes(step + 1) > bytes, "{step} is the last of its size");
+    }
+    assert_eq!(most_connections(u64::MAX), u32::MAX);
+    assert_eq!(locked_bytes(u32::MAX), locked_bytes(16_385));
+}
