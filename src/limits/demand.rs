@@ -275,9 +275,9 @@ impl Limits {
     fn network(&self, needs: &CellNeeds, all: &mut Demands) {
         let per_lane = needs.client.connections.per_lane * needs.client.processes;
         let connections = LaneLine { fixed: 0, per_lane };
+        let ports = self.local_ports.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1);
+        let ports = ports.map(|max| Use { max, used: 0 });
         if needs.target == (TargetKind::External { loopback: false }) {
-            let ports = self.local_ports.map(|(low, high)| u64::from(high.saturating_sub(low)) + 1);
-            let ports = ports.map(|max| Use { max, used: 0 });
             let limit = PORT_RANGE;
             let unit = (Scope::Machine, Unit::Ports);
             all.add(limit, unit, ports, connections, |limit, _| {
@@ -287,8 +287,20 @@ impl Limits {
                 )
             });
         }
+        let calls = needs.total(|side| side.calls);
+        if calls.at(1) > 0 {
+            // Those of all servers go from one address to one.
+            let limit = format!("{PORT_RANGE} of the upstream");
+            let unit = (Scope::Machine, Unit::Ports);
+            all.add(&limit, unit, ports, calls, |limit, _| {
+                format!(
+                    "widen it with `sysctl -w {limit}=\"1024 65535\"`, or use fewer lanes or a smaller \
+                     `fan_out`"
+                )
+            });
+        }
         let (limit, unit) = ("net.netfilter.nf_conntrack_max", (Scope::Machine, Unit::Tracked));
-        let tracked = connections.and(needs.total(|side| side.calls));
+        let tracked = connections.and(calls);
         all.add(limit, unit, self.conntrack, tracked, raise_sysctl);
     }
 }

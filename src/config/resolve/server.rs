@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::axes::{stack_size, usual_stack};
 use super::steps::FileKeys;
-use super::target::service_time;
+use super::target::{nothing_embedded, service_time};
 use super::{Fault, axis_or, baseline, fault, number};
 use crate::config::keys::{File, Server, ServerStep as StepKeys, ServerStepKind, Upstream};
 use crate::config::node::Place;
@@ -52,16 +52,13 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
     };
     let mut engines = axis_or(&sweep.server_engines, vec![usual], |at| Ok(at.value))?;
     let codecs = axis_or(&sweep.server_codecs, vec![Codec::Lean], |at| Ok(at.value))?;
-    if let (Target::External { .. }, Some(at)) = (target, &file.target.url) {
-        let rule = match wanted {
-            Some(_) if sweep.server_engines.is_none() && file.server.command.is_none() => {
-                "duel measures servers that it starts: name it as [server] command"
-            }
-            _ => "sweep.server_engines are servers of duel's own: leave one of them out",
-        };
-        return Err(fault(at, format!("is a server of yours, and {rule}")));
-    }
+    not_elsewhere(file, target)?;
     let own = own(file, &engines)?;
+    if engines == [ServerEngine::Own]
+        && let Some(at) = commands(file).next()
+    {
+        nothing_embedded(&file.target, at)?;
+    }
     let side = side(file, engines.len() > 1 || codecs.len() > 1)?;
     if side == SideUnderTest::Server {
         // The others are compared with the first.
@@ -80,28 +77,58 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
     }
     let server = &file.server;
     encrypted(file, &engines)?;
-    if engines.contains(&ServerEngine::Pool) && server.pool_size.is_none() {
-        let list = place_of(&sweep.server_engines).cloned().unwrap_or(Place::whole());
-        let rule = "pool_size under [server], such as pool_size = 64";
-        return Err(Fault::new(&list, format!("the engine `pool` needs {rule}")));
-    }
     let steps = steps(file, &engines, base_dir)?;
     let several = sweep.target.is_some();
     let setting = ServerSetting {
         pool: server.pool.value,
-        pool_size: server.pool_size.as_ref().map(|at| number(at)),
+        pool_size: pool_size(file, &engines)?,
         stack_bytes: match &server.stack_size {
             Some(at) => stack_size(at, server.tls.value)?,
             None => usual_stack(server.tls.value),
         },
         tls: server.tls.value,
         upstream: upstream(file, &steps)?,
+        permits: permits(file, &engines, &steps)?,
         steps,
-        permits: server.permits.as_ref().map(|at| number(at)),
         own: own.first().cloned(),
         owns: if several { own } else { Vec::new() },
     };
     Ok(Subject { setting: Some(setting), engines, codecs, side })
+}
+
+/// Refuses a url beside servers that duel starts.
+fn not_elsewhere(file: &File, target: &Target) -> Result<(), Fault> {
+    let (Target::External { .. }, Some(at)) = (target, &file.target.url) else { return Ok(()) };
+    let rule = match (commands(file).next(), &file.sweep.server_engines) {
+        (Some(_), _) => "duel would start another by its command: leave one of them out",
+        (None, None) => "duel measures servers that it starts: name it as [server] command",
+        (None, Some(_)) => "sweep.server_engines are servers of duel's own: leave one of them out",
+    };
+    Err(fault(at, format!("is a server of yours, and {rule}")))
+}
+
+fn pool_size(file: &File, engines: &[ServerEngine]) -> Result<Option<u32>, Fault> {
+    let size = file.server.pool_size.as_ref().map(|at| number(at));
+    if size.is_none() && engines.contains(&ServerEngine::Pool) {
+        let list = place_of(&file.sweep.server_engines).cloned().unwrap_or(Place::whole());
+        let rule = "pool_size under [server], such as pool_size = 64";
+        return Err(Fault::new(&list, format!("the engine `pool` needs {rule}")));
+    }
+    Ok(size)
+}
+
+fn permits(
+    file: &File,
+    engines: &[ServerEngine],
+    steps: &[ServerStep],
+) -> Result<Option<u32>, Fault> {
+    let Some(at) = &file.server.permits else { return Ok(None) };
+    let tasks = engines.iter().any(|engine| engine.facts().offloads);
+    if tasks && steps.iter().any(ServerStep::occupies) {
+        return Ok(Some(number(at)));
+    }
+    let rule = "they are for steps of the kind `file` or `compute` under the task engines";
+    Err(fault(at, format!("there is nothing to bound: {rule}")))
 }
 
 fn encrypted(file: &File, engines: &[ServerEngine]) -> Result<(), Fault> {

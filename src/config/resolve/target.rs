@@ -113,11 +113,8 @@ fn resolve_one(target: &keys::Target, base_dir: &Path) -> Result<ResolvedTarget,
     })
 }
 
-fn external(
-    url: &At<String>,
-    target: &keys::Target,
-    base_dir: &Path,
-) -> Result<ResolvedTarget, Fault> {
+/// Refuses what is said of the embedded target beside the server that `own` names.
+pub(super) fn nothing_embedded(target: &keys::Target, own: &At<String>) -> Result<(), Fault> {
     let embedded_only = [
         ("service_time", target.service_time.given_at()),
         ("servers", target.servers.given_at()),
@@ -125,11 +122,22 @@ fn external(
         ("body", target.body.given_at()),
         ("faults", place_of(&target.faults)),
     ];
-    if let Some((key, span)) = embedded_only.into_iter().find_map(|(k, s)| Some((k, s?))) {
-        let url = &url.place.key;
-        let message = format!("`{key}` belongs to the embedded target: remove it or `{url}`");
-        return Err(Fault::new(span, message));
+    match embedded_only.into_iter().find_map(|(key, place)| Some((key, place?))) {
+        Some((key, place)) => {
+            let own = &own.place.key;
+            let message = format!("`{key}` belongs to the embedded target: remove it or `{own}`");
+            Err(Fault::new(place, message))
+        }
+        None => Ok(()),
     }
+}
+
+fn external(
+    url: &At<String>,
+    target: &keys::Target,
+    base_dir: &Path,
+) -> Result<ResolvedTarget, Fault> {
+    nothing_embedded(target, url)?;
     let parts = url::split(url)?;
     let unix_socket = match (&target.unix_socket, parts.socket) {
         (Some(at), Some(_)) => {
