@@ -258,10 +258,10 @@ fn either_will_do(group: &Group, a: &Figures, b: &Figures) -> Option<String> {
     })
 }
 
-/// CPU per request of both, and what that is of a CPU at the rates that they carried.
+/// CPU per request of both, and how much of a CPU they used.
 fn cpu_of(a: &Figures, b: &Figures) -> String {
     let cost = |f: &Figures| f.get(Measure::CpuPerRequest).unwrap_or(0.0);
-    let cores = |f: &Figures| cost(f) * f.get(Measure::Achieved).unwrap_or(0.0) / 1e9;
+    let cores = |f: &Figures| f.get(Measure::CpuPerSecond).unwrap_or(0.0) / 1e9;
     let print = |f: &Figures| Measure::CpuPerRequest.print(cost(f));
     let (x, y) = (cores(a), cores(b));
     // Two digits that say something, the same number of decimals for both.
