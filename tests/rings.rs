@@ -103,7 +103,7 @@ fn a_server_on_rings_that_are_forbidden_is_a_failed_row() {
         }
     }
     let (shown, _) = text(&output(duel(&["plan"]).arg(&config)));
-    for word in ["server on uring: ", "each with a thread, 2 descriptors and", "RLIMIT_MEMLOCK"] {
+    for word in ["server on uring: ", "each takes a thread, 2 descriptors and", "RLIMIT_MEMLOCK"] {
         assert!(shown.contains(word), "{shown}");
     }
     let planned = output(without_rings(duel(&["plan"]).arg(&config), libc::EPERM));

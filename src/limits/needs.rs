@@ -228,7 +228,7 @@ impl SideNeeds {
             None => "RLIMIT_MEMLOCK does not bound it here".into(),
         };
         Some(format!(
-            "{whose} on uring: {}{of_each}, each with a thread, {FDS_OF_RING} descriptors and {} of locked \
+            "{whose} on uring: {}{of_each}; each takes a thread, {FDS_OF_RING} descriptors and {} of locked \
              memory; {bound}",
             plural(rings, "ring"),
             format_bytes(ring::locked_bytes(self.connections_of_ring) as f64),
