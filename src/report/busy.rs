@@ -20,52 +20,42 @@ pub(super) fn remarks(records: &[TrialRecord]) -> Vec<String> {
     // may be why.
     let measured = |r: &&TrialRecord| !r.gates.is_empty() && !r.cell.is_memory();
     let trials: Vec<&TrialRecord> = records.iter().filter(measured).collect();
-    let noise = |gate: &str| Noise::of(gate, &trials);
+    let noise = |gate: &str| noise(gate, &trials);
     let mut out = Vec::new();
-    if let Some(noise) = noise("foreign_cpu_share") {
+    if let Some((share, of_trials)) = noise("foreign_cpu_share") {
         let (names, server) = processes(&trials);
         out.push(format!(
-            "The machine was busy: other programs used {} of the load generator's CPU in {}{names}. \
-             Ratios hold, with wider intervals; times and CPU per request are those of a busy machine.",
-            noise.share, noise.trials
+            "The machine was busy: other programs used {share} of the load generator's CPU in \
+             {of_trials}{names}. Ratios hold, with wider intervals; times and CPU per request are those \
+             of a busy machine."
         ));
         out.extend(server);
     }
-    if let Some(noise) = noise("steal_share") {
+    if let Some((share, of_trials)) = noise("steal_share") {
         out.push(format!(
-            "The hypervisor took {} of the CPU time away in {}; ratios hold, with wider intervals.",
-            noise.share, noise.trials
+            "The hypervisor took {share} of the CPU time away in {of_trials}; ratios hold, with wider \
+             intervals."
         ));
     }
     for (gate, whom) in [("throttled_share", "duel"), ("target_throttled_share", "the server")] {
-        if let Some(noise) = noise(gate) {
-            out.push(format!(
-                "A CPU quota stopped {whom} for {} of the time in {}: requests that were under way \
-                 meanwhile look slow. Raise the quota (`duel limits` names it), or ask for less load.",
-                noise.share, noise.trials
-            ));
-        }
+        out.extend(noise(gate).map(|(share, of_trials)| {
+            format!(
+                "A CPU quota stopped {whom} for {share} of the time in {of_trials}: requests that were \
+                 under way meanwhile look slow. Raise the quota (`duel limits` names it), or ask for \
+                 less load."
+            )
+        }));
     }
     out
 }
 
-struct Noise {
-    /// Median over the trials in which the gate failed.
-    share: String,
-    trials: String,
-}
-
-impl Noise {
-    fn of(name: &str, trials: &[&TrialRecord]) -> Option<Noise> {
-        let failed = |t: &&TrialRecord| {
-            let is = |g: &&Gate| g.name == name && g.ok == Some(false);
-            t.gates.iter().find(is).and_then(|g| g.value)
-        };
-        let seen: Vec<f64> = trials.iter().filter_map(failed).collect();
-        let share = format_share((median(&seen)? * 100.0).round() / 100.0);
-        let trials = format!("{} of {} trials", seen.len(), trials.len());
-        Some(Noise { share, trials })
-    }
+/// The median share over the trials in which a gate failed, and which those are.
+fn noise(name: &str, trials: &[&TrialRecord]) -> Option<(String, String)> {
+    let is = |g: &&Gate| g.name == name && g.ok == Some(false);
+    let failed = |t: &&TrialRecord| t.gates.iter().find(is).and_then(|g| g.value);
+    let seen: Vec<f64> = trials.iter().filter_map(failed).collect();
+    let share = format_share((median(&seen)? * 100.0).round() / 100.0);
+    Some((share, format!("{} of {} trials", seen.len(), trials.len())))
 }
 
 /// The programs that used most CPU, in brackets, and how to move the server away if it is one.
@@ -96,10 +86,8 @@ fn processes(trials: &[&TrialRecord]) -> (String, Option<String>) {
             true => "this machine has no CPU to spare for it".into(),
             false => format!("move it to a CPU of its own: {}", commands.join(" ")),
         };
-        format!(
-            "{} is the server under test and shares the load generator's CPU; {way}.",
-            server.name
-        )
+        let name = &server.name;
+        format!("{name} is the server under test and shares the load generator's CPU; {way}.")
     });
     (names, server)
 }

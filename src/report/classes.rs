@@ -65,16 +65,13 @@ fn rows<'r>(mix: &[RequestTemplate], records: &'r [TrialRecord]) -> Vec<ClassRow
 /// The table; `None` where no request has a name.
 pub fn section(mix: &[RequestTemplate], records: &[TrialRecord]) -> Option<Section> {
     let rows = rows(mix, records);
-    if rows.is_empty() {
-        return None;
-    }
     let at = |q: f64| {
         move |r: &ClassRow<'_>| match (quantile(&r.times, q), r.ranked) {
             (text, true) => text,
             (text, false) => format!("({text})"),
         }
     };
-    let mut table = Columns::of(&rows);
+    let mut table = Columns::some(&rows)?;
     table.text("cell", |r| r.cell.id.clone());
     table.text("class", |r| r.class.into());
     table.number("requests", |r| format_count(r.ledger.planned));

@@ -20,6 +20,11 @@ impl<'r, R> Columns<'r, R> {
         Columns { rows, columns: vec![] }
     }
 
+    /// The same of rows of which there is one at least.
+    pub(crate) fn some(rows: &'r [R]) -> Option<Self> {
+        (!rows.is_empty()).then(|| Columns::of(rows))
+    }
+
     pub(crate) fn text(&mut self, title: impl Into<String>, of: impl Fn(&R) -> String) {
         let cells = self.rows.iter().map(of).collect();
         self.columns.push(Column { title: title.into(), number: false, cells });

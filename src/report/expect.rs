@@ -165,10 +165,7 @@ fn measured(expected: Expected) -> Option<Measure> {
 /// The outcomes as a table; `None` where nothing was expected.
 pub fn section(expects: &[Expect], cells: &[Cell], records: &[TrialRecord]) -> Option<Section> {
     let outcomes = outcomes(expects, cells, records);
-    if outcomes.is_empty() {
-        return None;
-    }
-    let mut table = Columns::of(&outcomes);
+    let mut table = Columns::some(&outcomes)?;
     table.text("expected", |o| o.expected.clone());
     table.text("where", |o| o.place.clone());
     table.text("winner ÷ loser,\n95 % interval", |o| o.measured.clone());

@@ -168,36 +168,33 @@ impl Ladder {
 /// Fits every ladder of three steps or more.
 pub fn ladders(cells: &[CellSplit<'_>]) -> Vec<Ladder> {
     let measured = cells.iter().filter(|c| !c.splits.is_empty());
-    let ladders = families(measured.map(|c| (c.cell, c)), &[Axis::Lanes]).into_iter();
-    ladders
-        .filter(|ladder| ladder.members.len() >= LEAST_STEPS)
-        .map(|Family { name, cell, members: steps }| {
-            let all = || steps.iter().map(|s| s.cell.total_lanes);
-            let shares = steps.iter().filter(|s| s.cell.total_lanes >= 1_000);
-            Ladder {
-                lane: lane_kind(cell),
-                what: what(cell),
-                name,
-                lanes: (all().min().unwrap_or(0), all().max().unwrap_or(0)),
-                fits: PARTS.iter().chain([&KNOWN, &TOTAL]).filter_map(|p| fit(&steps, p)).collect(),
-                most_unattributed: shares
-                    .filter_map(|s| {
-                        let rest = s.bytes(&PARTS[PARTS.len() - 1])?;
-                        Some(rest.abs() / s.bytes(&TOTAL).filter(|t| *t > 0.0)?)
-                    })
-                    .reduce(f64::max),
-            }
+    let ladder = |Family { name, cell, members: steps }: Family<'_, &CellSplit<'_>>| {
+        let lanes = || steps.iter().map(|s| s.cell.total_lanes);
+        let unattributed = |s: &&CellSplit<'_>| {
+            let rest = s.bytes(&PARTS[PARTS.len() - 1])?;
+            Some(rest.abs() / s.bytes(&TOTAL).filter(|t| *t > 0.0)?)
+        };
+        let large = steps.iter().copied().filter(|s| s.cell.total_lanes >= 1_000);
+        let most_unattributed = large.filter_map(|s| unattributed(&s)).reduce(f64::max);
+        (steps.len() >= LEAST_STEPS).then(|| Ladder {
+            lane: lane_kind(cell),
+            what: what(cell),
+            name,
+            lanes: (lanes().min().unwrap_or(0), lanes().max().unwrap_or(0)),
+            fits: PARTS.iter().chain([&KNOWN, &TOTAL]).filter_map(|p| fit(&steps, p)).collect(),
+            most_unattributed,
         })
-        .collect()
+    };
+    let all = families(measured.map(|c| (c.cell, c)), &[Axis::Lanes]);
+    all.into_iter().filter_map(ladder).collect()
 }
 
 fn fit(steps: &[&CellSplit<'_>], part: &Part) -> Option<(&'static str, &'static str, LinearFit)> {
-    let points: Vec<(f64, f64)> = steps
-        .iter()
-        .flat_map(|s| {
-            s.splits.iter().filter_map(|split| Some((s.lanes(), (part.bytes)(split)? as f64)))
-        })
-        .collect();
+    let of_step = |s: &&CellSplit<'_>| {
+        let of = |split: &&MemorySplit| Some((s.lanes(), (part.bytes)(split)? as f64));
+        s.splits.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let points: Vec<(f64, f64)> = steps.iter().flat_map(of_step).collect();
     Some((part.name, part.title, linear_fit(&points, CONFIDENCE)?))
 }
 
@@ -207,12 +204,9 @@ pub fn sections(records: &[TrialRecord]) -> Vec<Section> {
     if cells.is_empty() {
         return vec![];
     }
-    let mut sections = vec![splits(&cells)];
     let ladders = ladders(&cells);
-    if !ladders.is_empty() {
-        sections.push(slopes(&ladders));
-    }
-    sections
+    let slopes = (!ladders.is_empty()).then(|| slopes(&ladders));
+    [splits(&cells)].into_iter().chain(slopes).collect()
 }
 
 /// One row per cell: rows are easier to add to than columns when a ladder has many steps.
@@ -279,17 +273,14 @@ fn slopes(ladders: &[Ladder]) -> Section {
          the line at no lanes"
             .to_string(),
     ];
-    for ladder in ladders {
-        if let Some(share) = ladder.most_unattributed {
-            notes.push(format!(
-                "{}: {} to {} lanes; unattributed at most {:.1} % of the total from 1,000 lanes up",
-                ladder.name,
-                format_count(ladder.lanes.0.into()),
-                format_count(ladder.lanes.1.into()),
-                100.0 * share
-            ));
-        }
-    }
+    notes.extend(ladders.iter().filter_map(|Ladder { name, lanes, most_unattributed, .. }| {
+        let (low, high) = (format_count(lanes.0.into()), format_count(lanes.1.into()));
+        let share = 100.0 * (*most_unattributed)?;
+        Some(format!(
+            "{name}: {low} to {high} lanes; unattributed at most {share:.1} % of the total from 1,000 \
+             lanes up"
+        ))
+    }));
     let article = if ladders[0].what.starts_with('i') { "an" } else { "a" };
     table.section(format!("cost of {article} {}", ladders[0].what), notes)
 }

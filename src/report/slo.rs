@@ -145,10 +145,7 @@ fn percentile(q: f64, most: u64, trials: &[&TrialRecord]) -> (String, Judgement)
 /// The bounds of a run as a table; `None` without an SLO.
 pub(crate) fn section(slo: Option<&Slo>, records: &[TrialRecord]) -> Option<Section> {
     let rows = judge(&bounds(slo, &[]), records);
-    if rows.is_empty() {
-        return None;
-    }
-    let mut table = Columns::of(&rows);
+    let mut table = Columns::some(&rows)?;
     table.text("cell", |r| r.cell.clone());
     table.text("bound", |r| r.bound.name.clone());
     table.number("measured", |r| r.seen.clone());

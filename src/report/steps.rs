@@ -17,10 +17,7 @@ const FIELDS: [(&str, Field); 4] = [
 /// One row per cell; `None` where no cell has steps or a heartbeat.
 pub fn section(records: &[TrialRecord]) -> Option<Section> {
     let cells = shown_cells(records, |r| FIELDS.iter().any(|(_, of)| of(r).is_some()));
-    if cells.is_empty() {
-        return None;
-    }
-    let mut table = Columns::of(&cells);
+    let mut table = Columns::some(&cells)?;
     table.text("cell", |(_, trials)| trials[0].cell.id.clone());
     for (title, of) in FIELDS {
         if cells.iter().flat_map(|(_, trials)| trials).all(|r| of(r).is_none()) {

@@ -167,33 +167,29 @@ impl<'a> Series<'a> {
         }
         let bound = format_ns(bound as f64);
         let lowest = enough.iter().filter_map(|p| p.p99_ns).reduce(f64::min);
-        match lowest {
-            Some(ns) if ns > p99_ns.unwrap_or(0) as f64 => refuse(
-                format!(
-                    "no measured cell met p99 ≤ {bound} (the lowest p99 was {})",
-                    format_ns(ns)
-                ),
-                "measure lower rates or fewer lanes",
-                self.lower(),
-            ),
-            _ if !enough.is_empty() => refuse(
-                format!("every cell that met p99 ≤ {bound} lost more than 1 % of its requests"),
-                "see the errors of its trials, or measure lower rates",
-                self.lower(),
-            ),
-            _ => {
-                let most = few.iter().map(|p| p.samples()).max().unwrap_or(0);
-                refuse(
-                    format!(
-                        "no cell has the {} completed requests that a p99 needs (the most were {})",
-                        count(needed as f64),
-                        count(most as f64)
-                    ),
-                    "measure longer, or more trials",
-                    Some(Suggestion::Longer((2.0 * needed as f64 / most.max(1) as f64).ceil())),
-                )
+        let most = few.iter().map(|p| p.samples()).max().unwrap_or(0);
+        let (why, next, suggestion) = match lowest {
+            Some(ns) if ns > p99_ns.unwrap_or(0) as f64 => {
+                let lowest = format_ns(ns);
+                let why =
+                    format!("no measured cell met p99 ≤ {bound} (the lowest p99 was {lowest})");
+                (why, "measure lower rates or fewer lanes", self.lower())
             }
-        }
+            _ if !enough.is_empty() => {
+                let why =
+                    format!("every cell that met p99 ≤ {bound} lost more than 1 % of its requests");
+                (why, "see the errors of its trials, or measure lower rates", self.lower())
+            }
+            _ => {
+                let (of, found) = (count(needed as f64), count(most as f64));
+                let why = format!(
+                    "no cell has the {of} completed requests that a p99 needs (the most were {found})"
+                );
+                let longer = (2.0 * needed as f64 / most.max(1) as f64).ceil();
+                (why, "measure longer, or more trials", Some(Suggestion::Longer(longer)))
+            }
+        };
+        refuse(why, next, suggestion)
     }
 
     /// A fraction of the least that was measured: rates of an open loop, lanes of a closed one.
@@ -243,11 +239,8 @@ impl<'a> Series<'a> {
         // A line that falls says that lanes are free, which no host should be sized by.
         let kernel =
             kernel.map(|k| MemoryLine { fixed: k.fixed.max(0.0), per_lane: k.per_lane.max(0.0) });
-        Ok(MemoryLines {
-            user: MemoryLine { fixed: user.fixed.max(0.0), ..user },
-            kernel,
-            kernel_counts,
-        })
+        let user = MemoryLine { fixed: user.fixed.max(0.0), ..user };
+        Ok(MemoryLines { user, kernel, kernel_counts })
     }
 
     /// What the only measured lanes take, as a fixed cost of each worker: with fewer it is no more.
@@ -261,11 +254,8 @@ impl<'a> Series<'a> {
         };
         let user = fixed(&|t| Some(t.memory.peak_rss_bytes));
         let (kernel, kernel_counts) = kernel(fixed);
-        MemoryLines {
-            user: user.unwrap_or(MemoryLine { fixed: 0.0, per_lane: 0.0 }),
-            kernel,
-            kernel_counts,
-        }
+        let user = user.unwrap_or(MemoryLine { fixed: 0.0, per_lane: 0.0 });
+        MemoryLines { user, kernel, kernel_counts }
     }
 
     /// A line through all trials, for one worker.
@@ -287,17 +277,14 @@ impl<'a> Series<'a> {
         if lanes <= largest * if has_slope { REACH } else { 1.0 } {
             return Ok(());
         }
+        let (needed, most) = (count(lanes), count(largest));
         let why = match has_slope {
-            true => format!(
-                "each worker would need {} lanes; this run measured up to {}",
-                count(lanes),
-                count(largest)
-            ),
+            true => {
+                format!("each worker would need {needed} lanes; this run measured up to {most}")
+            }
             false => format!(
-                "one lane value only ({}): memory over lanes has no slope, and each worker would \
-                 need {} lanes",
-                count(largest),
-                count(lanes)
+                "one lane value only ({most}): memory over lanes has no slope, and each worker would \
+                 need {needed} lanes"
             ),
         };
         let (text, suggestion) = next_lanes(lanes);

@@ -304,13 +304,10 @@ impl Plan {
     /// Forecasts beside measurements; `None` where nothing was proved.
     pub(super) fn proof_section(&self) -> Option<Section> {
         let rows = &self.proofs;
-        if rows.is_empty() {
-            return None;
-        }
         let text = |i: usize| {
             move |p: &Proof| p.figures.get(i).map_or("-".into(), |figure| figure.text.clone())
         };
-        let mut table = Columns::of(rows);
+        let mut table = Columns::some(rows)?;
         table.text("engine", |p| p.name.clone());
         table.text("forecast of", |p| p.what.into());
         table.number("forecast", text(0));

@@ -94,15 +94,12 @@ impl Plan {
 
     fn needs(&self) -> Option<Section> {
         let answered = self.answered();
-        if answered.is_empty() {
-            return None;
-        }
         let lanes = if self.is_service { "connections" } else { "lanes" };
         let reach = match self.question.p99_ns {
             Some(_) => "tested up to\nper host",
             None => "planned up to\nper host",
         };
-        let mut table = Columns::of(&answered);
+        let mut table = Columns::some(&answered)?;
         table.text("engine", |(e, _)| e.words());
         for (title, name) in [
             ("in flight", "in_flight"),
@@ -135,14 +132,11 @@ impl Plan {
             .filter(|(e, p)| e.host == first || p.cell.is_none())
             .map(|(e, p)| (if p.cell.is_none() { e.words() } else { e.name.clone() }, p))
             .collect();
-        if rows.is_empty() {
-            return None;
-        }
         let text = |name: &'static str| {
             move |(_, p): &(String, &super::CurvePoint)| text_of(&p.figures, name).to_string()
         };
         let group = if self.is_service { "rate of\na server" } else { "rate of a\nworker group" };
-        let mut table = Columns::of(&rows);
+        let mut table = Columns::some(&rows)?;
         table.text("engine", |(name, _)| name.clone());
         table.number(group, text("rate_per_s"));
         table.number("p99", text("p99_ns"));
@@ -157,13 +151,10 @@ impl Plan {
         let answered = self.answered();
         let rows: Vec<(String, &super::Budget)> =
             answered.iter().flat_map(|(e, n)| n.budgets.iter().map(|b| (e.words(), b))).collect();
-        if rows.is_empty() {
-            return None;
-        }
         let text = |name: &'static str| {
             move |(_, b): &(String, &super::Budget)| text_of(&b.figures, name).to_string()
         };
-        let mut table = Columns::of(&rows);
+        let mut table = Columns::some(&rows)?;
         table.text("engine", |(name, _)| name.clone());
         table.text("objective", |(_, b)| b.objective.clone());
         table.number("bad requests\nmeasured", text("bad"));

@@ -57,10 +57,7 @@ impl Plan {
     /// The what-if table; `None` where one rate, growth and utilisation was asked.
     pub(super) fn what_if_section(&self) -> Option<Section> {
         let rows = &self.what_if;
-        if rows.is_empty() {
-            return None;
-        }
-        let mut table = Columns::of(rows);
+        let mut table = Columns::some(rows)?;
         table.text("engine", |r| r.engine.clone());
         table.number("rate", |r| req_s(r.rate_per_s));
         table.number("growth\nper year", |r| format_share(r.growth_per_year));
