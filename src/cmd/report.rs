@@ -13,9 +13,7 @@ use crate::format::TrialRecord;
 use crate::plan::Engine;
 use crate::report::capacity::Plan;
 use crate::report::summary::summarise;
-use crate::report::{
-    self, Reported, classes, csv, hdr_files, html, markdown, memory, search, shards, table,
-};
+use crate::report::{self, Reported, csv, hdr_files, html, markdown, memory, shards};
 use crate::results::store::{self, Run, RunDir};
 use crate::stats::MARGIN;
 use crate::terminal;
@@ -51,27 +49,15 @@ pub fn run(args: &ReportArgs) -> super::Ended {
         // Once for all renderings: what costs time here is decoding every histogram.
         let margin = sweep.as_ref().map_or(MARGIN, |sweep| sweep.equal_within);
         let groups = summarise(&run.records, baseline, margin);
-        let colour = report::colour_wanted(std::io::stdout().is_terminal());
-        if !args.quiet {
-            let name = &run.plan.name;
-            crate::terminal::page(&match search::of_plan(&run.plan, &run.records) {
-                Some(searched) => searched.text(name, &groups, terminal::width(), colour),
-                None => {
-                    let mut below = report::details_of(&run.plan, &run.records);
-                    below.extend(memory::sections(&run.records));
-                    report::verdict::text(&run.records, &groups, terminal::width())
-                        + &table::render(name, &groups, &below, terminal::width(), colour)
-                }
-            });
-        }
-        if let Some(all) = of_shards.as_ref().filter(|_| !args.quiet) {
-            crate::terminal::page(&shards::text(all, terminal::width()));
-        }
         let reported = Reported {
             capacity: capacity.as_ref(),
             shards: of_shards.as_ref(),
             ..Reported::new(&run.plan, &run.records, &groups)
         };
+        if !args.quiet {
+            let colour = report::colour_wanted(std::io::stdout().is_terminal());
+            crate::terminal::page(&reported.text(terminal::width(), colour));
+        }
         let source = Exported { dir, reported };
         if let Err(error) = write_files(&source) {
             say!("duel: {error:#}");
@@ -127,10 +113,10 @@ const EXPORTERS: [(&str, Exporter); 8] = [
     ("report.md", |s| Ok(Some(markdown::render(&s.reported)))),
     ("cells.csv", |s| Ok(Some(csv::render(s.reported.groups)))),
     ("trials.csv", |s| Ok(Some(csv::trials(s.reported.records)))),
-    ("classes.csv", |s| Ok(classes::csv(&classes::mix_of(s.reported.plan), s.reported.records))),
+    ("classes.csv", |s| Ok(s.reported.classes())),
     ("memory.json", |s| Ok(memory::json(s.reported.records))),
     ("search.json", |s| {
-        let searched = search::of_plan(s.reported.plan, s.reported.records);
+        let searched = s.reported.searched();
         Ok(searched.map(|s| serde_json::to_string_pretty(&s.json())).transpose()?.map(|t| t + "\n"))
     }),
     ("report.html", |s| {

@@ -333,21 +333,12 @@ impl<'s> SweepSession<'s> {
 
 /// The table as wide as the terminal, in colour where that is wanted.
 fn table(sweep: &Sweep, records: &[TrialRecord], served: bool) -> String {
-    let name = &sweep.name;
-    let terminal = std::io::stdout().is_terminal();
-    let colour = crate::report::colour_wanted(terminal);
-    let groups = summarise(records, sweep.baseline, sweep.equal_within);
-    if let Some(searched) = crate::report::search::of_sweep(sweep, records) {
-        return searched.text(name, &groups, crate::terminal::width(), colour);
-    }
-    let slo = sweep.slo.as_ref();
-    let mut sections =
-        crate::report::details(slo, &sweep.plan.mix, &sweep.expect, &sweep.cells(), records);
-    sections.extend(crate::report::memory::sections(records));
+    let colour = crate::report::colour_wanted(std::io::stdout().is_terminal());
     let width = crate::terminal::width();
-    crate::report::verdict::text(records, &groups, width)
-        + &crate::report::table::render(name, &groups, &sections, width, colour)
-        + &if served { served::text(records, &groups, width) } else { String::new() }
+    let groups = summarise(records, sweep.baseline, sweep.equal_within);
+    let named = (sweep.name.as_str(), &groups[..]);
+    let text = crate::report::text(Some(sweep), &sweep.cells(), records, named, width, colour);
+    text + &if served { served::text(records, &groups, width) } else { String::new() }
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

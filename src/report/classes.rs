@@ -10,7 +10,6 @@ use super::summary::{Percentiles, QUANTILES, shown_cells};
 use crate::format::{Ledger, TrialRecord};
 use crate::plan::search::bounds;
 use crate::plan::{Cell, RequestTemplate, classes};
-use crate::results::store::PlanJson;
 use crate::stats::hdr::{self, gave_up_ns};
 use crate::units::{format_count, format_ns};
 
@@ -23,10 +22,6 @@ struct ClassRow<'r> {
     times: Percentiles,
     bound_ns: Option<u64>,
     judgement: Option<Judgement>,
-}
-
-pub(crate) fn mix_of(plan: &PlanJson) -> Vec<RequestTemplate> {
-    plan.sweep().map_or(vec![], |sweep| sweep.plan.mix)
 }
 
 /// One row for each class of each cell, with the bounds of the mix.

@@ -22,7 +22,6 @@ use super::summary::{Blocks, by_block, by_cell, paired};
 use crate::format::{Status, TrialRecord};
 use crate::plan::expect::{Expect, Expected};
 use crate::plan::{Axis, Cell};
-use crate::results::store::PlanJson;
 use crate::stats::{MIN_FOR_INTERVAL, RATIO_CONFIDENCE, paired_ratio};
 use crate::units::Ratio;
 
@@ -49,10 +48,6 @@ impl Held {
             Held::Undecided(why) => format!("undecided: {why}"),
         }
     }
-}
-
-pub(crate) fn of_plan(plan: &PlanJson) -> Vec<Expect> {
-    plan.sweep().map_or(vec![], |sweep| sweep.expect)
 }
 
 /// Judges every expectation in every pair of cells that it speaks of.

@@ -4,7 +4,6 @@
 //! configs, targets and records is escaped by the templates, and the whole page is cleaned once of
 //! characters that would steer a terminal or turn the direction of a line.
 
-mod bytes;
 mod capacity;
 mod costs;
 mod curves;
@@ -25,9 +24,9 @@ use super::{Reported, layout, shards};
 
 /// Renders a run as one HTML document; `timeline` reads `timeline.jsonl` where there is one.
 pub fn render(run: &Reported<'_>, timeline: Option<&mut dyn BufRead>) -> String {
-    let Reported { plan, records, groups, .. } = *run;
+    let Reported { plan, records, groups, .. } = run;
     let trials = &by_cell(records);
-    let searched = super::search::of_plan(plan, records);
+    let searched = run.searched();
     let (said, remarks) = run.verdict(searched.as_ref());
     let mut sections: Vec<(String, Markup)> = Vec::new();
     let mut add = |title: &str, body: Markup| sections.push((title.into(), body));
@@ -36,10 +35,10 @@ pub fn render(run: &Reported<'_>, timeline: Option<&mut dyn BufRead>) -> String 
     }
     add("Checks that failed", gates::gates(records, groups));
     add("Head to head", tables::groups(groups));
-    for section in super::details_of(plan, records) {
+    for section in run.details() {
         add(&section.heading, tables::table(&section));
     }
-    add("Where the bytes go", bytes::bytes(records, groups, trials));
+    add("Where the bytes go", costs::bytes(records, groups, trials));
     add("Where the CPU time goes", costs::cpu(groups, trials));
     add("Latency by percentile", latency::latency(groups, trials));
     add("Against lanes and rate", curves::curves(groups, trials));
@@ -51,8 +50,8 @@ pub fn render(run: &Reported<'_>, timeline: Option<&mut dyn BufRead>) -> String 
     if let Some(all) = run.shards {
         add("Shards", html! { @for of in shards::sections(all) { (tables::titled(&of)) } });
     }
-    add("Method and machine", page::method(plan, records));
-    add("How to reproduce", page::reproduce(plan));
+    add("Method and machine", page::method(run));
+    add("How to reproduce", page::reproduce(run));
     let main = html! {
         header {
             h1 { (plan.name) }

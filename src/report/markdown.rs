@@ -4,14 +4,12 @@ use std::fmt::Write;
 
 use super::layout::{self, Column, Section};
 use super::{Reported, capacity, memory, shards};
-use crate::format::TrialRecord;
-use crate::results::store::PlanJson;
 
 /// Renders a run as Markdown: the verdict, the tables, and where they come from.
 pub fn render(run: &Reported<'_>) -> String {
-    let Reported { plan, records, groups, .. } = *run;
+    let Reported { plan, records, groups, .. } = run;
     let mut out = format!("# {}\n\n", escape(&plan.name));
-    let searched = super::search::of_plan(plan, records).filter(|_| !records.is_empty());
+    let searched = run.searched().filter(|_| !records.is_empty());
     if records.is_empty() {
         out.push_str("No trials yet.\n");
     } else {
@@ -20,7 +18,7 @@ pub fn render(run: &Reported<'_>) -> String {
         out.extend(remarks.iter().map(|remark| format!("\n{}\n", escape(remark))));
     }
     let found = searched.iter().flat_map(|s| [vec![s.summary(groups)], s.probes()].concat());
-    let below = super::details_of(plan, records).into_iter().chain(memory::sections(records));
+    let below = run.details().into_iter().chain(memory::sections(records));
     for section in found.chain(layout::sections(groups)).chain(below) {
         push_section(&mut out, &section);
     }
@@ -30,7 +28,7 @@ pub fn render(run: &Reported<'_>) -> String {
     }
     let shards = run.shards.map(shards::sections);
     shards.iter().flatten().for_each(|section| push_section(&mut out, section));
-    out.push_str(&source(plan, records));
+    out.push_str(&source(run));
     out
 }
 
@@ -87,23 +85,20 @@ pub(super) fn table(columns: &[Column], escape: fn(&str) -> String) -> String {
 }
 
 /// What a reviewer needs to run it again.
-fn source(plan: &PlanJson, records: &[TrialRecord]) -> String {
-    let mut command: Vec<&str> = plan.command_line.iter().map(String::as_str).collect();
-    if let Some(program) = command.first_mut() {
-        *program = program.rsplit('/').next().unwrap_or(program);
-    }
+fn source(run: &Reported<'_>) -> String {
+    let plan = run.plan;
     let told = plan.machine();
     let machine = told.cpu_model.as_deref().unwrap_or("unknown processor");
     let kernel = told.kernel_release.as_deref().unwrap_or("unknown kernel");
     format!(
         "\n---\n\n{}; plan {}, duel {}, begun {}, on {}, Linux {}: {}\n",
-        super::trials_run(plan, records),
+        run.trials_run(),
         escape(plan.plan_hash.get(..12).unwrap_or(&plan.plan_hash)),
         escape(plan.versions.git_revision.as_deref().unwrap_or(&plan.versions.duel)),
         escape(&plan.created_utc),
         escape(machine),
         escape(kernel),
-        escape(&command.join(" "))
+        escape(&run.command())
     )
 }
 

@@ -4,10 +4,9 @@
 //! medians over its trials. Cells that differ in their lanes alone are a *ladder*: each part is
 //! fitted over lanes by least squares, one point a trial, with Student-t intervals of 95 %.
 
-mod files;
 mod words;
 
-pub use files::json;
+use serde_json::{Map, json};
 pub use words::sentences;
 
 use super::layout::{Columns, Section};
@@ -283,4 +282,39 @@ fn slopes(ladders: &[Ladder]) -> Section {
     }));
     let article = if ladders[0].what.starts_with('i') { "an" } else { "a" };
     table.section(format!("cost of {article} {}", ladders[0].what), notes)
+}
+
+/// `memory.json`: the splits and the fits for programs; `None` where there are no trials of the kind.
+pub fn json(records: &[TrialRecord]) -> Option<String> {
+    let cells = cells(records);
+    if cells.is_empty() {
+        return None;
+    }
+    let cell = |c: &CellSplit<'_>| {
+        let of = |p: &Part| (format!("{}_bytes", p.name), json!(c.bytes(p)));
+        let bytes: Map<_, _> = PARTS.iter().chain([&TOTAL]).map(of).collect();
+        json!({ "cell": c.cell, "trials": c.splits.len(), "errors": c.errors, "median": bytes })
+    };
+    let fit = |(name, _, f): &(&str, &str, LinearFit)| {
+        let fit = json!({
+            "slope_bytes_per_lane": f.slope, "slope_interval": f.slope_interval,
+            "intercept_bytes": f.intercept, "intercept_interval": f.intercept_interval,
+            "points": f.n, "r_squared": f.r_squared,
+        });
+        (name.to_string(), fit)
+    };
+    let ladder = |l: &Ladder| {
+        let fits: Map<_, _> = l.fits.iter().map(fit).collect();
+        json!({
+            "name": l.name, "lanes": l.lanes, "confidence": CONFIDENCE,
+            "most_unattributed_share": l.most_unattributed, "parts": fits,
+        })
+    };
+    let text = serde_json::to_string_pretty(&json!({
+        "format_version": 1,
+        "cells": cells.iter().map(cell).collect::<Vec<_>>(),
+        "ladders": ladders(&cells).iter().map(ladder).collect::<Vec<_>>(),
+    }));
+    // Plain numbers and texts always serialise.
+    text.ok().map(|t| t + "\n")
 }

@@ -29,12 +29,14 @@ pub mod table;
 pub mod usl;
 pub mod verdict;
 
+use std::collections::BTreeSet;
+
 use crate::format::TrialRecord;
-use crate::plan::expect::Expect;
-use crate::plan::sweep::Slo;
-use crate::plan::{Cell, RequestTemplate};
+use crate::plan::Cell;
+use crate::plan::sweep::Sweep;
 use crate::results::store::PlanJson;
 use layout::Section;
+use search::Searched;
 use summary::Group;
 
 /// Whether output may be coloured: a terminal, and no `NO_COLOR` that is set to anything
@@ -44,9 +46,11 @@ pub(crate) fn colour_wanted(is_terminal: bool) -> bool {
 }
 
 /// What the reports of a run are made from.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Reported<'r> {
     pub plan: &'r PlanJson,
+    /// What the plan's config says; `None` only of a plan that comes from no run directory.
+    pub sweep: Option<Sweep>,
     pub records: &'r [TrialRecord],
     /// [`summary::summarise`]'s of the records.
     pub groups: &'r [Group],
@@ -57,12 +61,33 @@ pub struct Reported<'r> {
 
 impl<'r> Reported<'r> {
     pub fn new(plan: &'r PlanJson, records: &'r [TrialRecord], groups: &'r [Group]) -> Self {
-        Reported { plan, records, groups, capacity: None, shards: None }
+        Reported { plan, sweep: plan.sweep(), records, groups, capacity: None, shards: None }
+    }
+
+    pub(crate) fn searched(&self) -> Option<Searched> {
+        search::of(self.sweep.as_ref()?, self.records)
+    }
+
+    /// `classes.csv`; `None` where no request has a name.
+    pub(crate) fn classes(&self) -> Option<String> {
+        let mix = self.sweep.as_ref().map_or(&[][..], |sweep| sweep.plan.mix.as_slice());
+        classes::csv(mix, self.records)
+    }
+
+    fn details(&self) -> Vec<Section> {
+        details(self.sweep.as_ref(), &self.plan.cells, self.records)
+    }
+
+    /// The report for a terminal of `width` columns.
+    pub(crate) fn text(&self, width: Option<u16>, colour: bool) -> String {
+        let named = (self.plan.name.as_str(), self.groups);
+        let text = text(self.sweep.as_ref(), &self.plan.cells, self.records, named, width, colour);
+        text + &self.shards.map_or(String::new(), |all| shards::text(all, width))
     }
 
     /// What heads a report: the sentences, and how far they hold.
-    fn verdict(&self, searched: Option<&search::Searched>) -> (Vec<String>, Vec<String>) {
-        let Reported { records, groups, .. } = self;
+    fn verdict(&self, searched: Option<&Searched>) -> (Vec<String>, Vec<String>) {
+        let (records, groups) = (self.records, self.groups);
         match searched {
             Some(searched) => (searched.sentences(), vec![]),
             None => {
@@ -71,40 +96,65 @@ impl<'r> Reported<'r> {
             }
         }
     }
+
+    /// The command, to be copied into a shell; where the program lay on the machine that ran it helps
+    /// nobody.
+    fn command(&self) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+        let quoted = |a: &str| match !a.is_empty() && a.chars().all(plain) {
+            true => a.to_string(),
+            false => format!("'{}'", a.replace('\'', "'\\''")),
+        };
+        let words = self.plan.command_line.iter().enumerate();
+        let words = words.map(|(i, word)| match word.rsplit('/').next().filter(|_| i == 0) {
+            Some(program) => quoted(program),
+            None => quoted(word),
+        });
+        words.collect::<Vec<String>>().join(" ")
+    }
+
+    /// How many of the planned trials were run; repeats of noisy ones are none of them.
+    fn trials_run(&self) -> String {
+        let slots = self.records.iter().map(|r| (r.cell.id.as_str(), r.block));
+        let slots = slots.collect::<BTreeSet<(&str, u32)>>().len();
+        let repeats = match self.records.len() - slots {
+            0 => String::new(),
+            1 => " and 1 repeat".into(),
+            n => format!(" and {n} repeats"),
+        };
+        // Where blocks end by precision, and probes by what they found, the plan is a bound.
+        let is_bound = |s: &Sweep| s.precision.is_some() || s.search.is_some();
+        let planned = self.plan.trials_planned;
+        match self.sweep.as_ref().is_some_and(is_bound) {
+            true => format!("{slots} of at most {planned} trials{repeats}"),
+            false => format!("{slots} of {planned} planned trials{repeats}"),
+        }
+    }
+}
+
+/// What is said of a sweep, and its tables, for a terminal of `width` columns.
+pub(crate) fn text(
+    sweep: Option<&Sweep>,
+    cells: &[Cell],
+    records: &[TrialRecord],
+    (name, groups): (&str, &[Group]),
+    width: Option<u16>,
+    colour: bool,
+) -> String {
+    if let Some(searched) = sweep.and_then(|sweep| search::of(sweep, records)) {
+        return searched.text(name, groups, width, colour);
+    }
+    let below = [details(sweep, cells, records), memory::sections(records)].concat();
+    verdict::text(records, groups, width) + &table::render(name, groups, &below, width, colour)
 }
 
 /// What stands below the tables of engines, each under its heading: the SLO, classes of requests,
-/// expectations, steps.
-pub(crate) fn details(
-    slo: Option<&Slo>,
-    mix: &[RequestTemplate],
-    expects: &[Expect],
-    cells: &[Cell],
-    records: &[TrialRecord],
-) -> Vec<Section> {
+/// expectations, steps. A search misses its SLO on purpose.
+fn details(sweep: Option<&Sweep>, cells: &[Cell], records: &[TrialRecord]) -> Vec<Section> {
+    let slo = sweep.filter(|sweep| sweep.search.is_none()).and_then(|sweep| sweep.slo.as_ref());
+    let mix = sweep.map_or(&[][..], |sweep| sweep.plan.mix.as_slice());
+    let expects = sweep.map_or(&[][..], |sweep| sweep.expect.as_slice());
     let judged = [slo::section(slo, records), classes::section(mix, records)];
     let more = [expect::section(expects, cells, records), steps::section(records)];
     judged.into_iter().chain(more).flatten().collect()
-}
-
-pub(crate) fn details_of(plan: &PlanJson, records: &[TrialRecord]) -> Vec<Section> {
-    let (slo, mix) = (slo::of_plan(plan), classes::mix_of(plan));
-    details(slo.as_ref(), &mix, &expect::of_plan(plan), &plan.cells, records)
-}
-
-/// How many of the planned trials were run; repeats of noisy ones are none of them.
-fn trials_run(plan: &PlanJson, records: &[TrialRecord]) -> String {
-    let slots: std::collections::BTreeSet<(&str, u32)> =
-        records.iter().map(|r| (r.cell.id.as_str(), r.block)).collect();
-    let repeats = match records.len() - slots.len() {
-        0 => String::new(),
-        1 => " and 1 repeat".into(),
-        n => format!(" and {n} repeats"),
-    };
-    // Where blocks end by precision, and probes by what they found, the plan is a bound.
-    let is_bound = plan.sweep().is_some_and(|s| s.precision.is_some() || s.search.is_some());
-    match is_bound {
-        true => format!("{} of at most {} trials{repeats}", slots.len(), plan.trials_planned),
-        false => format!("{} of {} planned trials{repeats}", slots.len(), plan.trials_planned),
-    }
 }

@@ -13,7 +13,6 @@ use crate::plan::sweep::Sweep;
 use crate::results::search::{
     Probe, ProbeAnswer, SearchOutcome, SearchProgress, Share, searches, shown,
 };
-use crate::results::store::PlanJson;
 use crate::units::format_rate;
 
 /// The searches of a run, each with what tells it from the others.
@@ -22,13 +21,8 @@ pub(crate) struct Searched {
     all: Vec<(String, SearchProgress)>,
 }
 
-/// The searches of a run directory; `None` where its config holds none.
-pub(crate) fn of_plan(plan: &PlanJson, records: &[TrialRecord]) -> Option<Searched> {
-    of_sweep(&plan.sweep()?, records)
-}
-
 /// The searches of a sweep; `None` where nothing is searched.
-pub(crate) fn of_sweep(sweep: &Sweep, records: &[TrialRecord]) -> Option<Searched> {
+pub(crate) fn of(sweep: &Sweep, records: &[TrialRecord]) -> Option<Searched> {
     let search = sweep.search?;
     let all = searches(sweep, records);
     let names = names(&all.iter().map(|p| &p.cell).collect::<Vec<_>>(), &[]);

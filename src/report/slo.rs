@@ -12,7 +12,6 @@ use super::summary::{for_levels, in_order, is_quiet, valid};
 use crate::format::{Status, TrialRecord};
 use crate::plan::search::{Bound, bounds};
 use crate::plan::slo::Slo;
-use crate::results::store::PlanJson;
 use crate::stats::clustered_share;
 use crate::stats::hdr::Times;
 use crate::units::{format_count, format_ns, format_share, plural};
@@ -62,11 +61,6 @@ impl std::fmt::Display for Judgement {
 /// What a bound bounds, without how much.
 fn name(bound: &Bound) -> &str {
     bound.name.split(" ≤").next().unwrap_or_default()
-}
-
-/// The SLO of a run directory's plan; none of a search, which misses its SLO on purpose.
-pub(super) fn of_plan(plan: &PlanJson) -> Option<Slo> {
-    plan.sweep().filter(|sweep| sweep.search.is_none())?.slo
 }
 
 /// Every bound in every cell that sends requests and ran.

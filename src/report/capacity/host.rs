@@ -24,19 +24,16 @@ struct Host<'a> {
     workers: f64,
 }
 
-/// A resource at a rate: its name, the share of what is planned for that is used, and what share of
-/// the whole is planned for.
-struct Used {
-    name: String,
-    used: f64,
-    planned: f64,
-}
-
 struct Load {
     at: AtRate,
     lanes: f64,
-    /// In a fixed order.
-    used: Vec<Used>,
+    /// In a fixed order; how much each allows is not known yet.
+    used: Vec<Resource>,
+}
+
+/// A resource of whose planned share so much is used.
+fn resource(name: String, used: f64, planned: f64) -> Resource {
+    Resource { name, allows_per_s: None, used, planned, reached_in_months: None }
 }
 
 impl Host<'_> {
@@ -51,10 +48,8 @@ impl Host<'_> {
         let (host, q) = (&self.q.host, self.q);
         let cpu = self.groups * at.busy / f64::from(host.cpus);
         let bytes = self.workers * self.memory.fixed_bytes() + lanes * self.memory.per_lane_bytes();
-        let used = |name: &str, of_all: f64, planned: f64| Used {
-            name: name.into(),
-            used: of_all / planned,
-            planned,
+        let used = |name: &str, of_all: f64, planned: f64| {
+            resource(name.into(), of_all / planned, planned)
         };
         let mut all = vec![
             used("CPU", cpu, q.cpu_target),
@@ -170,7 +165,7 @@ impl Host<'_> {
         let (q, series, memory, hosts) = (self.q, self.series, &self.memory, hosts_today as f64);
         let lanes = (load.lanes * hosts) as u32;
         let processes = (self.workers * hosts) as u64;
-        let resources = self.resources(&load, allows, hosts);
+        let resources = self.resources(load.used, allows, hosts);
         let rate_per_s = q.rate_per_s / hosts;
         let threads_of_lanes = if series.threads_grow() { u64::from(lanes) } else { 0 };
         let hosts_with_spare = hosts_grown + u64::from(q.spare);
@@ -203,33 +198,26 @@ impl Host<'_> {
         }
     }
 
-    fn resources(&self, load: &Load, allows: &[Option<f64>], hosts: f64) -> Vec<Resource> {
+    fn resources(&self, used: Vec<Resource>, allows: &[Option<f64>], hosts: f64) -> Vec<Resource> {
         let (q, end) = (self.q, self.end_per_s());
         let monthly = (1.0 + q.growth_per_year).ln() / 12.0;
         let reached = |allows: f64| {
             let months = (allows * hosts / q.rate_per_s).ln() / monthly;
             (monthly > 0.0).then_some(months.max(0.0))
         };
-        let mut resources: Vec<Resource> = (load.used.iter().zip(allows))
-            .map(|(used, allows)| Resource {
-                name: used.name.clone(),
-                allows_per_s: *allows,
-                used: used.used,
-                planned: used.planned,
-                reached_in_months: allows.and_then(reached),
-            })
-            .collect();
         let name = match q.p99_ns {
             Some(ns) => format!("p99 ≤ {}", format_ns(ns as f64)),
             None => THE_RANGE.into(),
         };
-        resources.push(Resource {
-            name,
-            allows_per_s: Some(end),
-            used: q.rate_per_s / hosts / end,
-            planned: 1.0,
-            reached_in_months: reached(end),
-        });
+        let data = resource(name, q.rate_per_s / hosts / end, 1.0);
+        let allows = allows.iter().copied().chain([Some(end)]);
+        let mut resources: Vec<Resource> = (used.into_iter().chain([data]).zip(allows))
+            .map(|(resource, allows_per_s)| Resource {
+                allows_per_s,
+                reached_in_months: allows_per_s.and_then(reached),
+                ..resource
+            })
+            .collect();
         let order = |r: &Resource| (r.allows_per_s.unwrap_or(f64::INFINITY), -r.used);
         resources.sort_by(|a, b| {
             let ((x, u), (y, v)) = (order(a), order(b));
@@ -327,7 +315,7 @@ impl Host<'_> {
                 _ => (latency, Some("limits of plan.json")),
             };
             let from = [from, &switch.map_or(vec![], asked)].concat();
-            figures.extend(resource(q, r, &from, growth));
+            figures.extend(figures_of(q, r, &from, growth));
         }
         let from = [hosts, &asked("price of --hosts")].concat();
         figures.extend(need.cost.iter().flat_map(|cost| money(cost, &from)));
@@ -335,7 +323,7 @@ impl Host<'_> {
     }
 }
 
-fn resource(q: &Question, r: &Resource, from: &[String], growth: &[String]) -> Vec<Figure> {
+fn figures_of(q: &Question, r: &Resource, from: &[String], growth: &[String]) -> Vec<Figure> {
     let (used, planned) = (r.used * r.planned, r.planned);
     let shown = [
         ("used", Some(used), format!("{:.0} %", used * 100.0), &[from][..]),

@@ -4,8 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
 use super::{paragraph, tables};
-use crate::format::TrialRecord;
-use crate::results::store::PlanJson;
+use crate::report::Reported;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -31,11 +30,12 @@ pub(super) fn document(title: &str, main: &Markup) -> Markup {
 }
 
 /// How it was measured, where, under which limits, and the plan.
-pub(super) fn method(plan: &PlanJson, records: &[TrialRecord]) -> Markup {
+pub(super) fn method(run: &Reported<'_>) -> Markup {
+    let plan = run.plan;
     let rows = [
         ("plan hash", plan.plan_hash.clone()),
         ("begun", plan.created_utc.clone()),
-        ("trials", crate::report::trials_run(plan, records)),
+        ("trials", run.trials_run()),
         ("seed", plan.seed.to_string()),
         ("duel", plan.versions.duel.clone()),
         ("revision", plan.versions.git_revision.clone().unwrap_or_else(|| "unknown".into())),
@@ -76,22 +76,9 @@ fn leaves(path: &str, value: &Value, out: &mut Vec<(String, String)>) {
 }
 
 /// The command, and what else it takes.
-pub(super) fn reproduce(plan: &PlanJson) -> Markup {
-    let quoted = |a: &String| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-        if !a.is_empty() && a.chars().all(plain) {
-            a.clone()
-        } else {
-            format!("'{}'", a.replace('\'', "'\\''"))
-        }
-    };
-    let mut command: Vec<String> = plan.command_line.iter().map(quoted).collect();
-    if let Some(program) = command.first_mut() {
-        // Where the program lay on the machine that ran it helps nobody.
-        *program = program.rsplit('/').next().unwrap_or("duel").to_string();
-    }
+pub(super) fn reproduce(run: &Reported<'_>) -> Markup {
     html! {
-        pre { (command.join(" ")) }
+        pre { (run.command()) }
         (paragraph(
             "The same config with the same binary has the same plan hash and sends the same bytes in \
              the same order. plan.json beside this file holds the resolved config, trials.jsonl every \
