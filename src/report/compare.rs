@@ -299,18 +299,17 @@ fn line(
     let of = |trials: &Vec<&TrialRecord>| -> Vec<f64> {
         trials.iter().filter_map(|t| value(measure, t)).collect()
     };
-    let (x, y): (Vec<f64>, Vec<f64>);
-    let estimate = if a.len() > 1 || b.len() > 1 {
-        let medians = |runs: &[Vec<&TrialRecord>]| -> Vec<f64> {
-            runs.iter().filter_map(|trials| median(&of(trials))).collect()
-        };
-        (x, y) = (medians(a), medians(b));
-        log_t_ratio(&y, &x, RATIO_CONFIDENCE)?
-    } else {
-        (x, y) = (of(a.first()?), of(b.first()?));
-        unpaired_ratio(&y, &x, RATIO_CONFIDENCE)?
+    // Of several runs each counts once.
+    let by_run = a.len() > 1 || b.len() > 1;
+    let values = |runs: &[Vec<&TrialRecord>]| -> Vec<f64> {
+        match by_run {
+            true => runs.iter().filter_map(|trials| median(&of(trials))).collect(),
+            false => runs.first().map(of).unwrap_or_default(),
+        }
     };
-    line_of(cell, measure, &x, &y, estimate, min_effect)
+    let (x, y) = (values(a), values(b));
+    let ratio = if by_run { log_t_ratio } else { unpaired_ratio };
+    line_of(cell, measure, &x, &y, ratio(&y, &x, RATIO_CONFIDENCE)?, min_effect)
 }
 
 fn line_of(
@@ -344,14 +343,12 @@ impl RunComparison {
 
     /// Rows of the comparison: cell, measure, A, B, ratio, verdict.
     fn rows(&self) -> Vec<[String; 6]> {
-        let ratio = |l: &Line| {
-            let interval =
-                l.ratio.estimate.interval().map(|(low, high)| format!(" [{low:.2}, {high:.2}]"));
-            format!("{}{}", Ratio(l.ratio.estimate.ratio), interval.unwrap_or_default())
-        };
         let lines = self.lines.iter().map(|l| {
+            let interval = l.ratio.estimate.interval();
+            let interval = interval.map(|(low, high)| format!(" [{low:.2}, {high:.2}]"));
+            let ratio = Ratio(l.ratio.estimate.ratio).to_string() + &interval.unwrap_or_default();
             let (a, b) = (l.measure.print(l.a), l.measure.print(l.b));
-            [clean(&l.cell), l.measure.words(), a, b, ratio(l), l.word()]
+            [clean(&l.cell), l.measure.words(), a, b, ratio, l.word()]
         });
         let share = |(lost, planned): (u64, u64)| format_share(lost as f64 / planned.max(1) as f64);
         let lost = self.lost.iter().map(|l| {

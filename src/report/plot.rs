@@ -28,48 +28,31 @@ pub(crate) const GREY: Colour = (140, 140, 140);
 pub(crate) const DASHES: [(&str, &str); 4] =
     [("", "solid"), ("6 4", "dashed"), ("2 3", "dotted"), ("9 3 2 3", "double")];
 
+/// What marks the points of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Marker {
-    Circle,
-    Square,
-    Triangle,
-    Diamond,
-    Down,
+pub(crate) struct Marker {
+    /// As a letter, for legends.
+    pub(crate) glyph: char,
+    /// Its outline around the origin.
+    path: &'static str,
 }
 
-impl Marker {
-    /// The marker as a letter, for legends.
-    pub(crate) fn glyph(self) -> char {
-        match self {
-            Marker::Circle => '●',
-            Marker::Square => '■',
-            Marker::Triangle => '▲',
-            Marker::Diamond => '◆',
-            Marker::Down => '▼',
-        }
-    }
-
-    /// The marker's outline around the origin.
-    fn path(self) -> &'static str {
-        match self {
-            Marker::Circle => "m-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0",
-            Marker::Square => "m-3-3h6v6h-6z",
-            Marker::Triangle => "m0-4l4 7h-8z",
-            Marker::Diamond => "m0-4.5l4 4.5-4 4.5-4-4.5z",
-            Marker::Down => "m0 4l4-7h-8z",
-        }
-    }
-}
+pub(crate) const CIRCLE: Marker =
+    Marker { glyph: '●', path: "m-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0" };
+const SQUARE: Marker = Marker { glyph: '■', path: "m-3-3h6v6h-6z" };
+const TRIANGLE: Marker = Marker { glyph: '▲', path: "m0-4l4 7h-8z" };
+pub(crate) const DIAMOND: Marker = Marker { glyph: '◆', path: "m0-4.5l4 4.5-4 4.5-4-4.5z" };
+const DOWN: Marker = Marker { glyph: '▼', path: "m0 4l4-7h-8z" };
 
 /// Looks of the engines in their order; those at the end are free for engines to come.
 const ENGINE_STYLES: [(Colour, Marker); 7] = [
-    (PALETTE[5], Marker::Down),
-    (PALETTE[4], Marker::Square),
-    (PALETTE[0], Marker::Triangle),
-    (PALETTE[3], Marker::Circle),
-    (PALETTE[2], Marker::Diamond),
-    (PALETTE[1], Marker::Down),
-    (PALETTE[1], Marker::Triangle),
+    (PALETTE[5], DOWN),
+    (PALETTE[4], SQUARE),
+    (PALETTE[0], TRIANGLE),
+    (PALETTE[3], CIRCLE),
+    (PALETTE[2], DIAMOND),
+    (PALETTE[1], DOWN),
+    (PALETTE[1], TRIANGLE),
 ];
 
 /// The colour and marker of an engine in every plot.
@@ -370,7 +353,7 @@ impl Placed<'_> {
             }
             @for (p, (x, y)) in line.finite().zip(placed).filter(|(p, _)| p.marked) {
                 // The stroke cannot be seen, but makes the marker easier to point at.
-                path class="m" fill=(colour) d={ "M" (tenth(x + aside)) " " (y) (line.marker.path()) } {
+                path class="m" fill=(colour) d={ "M" (tenth(x + aside)) " " (y) (line.marker.path) } {
                     title { (self.says(line, p)) }
                 }
             }

@@ -106,59 +106,6 @@ pub fn loads(sweep: &Sweep, records: &[TrialRecord]) -> anyhow::Result<Loads> {
     Ok(Loads { twice, below: None, knee: None })
 }
 
-/// A forecast, what was measured, and how a value is printed.
-struct Pair<'a> {
-    what: &'static str,
-    forecast: f64,
-    measured: f64,
-    goal: f64,
-    text: fn(f64) -> String,
-    from: Vec<String>,
-    cell: &'a str,
-}
-
-impl Pair<'_> {
-    fn unmeasured(self, name: &str, why: &str) -> Proof {
-        let forecast = (self.text)(self.forecast);
-        Proof {
-            name: name.into(),
-            what: self.what,
-            error: None,
-            goal: self.goal,
-            figures: vec![Figure::new("forecast", self.forecast, forecast, self.from)],
-            remark: Some(why.into()),
-        }
-    }
-
-    fn proof<'r>(
-        self,
-        name: &str,
-        mut trials: impl Iterator<Item = &'r TrialRecord>,
-    ) -> Option<Proof> {
-        let error = self.forecast / self.measured - 1.0;
-        let both = [self.from.clone(), vec![self.cell.into()]].concat();
-        let missed = error.abs() > self.goal;
-        let noisy = missed && trials.any(|t| !is_quiet(t));
-        error.is_finite().then(|| Proof {
-            name: name.into(),
-            what: self.what,
-            error: Some(error),
-            remark: noisy.then(|| "other programs kept the machine busy, which may be why".into()),
-            goal: self.goal,
-            figures: vec![
-                Figure::new("forecast", self.forecast, (self.text)(self.forecast), self.from),
-                Figure::new(
-                    "measured",
-                    self.measured,
-                    (self.text)(self.measured),
-                    vec![self.cell.into()],
-                ),
-                Figure::new("error", error, format!("{:+.1} %", error * 100.0), both),
-            ],
-        })
-    }
-}
-
 /// Every forecast of a run's cells, those of [`Loads::below`] included, beside what the loads of its
 /// proof measured; `knee` holds the records of a search with twice the workers and targets.
 pub fn proofs(
@@ -179,12 +126,12 @@ pub fn proofs(
             continue;
         };
         for point in other.all_points() {
-            let pairs = match sweep.search {
-                Some(_) => at_part_of_knee(series, point),
+            let proofs = match sweep.search {
+                Some(_) => at_part_of_knee(series, point).into_iter().collect(),
                 None => at_twice(series, point),
             };
             let trials = || point.trials.iter().copied();
-            all.extend(pairs.into_iter().filter_map(|pair| pair.proof(&series.name, trials())));
+            all.extend(proofs.into_iter().map(|proof| proof.named(&series.name, trials())));
         }
     }
     if let Some((two, records_of_two)) = knee {
@@ -197,31 +144,22 @@ pub fn proofs(
             else {
                 continue;
             };
-            let pair = |measured| Pair {
-                what: "knee with two workers and targets",
-                forecast: 2.0 * knee,
-                measured,
-                goal: GOAL,
-                text: req_s,
-                from: vec![cell.id.clone()],
-                cell: &other.id,
-            };
-            let name = cell.engine.name();
+            let what = "knee with two workers and targets";
+            let found = (measured.as_ref().ok().copied(), other.id.as_str());
+            let proof = Proof::of(what, GOAL, req_s, (2.0 * knee, vec![cell.id.clone()]), found);
+            let remark = measured.as_ref().err().map(|why| why.to_string());
             let of_engine = records_of_two.iter().filter(|r| r.cell.engine == cell.engine);
-            all.extend(match measured {
-                Ok(measured) => pair(*measured).proof(name, of_engine),
-                Err(why) => Some(pair(f64::NAN).unmeasured(name, why)),
-            });
+            let told =
+                |proof: Proof| Proof { remark, ..proof }.named(cell.engine.name(), of_engine);
+            all.extend(proof.map(told));
         }
     }
     all
 }
 
 /// p99 at a part of the knee: with twice the workers and targets it is that of one at half the rate.
-fn at_part_of_knee<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a>> {
-    let Some(measured) = point.p99_ns.filter(|_| point.cell.arrivals.is_open()) else {
-        return vec![];
-    };
+fn at_part_of_knee(series: &Series<'_>, point: &Point<'_>) -> Option<Proof> {
+    let measured = point.p99_ns.filter(|_| point.cell.arrivals.is_open())?;
     let rate = point.rate_per_s / 2.0;
     let lanes = point.lanes();
     let points = series.all_points().iter().filter(|p| {
@@ -238,20 +176,13 @@ fn at_part_of_knee<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a
             let between = (rate - a.0) / (b.0 - a.0);
             (a.1 + between * (b.1 - a.1), vec![a.2.into(), b.2.into()])
         }
-        (None, None) => return vec![],
+        (None, None) => return None,
     };
-    vec![Pair {
-        what: "p99 at 80 % of the knee",
-        forecast,
-        measured,
-        goal: GOAL_P99,
-        text: format_ns,
-        from,
-        cell: &point.cell.id,
-    }]
+    let found = (Some(measured), point.cell.id.as_str());
+    Proof::of("p99 at 80 % of the knee", GOAL_P99, format_ns, (forecast, from), found)
 }
 
-fn at_twice<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a>> {
+fn at_twice(series: &Series<'_>, point: &Point<'_>) -> Vec<Proof> {
     let (cell, trials) = (point.cell, &point.trials);
     let Ok(curve) = series.curve(None) else { return vec![] };
     let end = curve.at(curve.end_per_s());
@@ -262,22 +193,11 @@ fn at_twice<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a>> {
         None => f64::from(cell.total_lanes) * 1e9 / end.latency_ns,
     };
     let at = curve.at(rate);
-    let pair = |what, forecast, measured, text: fn(f64) -> String, from: &[String]| Pair {
-        what,
-        forecast,
-        measured,
-        goal: GOAL,
-        text,
-        from: from.to_vec(),
-        cell: &cell.id,
+    let proof = |what, (forecast, measured), text: fn(f64) -> String, from: &[String]| {
+        Proof::of(what, GOAL, text, (forecast, from.to_vec()), (Some(measured), cell.id.as_str()))
     };
-    let mut pairs = vec![pair(
-        "CPU per request at twice the rate",
-        at.busy * 1e9 / rate,
-        point.cpu_per_request_ns,
-        format_ns,
-        &at.cells,
-    )];
+    let cpu = (at.busy * 1e9 / rate, point.cpu_per_request_ns);
+    let mut proofs = vec![proof("CPU per request at twice the rate", cpu, format_ns, &at.cells)];
     if let Some(memory) = series.memory().ok().filter(|_| series.has_slope()) {
         let workers = point.processes();
         let kernel = middle(trials, |t| t.memory.kernel_bytes.unwrap_or(0) as f64);
@@ -287,17 +207,16 @@ fn at_twice<'a>(series: &Series<'_>, point: &'a Point<'a>) -> Vec<Pair<'a>> {
         let measured = middle(trials, |t| t.memory.peak_rss_bytes as f64) + kernel;
         let what =
             if has_kernel { "memory at twice the lanes" } else { "user memory at twice the lanes" };
-        pairs.push(pair(what, forecast, measured, format_bytes, &series.ids()));
+        proofs.push(proof(what, (forecast, measured), format_bytes, &series.ids()));
     }
     // How many lanes the rate takes: by the time of a request that was forecast, and by the measured.
     let lanes = |rate: f64, ns: f64| erlang::lanes_for(rate * ns / 1e9, MAY_WAIT).map(f64::from);
-    if let Some((forecast, measured)) =
-        lanes(rate, at.latency_ns).zip(point.latency_ns.and_then(|ns| lanes(point.rate_per_s, ns)))
-    {
+    let measured = point.latency_ns.and_then(|ns| lanes(point.rate_per_s, ns));
+    if let Some(both) = lanes(rate, at.latency_ns).zip(measured) {
         let count = |n: f64| format_count(n as u64);
-        pairs.push(pair("lanes at twice the rate", forecast, measured, count, &at.cells));
+        proofs.push(proof("lanes at twice the rate", both, count, &at.cells));
     }
-    pairs
+    proofs.into_iter().flatten().collect()
 }
 
 impl Plan {
@@ -328,6 +247,35 @@ impl Plan {
 }
 
 impl Proof {
+    /// A forecast beside what was measured in a cell; `None` where the two cannot be compared.
+    fn of(
+        what: &'static str,
+        goal: f64,
+        text: fn(f64) -> String,
+        (forecast, from): (f64, Vec<String>),
+        (measured, cell): (Option<f64>, &str),
+    ) -> Option<Proof> {
+        let error = measured.map(|measured| forecast / measured - 1.0);
+        let mut figures = vec![Figure::new("forecast", forecast, text(forecast), from.clone())];
+        if let Some((measured, error)) = measured.zip(error) {
+            let both = [from, vec![cell.into()]].concat();
+            figures.extend([
+                Figure::new("measured", measured, text(measured), vec![cell.into()]),
+                Figure::new("error", error, format!("{:+.1} %", error * 100.0), both),
+            ]);
+        }
+        let proof = Proof { name: String::new(), what, error, goal, figures, remark: None };
+        error.is_none_or(f64::is_finite).then_some(proof)
+    }
+
+    /// The same under its name, and what may have moved the measurement.
+    fn named<'r>(self, name: &str, trials: impl IntoIterator<Item = &'r TrialRecord>) -> Proof {
+        let missed = self.error.is_some() && !self.is_met();
+        let noisy = missed && trials.into_iter().any(|t| !is_quiet(t));
+        let busy = noisy.then(|| "other programs kept the machine busy, which may be why".into());
+        Proof { name: name.into(), remark: busy.or(self.remark), ..self }
+    }
+
     pub fn is_met(&self) -> bool {
         self.error.is_some_and(|error| error.abs() <= self.goal)
     }

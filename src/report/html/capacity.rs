@@ -6,7 +6,7 @@ use super::figure as drawing;
 use super::tables::{folded, titled};
 use super::{notes, rich};
 use crate::report::capacity::{CurvePoint, Need, Plan, figure};
-use crate::report::plot::{GREY, Mark, Marker, Panels, PlotAxis, Scale, Stroke};
+use crate::report::plot::{CIRCLE, DIAMOND, GREY, Mark, Panels, PlotAxis, Scale, Stroke};
 use crate::units::{format_ns, format_rate};
 
 /// What is drawn over the rate of a host, by the name of its figure.
@@ -46,8 +46,7 @@ fn curves(plan: &Plan) -> Markup {
             let Some(lines) = panels.0.last_mut().map(|panel| &mut panel.lines) else { continue };
             if let Some(line) = lines.iter().find(|line| line.name == engine.name).cloned() {
                 let name = format!("{}: planned", engine.name);
-                let marker = Marker::Diamond;
-                lines.push(Stroke { name, marker, dash: None, points: planned, ..line });
+                lines.push(Stroke { name, marker: DIAMOND, dash: None, points: planned, ..line });
             }
         }
         if let Some(panel) = panels.0.last_mut().filter(|_| *name == "p99_ns") {
@@ -82,5 +81,5 @@ fn bound(plan: &Plan, lines: &[Stroke]) -> Option<Stroke> {
     let end = |x: f64| Mark { marked: false, ..Mark::at(x, y) };
     let (low, high) = (xs().reduce(f64::min)?, xs().reduce(f64::max)?);
     let (name, points) = (format!("p99 ≤ {}", format_ns(y)), vec![end(low), end(high)]);
-    Some(Stroke { name, colour: GREY, marker: Marker::Circle, dash: Some(1), points })
+    Some(Stroke { name, colour: GREY, marker: CIRCLE, dash: Some(1), points })
 }

@@ -76,7 +76,7 @@ fn figure(title: &str, legend: &[LegendEntry], svg: Option<Markup>, below: &[Str
                 Some((marker, dash)) => {
                     @let border = dash.map_or("none", |n| DASHES[n].1);
                     i style={ "border-top:3px " (border) " " (colour) } {}
-                    @if let Some(marker) = marker { b style={ "color:" (colour) } { (marker.glyph()) } }
+                    @if let Some(marker) = marker { b style={ "color:" (colour) } { (marker.glyph) } }
                 }
             }
         }

@@ -36,30 +36,22 @@ fn compare_by(
     margin: f64,
     value: &dyn Fn(&TrialRecord) -> Option<f64>,
 ) -> (Vec<Option<Comparison>>, Option<(f64, f64)>) {
-    let estimates: Vec<Option<RatioEstimate>> = blocks
-        .iter()
-        .enumerate()
-        .map(|(i, own)| {
-            let pairs = pairs(own, &blocks[reference], value);
-            let comparable = rows[i].cell.is_comparable(&rows[reference].cell);
-            (i != reference && rows[i].ranked && comparable)
-                .then(|| paired_ratio(&pairs, RATIO_CONFIDENCE))
-                .flatten()
-        })
-        .collect();
+    let estimate = |(i, own): (usize, &Blocks<'_>)| -> Option<RatioEstimate> {
+        let comparable = rows[i].cell.is_comparable(&rows[reference].cell);
+        (i != reference && rows[i].ranked && comparable).then_some(())?;
+        paired_ratio(&pairs(own, &blocks[reference], value), RATIO_CONFIDENCE)
+    };
+    let estimates: Vec<Option<RatioEstimate>> = blocks.iter().enumerate().map(estimate).collect();
     // Of several copies, the one of the reference's own configuration.
     let same = |i: usize| rows[i].cell.except(&[]) == rows[reference].cell.except(&[]);
     let floor = (0..rows.len())
         .filter(|i| rows[*i].cell.is_copy() && same(*i))
         .find_map(|i| noise_floor(estimates[i].as_ref()?));
     // The second copy is no competitor: it says what the others must exceed.
-    let comparisons = estimates
-        .iter()
-        .zip(rows)
-        .map(|(estimate, row)| {
-            Some(Comparison::alone((*estimate)?, floor.filter(|_| !row.cell.is_copy()), margin))
-        })
-        .collect();
+    let compared = |(estimate, row): (&Option<RatioEstimate>, &Row)| {
+        Some(Comparison::alone((*estimate)?, floor.filter(|_| !row.cell.is_copy()), margin))
+    };
+    let comparisons = estimates.iter().zip(rows).map(compared).collect();
     (comparisons, floor)
 }
 
