@@ -21,19 +21,16 @@ pub fn heading(group: &Group) -> String {
 
 /// The columns of a group; those that no row has a value for are left out.
 pub fn columns(group: &Group) -> Vec<Column> {
-    let mut columns = vec![Column {
-        title: match &group.cell {
-            cell if cell.target.is_some() => "target",
-            cell if cell.tests_server() => "server",
-            _ => "engine",
-        }
-        .into(),
-        number: false,
-        cells: group.rows.iter().map(|r| clean(&r.name)).collect(),
-    }];
+    let mut table = Columns::of(&group.rows);
+    let side = match &group.cell {
+        cell if cell.target.is_some() => "target",
+        cell if cell.tests_server() => "server",
+        _ => "engine",
+    };
+    table.text(side, |r| clean(&r.name));
     let figures = || group.rows.iter().flat_map(|r| &r.figures);
     if figures().any(|f| f.by_requests) {
-        columns.push(column(group, "elapsed", true, &|f| value(f, Measure::Elapsed)));
+        table.number("elapsed", |r| figure(r, true, &|f| value(f, Measure::Elapsed)));
     }
     let place = match () {
         () if group.is_idle() => ShownIn::Idle,
@@ -43,17 +40,15 @@ pub fn columns(group: &Group) -> Vec<Column> {
     for Facts { measure, title, level, .. } in measures::shown(place) {
         let known = figures().any(|f| value(f, *measure) != dash());
         if known || figures().next().is_none() {
-            columns.push(column(group, title_of(group, *measure, title), *level, &|f| {
-                value(f, *measure)
-            }));
+            let title = title_of(group, *measure, title);
+            table.number(title, |r| figure(r, *level, &|f| value(f, *measure)));
         }
-        columns.extend(beside(group, *measure));
+        beside(&mut table, group, *measure);
     }
-    let status: Vec<String> = group.rows.iter().map(status).collect();
-    if status.iter().any(|s| !s.is_empty()) {
-        columns.push(Column { title: STATUS.into(), number: false, cells: status });
+    if group.rows.iter().any(|r| !status(r).is_empty()) {
+        table.text(STATUS, status);
     }
-    columns
+    table.section("", vec![]).columns
 }
 
 /// Memory is per lane where more lanes showed what one more costs, and else a share of the whole.
@@ -84,36 +79,17 @@ fn some_are(group: &Group, of: fn(&Ledger) -> u64) -> bool {
     server && group.rows.iter().flat_map(|r| &r.figures).any(|f| of(&f.ledger) > 0)
 }
 
-/// Overload is a state of a server like any other: its figures stand beside the goodput.
-fn unanswered(group: &Group) -> Vec<Column> {
-    let shown = UNANSWERED.iter().filter(|(_, of)| some_are(group, *of));
-    let share = |f: &Figures, of: fn(&Ledger) -> u64| {
-        format_share(of(&f.ledger) as f64 / f.ledger.planned.max(1) as f64)
-    };
-    shown.map(|(title, of)| column(group, title, false, &|f| share(f, *of))).collect()
-}
-
-fn column(group: &Group, title: &str, level: bool, cell: &dyn Fn(&Figures) -> String) -> Column {
-    let cells = group.rows.iter().map(|r| figure(r, level, cell)).collect();
-    Column { title: title.into(), number: true, cells }
-}
-
 /// What stands beside a measure: times beside the rate, ratios beside what they compare.
-fn beside(group: &Group, measure: Measure) -> Vec<Column> {
-    let ratio = |what: &str, measure: Measure| {
-        let name = compared_with(group)?;
-        measures::compared(&group.cell).find(|facts| facts.measure == measure)?;
-        // A p99 takes more requests than short trials of a target have.
-        let bare = measure == Measure::P99 && group.rows.iter().all(|r| r.ratio(measure).is_none());
-        if bare {
-            return None;
-        }
-        let cells = group.rows.iter().enumerate();
-        let cells = cells.map(|(i, r)| compared(group, i, r.ratio(measure))).collect();
-        Some(Column { title: format!("{what}\n÷ {name}"), number: true, cells })
-    };
+fn beside(table: &mut Columns<'_, Row>, group: &Group, measure: Measure) {
     match measure {
         Measure::Achieved => {
+            // Overload is a state of a server like any other: its figures stand beside the goodput.
+            for (title, of) in UNANSWERED.iter().filter(|(_, of)| some_are(group, *of)) {
+                let share = |f: &Figures| {
+                    format_share(of(&f.ledger) as f64 / f.ledger.planned.max(1) as f64)
+                };
+                table.number(*title, |r| figure(r, false, &share));
+            }
             let open = [
                 ("response\np50", Channel::Response, 0.5),
                 ("response\np99", Channel::Response, 0.99),
@@ -123,21 +99,31 @@ fn beside(group: &Group, measure: Measure) -> Vec<Column> {
             let closed =
                 [("service\np50", Channel::Service, 0.5), ("service\np99", Channel::Service, 0.99)];
             let times: &[_] = if group.cell.arrivals.is_open() { &open } else { &closed };
-            let quantile = |(title, channel, q): &(&str, Channel, f64)| {
-                column(group, title, true, &|f| {
+            for (title, channel, q) in times {
+                let time = |f: &Figures| {
                     let times = f.times(*channel);
                     let interval = times.interval(*q).filter(|_| *q > 0.5).map(interval);
                     quantile(times, *q) + &interval.unwrap_or_default()
-                })
-            };
-            let ratios =
-                [("achieved", Measure::Achieved), ("p50", Measure::P50), ("p99", Measure::P99)];
-            let ratios = ratios.into_iter().filter_map(|(what, measure)| ratio(what, measure));
-            unanswered(group).into_iter().chain(times.iter().map(quantile)).chain(ratios).collect()
+                };
+                table.number(*title, |r| figure(r, true, &time));
+            }
+            ratio(table, group, "achieved", Measure::Achieved);
+            ratio(table, group, "p50", Measure::P50);
+            ratio(table, group, "p99", Measure::P99);
         }
-        Measure::CpuPerRequest => ratio("CPU", measure).into_iter().collect(),
-        Measure::MemoryPerLane => ratio("memory", Measure::Memory).into_iter().collect(),
-        _ => Vec::new(),
+        Measure::CpuPerRequest => ratio(table, group, "CPU", measure),
+        Measure::MemoryPerLane => ratio(table, group, "memory", Measure::Memory),
+        _ => {}
+    }
+}
+
+/// A column of ratios, where they are told.
+fn ratio(table: &mut Columns<'_, Row>, group: &Group, what: &str, measure: Measure) {
+    let Some(name) = compared_with(group) else { return };
+    // A p99 takes more requests than short trials of a target have.
+    let bare = measure == Measure::P99 && group.rows.iter().all(|r| r.ratio(measure).is_none());
+    if !bare && measures::compared(&group.cell).any(|facts| facts.measure == measure) {
+        table.number(format!("{what}\n÷ {name}"), |r| compared(group, r, measure));
     }
 }
 
@@ -212,11 +198,11 @@ pub fn percentile(value: Option<Percentile>) -> String {
     }
 }
 
-fn compared(group: &Group, row: usize, comparison: Option<Comparison>) -> String {
-    if group.reference == Some(row) {
+fn compared(group: &Group, row: &Row, measure: Measure) -> String {
+    if group.reference.is_some_and(|at| std::ptr::eq(&group.rows[at], row)) {
         return "baseline".into();
     }
-    let Some(Comparison { estimate, verdict, .. }) = comparison else { return dash() };
+    let Some(Comparison { estimate, verdict, .. }) = row.ratio(measure) else { return dash() };
     let point = format!("{}{}", verdict.mark(), Ratio(estimate.ratio));
     match estimate.interval() {
         // As many decimals as the ratio has, so that the eye compares like with like.

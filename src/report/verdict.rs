@@ -12,7 +12,7 @@ use super::busy;
 use super::layout::quantile;
 use super::measures::Measure;
 use super::memory;
-use super::summary::{self, Figures, Group, Row, valid};
+use super::summary::{self, Figures, Group, Row, by_block, paired, valid};
 use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, paired_ratio};
@@ -311,32 +311,26 @@ fn by(ratio: f64) -> String {
 
 /// How far a rival's ratio of CPU and memory goes over all groups of a kind.
 fn over_all(groups: &[Group], open: bool) -> Option<String> {
-    let spoken = spoken_of(groups).into_iter().find(|g| g.cell.arrivals.is_open() == open)?;
-    let (row, reference) = (rival(spoken)?, &spoken.rows[spoken.reference?]);
-    let same: Vec<&Row> = groups
-        .iter()
-        .filter(|g| g.cell.arrivals.is_open() == open && g.reference.is_some())
-        .flat_map(|g| &g.rows)
-        .filter(|r| r.name == row.name && r.cpu_ratio().is_some())
-        .collect();
-    if same.len() < 2 {
-        return None;
-    }
+    let is_of_kind = |g: &&Group| g.cell.arrivals.is_open() == open && g.reference.is_some();
+    let spoken = spoken_of(groups).into_iter().find(is_of_kind)?;
+    let (name, reference) = (&rival(spoken)?.name, &spoken.rows[spoken.reference?].name);
+    let same = groups.iter().filter(is_of_kind).flat_map(|g| &g.rows);
+    let same: Vec<&Row> = same.filter(|r| r.name == *name && r.cpu_ratio().is_some()).collect();
     let range = |of: fn(&Row) -> Option<Comparison>| {
-        let all: Vec<f64> = same.iter().filter_map(|r| Some(of(r)?.estimate.ratio)).collect();
-        let (low, high) =
-            all.iter().fold((f64::INFINITY, 0f64), |(l, h), v| (l.min(*v), h.max(*v)));
+        let all = || same.iter().filter_map(|r| Some(of(r)?.estimate.ratio));
+        let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
         format!("{} to {}", Ratio(low), Ratio(high))
     };
     let kind = if open { "groups at equal offered rates" } else { "closed-loop groups" };
-    Some(format!(
-        "Over all {} {kind}, {} used {} the CPU per request and {} the user memory of {}.",
-        same.len(),
-        row.name,
-        range(Row::cpu_ratio),
-        range(Row::memory_ratio),
-        reference.name
-    ))
+    (same.len() > 1).then(|| {
+        format!(
+            "Over all {} {kind}, {name} used {} the CPU per request and {} the user memory of \
+             {reference}.",
+            same.len(),
+            range(Row::cpu_ratio),
+            range(Row::memory_ratio)
+        )
+    })
 }
 
 fn with_interval(c: &Comparison) -> String {
@@ -358,10 +352,8 @@ struct Pairs<'a> {
 
 impl<'a> Pairs<'a> {
     fn of(row: &Row, reference: &Row, trials: &Trials<'a>, margin: f64) -> Pairs<'a> {
-        let of = |r: &Row| trials.get(r.cell.id.as_str()).cloned().unwrap_or_default();
-        let theirs = of(reference);
-        let pair = |t: &'a TrialRecord| Some((t, *theirs.iter().find(|o| o.block == t.block)?));
-        Pairs { trials: of(row).into_iter().filter_map(pair).collect(), margin }
+        let of = |r: &Row| by_block(trials.get(r.cell.id.as_str()).map_or(&[], Vec::as_slice));
+        Pairs { trials: paired(&of(row), &of(reference)).collect(), margin }
     }
 
     /// A comparison that stands for itself, with the number of pairs behind it.
