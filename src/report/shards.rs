@@ -41,36 +41,24 @@ struct CellId {
     id: String,
 }
 
-/// Values with their mean and the half width of its interval.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Mean {
-    values: Vec<f64>,
+/// The arithmetic mean, zero without values, and the half width of Student's interval; that is `None`
+/// under three values.
+fn mean(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len();
+    let mean = values.iter().sum::<f64>() / n.max(1) as f64;
+    let half_width = || {
+        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+        let error = (squares / (n - 1) as f64 / n as f64).sqrt();
+        student_t_quantile(0.5 + CONFIDENCE / 2.0, n - 1) * error
+    };
+    (mean, (n >= FEWEST).then(half_width))
 }
 
-impl Mean {
-    /// The arithmetic mean; zero without values.
-    pub fn mean(&self) -> f64 {
-        self.values.iter().sum::<f64>() / self.values.len().max(1) as f64
-    }
-
-    /// Half width of Student's interval; `None` under three values.
-    pub fn half_width(&self) -> Option<f64> {
-        let n = self.values.len();
-        if n < FEWEST {
-            return None;
-        }
-        let mean = self.mean();
-        let squares: f64 = self.values.iter().map(|v| (v - mean).powi(2)).sum();
-        let error = (squares / (n - 1) as f64 / n as f64).sqrt();
-        Some(student_t_quantile(0.5 + CONFIDENCE / 2.0, n - 1) * error)
-    }
-
-    fn show(&self, unit: fn(f64) -> String) -> String {
-        match self.half_width() {
-            _ if self.values.is_empty() => "-".into(),
-            Some(half) => format!("{} ± {}", unit(self.mean()), unit(half)),
-            None => unit(self.mean()),
-        }
+fn show(values: &[f64], unit: fn(f64) -> String) -> String {
+    match mean(values) {
+        _ if values.is_empty() => "-".into(),
+        (mean, Some(half)) => format!("{} ± {}", unit(mean), unit(half)),
+        (mean, None) => unit(mean),
     }
 }
 
@@ -80,8 +68,9 @@ pub struct OfShard {
     pub trials: u64,
     pub(crate) ok: u64,
     pub completed: u64,
-    pub cpu_per_request_ns: Mean,
-    pub peak_rss_bytes: Mean,
+    /// One value per trial, of all shards one per shard.
+    pub cpu_per_request_ns: Vec<f64>,
+    pub peak_rss_bytes: Vec<f64>,
     pub late_ns: Option<u64>,
 }
 
@@ -122,8 +111,8 @@ fn add(shards: &mut Shards, line: ShardLine) {
     seen.ok += u64::from(line.status == Status::Ok);
     seen.completed += line.ledger.completed;
     if line.cpu.per_request_ns > 0.0 {
-        seen.cpu_per_request_ns.values.push(line.cpu.per_request_ns);
-        seen.peak_rss_bytes.values.push(line.memory.peak_rss_bytes as f64);
+        seen.cpu_per_request_ns.push(line.cpu.per_request_ns);
+        seen.peak_rss_bytes.push(line.memory.peak_rss_bytes as f64);
     }
     seen.late_ns = seen.late_ns.max(line.shard_start.and_then(|s| s.late_ns));
 }
@@ -154,8 +143,8 @@ fn section((id, cell): (&String, &BTreeMap<Shard, OfShard>)) -> Section {
     table.text("shard", |(name, _)| name.clone());
     table.number("valid", |(_, s)| format!("{} of {}", s.ok, s.trials));
     table.number("completed", |(_, s)| format_count(s.completed));
-    table.number("CPU\nper request", |(_, s)| s.cpu_per_request_ns.show(format_ns));
-    table.number("peak memory", |(_, s)| s.peak_rss_bytes.show(format_bytes));
+    table.number("CPU\nper request", |(_, s)| show(&s.cpu_per_request_ns, format_ns));
+    table.number("peak memory", |(_, s)| show(&s.peak_rss_bytes, format_bytes));
     table.number("late", |(_, s)| s.late_ns.map_or("-".into(), |ns| format_ns(ns as f64)));
     table.section(format!("shards of {}", clean(id)), vec![])
 }
@@ -172,14 +161,14 @@ fn extremes(cell: &BTreeMap<Shard, OfShard>) -> [(&'static str, (&Shard, &OfShar
         all.sort_by(|a, b| of(a.1).total_cmp(&of(b.1)));
         all
     };
-    let cpu = by(|s| s.cpu_per_request_ns.mean());
-    let memory = by(|s| s.peak_rss_bytes.mean());
+    let cpu = by(|s| mean(&s.cpu_per_request_ns).0);
+    let memory = by(|s| mean(&s.peak_rss_bytes).0);
     [("cheapest", cpu[0]), ("costliest", cpu[cpu.len() - 1]), ("largest", memory[memory.len() - 1])]
 }
 
 fn over(cell: &BTreeMap<Shard, OfShard>) -> OfShard {
-    let means = |of: fn(&OfShard) -> &Mean| Mean {
-        values: cell.values().map(of).filter(|m| !m.values.is_empty()).map(Mean::mean).collect(),
+    let means = |of: fn(&OfShard) -> &Vec<f64>| -> Vec<f64> {
+        cell.values().map(of).filter(|values| !values.is_empty()).map(|v| mean(v).0).collect()
     };
     OfShard {
         trials: cell.values().map(|s| s.trials).sum(),
@@ -202,7 +191,7 @@ pub fn csv(shards: &Shards) -> String {
 
 fn row(cell: &str, shard: Shard, s: &OfShard) -> Fields {
     let tenths = |value: Option<f64>| value.map(|v| format!("{v:.1}"));
-    let (cpu, memory) = (&s.cpu_per_request_ns, &s.peak_rss_bytes);
+    let (cpu, memory) = (mean(&s.cpu_per_request_ns), mean(&s.peak_rss_bytes));
     let mut row = Fields::default();
     row.put("cell", cell);
     row.put("shard", shard.index);
@@ -210,10 +199,10 @@ fn row(cell: &str, shard: Shard, s: &OfShard) -> Fields {
     row.put("trials", s.trials);
     row.put("valid", s.ok);
     row.put("completed", s.completed);
-    row.maybe("cpu_per_request_ns", tenths(Some(cpu.mean())));
-    row.maybe("cpu_per_request_half_width_ns", tenths(cpu.half_width()));
-    row.put("peak_rss_bytes", format!("{:.0}", memory.mean()));
-    row.maybe("peak_rss_half_width_bytes", tenths(memory.half_width()));
+    row.maybe("cpu_per_request_ns", tenths(Some(cpu.0)));
+    row.maybe("cpu_per_request_half_width_ns", tenths(cpu.1));
+    row.put("peak_rss_bytes", format!("{:.0}", memory.0));
+    row.maybe("peak_rss_half_width_bytes", tenths(memory.1));
     row.maybe("late_ns", s.late_ns);
     row
 }
@@ -225,20 +214,20 @@ mod tests {
     #[test]
     fn the_interval_is_students() {
         // Mean 2, standard error 1/√3, t(0.975, 2) = 4.3027.
-        let mean = Mean { values: vec![1.0, 2.0, 3.0] };
-        assert!((mean.half_width().unwrap() - 2.4841).abs() < 1e-3, "{:?}", mean.half_width());
-        assert_eq!(Mean { values: vec![1.0, 2.0] }.half_width(), None);
+        let (middle, half) = mean(&[1.0, 2.0, 3.0]);
+        assert!(middle == 2.0 && (half.unwrap() - 2.4841).abs() < 1e-3, "{half:?}");
+        assert_eq!(mean(&[1.0, 2.0]).1, None);
     }
 
     #[test]
     fn tables_fit_a_terminal_and_every_line_of_the_csv_has_all_columns() {
-        let times = Mean { values: vec![123.4, 150.0, 160.2] };
+        let times = vec![123.4, 150.0, 160.2];
         let one = OfShard {
             trials: 12,
             ok: 12,
             completed: 1_234_567,
             cpu_per_request_ns: times.clone(),
-            peak_rss_bytes: Mean { values: vec![5e7, 6e7, 7.5e7] },
+            peak_rss_bytes: vec![5e7, 6e7, 7.5e7],
             late_ns: Some(123_456),
         };
         for count in [3, 40] {
