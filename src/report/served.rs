@@ -79,19 +79,16 @@ impl Served {
         format!("{}/s", format_bytes(bytes as f64 / self.seconds.max(1e-9)))
     }
 
-    /// A percentile over all requests, those that were lost included.
-    fn quantile(&self, q: f64) -> String {
+    /// A percentile over all requests, those that were lost included; `None` of too few.
+    fn quantile(&self, q: f64) -> Option<String> {
         if let Some(lost) = self.ledger.lost_beyond(q) {
-            return format!("lost {}", format_share(lost));
+            return Some(format!("lost {}", format_share(lost)));
         }
-        let planned = self.times.as_ref().map_or(0, |h| {
-            // As many lost per sample as over all trials, of which these are a part.
-            let kept = (self.ledger.completed + self.ledger.timed_out).max(1) as f64;
-            (h.len() as f64 * self.ledger.planned as f64 / kept).round() as u64
-        });
-        percentile(
-            self.times.as_ref().and_then(|h| hdr::percentile(h, planned, q, self.gave_up_ns)),
-        )
+        let times = self.times.as_ref()?;
+        // As many lost per sample as over all trials, of which these are a part.
+        let kept = (self.ledger.completed + self.ledger.timed_out).max(1) as f64;
+        let planned = (times.len() as f64 * self.ledger.planned as f64 / kept).round() as u64;
+        Some(percentile(Some(hdr::percentile(times, planned, q, self.gave_up_ns)?)))
     }
 }
 
@@ -135,7 +132,7 @@ pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>
         let open = group.cell.arrivals.is_open();
         out += &format!("\n{}", table::plain(counts(&rows, open).columns, width));
         let mut notes = vec![];
-        if rows.iter().any(|row| QUANTILES.iter().any(|(_, q)| row.quantile(*q) == "-")) {
+        if rows.iter().any(|row| QUANTILES.iter().any(|(_, q)| row.quantile(*q).is_none())) {
             notes.push(FEW.to_string());
         }
         for row in rows.iter().filter(|row| row.errors.total() > 0) {
@@ -183,7 +180,7 @@ fn counts(rows: &[Served], open: bool) -> Section {
     line(&format!("{of_what}, min"), &time(|h| h.min() as f64));
     line("  mean", &time(Histogram::mean));
     for (name, q) in QUANTILES {
-        line(&format!("  {name}"), &|r| r.quantile(q));
+        line(&format!("  {name}"), &|r| r.quantile(q).unwrap_or("-".into()));
     }
     line("  max", &time(|h| h.max() as f64));
     let mut table = Columns::of(&lines);

@@ -9,15 +9,15 @@ mod alone;
 mod targets;
 
 use super::busy;
-use super::layout::quantile;
+use super::layout::percentile;
 use super::measures::Measure;
 use super::memory;
-use super::summary::{self, Figures, Group, Row, by_block, paired, valid};
+use super::summary::{self, Figures, Group, Percentiles, Row, by_block, paired, valid};
 use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, paired_ratio};
 use crate::terminal::wrap;
-use crate::units::{Ratio, format_rate, plural};
+use crate::units::{Ratio, format_rate, format_share, plural};
 
 pub(super) type Trials<'a> = BTreeMap<&'a str, Vec<&'a TrialRecord>>;
 
@@ -163,22 +163,29 @@ fn rival(group: &Group) -> Option<&Row> {
     rivals(group).min_by(|a, b| by_cpu(a).total_cmp(&by_cpu(b)))
 }
 
-/// A sentence about the p99 of two rows; the one that lost more than a hundredth of its requests has none.
-fn p99(of_what: &str, a: (&str, &str), b: (&str, &str), ratio: &str) -> String {
-    let one = |name: &str, share: &str, (other, p99): (&str, &str)| {
+/// A sentence about the p99 of two rows; the one that lost more than a hundredth of its requests has
+/// none.
+fn p99(of_what: &str, rows: [(&str, &Figures); 2], ratio: &str) -> String {
+    let [(name, a), (other, b)] = rows.map(|(name, figures)| (name, figures.latency()));
+    let lost = |times: &Percentiles| times.lost_beyond(0.99).map(format_share);
+    let one = |name: &str, share: String, other: &str, times: &Percentiles| {
         format!(
             ". {name} lost {share} of its requests and so has no p99 of {of_what} time; that of {other} \
-             was {p99}"
+             was {}",
+            percentile(times.p99)
         )
     };
-    match [a.1, b.1].map(|p99| p99.strip_prefix("lost ")) {
-        [None, None] => format!(". The p99 of {of_what} time was {} against {}{ratio}", a.1, b.1),
-        [Some(share), None] => one(a.0, share, b),
-        [None, Some(share)] => one(b.0, share, a),
-        [Some(x), Some(y)] => format!(
-            ". Neither has a p99 of {of_what} time: {} lost {x} of its requests and {} {y}",
-            a.0, b.0
+    let (p, q) = (percentile(a.p99), percentile(b.p99));
+    match (lost(a), lost(b)) {
+        (Some(x), Some(y)) => format!(
+            ". Neither has a p99 of {of_what} time: {name} lost {x} of its requests and {other} {y}"
         ),
+        (Some(share), None) if b.p99.is_some() => one(name, share, other, b),
+        (None, Some(share)) if a.p99.is_some() => one(other, share, name, a),
+        (None, None) if a.p99.and(b.p99).is_some() => {
+            format!(". The p99 of {of_what} time was {p} against {q}{ratio}")
+        }
+        _ => ". There were too few requests for a p99".into(),
     }
 }
 
@@ -207,14 +214,9 @@ fn sentence(group: &Group, groups: &[Group], trials: &Trials<'_>) -> Option<Stri
     let memory = pairs.memory(row, &reference.name, (a, b));
     let mut text = format!("{place}{codec}, {}{among} used {cpu} and {memory}", row.name);
     let open = group.cell.arrivals.is_open();
-    let known = |f: &Figures| Some(quantile(f.latency(), 0.99)).filter(|p99| p99 != "-");
-    if let Some((p, q)) = known(a).zip(known(b)) {
-        let of_what = if open { "response" } else { "service" };
-        let ratio = pairs.ratio(Measure::P99, [a, b].map(|f| Some(f.latency().p99?.ns as f64)));
-        text.push_str(&p99(of_what, (&row.name, &p), (&reference.name, &q), &ratio));
-    } else {
-        text.push_str(". There were too few requests for a p99");
-    }
+    let of_what = if open { "response" } else { "service" };
+    let ratio = pairs.ratio(Measure::P99, [a, b].map(|f| Some(f.latency().p99?.ns as f64)));
+    text += &p99(of_what, [(row.name.as_str(), a), (reference.name.as_str(), b)], &ratio);
     if !open {
         text.push_str(&format!(
             ". It completed {} req/s against {}{}",
