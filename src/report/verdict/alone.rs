@@ -8,15 +8,13 @@ use crate::units::{format_rate, plural};
 
 /// The least and the most demanding of its groups, in a sentence each.
 pub(super) fn sentence(groups: &[Group]) -> String {
-    let row = |g: &&Group| g.rows.iter().any(|r| r.ranked && r.figures.is_some());
-    let mut busy: Vec<&Group> =
-        groups.iter().filter(|g| !g.is_idle() && !g.counts_events()).collect();
-    busy.retain(row);
+    let has_row = |g: &&Group| g.rows.iter().any(|r| r.ranked && r.figures.is_some());
+    let sending = groups.iter().filter(|g| !g.is_idle() && !g.counts_events());
+    let mut busy: Vec<&Group> = sending.filter(has_row).collect();
     busy.sort_by(|a, b| size(a).total_cmp(&size(b)));
     let name = groups.iter().flat_map(|g| &g.rows).map(|r| r.name.as_str()).next();
-    let mut ends = vec![busy.first(), busy.last().filter(|_| busy.len() > 1)];
-    ends.retain(Option::is_some);
-    let told = ends.into_iter().flatten().filter_map(|group| of_group(group)).collect::<Vec<_>>();
+    let ends = busy.first().into_iter().chain(busy.last().filter(|_| busy.len() > 1));
+    let told: Vec<String> = ends.filter_map(|group| of_group(group)).collect();
     let only = format!("Only {} ran, so nothing is compared.", name.unwrap_or("one engine"));
     [&told[..], &[only]].concat().join(" ")
 }
