@@ -56,6 +56,67 @@ impl RatioEstimate {
     pub fn interval(&self) -> Option<(f64, f64)> {
         self.low.zip(self.high)
     }
+
+    /// The median of ordered differences of logarithms, and the interval between two of them that a
+    /// rank statistic of the law `null` gives; `p_value` takes the law.
+    fn of(
+        differences: &[f64],
+        n: usize,
+        confidence: f64,
+        null: impl Fn() -> Null,
+        p_value: impl Fn() -> f64,
+    ) -> RatioEstimate {
+        let told = n >= MIN_FOR_INTERVAL;
+        let bounds = told.then(|| null().interval_index(confidence)).flatten();
+        RatioEstimate {
+            ratio: quantile_sorted(differences, 0.5).exp(),
+            low: bounds.map(|(k, _)| differences[k].exp()),
+            high: bounds.map(|(k, _)| differences[differences.len() - 1 - k].exp()),
+            n,
+            p_value: told.then(p_value),
+            confidence: bounds.map(|(_, achieved)| achieved),
+        }
+    }
+}
+
+/// The law of a rank statistic where there is no difference.
+enum Null {
+    Exact(Vec<f64>),
+    Normal { mean: f64, deviation: f64 },
+}
+
+impl Null {
+    /// How many outcomes to leave out at each end, and the confidence that this achieves.
+    fn interval_index(&self, confidence: f64) -> Option<(usize, f64)> {
+        let tail = (1.0 - confidence) / 2.0;
+        match self {
+            Null::Exact(mass) => {
+                let (k, held) = tail_index(mass.iter().copied(), tail)?;
+                Some((k, 1.0 - 2.0 * held))
+            }
+            Null::Normal { mean, deviation } => {
+                let k = (mean + normal_quantile(tail) * deviation - 0.5).floor();
+                let held = normal_cdf((k + 0.5 - mean) / deviation);
+                (k >= 0.0).then_some((k as usize, 1.0 - 2.0 * held))
+            }
+        }
+    }
+
+    /// Two-sided p-value of the smaller of two outcomes that are `step` apart from their neighbours.
+    fn p_value(&self, smaller: f64, step: f64) -> f64 {
+        let held: f64 = match self {
+            Null::Exact(mass) => mass.iter().take(smaller as usize + 1).sum(),
+            Null::Normal { mean, deviation } => {
+                normal_cdf((smaller + step / 2.0 - mean) / deviation)
+            }
+        };
+        (2.0 * held).min(1.0)
+    }
+}
+
+/// Logarithms of the values that are finite and above zero.
+fn logs(values: &[f64]) -> Vec<f64> {
+    values.iter().filter(|v| v.is_finite() && **v > 0.0).map(|v| v.ln()).collect()
 }
 
 /// Median; the mean of the middle two for an even count. `None` for an empty slice.

@@ -5,7 +5,7 @@
 //! of the same differences. Ties: the interval keeps its level or more; the p-value counts a tied
 //! pair as half, rounded towards no difference.
 
-use super::{MIN_FOR_INTERVAL, RatioEstimate, law, quantile_sorted, tail_index};
+use super::{Null, RatioEstimate, logs};
 
 /// Up to this many values a side the null distribution is enumerated.
 const EXACT_UP_TO: usize = 40;
@@ -13,71 +13,30 @@ const EXACT_UP_TO: usize = 40;
 /// The ratio this ÷ baseline of two independent samples.
 ///
 /// Values that are not finite or not above zero are left out; `None` if a side is empty then. The
-/// interval is `None` with fewer than [`MIN_FOR_INTERVAL`] values on a side.
+/// interval is `None` with fewer than [`super::MIN_FOR_INTERVAL`] values on a side.
 pub fn unpaired_ratio(this: &[f64], baseline: &[f64], confidence: f64) -> Option<RatioEstimate> {
-    let logs = |values: &[f64]| -> Vec<f64> {
-        values.iter().filter(|v| v.is_finite() && **v > 0.0).map(|v| v.ln()).collect()
-    };
     let (a, b) = (logs(this), logs(baseline));
     if a.is_empty() || b.is_empty() {
         return None;
     }
     let mut shifts: Vec<f64> = a.iter().flat_map(|x| b.iter().map(move |y| x - y)).collect();
     shifts.sort_by(f64::total_cmp);
-    let n = a.len().min(b.len());
-    let test = (n >= MIN_FOR_INTERVAL).then(|| Null::new(a.len(), b.len()));
-    let bounds = test.as_ref().and_then(|null| null.interval_index(confidence));
-    Some(RatioEstimate {
-        ratio: quantile_sorted(&shifts, 0.5).exp(),
-        low: bounds.map(|(k, _)| shifts[k].exp()),
-        high: bounds.map(|(k, _)| shifts[shifts.len() - 1 - k].exp()),
-        n,
-        p_value: test.map(|null| null.p_value(&shifts)),
-        confidence: bounds.map(|(_, achieved)| achieved),
-    })
+    let null = || null(a.len(), b.len());
+    let p_value = || {
+        let count = |is: fn(&f64) -> bool| shifts.iter().filter(|d| is(d)).count() as f64;
+        let u = count(|d| *d > 0.0) + count(|d| *d == 0.0) / 2.0;
+        null().p_value(u.min(shifts.len() as f64 - u).ceil(), 1.0)
+    };
+    Some(RatioEstimate::of(&shifts, a.len().min(b.len()), confidence, null, p_value))
 }
 
 /// The law of U, the count of pairs with aᵢ > bⱼ, when both samples have the same distribution.
-enum Null {
-    Exact(Vec<f64>),
-    Normal { mean: f64, deviation: f64 },
-}
-
-impl Null {
-    fn new(m: usize, n: usize) -> Null {
-        if m.max(n) <= EXACT_UP_TO {
-            return Null::Exact(distribution(m, n));
-        }
-        let (m, n) = (m as f64, n as f64);
-        Null::Normal { mean: m * n / 2.0, deviation: (m * n * (m + n + 1.0) / 12.0).sqrt() }
+fn null(m: usize, n: usize) -> Null {
+    if m.max(n) <= EXACT_UP_TO {
+        return Null::Exact(distribution(m, n));
     }
-
-    fn interval_index(&self, confidence: f64) -> Option<(usize, f64)> {
-        let tail = (1.0 - confidence) / 2.0;
-        match self {
-            Null::Exact(mass) => {
-                let (k, held) = tail_index(mass.iter().copied(), tail)?;
-                Some((k, 1.0 - 2.0 * held))
-            }
-            Null::Normal { mean, deviation } => {
-                let k = (mean + law::normal_quantile(tail) * deviation - 0.5).floor();
-                let held = law::normal_cdf((k + 0.5 - mean) / deviation);
-                (k >= 0.0).then_some((k as usize, 1.0 - 2.0 * held))
-            }
-        }
-    }
-
-    fn p_value(&self, shifts: &[f64]) -> f64 {
-        let above = shifts.iter().filter(|d| **d > 0.0).count() as f64;
-        let ties = shifts.iter().filter(|d| **d == 0.0).count() as f64;
-        let u = above + ties / 2.0;
-        let smaller = u.min(shifts.len() as f64 - u).ceil();
-        let held = match self {
-            Null::Exact(mass) => mass.iter().take(smaller as usize + 1).sum(),
-            Null::Normal { mean, deviation } => law::normal_cdf((smaller + 0.5 - mean) / deviation),
-        };
-        (2.0 * held).min(1.0)
-    }
+    let (m, n) = (m as f64, n as f64);
+    Null::Normal { mean: m * n / 2.0, deviation: (m * n * (m + n + 1.0) / 12.0).sqrt() }
 }
 
 /// P(U = u) for u = 0 … m·n, by the recursion on which sample holds the largest value.

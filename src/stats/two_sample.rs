@@ -1,7 +1,7 @@
 //! Tests of two independent samples that are too small for ranks, or that are counts.
 
 use super::law::{student_t_cdf, student_t_quantile};
-use super::{RatioEstimate, median};
+use super::{RatioEstimate, logs, median};
 
 /// The ratio this ÷ baseline of two small samples of positive values, such as one median per run: the
 /// difference of mean logarithms with Student's interval of pooled variance, since ranks of three
@@ -13,9 +13,6 @@ pub(crate) fn log_t_ratio(
     baseline: &[f64],
     confidence: f64,
 ) -> Option<RatioEstimate> {
-    let logs = |values: &[f64]| -> Vec<f64> {
-        values.iter().filter(|v| v.is_finite() && **v > 0.0).map(|v| v.ln()).collect()
-    };
     let (x, y) = (logs(this), logs(baseline));
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
     median(&x)?;
