@@ -77,6 +77,19 @@ fn a_result_that_is_lost_makes_the_command_fail() {
     }
 }
 
+/// What is below the tables too: an SLO, named requests, memory.
+#[test]
+fn a_report_prints_what_its_run_printed_at_the_end() {
+    let more = "[slo]\np99 = '9s'\n[[plan.request]]\nname = 'light'\npath = '/'\n";
+    let sweep = Sweep::new(&format!("{CONFIG}{more}"));
+    let done = sweep.run();
+    let (stdout, stderr) = text(&output(duel(&["report"]).arg(sweep.dir())));
+    assert_eq!(stdout, done.stdout, "{stderr}");
+    for part in ["threads", "p99 ≤ 9 s", "Classes of requests"] {
+        assert!(stdout.contains(part), "{part} is not in\n{stdout}");
+    }
+}
+
 #[test]
 fn a_run_whose_directory_disappears_ends_at_the_next_trial() {
     let sweep =
