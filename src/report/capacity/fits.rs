@@ -28,7 +28,7 @@ pub(super) struct Series<'a> {
     /// Descriptors and threads of a worker beside those of its lanes.
     pub(super) other_fds: u64,
     pub(super) other_threads: u64,
-    cells: Vec<Point<'a>>,
+    pub(super) cells: Vec<Point<'a>>,
 }
 
 /// A straight line over the lanes of one worker.
@@ -105,14 +105,6 @@ impl<'a> Series<'a> {
             series.other_threads = series.cells.iter().map(threads).max().unwrap_or(0);
         }
         series
-    }
-
-    pub(super) fn all_points(&self) -> &[Point<'a>] {
-        &self.cells
-    }
-
-    pub(super) fn first_cell(&self) -> Option<&'a Cell> {
-        self.cells.first().map(|point| point.cell)
     }
 
     pub(super) fn has_slope(&self) -> bool {

@@ -118,14 +118,15 @@ pub fn proofs(
     let theirs = fits::series(&twice, None);
     let mut all = Vec::new();
     for series in &own {
-        let across =
-            |s: &Series<'_>| Some(s.first_cell()?.except(&[ACROSS[0], ACROSS[1], Axis::Processes]));
+        let across = |s: &Series<'_>| {
+            Some(s.cells.first()?.cell.except(&[ACROSS[0], ACROSS[1], Axis::Processes]))
+        };
         let Some(other) =
             theirs.iter().find(|o| across(o) == across(series) && across(o).is_some())
         else {
             continue;
         };
-        for point in other.all_points() {
+        for point in &other.cells {
             let proofs = match sweep.search {
                 Some(_) => at_part_of_knee(series, point).into_iter().collect(),
                 None => at_twice(series, point),
@@ -162,7 +163,7 @@ fn at_part_of_knee(series: &Series<'_>, point: &Point<'_>) -> Option<Proof> {
     let measured = point.p99_ns.filter(|_| point.cell.arrivals.is_open())?;
     let rate = point.rate_per_s / 2.0;
     let lanes = point.lanes();
-    let points = series.all_points().iter().filter(|p| {
+    let points = series.cells.iter().filter(|p| {
         p.cell.arrivals.is_open() && p.lanes() == lanes && p.p99_ns.is_some() && p.rate_per_s > 0.0
     });
     let mut known: Vec<(f64, f64, &str)> =

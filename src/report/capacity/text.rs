@@ -120,18 +120,11 @@ impl Need {
     }
 
     pub(super) fn first_limit(&self, is_bound: bool) -> String {
-        let first = &self.resources[0].name;
+        let (first, rate) = (&self.resources[0].name, self.text_of("host_rate_per_s"));
         match is_bound {
-            _ if self.is_limited() => {
-                format!("{first}{}", self.say(" at {host_rate_per_s} per host"))
-            }
-            true => {
-                format!("{first}{}", self.say(" is only tested up to {host_rate_per_s} per host"))
-            }
-            false => {
-                let said = self.say("none up to {host_rate_per_s} per host");
-                format!("{said}, {REACH} × measured")
-            }
+            _ if self.is_limited() => format!("{first} at {rate} per host"),
+            true => format!("{first} is only tested up to {rate} per host"),
+            false => format!("none up to {rate} per host, {REACH} × measured"),
         }
     }
 
