@@ -180,15 +180,13 @@ fn bounded(points: &[LaneMean], weights: Weights) -> Option<Solution> {
 /// Weighted linear least squares of N ÷ X; `None` where a coefficient comes out below its bound.
 fn solve(points: &[LaneMean], weights: Weights, free: [bool; 3]) -> Option<Solution> {
     // With y = N ÷ X, the relative residual is (fitted y − y) ÷ y: one solution is exact.
-    let relative = |p: &LaneMean, _: Coefficients| (p.per_s / p.lanes).powi(2);
-    let mut at = weighted(points, free, relative, Coefficients::default())?;
+    let (mut at, _) = weighted(points, free, |p| (p.per_s / p.lanes).powi(2))?;
     if weights == Weights::Absolute {
         // With these weights, a solution that gives itself back has the least absolute squares.
-        let absolute = |p: &LaneMean, at: Coefficients| {
-            p.per_s * at.throughput(p.lanes).powi(3) / p.lanes.powi(2)
-        };
         for _ in 0..200 {
-            let next = weighted(points, free, absolute, at)?;
+            let absolute =
+                |p: &LaneMean| p.per_s * at.throughput(p.lanes).powi(3) / p.lanes.powi(2);
+            let (next, _) = weighted(points, free, absolute)?;
             let moved = (next.gamma / at.gamma - 1.0).abs() + (next.alpha - at.alpha).abs();
             at = next;
             if moved < 1e-14 {
@@ -205,40 +203,28 @@ fn solve(points: &[LaneMean], weights: Weights, free: [bool; 3]) -> Option<Solut
     (at.alpha >= 0.0 && at.beta >= 0.0 && at.gamma > 0.0).then_some(Solution { at, free, sum })
 }
 
-/// One linear solution, with weights that may depend on the coefficients `at`.
+/// One linear solution, and the inverse of ZᵀWZ; a one on the diagonal of a term that is held keeps
+/// that regular.
 fn weighted(
     points: &[LaneMean],
     free: [bool; 3],
-    weight: impl Fn(&LaneMean, Coefficients) -> f64,
-    at: Coefficients,
-) -> Option<Coefficients> {
-    let normal = normal(points, free, |p| weight(p, at));
-    let mut right = [0.0; 3];
+    weight: impl Fn(&LaneMean) -> f64,
+) -> Option<(Coefficients, Matrix)> {
+    let held = |i: usize, j: usize| f64::from(i == j && !free[i]);
+    let mut normal: Matrix = std::array::from_fn(|i| std::array::from_fn(|j| held(i, j)));
+    let mut right: Vector = [0.0; 3];
     for p in points {
-        let y = p.weight * weight(p, at) * p.lanes / p.per_s;
-        right = std::array::from_fn(|i| right[i] + terms(p.lanes, free)[i] * y);
+        let all = [1.0, p.lanes - 1.0, p.lanes * (p.lanes - 1.0)];
+        let z: Vector = std::array::from_fn(|i| if free[i] { all[i] } else { 0.0 });
+        let w = p.weight * weight(p);
+        let y = w * p.lanes / p.per_s;
+        right = std::array::from_fn(|i| right[i] + z[i] * y);
+        normal = std::array::from_fn(|i| std::array::from_fn(|j| normal[i][j] + w * z[i] * z[j]));
     }
-    let [one, contention, coherency] = invert(normal)?.map(|row| dot(row, right));
-    Some(Coefficients { alpha: contention / one, beta: coherency / one, gamma: 1.0 / one })
-}
-
-/// What N ÷ X is a sum of, without the terms that are held at zero.
-fn terms(lanes: f64, free: [bool; 3]) -> Vector {
-    let all = [1.0, lanes - 1.0, lanes * (lanes - 1.0)];
-    std::array::from_fn(|i| if free[i] { all[i] } else { 0.0 })
-}
-
-/// ZᵀWZ; a one on the diagonal of a term that is held keeps the matrix regular.
-fn normal(points: &[LaneMean], free: [bool; 3], weight: impl Fn(&LaneMean) -> f64) -> Matrix {
-    let mut normal: Matrix =
-        std::array::from_fn(|i| std::array::from_fn(|j| f64::from(i == j && !free[i])));
-    for p in points {
-        let (z, w) = (terms(p.lanes, free), p.weight * weight(p));
-        for (i, row) in normal.iter_mut().enumerate() {
-            *row = std::array::from_fn(|j| row[j] + w * z[i] * z[j]);
-        }
-    }
-    normal
+    let inverse = invert(normal)?;
+    let [one, contention, coherency] = inverse.map(|row| dot(row, right));
+    let (alpha, beta) = (contention / one, coherency / one);
+    Some((Coefficients { alpha, beta, gamma: 1.0 / one }, inverse))
 }
 
 impl Solution {
@@ -253,7 +239,8 @@ impl Solution {
             Weights::Relative => (p.per_s / p.lanes).powi(2),
             Weights::Absolute => self.at.throughput(p.lanes).powi(4) / p.lanes.powi(2),
         };
-        let inverse = invert(normal(points, self.free, weight)).unwrap_or([[f64::NAN; 3]; 3]);
+        let solved = weighted(points, self.free, weight);
+        let inverse = solved.map_or([[f64::NAN; 3]; 3], |(_, inverse)| inverse);
         let error = |derivative: Vector| {
             let along = inverse.map(|row| dot(row, derivative));
             (variance * dot(along, derivative)).sqrt()
