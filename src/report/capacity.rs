@@ -266,9 +266,20 @@ pub struct CurvePoint {
     pub figures: Vec<Figure>,
 }
 
+/// What a resource is of: the hosts, their system, or the measured data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResourceKind {
+    Cpu,
+    Memory,
+    System,
+    Data,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Resource {
     pub name: String,
+    #[serde(skip)]
+    pub(crate) kind: ResourceKind,
     /// Requests per second that it allows one host; `None` where that lies beyond the data.
     pub allows_per_s: Option<f64>,
     /// Share of what is planned for that each of today's hosts uses.
@@ -311,7 +322,7 @@ pub fn plan(
     let is_closed = |s: &Series<'_>| s.curve(first.p99_ns).is_ok_and(|c| !c.is_open());
     let is_service = series.iter().any(|s| s.cell.tests_server());
     let needs = || engines.iter().filter_map(|e| e.answer.as_ref().ok());
-    let limits: Vec<&str> = needs().map(|need| need.resources[0].name.as_str()).collect();
+    let limits: Vec<ResourceKind> = needs().map(|need| need.resources[0].kind).collect();
     let is_closed = series.iter().any(is_closed);
     let assumptions = assume::assumptions(first, is_closed, is_service, &limits);
     let sentence = text::sentence(first, questions, &engines, is_service);

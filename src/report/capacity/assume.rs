@@ -4,9 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::host::THE_RANGE;
 use super::hosts::MONTH_HOURS;
-use super::{CPU_PLANNED, MAY_WAIT, MEMORY_PLANNED, Question, REACH, req_s};
+use super::{CPU_PLANNED, MAY_WAIT, MEMORY_PLANNED, Question, REACH, ResourceKind, req_s};
 use crate::units::{format_bytes, format_count, format_ns, format_share, plural};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,7 +35,7 @@ pub(super) fn assumptions(
     q: &Question,
     is_closed: bool,
     is_service: bool,
-    first: &[&str],
+    first: &[ResourceKind],
 ) -> Vec<Assumption> {
     let said = [load(q, is_service), host(q, is_service, first), time(q, is_closed, first)];
     let one = |(text, switch, decides)| Assumption { text, switch, decides };
@@ -85,14 +84,8 @@ fn load(q: &Question, is_service: bool) -> Vec<Said> {
     all
 }
 
-/// Whether a limit is where the data end.
-fn is_range(name: &str) -> bool {
-    name.starts_with("p99 ") || name == THE_RANGE
-}
-
-fn host(q: &Question, is_service: bool, first: &[&str]) -> Vec<Said> {
-    // Limits of the system have names of their own.
-    let limited = first.iter().any(|name| !matches!(*name, "CPU" | "memory") && !is_range(name));
+fn host(q: &Question, is_service: bool, first: &[ResourceKind]) -> Vec<Said> {
+    let limited = first.contains(&ResourceKind::System);
     let (cpus, busy) = (plural(q.host.cpus.into(), "CPU"), format_share(q.cpu_target));
     let (bytes, full) = (format_bytes(q.host.memory_bytes as f64), format_share(q.memory_target));
     let (copies, lane, own) = match is_service {
@@ -110,12 +103,12 @@ fn host(q: &Question, is_service: bool, first: &[&str]) -> Vec<Said> {
         (
             format!("hosts have {cpus} like the measured one, at most {busy} busy on average"),
             Some("--cpus, --hosts, --cpu-target"),
-            first.contains(&"CPU") || q.cpu_target != CPU_PLANNED,
+            first.contains(&ResourceKind::Cpu) || q.cpu_target != CPU_PLANNED,
         ),
         (
             format!("hosts have {bytes} of memory, at most {full} full"),
             Some("--memory, --hosts, --memory-target"),
-            first.contains(&"memory") || q.memory_target != MEMORY_PLANNED,
+            first.contains(&ResourceKind::Memory) || q.memory_target != MEMORY_PLANNED,
         ),
         (
             format!(
@@ -138,7 +131,7 @@ fn host(q: &Question, is_service: bool, first: &[&str]) -> Vec<Said> {
 }
 
 /// What comes later, and up to where the data reach.
-fn time(q: &Question, is_closed: bool, first: &[&str]) -> Vec<Said> {
+fn time(q: &Question, is_closed: bool, first: &[ResourceKind]) -> Vec<Said> {
     let lost = plural(q.spare.into(), "host");
     let mut all = vec![(format!("{lost} may fail at the same time"), Some("--spare"), q.spare > 0)];
     if q.growth_per_year != 0.0 {
@@ -160,7 +153,7 @@ fn time(q: &Question, is_closed: bool, first: &[&str]) -> Vec<Said> {
         ),
         None => format!("nothing is said beyond {REACH} times the highest measured rate and lanes"),
     };
-    let decides = first.iter().any(|name| is_range(name));
+    let decides = first.contains(&ResourceKind::Data);
     all.push((reach, q.p99_ns.map(|_| "--p99"), decides));
     if q.p99_ns.is_some() && is_closed {
         let text = "where the cell that counts is a closed loop, its p99 is that of service time, and \

@@ -5,13 +5,10 @@ use super::fits::{MemoryLines, Series};
 use super::hosts::{MONTH_HOURS, format_money};
 use super::{
     CapacityRefusal, Cost, Figure, MAY_WAIT, MOST_HOSTS, Need, Question, REACH, Resource,
-    Suggestion, budget, erlang, refuse, req_s,
+    ResourceKind, Suggestion, budget, erlang, refuse, req_s,
 };
 use crate::limits::Ceiling;
 use crate::units::{format_bytes, format_count, format_ns, format_rate, format_share};
-
-/// What limits a host where no bound on p99 was asked for and nothing else does.
-pub(super) const THE_RANGE: &str = "the measured range";
 
 struct Host<'a> {
     q: &'a Question,
@@ -32,8 +29,8 @@ struct Load {
 }
 
 /// A resource of whose planned share so much is used.
-fn resource(name: String, used: f64, planned: f64) -> Resource {
-    Resource { name, allows_per_s: None, used, planned, reached_in_months: None }
+fn resource(kind: ResourceKind, name: String, used: f64, planned: f64) -> Resource {
+    Resource { name, kind, allows_per_s: None, used, planned, reached_in_months: None }
 }
 
 impl Host<'_> {
@@ -48,12 +45,13 @@ impl Host<'_> {
         let (host, q) = (&self.q.host, self.q);
         let cpu = self.groups * at.busy / f64::from(host.cpus);
         let bytes = self.workers * self.memory.fixed_bytes() + lanes * self.memory.per_lane_bytes();
-        let used = |name: &str, of_all: f64, planned: f64| {
-            resource(name.into(), of_all / planned, planned)
+        let used = |kind, name: &str, of_all: f64, planned: f64| {
+            resource(kind, name.into(), of_all / planned, planned)
         };
+        let full = bytes / host.memory_bytes as f64;
         let mut all = vec![
-            used("CPU", cpu, q.cpu_target),
-            used("memory", bytes / host.memory_bytes as f64, q.memory_target),
+            used(ResourceKind::Cpu, "CPU", cpu, q.cpu_target),
+            used(ResourceKind::Memory, "memory", full, q.memory_target),
         ];
         for ceiling in self.ceilings.iter().filter(|c| !c.is_memory_estimate()) {
             // What is counted per worker is there once more for every further worker of the host.
@@ -62,7 +60,8 @@ impl Host<'_> {
                 Some(have) => have.saturating_sub(ceiling.before_lanes) / ceiling.per_lane.max(1),
                 None => ceiling.most_lanes,
             };
-            all.push(used(&ceiling.limit, lanes / (most as f64 * each), 1.0));
+            let held = lanes / (most as f64 * each);
+            all.push(used(ResourceKind::System, &ceiling.limit, held, 1.0));
         }
         Load { at, lanes, used: all }
     }
@@ -207,9 +206,9 @@ impl Host<'_> {
         };
         let name = match q.p99_ns {
             Some(ns) => format!("p99 ≤ {}", format_ns(ns as f64)),
-            None => THE_RANGE.into(),
+            None => "the measured range".into(),
         };
-        let data = resource(name, q.rate_per_s / hosts / end, 1.0);
+        let data = resource(ResourceKind::Data, name, q.rate_per_s / hosts / end, 1.0);
         let allows = allows.iter().copied().chain([Some(end)]);
         let mut resources: Vec<Resource> = (used.into_iter().chain([data]).zip(allows))
             .map(|(resource, allows_per_s)| Resource {
@@ -308,11 +307,11 @@ impl Host<'_> {
             known.map(|(name, value, text, from)| figure(name, value, text(value), from)).collect();
         figures.push(figure("grown_by", q.months, q.month_in(q.months), &[growth]));
         for r in &need.resources {
-            let (from, switch) = match r.name.as_str() {
-                "CPU" => (at, Some("--cpu-target")),
-                "memory" => (all, Some("--memory-target")),
-                _ if r.allows_per_s == Some(need.tested_to_per_s) => (end, None),
-                _ => (latency, Some("limits of plan.json")),
+            let (from, switch) = match r.kind {
+                ResourceKind::Cpu => (at, Some("--cpu-target")),
+                ResourceKind::Memory => (all, Some("--memory-target")),
+                ResourceKind::System => (latency, Some("limits of plan.json")),
+                ResourceKind::Data => (end, None),
             };
             let from = [from, &switch.map_or(vec![], asked)].concat();
             figures.extend(figures_of(q, r, &from, growth));
