@@ -300,16 +300,21 @@ fn of(trials: usize, blocks: usize) -> String {
 }
 
 /// What a gate saw, and in how many trials.
-pub(super) fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
+pub(super) fn gate_seen(name: &str, gate: &FailedGate, blocks: usize) -> String {
+    let what = clean(&gates::failure(name, gate.value, gate.limit));
+    let way = gates::way_out(name).filter(|_| gate.hard);
+    let way = way.map_or(String::new(), |way| format!("; {way}"));
+    format!("{}: {what}{way}", of(gate.trials, blocks))
+}
+
+/// The same after what it means for the row.
+fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
     let kind = match name {
         gates::LINGER => "lingering",
         _ if gate.hard => "not reliable",
         _ => "noisy",
     };
-    let what = clean(&gates::failure(name, gate.value, gate.limit));
-    let way = gates::way_out(name).filter(|_| gate.hard);
-    let way = way.map_or(String::new(), |way| format!("; {way}"));
-    format!("{kind} in {}: {what}{way}", of(gate.trials, blocks))
+    format!("{kind} in {}", gate_seen(name, gate, blocks))
 }
 
 /// Requests of the shown trials that did not complete.

@@ -27,9 +27,7 @@ pub(super) fn gates(records: &[TrialRecord], groups: &[Group]) -> Markup {
         for (name, gate) in &row.failed_gates {
             let all = failed.entry((!gate.hard, name)).or_default();
             all.0 += gate.trials;
-            let note = layout::gate_note(name, gate, blocks);
-            let note = note.split_once(" in ").map_or(note.as_str(), |(_, n)| n);
-            all.1.push(format!("{}: {note}", row.cell.id));
+            all.1.push(format!("{}: {}", row.cell.id, layout::gate_seen(name, gate, blocks)));
         }
         for (error, trials) in &row.errors {
             errors.push((&row.cell.id, format!("{trials} of {blocks} trials: {error}")));
