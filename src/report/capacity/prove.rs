@@ -148,7 +148,7 @@ pub fn proofs(
             let what = "knee with two workers and targets";
             let found = (measured.as_ref().ok().copied(), other.id.as_str());
             let proof = Proof::of(what, GOAL, req_s, (2.0 * knee, vec![cell.id.clone()]), found);
-            let remark = measured.as_ref().err().map(|why| why.to_string());
+            let remark = measured.as_ref().err().map(ToString::to_string);
             let of_engine = records_of_two.iter().filter(|r| r.cell.engine == cell.engine);
             let told =
                 |proof: Proof| Proof { remark, ..proof }.named(cell.engine.name(), of_engine);
