@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::claims::Chunk;
 use super::link::Link;
-use super::release::{Shot, Source};
+use super::release::{ReleaseSource, Shot};
 use super::run::TrialRun;
 use super::steps::{Done, RequestSteps};
 use super::timer::{LaneTimer, TaskSocket, arm, bound, sleep};
@@ -335,7 +335,7 @@ impl<S: TaskSocket> AsyncLane<S> {
     pub(super) fn run(
         &mut self,
         trial: &TrialRun,
-        releases: &impl Source,
+        releases: &impl ReleaseSource,
     ) -> impl Future<Output = ()> {
         async move {
             let mut timer = pin!(S::Timer::after(trial.timeout()));

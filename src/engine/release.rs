@@ -29,7 +29,7 @@ pub(super) struct Release {
 }
 
 /// Where the tasks of an engine get their releases from.
-pub(super) trait Source {
+pub(super) trait ReleaseSource {
     /// The next release; `None` when the schedule has ended and nothing waits.
     fn next(&self) -> impl Future<Output = Option<Shot>>;
 }
@@ -54,7 +54,7 @@ impl Releases {
     }
 }
 
-impl Source for Releases {
+impl ReleaseSource for Releases {
     async fn next(&self) -> Option<Shot> {
         loop {
             // Counted from its creation: a release or an end after this line is not missed.

@@ -18,7 +18,7 @@ use super::lane::AsyncLane;
 use super::pacing::{Due, Sleeper, shots};
 use super::progress::MOST_CONNECTING;
 use super::reactor::{Reactor, RingSocket};
-use super::release::{Shot, Source};
+use super::release::{ReleaseSource, Shot};
 use super::rings::Manner;
 use super::run::TrialRun;
 use super::tasks::Tasks;
@@ -186,7 +186,7 @@ impl Lanes {
     }
 }
 
-impl Source for Lanes {
+impl ReleaseSource for Lanes {
     async fn next(&self) -> Option<Shot> {
         let mut idle = false;
         poll_fn(|_| match self.handed.take() {

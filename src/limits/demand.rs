@@ -161,7 +161,8 @@ impl Limits {
         let files = every.times(needs.ends()).and(calls.times(2));
         let unit = (Scope::Machine, Unit::OpenFiles);
         all.add("fs.file-max", unit, self.file_max, files, raise_sysctl);
-        let sets = u64::from(client.in_epoll) + u64::from(needs.targets() > 0);
+        let answering = needs.server.as_ref().map_or(needs.targets() > 0, |server| server.in_epoll);
+        let sets = u64::from(client.in_epoll) + u64::from(answering);
         let watches = self.epoll_watches.map(|max| Use { max, used: 0 });
         let (limit, unit) = ("fs.epoll.max_user_watches", (Scope::Machine, Unit::EpollSockets));
         all.add(limit, unit, watches, every.times(sets), raise_sysctl);

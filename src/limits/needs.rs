@@ -4,7 +4,7 @@ use super::machine::Limits;
 use super::terms::{LaneLine, Scope, TargetKind, Unit};
 use crate::plan::allocator::Allocator;
 use crate::plan::engine::{EngineFacts, LaneThreads, SocketKind};
-use crate::plan::server::{CONNECTIONS_OF_RING, ServerPlan};
+use crate::plan::server::{CONNECTIONS_OF_RING, PoolOf, ServerEngine, ServerPlan};
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec};
 use crate::side::usage::KERNEL_STACK_BYTES;
@@ -178,7 +178,11 @@ impl SideNeeds {
             stack_bytes: setting.stack_bytes.min(MOST_STACK_BYTES),
             thread_bytes: THREAD_BYTES + tls_bytes * TLS_STACK_BYTES,
             lane_bytes: lane_bytes(plan.codec, setting.tls).saturating_mul(workers),
-            in_epoll: false,
+            in_epoll: match plan.engine {
+                ServerEngine::Threads | ServerEngine::Uring => false,
+                ServerEngine::Pool => setting.pool == PoolOf::Requests,
+                _ => true,
+            },
             allocator: None,
             rings: if has_ring { cpus } else { 0 },
             connections_of_ring: CONNECTIONS_OF_RING,
