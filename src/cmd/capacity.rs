@@ -138,8 +138,8 @@ pub(super) fn questions(
     let connections = read("connections", args.connections.as_ref(), parse_count)?;
     if connections.is_some() && !is_service {
         bail!(
-            "--connections: the subject of this run is the client, whose lanes follow from the rate; \
-             it is for runs with server_engines"
+            "--connections is for runs that test a server (server_engines); this one tests the client, \
+             whose connections follow from the rate"
         );
     }
     let growths = list("growth", &args.growth, growth)?;

@@ -31,8 +31,8 @@ const FOREIGN: &[(&[&str], &str)] = &[
         &["-o", "--output", "--output-format"],
         "in duel, --json prints records and --out keeps files",
     ),
-    (&["--http2", "--h2", "--http-version"], "duel speaks HTTP/1.1 alone"),
-    (&["--no-tui"], "duel shows a bar on a terminal alone, so that this flag is not needed"),
+    (&["--http2", "--h2", "--http-version"], "duel speaks only HTTP/1.1"),
+    (&["--no-tui"], "duel shows a bar only on a terminal, so this flag is not needed"),
     (&["-w", "--warm-up"], "in duel, this is --warmup"),
     (&["-r", "--redirect", "-L"], "duel follows no redirect: a status of 3xx counts as completed"),
 ];

@@ -89,8 +89,8 @@ fn divisible(args: &RunArgs, sweep: &Sweep, shard: Shard, meets: bool) -> anyhow
     let by_duration = matches!(sweep.plan.extent, Extent::DurationNs(_));
     if by_duration && sweep.plan.arrivals == Arrivals::Closed && !args.force {
         bail!(
-            "--shard {shard}: a closed loop by duration sends as much as its lanes manage, which \
-             shards do not share out; give plan.requests or an open loop, or --force"
+            "--shard {shard}: in a closed loop by duration the total load would depend on how fast each \
+             shard is; give plan.requests, or offer a rate, or use --force"
         );
     }
     for cell in sweep.cells() {

@@ -205,7 +205,7 @@ impl<'s> SweepSession<'s> {
             progress.expect_more(blocks.beyond(&block));
             let mut noisy = self.pass(cells, &block, &mut progress)?;
             if let Some(why) = self.context.peers.over() {
-                say!("duel: {why}: without it no trial is whole, so the rest is left out");
+                say!("duel: {why}: a trial needs every shard, so the rest is left out");
                 break;
             }
             if !self.hopeless.is_empty() {
@@ -266,7 +266,7 @@ impl<'s> SweepSession<'s> {
     fn keep(&mut self, record: TrialRecord) -> anyhow::Result<()> {
         if let Some(dir) = &mut self.dir {
             dir.append(&record).context(
-                "stopped: what stands in the run directory is whole, and --resume goes on with it",
+                "stopped: every trial in the run directory is complete, and --resume goes on from there",
             )?;
         }
         if self.output.json {

@@ -125,7 +125,7 @@ tables! {
         /// How many times faster than recorded.
         trace_speed: At<f64> [range(1e-4, 1e4) default("1.0") example("2.0")],
         /// Form of the trace's lines.
-        trace_format: Key<TraceFormat> [default("told by the first line") example("\"combined\"")],
+        trace_format: Key<TraceFormat> [default("recognised from the first line") example("\"combined\"")],
         /// Values that requests name as `{name}`: counters, random numbers and lines of a file.
         values: Named<At<ValueKeys>> [default("none") example("{ id = { counter = { start = 1 } } }")],
         /// How many requests with values are rendered before the clock starts, and then sent again and

@@ -83,7 +83,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
     let text = read_text(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     let empty = overrides.is_empty() && node::parse(&text).is_ok_and(|table| table.is_empty());
     if empty {
-        let hint = "holds no key, so that nothing says what to run: `duel init` writes one";
+        let hint = "sets no key: `duel init` prints a config to begin with";
         let source = io::Error::other(hint);
         return Err(ConfigError::Read { path: path.into(), source });
     }

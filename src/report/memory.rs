@@ -2,7 +2,7 @@
 //!
 //! Made from trials of the kind `memory` alone, which stand in no other table. A cell's figures are
 //! medians over its trials. Cells that differ in their lanes alone are a *ladder*: each part is
-//! fitted over lanes by least squares, one point a trial, with Student-t intervals of 95 %.
+//! fitted over lanes by least squares, one point per trial, with Student-t intervals of 95 %.
 
 mod words;
 
@@ -231,6 +231,13 @@ fn splits(cells: &[CellSplit<'_>]) -> Section {
         "bytes per {} added since {since}, half-way through the window; medians; page cache not included",
         what(cells[0].cell)
     )];
+    if cells
+        .iter()
+        .flat_map(|c| &c.splits)
+        .any(|s| s.heap_slack_bytes.is_some_and(|bytes| bytes < 0))
+    {
+        notes.push("heap, slack: resident less held; below zero where memory is held that was never touched".into());
+    }
     if cells.iter().flat_map(|c| &c.splits).any(|s| s.source == SplitSource::Proc) {
         notes
             .push("no total and no unattributed rest: no memory cgroup could be made (see `unavailable` in trials.jsonl)".into());
@@ -268,7 +275,7 @@ fn slopes(ladders: &[Ladder]) -> Section {
         table.number("fixed", |p| ladder.fit(p.name).map_or("-".into(), fixed));
     }
     let mut notes = vec![
-        "slopes over lanes by least squares, one point a trial, ± half of the 95 % interval; fixed: \
+        "slopes over lanes by least squares, one point per trial, ± half of the 95 % interval; fixed: \
          the line at no lanes"
             .to_string(),
     ];

@@ -37,7 +37,7 @@ fn because(answer: &ProbeAnswer) -> String {
         ProbeAnswer::Missed { bound } => format!("{bound} missed"),
         ProbeAnswer::Undecided => "undecided after the most trials".into(),
         ProbeAnswer::Generator { why } => {
-            format!("generator-bound: {why}; the target's own limit is not known")
+            format!("the load generator was the limit: {why}; the target's own is not known")
         }
         ProbeAnswer::Unknown { why } => why.clone(),
     }
@@ -187,7 +187,7 @@ fn limit(outcome: &SearchOutcome) -> String {
     match why {
         ProbeAnswer::Missed { bound } => bound.clone(),
         ProbeAnswer::Undecided => "undecided".into(),
-        ProbeAnswer::Generator { why } => format!("generator: {why}"),
+        ProbeAnswer::Generator { why } => format!("load generator: {why}"),
         ProbeAnswer::Met | ProbeAnswer::Unknown { .. } => dash(),
     }
 }

@@ -39,7 +39,11 @@ fn stacked<const N: usize>(
             (0..N).map(|i| middle(&|l| l[i].map(|v| v.max(0.0)))).collect();
         // The sum of medians is not the median of sums, which is what the tables print.
         let sum: f64 = medians.iter().flatten().sum();
-        let whole = middle(&|l| Some(l.iter().flatten().sum()))?;
+        // Nor has every trial a split: a short one may have no tick of the kernel's clock.
+        let whole = match measure {
+            Measure::CpuPerRequest => row.figures.as_ref()?.get(measure)?,
+            _ => middle(&|l| Some(l.iter().flatten().sum()))?,
+        };
         let scale = if sum > 0.0 { whole / sum } else { 0.0 };
         Some((row.name.clone(), medians.iter().map(|m| Some((*m)? * scale)).collect()))
     };
