@@ -308,7 +308,7 @@ fn a_config_is_read_from_disk_or_the_reason_is_named() {
     for empty in ["", "# nothing\n", "\u{feff}\r\n"] {
         std::fs::write(&file, empty).expect("written");
         let error = config::load(&file, &[]).expect_err("no key").to_string();
-        assert!(error.contains("sets no key") && error.contains("duel init"), "{error}");
+        assert!(error.contains("disk.toml: sets no key") && error.contains("duel init"), "{error}");
     }
     std::fs::write(folder.path().join("body.txt"), "$PATH").expect("written");
     std::fs::write(&file, "[[plan.request]]\nbody_file = 'body.txt'\n").expect("written");

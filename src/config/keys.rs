@@ -90,7 +90,7 @@ tables! {
 
     /// `[target.faults.stall]`.
     Stall {
-        /// From the beginning of one pause to the next.
+        /// Time from the beginning of one pause to the next.
         every: At<Duration> [above(0.0, MAX_NS) example("\"5s\"")],
         /// Length of a pause.
         r#for: At<Duration> [above(0.0, MAX_NS) example("\"200ms\"")],
@@ -169,11 +169,11 @@ tables! {
 
     /// `[[plan.request]]`.
     Request {
-        /// Class of the request: its times and losses are told apart. Several requests may share one.
+        /// Class of the request: its times and losses are reported separately. Several requests may share one.
         name: Key<String> [default("none") example("\"small\"")],
         /// Bound on the 99th percentile of its class, which a `[search]` holds too: does the light request suffer from the heavy one?
         p99: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"20ms\"")],
-        /// Method.
+        /// HTTP method.
         method: At<String> [default("\"GET\"") example("\"POST\"")],
         /// Path and query.
         path: Key<String> [default("the path of target.url, or \"/\"") example("\"/items/{id}?q=1\"") also("uri")],
@@ -440,7 +440,7 @@ tables! {
 
     /// `target.service_time` as a table.
     LawTable {
-        /// The law.
+        /// Which law the times follow.
         law: At<LawName> [example("\"exponential\"")],
         /// Mean, of every law but `uniform`.
         mean: Key<Duration> [range(0.0, MAX_NS) default("none") example("\"5ms\"")],

@@ -37,6 +37,8 @@ const MOST_FAULTS: usize = 20;
 pub enum ConfigError {
     #[error("{}: cannot be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("{}: sets no key: `duel init` prints a config to begin with", path.display())]
+    Empty { path: PathBuf },
     #[error("{0}")]
     Invalid(Invalid),
 }
@@ -83,9 +85,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Sweep, ConfigError> {
     let text = read_text(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     let empty = overrides.is_empty() && node::parse(&text).is_ok_and(|table| table.is_empty());
     if empty {
-        let hint = "sets no key: `duel init` prints a config to begin with";
-        let source = io::Error::other(hint);
-        return Err(ConfigError::Read { path: path.into(), source });
+        return Err(ConfigError::Empty { path: path.into() });
     }
     let base_dir = path.parent().unwrap_or(Path::new(""));
     parse(&text, &path.display().to_string(), overrides, base_dir)

@@ -7,6 +7,10 @@ use crate::plan::Cell;
 use crate::stats::hdr::{percentile, samples_needed};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
 
+/// Least CPU time whose split says something: the kernel gives whole ticks of 4 to 10 ms to either part,
+/// and all of a time without a tick to one of them.
+const LEAST_SPLIT_NS: u64 = 20_000_000;
+
 /// How a measure is printed, and what it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -229,7 +233,7 @@ measures! {
     UserShare: "user_share", "user, of\nuser + system", Unit::Share, Neither, true, [Cause], |t| {
         let cpu = t.subject()?.cpu;
         let sampled = cpu.user_ns + cpu.system_ns;
-        (sampled > 0).then(|| cpu.user_ns as f64 / sampled as f64)
+        (sampled >= LEAST_SPLIT_NS).then(|| cpu.user_ns as f64 / sampled as f64)
     };
     TargetCpu: "target_cpu_per_request_ns", "target's CPU\nper request", Unit::Time, Less, true,
         [Cause], |t| {
@@ -330,6 +334,18 @@ mod tests {
             assert!(unit.is_none_or(|u| facts.name.ends_with(u)), "{} says no unit", facts.name);
             assert!(facts.title.matches('\n').count() <= 1, "{:?} has too many lines", facts.title);
         }
+    }
+
+    #[test]
+    fn a_time_without_enough_ticks_has_no_split() {
+        let cell = Cell::plain(crate::plan::Engine::Threads, 1);
+        let of = |user_ns, system_ns| {
+            let mut trial = TrialRecord::blank("p".into(), "b".into(), 0, 0, cell.clone());
+            (trial.cpu.user_ns, trial.cpu.system_ns) = (user_ns, system_ns);
+            Measure::UserShare.of(&trial)
+        };
+        assert_eq!(of(5_400_000, 0), None, "no tick, not all of it in user space");
+        assert_eq!(of(30_000_000, 10_000_000), Some(0.75));
     }
 
     #[test]

@@ -35,8 +35,10 @@ fn stacked<const N: usize>(
         let middle = |of: &dyn Fn(&[Option<f64>; N]) -> Option<f64>| {
             median(&all.iter().filter_map(of).collect::<Vec<f64>>())
         };
-        let medians: Vec<Option<f64>> =
-            (0..N).map(|i| middle(&|l| l[i].map(|v| v.max(0.0)))).collect();
+        // What fewer than half of the trials know says little of the cell.
+        let is_known = |i: &usize| 2 * all.iter().filter(|l| l[*i].is_some()).count() > all.len();
+        let part = |i| middle(&|l| l[i].map(|v| v.max(0.0))).filter(|_| is_known(&i));
+        let medians: Vec<Option<f64>> = (0..N).map(part).collect();
         // The sum of medians is not the median of sums, which is what the tables print.
         let sum: f64 = medians.iter().flatten().sum();
         // Nor has every trial a split: a short one may have no tick of the kernel's clock.
@@ -111,13 +113,16 @@ fn unavailable(trials: &Trials<'_>, prefixes: &[&str]) -> Markup {
 
 /// User and system CPU time of each request, net of the instrument's.
 pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
-    let parts = [("user", PALETTE[1]), ("system", PALETTE[3])];
+    let parts = [("user", PALETTE[1]), ("system", PALETTE[3]), ("too short to split", GREY)];
     let lengths = |t: &TrialRecord| {
-        let Some(cpu) = t.subject().map(|subject| subject.cpu) else { return [None; 2] };
-        let sampled = (cpu.user_ns + cpu.system_ns) as f64;
+        let Some(cpu) = t.subject().map(|subject| subject.cpu) else { return [None; 3] };
         // The split is sampled; scaled to the exact figure it says where that went.
-        let share = |ns: u64| (sampled > 0.0).then(|| cpu.per_request_ns * ns as f64 / sampled);
-        [share(cpu.user_ns), share(cpu.system_ns)]
+        match Measure::UserShare.of(t) {
+            Some(user) => {
+                [Some(cpu.per_request_ns * user), Some(cpu.per_request_ns * (1.0 - user)), None]
+            }
+            None => [None, None, Some(cpu.per_request_ns)],
+        }
     };
     let axis = PlotAxis::new("CPU per request", Scale::Linear, &format_ns);
     let drawn = ("CPU per request", &axis, Measure::CpuPerRequest);
@@ -125,8 +130,8 @@ pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
     // Counting events takes time in those trials: they have rows, and no bars.
     let timed: Vec<&Group> = busy.iter().copied().filter(|g| !g.counts_events()).collect();
     html! {
-        (paragraph("Medians, net of duel's own pacer and monitor. The total is exact; the kernel samples the \
-             split between user and system."))
+        (paragraph("Medians, net of duel's own pacer and monitor. The total is exact. The kernel samples the \
+             split into user and system by its clock, so a trial of less than 20 ms of CPU has none."))
         (stacked(&timed, trials, drawn, &parts, lengths))
         (causes(&busy, trials))
     }
