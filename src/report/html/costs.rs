@@ -37,7 +37,7 @@ fn stacked<const N: usize>(
         };
         // What fewer than half of the trials know says little of the cell.
         let is_known = |i: &usize| 2 * all.iter().filter(|l| l[*i].is_some()).count() > all.len();
-        let part = |i| middle(&|l| l[i].map(|v| v.max(0.0))).filter(|_| is_known(&i));
+        let part = |i: usize| middle(&|l| l[i].map(|v| v.max(0.0))).filter(|_| is_known(&i));
         let medians: Vec<Option<f64>> = (0..N).map(part).collect();
         // The sum of medians is not the median of sums, which is what the tables print.
         let sum: f64 = medians.iter().flatten().sum();
