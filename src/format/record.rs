@@ -373,6 +373,12 @@ impl TrialRecord {
             let ended = record.cpu.total_ns as f64 / record.cpu.per_request_ns;
             record.ended_between_edges = ended.round() as u64;
         }
+        // Rows of before the field name a limit in their error alone: `…; pids.max allows 4: …`.
+        if record.status == Status::Failed && record.limit.is_none() {
+            let named =
+                |error: &str| error.split_once(" allows ")?.0.rsplit_once("; ").map(|n| n.1.into());
+            record.limit = record.error.as_deref().and_then(named);
+        }
         Ok(record)
     }
 
