@@ -8,7 +8,7 @@ mod check;
 mod read;
 mod told;
 
-pub(crate) use check::check_row;
+pub(crate) use read::{RowLine, row};
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -201,19 +201,11 @@ impl RunDir {
         damage.into_iter().next().map_or(Ok(run), Err)
     }
 
-    /// Reads what is readable of a run directory, with an error for every line that is not.
-    ///
-    /// # Errors
-    /// No plan, a foreign directory, or a newer format: then nothing may be said of the rest.
-    pub fn salvage(path: &Path) -> Result<(Run, Vec<StoreError>), StoreError> {
-        read::salvage(path)
-    }
-
     /// Opens a run directory to go on where it stopped; a torn line moves to [`TORN_FILE`].
     pub fn resume(path: &Path) -> Result<(RunDir, Run), StoreError> {
         // Locked before it is read, so that no line of another process is taken for torn. A foreign
         // directory must stay as it is, hence a look at its plan before anything is made in it.
-        read::plan(path)?;
+        Self::plan(path)?;
         let dir = Self::writable(path)?;
         let run = Self::open(path)?;
         let file = path.join(TRIALS_FILE);
@@ -235,19 +227,6 @@ impl RunDir {
                 .map_err(io_error(&file, "cut the torn line"))?;
         }
         Ok((dir, run))
-    }
-
-    /// Refuses a file of rows with a line that is none, but for those that a crash cut off.
-    pub(crate) fn misfit<T: serde::de::DeserializeOwned>(file: &Path) -> Result<(), StoreError> {
-        read::misfit::<T>(file)
-    }
-
-    /// Reads the plan of a run directory alone.
-    ///
-    /// # Errors
-    /// No plan, a foreign directory, or a newer format.
-    pub fn plan(path: &Path) -> Result<PlanJson, StoreError> {
-        read::plan(path)
     }
 
     fn writable(path: &Path) -> Result<RunDir, StoreError> {

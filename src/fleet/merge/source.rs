@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{MergeError, differs};
 use crate::format::TrialRecord;
 use crate::format::add::{self, Times};
-use crate::results::store::{PlanJson, RunDir, ShardOf, StoreError, TRIALS_FILE, check_row};
+use crate::results::store::{PlanJson, RowLine, RunDir, ShardOf, StoreError, TRIALS_FILE, row};
 
 /// A row, its histograms unpacked, and its text.
 pub(super) struct Found {
@@ -144,37 +144,35 @@ impl Source {
     /// Reads the next row; a torn last line is set aside.
     fn advance(&mut self) -> Result<(), MergeError> {
         let Some(input) = &mut self.input else { return Ok(()) };
+        let file = self.path.join(TRIALS_FILE);
         let mut line = vec![];
         if let Err(source) = input.read_until(b'\n', &mut line) {
-            let path = self.path.join(TRIALS_FILE);
-            return Err(MergeError::Io { path, action: "read", source });
+            return Err(MergeError::Io { path: file, action: "read", source });
         }
         self.line += 1;
         if line.is_empty() {
             self.input = None;
             return Ok(());
         }
-        let last = line.last() != Some(&b'\n');
-        let record = match TrialRecord::read(&line) {
-            Ok(record) if !last => record,
-            _ if last => {
+        let record = match row(&line, &file, self.line, &self.plan.plan_hash) {
+            RowLine::Record(record) => *record,
+            RowLine::Bad(error) => return Err(error.into()),
+            RowLine::Torn if line.last() != Some(&b'\n') => {
                 self.warnings.push(format!(
                     "{}:{}: the last line is torn (a crash amid its write); its trial counts as \
                      missing",
-                    self.path.join(TRIALS_FILE).display(),
+                    file.display(),
                     self.line
                 ));
                 self.input = None;
                 return Ok(());
             }
-            Err(e) => return Err(self.malformed(format!("not a trial record: {e}"))),
-            Ok(_) => unreachable!("a whole line was matched above"),
+            RowLine::Torn | RowLine::Blank => {
+                return Err(self.malformed("a record that is cut off".into()));
+            }
         };
-        check_row(&record, &line).map_err(|e| self.malformed(format!("{e:#}")))?;
         let shard = record.shard.map(|s| (s.index, s.count));
-        let wrong = if record.plan_hash != self.plan.plan_hash {
-            "a record of another plan"
-        } else if record.binary_digest != self.plan.versions.binary_digest {
+        let wrong = if record.binary_digest != self.plan.versions.binary_digest {
             "a record of another duel binary"
         } else if shard != Some((self.shard.index, self.shard.count)) {
             "a record of another shard"

@@ -15,7 +15,7 @@ const MOST: f64 = 1e18;
 const ROUNDING: f64 = 1e-6;
 
 /// What must hold of a row that is read from its line.
-pub(crate) fn check_row(row: &TrialRecord, line: &[u8]) -> anyhow::Result<()> {
+pub(super) fn check_row(row: &TrialRecord, line: &[u8]) -> anyhow::Result<()> {
     record(row)?;
     let value = serde_json::from_slice(line).context("not JSON")?;
     numbers(&value, "")?;

@@ -7,7 +7,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{PLAN_FILE, PlanJson, Run, StoreError, TRIALS_FILE, TrialKey, check, io_error, told};
+use super::{
+    PLAN_FILE, PlanJson, Run, RunDir, StoreError, TRIALS_FILE, TrialKey, check, io_error, told,
+};
 use crate::format::{FORMAT_VERSION, NOISY, Status, TrialRecord};
 use crate::sys::open_file;
 
@@ -28,61 +30,70 @@ fn version_of(bytes: &[u8]) -> Option<u64> {
     serde_json::from_slice::<RowVersion>(bytes).ok()?.format_version
 }
 
-/// Reads `plan.json`, and refuses what is not a run directory.
-pub(super) fn plan(path: &Path) -> Result<PlanJson, StoreError> {
-    let foreign = |why: &str| StoreError::Foreign { path: path.into(), why: why.into() };
-    if !path.exists() {
-        return Err(foreign("it does not exist"));
-    }
-    let file = path.join(PLAN_FILE);
-    let mut bytes = Vec::new();
-    let read = open_file(&file).and_then(|f| f.take(MAX_PLAN_BYTES).read_to_end(&mut bytes));
-    read.map_err(|e| match e.kind() {
-        ErrorKind::NotFound => foreign("it holds no plan.json"),
-        ErrorKind::NotADirectory => foreign("it is a file"),
-        _ => io_error(&file, "read")(e),
-    })?;
-    let newest = u64::from(FORMAT_VERSION);
-    let malformed = |(line, what)| StoreError::Malformed { path: file.clone(), line, what };
-    let plan: PlanJson = match version_of(&bytes) {
-        Some(found) if found > newest => {
-            return Err(StoreError::Newer { path: file, line: 1, found });
+impl RunDir {
+    /// Reads the plan of a run directory alone.
+    ///
+    /// # Errors
+    /// No plan, a foreign directory, or a newer format.
+    pub fn plan(path: &Path) -> Result<PlanJson, StoreError> {
+        let foreign = |why: &str| StoreError::Foreign { path: path.into(), why: why.into() };
+        if !path.exists() {
+            return Err(foreign("it does not exist"));
         }
-        version => serde_json::from_slice(&bytes).map_err(|e| match version {
-            None if !e.is_eof() => foreign("its plan.json has no format_version"),
-            _ => malformed((e.line(), told::reason(&e))),
-        })?,
-    };
-    told::check(&plan, &bytes).map_err(malformed)?;
-    Ok(plan)
+        let file = path.join(PLAN_FILE);
+        let mut bytes = Vec::new();
+        let read = open_file(&file).and_then(|f| f.take(MAX_PLAN_BYTES).read_to_end(&mut bytes));
+        read.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => foreign("it holds no plan.json"),
+            ErrorKind::NotADirectory => foreign("it is a file"),
+            _ => io_error(&file, "read")(e),
+        })?;
+        let newest = u64::from(FORMAT_VERSION);
+        let malformed = |(line, what)| StoreError::Malformed { path: file.clone(), line, what };
+        let plan: PlanJson = match version_of(&bytes) {
+            Some(found) if found > newest => {
+                return Err(StoreError::Newer { path: file, line: 1, found });
+            }
+            version => serde_json::from_slice(&bytes).map_err(|e| match version {
+                None if !e.is_eof() => foreign("its plan.json has no format_version"),
+                _ => malformed((e.line(), told::reason(&e))),
+            })?,
+        };
+        told::check(&plan, &bytes).map_err(malformed)?;
+        Ok(plan)
+    }
+
+    /// Refuses a file of rows with a line that is none, but for those that a crash cut off; a file that is
+    /// not there has none.
+    pub(crate) fn misfit<T: DeserializeOwned>(file: &Path) -> Result<(), StoreError> {
+        let mut input = match open_file(file) {
+            Ok(f) => BufReader::new(f),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(io_error(file, "read")(e)),
+        };
+        let mut bytes = Vec::new();
+        for line in 1.. {
+            bytes.clear();
+            let whole = input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes);
+            if whole.map_err(io_error(file, "read"))? == 0 {
+                break;
+            }
+            if let Err(e) = serde_json::from_slice::<T>(&bytes)
+                && !e.is_eof()
+                && !bytes.contains(&0)
+            {
+                return Err(StoreError::Malformed {
+                    path: file.into(),
+                    line,
+                    what: told::reason(&e),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
-/// The first line of a file that is no such row, but for those that a crash cut off; a file that is not
-/// there has none.
-pub(super) fn misfit<T: DeserializeOwned>(file: &Path) -> Result<(), StoreError> {
-    let mut input = match open_file(file) {
-        Ok(f) => BufReader::new(f),
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(io_error(file, "read")(e)),
-    };
-    let mut bytes = Vec::new();
-    for line in 1.. {
-        bytes.clear();
-        let whole = input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes);
-        if whole.map_err(io_error(file, "read"))? == 0 {
-            break;
-        }
-        if let Err(e) = serde_json::from_slice::<T>(&bytes)
-            && !e.is_eof()
-            && !bytes.contains(&0)
-        {
-            return Err(StoreError::Malformed { path: file.into(), line, what: told::reason(&e) });
-        }
-    }
-    Ok(())
-}
-
-enum RowLine {
+pub(crate) enum RowLine {
     Record(Box<TrialRecord>),
     Blank,
     /// Cut off: a crash amid the write.
@@ -90,63 +101,73 @@ enum RowLine {
     Bad(StoreError),
 }
 
-/// See [`super::RunDir::salvage`].
-pub(super) fn salvage(path: &Path) -> Result<(Run, Vec<StoreError>), StoreError> {
-    let plan = plan(path)?;
-    let mut run =
-        Run { path: path.into(), plan, records: Vec::new(), warnings: Vec::new(), whole_bytes: 0 };
-    let file = path.join(TRIALS_FILE);
-    let mut input = match open_file(&file) {
-        Ok(f) => BufReader::new(f),
-        // A run that was killed between its plan and its first trial.
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok((run, Vec::new())),
-        Err(e) => return Err(io_error(&file, "read")(e)),
-    };
-    let mut damage = Vec::new();
-    let mut seen = HashMap::new();
-    let mut torn: Option<usize> = None;
-    let mut bytes = Vec::new();
-    for number in 1.. {
-        bytes.clear();
-        input
-            .by_ref()
-            .take(MAX_LINE_BYTES)
-            .read_until(b'\n', &mut bytes)
-            .map_err(io_error(&file, "read"))?;
-        if bytes.is_empty() {
-            break;
+impl RunDir {
+    /// Reads what is readable of a run directory, with an error for every line that is not.
+    ///
+    /// # Errors
+    /// No plan, a foreign directory, or a newer format: then nothing may be said of the rest.
+    pub fn salvage(path: &Path) -> Result<(Run, Vec<StoreError>), StoreError> {
+        let plan = Self::plan(path)?;
+        let mut run = Run {
+            path: path.into(),
+            plan,
+            records: Vec::new(),
+            warnings: Vec::new(),
+            whole_bytes: 0,
+        };
+        let file = path.join(TRIALS_FILE);
+        let mut input = match open_file(&file) {
+            Ok(f) => BufReader::new(f),
+            // A run that was killed between its plan and its first trial.
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok((run, Vec::new())),
+            Err(e) => return Err(io_error(&file, "read")(e)),
+        };
+        let mut damage = Vec::new();
+        let mut seen = HashMap::new();
+        let mut torn: Option<usize> = None;
+        let mut bytes = Vec::new();
+        for number in 1.. {
+            bytes.clear();
+            input
+                .by_ref()
+                .take(MAX_LINE_BYTES)
+                .read_until(b'\n', &mut bytes)
+                .map_err(io_error(&file, "read"))?;
+            if bytes.is_empty() {
+                break;
+            }
+            let malformed =
+                |line, what: String| StoreError::Malformed { path: file.clone(), line, what };
+            if let Some(line) = torn.take() {
+                // Something follows, so this was no crash amid the last write.
+                damage.push(malformed(line, "a record that is cut off".into()));
+            }
+            match row(&bytes, &file, number, &run.plan.plan_hash) {
+                RowLine::Record(record) => match second(&record, number, &mut seen) {
+                    Some(what) => damage.push(malformed(number, what)),
+                    None => run.records.push(*record),
+                },
+                RowLine::Blank => {}
+                RowLine::Torn => torn = Some(number),
+                RowLine::Bad(newer @ StoreError::Newer { .. }) => return Err(newer),
+                RowLine::Bad(error) => damage.push(error),
+            }
+            if bytes.len() as u64 == MAX_LINE_BYTES && bytes.last() != Some(&b'\n') {
+                // The rest of an endless line is no line of its own.
+                input.skip_until(b'\n').map_err(io_error(&file, "read"))?;
+            }
+            if torn.is_none() {
+                run.whole_bytes = input.stream_position().map_err(io_error(&file, "read"))?;
+            }
         }
-        let malformed =
-            |line, what: String| StoreError::Malformed { path: file.clone(), line, what };
-        if let Some(line) = torn.take() {
-            // Something follows, so this was no crash amid the last write.
-            damage.push(malformed(line, "a record that is cut off".into()));
-        }
-        match parse(&bytes, &file, number, &run.plan.plan_hash) {
-            RowLine::Record(record) => match second(&record, number, &mut seen) {
-                Some(what) => damage.push(malformed(number, what)),
-                None => run.records.push(*record),
-            },
-            RowLine::Blank => {}
-            RowLine::Torn => torn = Some(number),
-            RowLine::Bad(newer @ StoreError::Newer { .. }) => return Err(newer),
-            RowLine::Bad(error) => damage.push(error),
-        }
-        if bytes.len() as u64 == MAX_LINE_BYTES && bytes.last() != Some(&b'\n') {
-            // The rest of an endless line is no line of its own.
-            input.skip_until(b'\n').map_err(io_error(&file, "read"))?;
-        }
-        if torn.is_none() {
-            run.whole_bytes = input.stream_position().map_err(io_error(&file, "read"))?;
-        }
-    }
-    if let Some(line) = torn {
-        run.warnings.push(format!(
+        if let Some(line) = torn {
+            run.warnings.push(format!(
             "{}:{line}: the last line is torn (a crash amid its write); set aside, its trial is not counted",
             file.display()
         ));
+        }
+        Ok((run, damage))
     }
-    Ok((run, damage))
 }
 
 /// Why a row may not stand beside an earlier one of the same cell and block: only what was noisy is
@@ -174,7 +195,8 @@ fn second(
     None
 }
 
-fn parse(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> RowLine {
+/// What a line of `trials.jsonl` holds, of a run of this plan.
+pub(crate) fn row(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> RowLine {
     let malformed =
         |what: String| RowLine::Bad(StoreError::Malformed { path: file.into(), line, what });
     if bytes.len() as u64 == MAX_LINE_BYTES && bytes.last() != Some(&b'\n') {
