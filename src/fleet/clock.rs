@@ -66,11 +66,6 @@ impl Clock {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Ping {
-    unix_ns: u64,
-}
-
-#[derive(Serialize, Deserialize)]
 struct Pong {
     received_unix_ns: u64,
     sent_unix_ns: u64,
@@ -81,7 +76,7 @@ pub(super) fn ping(mail: &Mailbox, shard: u32, stop: Stop) -> anyhow::Result<Clo
     let mut best = (u64::MAX, 0);
     for round in 0..ROUNDS {
         let sent = unix_now_ns();
-        mail.post(&format!("clock/ping.{shard}.{round}"), &Ping { unix_ns: sent })?;
+        mail.post(&format!("clock/ping.{shard}.{round}"), &sent)?;
         let pong: Pong = mail.hear(&format!("clock/pong.{shard}.{round}"), stop)?;
         let back = unix_now_ns();
         let held = pong.sent_unix_ns.saturating_sub(pong.received_unix_ns);
@@ -102,7 +97,7 @@ pub(super) fn answer_pings(mail: &Mailbox, of: Range<u32>, stop: Stop) -> anyhow
     let mut due: Vec<(u32, u32)> = of.map(|k| (k, 0)).collect();
     mail.until(mail.wait_ns, &|| "the other shards".into(), stop, || {
         for (k, round) in &mut due {
-            if mail.read::<Ping>(&format!("clock/ping.{k}.{round}"))?.is_some() {
+            if mail.read::<u64>(&format!("clock/ping.{k}.{round}"))?.is_some() {
                 let received_unix_ns = unix_now_ns();
                 let stamps = Pong { received_unix_ns, sent_unix_ns: unix_now_ns() };
                 mail.post(&format!("clock/pong.{k}.{round}"), &stamps)?;

@@ -29,17 +29,19 @@ pub(super) struct Mailbox {
     shard: Shard,
     /// Who owns this shard's own messages, as the file system shows it.
     owner: Cell<Option<u32>>,
-    left: RefCell<Left>,
+    left: RefCell<Word>,
 }
 
+/// What a shard says of itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Left {
+pub(super) struct Word {
+    /// Why it cannot go on.
     pub(super) error: Option<String>,
 }
 
 impl Mailbox {
     pub(super) fn open(dir: &Path, wait_ns: u64, shard: Shard) -> anyhow::Result<Self> {
-        let left = RefCell::new(Left { error: Some("it was refused".into()) });
+        let left = RefCell::new(Word { error: Some("it was refused".into()) });
         let owner = Cell::new(None);
         let here = Mailbox { dir: dir.into(), wait_ns, shard, owner, left };
         match fs::create_dir_all(dir) {
@@ -115,7 +117,7 @@ impl Mailbox {
     }
 
     /// The last word of a shard, if it has left.
-    pub(super) fn gone(&self, k: u32) -> anyhow::Result<Option<Left>> {
+    pub(super) fn gone(&self, k: u32) -> anyhow::Result<Option<Word>> {
         self.read(&format!("gone.{k}"))
     }
 
@@ -130,7 +132,7 @@ impl Mailbox {
             // Looked for in this order, since a shard writes what it has to say before it goes.
             let gone = self.gone(0)?;
             match (self.read(name)?, gone) {
-                (None, Some(Left { error })) => {
+                (None, Some(Word { error })) => {
                     anyhow::bail!("shard 0 is gone: {}", error.unwrap_or_default())
                 }
                 (message, _) => Ok(message),

@@ -28,7 +28,7 @@ use std::cell::{Cell, RefCell};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{self, Clock, unix_now_ns};
-use super::mailbox::{Left, Mailbox, list};
+use super::mailbox::{Mailbox, Word, list};
 use crate::driver::peers::Stop;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::Shard;
@@ -75,12 +75,6 @@ impl Hello {
             )
         })
     }
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Word {
-    /// Why the shard cannot go on with this trial.
-    error: Option<String>,
 }
 
 /// What shard 0 decides by everyone's messages.
@@ -220,7 +214,7 @@ impl Rendezvous {
     /// Where shard 0's embedded target of this trial listens: on loopback, as every such target.
     pub(super) fn targets(&self, trial: u32, stop: Stop) -> Result<Vec<Endpoint>, Apart> {
         let all = self.shard.count;
-        let apart = |e: anyhow::Error| self.apart(e.to_string(), all);
+        let apart = |why: String| Apart { why, present: all };
         let endpoints: Vec<Endpoint> = self
             .mailbox
             .until(2 * self.mailbox.wait_ns, &|| list(&[0]), stop, || {
@@ -231,15 +225,15 @@ impl Rendezvous {
                 if let Some(endpoints) = self.mailbox.read(&format!("t{trial}/target"))? {
                     return Ok(Some(Ok(endpoints)));
                 }
-                let refused = decided.and_then(|d| d.why).map(|why| Err(self.apart(why, all)));
+                let refused = decided.and_then(|d| d.why).map(|why| Err(apart(why)));
                 Ok(refused.or_else(|| gone.map(|_| Err(self.lost(&[0])))))
             })
-            .map_err(apart)?
+            .map_err(|e| apart(e.to_string()))?
             .unwrap_or_else(|| Err(self.lost(&[0])))?;
         match endpoints.iter().find(|endpoint| !endpoint.is_local()) {
             Some(foreign) => {
                 let why = format!("{foreign} is not on loopback, where shard 0's target is");
-                Err(self.apart(self.mailbox.error(why).to_string(), all))
+                Err(apart(self.mailbox.error(why).to_string()))
             }
             None => Ok(endpoints),
         }
@@ -248,7 +242,6 @@ impl Rendezvous {
     /// This shard is armed, or cannot be; answers with the common start by the wall clock.
     pub(super) fn armed(&self, trial: u32, error: Option<&str>, stop: Stop) -> Result<u64, Apart> {
         self.announced.set(Some(trial));
-        let all = self.shard.count;
         let word = Word { error: error.map(String::from) };
         let decision = self.agree(trial, ["armed", "start"], &word, stop)?;
         match (decision.start_unix_ns, decision.why) {
@@ -258,7 +251,8 @@ impl Rendezvous {
                 Ok(at)
             }
             (_, why) => {
-                Err(self.apart(why.unwrap_or_else(|| "shard 0 named no start".into()), all))
+                let why = why.unwrap_or_else(|| "shard 0 named no start".into());
+                Err(Apart { why, present: self.shard.count })
             }
         }
     }
@@ -286,17 +280,17 @@ impl Rendezvous {
         stop: Stop,
     ) -> Result<Decision, Apart> {
         if let Some(why) = self.over() {
-            return Err(self.apart(why, self.shard.count.saturating_sub(1)));
+            return Err(Apart { why, present: self.shard.count.saturating_sub(1) });
         }
         let mail = &self.mailbox;
-        let apart = |e: anyhow::Error| self.apart(e.to_string(), self.shard.count);
+        let apart = |e: anyhow::Error| Apart { why: e.to_string(), present: self.shard.count };
         mail.post(&format!("t{trial}/{mine}.{}", self.shard.index), word).map_err(apart)?;
         if !self.leads() {
             return mail.hear(&format!("t{trial}/{common}"), stop).map_err(|e| {
                 if !stop() {
                     *self.over.borrow_mut() = Some(e.to_string());
                 }
-                self.apart(e.to_string(), self.shard.count - 1)
+                Apart { why: e.to_string(), present: self.shard.count - 1 }
             });
         }
         let all = 0..self.shard.count;
@@ -319,15 +313,11 @@ impl Rendezvous {
         Ok(decision)
     }
 
-    fn apart(&self, why: String, present: u32) -> Apart {
-        Apart { why, present }
-    }
-
     /// Shards are lost for good: no later trial can be whole.
     fn lost(&self, missing: &[u32]) -> Apart {
         let left = |k: &u32| self.mailbox.gone(*k).ok().flatten();
         let why = match missing.iter().find_map(left) {
-            Some(Left { error }) => {
+            Some(Word { error }) => {
                 format!("{} is gone: {}", list(missing), error.unwrap_or_default())
             }
             None => format!(
@@ -337,7 +327,7 @@ impl Rendezvous {
             ),
         };
         *self.over.borrow_mut() = Some(why.clone());
-        self.apart(why, self.shard.count - missing.len() as u32)
+        Apart { why, present: self.shard.count - missing.len() as u32 }
     }
 }
 
