@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -244,18 +244,21 @@ pub(crate) fn is_path(bytes: &[u8]) -> bool {
             .is_ok_and(|path| path.as_str().as_bytes() == bytes)
 }
 
-/// Reads a regular file of bounded size: a pipe could block and a device never end.
-pub(crate) fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        DataError(format!("`{}` cannot be read: {error}", path.display()))
-    };
-    let size = std::fs::metadata(path).map_err(|error| failed(&error))?;
+/// Reads a regular file up to a byte beyond `most`: a pipe could block and a device never end.
+pub(crate) fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let size = std::fs::metadata(path)?;
     if !size.is_file() {
-        return Err(failed(&"not a regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::with_capacity(size.len().min(most) as usize);
-    let mut file = File::open(path).map_err(|error| failed(&error))?.take(most + 1);
-    file.read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same of a file that a plan names, which holds no more than that.
+pub(crate) fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
+    let bytes = read_regular(path, most)
+        .map_err(|error| DataError(format!("`{}` cannot be read: {error}", path.display())))?;
     if bytes.len() as u64 > most {
         let most = crate::units::size_literal(most);
         return Err(DataError(format!("`{}` is too long: at most {most}", path.display())));

@@ -1,7 +1,5 @@
 //! `[[plan.request]]`: each entry is checked as HTTP here, so that no lane meets a bad one later.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::bail;
@@ -10,7 +8,7 @@ use super::{Fault, fault, number, steps, values};
 use crate::config::keys::Request;
 use crate::config::node::shown;
 use crate::config::read::{At, Key, Several};
-use crate::plan::values::{is_path, sha256};
+use crate::plan::values::{is_path, read_regular, sha256};
 use crate::plan::{BodyFile, RequestTemplate, variable_name};
 
 /// Most bytes of all request bodies: a frame holds them, at up to six characters a byte.
@@ -225,7 +223,7 @@ fn body(entry: &Request, base_dir: &Path) -> Result<(Vec<u8>, Option<BodyFile>),
         }
         (None, Some(at)) => {
             let path = base_dir.join(&at.value);
-            let body = read(&path, MAX_BODY_BYTES as u64)
+            let body = read_regular(&path, MAX_BODY_BYTES as u64)
                 .map_err(|error| fault(at, format!("`{}` cannot be read: {error}", shown(at))))?;
             if std::str::from_utf8(&body).is_ok_and(|text| variable_name(text).is_some()) {
                 let rule = "write it as `body` if the variable is meant";
@@ -237,14 +235,4 @@ fn body(entry: &Request, base_dir: &Path) -> Result<(Vec<u8>, Option<BodyFile>),
         }
         (None, None) => Ok((Vec::new(), None)),
     }
-}
-
-/// Reads a regular file of bounded size: a pipe could block and a device never end.
-pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut body = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut body)?;
-    Ok(body)
 }

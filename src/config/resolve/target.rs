@@ -223,7 +223,7 @@ fn identity(
 fn authorities(at: &At<String>, base_dir: &Path) -> Result<PathBuf, Fault> {
     let path = base_dir.join(&at.value);
     let shown = shown(at);
-    let bytes = super::request::read(&path, MAX_CA_BYTES)
+    let bytes = crate::plan::values::read_regular(&path, MAX_CA_BYTES)
         .map_err(|error| fault(at, format!("`{shown}` cannot be read: {error}")))?;
     let pem = String::from_utf8_lossy(&bytes);
     crate::codec::tls::roots(&pem).map_err(|why| fault(at, format!("`{shown}` {why}")))?;
