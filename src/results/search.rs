@@ -45,14 +45,10 @@ pub struct SearchProgress {
     pub cell: Cell,
     search: Search,
     bounds: Vec<Bound>,
-    starts: Vec<SearchStart>,
+    /// What each closed loop completed, requests per second; `None` of one that shows nothing.
+    starts: Vec<Option<f64>>,
     pub probes: Vec<Probe>,
     stopped: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct SearchStart {
-    per_s: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -161,7 +157,7 @@ impl SearchProgress {
 
     /// What the closed loop completed, requests per second.
     pub(crate) fn closed_per_s(&self) -> Option<f64> {
-        self.starts.iter().find_map(|s| s.per_s)
+        self.starts.iter().flatten().copied().next()
     }
 
     pub fn starts(&self) -> usize {
@@ -188,7 +184,7 @@ impl SearchProgress {
         let slow =
             record.status == Status::Invalid && failed_gates(record).all(|name| name == CLIENT);
         let sound = (record.status == Status::Ok || slow) && record.achieved_per_s > 0.0;
-        self.starts.push(SearchStart { per_s: sound.then_some(record.achieved_per_s) });
+        self.starts.push(sound.then_some(record.achieved_per_s));
         if self.closed_per_s().is_none() && self.starts.len() >= MOST_STARTS {
             let why = record.error.clone().unwrap_or_else(|| gates_of(record));
             self.stopped.get_or_insert(format!(
