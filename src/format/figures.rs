@@ -155,7 +155,6 @@ figures! {
         /// `None` in a closed loop.
         pacer_ns: Option<u64> = known,
         /// Part of the total that the worker's monitor used, by its thread's clock.
-        #[serde(default)]
         monitor_ns: Option<u64> = known,
         /// Time that runnable threads waited for a CPU.
         run_queue_wait_ns: Option<u64> = known,
@@ -163,10 +162,8 @@ figures! {
         machine_busy_ns: Option<u64> = derived,
         /// Periods between the edges in which a CPU quota stopped the side's cgroup, or one above it;
         /// `None` where that cannot be seen.
-        #[serde(default)]
         throttled_periods: Option<u64> = most,
         /// For how long, summed over CPUs.
-        #[serde(default)]
         throttled_ns: Option<u64> = most,
     }
 
@@ -244,11 +241,9 @@ figures! {
         plateau_user_bytes: Option<u64> = known,
         /// Anonymous and shared pages at the plateau less those at `Ready`: what lanes, runtime and
         /// pool added in user space. Pages of files, such as program text, are not in it.
-        #[serde(default)]
         added_bytes: Option<u64> = known,
         /// Pages of files at the plateau less those at `Ready`: program text that the kernel mapped
         /// meanwhile, shared by every process that runs it, and free for the kernel to drop.
-        #[serde(default)]
         file_bytes: Option<u64> = known,
         /// Bytes that the program holds of its allocator, by the allocator's own count, baseline
         /// included; only in a trial of the kind `memory`.
@@ -291,10 +286,8 @@ figures! {
         /// Its processor time; `None` when it is external.
         cpu_ns: Option<u64> = known,
         /// Sum of the requests' waits for a free server; `None` when it is external.
-        #[serde(default)]
         queue_ns_total: Option<u64> = known,
         /// Sum of the service times drawn; `None` when it is external.
-        #[serde(default)]
         service_ns_total: Option<u64> = known,
         /// Sum of the times from whole requests to their answers; only of servers under test.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -326,7 +319,6 @@ figures! {
         measured_ns: u64 = most,
         /// Requests that it saw end between those: what its costs are divided by. `None` of a server that
         /// cannot be asked; those that the client saw end then stand for it.
-        #[serde(default)]
         requests: Option<u64> = known,
         /// What tokio says of its runtime, where the side's tasks are on one.
         #[serde(default, skip_serializing_if = "Option::is_none")]

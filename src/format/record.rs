@@ -222,7 +222,6 @@ record! {
             #[serde(default)]
             events: Events = costs,
             /// What tokio says of its runtime between the window's edges; only under the task engines.
-            #[serde(default)]
             runtime: Option<RuntimeUse> = known,
             /// What the threads of `uring` did between the window's edges; only under that engine.
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,13 +242,10 @@ record! {
             /// What the server's side cost, in the shape in which the fields `cpu`, `switches`, `events`,
             /// `memory`, `threads_peak`, `fds_peak`, `runtime` and `ring` say it of the client's; `None` where the target
             /// is not duel's own.
-            #[serde(default)]
             server: Option<SideUse> = present,
             /// The same figures for each worker's own share; the largest stand beside the sums.
-            #[serde(default)]
             largest_worker: Option<LargestWorker> = known,
             /// Timer of an open loop.
-            #[serde(default)]
             pacer: Option<Pacer> = either,
             /// The allocator that the workers ran with.
             #[serde(default)]
@@ -262,15 +258,12 @@ record! {
             #[serde(default)]
             ready_ns: u64 = most,
             /// When the window began, nanoseconds since the Unix epoch; `None` when it never did.
-            #[serde(default)]
             started_unix_ns: Option<u64> = earliest,
             /// Share of the lanes that were in service on average, Σ time in service ÷ (lanes × window);
             /// closed loops only. The rest is what the engine itself puts between two requests of a lane.
-            #[serde(default)]
             occupancy: Option<f64> = derived,
             /// Most requests of the window in flight at once, as far as the driver's samples saw: a lower
             /// bound. `None` when no sample was taken.
-            #[serde(default)]
             in_flight_peak: Option<u64> = judged,
             /// Who else used the load generator's CPUs, the busiest first; only where `foreign_cpu_share`
             /// failed, and of processes that still ran when the trial ended.
@@ -278,17 +271,13 @@ record! {
             foreign: Vec<ForeignProcess> = judged,
             /// The part of the plan that this row is, whose own lanes and load its `cell` holds; `None` for
             /// a whole plan, merged ones included.
-            #[serde(default)]
             shard: Option<Shard> = judged,
             /// How the shards of a run started together; `None` in a run of its own.
-            #[serde(default)]
             shard_start: Option<ShardStart> = judged,
             /// Merged rows: the spread of the shards' own figures; `None` elsewhere.
-            #[serde(default)]
             shard_spread: Option<ShardSpread> = judged,
             /// What the first TLS handshake agreed on, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`; `None`
             /// for plain targets.
-            #[serde(default)]
             tls: Option<String> = either,
             /// Fields that are `None`, and why; also one that is a bound where it should be a value.
             unavailable: Reasons = remarks,

@@ -43,17 +43,14 @@ pub struct Limits {
     pub epoll_watches: Option<u64>,
     pub local_ports: Option<(u16, u16)>,
     /// `net.ipv4.tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
-    #[serde(default)]
     pub tw_reuse: Option<u64>,
     /// Connections that can be in TIME_WAIT.
-    #[serde(default)]
     pub tw_buckets: Option<u64>,
     /// Connections that the machine's connection tracking holds, where it is at work.
     pub conntrack: Option<Use>,
     /// Why no io_uring can be made here, which the engine `uring` takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring_refused: Option<String>,
-    #[serde(default)]
     pub cpu_quota: Option<CpuQuota>,
     /// CPUs that this process may use; glibc opens eight arenas for each.
     pub cpus: u32,

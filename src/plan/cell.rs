@@ -61,10 +61,8 @@ pub struct Cell {
     /// Threads of each worker's pool; only under `rayon`.
     pub rayon_threads: Option<u32>,
     /// Length of the embedded target's response bodies; `None` unless the sweep varies it.
-    #[serde(default)]
     pub body_bytes: Option<u64>,
     /// The workers' allocator; `None` unless the sweep varies it.
-    #[serde(default)]
     pub allocator: Option<Allocator>,
     /// Where file and compute steps are carried out; only under the task engines, and only where
     /// requests have such steps.
