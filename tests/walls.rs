@@ -244,6 +244,53 @@ fn types_and_functions_are_seen() {
     assert_eq!(declared(text), (vec!["One", "Two"], vec![3]));
 }
 
+/// What stands between the angle brackets that a text begins behind, apart at its commas.
+fn arguments(text: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut before) = (0, 0, ' ');
+    let mut found = vec![];
+    for (at, c) in text.char_indices() {
+        match c {
+            '<' | '(' | '[' => depth += 1,
+            // An arrow closes nothing.
+            '>' if before == '-' => {}
+            '>' | ')' | ']' if depth == 0 => {
+                found.push(text[from..at].trim());
+                return found;
+            }
+            '>' | ')' | ']' => depth -= 1,
+            ',' if depth == 0 => {
+                found.push(text[from..at].trim());
+                from = at + 1;
+            }
+            _ => {}
+        }
+        before = c;
+    }
+    found
+}
+
+fn has_bare_error(text: &str) -> bool {
+    let results = text.match_indices("Result<").map(|(at, name)| &text[at + name.len()..]);
+    let last = |rest| arguments(rest).get(1).copied();
+    let named = ["type Err = String", "type Error = String"];
+    results.map(last).any(|error| error == Some("String")) || named.iter().any(|n| text.contains(n))
+}
+
+/// Of an error that is a bare text a caller can only compare the words.
+#[test]
+fn no_error_is_a_bare_text() {
+    for bare in ["Result<u64, String>", "Result<Vec<(u8, u8)>,\n String>", "type Err = String;"] {
+        assert!(has_bare_error(bare), "{bare}");
+    }
+    for fine in ["io::Result<String>", "Result<fn(u8) -> u8, Fault>", "Result<(), Option<String>>"]
+    {
+        assert!(!has_bare_error(fine), "{fine}");
+    }
+    let bare: Vec<Module> =
+        sources().into_iter().filter(|(_, t)| has_bare_error(t)).map(|(m, _)| m).collect();
+    assert!(bare.is_empty(), "{bare:?}");
+}
+
 /// Beside its row in `plan` and its own file, a new codec or engine needs the one file that starts it.
 #[test]
 fn every_codec_and_engine_is_started_in_one_file() {
