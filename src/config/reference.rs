@@ -14,6 +14,8 @@ const UNITS: &str = "Durations are written 500us, 20ms, 2s, 1m or 1h; counts and
 /// A table of the reference: its header as it is written, what it is for, and its keys.
 struct KeySection {
     title: String,
+    /// Whether there may be several such tables, whose keys have no path.
+    several: bool,
     about: &'static str,
     keys: Vec<(String, &'static Entry)>,
 }
@@ -21,22 +23,23 @@ struct KeySection {
 fn sections() -> Vec<KeySection> {
     let all = keys::all();
     let top = all.iter().filter(|(path, entry)| !path.contains('.') && entry.is_leaf());
-    let mut sections =
-        vec![KeySection { title: "At the top".into(), about: "", keys: top.cloned().collect() }];
+    let (title, keys) = ("At the top".into(), top.cloned().collect());
+    let mut sections = vec![KeySection { title, several: false, about: "", keys }];
     for (path, entry) in all.iter().filter(|(_, entry)| !entry.keys().is_empty()) {
         let own = entry.keys().iter().filter(|key| key.is_leaf());
         let named = if matches!(entry.kind, Kind::Named(_)) { ".NAME" } else { "" };
         let table = format!("{path}{named}");
-        let title = if entry.several { format!("[[{table}]]") } else { format!("[{table}]") };
+        let several = entry.several;
+        let title = if several { format!("[[{table}]]") } else { format!("[{table}]") };
         let keys = own.map(|key| (format!("{table}.{}", key.name()), key)).collect();
-        sections.push(KeySection { title, about: entry.about(), keys });
+        sections.push(KeySection { title, several, about: entry.about(), keys });
     }
     sections
 }
 
 /// The path and an example of the first key with this name; one of a list of tables has no path.
 pub(crate) fn key_named(name: &str) -> Option<(String, &'static str)> {
-    let single = sections().into_iter().filter(|section| !section.title.starts_with("[["));
+    let single = sections().into_iter().filter(|section| !section.several);
     let mut named = single.flat_map(|section| section.keys).filter(|(_, key)| key.name() == name);
     named.next().map(|(path, key)| (path, key.example))
 }

@@ -15,7 +15,7 @@ use super::keys::{
 };
 use super::keys::{Sweep as SweepKeys, Target as TargetKeys};
 use crate::plan::server::{OwnServer, ServerSetting};
-use crate::plan::sweep::{MemoryTrials, Sweep};
+use crate::plan::sweep::{MemoryTrials, Sweep, is_masked};
 use crate::plan::target::{EmbeddedTarget, Target};
 use crate::plan::values::RequestValue;
 use crate::plan::{Arrivals, Extent, RequestTemplate, TrialPlan};
@@ -316,12 +316,8 @@ fn difference(at: &str, a: &Value, b: &Value) -> Option<String> {
 pub(crate) fn text(sweep: &Sweep) -> anyhow::Result<String> {
     let mut sweep = sweep.clone();
     sweep.expect.clear();
-    let masked = |(header, value): &(String, String)| {
-        crate::plan::sweep::is_secret_header(header) && value == "***"
-    };
-    if let Some((header, _)) =
-        sweep.plan.mix.iter().flat_map(|r| &r.headers).find(|header| masked(header))
-    {
+    let mut headers = sweep.plan.mix.iter().flat_map(|request| &request.headers);
+    if let Some((header, _)) = headers.find(|(header, value)| is_masked(header, value)) {
         bail!("the value of the header `{header}` is a secret that no run keeps");
     }
     let mut text = Text::default();

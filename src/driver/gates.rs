@@ -122,6 +122,9 @@ pub(crate) fn is_noisy(gates: &[Gate]) -> bool {
     gates.iter().any(|g| !g.hard && g.name != LINGER && g.ok == Some(false))
 }
 
+/// The gate on lanes that had a connection.
+pub(crate) const CONNECTED_LANES: &str = "connected_lanes";
+
 /// The gate on what the target counted.
 pub(crate) const TARGET_RECEIVED: &str = "target_received";
 
@@ -147,7 +150,7 @@ fn ledger(e: &Evidence) -> Gate {
 
 fn connected(e: &Evidence) -> Gate {
     let (connected, lanes) = e.connected;
-    gate("connected_lanes", true, Some((connected == lanes, connected as f64, lanes as f64)))
+    gate(CONNECTED_LANES, true, Some((connected == lanes, connected as f64, lanes as f64)))
 }
 
 fn delivered(e: &Evidence) -> Gate {

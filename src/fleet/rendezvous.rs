@@ -243,7 +243,7 @@ impl Rendezvous {
     pub(super) fn armed(&self, trial: u32, error: Option<&str>, stop: Stop) -> Result<u64, Apart> {
         self.announced.set(Some(trial));
         let word = Word { error: error.map(String::from) };
-        let decision = self.agree(trial, ["armed", "start"], &word, stop)?;
+        let decision = self.agree(trial, true, &word, stop)?;
         match (decision.start_unix_ns, decision.why) {
             _ if !decision.missing.is_empty() => Err(self.lost(&decision.missing)),
             (Some(at), None) => {
@@ -268,17 +268,18 @@ impl Rendezvous {
         if self.started.get() != Some(trial) {
             return Ok(());
         }
-        let decision = self.agree(trial, ["ended", "end"], &Word::default(), stop)?;
+        let decision = self.agree(trial, false, &Word::default(), stop)?;
         if decision.missing.is_empty() { Ok(()) } else { Err(self.lost(&decision.missing)) }
     }
 
     fn agree(
         &self,
         trial: u32,
-        [mine, common]: [&str; 2],
+        is_start: bool,
         word: &Word,
         stop: Stop,
     ) -> Result<Decision, Apart> {
+        let [mine, common] = if is_start { ["armed", "start"] } else { ["ended", "end"] };
         if let Some(why) = self.over() {
             return Err(Apart { why, present: self.shard.count.saturating_sub(1) });
         }
@@ -297,11 +298,11 @@ impl Rendezvous {
         let (words, missing) =
             mail.collect::<Word>(&format!("t{trial}/{mine}"), all, stop).map_err(apart)?;
         let why = words.into_iter().find_map(|(k, w)| Some(format!("shard {k}: {}", w.error?)));
-        let start = (common == "start" && why.is_none() && missing.is_empty())
+        let start = (is_start && why.is_none() && missing.is_empty())
             .then(|| unix_now_ns() + self.lead_ns.max(2 * mail.poll_ns()));
         let decision = Decision { start_unix_ns: start, why, missing };
         let decision = self.decide(&format!("t{trial}/{common}"), decision).map_err(apart)?;
-        if common == "start" && trial > 0 {
+        if is_start && trial > 0 {
             // Whoever armed for this trial has read all that it needs of the one before.
             mail.forget(&format!("t{}", trial - 1));
         }

@@ -20,7 +20,7 @@ pub use super::target::{Target, Tls};
 use super::values::{RequestValue, sha256};
 use super::{Arrivals, Cell, CellKind, Codec, Engine, Extent, RequestTemplate, TrialPlan};
 use crate::units::SECOND_NS;
-pub(crate) use secrets::is_secret_header;
+pub(crate) use secrets::is_masked;
 
 /// Window of a cell that sends nothing, where the plan's ends with its requests.
 const IDLE_NS: u64 = SECOND_NS;

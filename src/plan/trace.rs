@@ -36,6 +36,8 @@ use crate::units::SECOND_NS;
 const MAX_FILE_BYTES: u64 = 1 << 30;
 /// Latest offset: 30 days, the longest duration of a config.
 const MAX_OFFSET_NS: f64 = 30.0 * 24.0 * 3600.0 * 1e9;
+/// What stands for the method of an entry that holds no request.
+const NO_REQUEST: &str = "-";
 /// Methods that are replayed although nothing says with what body.
 const WITHOUT_BODY: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
@@ -283,7 +285,7 @@ impl<'t> Builder<'t> {
         self.seconds = Some((first, entry.second));
         let path = origin_form(entry.path);
         if entry.method.is_empty() || !values::is_path(&path) {
-            *self.trace.skipped.entry("-".into()).or_default() += 1;
+            *self.trace.skipped.entry(NO_REQUEST.into()).or_default() += 1;
         } else if self.methods.iter().any(|method| method.as_bytes() == entry.method) {
             self.push(0.0, entry.method, path);
         } else {
@@ -335,12 +337,12 @@ impl<'t> Builder<'t> {
 pub fn skipped(counts: &BTreeMap<String, u64>) -> Option<String> {
     let total: u64 = counts.values().sum();
     let each = counts.iter().map(|(method, count)| match method.as_str() {
-        "-" => format!("{count} without a request"),
+        NO_REQUEST => format!("{count} without a request"),
         method => format!("{count} {method}"),
     });
     let list = each.collect::<Vec<_>>().join(", ");
     (total > 0).then(|| {
-        let way = if counts.keys().any(|method| method != "-") {
+        let way = if counts.keys().any(|method| method != NO_REQUEST) {
             "; a log holds no bodies: a [[plan.request]] of the method gives one"
         } else {
             ""

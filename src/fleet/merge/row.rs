@@ -3,7 +3,7 @@
 
 use super::source::Found;
 use super::{MergeError, differs};
-use crate::driver::gates::{self as judge, TARGET_RECEIVED};
+use crate::driver::gates::{self as judge, CONNECTED_LANES, TARGET_RECEIVED};
 use crate::fleet::gates;
 use crate::format::add::Sum;
 use crate::format::{Gate, MinMax, ShardSpread, ShardStart, Status, TrialRecord, rule};
@@ -102,7 +102,7 @@ impl Rows {
                 self.gates.push(gate.clone());
                 continue;
             };
-            if gate.name == "connected_lanes" {
+            if gate.name == CONNECTED_LANES {
                 known.value = known.value.zip(gate.value).map(|(a, b)| a + b);
                 known.limit = known.limit.zip(gate.limit).map(|(a, b)| a + b);
                 known.ok = known.ok.zip(gate.ok).map(|(a, b)| a && b);

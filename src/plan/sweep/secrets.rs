@@ -49,8 +49,13 @@ impl Sweep {
     }
 }
 
+/// Whether a header's value was kept out of what was written.
+pub(crate) fn is_masked(name: &str, value: &str) -> bool {
+    is_secret_header(name) && value == MASK
+}
+
 /// Whether a header's value is kept out of all output.
-pub(crate) fn is_secret_header(name: &str) -> bool {
+fn is_secret_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET.split(' ').any(|part| name.contains(part))
 }
