@@ -3,6 +3,7 @@
 //! A hard gate that fails makes the row `invalid`; a noise gate flags it `noisy`. A gate that does
 //! not apply, or cannot be decided, is `None` and bars nothing.
 
+use crate::format::gates::GateKind;
 use crate::format::{Gate, Ledger};
 use crate::plan::Pacer;
 
@@ -93,64 +94,43 @@ const SAMPLING_ERROR: f64 = 0.1;
 pub fn judge(evidence: &Evidence) -> Vec<Gate> {
     let throttled =
         |side: usize| evidence.throttled_ns[side].map(|stopped| (stopped, evidence.window_ns));
-    let noise = |name, of, limit| gate(name, false, share(of, limit));
+    let within = |kind, of, limit| Gate::new(kind, share(of, limit));
     vec![
         ledger(evidence),
         connected(evidence),
         delivered(evidence),
         received(evidence.received),
         pacing(evidence),
-        gate("worker_cpu_share", true, share(evidence.cpu, FULL)),
+        within(GateKind::WorkerCpu, evidence.cpu, FULL),
         client_cpu(evidence),
         littles_law(evidence),
         stopped(evidence),
         late(evidence),
-        // A quota that stops threads shows as a server that does not answer.
-        noise("throttled_share", throttled(0), 0.01),
-        noise("target_throttled_share", throttled(1), 0.01),
-        noise("steal_share", evidence.steal, 0.01),
-        noise("foreign_cpu_share", evidence.foreign, 0.10),
-        noise(LINGER, evidence.linger, 0.02),
+        within(GateKind::Throttled, throttled(0), 0.01),
+        within(GateKind::TargetThrottled, throttled(1), 0.01),
+        within(GateKind::Steal, evidence.steal, 0.01),
+        within(GateKind::ForeignCpu, evidence.foreign, 0.10),
+        within(GateKind::Linger, evidence.linger, 0.02),
     ]
 }
 
 pub(crate) fn is_invalid(gates: &[Gate]) -> bool {
-    gates.iter().any(|g| g.hard && g.ok == Some(false))
+    gates.iter().any(|g| g.hard && g.failed())
 }
 
 pub(crate) fn is_noisy(gates: &[Gate]) -> bool {
-    gates.iter().any(|g| !g.hard && g.name != LINGER && g.ok == Some(false))
-}
-
-/// The gate on lanes that had a connection.
-pub(crate) const CONNECTED_LANES: &str = "connected_lanes";
-
-/// The gate on what the target counted.
-pub(crate) const TARGET_RECEIVED: &str = "target_received";
-
-/// The one gate that says what the user asked for, not what disturbed it.
-const LINGER: &str = "linger_share";
-
-/// A gate by whether it holds, what was seen and what is allowed; `None` bars nothing.
-pub(crate) fn gate(name: &str, hard: bool, decided: Option<(bool, f64, f64)>) -> Gate {
-    Gate {
-        name: name.into(),
-        hard,
-        ok: decided.map(|(ok, _, _)| ok),
-        value: decided.map(|(_, value, _)| value),
-        limit: decided.map(|(_, _, limit)| limit),
-    }
+    gates.iter().any(|g| !g.hard && !g.is(GateKind::Linger) && g.failed())
 }
 
 fn ledger(e: &Evidence) -> Gate {
     let sum = e.ledger.completed + e.ledger.failed + e.ledger.timed_out + e.ledger.unsent;
     let planned = e.ledger.planned;
-    gate("ledger_balanced", true, Some((e.ledger.balances(), sum as f64, planned as f64)))
+    Gate::new(GateKind::Ledger, Some((e.ledger.balances(), sum as f64, planned as f64)))
 }
 
 fn connected(e: &Evidence) -> Gate {
     let (connected, lanes) = e.connected;
-    gate(CONNECTED_LANES, true, Some((connected == lanes, connected as f64, lanes as f64)))
+    Gate::new(GateKind::ConnectedLanes, Some((connected == lanes, connected as f64, lanes as f64)))
 }
 
 fn delivered(e: &Evidence) -> Gate {
@@ -158,7 +138,7 @@ fn delivered(e: &Evidence) -> Gate {
         let ratio = started as f64 / intended as f64;
         (ratio >= 0.99, ratio, 0.99)
     });
-    gate("delivered_rate", true, decided)
+    Gate::new(GateKind::DeliveredRate, decided)
 }
 
 /// Judges what a target received by the fewest and the most that it can have.
@@ -167,7 +147,7 @@ pub(crate) fn received(seen: Option<(u64, u64, u64)>) -> Gate {
         let limit = if received < fewest { fewest } else { most };
         ((fewest..=most).contains(&received), received as f64, limit as f64)
     });
-    gate(TARGET_RECEIVED, true, decided)
+    Gate::new(GateKind::TargetReceived, decided)
 }
 
 /// What the pacer may be late by, whatever the response time.
@@ -188,7 +168,7 @@ fn pacing(e: &Evidence) -> Gate {
     let decided = e.pacing.map(|(delay, response, pacer)| {
         at_most(delay, f64::max(2.0 * pacer_floor(pacer), response as f64 / 2.0))
     });
-    gate("pacer_delay_p99_ns", true, decided)
+    Gate::new(GateKind::PacerDelay, decided)
 }
 
 /// Beyond it, lateness shows in response times: p99 pacer delay ≤ max(floor, 10 % of p99 response).
@@ -196,7 +176,7 @@ fn late(e: &Evidence) -> Gate {
     let decided = e.pacing.map(|(delay, response, pacer)| {
         at_most(delay, f64::max(pacer_floor(pacer), response as f64 / 10.0))
     });
-    gate("late_p99_ns", false, decided)
+    Gate::new(GateKind::Late, decided)
 }
 
 /// Share of its CPUs beyond which a side has none to spare.
@@ -209,7 +189,7 @@ fn client_cpu(e: &Evidence) -> Gate {
         let [client, server] = sides.map(|(used, all)| used as f64 / all as f64);
         (client <= FULL || server > FULL, client, FULL)
     });
-    gate("client_cpu_share", true, decided)
+    Gate::new(GateKind::ClientCpu, decided)
 }
 
 /// Little's law, N = X·R: the driver's samples of N against the workers' Σ time in service.
@@ -221,12 +201,12 @@ fn littles_law(e: &Evidence) -> Gate {
         let limit = f64::max(0.02 * e.in_service_mean, scatter);
         (difference <= limit, difference, limit)
     });
-    gate("littles_law", true, decided)
+    Gate::new(GateKind::LittlesLaw, decided)
 }
 
 /// Whoever was stopped measured its own pause; in a closed loop nothing else would show it.
 fn stopped(e: &Evidence) -> Gate {
-    gate("stopped_ns", true, Some((e.stopped_ns == 0, e.stopped_ns as f64, 0.0)))
+    Gate::new(GateKind::Stopped, Some((e.stopped_ns == 0, e.stopped_ns as f64, 0.0)))
 }
 
 fn share(part: Option<(u64, u64)>, limit: f64) -> Option<(bool, f64, f64)> {
@@ -296,7 +276,7 @@ mod tests {
         assert_eq!(failing(|e| e.in_service_mean = 10.5), ["littles_law"]);
         assert_eq!(failing(|e| e.steal = Some((2, 100))), ["steal_share"]);
         assert_eq!(failing(|e| e.foreign = Some((11, 100))), ["foreign_cpu_share"]);
-        assert_eq!(failing(|e| e.linger = Some((3, 100))), [LINGER]);
+        assert_eq!(failing(|e| e.linger = Some((3, 100))), ["linger_share"]);
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! Gates on how shards started together.
 
-use crate::driver::gates::{at_most, gate};
+use crate::driver::gates::at_most;
+use crate::format::gates::GateKind;
 use crate::format::{Gate, ShardStart};
-
-/// The gate on how many shards took part.
-pub(crate) const TOGETHER: &str = "shards_together";
 
 /// Least lateness that makes a trial invalid.
 const LATE_NS: u64 = 20_000_000;
@@ -17,12 +15,13 @@ pub(crate) fn most_late_ns(window_ns: Option<u64>) -> u64 {
 }
 
 /// A hard gate on a time that must not pass a limit; `None` bars nothing.
-pub(crate) fn gate_ns(name: &str, value_ns: Option<u64>, limit_ns: u64) -> Gate {
-    gate(name, true, value_ns.map(|v| at_most(v, limit_ns as f64)))
+pub(crate) fn gate_ns(kind: GateKind, value_ns: Option<u64>, limit_ns: u64) -> Gate {
+    Gate::new(kind, value_ns.map(|v| at_most(v, limit_ns as f64)))
 }
 
 pub(crate) fn gate_shards(present: u32, count: u32) -> Gate {
-    gate(TOGETHER, true, Some((present == count, present.into(), count.into())))
+    let decided = (present == count, present.into(), count.into());
+    Gate::new(GateKind::ShardsTogether, Some(decided))
 }
 
 /// The surest difference between a clock and its reference; `None` where that is unknown.

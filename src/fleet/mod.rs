@@ -19,6 +19,7 @@ mod rendezvous;
 pub(crate) mod scheduler;
 
 use crate::driver::peers::{Peers, Stop, TrialRefusal};
+use crate::format::gates::GateKind;
 use crate::format::{Gate, ShardStart, TrialRecord};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::{Assignment, Shard};
@@ -140,8 +141,8 @@ impl Fleet {
         };
         let offset_ns = gates::sure_offset_ns(start);
         let mut all = vec![
-            gates::gate_ns("start_late_ns", start.late_ns, seen.most_late_ns),
-            gates::gate_ns("clock_offset_ns", offset_ns, most_off_ns),
+            gates::gate_ns(GateKind::StartLate, start.late_ns, seen.most_late_ns),
+            gates::gate_ns(GateKind::ClockOffset, offset_ns, most_off_ns),
         ];
         if self.rendezvous().is_some() {
             let count = self.shard().count;
@@ -211,7 +212,7 @@ impl Peers for Fleet {
             let late = format_ns(late_ns as f64);
             let refusal = TrialRefusal {
                 why: format!("armed {late} after the agreed start; nothing was sent"),
-                gates: vec![gates::gate_ns("start_late_ns", Some(late_ns), most_late_ns)],
+                gates: vec![gates::gate_ns(GateKind::StartLate, Some(late_ns), most_late_ns)],
             };
             return Err(refusal.into());
         }

@@ -8,7 +8,7 @@
 
 pub mod add;
 mod figures;
-pub(crate) mod gates;
+pub mod gates;
 pub mod histogram;
 mod parts;
 mod record;

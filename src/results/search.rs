@@ -14,8 +14,8 @@ use serde::Serialize;
 pub(crate) use judge::Judged;
 pub use judge::{ProbeAnswer, Share, judge, shown, trial};
 
-use crate::format::gates::meaning;
-use crate::format::{Reason, Status, TrialRecord};
+use crate::format::gates::{GateKind, meaning};
+use crate::format::{Gate, Reason, Status, TrialRecord};
 use crate::plan::cell::Key;
 use crate::plan::search::{Bound, Next, ProbeReply, Rung, Search, at_share, closed, probe};
 use crate::plan::sweep::Sweep;
@@ -23,9 +23,6 @@ use crate::plan::{Arrivals, Axis, Cell, CellKind};
 
 /// Closed loops that are tried before a search is given up.
 const MOST_STARTS: usize = 3;
-
-/// The gate of a closed loop whose rate is the client's.
-const CLIENT: &str = "client_cpu_share";
 
 /// The flag of every row of a search.
 pub const FLAG: &str = "search";
@@ -181,8 +178,8 @@ impl SearchProgress {
 
     fn add_start(&mut self, record: &TrialRecord) {
         // A noisy one shows where to begin all the same, and so does one that the client slowed down.
-        let slow =
-            record.status == Status::Invalid && failed_gates(record).all(|name| name == CLIENT);
+        let by_client = |gate: &Gate| gate.is(GateKind::ClientCpu);
+        let slow = record.status == Status::Invalid && failed_gates(record).all(by_client);
         let sound = (record.status == Status::Ok || slow) && record.achieved_per_s > 0.0;
         self.starts.push(sound.then_some(record.achieved_per_s));
         if self.closed_per_s().is_none() && self.starts.len() >= MOST_STARTS {
@@ -336,12 +333,12 @@ fn key(cell: &Cell) -> (CellKind, Key) {
     (cell.kind, cell.except(&[Axis::Load]))
 }
 
-fn failed_gates(record: &TrialRecord) -> impl Iterator<Item = &str> {
-    record.gates.iter().filter(|g| g.hard && g.ok == Some(false)).map(|g| g.name.as_str())
+fn failed_gates(record: &TrialRecord) -> impl Iterator<Item = &Gate> {
+    record.gates.iter().filter(|g| g.hard && g.failed())
 }
 
 fn gates_of(record: &TrialRecord) -> String {
-    let words = |name| meaning(name).unwrap_or(name);
-    let failed: Vec<&str> = failed_gates(record).map(words).collect();
+    let words = |gate: &Gate| meaning(&gate.name).unwrap_or(&gate.name).to_string();
+    let failed: Vec<String> = failed_gates(record).map(words).collect();
     if failed.is_empty() { "nothing completed".into() } else { failed.join("; ") }
 }

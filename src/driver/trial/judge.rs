@@ -4,6 +4,7 @@ use super::{Running, Watch};
 use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
 use crate::driver::targets::{Targets, TargetsReport};
+use crate::format::gates::GateKind;
 use crate::format::{ForeignProcess, OVERLOADED, SideUse, Status, TrialRecord};
 use crate::plan::Extent;
 use crate::protocol::Outcome;
@@ -105,12 +106,11 @@ impl Running<'_> {
 
     /// Says in flags what the gates and the trial's course call for.
     fn flag(&self, record: &mut TrialRecord) {
-        let failed =
-            |name: &str| record.gates.iter().any(|g| g.name == name && g.ok == Some(false));
-        if failed("foreign_cpu_share") {
+        let failed = |kind| record.gates.iter().any(|g| g.is(kind) && g.failed());
+        if failed(GateKind::ForeignCpu) {
             record.foreign = self.foreign();
         }
-        if failed("throttled_share") || failed("target_throttled_share") {
+        if failed(GateKind::Throttled) || failed(GateKind::TargetThrottled) {
             record.flags.push("throttled".into());
         }
         // Noise moves times, and a memory trial's bytes are all that is read of it.

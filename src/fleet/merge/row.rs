@@ -3,9 +3,10 @@
 
 use super::source::Found;
 use super::{MergeError, differs};
-use crate::driver::gates::{self as judge, CONNECTED_LANES, TARGET_RECEIVED};
+use crate::driver::gates as judge;
 use crate::fleet::gates;
 use crate::format::add::Sum;
+use crate::format::gates::GateKind;
 use crate::format::{Gate, MinMax, ShardSpread, ShardStart, Status, TrialRecord, rule};
 use crate::plan::Extent;
 use crate::plan::shard::Shard;
@@ -102,13 +103,11 @@ impl Rows {
                 self.gates.push(gate.clone());
                 continue;
             };
-            if gate.name == CONNECTED_LANES {
+            if gate.is(GateKind::ConnectedLanes) {
                 known.value = known.value.zip(gate.value).map(|(a, b)| a + b);
                 known.limit = known.limit.zip(gate.limit).map(|(a, b)| a + b);
                 known.ok = known.ok.zip(gate.ok).map(|(a, b)| a && b);
-            } else if known.ok != Some(false)
-                && (gate.ok == Some(false) || gate.value > known.value)
-            {
+            } else if !known.failed() && (gate.failed() || gate.value > known.value) {
                 *known = gate.clone();
             }
         }
@@ -162,12 +161,12 @@ impl Rows {
         record.derive();
         record.gates = self.gates;
         let present = self.present.len() as u32;
-        record.gates.retain(|g| g.name != gates::TOGETHER || g.ok == Some(false));
-        if !record.gates.iter().any(|g| g.name == gates::TOGETHER) {
+        record.gates.retain(|g| !g.is(GateKind::ShardsTogether) || g.failed());
+        if !record.gates.iter().any(|g| g.is(GateKind::ShardsTogether)) {
             record.gates.push(gates::gate_shards(present, self.of));
         }
         let most_late = gates::most_late_ns(window);
-        record.gates.push(gates::gate_ns("start_skew_ns", seen.skew_ns, most_late));
+        record.gates.push(gates::gate_ns(GateKind::StartSkew, seen.skew_ns, most_late));
         if present == self.of {
             judge_received(&mut record, self.received);
         }
@@ -205,7 +204,7 @@ fn status(of_shards: &[u32; 4], gates: &[Gate]) -> Status {
 fn judge_received(record: &mut TrialRecord, received: Option<u64>) {
     let Some(received) = received.filter(|n| record.target.received == Some(*n)) else { return };
     let (fewest, most) = record.can_have_arrived();
-    if let Some(gate) = record.gates.iter_mut().find(|g| g.name == TARGET_RECEIVED) {
+    if let Some(gate) = record.gates.iter_mut().find(|g| g.is(GateKind::TargetReceived)) {
         *gate = judge::received(Some((received, fewest, most)));
     }
 }

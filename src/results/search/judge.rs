@@ -8,21 +8,18 @@
 
 use serde::Serialize;
 
-use crate::format::gates::meaning;
+use crate::format::gates::{GateKind, meaning};
 use crate::format::histogram;
 use crate::format::{Distribution, Gate, Ledger, Status, TrialRecord};
 use crate::plan::search::Bound;
 use crate::stats::{CONFIDENCE, student_t_quantile};
 
 /// Gates that say what the generator could not do, and of no defect.
-const GENERATOR: [(&str, &str); 3] = [
-    ("worker_cpu_share", "the worker's CPUs were saturated"),
-    ("pacer_delay_p99_ns", "requests were released late"),
-    ("late_p99_ns", "requests were released late"),
+const GENERATOR: [(GateKind, &str); 3] = [
+    (GateKind::WorkerCpu, "the worker's CPUs were saturated"),
+    (GateKind::PacerDelay, "requests were released late"),
+    (GateKind::Late, "requests were released late"),
 ];
-
-/// The gate that fails where lanes are busy when requests are due, whoever keeps them busy.
-const DELIVERED: &str = "delivered_rate";
 
 /// Requests beyond one bound in one trial, of those that the bound is of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -77,12 +74,13 @@ pub fn trial(record: &TrialRecord, bounds: &[Bound]) -> Judged {
         let why = record.error.as_deref().unwrap_or("no reason was recorded");
         return Judged::Void(format!("failed: {why}"));
     }
-    let failed = |name: &str| record.gates.iter().any(|g| g.name == name && g.ok == Some(false));
-    if let Some((_, why)) = GENERATOR.iter().find(|(gate, _)| failed(gate)) {
+    let failed = |kind| record.gates.iter().any(|g| g.is(kind) && g.failed());
+    if let Some((_, why)) = GENERATOR.iter().find(|(kind, _)| failed(*kind)) {
         return Judged::Generator((*why).into());
     }
     let distrusted = |hard: bool| {
-        let of = |g: &&Gate| g.ok == Some(false) && g.name != DELIVERED && g.hard == hard;
+        // Deliveries fail where lanes are busy when requests are due, whoever keeps them busy.
+        let of = |g: &&Gate| g.failed() && !g.is(GateKind::DeliveredRate) && g.hard == hard;
         let failed = record.gates.iter().find(of);
         failed.map(|gate| meaning(&gate.name).unwrap_or(&gate.name).to_string())
     };
