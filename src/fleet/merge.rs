@@ -16,7 +16,7 @@ use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 use crate::format::Status;
 use crate::results::store::{Merged, PlanJson, RunDir, SHARDS_FILE, ShardMachine, StoreError};
 use row::Rows;
-use source::{Found, Source};
+use source::{Found, ShardSource};
 
 /// Shards whose rows are in memory at once.
 const BATCH: usize = 64;
@@ -84,7 +84,7 @@ fn beside(out: &Path) -> PathBuf {
     out.with_file_name(format!(".{name}.merging-{}", std::process::id()))
 }
 
-fn write_all(sources: &mut [Source], dir: &Path) -> Result<MergedRun, MergeError> {
+fn write_all(sources: &mut [ShardSource], dir: &Path) -> Result<MergedRun, MergeError> {
     let plan = merged_plan(sources);
     let Some(sweep) = plan.sweep() else {
         return differs(format!("{}: its config cannot be read", sources[0].place()));
@@ -96,7 +96,7 @@ fn write_all(sources: &mut [Source], dir: &Path) -> Result<MergedRun, MergeError
     let mut outcome = MergedRun { shards: sources.len() as u32, ..MergedRun::default() };
     let trials = u32::try_from(plan.trials_planned).unwrap_or(u32::MAX);
     for trial in 0..trials {
-        if sources.iter().all(Source::is_at_end) {
+        if sources.iter().all(ShardSource::is_at_end) {
             break;
         }
         let Some(sum) = read_trial(sources, trial, &mut shards, &failed)? else { continue };
@@ -127,7 +127,7 @@ fn write_all(sources: &mut [Source], dir: &Path) -> Result<MergedRun, MergeError
 
 /// Every shard's row of the trial at a position; `None` when no shard has one.
 fn read_trial(
-    sources: &mut [Source],
+    sources: &mut [ShardSource],
     trial: u32,
     shards: &mut impl Write,
     failed: &impl Fn(std::io::Error) -> MergeError,
@@ -151,7 +151,7 @@ fn read_trial(
 }
 
 /// The plan of the whole run, as shard 0 wrote it.
-fn merged_plan(sources: &[Source]) -> PlanJson {
+fn merged_plan(sources: &[ShardSource]) -> PlanJson {
     let mut machines: Vec<ShardMachine> = vec![];
     for source in sources {
         let machine = &source.plan.machine;

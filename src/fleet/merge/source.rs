@@ -17,7 +17,7 @@ pub(super) struct Found {
     pub(super) boot_id: String,
 }
 
-pub(super) struct Source {
+pub(super) struct ShardSource {
     path: PathBuf,
     pub(super) plan: PlanJson,
     pub(super) shard: ShardOf,
@@ -30,8 +30,8 @@ pub(super) struct Source {
 }
 
 /// Opens every shard of one run, in order of their numbers.
-pub(super) fn open_all(dirs: &[PathBuf]) -> Result<Vec<Source>, MergeError> {
-    let mut sources = dirs.iter().map(|d| Source::open(d)).collect::<Result<Vec<_>, _>>()?;
+pub(super) fn open_all(dirs: &[PathBuf]) -> Result<Vec<ShardSource>, MergeError> {
+    let mut sources = dirs.iter().map(|d| ShardSource::open(d)).collect::<Result<Vec<_>, _>>()?;
     let Some(first) = sources.first() else {
         return differs("name the run directories of all shards".into());
     };
@@ -70,12 +70,12 @@ pub(super) fn open_all(dirs: &[PathBuf]) -> Result<Vec<Source>, MergeError> {
         ));
     }
     // Rows are looked at only once their plans are known to agree.
-    sources.iter_mut().try_for_each(Source::advance)?;
+    sources.iter_mut().try_for_each(ShardSource::advance)?;
     Ok(sources)
 }
 
-impl Source {
-    fn open(path: &Path) -> Result<Source, MergeError> {
+impl ShardSource {
+    fn open(path: &Path) -> Result<ShardSource, MergeError> {
         let plan = RunDir::plan(path)?;
         let Some(shard) = plan.shard.clone() else {
             let what = match plan.merged {
@@ -91,7 +91,7 @@ impl Source {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(MergeError::Io { path: file, action: "read", source }),
         };
-        Ok(Source {
+        Ok(ShardSource {
             path: path.into(),
             plan,
             shard,
@@ -104,8 +104,8 @@ impl Source {
     }
 
     /// What tells two directories from shards of one run, and the two values.
-    fn difference(&self, other: &Source) -> Option<(&'static str, String, String)> {
-        let facts = |s: &Source| {
+    fn difference(&self, other: &ShardSource) -> Option<(&'static str, String, String)> {
+        let facts = |s: &ShardSource| {
             [
                 ("the format version", s.plan.format_version.to_string()),
                 ("the plan hash", s.plan.plan_hash.clone()),
