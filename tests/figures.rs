@@ -87,7 +87,13 @@ fn full() -> TrialRecord {
     for cpu in [&mut record.cpu].into_iter().chain(record.server.as_mut().map(|s| &mut s.cpu)) {
         (cpu.total_ns, cpu.per_request_ns) = (cpu.instrument_ns() + 10_000, 5.0);
     }
-    (record.events.syscalls, record.events.syscalls_per_request) = (Some(8_000), Some(4.0));
+    if let Some(server) = &mut record.server {
+        server.requests = Some(2_000);
+    }
+    let server = record.server.as_mut().map(|server| &mut server.events);
+    for events in [&mut record.events].into_iter().chain(server) {
+        (events.syscalls, events.syscalls_per_request) = (Some(8_000), Some(4.0));
+    }
     record.unavailable.clear();
     for (channel, distribution) in recorded() {
         *record.histogram_mut(channel) = Some(distribution);
@@ -105,9 +111,17 @@ fn lose_one(record: &mut TrialRecord) {
 /// Gives every figure of the record a number of its own; the schema says where there are any.
 fn fill(record: &mut Value, next: &mut u64) {
     let schema: Value = serde_json::from_str(&TrialRecord::schema()).expect("JSON");
-    for part in
-        ["cpu", "switches", "events", "memory", "target", "largest_worker", "runtime", "bytes"]
-    {
+    for part in [
+        "cpu",
+        "switches",
+        "events",
+        "memory",
+        "target",
+        "largest_worker",
+        "runtime",
+        "ring",
+        "bytes",
+    ] {
         let name = match part {
             "largest_worker" => "LargestWorker".into(),
             "runtime" => "RuntimeUse".into(),
@@ -123,9 +137,10 @@ fn fill(record: &mut Value, next: &mut u64) {
         record[part] = Value::Object(filled.collect());
     }
     // The server's side is of the same parts.
-    let parts =
-        ["cpu", "switches", "events", "memory"].map(|part| (part.into(), record[part].clone()));
-    let counts = ["processes", "threads_peak", "fds_peak"].map(|field| (field.into(), 2.into()));
+    let parts = ["cpu", "switches", "events", "memory", "runtime", "ring"]
+        .map(|part| (part.into(), record[part].clone()));
+    let counts = ["processes", "cpus", "threads_peak", "fds_peak", "measured_ns", "requests"]
+        .map(|field| (field.into(), 2.into()));
     record["server"] = Value::Object(parts.into_iter().chain(counts).collect());
 }
 
