@@ -104,12 +104,14 @@ fn log(cell: &str, trials: &[&TrialRecord], base_ns: u64) -> anyhow::Result<(Vec
         let (begun, lasted) =
             (Duration::from_nanos(begun), Duration::from_nanos(record.measured_ns));
         for (tag, distribution) in tagged(record) {
-            let damaged = || format!("{cell} block {}: {tag}", record.block);
-            let histogram = histogram::decode(&distribution.hdr).with_context(damaged)?;
+            let damaged = |why: &dyn std::fmt::Display| {
+                anyhow::anyhow!("{cell} block {}: {tag}: {why}", record.block)
+            };
+            let histogram = histogram::decode(&distribution.hdr).map_err(|e| damaged(&e))?;
             writer
                 .write_histogram(&histogram, begun, lasted, Tag::new(&tag))
-                .map_err(|e| anyhow::anyhow!("{}: {e}", damaged()))?;
-            hdr::add(merged.entry(tag.clone()).or_default(), histogram).with_context(damaged)?;
+                .map_err(|e| damaged(&e))?;
+            hdr::add(merged.entry(tag.clone()).or_default(), histogram).map_err(|e| damaged(&e))?;
         }
     }
     Ok((bytes, merged))
