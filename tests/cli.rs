@@ -420,6 +420,9 @@ fn a_missed_objective_is_code_3() {
     for text in [&done.stdout, &report, &page] {
         assert!(text.contains("SLO") && text.contains("missed"), "{text}");
     }
+    for head in [&report, &page] {
+        assert!(head.contains("SLO (p50 ≤ 1 ms): missed."), "{head}");
+    }
     let done = Sweep::new(&config("p50 = '1h'\nerror_rate = 0.5")).run();
     assert_eq!(done.code, 0, "{}", done.stderr);
     // Trials that count events or split memory carry what looking costs: nothing judges them.

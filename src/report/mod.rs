@@ -91,7 +91,9 @@ impl<'r> Reported<'r> {
         match searched {
             Some(searched) => (searched.sentences(), vec![]),
             None => {
-                let said = verdict::sentences(records, groups, &verdict::by_cell(records));
+                let mut said = verdict::sentences(records, groups, &verdict::by_cell(records));
+                let slo = self.sweep.as_ref().and_then(|sweep| sweep.slo.as_ref());
+                said.extend(slo::sentence(slo, records));
                 (said, verdict::remarks(records, groups))
             }
         }

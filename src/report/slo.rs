@@ -136,6 +136,22 @@ fn percentile(q: f64, most: u64, trials: &[&TrialRecord]) -> (String, Judgement)
     (seen, judgement)
 }
 
+/// How many bounds are met, in a sentence for the head of a report; `None` without an SLO.
+pub(crate) fn sentence(slo: Option<&Slo>, records: &[TrialRecord]) -> Option<String> {
+    let bounds = bounds(slo, &[]);
+    let rows = judge(&bounds, records);
+    let of = |judgement| rows.iter().filter(|r| r.judgement == judgement).count();
+    let (all, met, missed) = (rows.len(), of(Judgement::Met), of(Judgement::Missed));
+    let parts = [(met, "met"), (missed, "missed"), (all - met - missed, "cannot be judged")];
+    let parts = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| match *n == all {
+        true => (*word).to_string(),
+        false => format!("{n} of {all} {word}"),
+    });
+    let parts = parts.collect::<Vec<_>>().join(", ");
+    let names: Vec<&str> = bounds.iter().map(|bound| bound.name.as_str()).collect();
+    (!rows.is_empty()).then(|| format!("SLO ({}): {parts}.", names.join(", ")))
+}
+
 /// The bounds of a run as a table; `None` without an SLO.
 pub(crate) fn section(slo: Option<&Slo>, records: &[TrialRecord]) -> Option<Section> {
     let rows = judge(&bounds(slo, &[]), records);
@@ -235,7 +251,13 @@ mod tests {
             judge(&bounds(Some(&slo), &[]), &invalid).is_empty(),
             "a failure is told elsewhere"
         );
-        let section = section(Some(&slo), &ten(&[(2, 100)], 0, 0)).expect("an SLO");
+        let calm = ten(&[(2, 100)], 0, 0);
+        assert_eq!(sentence(Some(&slo), &calm).as_deref(), Some("SLO (p50 ≤ 1 ms): missed."));
+        let two = Slo { error_rate: Some(0.01), ..slo };
+        let said = sentence(Some(&two), &calm).expect("an SLO");
+        assert!(said.ends_with("1 of 2 met, 1 of 2 missed."), "{said}");
+        assert_eq!(sentence(None, &calm), None);
+        let section = section(Some(&slo), &calm).expect("an SLO");
         assert_eq!(section.columns[4].cells, ["missed"]);
         assert!(section.columns[2].cells[0].starts_with("2 ms [2 ms, 2 ms]"), "{section:?}");
     }
