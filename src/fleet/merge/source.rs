@@ -167,9 +167,8 @@ impl ShardSource {
                 self.input = None;
                 return Ok(());
             }
-            RowLine::Torn | RowLine::Blank => {
-                return Err(self.malformed("a record that is cut off".into()));
-            }
+            RowLine::Torn => return Err(self.malformed("a record that is cut off".into())),
+            RowLine::Blank => return Err(self.malformed("not a trial record: nothing".into())),
         };
         let shard = record.shard.map(|s| (s.index, s.count));
         let wrong = if record.binary_digest != self.plan.versions.binary_digest {
