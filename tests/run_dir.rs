@@ -156,5 +156,8 @@ fn of_a_body_that_was_read_from_a_file_a_run_keeps_the_digest() {
     let changed = run(&here, home.path().join("changed"), &[]);
     let out = duel(&["compare", text(&first), text(&changed)]);
     let error = String::from_utf8_lossy(&out.stderr);
-    assert!(error.contains("not comparable") && error.contains("plan.mix"), "{error}");
+    assert!(
+        error.contains("not comparable") && error.contains("plan.request[0].body is"),
+        "{error}"
+    );
 }
