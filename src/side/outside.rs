@@ -174,6 +174,9 @@ impl Outside {
                 unavailable.insert(format!("memory.{field}"), NOT_SEEN.into());
             }
         }
+        if sum.requests.is_none() {
+            unavailable.insert("requests".into(), FROM_OUTSIDE.into());
+        }
         let value = serde_json::to_value(&sum).map_err(|e| e.to_string())?;
         for (part, fields) in value.as_object().into_iter().flatten() {
             let null = fields.as_object().into_iter().flatten().filter(|(_, v)| v.is_null());
