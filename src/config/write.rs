@@ -14,7 +14,7 @@ use super::keys::{
     Machine, Plan, Request, Search, Server, ServerStep, Slo, Step, SweepTarget, Upstream,
 };
 use super::keys::{Sweep as SweepKeys, Target as TargetKeys};
-use crate::plan::server::{OwnServer, ServerSetting};
+use crate::plan::server::{OwnServer, ServerEngine, ServerSetting};
 use crate::plan::sweep::{MemoryTrials, Sweep, is_masked};
 use crate::plan::target::{EmbeddedTarget, Target};
 use crate::plan::values::RequestValue;
@@ -154,7 +154,11 @@ impl Text {
 
     fn target(&mut self, sweep: &Sweep) {
         self.table("[target]");
+        let engines = &sweep.axes.server_engines;
+        let own_only = !engines.is_empty() && engines.iter().all(|e| *e == ServerEngine::Own);
         match &sweep.target {
+            // Beside a command alone nothing is said of the embedded target.
+            Target::Embedded(_) if own_only => {}
             Target::Embedded(embedded) => self.embedded(TargetKeys::KEYS, embedded, sweep),
             Target::External { allow, tls, .. } => {
                 self.external(&sweep.target);
