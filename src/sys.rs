@@ -9,32 +9,36 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use crate::units::SECOND_NS;
+
 /// An instant on CLOCK_MONOTONIC, in nanoseconds since boot: comparable between processes.
 pub(crate) type MonotonicNs = u64;
 
-/// Reads CLOCK_MONOTONIC through the vDSO, in nanoseconds.
+#[inline]
+fn read_ns(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    now.tv_sec as u64 * SECOND_NS + now.tv_nsec as u64
+}
+
+/// CLOCK_MONOTONIC, read through the vDSO.
 #[inline]
 pub fn now_ns() -> MonotonicNs {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * crate::units::SECOND_NS + now.tv_nsec as u64
+    read_ns(ClockId::Monotonic)
 }
 
-/// Reads CLOCK_PROCESS_CPUTIME_ID: exact CPU time of all threads, exited ones too, in nanoseconds.
+/// Exact CPU time of all threads, exited ones too.
 pub fn process_cpu_ns() -> u64 {
-    let t = clock_gettime(ClockId::ProcessCPUTime);
-    t.tv_sec as u64 * crate::units::SECOND_NS + t.tv_nsec as u64
+    read_ns(ClockId::ProcessCPUTime)
 }
 
-/// Reads CLOCK_THREAD_CPUTIME_ID of the calling thread, in nanoseconds.
+/// CPU time of the calling thread.
 pub fn thread_cpu_ns() -> u64 {
-    let t = clock_gettime(ClockId::ThreadCPUTime);
-    t.tv_sec as u64 * crate::units::SECOND_NS + t.tv_nsec as u64
+    read_ns(ClockId::ThreadCPUTime)
 }
 
 /// Nanoseconds as a `timespec`.
 pub fn timespec(ns: u64) -> Timespec {
-    let second = crate::units::SECOND_NS;
-    Timespec { tv_sec: (ns / second) as i64, tv_nsec: (ns % second) as _ }
+    Timespec { tv_sec: (ns / SECOND_NS) as i64, tv_nsec: (ns % SECOND_NS) as _ }
 }
 
 /// Opens a file for reading: a pipe would block and a device never end.

@@ -377,7 +377,7 @@ fn is_final(bytes: &[u8]) -> bool {
 fn follow(interim: &mut Option<Box<Incoming>>, bytes: &[u8]) -> std::io::Result<()> {
     let Some(incoming) = interim else { return Ok(()) };
     match incoming.feed(bytes) {
-        Err(e @ ParseError::Framing(parse::TOO_MANY_INFORMATIONAL)) => Err(Error::other(e)),
+        Err(e @ ParseError::TooManyInformational) => Err(Error::other(e)),
         Ok(None) if incoming.is_in_head() => Ok(()),
         // The answer is here, or what hyper will refuse.
         _ => {

@@ -6,12 +6,12 @@
 //! [`parse`] says what a response is: lean's sans-IO half, and for both codecs whether a connection
 //! may be kept. [`serve`] is what the server's ends share.
 
-pub mod hyper;
-pub mod lean;
+pub(crate) mod hyper;
+pub(crate) mod lean;
 pub mod parse;
 pub(crate) mod serve;
 pub mod socket;
-pub mod stream;
+pub(crate) mod stream;
 pub mod tls;
 
 use std::future::poll_fn;
@@ -92,11 +92,9 @@ impl Failure {
             ParseError::NoResponse => {
                 return Failure::Unanswered { kind: ErrorKind::Read, message: error.to_string() };
             }
-            ParseError::Head(_) | ParseError::HeadTooLong | ParseError::Framing(_) => {
-                ErrorKind::Protocol
-            }
             ParseError::BodyCut => ErrorKind::Body,
             ParseError::HeadCut => ErrorKind::Read,
+            _ => ErrorKind::Protocol,
         };
         Failure::new(kind, error)
     }
@@ -161,12 +159,14 @@ impl<S: Socket + 'static> Conn<S> {
         }
     }
 
-    /// Does what can be done for the next request before its clock starts.
-    pub fn prepare(&mut self, request: &Rendered) {
+    /// Does what can be done for the next request before its clock starts; returns whether there was
+    /// anything to do.
+    pub fn prepare(&mut self, request: &Rendered) -> bool {
         match self {
             Conn::Hyper(c) => c.prepare(request),
-            Conn::Lean(_) => {}
+            Conn::Lean(_) => return false,
         }
+        true
     }
 }
 

@@ -35,12 +35,6 @@ pub(crate) const MAX_HEADERS: usize = 100;
 /// Headers for which a table lies ready on a lane's stack; a head with more is parsed once again
 /// with a table of [`MAX_HEADERS`]. A hundred slots would be most of a page of every thread.
 const USUAL_HEADERS: usize = 16;
-/// Why a head is refused that fills its table.
-const TOO_MANY_HEADERS: &str = "more than 100 headers";
-
-/// Why a response is refused that has more informational ones before it.
-pub(super) const TOO_MANY_INFORMATIONAL: &str = "more than 100 informational responses";
-
 /// Most 1xx responses before the answer.
 pub(crate) const MAX_INFORMATIONAL: u8 = 100;
 
@@ -82,9 +76,15 @@ pub enum ParseError {
     /// The head is no HTTP/1 head.
     #[error("malformed response head: {0}")]
     Head(&'static str),
+    /// More headers than [`MAX_HEADERS`].
+    #[error("malformed response head: more than {MAX_HEADERS} headers")]
+    TooManyHeaders,
     /// The head is longer than [`MAX_HEAD`].
     #[error("response head beyond 32 KiB")]
     HeadTooLong,
+    /// More informational responses than [`MAX_INFORMATIONAL`].
+    #[error("malformed response framing: more than {MAX_INFORMATIONAL} informational responses")]
+    TooManyInformational,
     /// The head does not say where the body ends, or the chunks are malformed.
     #[error("malformed response framing: {0}")]
     Framing(&'static str),
@@ -268,7 +268,7 @@ impl ResponseParser {
         }
         match self.head_with::<USUAL_HEADERS>(window, limit) {
             // Nothing was consumed and nothing noted.
-            Err(ParseError::Head(TOO_MANY_HEADERS)) => self.long_head(window, limit),
+            Err(ParseError::TooManyHeaders) => self.long_head(window, limit),
             result => result,
         }
     }
@@ -309,7 +309,7 @@ impl ResponseParser {
                 self.scanned = window.len() as u16;
                 Ok(None)
             }
-            Err(error) => Err(ParseError::Head(describe(error))),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -322,7 +322,7 @@ impl ResponseParser {
         if status < 200 && status != 101 {
             self.informational = self.informational.saturating_add(1);
             if self.informational > MAX_INFORMATIONAL {
-                return Err(ParseError::Framing(TOO_MANY_INFORMATIONAL));
+                return Err(ParseError::TooManyInformational);
             }
             return Ok(());
         }
@@ -405,14 +405,16 @@ fn ends_from(bytes: &[u8], from: usize) -> bool {
     })
 }
 
-fn describe(error: httparse::Error) -> &'static str {
-    match error {
-        httparse::Error::HeaderName => "invalid header name",
-        httparse::Error::HeaderValue => "invalid header value",
-        httparse::Error::NewLine => "invalid line end",
-        httparse::Error::Status => "invalid status line",
-        httparse::Error::Token => "invalid token",
-        httparse::Error::TooManyHeaders => TOO_MANY_HEADERS,
-        httparse::Error::Version => "not HTTP/1.0 or HTTP/1.1",
+impl From<httparse::Error> for ParseError {
+    fn from(error: httparse::Error) -> Self {
+        ParseError::Head(match error {
+            httparse::Error::HeaderName => "invalid header name",
+            httparse::Error::HeaderValue => "invalid header value",
+            httparse::Error::NewLine => "invalid line end",
+            httparse::Error::Status => "invalid status line",
+            httparse::Error::Token => "invalid token",
+            httparse::Error::TooManyHeaders => return ParseError::TooManyHeaders,
+            httparse::Error::Version => "not HTTP/1.0 or HTTP/1.1",
+        })
     }
 }

@@ -126,7 +126,7 @@ pub(crate) fn recv_now<R>(
 }
 
 /// A connected socket with or without TLS. TLS is boxed, so that plain lanes do not carry it.
-pub enum Stream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
+pub(crate) enum Stream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
     /// Bytes as they are.
     Plain(S),
     Tls(Box<TlsStream<S, E>>),
@@ -152,7 +152,7 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
         }
     }
 
-    pub fn socket(&mut self) -> &mut S {
+    pub(crate) fn socket(&mut self) -> &mut S {
         match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(tls) => &mut tls.socket,
@@ -163,7 +163,7 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
     /// `take` made of the records before: an empty piece at the end of the stream, and no piece
     /// where what came holds no plaintext.
     #[inline]
-    pub fn poll_read<R>(
+    pub(crate) fn poll_read<R>(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [MaybeUninit<u8>],
@@ -178,7 +178,7 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
     /// Writes some of `bytes`. What TLS took and the socket did not goes out with the next write
     /// or flush.
     #[inline]
-    pub fn poll_write(
+    pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
@@ -198,7 +198,7 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
 
     /// Writes what TLS still holds.
     #[inline]
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self {
             Stream::Plain(_) => Poll::Ready(Ok(())),
             Stream::Tls(tls) => tls.poll_flush(cx),
@@ -222,7 +222,7 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
 
     /// Whether an idle connection can still take a request: what has come, such as a session
     /// ticket, is neither plaintext nor the end.
-    pub fn is_idle(&mut self) -> bool {
+    pub(crate) fn is_idle(&mut self) -> bool {
         match self {
             Stream::Plain(socket) => socket.is_quiet(),
             Stream::Tls(tls) => tls.is_idle(),
@@ -232,7 +232,7 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
 
 /// A socket under TLS. What is done here is kept out of line, so that it neither deepens a plain
 /// lane's stack nor widens its code.
-pub struct TlsStream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
+pub(crate) struct TlsStream<S: Socket, E: TlsEnd = UnbufferedClientConnection> {
     socket: S,
     session: Session<E>,
     /// Whoever writes flushes again until that is done, and reads meanwhile.

@@ -36,7 +36,7 @@ pub(super) struct Lane {
     chunk: Chunk,
     served: u64,
     last_end: u64,
-    /// The last request ended just now, and nothing but another comes between.
+    /// The last request ended just now, so that its end is the next one's start.
     goes_on: bool,
 }
 
@@ -48,10 +48,10 @@ impl Lane {
     }
 
     /// When a request starts whose connection is ready: now, without a look at the clock where the last
-    /// one of a closed loop ended just before.
+    /// one of a closed loop ended just before and nothing was `prepared` since.
     #[inline]
-    fn start(&mut self, shot: &Shot) -> u64 {
-        let goes_on = std::mem::take(&mut self.goes_on) && shot.release.is_none();
+    fn start(&mut self, shot: &Shot, prepared: bool) -> u64 {
+        let goes_on = std::mem::take(&mut self.goes_on) && shot.release.is_none() && !prepared;
         if goes_on { self.last_end } else { now_ns() }
     }
 
@@ -202,14 +202,10 @@ impl<S: Socket + 'static> ConnectedLane<S> {
         ConnectedLane { lane: Lane::new(trial, id), connection: None, kit: trial.kit() }
     }
 
-    /// Keeps the connection of set-up and tells the monitor; a refusal is tried again with the first
-    /// request.
+    /// Keeps the connection of set-up and tells the monitor.
     fn set_up(&mut self, trial: &TrialRun, made: Result<Conn<S>, Failure>) {
         self.connection = made.ok();
-        match self.connection {
-            Some(_) => trial.progress.connected(),
-            None => trial.progress.refused(),
-        }
+        trial.progress.settled(self.connection.is_some());
     }
 
     /// Prepares the request on a connection that still stands, waits for its intended start and
@@ -230,11 +226,11 @@ impl<S: Socket + 'static> ConnectedLane<S> {
                 let begun = now_ns();
                 return lane.admit(trial, shot, begun).map(|()| LaneStep::Connect(begun));
             };
-            open.prepare(request);
+            let prepared = open.prepare(request);
             if let Some(release) = &shot.release {
                 trial.handover.hold(release, shot.phase);
             }
-            let start = lane.start(shot);
+            let start = lane.start(shot, prepared);
             if !lane.link.was_idle(start) {
                 lane.admit(trial, shot, start)?;
                 lane.started(trial, shot, start);
@@ -255,8 +251,7 @@ impl<S: Socket + 'static> ConnectedLane<S> {
         done: Done,
     ) -> Option<Duration> {
         if self.lane.settle(trial, shot, start, sent, done.result) {
-            // hyper's next request is to be prepared first.
-            self.lane.goes_on = matches!(self.connection, Some(Conn::Lean(_)));
+            self.lane.goes_on = true;
             return None;
         }
         if done.usable {

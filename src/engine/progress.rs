@@ -10,7 +10,6 @@ use crate::sys::now_ns;
 /// cost one second of retransmission.
 pub(super) const MOST_CONNECTING: u32 = 128;
 
-/// How far the lanes are, and whether the trial was stopped.
 #[derive(Default)]
 pub(crate) struct LaneProgress {
     counts: Mutex<LaneCounts>,
@@ -21,8 +20,9 @@ pub(crate) struct LaneProgress {
 #[derive(Default)]
 struct LaneCounts {
     expected: u32,
+    /// Lanes that have tried to connect, and those that could.
+    settled: u32,
     connected: u32,
-    refused: u32,
     error: Option<String>,
     lanes_ended: u32,
     /// Heartbeats beside the lanes that have not ended.
@@ -31,10 +31,6 @@ struct LaneCounts {
 }
 
 impl LaneCounts {
-    fn settled(&self) -> u32 {
-        self.connected + self.refused
-    }
-
     fn lanes_done(&self) -> bool {
         self.expected > 0 && self.lanes_ended == self.expected
     }
@@ -57,20 +53,12 @@ impl LaneProgress {
         self.with(|counts| counts.expected = lanes);
     }
 
-    /// A lane has its connection and parks.
-    pub(super) fn connected(&self) {
-        self.settle(|counts| counts.connected += 1);
-    }
-
-    /// A lane could not connect; it parks all the same and tries again with its first request.
-    pub(super) fn refused(&self) {
-        self.settle(|counts| counts.refused += 1);
-    }
-
-    fn settle(&self, one: impl FnOnce(&mut LaneCounts)) {
+    /// A lane parks, with its connection or to try again with its first request.
+    pub(super) fn settled(&self, connected: bool) {
         let all = self.with(|counts| {
-            one(counts);
-            counts.settled() == counts.expected
+            counts.settled += 1;
+            counts.connected += u32::from(connected);
+            counts.settled == counts.expected
         });
         if all {
             self.changed.notify_all();
@@ -115,7 +103,7 @@ impl LaneProgress {
 
     /// Blocks an engine that has started so many lanes while too many of them are connecting.
     pub(super) fn throttle(&self, started: u32) {
-        let connecting = || started - self.with(|counts| counts.settled());
+        let connecting = || started - self.with(|counts| counts.settled);
         while connecting() > MOST_CONNECTING && !self.is_cancelled() {
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -151,7 +139,7 @@ impl LaneProgress {
 
     /// Waits until every lane has connected or given up, an error, `stop`, or `until`.
     pub(crate) fn wait_armed(&self, until: u64, stop: impl Fn() -> bool) -> SetUp {
-        let settled = |c: &LaneCounts| c.expected > 0 && c.settled() >= c.expected;
+        let settled = |c: &LaneCounts| c.expected > 0 && c.settled >= c.expected;
         self.wait(until, |counts| settled(counts) || counts.error.is_some() || stop());
         self.with(|counts| SetUp { connected: counts.connected, error: counts.error.clone() })
     }

@@ -35,9 +35,15 @@ fn certificate(bad: &CertificateError) -> String {
                                authority with `ca_file` (--ca-file)"
             .into(),
         // An authority of the same name is trusted, but it is another one.
-        Bad::BadSignature => other_authority(),
+        Bad::BadSignature
+        | Bad::UnsupportedSignatureAlgorithmContext { .. }
+        | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "the trusted authority of that name did not sign the target's certificate; name the \
+             right one with `ca_file` (--ca-file)"
+                .into()
+        }
         other => match format!("{other:?}") {
-            text if text.contains("UnsupportedSignatureAlgorithm") => other_authority(),
+            // rustls hands on what its verifier says and names no kind for it.
             text if text.contains("CaUsedAsEndEntity") => {
                 "the target shows an authority's own certificate (basicConstraints CA:TRUE), which \
                  is no server's: make one with CA:FALSE, or use `insecure` (--insecure)"
@@ -46,12 +52,6 @@ fn certificate(bad: &CertificateError) -> String {
             text => format!("the target's certificate is not valid: {text}"),
         },
     }
-}
-
-fn other_authority() -> String {
-    "the trusted authority of that name did not sign the target's certificate; name the right one \
-     with `ca_file` (--ca-file)"
-        .into()
 }
 
 fn named(bad: &CertificateError) -> String {
