@@ -21,7 +21,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// they are.
 fn engines(but: &[&str]) -> (String, usize) {
     let limits = Limits::read();
-    let all = ServerEngine::ALL.into_iter().filter(|e| limits.refusal(e.facts().alike).is_none());
+    let all = ServerEngine::ALL.into_iter().filter(|e| limits.refusal(e.alike()).is_none());
     let names = all.map(ServerEngine::name).filter(|name| !but.contains(name) && *name != "own");
     let names: Vec<&str> = names.collect();
     (format!("server_engines = {names:?}"), names.len())

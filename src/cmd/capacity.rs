@@ -72,7 +72,7 @@ pub(super) fn answer(run: &Run, questions: &[Question]) -> anyhow::Result<Plan> 
 fn ceilings(limits: &Limits, cell: &Cell) -> Vec<Ceiling> {
     let away = TargetKind::External { loopback: false };
     let Some(server) = cell.server_under_test() else { return limits.predict(cell.engine, away) };
-    let mut all = limits.predict(server.facts().alike, away);
+    let mut all = limits.predict(server.alike(), away);
     all.retain(|ceiling| ceiling.limit != PORT_RANGE);
     all
 }

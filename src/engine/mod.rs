@@ -8,12 +8,13 @@
 //! * [`run`](mod@run) is what the lanes of a worker share, and [`claims`] how they take requests.
 //! * [`lane`] sends requests over one connection, blocking or async, whose [`link`] makes and renews
 //!   it; [`steps`] carries out file and compute steps around the exchange.
-//! * [`pacing`] releases the requests of an open loop, for tasks through [`native`]; [`release`]
-//!   carries them to a lane, and [`handover`] measures how long that takes.
+//! * [`pacing`] releases the requests of an open loop, for tasks through [`native`] and on rings
+//!   through [`ring_pacing`]; [`release`] carries them to a lane, and [`handover`] measures how long
+//!   that takes.
 //! * [`offload`] starts the threads of the task engines, [`heartbeat`] ticks beside the load.
 //! * [`tasks`] are polled on a thread with a ring, and [`reactor`] is what they wait for, as tokio's is
-//!   for its own; [`slot`] is what it keeps of a socket, [`alarms`] of timers ([`ring_timer`]), and [`rings`] counts. The server engine `uring`
-//!   runs its connections on the same.
+//!   for its own; [`slot`] is what it keeps of a socket, [`alarms`] of timers ([`ring_timer`]), and
+//!   [`rings`] counts. The server engine `uring` runs its connections on the same.
 //! * [`latch`], [`progress`] and [`timer`] are what all of them wait for.
 //!
 //! A worker's main thread is the monitor: it runs no lane under any engine, so that it can read
@@ -33,6 +34,7 @@ mod progress;
 mod rayon;
 pub(crate) mod reactor;
 mod release;
+mod ring_pacing;
 pub(crate) mod ring_timer;
 pub(crate) mod rings;
 mod run;
@@ -59,8 +61,7 @@ pub(crate) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
         Engine::Sequential => sequential::run(trial),
         Engine::Threads => threads::run(trial),
         Engine::Rayon => rayon::run(trial),
-        Engine::Tokio => tokio::run_multi_thread(trial),
-        Engine::TokioSingle => tokio::run_current_thread(trial),
+        Engine::Tokio | Engine::TokioSingle => tokio::run(trial),
         Engine::Uring => uring::run(trial),
     }
 }

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::format::RuntimeUse;
+use crate::plan::engine::LaneThreads;
 use crate::plan::steps::Offload;
 use crate::side::usage;
 use crate::work::{Kit, StepAt};
@@ -67,19 +68,15 @@ impl TaskThreads {
         }
     }
 
-    pub(crate) fn multi_thread(&self) -> anyhow::Result<Runtime> {
-        let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(self.cpus);
-        self.build(builder, self.cpus as u64)
-    }
-
-    pub(crate) fn current_thread(&self) -> anyhow::Result<Runtime> {
-        self.build(Builder::new_current_thread(), 0)
-    }
-
-    /// Builds the runtime, and the pool where steps go to one.
-    fn build(&self, mut builder: Builder, workers: u64) -> anyhow::Result<Runtime> {
+    /// Builds the runtime, with a worker per CPU or on the caller's thread, and the pool where steps
+    /// go to one.
+    pub(crate) fn runtime(&self, threads: LaneThreads) -> anyhow::Result<Runtime> {
+        let (mut builder, workers) = match threads {
+            LaneThreads::PerCpu => (Builder::new_multi_thread(), self.cpus),
+            _ => (Builder::new_current_thread(), 0),
+        };
         builder
+            .worker_threads(self.cpus)
             .enable_io()
             .enable_time()
             .thread_name(WORKER_THREAD)
@@ -87,7 +84,7 @@ impl TaskThreads {
             .on_thread_stop(usage::thread_ends);
         match self.place {
             Offload::Inline => {}
-            Offload::SpawnBlocking => self.count_blocking(&mut builder, workers),
+            Offload::SpawnBlocking => self.count_blocking(&mut builder, workers as u64),
             Offload::Rayon => {
                 let _ = self.pool.set(pool(self.cpus, self.stack_bytes, "offload")?);
             }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpStream;
-use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use super::lane::AsyncLane;
@@ -14,15 +13,8 @@ use super::release::Releases;
 use super::run::TrialRun;
 use super::{heartbeat, native};
 
-pub(super) fn run_multi_thread(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
-    run(trial, trial.task_threads.multi_thread()?)
-}
-
-pub(super) fn run_current_thread(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
-    run(trial, trial.task_threads.current_thread()?)
-}
-
-fn run(trial: &Arc<TrialRun>, runtime: Runtime) -> anyhow::Result<()> {
+pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
+    let runtime = trial.task_threads.runtime(trial.job.cell.engine.facts().threads)?;
     trial.progress.expect(trial.job.cell.lanes);
     let releases = Arc::new(Releases::default());
     let pacer = native::start(trial, &runtime, &releases)?;

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
 
@@ -15,33 +15,28 @@ use anyhow::Context as _;
 
 use super::heartbeat::Ticks;
 use super::lane::AsyncLane;
-use super::pacing::{Due, Sleeper, shots};
 use super::progress::MOST_CONNECTING;
 use super::reactor::{Reactor, RingSocket};
 use super::release::{ReleaseSource, Shot};
+use super::ring_pacing::{NextDue, RingPacer, SharedSchedule, WaitCosts};
 use super::rings::Manner;
 use super::run::TrialRun;
 use super::tasks::Tasks;
 use crate::plan::engine::Receive;
-use crate::sys::{now_ns, thread_cpu_ns};
-use crate::units::SECOND_NS;
+use crate::sys::now_ns;
 
 /// How often a thread looks whether the trial was stopped.
 const LOOK_NS: u64 = 50_000_000;
-/// Longest calibration, a part of set-up.
-const CALIBRATE_NS: u64 = 100_000_000;
-/// Longest gap that a calibration paces.
-const CALIBRATE_GAP_NS: u64 = CALIBRATE_NS / 10;
 
 pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
     let lanes = trial.job.cell.lanes;
     trial.progress.expect(lanes);
     let rings = (trial.job.cpus.len() as u32).clamp(1, lanes.max(1));
-    let pacer: Arc<Mutex<Option<SharedSchedule>>> = Arc::default();
+    let schedule = Arc::<SharedSchedule>::default();
     for first in 1..rings {
-        let (ring_trial, pacer) = (trial.clone(), pacer.clone());
+        let (ring_trial, schedule) = (trial.clone(), schedule.clone());
         let run = move || {
-            if let Err(error) = run_ring(&ring_trial, (first, rings), &pacer) {
+            if let Err(error) = run_ring(&ring_trial, (first, rings), &schedule) {
                 ring_trial.progress.fail(format!("{error:#}"));
             }
             ring_trial.exit_gate.wait();
@@ -50,7 +45,7 @@ pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
         let builder = builder.stack_size(trial.job.cell.stack_bytes() as usize);
         builder.spawn(run).context("the thread of a ring could not be started")?;
     }
-    run_ring(trial, (0, rings), &pacer)?;
+    run_ring(trial, (0, rings), &schedule)?;
     trial.exit_gate.wait();
     Ok(())
 }
@@ -59,12 +54,12 @@ pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
 fn run_ring(
     trial: &Arc<TrialRun>,
     (first, rings): (u32, u32),
-    pacer: &Mutex<Option<SharedSchedule>>,
+    schedule: &SharedSchedule,
 ) -> anyhow::Result<()> {
     let ids = (first..trial.job.cell.lanes).step_by(rings as usize);
     let count = ids.len() as u32;
     Reactor::start(count, manner(trial, count), &trial.rings)?;
-    let pacing = trial.is_open_loop().then(|| Pacing::calibrate(trial)).transpose()?;
+    let costs = trial.is_open_loop().then(|| WaitCosts::calibrate(trial)).transpose()?;
     let lanes = Rc::new(Lanes::default());
     let mut tasks = Tasks::new(ids.len());
     // All of them before the first connects, so that what connecting takes leaves no gaps between them.
@@ -84,10 +79,8 @@ fn run_ring(
     lanes.open.set(true);
     (0..count).for_each(Reactor::wake);
     let ticks = (first == 0).then(|| Ticks::of_lane(trial)).flatten();
-    match pacing {
-        None => run_closed(trial, &mut tasks, &lanes, ticks),
-        Some(pacing) => pacing.run(trial, &mut tasks, &lanes, ticks, pacer),
-    }?;
+    let pacer = costs.map(|costs| RingPacer::new(trial, schedule, costs));
+    run_lanes(trial, &mut tasks, &lanes, ticks, pacer)?;
     trial.close_gate.wait();
     lanes.closing.set(true);
     (0..count).for_each(Reactor::wake);
@@ -108,19 +101,26 @@ fn manner(trial: &TrialRun, lanes: u32) -> Manner {
     }
 }
 
-fn run_closed(
+/// Runs the lanes of the calling thread's ring until the plan is done.
+fn run_lanes(
     trial: &TrialRun,
     tasks: &mut Tasks<impl Future<Output = ()>>,
     lanes: &Lanes,
     mut ticks: Option<Ticks>,
+    mut pacer: Option<RingPacer<'_>>,
 ) -> anyhow::Result<()> {
-    if trial.work().is_none() {
+    if pacer.is_none() && trial.work().is_none() {
         Reactor::wait_coarsely();
     }
     while !lanes.have_ended(tasks) {
-        let look = Reactor::now() + LOOK_NS;
-        let until = ticks.as_ref().map_or(look, |ticks| ticks.due().min(look));
-        tasks.turn(until, 0)?;
+        let due = pacer.as_ref().map_or(u64::MAX, |p| release(trial, tasks, lanes, p.schedule));
+        let tick = ticks.as_ref().map_or(u64::MAX, Ticks::due);
+        let until = due.min(tick).min(Reactor::now() + LOOK_NS);
+        let paces = pacer.as_mut().filter(|_| until == due);
+        let waited = tasks.turn(until, paces.as_ref().map_or(0, |pacer| pacer.watch_ns()))?;
+        if let Some(pacer) = paces {
+            pacer.waited(trial, &waited);
+        }
         if let Some(ticks) = &mut ticks {
             ticks.catch_up(trial);
         }
@@ -203,104 +203,19 @@ impl ReleaseSource for Lanes {
     }
 }
 
-/// The schedule that the threads of a worker share: whichever has a lane takes what is due.
-struct SharedSchedule {
-    shots: Box<dyn Iterator<Item = Due> + Send>,
-    next: Option<Due>,
-}
-
-impl SharedSchedule {
-    fn new(trial: &TrialRun) -> Self {
-        let mut shots = Box::new(shots(trial));
-        let next = shots.next();
-        SharedSchedule { shots, next }
-    }
-}
-
-/// What became of a look at the schedule.
-enum NextDue {
-    Due(Due),
-    /// Nothing before that instant.
-    Until(u64),
-    Ended,
-}
-
-/// How a thread paces, and what that takes.
-///
-/// The thread that sends is the one that waits, so that no release is handed over. Shortly before
-/// the next one it watches the ring in place of sleeping: for as long as falling asleep and waking up
-/// takes, of CPU time or by being late, whichever is more, and at most for half of the time.
-struct Pacing {
-    watch_ns: u64,
-    /// CPU time of a wait that the timer ended.
-    wait_ns: u64,
-}
-
-impl Pacing {
-    /// Paces at the trial's rate on a ring that does nothing else.
-    fn calibrate(trial: &TrialRun) -> anyhow::Result<Self> {
-        let rate = trial.job.plan.peak_per_s() / f64::from(trial.job.workers);
-        let gap_ns = (SECOND_NS as f64 / rate).clamp(1.0, CALIBRATE_GAP_NS as f64) as u64;
-        let (start, before) = (now_ns(), thread_cpu_ns());
-        let (mut waits, mut slept, mut late_ns) = (0, 0, 0);
-        while now_ns() < start + CALIBRATE_NS {
-            waits += 1;
-            let waited = Reactor::turn(start + waits * gap_ns, 0, &mut Vec::new())?;
-            slept += u64::from(waited.overslept_ns.is_some());
-            late_ns += waited.overslept_ns.unwrap_or(0);
-        }
-        let wait_ns = (thread_cpu_ns() - before) / slept.max(1);
-        let watch_ns = wait_ns.max(late_ns / slept.max(1)).min(gap_ns / 2);
-        Ok(Pacing { watch_ns, wait_ns })
-    }
-
-    fn run(
-        self,
-        trial: &TrialRun,
-        tasks: &mut Tasks<impl Future<Output = ()>>,
-        lanes: &Lanes,
-        mut ticks: Option<Ticks>,
-        pacer: &Mutex<Option<SharedSchedule>>,
-    ) -> anyhow::Result<()> {
-        let mut sleeper = Sleeper::new(trial);
-        trial.handover.paced(0);
-        while !lanes.have_ended(tasks) {
-            let due = release(trial, tasks, lanes, pacer);
-            let tick = ticks.as_ref().map_or(u64::MAX, Ticks::due);
-            let until = due.min(tick).min(now_ns() + LOOK_NS);
-            let paces = until == due;
-            let watch_ns = if paces { sleeper.watches(self.watch_ns) } else { 0 };
-            let waited = tasks.turn(until, watch_ns)?;
-            if paces && Reactor::now() >= trial.phases().window_start {
-                let mut took_ns = waited.watched_ns;
-                if let Some(late) = waited.overslept_ns {
-                    sleeper.woke(late);
-                    took_ns += self.wait_ns;
-                }
-                // At once: the turn that ends the last request ends the window, and this is read.
-                trial.handover.paced(took_ns);
-            }
-            if let Some(ticks) = &mut ticks {
-                ticks.catch_up(trial);
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Hands what is due to idle lanes; returns when to do so again.
 fn release(
     trial: &TrialRun,
     tasks: &mut Tasks<impl Future<Output = ()>>,
     lanes: &Lanes,
-    pacer: &Mutex<Option<SharedSchedule>>,
+    schedule: &SharedSchedule,
 ) -> u64 {
     if trial.is_cancelled() {
         close(tasks, lanes);
     }
     while lanes.has_idle() {
         let now = now_ns();
-        let due = match look(trial, pacer, now) {
+        let due = match schedule.take(trial, now) {
             NextDue::Due(due) => due,
             NextDue::Until(at) => return at,
             NextDue::Ended => {
@@ -315,20 +230,6 @@ fn release(
         lane.into_iter().for_each(|lane| tasks.poll(lane));
     }
     u64::MAX
-}
-
-fn look(trial: &TrialRun, pacer: &Mutex<Option<SharedSchedule>>, now: u64) -> NextDue {
-    // A thread that panicked with it has left the schedule as it was.
-    let mut pacer = pacer.lock().unwrap_or_else(PoisonError::into_inner);
-    let pacer = pacer.get_or_insert_with(|| SharedSchedule::new(trial));
-    match pacer.next {
-        None => NextDue::Ended,
-        Some(due) if due.intended > now => NextDue::Until(due.intended),
-        Some(due) => {
-            pacer.next = pacer.shots.next();
-            NextDue::Due(due)
-        }
-    }
 }
 
 /// Ends the idle lanes, and the others once they are.

@@ -117,7 +117,7 @@ impl Limits {
 
     /// Says whether a server of duel's own can run here at all.
     pub(crate) fn admit_server(&self, server: &ServerPlan) -> anyhow::Result<()> {
-        match self.refusal(server.engine.facts().alike) {
+        match self.refusal(server.engine.alike()) {
             None => Ok(()),
             Some(why) => {
                 anyhow::bail!("the server engine `{}` cannot run here: {why}", server.engine.name())

@@ -4,7 +4,7 @@ use super::machine::Limits;
 use super::terms::{LaneLine, Scope, TargetKind, Unit};
 use crate::plan::allocator::Allocator;
 use crate::plan::engine::{EngineFacts, LaneThreads, SocketKind};
-use crate::plan::server::{CONNECTIONS_OF_RING, PoolOf, ServerEngine, ServerPlan};
+use crate::plan::server::{CONNECTIONS_OF_RING, ServerPlan};
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec};
 use crate::side::usage::KERNEL_STACK_BYTES;
@@ -163,7 +163,7 @@ impl SideNeeds {
         let offload = Some(plan.offload).filter(|_| facts.offloads && setting.has_local_work());
         let hidden = hidden_threads(offload, lanes.saturating_mul(workers), cpus);
         let in_pool = facts.threads == LaneThreads::Pool;
-        let (tls_bytes, has_ring) = (u64::from(setting.tls), facts.alike.has_ring());
+        let tls_bytes = u64::from(setting.tls);
         SideNeeds {
             of_server: true,
             processes,
@@ -178,13 +178,9 @@ impl SideNeeds {
             stack_bytes: setting.stack_bytes.min(MOST_STACK_BYTES),
             thread_bytes: THREAD_BYTES + tls_bytes * TLS_STACK_BYTES,
             lane_bytes: lane_bytes(plan.codec, setting.tls).saturating_mul(workers),
-            in_epoll: match plan.engine {
-                ServerEngine::Threads | ServerEngine::Uring => false,
-                ServerEngine::Pool => setting.pool == PoolOf::Requests,
-                _ => true,
-            },
+            in_epoll: plan.sockets() == SocketKind::Epoll,
             allocator: None,
-            rings: if has_ring { cpus } else { 0 },
+            rings: if plan.sockets() == SocketKind::Ring { cpus } else { 0 },
             connections_of_ring: CONNECTIONS_OF_RING,
         }
     }

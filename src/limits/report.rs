@@ -61,8 +61,7 @@ impl LimitsReport {
                 }
             })
             .collect();
-        let others = [ServerEngine::Reference, ServerEngine::Own];
-        let servers = ServerEngine::ALL.into_iter().filter(|engine| !others.contains(engine));
+        let servers = ServerEngine::ALL.into_iter().filter(|engine| engine.facts().handles);
         let servers = servers
             .map(|engine| ServerReport { engine, ceilings: limits.predict_server(engine) })
             .collect();

@@ -318,7 +318,7 @@ impl Cell {
             self.server_nth = Some(nth as u32);
             self.offload = self.offload.filter(|_| engine.facts().offloads);
         }
-        self.fan_out = self.fan_out.filter(|_| engine != ServerEngine::Own);
+        self.fan_out = self.fan_out.filter(|_| engine.facts().handles);
     }
 
     /// The cell with its id, its connections counted.

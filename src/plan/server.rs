@@ -4,39 +4,42 @@
 use serde::{Deserialize, Serialize};
 
 use super::engine::LaneThreads::{self, Own, PerCpu, PerLane, Pool};
+use super::engine::SocketKind::{self, Blocking, Epoll, Ring};
 use super::steps::{FileStep, Offload, StepPlan};
 use super::target::{EmbeddedTarget, InjectedFaults, Law};
 use super::{Codec, Engine, RequestTemplate};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerFacts {
+    /// Whether it runs duel's own handler, with the steps of `[[server.step]]`.
+    pub handles: bool,
     /// The threads that run connections and handlers.
     pub threads: LaneThreads,
+    /// How connections wait for their next request.
+    pub sockets: SocketKind,
     /// Whether a handler is a task of an async runtime, which can hand work to other threads.
     pub offloads: bool,
-    /// The client engine with as many threads, which meets the same limits.
-    pub alike: Engine,
 }
 
 super::engines! {
     /// How a server runs its connections.
     pub enum ServerEngine: ServerFacts {
         /// The embedded target: one epoll loop that computes when each answer is due.
-        Reference = "reference" { threads: Own, offloads: false, alike: Engine::TokioSingle },
+        Reference = "reference" { handles: false, threads: Own, sockets: Epoll, offloads: false },
         /// One OS thread per connection.
-        Threads = "threads" { threads: PerLane, offloads: false, alike: Engine::Threads },
+        Threads = "threads" { handles: true, threads: PerLane, sockets: Blocking, offloads: false },
         /// A fixed number of OS threads that take connections or requests.
-        Pool = "pool" { threads: Pool, offloads: false, alike: Engine::TokioSingle },
+        Pool = "pool" { handles: true, threads: Pool, sockets: Blocking, offloads: false },
         /// One rayon job per request.
-        Rayon = "rayon" { threads: Pool, offloads: false, alike: Engine::TokioSingle },
+        Rayon = "rayon" { handles: true, threads: Pool, sockets: Epoll, offloads: false },
         /// One task per connection on tokio's multi-thread runtime, a worker thread per CPU.
-        Tokio = "tokio" { threads: PerCpu, offloads: true, alike: Engine::TokioSingle },
+        Tokio = "tokio" { handles: true, threads: PerCpu, sockets: Epoll, offloads: true },
         /// One task per connection on tokio's current-thread runtime.
-        TokioSingle = "tokio-single" { threads: Own, offloads: true, alike: Engine::TokioSingle },
+        TokioSingle = "tokio-single" { handles: true, threads: Own, sockets: Epoll, offloads: true },
         /// One task per connection on io_uring, a thread and a ring per CPU.
-        Uring = "uring" { threads: PerCpu, offloads: true, alike: Engine::Uring },
+        Uring = "uring" { handles: true, threads: PerCpu, sockets: Ring, offloads: true },
         /// A server of the user's own, which the config's command starts.
-        Own = "own" { threads: Own, offloads: false, alike: Engine::TokioSingle },
+        Own = "own" { handles: false, threads: Own, sockets: Epoll, offloads: false },
     }
 }
 
@@ -46,6 +49,16 @@ pub(crate) const CONNECTIONS_OF_RING: u32 = 4096;
 impl ServerEngine {
     /// What ratios are relative to unless a sweep says otherwise.
     pub(crate) const BASELINE: ServerEngine = ServerEngine::Threads;
+
+    /// The client engine with as many threads, which meets the same limits.
+    pub fn alike(self) -> Engine {
+        let ServerFacts { threads, sockets, .. } = self.facts();
+        match (threads, sockets) {
+            (PerLane, _) => Engine::Threads,
+            (_, Ring) => Engine::Uring,
+            _ => Engine::TokioSingle,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +211,14 @@ fn one() -> u32 {
 }
 
 impl ServerPlan {
+    /// How connections wait for their next request: those of a pool that takes requests are parked.
+    pub(crate) fn sockets(&self) -> SocketKind {
+        match (self.engine, self.setting.pool) {
+            (ServerEngine::Pool, PoolOf::Requests) => Epoll,
+            (engine, _) => engine.facts().sockets,
+        }
+    }
+
     /// The command of a server of the user's own; `None` where duel has its own.
     pub fn own(&self) -> Option<&OwnServer> {
         self.setting.own.as_ref().filter(|_| self.engine == ServerEngine::Own)

@@ -29,7 +29,7 @@ use crate::side::usage::Edge;
 mod blocking;
 mod connection;
 mod control;
-pub mod digest;
+pub(crate) mod digest;
 mod handler;
 pub mod laws;
 mod parking;

@@ -4,17 +4,14 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::blocking::SHORTAGE_PAUSE;
 use super::handler::{Desk, Handler, Runner};
 use super::upstream::Upstream;
 use crate::codec::{Failure, by_codec};
-use crate::plan::server::ServerEngine;
 use crate::sys::{MonotonicNs, now_ns};
 
 pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Result<()> {
-    let runtime = match handler.plan.engine {
-        ServerEngine::TokioSingle => handler.threads.current_thread()?,
-        _ => handler.threads.multi_thread()?,
-    };
+    let runtime = handler.threads.runtime(handler.plan.engine.facts().threads)?;
     listener.set_nonblocking(true)?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -24,7 +21,7 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
                 Err(e) => {
                     handler.trouble(0, || format!("a connection could not be accepted: {e}"));
                     // The listener stays readable: without a pause this task would spin.
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    tokio::time::sleep(SHORTAGE_PAUSE).await;
                     continue;
                 }
             };

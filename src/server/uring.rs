@@ -25,6 +25,7 @@ use crate::engine::ring_timer::RingTimer;
 use crate::engine::rings::Manner;
 use crate::engine::tasks::Tasks;
 use crate::engine::timer::sleep;
+use crate::plan::engine::LaneThreads;
 use crate::plan::server::CONNECTIONS_OF_RING;
 use crate::sys::{MonotonicNs, now_ns, wake_promptly};
 
@@ -34,7 +35,7 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Result<()> {
     let stack_bytes = handler.plan.setting.stack_bytes as usize;
     // It runs no task: what blocks goes to its threads, as under `tokio`.
-    let _blocking = handler.threads.current_thread()?;
+    let _blocking = handler.threads.runtime(LaneThreads::Own)?;
     let homes = (0..handler.cpus).map(|_| Home::new(handler.clone()));
     let homes = homes.collect::<anyhow::Result<Vec<_>>>()?;
     listener.set_nonblocking(true)?;

@@ -258,7 +258,7 @@ pub(crate) fn servers(pool_size: u32) -> impl Iterator<Item = ServerPlan> {
     let engines = ServerEngine::ALL
         .into_iter()
         .filter(|e| !matches!(e, ServerEngine::Reference | ServerEngine::Own))
-        .filter(move |e| limits.refusal(e.facts().alike).is_none());
+        .filter(move |e| limits.refusal(e.alike()).is_none());
     let pools = engines.flat_map(|engine| match engine {
         ServerEngine::Pool => vec![(engine, PoolOf::Connections), (engine, PoolOf::Requests)],
         _ => vec![(engine, PoolOf::Requests)],
