@@ -58,7 +58,8 @@ TOML
     mkfifo "$work/frames"
     # Open for reading too, so that the worker sees no end of its input, which would cancel it.
     exec 4<>"$work/frames"
-    "$duel" plan "$work/plan.toml" --job 0 >&4
+    # What it says of pipes is for people.
+    "$duel" plan "$work/plan.toml" --job 0 >&4 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
     local at_ns
     at_ns=$(python3 -c 'import time; print(time.monotonic_ns())')
     printf '%s\n' '{"frame":"go","version":2}' \
