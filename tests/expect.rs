@@ -84,15 +84,14 @@ fn every_measure_reads_its_own_field() {
         r.achieved_per_s *= 3.0;
         r.service_ns = Some(sample::climb(1_000_000, 2_000_000, 2_000));
         r.heartbeat_ns = Some(sample::climb(1_000, 2_000, 2_000));
-        r.memory.page_table_bytes = Some(4_096);
+        r.memory.added_kernel_bytes = Some(4_096);
     }
     for r in records.iter_mut().filter(|r| r.cell.engine == Engine::Threads) {
         r.heartbeat_ns = Some(sample::climb(10_000, 40_000, 2_000));
-        r.memory.page_table_bytes = Some(1 << 30);
+        r.memory.added_kernel_bytes = Some(1 << 30);
     }
     for r in &mut records {
         r.memory.plateau_user_bytes = Some(r.memory.baseline_rss_bytes + (1 << 20));
-        r.memory.kernel_stack_bytes = Some(1 << 14);
     }
     let measures =
         [Expected::Throughput, Expected::P99, Expected::HeartbeatP99, Expected::MemoryPerLane];
@@ -105,6 +104,26 @@ fn every_measure_reads_its_own_field() {
     }
     let few = expect(Engine::Tokio, Engine::Threads, Expected::HeartbeatP99, 1.0);
     assert!(matches!(one(&few, &records).held, Held::Undecided(_)), "too few for a p99");
+}
+
+/// What the process held before any lane is the same for every engine, and would hide how they differ.
+#[test]
+fn memory_per_lane_holds_nothing_from_before_the_baseline() {
+    let expected = expect(Engine::Tokio, Engine::Threads, Expected::MemoryPerLane, 2.0);
+    let mut records = trials(1.0, 8);
+    for r in &mut records {
+        let times = if r.cell.engine == Engine::Tokio { 1 } else { 3 };
+        r.memory.added_bytes = Some(times << 20);
+        r.memory.added_kernel_bytes = Some(times << 14);
+        r.memory.page_table_bytes = Some((1 << 30) + (times << 12));
+        r.memory.kernel_stack_bytes = Some((1 << 20) + (times << 14));
+    }
+    let three = one(&expected, &records);
+    assert!(three.held == Held::Yes && three.measured.starts_with("3.00×"), "{three:?}");
+    // Rows of versions that did not record what came since cannot tell.
+    records.iter_mut().for_each(|r| r.memory.added_kernel_bytes = None);
+    let old = one(&expected, &records);
+    assert!(matches!(&old.held, Held::Undecided(why) if why.contains("0 blocks")), "{old:?}");
 }
 
 #[test]

@@ -402,5 +402,9 @@ fn cpu_is_net_of_pacer_and_monitor_and_memory_holds_no_program_text() {
         // The two parts and the baseline are the resident set, but for pages that went meanwhile.
         let whole = memory.baseline_rss_bytes + added + text;
         assert!(whole.abs_diff(plateau) <= 64 << 10, "{memory:?}");
+        // The lane's own stack and no more than the process holds, the threads before it among that.
+        let added = memory.added_kernel_bytes.expect("read at the plateau");
+        let whole = memory.page_table_bytes.zip(memory.kernel_stack_bytes).map(|(a, b)| a + b);
+        assert!(added >= 16 << 10 && Some(added) < whole, "{memory:?}");
     }
 }

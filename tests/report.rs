@@ -648,6 +648,27 @@ fn memory_per_lane_is_a_slope_where_lanes_were_swept_and_a_share_elsewhere() {
     assert_eq!(sheet.matches(",9216").count(), 2, "{sheet}");
 }
 
+/// Bars are what was added: page tables and stacks of the process before any lane are no part of them.
+#[test]
+fn bars_of_memory_hold_nothing_from_before_the_baseline() {
+    let page = |added: Option<u64>| {
+        let mut records = run(&sample::cell(Engine::Threads), 3, 1.0);
+        for record in &mut records {
+            record.memory.added_bytes = Some(64 << 10);
+            record.memory.page_table_bytes = Some(64 << 40);
+            record.memory.kernel_stack_bytes = Some(64 << 40);
+            record.memory.added_kernel_bytes = added;
+        }
+        let plan = plan_of("x", &records);
+        let page = html::render(&Reported::new(&plan, &records, &groups_of(&records)), None);
+        assert!(!page.contains("TiB"), "the whole process is in it");
+        page
+    };
+    let part = "page tables and kernel stacks: 24 KiB";
+    assert!(page(Some(64 * (24 << 10))).contains(part));
+    assert!(!page(None).contains("page tables and kernel stacks"), "an old row cannot tell");
+}
+
 /// A reader divides the two figures beside a ratio: they must be what it is of, not what one lane adds.
 #[test]
 fn the_verdict_s_memory_figures_give_its_ratio() {

@@ -254,6 +254,8 @@ figures! {
         page_table_bytes: Option<u64> = known,
         /// Kernel stacks at the plateau: threads × the kernel's stack size.
         kernel_stack_bytes: Option<u64> = known,
+        /// Page tables and kernel stacks at the plateau less those at `Ready`.
+        added_kernel_bytes: Option<u64> = known,
         /// Kernel memory of the workers' memory cgroup at the plateau, less that at `Ready`.
         kernel_bytes: Option<u64> = known,
         /// TCP buffers of the workers' memory cgroup.

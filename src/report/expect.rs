@@ -6,7 +6,7 @@
 //! | `cpu_per_request` | `cpu.per_request_ns` |
 //! | `p99` | `response_ns`, in a closed loop `service_ns`, of trials with 1,000 samples or more; undecided where one lost more than a hundredth of its requests |
 //! | `throughput` | `achieved_per_s` |
-//! | `memory_per_lane` | (`added_bytes` + `page_table_bytes` + `kernel_stack_bytes`) ÷ `total_lanes` |
+//! | `memory_per_lane` | (`added_bytes` + `added_kernel_bytes`) ÷ `total_lanes`; undecided for runs of versions that did not record the latter |
 //! | `heartbeat_p99` | `heartbeat_ns` with 1,000 samples or more |
 //! | `runs` | whether trials ran to their end |
 //!
@@ -128,7 +128,9 @@ fn ratio(by: f64, measure: Measure, own: &Blocks<'_>, others: &Blocks<'_>) -> (S
         pairs.push(if more_wins { (own, other) } else { (other, own) });
     }
     let few = |n: usize| {
-        let what = format!("{n} blocks hold valid trials of both, {MIN_FOR_INTERVAL} are needed");
+        let what = format!(
+            "{n} blocks hold valid trials of both that measured it, {MIN_FOR_INTERVAL} are needed"
+        );
         Held::Undecided(what)
     };
     let Some(estimate) = paired_ratio(&pairs, RATIO_CONFIDENCE) else {

@@ -304,8 +304,7 @@ measures! {
         |t| Some(t.subject()?.fds_peak as f64);
     UserAndKernelPerLane: "user_and_kernel_per_lane_bytes", "memory\nper lane", Unit::Bytes, Less,
         false, [], |t| {
-            let memory = t.subject()?.memory;
-            let kernel = memory.page_table_bytes? + memory.kernel_stack_bytes?;
+            let kernel = t.subject()?.memory.added_kernel_bytes?;
             per_lane(t, Some(Measure::Memory.of(t)? + kernel as f64))
         };
     HeartbeatP99: "heartbeat_p99_ns", "heartbeat p99", Unit::Time, Less, true, [], |t| {

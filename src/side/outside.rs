@@ -169,6 +169,7 @@ impl Outside {
                 "file_bytes",
                 "page_table_bytes",
                 "kernel_stack_bytes",
+                "added_kernel_bytes",
             ];
             for field in of_plateau {
                 unavailable.insert(format!("memory.{field}"), NOT_SEEN.into());
@@ -225,8 +226,9 @@ impl Process {
                 baseline_rss_bytes: self.baseline.rss_bytes,
                 peak_rss_bytes: self.most.peak_rss_bytes,
                 plateau_user_bytes: self.plateau.map(|held| held.rss_bytes),
-                added_bytes: added.map(|(anonymous, _)| anonymous),
-                file_bytes: added.map(|(_, files)| files),
+                added_bytes: added.map(|[anonymous, ..]| anonymous),
+                file_bytes: added.map(|[_, files, _]| files),
+                added_kernel_bytes: added.map(|[.., kernel]| kernel),
                 page_table_bytes: self.plateau.map(|held| held.page_table_bytes),
                 kernel_stack_bytes: self.plateau.map(|held| held.kernel_stack_bytes()),
                 ..Memory::default()

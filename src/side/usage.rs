@@ -378,13 +378,15 @@ impl ProcessUse {
         })
     }
 
-    /// Anonymous pages and pages of files that came since `baseline`, in this order.
-    pub(crate) fn added_since(&self, baseline: &ProcessUse) -> (u64, u64) {
-        let files = |u: &ProcessUse| u.rss_bytes.saturating_sub(u.anonymous_bytes);
-        (
-            self.anonymous_bytes.saturating_sub(baseline.anonymous_bytes),
-            files(self).saturating_sub(files(baseline)),
-        )
+    /// Bytes that came since `baseline`: anonymous pages, pages of files, and page tables with kernel
+    /// stacks.
+    pub(crate) fn added_since(&self, baseline: &ProcessUse) -> [u64; 3] {
+        let parts: [fn(&ProcessUse) -> u64; 3] = [
+            |u| u.anonymous_bytes,
+            |u| u.rss_bytes.saturating_sub(u.anonymous_bytes),
+            |u| u.page_table_bytes + u.kernel_stack_bytes(),
+        ];
+        parts.map(|of| of(self).saturating_sub(of(baseline)))
     }
 
     /// Kernel stacks: threads × [`KERNEL_STACK_BYTES`].

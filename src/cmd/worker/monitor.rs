@@ -316,8 +316,9 @@ impl<'t> Monitor<'t> {
         let held = self.plateau.or(self.seen.last().copied());
         let added = held.map(|held| held.added_since(&self.baseline));
         Memory {
-            added_bytes: added.map(|(anonymous, _)| anonymous),
-            file_bytes: added.map(|(_, files)| files),
+            added_bytes: added.map(|[anonymous, ..]| anonymous),
+            file_bytes: added.map(|[_, files, _]| files),
+            added_kernel_bytes: added.map(|[.., kernel]| kernel),
             baseline_rss_bytes: self.baseline.rss_bytes,
             peak_rss_bytes: self.seen.iter().map(|u| u.peak_rss_bytes).max().unwrap_or(0),
             plateau_user_bytes: self.plateau.map(|u| u.rss_bytes),

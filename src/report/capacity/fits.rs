@@ -291,6 +291,7 @@ fn kernel(
     if let Some(line) = line(&|t| t.memory.kernel_bytes) {
         return (Some(line), "all kernel memory of their cgroup");
     }
+    // Of the whole process, as its resident set is: a host holds what stood before the lanes, too.
     let counted = |m: &Memory| Some(m.page_table_bytes? + m.kernel_stack_bytes?);
     match line(&|t| counted(&t.memory)) {
         Some(line) => (Some(line), "page tables and kernel stacks only, sockets not"),

@@ -59,26 +59,21 @@ fn stacked<const N: usize>(
     figure::bars(title, axis, parts, panels, &left_out)
 }
 
-/// Memory over the baseline: the process's own, the kernel's, and what sockets hold. Page tables and
-/// kernel stacks are known of the whole process alone, so they stand in where no cgroup counts.
+/// Memory over the baseline: the process's own, the kernel's, and what sockets hold. Where no cgroup
+/// counts the kernel's, page tables and kernel stacks are the part of it that is known.
 fn at_plateau(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     let parts = [
         ("user", PALETTE[1]),
         ("kernel", PALETTE[3]),
-        ("kernel stacks of the whole process", PALETTE[2]),
-        ("page tables of the whole process", PALETTE[4]),
+        ("page tables and kernel stacks", PALETTE[4]),
         ("TCP buffers", PALETTE[0]),
     ];
     let lengths = |t: &TrialRecord| {
         let lanes = f64::from(t.cell.total_lanes.max(1));
-        let Some(m) = t.subject().map(|subject| subject.memory) else { return [None; 5] };
+        let Some(m) = t.subject().map(|subject| subject.memory) else { return [None; 4] };
         let user = Measure::Memory.of(t).map(|bytes| bytes as u64);
-        let [stacks, tables] = match m.kernel_bytes {
-            Some(_) => [None; 2],
-            None => [m.kernel_stack_bytes, m.page_table_bytes],
-        };
-        [user, m.kernel_bytes, stacks, tables, m.socket_bytes]
-            .map(|bytes| Some(bytes? as f64 / lanes))
+        let known = m.added_kernel_bytes.filter(|_| m.kernel_bytes.is_none());
+        [user, m.kernel_bytes, known, m.socket_bytes].map(|bytes| Some(bytes? as f64 / lanes))
     };
     let axis = PlotAxis::new("bytes per lane", Scale::Binary, &format_bytes);
     let drawn = ("Memory per lane", &axis, Measure::Memory);
