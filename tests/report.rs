@@ -491,7 +491,7 @@ fn memory_trials_stand_in_no_other_table_and_a_ladder_is_fitted() {
 
     let sections = memory::sections(&records);
     let text = table::render("x", &[], &sections, None, false);
-    assert!(text.contains("where the bytes go") && text.contains("cost of a lane"), "{text}");
+    assert!(text.contains("where the bytes go") && text.contains("cost per lane"), "{text}");
     assert!(text.contains("8,000 lanes: no room"), "a failed trial is told: {text}");
     let narrow = table::render("x", &[], &sections, Some(80), false);
     assert!(narrow.lines().all(|l| l.chars().count() <= 80), "{narrow}");

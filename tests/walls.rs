@@ -291,6 +291,56 @@ fn no_error_is_a_bare_text() {
     assert!(bare.is_empty(), "{bare:?}");
 }
 
+/// Literals that a text is compared with or taken apart by; arms of a match are not seen.
+fn decided_by(text: &str) -> Vec<&str> {
+    let ways = [
+        "== \"",
+        "!= \"",
+        "== Some(\"",
+        "contains(\"",
+        "contains(&\"",
+        "find(\"",
+        "s_with(\"",
+        "split(\"",
+        "split_once(\"",
+        "strip_prefix(\"",
+        "strip_suffix(\"",
+        "_matches(\"",
+    ];
+    let behind = ways.iter().flat_map(|way| text.match_indices(way).map(|(at, _)| at + way.len()));
+    // What looks like a comment, as in an address, has been cut off together with its end.
+    let literals = behind.filter_map(|at| text[at..].split('"').next());
+    literals.filter(|literal| !literal.contains('\n')).collect()
+}
+
+/// Words are for readers, and change as sentences do: whoever decides by them decides otherwise then.
+/// What is shown decides by no text at all, the rest of the crate by none of several words.
+#[test]
+fn no_prose_decides() {
+    let seen = decided_by(
+        "if a == \"x y\" || b.starts_with(\"z\") { c(\"d e\").split_once(\"; first \") }",
+    );
+    assert_eq!(seen, ["x y", "z", "; first "]);
+    let allowed = [
+        ("config", "--set ", "an argument as it was typed"),
+        ("driver::host", "version ", "what the C library says of itself"),
+        ("format::record", " allows ", "rows of before `limit` was a field"),
+        ("limits::check", " of the ", "the name of a limit, before whose it is"),
+        ("report::capacity::hosts", "host", "a key of the user's file"),
+        ("results::store::told", " at line ", "what serde_json adds to its errors"),
+        ("side::split", " kB", "a unit in a file of the kernel"),
+    ];
+    let mut found = BTreeSet::new();
+    for (module, text) in sources() {
+        let shown = ["report", "stats"].contains(&module.first().map_or("", String::as_str));
+        let is_prose = |text: &&str| text.contains(' ') && text.contains(char::is_alphabetic);
+        let decided = decided_by(&text).into_iter().filter(|text| shown || is_prose(text));
+        found.extend(decided.map(|text| (module.join("::"), text.to_string())));
+    }
+    let allowed = allowed.map(|(module, text, _)| (module.to_string(), text.to_string()));
+    assert_eq!(found, BTreeSet::from(allowed));
+}
+
 /// Beside its row in `plan` and its own file, a new codec or engine needs the one file that starts it.
 #[test]
 fn every_codec_and_engine_is_started_in_one_file() {

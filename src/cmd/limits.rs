@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::cli::LimitsArgs;
 use crate::limits::{Limits, LimitsReport, TargetKind};
-use crate::report::layout::Column;
+use crate::report::layout::{ColumnKind, Columns};
 use crate::report::table;
 use crate::units::parse_count;
 
@@ -31,13 +31,12 @@ pub fn run(args: &LimitsArgs) -> super::Ended {
 
 pub fn text(report: &LimitsReport, width: Option<u16>) -> String {
     let tables = report.tables().into_iter().map(|(above, (heads, rows))| {
-        let column = |(i, title): (usize, String)| Column {
-            title,
-            number: i > 0,
-            cells: rows.iter().map(|row| row[i].clone()).collect(),
-        };
-        let columns = heads.into_iter().enumerate().map(column).collect();
-        format!("{above}\n\n{}\n", table::plain(columns, width))
+        let mut table = Columns::of(&rows);
+        for (i, title) in heads.into_iter().enumerate() {
+            let kind = if i > 0 { ColumnKind::Number } else { ColumnKind::Words };
+            table.add(title, kind, |row| row[i].clone());
+        }
+        format!("{above}\n\n{}\n", table::plain(table.all(), width))
     });
     let below = report.sentences().into_iter().map(|line| line + "\n");
     tables.chain(below).collect()

@@ -13,7 +13,7 @@ use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::{Sweep, TRIAL_OVERHEAD_NS};
 use crate::plan::{Cell, Extent};
 use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
-use crate::report::layout::Column;
+use crate::report::layout::Columns;
 use crate::report::table;
 use crate::stats::precision::FEWEST_BLOCKS;
 use crate::units::{
@@ -42,22 +42,17 @@ fn describe(sweep: &Sweep) -> String {
     let mut lines = headline(sweep);
     let cells = sweep.cells();
     let (limits, allowed) = (Limits::read(), cpus::allowed().unwrap_or_default());
-    let column = |title: &str, number, of: &dyn Fn((usize, &Cell)) -> String| Column {
-        title: title.into(),
-        number,
-        cells: cells.iter().enumerate().map(of).collect(),
-    };
     let here = |cell: &Cell| {
         let verdict = verdict(sweep, &limits, &allowed, cell);
         verdict.unwrap_or_else(|why| format!("will fail: {why:#}"))
     };
-    let table = vec![
-        column("cell", false, &|(_, cell)| cell.id.clone()),
-        column("number", true, &|(number, _)| number.to_string()),
-        column("connections", true, &|(_, cell)| format_count(cell.total_lanes.into())),
-        column("here", false, &|(_, cell)| here(cell)),
-    ];
-    lines.extend(["".into(), table::plain(table, crate::terminal::width())]);
+    let numbered: Vec<(usize, &Cell)> = cells.iter().enumerate().collect();
+    let mut table = Columns::of(&numbered);
+    table.text("cell", |(_, cell)| cell.id.clone());
+    table.number("number", |(number, _)| number.to_string());
+    table.number("connections", |(_, cell)| format_count(cell.total_lanes.into()));
+    table.text("here", |(_, cell)| here(cell));
+    lines.extend(["".into(), table::plain(table.all(), crate::terminal::width())]);
     let mut rings = vec![];
     for cell in &cells {
         rings.extend(limits.rings_of(cell, sweep.server_plan(cell).as_ref()));

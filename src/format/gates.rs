@@ -78,8 +78,6 @@ gates! {
     ClockOffset = "clock_offset_ns", true, Time, "the clocks of two shards are too far apart";
 }
 
-pub(crate) const LINGER: &str = GateKind::Linger.name();
-
 impl GateKind {
     /// The gate of a name; `None` for names that only other versions know.
     pub(crate) fn of(name: &str) -> Option<GateKind> {

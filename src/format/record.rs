@@ -165,6 +165,9 @@ record! {
             /// Why it failed, in one sentence with the way out; on other rows the first error of a request,
             /// or what else a reader should know.
             error: Option<String> = judged,
+            /// The first request of the window that failed, by its kind: `connect error: …`.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            first_error: Option<String> = either,
             /// The limit that the trial ran into, such as `vm.max_map_count`; `None` where none is known.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             limit: Option<String> = either,

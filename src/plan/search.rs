@@ -43,6 +43,9 @@ pub struct Search {
 pub struct Bound {
     /// As the config says it, such as `p99 ≤ 40 ms`.
     pub name: String,
+    /// What is bounded, without how much: `p99`.
+    #[serde(skip)]
+    pub(crate) what: String,
     /// The class of requests that it is of; `None` of all requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
@@ -62,24 +65,20 @@ pub fn bounds(slo: Option<&Slo>, mix: &[RequestTemplate]) -> Vec<Bound> {
         ("p99", 0.01, slo.p99_ns),
         ("p99.9", 0.001, slo.p99_9_ns),
     ];
-    let mut all: Vec<Bound> = times
+    let of_all = times.into_iter().map(|(what, allowed, ns)| (what.to_string(), None, ns, allowed));
+    let of_classes = classes(mix)
         .into_iter()
-        .filter_map(|(name, allowed, ns)| {
-            let name = format!("{name} ≤ {}", format_ns(ns? as f64));
-            Some(Bound { name, class: None, most_ns: ns, allowed })
-        })
-        .collect();
-    all.extend(slo.error_rate.map(|allowed| Bound {
-        name: format!("lost requests ≤ {} %", allowed * 100.0),
-        class: None,
-        most_ns: None,
-        allowed,
-    }));
-    all.extend(classes(mix).into_iter().filter_map(|(class, most_ns)| {
-        let name = format!("p99 of class {class} ≤ {}", format_ns(most_ns? as f64));
-        Some(Bound { name, class: Some(class.into()), most_ns, allowed: 0.01 })
-    }));
-    all
+        .map(|(class, ns)| (format!("p99 of class {class}"), Some(class.to_string()), ns, 0.01));
+    let timed = |(what, class, ns, allowed): (String, Option<String>, Option<u64>, f64)| {
+        let name = format!("{what} ≤ {}", format_ns(ns? as f64));
+        Some(Bound { name, what, class, most_ns: ns, allowed })
+    };
+    let lost = slo.error_rate.map(|allowed| {
+        let what = "lost requests".to_string();
+        let name = format!("{what} ≤ {} %", allowed * 100.0);
+        Bound { name, what, class: None, most_ns: None, allowed }
+    });
+    of_all.filter_map(timed).chain(lost).chain(of_classes.filter_map(timed)).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::format::gates::GateKind;
 use crate::format::{ForeignProcess, Gate, TrialRecord};
 use crate::stats::median;
 use crate::units::format_share;
 
 /// Noise that [`remarks`] tells, which no row needs to tell again.
-const TOLD: [&str; 4] =
-    ["foreign_cpu_share", "steal_share", "throttled_share", "target_throttled_share"];
-
-pub(super) fn is_told(gate: &str) -> bool {
-    TOLD.contains(&gate)
-}
+pub(super) const TOLD: [GateKind; 4] =
+    [GateKind::ForeignCpu, GateKind::Steal, GateKind::Throttled, GateKind::TargetThrottled];
 
 /// A sentence for each kind of noise that there was, with what it does and the way out.
 pub(super) fn remarks(records: &[TrialRecord]) -> Vec<String> {
@@ -20,9 +17,9 @@ pub(super) fn remarks(records: &[TrialRecord]) -> Vec<String> {
     // may be why.
     let measured = |r: &&TrialRecord| !r.gates.is_empty() && !r.cell.is_memory();
     let trials: Vec<&TrialRecord> = records.iter().filter(measured).collect();
-    let noise = |gate: &str| noise(gate, &trials);
+    let noise = |gate: GateKind| noise(gate, &trials);
     let mut out = Vec::new();
-    if let Some((share, of_trials)) = noise("foreign_cpu_share") {
+    if let Some((share, of_trials)) = noise(GateKind::ForeignCpu) {
         let (names, server) = processes(&trials);
         out.push(format!(
             "The machine was busy: other programs used {share} of the load generator's CPU in \
@@ -31,13 +28,13 @@ pub(super) fn remarks(records: &[TrialRecord]) -> Vec<String> {
         ));
         out.extend(server);
     }
-    if let Some((share, of_trials)) = noise("steal_share") {
+    if let Some((share, of_trials)) = noise(GateKind::Steal) {
         out.push(format!(
             "The hypervisor took {share} of the CPU time away in {of_trials}; ratios hold, with wider \
              intervals."
         ));
     }
-    for (gate, whom) in [("throttled_share", "duel"), ("target_throttled_share", "the server")] {
+    for (gate, whom) in [(GateKind::Throttled, "duel"), (GateKind::TargetThrottled, "the server")] {
         out.extend(noise(gate).map(|(share, of_trials)| {
             format!(
                 "A CPU quota stopped {whom} for {share} of the time in {of_trials}: requests that were \
@@ -50,8 +47,8 @@ pub(super) fn remarks(records: &[TrialRecord]) -> Vec<String> {
 }
 
 /// The median share over the trials in which a gate failed, and which those are.
-fn noise(name: &str, trials: &[&TrialRecord]) -> Option<(String, String)> {
-    let is = |g: &&Gate| g.name == name && g.ok == Some(false);
+fn noise(kind: GateKind, trials: &[&TrialRecord]) -> Option<(String, String)> {
+    let is = |g: &&Gate| g.is(kind) && g.failed();
     let failed = |t: &&TrialRecord| t.gates.iter().find(is).and_then(|g| g.value);
     let seen: Vec<f64> = trials.iter().filter_map(failed).collect();
     let share = format_share((median(&seen)? * 100.0).round() / 100.0);
@@ -98,12 +95,11 @@ mod tests {
     use crate::format::Status;
     use crate::plan::{Cell, Engine};
 
-    fn noisy(block: u32, gate: &str, foreign: Vec<ForeignProcess>) -> TrialRecord {
-        let (name, value, limit) = (gate.to_string(), Some(0.42), Some(0.1));
+    fn noisy(block: u32, gate: GateKind, foreign: Vec<ForeignProcess>) -> TrialRecord {
         let cell = Cell::plain(Engine::Threads, 4);
         TrialRecord {
             status: Status::Ok,
-            gates: vec![Gate { name, hard: false, ok: Some(false), value, limit }],
+            gates: vec![Gate::new(gate, Some((false, 0.42, 0.1)))],
             foreign,
             ..TrialRecord::blank("p".into(), "b".into(), block, block, cell)
         }
@@ -130,8 +126,7 @@ mod tests {
     #[test]
     fn noise_of_a_trial_that_it_made_invalid_is_told() {
         let mut trial = noisy(0, TOLD[2], vec![]);
-        let (name, value, limit) = ("littles_law".to_string(), Some(0.8), Some(0.2));
-        trial.gates.push(Gate { name, hard: true, ok: Some(false), value, limit });
+        trial.gates.push(Gate::new(GateKind::LittlesLaw, Some((false, 0.8, 0.2))));
         trial.status = Status::Invalid;
         let [said] = &remarks(&[trial])[..] else { panic!("one sentence") };
         assert!(said.contains("A CPU quota stopped duel for 42 % of the time"), "{said}");
@@ -140,8 +135,8 @@ mod tests {
     #[test]
     fn each_kind_of_noise_is_told_and_quiet_runs_say_nothing() {
         for gate in TOLD {
-            assert_eq!(remarks(&[noisy(0, gate, vec![])]).len(), 1, "{gate}");
+            assert_eq!(remarks(&[noisy(0, gate, vec![])]).len(), 1, "{gate:?}");
         }
-        assert!(remarks(&[noisy(0, "late_p99_ns", vec![])]).is_empty(), "its row says so");
+        assert!(remarks(&[noisy(0, GateKind::Late, vec![])]).is_empty(), "its row says so");
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::csv::Fields;
-use super::layout::{Columns, Section, quantile};
+use super::layout::{Columns, Section, of_trials, quantile};
 use super::slo::{Judgement, SloRow, judge};
 use super::summary::{Percentiles, QUANTILES, shown_cells};
 use crate::format::{Ledger, TrialRecord};
@@ -60,23 +60,17 @@ fn rows<'r>(mix: &[RequestTemplate], records: &'r [TrialRecord]) -> Vec<ClassRow
 /// The table; `None` where no request has a name.
 pub fn section(mix: &[RequestTemplate], records: &[TrialRecord]) -> Option<Section> {
     let rows = rows(mix, records);
-    let at = |q: f64| {
-        move |r: &ClassRow<'_>| match (quantile(&r.times, q), r.ranked) {
-            (text, true) => text,
-            (text, false) => format!("({text})"),
-        }
-    };
+    let at = |q: f64| move |r: &ClassRow<'_>| Some(of_trials(r.ranked, quantile(&r.times, q)?));
     let mut table = Columns::some(&rows)?;
     table.text("cell", |r| r.cell.id.clone());
-    table.text("class", |r| r.class.into());
+    table.text("class", |r| r.class.to_string());
     table.number("requests", |r| format_count(r.ledger.planned));
     table.number("lost", |r| format_count(r.ledger.lost()));
     table.number("p50", at(0.5));
     table.number("p99", at(0.99));
     if rows.iter().any(|r| r.bound_ns.is_some()) {
-        let allowed = |r: &ClassRow<'_>| r.bound_ns.map(|ns| format_ns(ns as f64));
-        table.number("p99\nallowed", |r| allowed(r).unwrap_or("-".into()));
-        table.text("SLO", |r| r.judgement.as_ref().map_or("-".into(), Judgement::to_string));
+        table.number("p99\nallowed", |r| r.bound_ns.map(|ns| format_ns(ns as f64)));
+        table.text("SLO", |r| r.judgement.as_ref().map(Judgement::to_string));
     }
     let note = "response times, in a closed loop service times, of all valid trials together";
     Some(table.section("Classes of requests", vec![note.into()]))

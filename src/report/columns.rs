@@ -1,12 +1,46 @@
 //! Tables as every rendering takes them.
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnKind {
+    Words,
+    Number,
+    /// How the trials of the row ended: words that must not stand far from the row's name.
+    Status,
+}
+
 /// A column; a title may hold one line break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     pub title: String,
-    pub number: bool,
+    pub kind: ColumnKind,
     /// One text a row; an interval stands after a line break.
     pub cells: Vec<String>,
+}
+
+impl Column {
+    pub(super) fn is_number(&self) -> bool {
+        self.kind == ColumnKind::Number
+    }
+}
+
+/// What stands in place of a value that is not there.
+pub(super) const DASH: &str = "-";
+
+/// The text of a cell, which may have none.
+pub(crate) trait CellText {
+    fn or_dash(self) -> String;
+}
+
+impl CellText for String {
+    fn or_dash(self) -> String {
+        self
+    }
+}
+
+impl CellText for Option<String> {
+    fn or_dash(self) -> String {
+        self.unwrap_or_else(|| DASH.into())
+    }
 }
 
 /// The columns of a table under way: a text of each row.
@@ -25,25 +59,37 @@ impl<'r, R> Columns<'r, R> {
         (!rows.is_empty()).then(|| Columns::of(rows))
     }
 
-    pub(crate) fn text(&mut self, title: impl Into<String>, of: impl Fn(&R) -> String) {
-        let cells = self.rows.iter().map(of).collect();
-        self.columns.push(Column { title: title.into(), number: false, cells });
+    pub(crate) fn text<T: CellText>(&mut self, title: impl Into<String>, of: impl Fn(&R) -> T) {
+        self.add(title, ColumnKind::Words, of);
     }
 
-    pub(crate) fn number(&mut self, title: impl Into<String>, of: impl Fn(&R) -> String) {
-        self.text(title, of);
-        self.columns.last_mut().expect("the one above").number = true;
+    pub(crate) fn number<T: CellText>(&mut self, title: impl Into<String>, of: impl Fn(&R) -> T) {
+        self.add(title, ColumnKind::Number, of);
     }
 
-    /// A column of numbers with a dash where a row has none; left out where no row has one.
+    pub(crate) fn add<T: CellText>(
+        &mut self,
+        title: impl Into<String>,
+        kind: ColumnKind,
+        of: impl Fn(&R) -> T,
+    ) {
+        let cells = self.rows.iter().map(|row| of(row).or_dash()).collect();
+        self.columns.push(Column { title: title.into(), kind, cells });
+    }
+
+    /// A column of numbers that is left out where no row has one.
     pub(crate) fn number_if_known(
         &mut self,
         title: impl Into<String>,
         of: impl Fn(&R) -> Option<String>,
     ) {
         if self.rows.iter().any(|row| of(row).is_some()) {
-            self.number(title, |row| of(row).unwrap_or("-".into()));
+            self.number(title, of);
         }
+    }
+
+    pub(crate) fn all(self) -> Vec<Column> {
+        self.columns
     }
 
     pub(crate) fn section(self, heading: impl Into<String>, notes: Vec<String>) -> Section {

@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::layout::{Column, Columns, clean};
-use super::measures::{self, Better, Measure, ShownIn, compared};
+use super::layout::{Column, ColumnKind, Columns, clean};
+use super::measures::{self, Better, Measure, ShownIn, Unit, compared};
 use super::summary::{Blocks, by_block, is_valid, paired};
 use super::{markdown, table};
 use crate::format::{Status, TrialRecord};
@@ -22,7 +22,7 @@ use crate::stats::{
     Comparison as Judged, MARGIN, RATIO_CONFIDENCE, RatioEstimate, Verdict, judge, log_t_ratio,
     lost_p_value, median, paired_ratio, unpaired_ratio,
 };
-use crate::units::{Ratio, format_bytes, format_ns, format_share};
+use crate::units::{Ratio, format_share};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
@@ -239,20 +239,16 @@ fn key(path: &str) -> String {
     let inner = ["embedded", "external", "extent"];
     let parts: Vec<&str> = path.split('.').filter(|part| !inner.contains(part)).collect();
     let key = parts.join(".").replace("plan.mix[", "plan.request[");
-    let units = ["_ns", ".ns", "_bytes"];
-    units.iter().find_map(|unit| key.strip_suffix(unit)).unwrap_or(&key).into()
+    Unit::of_field(&key).0.into()
 }
 
 fn told(path: &str, value: &Value) -> String {
-    match value.as_f64().filter(|_| path.ends_with("_ns") || path.ends_with(".ns")) {
-        Some(ns) => format_ns(ns),
-        None if path.ends_with("_bytes") && value.is_number() => {
-            value.as_f64().map_or_else(String::new, format_bytes)
-        }
-        None if value.is_null() => "not set".into(),
+    match (value, Unit::of_field(path).1.zip(value.as_f64())) {
+        (_, Some((unit, value))) => unit.print(value),
+        (Value::Null, _) => "not set".into(),
         // What else it holds is of no help.
-        None if value.is_object() => "set".into(),
-        None => value.to_string(),
+        (Value::Object(_), _) => "set".into(),
+        _ => value.to_string(),
     }
 }
 
@@ -452,10 +448,8 @@ impl RunComparison {
 fn columns(rows: &[&[String; 6]]) -> Vec<Column> {
     let mut table = Columns::of(rows);
     for (i, head) in ["cell", "measure", "A", "B", "B ÷ A", "verdict"].into_iter().enumerate() {
-        match i {
-            2..=4 => table.number(head, |row| row[i].clone()),
-            _ => table.text(head, |row| row[i].clone()),
-        }
+        let kind = if (2..=4).contains(&i) { ColumnKind::Number } else { ColumnKind::Words };
+        table.add(head, kind, |row| row[i].clone());
     }
-    table.section("", vec![]).columns
+    table.all()
 }

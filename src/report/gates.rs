@@ -1,7 +1,7 @@
 //! A gate that failed, with its figures and the way out; docs/gates.md says more.
 
+pub(crate) use crate::format::gates::meaning;
 use crate::format::gates::{GateFigure, GateKind};
-pub(crate) use crate::format::gates::{LINGER, meaning};
 use crate::units::{format_ns, trimmed};
 
 /// What to do where a hard gate failed.

@@ -1,18 +1,15 @@
 //! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
 
 use super::busy;
-pub(crate) use super::columns::Columns;
-pub(crate) use super::columns::{Column, Section};
+pub(crate) use super::columns::{CellText, Column, ColumnKind, Columns, Section};
 use super::gates;
 use super::measures::{self, Facts, Measure, ShownIn};
 use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
+use crate::format::gates::GateKind;
 use crate::format::{Channel, Ledger, OVERLOADED};
 use crate::stats::hdr::Percentile;
 use crate::stats::{Comparison, MIN_FOR_INTERVAL, Verdict, pairs_needed};
 use crate::units::{Ratio, format_count, format_ns, format_share, plural};
-
-/// Title of the column that says how trials ended.
-pub(crate) const STATUS: &str = "status";
 
 /// `64 lanes · 1 CPU · hyper · closed loop · 6 trials`.
 pub fn heading(group: &Group) -> String {
@@ -38,7 +35,7 @@ pub fn columns(group: &Group) -> Vec<Column> {
         () => ShownIn::Table,
     };
     for Facts { measure, title, level, .. } in measures::shown(place) {
-        let known = figures().any(|f| value(f, *measure) != dash());
+        let known = figures().any(|f| value(f, *measure).is_some());
         if known || figures().next().is_none() {
             let title = title_of(group, *measure, title);
             table.number(title, |r| figure(r, *level, &|f| value(f, *measure)));
@@ -46,9 +43,9 @@ pub fn columns(group: &Group) -> Vec<Column> {
         beside(&mut table, group, *measure);
     }
     if group.rows.iter().any(|r| !status(r).is_empty()) {
-        table.text(STATUS, status);
+        table.add("status", ColumnKind::Status, status);
     }
-    table.section("", vec![]).columns
+    table.all()
 }
 
 /// Memory is per lane where more lanes showed what one more costs, and else a share of the whole.
@@ -86,7 +83,7 @@ fn beside(table: &mut Columns<'_, Row>, group: &Group, measure: Measure) {
             // Overload is a state of a server like any other: its figures stand beside the goodput.
             for (title, of) in UNANSWERED.iter().filter(|(_, of)| some_are(group, *of)) {
                 let share = |f: &Figures| {
-                    format_share(of(&f.ledger) as f64 / f.ledger.planned.max(1) as f64)
+                    Some(format_share(of(&f.ledger) as f64 / f.ledger.planned.max(1) as f64))
                 };
                 table.number(*title, |r| figure(r, false, &share));
             }
@@ -103,7 +100,7 @@ fn beside(table: &mut Columns<'_, Row>, group: &Group, measure: Measure) {
                 let time = |f: &Figures| {
                     let times = f.times(*channel);
                     let interval = times.interval(*q).filter(|_| *q > 0.5).map(interval);
-                    quantile(times, *q) + &interval.unwrap_or_default()
+                    Some(quantile(times, *q)? + &interval.unwrap_or_default())
                 };
                 table.number(*title, |r| figure(r, true, &time));
             }
@@ -127,7 +124,7 @@ fn ratio(table: &mut Columns<'_, Row>, group: &Group, what: &str, measure: Measu
     }
 }
 
-pub(super) fn value(f: &Figures, measure: Measure) -> String {
+pub(super) fn value(f: &Figures, measure: Measure) -> Option<String> {
     let text = |m: Measure| f.get(m).map(|v| m.print(v));
     let slope = f.slopes.and_then(|(memory, kernel)| match measure {
         Measure::MemoryPerLane => Some(Some(memory)),
@@ -135,9 +132,9 @@ pub(super) fn value(f: &Figures, measure: Measure) -> String {
         _ => None,
     });
     if let Some(slope) = slope {
-        return slope.map_or_else(dash, |bytes| measure.print(bytes));
+        return slope.map(|bytes| measure.print(bytes));
     }
-    let shown = match measure {
+    match measure {
         Measure::Switches => text(Measure::Voluntary)
             .zip(text(Measure::Involuntary))
             .map(|(voluntary, involuntary)| format!("{voluntary} + {involuntary}")),
@@ -150,8 +147,7 @@ pub(super) fn value(f: &Figures, measure: Measure) -> String {
                 .map(|v| format!("≤ {}", measure.print(v / each)))
         }
         _ => text(measure),
-    };
-    shown.unwrap_or_else(dash)
+    }
 }
 
 /// The reference's name, if there is anything to compare it with.
@@ -160,28 +156,25 @@ fn compared_with(group: &Group) -> Option<String> {
     Some(clean(&group.rows[reference].name))
 }
 
-fn dash() -> String {
-    "-".into()
+/// A figure of a row, with a tilde where it is a level from a busy machine.
+fn figure(row: &Row, level: bool, cell: &dyn Fn(&Figures) -> Option<String>) -> Option<String> {
+    let text = row.figures.as_ref().and_then(cell)?;
+    let busy = row.ranked && level && row.noisy_levels;
+    Some(if busy { format!("~{text}") } else { of_trials(row.ranked, text) })
 }
 
-/// A figure; in parentheses where it comes from trials that failed a quality check, with a tilde
-/// where it is a level from a busy machine.
-fn figure(row: &Row, level: bool, cell: &dyn Fn(&Figures) -> String) -> String {
-    match row.figures.as_ref().map(cell).filter(|text| *text != dash()) {
-        Some(text) if row.ranked && level && row.noisy_levels => format!("~{text}"),
-        Some(text) if row.ranked => text,
-        Some(text) => format!("({text})"),
-        None => dash(),
-    }
+/// A figure; in parentheses where it comes from trials that failed a quality check.
+pub(super) fn of_trials(ranked: bool, text: String) -> String {
+    if ranked { text } else { format!("({text})") }
 }
 
 /// A quantile, or what share of the requests was lost where that leaves it without a number.
-pub(super) fn quantile(times: &Percentiles, q: f64) -> String {
+pub(super) fn quantile(times: &Percentiles, q: f64) -> Option<String> {
     if let Some(lost) = times.lost_beyond(q) {
-        return format!("lost {}", format_share(lost));
+        return Some(format!("lost {}", format_share(lost)));
     }
-    let at = QUANTILES.iter().position(|(_, known)| *known == q);
-    percentile(at.and_then(|i| times.all()[i]))
+    let at = QUANTILES.iter().position(|(_, known)| *known == q)?;
+    Some(times.all()[at]?.to_string())
 }
 
 /// The interval of a percentile, for the line below it.
@@ -190,26 +183,18 @@ fn interval((low, high): (Option<u64>, Option<u64>)) -> String {
     format!("\n[{}, {}]", print(low), print(high))
 }
 
-/// A percentile; `≥` before one that falls on a request that was given up.
-pub fn percentile(value: Option<Percentile>) -> String {
-    match value {
-        None => dash(),
-        Some(p) => format!("{}{}", if p.lower_bound { "≥ " } else { "" }, format_ns(p.ns as f64)),
-    }
-}
-
-fn compared(group: &Group, row: &Row, measure: Measure) -> String {
+fn compared(group: &Group, row: &Row, measure: Measure) -> Option<String> {
     if group.reference.is_some_and(|at| std::ptr::eq(&group.rows[at], row)) {
-        return "baseline".into();
+        return Some("baseline".into());
     }
-    let Some(Comparison { estimate, verdict, .. }) = row.ratio(measure) else { return dash() };
+    let Comparison { estimate, verdict, .. } = row.ratio(measure)?;
     let point = format!("{}{}", verdict.mark(), Ratio(estimate.ratio));
-    match estimate.interval() {
+    Some(match estimate.interval() {
         // As many decimals as the ratio has, so that the eye compares like with like.
         Some((low, high)) if estimate.ratio < 0.1 => format!("{point}\n[{low:.3}, {high:.3}]"),
         Some((low, high)) => format!("{point}\n[{low:.2}, {high:.2}]"),
         None => point,
-    }
+    })
 }
 
 /// How the trials of a row ended, and its flags; empty if all is well.
@@ -256,9 +241,11 @@ fn notes(group: &Group) -> Vec<String> {
             errors.map(|(error, trials)| format!("{}: {}", of(*trials, blocks), clean(error)));
         // How busy the machine was is said once, above all groups; see `busy`.
         // Nor is it news that requests that were sent late were sent a little late.
-        let late = row.failed_gates.contains_key("pacer_delay_p99_ns");
-        let told = |gate: &str| busy::is_told(gate) || late && gate == "late_p99_ns";
-        let gates = row.failed_gates.iter().filter(|(gate, _)| !told(gate));
+        let failed = || row.failed_gates.keys().map(|gate| GateKind::of(gate));
+        let late = failed().any(|gate| gate == Some(GateKind::PacerDelay));
+        let told = |gate: &GateKind| busy::TOLD.contains(gate) || late && *gate == GateKind::Late;
+        let untold = |gate: &str| !GateKind::of(gate).is_some_and(|gate| told(&gate));
+        let gates = row.failed_gates.iter().filter(|(gate, _)| untold(gate));
         let gates = gates.map(|(gate, failed)| gate_note(gate, failed, blocks));
         let more = [lost(row), connections(row), lanes_ran_out(row)].into_iter().flatten();
         let name = clean(&row.name);
@@ -309,8 +296,8 @@ pub(super) fn gate_seen(name: &str, gate: &FailedGate, blocks: usize) -> String 
 
 /// The same after what it means for the row.
 fn gate_note(name: &str, gate: &FailedGate, blocks: usize) -> String {
-    let kind = match name {
-        gates::LINGER => "lingering",
+    let kind = match GateKind::of(name) {
+        Some(GateKind::Linger) => "lingering",
         _ if gate.hard => "not reliable",
         _ => "noisy",
     };
@@ -339,7 +326,10 @@ fn connections(row: &Row) -> Option<String> {
     if handshake.count == 0 && !often {
         return None;
     }
-    let times = |p: &Percentiles| format!("p50 {}, p99 {}", percentile(p.p50), percentile(p.p99));
+    let times = |p: &Percentiles| {
+        let text = |at: Option<Percentile>| at.map(|at| at.to_string()).or_dash();
+        format!("p50 {}, p99 {}", text(p.p50), text(p.p99))
+    };
     let tls = match &figures.tls {
         Some(agreed) if handshake.count > 0 => {
             format!("; handshake {} ({})", times(handshake), clean(agreed))

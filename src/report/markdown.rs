@@ -80,7 +80,7 @@ pub(super) fn table(columns: &[Column], escape: fn(&str) -> String) -> String {
     };
     let Some(first) = columns.first() else { return String::new() };
     let heads =
-        line(&|c| escape(&c.title)) + &line(&|c| if c.number { "--:" } else { "---" }.into());
+        line(&|c| escape(&c.title)) + &line(&|c| if c.is_number() { "--:" } else { "---" }.into());
     (0..first.cells.len()).fold(heads, |out, row| out + &line(&|c| escape(&c.cells[row])))
 }
 

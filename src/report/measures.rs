@@ -24,6 +24,13 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
+    /// The unit that stands last in the name of a field, and the name without it.
+    pub(crate) fn of_field(name: &str) -> (&str, Option<Unit>) {
+        let units = [("_ns", Unit::Time), (".ns", Unit::Time), ("_bytes", Unit::Bytes)];
+        let known = units.into_iter().find_map(|(end, unit)| Some((name.strip_suffix(end)?, unit)));
+        known.map_or((name, None), |(name, unit)| (name, Some(unit)))
+    }
+
     pub(crate) fn print(self, value: f64) -> String {
         match self {
             Unit::Time => format_ns(value),

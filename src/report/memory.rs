@@ -216,11 +216,9 @@ fn splits(cells: &[CellSplit<'_>]) -> Section {
     table.text("memory", |(name, _)| name.clone());
     table.number("lanes", |(_, c)| lanes(c));
     for part in [&TOTAL].into_iter().chain(&PARTS) {
-        let text = |c: &CellSplit<'_>| {
-            c.bytes(part).map_or("-".into(), |bytes| format_bytes(bytes / c.lanes()))
-        };
-        if cells.iter().any(|c| !matches!(text(c).as_str(), "-" | "0 B")) {
-            table.number(part.title.replacen(' ', "\n", 1), |(_, c)| text(c));
+        if cells.iter().filter_map(|c| c.bytes(part)).any(|bytes| bytes != 0.0) {
+            let title = part.title.replacen(' ', "\n", 1);
+            table.number(title, |(_, c)| Some(format_bytes(c.bytes(part)? / c.lanes())));
         }
     }
     let since = match cells.iter().all(|c| c.cell.tests_server()) {
@@ -266,13 +264,10 @@ fn bytes_and_half_width(f: &LinearFit) -> String {
 fn slopes(ladders: &[Ladder]) -> Section {
     let parts: Vec<&Part> = PARTS.iter().chain([&TOTAL]).collect();
     let mut table = Columns::of(&parts);
-    table.text(format!("bytes per {}", ladders[0].what), |p| p.title.into());
+    table.text(format!("bytes per {}", ladders[0].what), |p| p.title.to_string());
     for ladder in ladders {
-        let fixed = |f: &LinearFit| format_bytes(f.intercept);
-        table.number(ladder.name.clone(), |p| {
-            ladder.fit(p.name).map_or("-".into(), bytes_and_half_width)
-        });
-        table.number("fixed", |p| ladder.fit(p.name).map_or("-".into(), fixed));
+        table.number(ladder.name.clone(), |p| ladder.fit(p.name).map(bytes_and_half_width));
+        table.number("fixed", |p| Some(format_bytes(ladder.fit(p.name)?.intercept)));
     }
     let mut notes = vec![
         "slopes over lanes by least squares, one point per trial, ± half of the 95 % interval; fixed: \
@@ -287,8 +282,7 @@ fn slopes(ladders: &[Ladder]) -> Section {
              lanes up"
         ))
     }));
-    let article = if ladders[0].what.starts_with('i') { "an" } else { "a" };
-    table.section(format!("cost of {article} {}", ladders[0].what), notes)
+    table.section(format!("cost per {}", ladders[0].what), notes)
 }
 
 /// `memory.json`: the splits and the fits for programs; `None` where there are no trials of the kind.

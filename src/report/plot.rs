@@ -7,6 +7,8 @@
 mod bars;
 mod scale;
 
+use std::ptr;
+
 use maud::{Markup, html};
 
 use crate::plan::Engine;
@@ -130,7 +132,7 @@ impl Stroke {
 
 pub(crate) struct Panel<'a> {
     pub(crate) title: String,
-    /// Panels whose axes have one title share their range.
+    /// Panels of one axis share its range.
     pub(crate) y: &'a PlotAxis<'a>,
     pub(crate) lines: Vec<Stroke>,
 }
@@ -239,7 +241,7 @@ pub(crate) fn lines(
     };
     let mut drawn = Vec::new();
     for (i, panel) in panels.iter().enumerate() {
-        let alike = panels.iter().filter(|p| p.y.title == panel.y.title);
+        let alike = panels.iter().filter(|p| ptr::eq(p.y, panel.y));
         let values = alike.flat_map(|p| &p.lines).flat_map(Stroke::finite).flat_map(ends);
         let Some(up) = panel.y.scale.axis(values, 6) else { continue };
         let place = Placed {
@@ -248,8 +250,8 @@ pub(crate) fn lines(
             axes: (x, panel.y),
             ticked: (&across, &up),
         };
-        let above = i.checked_sub(columns).map(|above| panels[above].y.title);
-        let titled = i % columns == 0 && above != Some(panel.y.title);
+        let above = i.checked_sub(columns).map(|above| panels[above].y);
+        let titled = i % columns == 0 && !above.is_some_and(|above| ptr::eq(above, panel.y));
         drawn.push(html! {
             (place.frame(&panel.title, titled, i % columns == 0, grid.is_last_of_column(i)))
             (place.lines(&panel.lines))

@@ -105,7 +105,7 @@ impl Searched {
             let mut rows = groups.iter().flat_map(|g| &g.rows);
             rows.find(|r| r.cell.id == id)?.figures.as_ref()
         };
-        let rate = |per_s: Option<f64>| per_s.map_or_else(dash, format_rate);
+        let rate = |per_s: Option<f64>| per_s.map(format_rate);
         let tests_server = self.all.iter().all(|(_, p)| p.cell.tests_server());
         let mut table = Columns::of(&self.all);
         table.text(if tests_server { "server" } else { "engine" }, |(name, _)| name.clone());
@@ -115,8 +115,8 @@ impl Searched {
         table.number("closed loop\nreq/s", |(_, p)| rate(p.closed_per_s()));
         table.number("probes", |(_, p)| (p.probes.len() + 1).to_string());
         table.number("trials", |(_, p)| p.trials().to_string());
-        let mut figure = |title: &str, of: &dyn Fn(&Figures) -> String| {
-            table.number(title, |(_, p)| at_met(p).map_or_else(dash, of));
+        let mut figure = |title: &str, of: &dyn Fn(&Figures) -> Option<String>| {
+            table.number(title, |(_, p)| at_met(p).and_then(of));
         };
         figure("response p99\nat that rate", &|f| quantile(f.times(Channel::Response), 0.99));
         figure("CPU\nper request", &|f| value(f, Measure::CpuPerRequest));
@@ -171,24 +171,19 @@ impl Searched {
     }
 }
 
-fn dash() -> String {
-    "-".into()
-}
-
 /// What keeps the rate from being higher, in a few words.
-fn limit(outcome: &SearchOutcome) -> String {
+fn limit(outcome: &SearchOutcome) -> Option<String> {
     let why = match outcome {
         SearchOutcome::Found { because, .. } | SearchOutcome::NeverMet { because, .. } => because,
-        SearchOutcome::OutOfProbes { because: Some(because), .. } => because,
-        SearchOutcome::OutOfProbes { because: None, .. } => return dash(),
-        SearchOutcome::NeverMissed { .. } => return "search.max_rate".into(),
-        SearchOutcome::Nothing { .. } => return "unknown".into(),
+        SearchOutcome::OutOfProbes { because, .. } => because.as_ref()?,
+        SearchOutcome::NeverMissed { .. } => return Some("search.max_rate".into()),
+        SearchOutcome::Nothing { .. } => return Some("unknown".into()),
     };
     match why {
-        ProbeAnswer::Missed { bound } => bound.clone(),
-        ProbeAnswer::Undecided => "undecided".into(),
-        ProbeAnswer::Generator { why } => format!("load generator: {why}"),
-        ProbeAnswer::Met | ProbeAnswer::Unknown { .. } => dash(),
+        ProbeAnswer::Missed { bound } => Some(bound.clone()),
+        ProbeAnswer::Undecided => Some("undecided".into()),
+        ProbeAnswer::Generator { why } => Some(format!("load generator: {why}")),
+        ProbeAnswer::Met | ProbeAnswer::Unknown { .. } => None,
     }
 }
 
@@ -216,9 +211,7 @@ fn probes(name: &str, progress: &SearchProgress) -> Section {
         });
         for (i, bound) in progress.bounds().iter().enumerate() {
             let title = format!("not {}\nof {} % allowed", bound.name, bound.allowed * 100.0);
-            table.number(title, |p| {
-                share(p, i).map_or_else(dash, |s| format!("{:.2} %", s * 100.0))
-            });
+            table.number(title, |p| share(p, i).map(|s| format!("{:.2} %", s * 100.0)));
         }
         table.text("result", |p| match &p.answer {
             None => "not finished".into(),

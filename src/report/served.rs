@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
 
-use super::layout::{Columns, Section, clean, percentile};
+use super::layout::{CellText, Column, Columns, clean};
 use super::summary::{self, Group};
 use super::table;
 use crate::format::{Bytes, Channel, ErrorKind, Errors, Ledger, TrialRecord};
@@ -88,7 +88,7 @@ impl Served {
         // As many lost per sample as over all trials, of which these are a part.
         let kept = (self.ledger.completed + self.ledger.timed_out).max(1) as f64;
         let planned = (times.len() as f64 * self.ledger.planned as f64 / kept).round() as u64;
-        Some(percentile(Some(hdr::percentile(times, planned, q, self.gave_up_ns)?)))
+        Some(hdr::percentile(times, planned, q, self.gave_up_ns)?.to_string())
     }
 }
 
@@ -110,10 +110,11 @@ pub(crate) fn all_failed(records: &[TrialRecord]) -> Option<String> {
     if failed == 0 {
         return Some(format!("{all} timed out.\n"));
     }
-    let told = records.iter().find_map(|r| r.error.as_deref()?.split_once("; first "));
-    let first = told.map_or("no error was recorded", |(_, first)| first);
-    let first = clean(first.split("; given up").next().unwrap_or_default());
-    let hint = if first.contains("refused") { " Is the server running?" } else { "" };
+    let first = records.iter().find_map(|r| r.first_error.as_deref());
+    let first = clean(first.unwrap_or("no error was recorded"));
+    // Not one connection could be made.
+    let connects: u64 = records.iter().map(|r| r.errors.connect).sum();
+    let hint = if connects == failed { " Is the server running?" } else { "" };
     Some(format!("{all} failed; first {first}.{hint}\n"))
 }
 
@@ -130,7 +131,7 @@ pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>
             continue;
         }
         let open = group.cell.arrivals.is_open();
-        out += &format!("\n{}", table::plain(counts(&rows, open).columns, width));
+        out += &format!("\n{}", table::plain(counts(&rows, open), width));
         let mut notes = vec![];
         if rows.iter().any(|row| QUANTILES.iter().any(|(_, q)| row.quantile(*q).is_none())) {
             notes.push(FEW.to_string());
@@ -141,13 +142,13 @@ pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>
         }
         out.extend(notes.iter().flat_map(|note| wrap(note, width)).map(|line| line + "\n"));
         if let Some(bars) = bars(&rows, open) {
-            out += &format!("\n{}", table::plain(bars.columns, width));
+            out += &format!("\n{}", table::plain(bars, width));
         }
     }
     out
 }
 
-fn counts(rows: &[Served], open: bool) -> Section {
+fn counts(rows: &[Served], open: bool) -> Vec<Column> {
     let mut lines: Vec<(String, Vec<String>)> = vec![];
     let mut line = |what: &str, of: &dyn Fn(&Served) -> String| {
         lines.push((what.into(), rows.iter().map(of).collect()));
@@ -174,13 +175,13 @@ fn counts(rows: &[Served], open: bool) -> Section {
     line("sent", &|r| format_bytes(r.bytes.sent as f64));
     line("sent per second", &|r| r.per_second(r.bytes.sent));
     let time = |of: fn(&Histogram<u64>) -> f64| {
-        move |r: &Served| r.times.as_ref().map_or("-".into(), |h| format_ns(of(h)))
+        move |r: &Served| r.times.as_ref().map(|h| format_ns(of(h))).or_dash()
     };
     let of_what = if open { "response time" } else { "service time" };
     line(&format!("{of_what}, min"), &time(|h| h.min() as f64));
     line("  mean", &time(Histogram::mean));
     for (name, q) in QUANTILES {
-        line(&format!("  {name}"), &|r| r.quantile(q).unwrap_or("-".into()));
+        line(&format!("  {name}"), &|r| r.quantile(q).or_dash());
     }
     line("  max", &time(|h| h.max() as f64));
     let mut table = Columns::of(&lines);
@@ -188,10 +189,10 @@ fn counts(rows: &[Served], open: bool) -> Section {
     for (i, row) in rows.iter().enumerate() {
         table.number(row.name.clone(), |(_, cells)| cells[i].clone());
     }
-    table.section("", vec![])
+    table.all()
 }
 
-fn bars(rows: &[Served], open: bool) -> Option<Section> {
+fn bars(rows: &[Served], open: bool) -> Option<Vec<Column>> {
     let all = || rows.iter().filter_map(|r| r.times.as_ref()).filter(|h| !h.is_empty());
     let (low, high) = (all().map(Histogram::min).min()?, all().map(Histogram::max).max()?);
     let bounds: Vec<(usize, u64)> = bounds(low, high).into_iter().enumerate().collect();
@@ -208,7 +209,7 @@ fn bars(rows: &[Served], open: bool) -> Option<Section> {
             format!("{:>width$} {}", format_count(counts[*i]), "■".repeat(length))
         });
     }
-    Some(table.section("", vec![]))
+    Some(table.all())
 }
 
 /// Samples up to each bound and above the one before.
@@ -253,6 +254,29 @@ fn bounds(low: u64, high: u64) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_does_not_run_is_told_by_what_failed_and_not_by_its_words() {
+        let cell = crate::plan::Cell::plain(crate::plan::Engine::Threads, 4);
+        let failed = |errors: Errors, first: &str| {
+            let trial = TrialRecord {
+                ledger: Ledger { planned: 9, failed: 9, ..Ledger::default() },
+                errors,
+                error: Some(format!("all 9 requests failed; first {first}; given up")),
+                first_error: Some(first.into()),
+                ..TrialRecord::blank("p".into(), "b".into(), 0, 0, cell.clone())
+            };
+            all_failed(&[trial]).expect("a sentence")
+        };
+        let connect = Errors { connect: 9, ..Errors::default() };
+        let said = failed(connect, "connect error: Verbindungsaufbau abgelehnt");
+        let sentence = "Failed: all 9 requests failed; first connect error: Verbindungsaufbau \
+                        abgelehnt. Is the server running?\n";
+        assert_eq!(said, sentence);
+        let read = Errors { connect: 8, read: 1, ..Errors::default() };
+        let said = failed(read, "read error: the proxy refused; given up; first of many");
+        assert!(said.ends_with("first read error: the proxy refused; given up; first of many.\n"));
+    }
 
     #[test]
     fn every_sample_stands_in_one_bar() {

@@ -54,12 +54,10 @@ fn mean(values: &[f64]) -> (f64, Option<f64>) {
     (mean, (n >= FEWEST).then(half_width))
 }
 
-fn show(values: &[f64], unit: fn(f64) -> String) -> String {
-    match mean(values) {
-        _ if values.is_empty() => "-".into(),
-        (mean, Some(half)) => format!("{} ± {}", unit(mean), unit(half)),
-        (mean, None) => unit(mean),
-    }
+fn show(values: &[f64], unit: fn(f64) -> String) -> Option<String> {
+    let (mean, half) = mean(values);
+    let half = half.map_or(String::new(), |half| format!(" ± {}", unit(half)));
+    (!values.is_empty()).then(|| unit(mean) + &half)
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -145,7 +143,7 @@ fn section((id, cell): (&String, &BTreeMap<Shard, OfShard>)) -> Section {
     table.number("completed", |(_, s)| format_count(s.completed));
     table.number("CPU\nper request", |(_, s)| show(&s.cpu_per_request_ns, format_ns));
     table.number("peak memory", |(_, s)| show(&s.peak_rss_bytes, format_bytes));
-    table.number("late", |(_, s)| s.late_ns.map_or("-".into(), |ns| format_ns(ns as f64)));
+    table.number("late", |(_, s)| s.late_ns.map(|ns| format_ns(ns as f64)));
     table.section(format!("shards of {}", clean(id)), vec![])
 }
 

@@ -40,7 +40,7 @@ impl std::fmt::Display for SloRow {
             None => format_share(self.bound.allowed),
         };
         let trials = plural(self.trials as u64, "trial");
-        write!(f, "{cell}: {} {seen}, allowed {allowed}, over {trials}", name(&self.bound))?;
+        write!(f, "{cell}: {} {seen}, allowed {allowed}, over {trials}", self.bound.what)?;
         match &self.judgement {
             Judgement::Unknown(why) => write!(f, ": {why}"),
             _ => Ok(()),
@@ -56,11 +56,6 @@ impl std::fmt::Display for Judgement {
             Judgement::Unknown(why) => write!(f, "cannot be judged: {why}"),
         }
     }
-}
-
-/// What a bound bounds, without how much.
-fn name(bound: &Bound) -> &str {
-    bound.name.split(" ≤").next().unwrap_or_default()
 }
 
 /// Every bound in every cell that sends requests and ran.
@@ -238,6 +233,18 @@ mod tests {
         assert_eq!(answer(&errors, &ten(&late, 20, 0)), "missed");
         assert_eq!(answer(&errors, &ten(&late, 20, 10)), "unknown");
         assert_eq!(answer(&errors, &ten(&late, 1, 10)), "met");
+    }
+
+    #[test]
+    fn what_is_bounded_is_told_whatever_a_class_is_called() {
+        let times = [(2, 995), (8, 5)];
+        let slo = Slo { p99_ns: Some(10 * MS), ..Slo::default() };
+        let mut bound = bounds(Some(&slo), &[]).remove(0);
+        assert_eq!((bound.what.as_str(), bound.name.as_str()), ("p99", "p99 ≤ 10 ms"));
+        bound.what = "p99 of class size ≤ 9".into();
+        bound.name = format!("{} ≤ 10 ms", bound.what);
+        let row = judge(&[bound], &ten(&times, 0, 0)).remove(0).to_string();
+        assert!(row.contains(": p99 of class size ≤ 9 2 ms ["), "{row}");
     }
 
     #[test]

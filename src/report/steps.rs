@@ -1,6 +1,6 @@
 //! Steps and the heartbeat of cells that have them, as a table of their own.
 
-use super::layout::{Columns, Section, percentile};
+use super::layout::{Columns, Section, of_trials};
 use super::summary::shown_cells;
 use crate::format::{Distribution, TrialRecord};
 use crate::stats::hdr;
@@ -26,8 +26,7 @@ pub fn section(records: &[TrialRecord]) -> Option<Section> {
         for (name, q) in [("p50", 0.5), ("p99", 0.99)] {
             table.number(format!("{title} {name}"), |(ranked, trials)| {
                 let times = hdr::merge(trials.iter().copied(), of).ok().flatten();
-                let text = percentile(times.and_then(|times| hdr::percentile(&times, 0, q, None)));
-                if *ranked { text } else { format!("({text})") }
+                Some(of_trials(*ranked, hdr::percentile(&times?, 0, q, None)?.to_string()))
             });
         }
     }

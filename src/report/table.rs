@@ -4,7 +4,7 @@ use comfy_table::{
     CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle,
 };
 
-use super::layout::{self, Column, Section};
+use super::layout::{self, Column, ColumnKind, Section};
 use super::summary::{Group, Row};
 use crate::terminal::{COLOURS, columns, wrap};
 
@@ -121,8 +121,7 @@ fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
     }
     // A last column of words goes on below itself, where the figures leave room for it.
     if let Some((last, others)) = columns.split_last()
-        && !last.number
-        && last.title != layout::STATUS
+        && last.kind == ColumnKind::Words
         && natural_width(&build(others)) + longest_word(last).max(LEAST_WORDS) <= room
     {
         for column in whole.column_iter_mut().take(others.len()) {
@@ -132,7 +131,7 @@ fn fitted(mut columns: Vec<Column>, width: Option<u16>) -> Vec<Table> {
         return vec![whole];
     }
     // How a row ended must not come last, far from the row's first figures.
-    if columns.last().is_some_and(|c| c.title == layout::STATUS) {
+    if columns.last().is_some_and(|c| c.kind == ColumnKind::Status) {
         columns[1..].rotate_right(1);
     }
     let names = columns.remove(0);
@@ -176,7 +175,7 @@ fn build(columns: &[Column]) -> Table {
                 // A name that is broken over lines would look like two rows.
                 c.set_constraint(ColumnConstraint::ContentWidth);
             }
-            if column.number {
+            if column.is_number() {
                 c.set_cell_alignment(CellAlignment::Right);
             }
         }

@@ -9,12 +9,12 @@ mod alone;
 mod targets;
 
 use super::busy;
-use super::layout::percentile;
 use super::measures::Measure;
 use super::memory;
 use super::summary::{self, Figures, Group, Percentiles, Row, by_block, paired, valid};
 use crate::format::TrialRecord;
 use crate::plan::Cell;
+use crate::stats::hdr::Percentile;
 use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, paired_ratio};
 use crate::terminal::wrap;
 use crate::units::{Ratio, format_rate, format_share, plural};
@@ -168,21 +168,19 @@ fn rival(group: &Group) -> Option<&Row> {
 fn p99(of_what: &str, rows: [(&str, &Figures); 2], ratio: &str) -> String {
     let [(name, a), (other, b)] = rows.map(|(name, figures)| (name, figures.latency()));
     let lost = |times: &Percentiles| times.lost_beyond(0.99).map(format_share);
-    let one = |name: &str, share: String, other: &str, times: &Percentiles| {
+    let one = |name: &str, share: String, other: &str, p99: Percentile| {
         format!(
             ". {name} lost {share} of its requests and so has no p99 of {of_what} time; that of {other} \
-             was {}",
-            percentile(times.p99)
+             was {p99}"
         )
     };
-    let (p, q) = (percentile(a.p99), percentile(b.p99));
-    match (lost(a), lost(b)) {
-        (Some(x), Some(y)) => format!(
+    match ((lost(a), a.p99), (lost(b), b.p99)) {
+        ((Some(x), _), (Some(y), _)) => format!(
             ". Neither has a p99 of {of_what} time: {name} lost {x} of its requests and {other} {y}"
         ),
-        (Some(share), None) if b.p99.is_some() => one(name, share, other, b),
-        (None, Some(share)) if a.p99.is_some() => one(other, share, name, a),
-        (None, None) if a.p99.and(b.p99).is_some() => {
+        ((Some(share), _), (None, Some(p99))) => one(name, share, other, p99),
+        ((None, Some(p99)), (Some(share), _)) => one(other, share, name, p99),
+        ((None, Some(p)), (None, Some(q))) => {
             format!(". The p99 of {of_what} time was {p} against {q}{ratio}")
         }
         _ => ". There were too few requests for a p99".into(),

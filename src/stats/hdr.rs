@@ -5,6 +5,7 @@ use hdrhistogram::Histogram;
 use super::clustered_share;
 use crate::format::histogram::{HdrError, decode, decode_sparse};
 use crate::format::{Distribution, TrialRecord};
+use crate::units::format_ns;
 
 /// Adds up one field's histograms over records; records without the field are passed over.
 ///
@@ -36,6 +37,13 @@ pub struct Percentile {
     pub ns: u64,
     /// Whether it may fall on a request that was given up: the true value is this or more.
     pub lower_bound: bool,
+}
+
+/// With `≥` before one that falls on a request that was given up.
+impl std::fmt::Display for Percentile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.lower_bound { "≥ " } else { "" }, format_ns(self.ns as f64))
+    }
 }
 
 /// Samples that must stand behind a quantile before it is printed: 10 / (1 − q).

@@ -70,6 +70,8 @@ impl Running<'_> {
             () if gates::is_invalid(&record.gates) || self.is_empty(record) => Status::Invalid,
             () => Status::Ok,
         };
+        let mut failures = outcomes.iter().flat_map(|o| &o.error_samples);
+        record.first_error = failures.next().map(|(kind, what)| format!("{kind} error: {what}"));
         record.error = self.complaint(record, &outcomes, report);
         Ok(())
     }
@@ -155,13 +157,13 @@ impl Running<'_> {
         report: Option<TargetsReport>,
     ) -> Option<String> {
         let trouble = report.and_then(|r| r.trouble).or_else(|| self.context.peers.over());
-        let first = outcomes.iter().flat_map(|o| &o.error_samples).next();
-        if let (Some(ns), Some((kind, sample))) = (self.given_up_ns, first) {
+        let first = record.first_error.as_ref();
+        if let (Some(ns), Some(first)) = (self.given_up_ns, first) {
             let lost = record.ledger.failed + record.ledger.timed_out + record.warmup.failed;
             let (lost, within) = (format_count(lost), format_ns(ns as f64));
             return Some(format!(
-                "all {lost} requests within {within} failed; first {kind} error: {sample}; given \
-                 up, --keep-going goes on"
+                "all {lost} requests within {within} failed; first {first}; given up, --keep-going \
+                 goes on"
             ));
         }
         let nothing = record.ledger.completed == 0 && record.ledger.planned > 0;
@@ -171,14 +173,12 @@ impl Running<'_> {
             (None, None) if cut_short && (nothing || self.is_empty(record)) => {
                 Some("interrupted before a request of the window ended".into())
             }
-            (None, Some((kind, sample))) if nothing => {
-                Some(format!("nothing completed; first {kind} error: {sample}"))
-            }
+            (None, Some(first)) if nothing => Some(format!("nothing completed; first {first}")),
             (None, None) if nothing && record.ledger.timed_out > 0 => {
                 Some("nothing completed: every request timed out".into())
             }
             (None, None) if nothing => Some("nothing completed".into()),
-            (None, Some((kind, sample))) => Some(format!("first {kind} error: {sample}")),
+            (None, Some(first)) => Some(format!("first {first}")),
             (None, None) if self.is_empty(record) => {
                 Some("no request fell inside the window".into())
             }

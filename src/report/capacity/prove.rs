@@ -224,17 +224,15 @@ impl Plan {
     /// Forecasts beside measurements; `None` where nothing was proved.
     pub(super) fn proof_section(&self) -> Option<Section> {
         let rows = &self.proofs;
-        let text = |i: usize| {
-            move |p: &Proof| p.figures.get(i).map_or("-".into(), |figure| figure.text.clone())
-        };
+        let text = |i: usize| move |p: &Proof| Some(p.figures.get(i)?.text.clone());
         let mut table = Columns::some(rows)?;
         table.text("engine", |p| p.name.clone());
-        table.text("forecast of", |p| p.what.into());
+        table.text("forecast of", |p| p.what.to_string());
         table.number("forecast", text(0));
         table.number("measured", text(1));
         table.number("error", text(2));
         table.number("goal", |p| format!("± {}", format_share(p.goal)));
-        table.text("", |p| p.verdict().into());
+        table.text("", |p| p.verdict().to_string());
         let met = rows.iter().filter(|p| p.is_met()).count();
         let mut notes = vec![format!(
             "forecast from this run's cells, then run (in `proof`): {met} of {} forecasts were \

@@ -69,12 +69,10 @@ impl Plan {
         }
         table.text("first limit", |(_, n)| n.first_limit(is_bound));
         table.number("used", |(_, n)| used(n, 0));
-        table
-            .text("next limit", |(_, n)| n.resources.get(1).map_or("-".into(), |r| r.name.clone()));
+        table.text("next limit", |(_, n)| Some(n.resources.get(1)?.name.clone()));
         table.number("used", |(_, n)| used(n, 1));
         if answered.iter().any(|(_, n)| n.reached().is_some()) {
-            let reached = |(_, n): &Answered<'_>| n.reached().unwrap_or("-".into());
-            table.text("today's hosts\nare used up", reached);
+            table.text("today's hosts\nare used up", |(_, n)| n.reached());
         }
         if answered.iter().any(|(_, n)| n.cost.is_some()) {
             table.number("per month", text("total_cents"));
@@ -85,7 +83,7 @@ impl Plan {
             if !objectives.contains(&budget.objective.as_str()) {
                 objectives.push(&budget.objective);
                 table.number(format!("{}\nbudget left", budget.objective), |(_, n)| {
-                    n.budgets.get(i).map_or("-".into(), super::Budget::words)
+                    n.budgets.get(i).map(super::Budget::words)
                 });
             }
         }
@@ -101,22 +99,18 @@ impl Plan {
         };
         let mut table = Columns::some(&answered)?;
         table.text("engine", |(e, _)| e.words());
-        for (title, name) in [
-            ("in flight", "in_flight"),
-            (lanes, "lanes"),
-            ("memory\nuser", "user_bytes"),
-            ("memory\nkernel", "kernel_bytes"),
-            ("CPUs\nbusy", "cpus_busy"),
-            ("CPU\nper request", "cpu_per_request_ns"),
-            ("descriptors", "descriptors"),
-            ("ports", "ports"),
-            ("threads", "threads"),
-            (reach, "tested_to_per_s"),
-        ] {
-            if name != "ports" || !self.is_service {
-                table.number(title, text(name));
-            }
+        table.number("in flight", text("in_flight"));
+        table.number(lanes, text("lanes"));
+        table.number("memory\nuser", text("user_bytes"));
+        table.number("memory\nkernel", text("kernel_bytes"));
+        table.number("CPUs\nbusy", text("cpus_busy"));
+        table.number("CPU\nper request", text("cpu_per_request_ns"));
+        table.number("descriptors", text("descriptors"));
+        if !self.is_service {
+            table.number("ports", text("ports"));
         }
+        table.number("threads", text("threads"));
+        table.number(reach, text("tested_to_per_s"));
         table.text("cell", |(_, n)| n.from("tested_to_per_s").join(" "));
         Some(table.section("What today's hosts hold", vec![]))
     }
@@ -176,9 +170,9 @@ fn text(name: &'static str) -> impl Fn(&Answered<'_>) -> String {
     move |(_, need)| need.text_of(name).to_string()
 }
 
-fn used(need: &Need, at: usize) -> String {
-    let name = need.resources.get(at).map(|r| format!("used: {}", r.name));
-    name.map_or("-".into(), |name| need.text_of(&name).to_string())
+fn used(need: &Need, at: usize) -> Option<String> {
+    let name = format!("used: {}", need.resources.get(at)?.name);
+    Some(need.text_of(&name).to_string())
 }
 
 impl EnginePlan {

@@ -65,17 +65,15 @@ impl Plan {
         let by_class = rows.iter().any(|r| r.class != self.question.class);
         if by_class {
             table.text("requests", |r| r.class.clone().unwrap_or("all".into()));
-            let allowed = |r: &WhatIf| r.p99_ns.map(|ns| format_ns(ns as f64));
-            table.number("p99\nallowed", |r| allowed(r).unwrap_or("-".into()));
+            table.number("p99\nallowed", |r| r.p99_ns.map(|ns| format_ns(ns as f64)));
         }
         if rows.iter().any(|r| !r.host.is_empty()) {
             table.text("host", |r| r.host.clone());
         }
-        table.number("hosts", |r| r.hosts.map_or("-".into(), format_count));
+        table.number("hosts", |r| r.hosts.map(format_count));
         if rows.iter().any(|r| r.month_cents.is_some()) {
             table.number("per month", |r| {
-                let money = r.month_cents.zip(r.currency.as_deref());
-                money.map_or("-".into(), |(cents, currency)| format_money(cents, currency))
+                Some(format_money(r.month_cents?, r.currency.as_deref()?))
             });
         }
         let mut notes: Vec<String> = Vec::new();

@@ -5,15 +5,18 @@ use maud::{Markup, html};
 use super::figure as drawing;
 use super::tables::{folded, titled};
 use super::{notes, rich};
-use crate::report::capacity::{CurvePoint, Need, Plan, figure};
+use crate::report::capacity::{CurvePoint, Need, Plan, Question, figure};
 use crate::report::plot::{CIRCLE, DIAMOND, GREY, Mark, Panels, PlotAxis, Scale, Stroke};
 use crate::units::{format_ns, format_rate};
 
-/// What is drawn over the rate of a host, by the name of its figure.
-const CURVES: [(&str, &str, Scale); 3] = [
-    ("p99_ns", "p99", Scale::Log10),
-    ("latency_ns", "mean time", Scale::Linear),
-    ("cpu_per_request_ns", "CPU per request", Scale::Linear),
+/// What is drawn over the rate of a host: the name of its figure, its title, and its bound if it has
+/// one.
+type CapacityCurve = (&'static str, &'static str, Scale, fn(&Question) -> Option<u64>);
+
+const CURVES: [CapacityCurve; 3] = [
+    ("p99_ns", "p99", Scale::Log10, |q| q.p99_ns),
+    ("latency_ns", "mean time", Scale::Linear, |_| None),
+    ("cpu_per_request_ns", "CPU per request", Scale::Linear, |_| None),
 ];
 
 /// How many hosts it takes, with what that assumes folded away.
@@ -35,10 +38,12 @@ fn curves(plan: &Plan) -> Markup {
     if answered.is_empty() {
         return html! {};
     }
-    let axes: Vec<PlotAxis<'_>> =
-        CURVES.iter().map(|(_, title, scale)| PlotAxis::new(title, *scale, &format_ns)).collect();
+    let axes: Vec<PlotAxis<'_>> = CURVES
+        .iter()
+        .map(|(_, title, scale, _)| PlotAxis::new(title, *scale, &format_ns))
+        .collect();
     let mut panels = Panels::default();
-    for ((name, title, _), y) in CURVES.iter().zip(&axes) {
+    for ((name, title, _, most), y) in CURVES.iter().zip(&axes) {
         panels.begin(*title, y);
         for (engine, need) in &answered {
             panels.draw(engine.engine, &engine.name, points(plan, need, name, false));
@@ -49,8 +54,8 @@ fn curves(plan: &Plan) -> Markup {
                 lines.push(Stroke { name, marker: DIAMOND, dash: None, points: planned, ..line });
             }
         }
-        if let Some(panel) = panels.0.last_mut().filter(|_| *name == "p99_ns") {
-            panel.lines.extend(bound(plan, &panel.lines));
+        if let Some((panel, most)) = panels.0.last_mut().zip(most(&plan.question)) {
+            panel.lines.extend(bound(most as f64, &panel.lines));
         }
     }
     let x = PlotAxis::new("requests per second of a host", Scale::Linear, &format_rate);
@@ -75,8 +80,7 @@ fn points(plan: &Plan, need: &Need, name: &str, planned: bool) -> Vec<Mark> {
 }
 
 /// The bound on p99, over the rates of the lines.
-fn bound(plan: &Plan, lines: &[Stroke]) -> Option<Stroke> {
-    let y = plan.question.p99_ns? as f64;
+fn bound(y: f64, lines: &[Stroke]) -> Option<Stroke> {
     let xs = || lines.iter().flat_map(|l| &l.points).map(|p| p.x);
     let end = |x: f64| Mark { marked: false, ..Mark::at(x, y) };
     let (low, high) = (xs().reduce(f64::min)?, xs().reduce(f64::max)?);

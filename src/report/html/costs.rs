@@ -9,7 +9,7 @@ use super::{paragraph, tables};
 use crate::format::TrialRecord;
 use crate::plan::cell::Key;
 use crate::report::layout::Columns;
-use crate::report::measures::{self, Facts, Measure, ShownIn};
+use crate::report::measures::{self, Facts, Measure, ShownIn, Unit};
 use crate::report::memory::{self, CellSplit, KNOWN, PARTS, TOTAL};
 use crate::report::plot::{Colour, GREY, Mark, PALETTE, Panels, PlotAxis, Scale, whole};
 use crate::report::summary::{Group, Row, read_for};
@@ -98,7 +98,7 @@ fn unavailable(trials: &Trials<'_>, prefixes: &[&str]) -> Markup {
     }
     let words = |field: &&str| {
         let name = field.rsplit('.').next().unwrap_or_default();
-        name.trim_end_matches("_bytes").trim_end_matches("_ns").replace('_', " ")
+        Unit::of_field(name).0.replace('_', " ")
     };
     let list = |fields: &BTreeSet<&str>| fields.iter().map(words).collect::<Vec<_>>().join(", ");
     html! { @for (reason, fields) in &why {

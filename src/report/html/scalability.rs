@@ -91,7 +91,7 @@ fn section(fitted: &[(String, Fit)]) -> Section {
     table.number("largest\nresidual", |(_, f)| {
         let share = |r: &usl::Residual| r.residual_per_s / r.measured_per_s;
         let worst = f.residuals.iter().max_by(|a, b| share(a).abs().total_cmp(&share(b).abs()));
-        worst.map_or("-".into(), |r| {
+        worst.map(|r| {
             format!("{:+.1} %\nat {} lanes", 100.0 * share(r), format_count(r.lanes.into()))
         })
     });

@@ -24,7 +24,7 @@ fn table_of(Section { heading, columns, notes }: &Section, rows: &[Row]) -> Mark
         @if !columns.is_empty() {
             div.wide tabindex="0" role="region" aria-label=(heading) { table {
                 thead { tr { @for column in columns {
-                    th.n[column.number] scope="col" { (broken(&column.title)) }
+                    th.n[column.is_number()] scope="col" { (broken(&column.title)) }
                 } } }
                 tbody { @for at in 0..count {
                     @let of = rows.get(at);
@@ -33,7 +33,7 @@ fn table_of(Section { heading, columns, notes }: &Section, rows: &[Row]) -> Mark
                             @if i == 0 {
                                 th scope="row" { (broken(&column.cells[at])) }
                             } @else {
-                                td.n[column.number] { (broken(&column.cells[at])) }
+                                td.n[column.is_number()] { (broken(&column.cells[at])) }
                             }
                         }
                     }

@@ -27,19 +27,13 @@ fn of_group(group: &Group) -> Option<String> {
         Some(rate) => format!("At {} req/s over {lanes}", format_rate(rate)),
         None => format!("In a closed loop of {lanes}"),
     };
-    let times =
-        [("p50", 0.5), ("p99", 0.99)].map(|(name, q)| (name, quantile(figures.latency(), q)));
-    let times: Vec<String> = times
-        .into_iter()
-        .filter(|(_, time)| time != "-")
-        .map(|(name, time)| format!(", {name} {time}"))
-        .collect();
+    let time = |(name, q)| Some(format!(", {name} {}", quantile(figures.latency(), q)?));
+    let times: String = [("p50", 0.5), ("p99", 0.99)].into_iter().filter_map(time).collect();
     let cpu = figures.get(Measure::CpuPerRequest)?;
     Some(format!(
-        "{place}, {} completed {} req/s{}, at {} of CPU per request.",
+        "{place}, {} completed {} req/s{times}, at {} of CPU per request.",
         row.name,
         format_rate(figures.get(Measure::Achieved)?),
-        times.concat(),
         Measure::CpuPerRequest.print(cpu)
     ))
 }

@@ -1,6 +1,6 @@
 //! What is said of targets that a sweep compared: how fast each answers against the first.
 
-use crate::report::layout::quantile;
+use crate::report::layout::{CellText, quantile};
 use crate::report::measures::{Measure, compared};
 use crate::report::summary::{Figures, Group, Row};
 use crate::stats::{Comparison, Verdict};
@@ -29,13 +29,14 @@ fn sentence(group: &Group, row: &Row, first: &Row) -> Option<String> {
 
 /// Of both, as they are printed elsewhere.
 fn figures(measure: Measure, a: &Figures, b: &Figures) -> String {
-    let show = |f: &Figures| match measure {
-        Measure::P50 => quantile(f.latency(), 0.5),
-        Measure::P99 => quantile(f.latency(), 0.99),
-        measure => {
-            let unit = if measure == Measure::Achieved { " req/s" } else { "" };
-            f.get(measure).map_or("-".into(), |v| measure.print(v) + unit)
-        }
+    let show = |f: &Figures| {
+        let text = match measure {
+            Measure::P50 => quantile(f.latency(), 0.5),
+            Measure::P99 => quantile(f.latency(), 0.99),
+            Measure::Achieved => f.get(measure).map(|v| measure.print(v) + " req/s"),
+            measure => f.get(measure).map(|v| measure.print(v)),
+        };
+        text.or_dash()
     };
     format!("{} against {}", show(a), show(b))
 }
