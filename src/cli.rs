@@ -4,8 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::config::default_of;
+use crate::config::starter::StarterQuestion;
+
 /// Package version and, where it was built from a checkout, git revision; `build.rs` knows them.
 const VERSION: &str = env!("DUEL_VERSION");
+
+/// Where `duel target` listens unless told otherwise.
+pub(crate) const LISTEN: &str = "127.0.0.1:8080";
 
 /// What every command has in common.
 const AFTER_HELP: &str = "\
@@ -82,8 +88,8 @@ pub enum Command {
     /// Print a commented config to begin with, made for a question
     Init {
         /// What it is to answer
-        #[arg(value_enum, default_value = "threads-or-tasks")]
-        question: crate::config::starter::StarterQuestion,
+        #[arg(value_enum, default_value_t = StarterQuestion::ThreadsOrTasks)]
+        question: StarterQuestion,
     },
     /// Print every key of a config: what it is for, type, default and an example
     Config {
@@ -179,7 +185,7 @@ pub struct TryArgs {
     /// Where to send requests: [http://]HOST:PORT/PATH, https://…, or unix:/SOCKET:/PATH
     pub url: String,
     /// Connections
-    #[arg(short = 'c', long, alias = "connections", default_value = "64", value_name = "COUNT")]
+    #[arg(short = 'c', long, alias = "connections", default_value = default_of("sweep.lanes"), value_name = "COUNT")]
     pub lanes: String,
     /// Requests in total
     #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration")]
@@ -195,7 +201,7 @@ pub struct TryArgs {
     #[arg(long, value_name = "LAW", requires = "rate")]
     pub arrivals: Option<String>,
     /// Method
-    #[arg(short = 'm', long, short_alias = 'X', alias = "request", default_value = "GET")]
+    #[arg(short = 'm', long, short_alias = 'X', alias = "request", default_value = default_of("plan.request.method"))]
     pub method: String,
     /// Header, 'Name: value'; a value $NAME comes from the environment
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
@@ -225,7 +231,7 @@ pub struct TryArgs {
     #[arg(long)]
     pub disable_keepalive: bool,
     /// Longest time from a request's first byte to the last byte of its response
-    #[arg(long, default_value = "5s", value_name = "TIME")]
+    #[arg(long, default_value = default_of("plan.timeout"), value_name = "TIME")]
     pub timeout: String,
     /// Warm-up before the window [default: none; one and a half responses of a slow target]
     #[arg(long, value_name = "TIME")]
@@ -234,19 +240,19 @@ pub struct TryArgs {
     #[arg(long, default_value = "threads,tokio", value_delimiter = ',')]
     pub engines: Vec<String>,
     /// Codecs, separated by commas
-    #[arg(long, default_value = "hyper", value_delimiter = ',')]
+    #[arg(long, default_value = default_of("sweep.codecs"), value_delimiter = ',')]
     pub codecs: Vec<String>,
     /// CPUs of the workers
-    #[arg(long, default_value = "1", value_name = "COUNT")]
+    #[arg(long, default_value = default_of("sweep.cpus"), value_name = "COUNT")]
     pub cpus: String,
     /// Worker processes
-    #[arg(long, default_value = "1", value_name = "COUNT")]
+    #[arg(long, default_value = default_of("sweep.processes"), value_name = "COUNT")]
     pub processes: String,
     /// Stack of each lane's thread [default: 64KiB, or 128KiB for https]
     #[arg(long, value_name = "SIZE")]
     pub stack_size: Option<String>,
     /// Timer of an offered load: precise or native
-    #[arg(long, default_value = "precise", value_name = "TIMER")]
+    #[arg(long, default_value = default_of("plan.pacer"), value_name = "TIMER")]
     pub pacer: String,
     /// Fixed number of trials of each engine, each as long as -d or -n says; 1 is one long trial
     /// [default: 10 of a tenth of -d; 1 with -n, or with -d under 2s]
@@ -259,7 +265,7 @@ pub struct TryArgs {
     #[arg(long, value_name = "TIME")]
     pub budget: Option<String>,
     /// Seed of arrivals and order
-    #[arg(long, default_value = "1", value_name = "COUNT")]
+    #[arg(long, default_value = default_of("plan.seed"), value_name = "COUNT")]
     pub seed: String,
     /// Set any key of a config, such as sweep.uring_batch=16
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -441,22 +447,22 @@ pub struct MergeArgs {
 #[derive(Debug, Args)]
 pub struct TargetArgs {
     /// Where to listen: an IP address and a port, or unix:/PATH
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    #[arg(long, default_value = LISTEN, value_name = "ADDR")]
     pub listen: String,
     /// Service time: a time such as 5ms, or a table such as '{law="exponential",mean="5ms"}'
-    #[arg(long, default_value = "0s", value_name = "LAW")]
+    #[arg(long, default_value = default_of("target.service_time"), value_name = "LAW")]
     pub service_time: String,
     /// Requests served at once; 0 = no limit
-    #[arg(long, default_value = "0", value_name = "COUNT")]
+    #[arg(long, default_value = default_of("target.servers"), value_name = "COUNT")]
     pub servers: String,
     /// Length of each response body
-    #[arg(long, default_value = "1KiB", value_name = "SIZE")]
+    #[arg(long, default_value = default_of("target.body"), value_name = "SIZE")]
     pub body: String,
     /// Share of requests answered with status 500
-    #[arg(long, default_value = "0", value_name = "SHARE")]
+    #[arg(long, default_value = default_of("target.faults.error_rate"), value_name = "SHARE")]
     pub error_rate: String,
     /// Seed of service times and faults
-    #[arg(long, default_value = "1", value_name = "COUNT")]
+    #[arg(long, default_value = default_of("plan.seed"), value_name = "COUNT")]
     pub seed: String,
     /// Speak JSON with the driver on standard input and output
     #[arg(long, hide = true)]

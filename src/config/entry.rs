@@ -12,9 +12,26 @@ pub(crate) struct Entry {
     pub(super) range: Option<Range>,
     /// As written in TOML, or in words where it depends on other keys.
     pub(super) default: &'static str,
+    /// When another default holds than the one in TOML.
+    pub(super) unless: &'static str,
     pub(super) example: &'static str,
     /// What other tools call it; for a choice, pairs of another tool's name and this one's.
     pub(super) also: &'static str,
+    /// What it says something of, where that is one kind of target or load alone.
+    pub(super) only: Option<Only>,
+    /// Its value may be a secret: no message repeats it.
+    pub(super) is_secret: bool,
+    /// Whether people know the keys of this table by their names alone, wherever they stand.
+    pub(super) is_well_known: bool,
+}
+
+/// What a key is for, where the config may be without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Only {
+    Embedded,
+    /// A server of the user's own.
+    External,
+    Trace,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +44,7 @@ pub(crate) enum Kind {
     Rate,
     Share,
     Number,
-    Choice(fn() -> &'static [&'static str]),
+    Choice(fn() -> Vec<&'static str>),
     Table(&'static [Entry]),
     /// A table whose keys the user names.
     Named(&'static Kind),
@@ -79,7 +96,20 @@ impl Entry {
         kind: Kind,
         several: bool,
     ) -> Self {
-        Entry { name, about, kind, several, range: None, default: "", example: "", also: "" }
+        Entry {
+            name,
+            about,
+            kind,
+            several,
+            range: None,
+            default: "",
+            unless: "",
+            example: "",
+            also: "",
+            only: None,
+            is_secret: false,
+            is_well_known: false,
+        }
     }
 
     pub(super) const fn range(self, low: f64, high: f64) -> Self {
@@ -92,6 +122,22 @@ impl Entry {
 
     pub(super) const fn default(self, default: &'static str) -> Self {
         Entry { default, ..self }
+    }
+
+    pub(super) const fn unless(self, unless: &'static str) -> Self {
+        Entry { unless, ..self }
+    }
+
+    pub(super) const fn only(self, only: Only) -> Self {
+        Entry { only: Some(only), ..self }
+    }
+
+    pub(super) const fn secret(self) -> Self {
+        Entry { is_secret: true, ..self }
+    }
+
+    pub(super) const fn well_known(self) -> Self {
+        Entry { is_well_known: true, ..self }
     }
 
     pub(super) const fn example(self, example: &'static str) -> Self {

@@ -5,18 +5,19 @@
 //! that `duel config`, `docs/config.md`, `duel-config(5)` and `duel init` print. A key of type
 //! `Key` may be left out; one of type `At` has a default or must be given.
 
-use super::entry::{self, ANY, Entry, Kind};
-use super::kinds::{GIB, LEAST_RATE, MAX_PROCESSES, MOST_RATE, MemoryKey};
+use super::entry::{self, ANY, Entry, Kind, Only};
+use super::kinds::{GIB, LEAST_RATE, LEAST_STACK, MAX_PROCESSES, MOST_RATE, MemoryKey};
 pub(super) use super::kinds::{LawName, MAX_NS, ServerStepKind, StepKind};
 use super::node::{Fault, Node, Place, Value};
 use super::read::{
-    At, Count, Duration, Faults, Field, Key, Level, Named, Offered, Rate, Read, Several, Share,
-    Size, choice, choices, entries, names, unknown,
+    At, Count, Duration, Faults, Field, Key, Keyed, Level, Named, Offered, Rate, Read, Several,
+    Share, Size, choice, choices, entries, unknown,
 };
 use super::tables::tables;
 use crate::plan::cell::RayonThreads;
 use crate::plan::engine::Receive;
 use crate::plan::expect::Expected;
+use crate::plan::prepare::RENDERINGS_MOST;
 use crate::plan::server::{PoolOf, ReadyCheck, ServerEngine, SideUnderTest};
 use crate::plan::steps::{FileOp, Offload};
 use crate::plan::trace::TraceFormat;
@@ -53,29 +54,29 @@ tables! {
     Target {
         /// A server of yours, instead of the embedded target: `http://HOST:PORT/PATH`, `https://…` or
         /// `unix:/SOCKET:/PATH`; without a scheme, http.
-        url: Key<String> [default("the embedded target") example("\"http://127.0.0.1:8080/\"")],
+        url: Key<String> [default("the embedded target") example("\"http://127.0.0.1:8080/\"") only(Only::External)],
         /// Addresses beside loopback that may be loaded, each with its caps.
-        allow: Key<Several<String>> [default("loopback only") example("[\"10.0.0.7:80 rate=50k connections=5k\"]")],
+        allow: Key<Several<String>> [default("loopback only") example("[\"10.0.0.7:80 rate=50k connections=5k\"]") only(Only::External)],
         /// Connects to this Unix-domain socket instead of the URL's host.
-        unix_socket: Key<String> [default("none") example("\"/run/app.sock\"")],
+        unix_socket: Key<String> [default("none") example("\"/run/app.sock\"") only(Only::External)],
         /// Certificate authorities to trust, in PEM.
-        ca_file: Key<String> [default("the system's") example("\"ca.pem\"")],
+        ca_file: Key<String> [default("the system's") example("\"ca.pem\"") only(Only::External)],
         /// The certificate, in PEM, to show where the target asks for one; with `client_key`.
-        client_cert: Key<String> [default("none") example("\"client.pem\"")],
+        client_cert: Key<String> [default("none") example("\"client.pem\"") only(Only::External)],
         /// The private key, in PEM, of `client_cert`.
-        client_key: Key<String> [default("none") example("\"client.key\"")],
+        client_key: Key<String> [default("none") example("\"client.key\"") only(Only::External)],
         /// Accepts any certificate.
-        insecure: At<bool> [default("false") example("true")],
+        insecure: At<bool> [default("false") example("true") only(Only::External)],
         /// How long the embedded target takes to answer: a time, or a law of times.
-        service_time: At<ServiceTime> [default("\"0s\"") example("\"5ms\"")],
+        service_time: At<ServiceTime> [default("\"0s\"") example("\"5ms\"") only(Only::Embedded)],
         /// Requests that the embedded target serves at once, the others wait in order; 0 is no limit.
-        servers: At<Count> [range(0.0, ANY) default("0") example("4")],
+        servers: At<Count> [range(0.0, ANY) default("0") example("4") only(Only::Embedded)],
         /// Processes of the embedded target, each at its own address.
-        processes: At<Count> [range(1.0, MAX_PROCESSES) default("1") example("2")],
+        processes: At<Count> [range(1.0, MAX_PROCESSES) default("1") example("2") only(Only::Embedded)],
         /// Length of each response body of the embedded target.
-        body: At<Size> [range(0.0, GIB) default("\"1KiB\"") example("\"64KiB\"")],
+        body: At<Size> [range(0.0, GIB) default("\"1KiB\"") example("\"64KiB\"") only(Only::Embedded)],
         /// What goes wrong at the embedded target: how do the engines fare when it fails?
-        faults: Key<Faulty> [default("none") example("{ error_rate = 0.01 }")],
+        faults: Key<Faulty> [default("none") example("{ error_rate = 0.01 }") only(Only::Embedded)],
     }
 
     /// `[target.faults]`.
@@ -102,7 +103,7 @@ tables! {
         /// `poisson`, at `sweep.rates`; `trace`, as a file says.
         arrivals: At<Arrivals> [default("\"closed\"") example("\"constant\"") also("open:constant exponential:poisson uniform:constant")],
         /// Length of the measured window.
-        duration: Key<Duration> [above(0.0, MAX_NS) default("\"10s\"") example("\"2s\"") also("window")],
+        duration: At<Duration> [above(0.0, MAX_NS) default("\"10s\"") example("\"2s\"") also("window")],
         /// Requests in total, instead of a duration.
         requests: Key<Count> [range(1.0, 1e12) default("by duration") example("\"10k\"")],
         /// Time before the window, whose requests enter no figure.
@@ -121,20 +122,20 @@ tables! {
         stages: Key<Several<Stage>> [default("none") example("[{ duration = \"10s\", from = 100, to = \"1k\" }]")],
         /// File that `arrivals = "trace"` replays, beside the config: `offset_ms<TAB>path` lines or an
         /// access log.
-        trace: Key<String> [default("none") example("\"access.log\"")],
+        trace: Key<String> [default("none") example("\"access.log\"") only(Only::Trace)],
         /// How many times faster than recorded.
-        trace_speed: At<f64> [range(1e-4, 1e4) default("1.0") example("2.0")],
+        trace_speed: At<f64> [range(1e-4, 1e4) default("1.0") example("2.0") only(Only::Trace)],
         /// Form of the trace's lines.
-        trace_format: Key<TraceFormat> [default("recognised from the first line") example("\"combined\"")],
+        trace_format: Key<TraceFormat> [default("recognised from the first line") example("\"combined\"") only(Only::Trace)],
         /// Values that requests name as `{name}`: counters, random numbers and lines of a file.
         values: Named<At<ValueKeys>> [default("none") example("{ id = { counter = { start = 1 } } }")],
         /// How many requests with values are rendered before the clock starts, and then sent again and
         /// again.
-        renderings: Key<Count> [range(1.0, 1e6) default("as many as requests, or 10k by duration") example("\"1k\"")],
+        renderings: Key<Count> [range(1.0, RENDERINGS_MOST as f64) default("as many as requests, or 10k by duration") example("\"1k\"")],
         /// Adds a lane that ticks every millisecond beside the load: how late does other work get?
         heartbeat: At<bool> [default("false") example("true")],
         /// A weighted mix of requests.
-        request: Key<Several<Request>> [default("one GET of target.url's path") example("[{ path = \"/\" }]")],
+        request: Key<Several<Request>> [well_known() default("one GET of target.url's path") example("[{ path = \"/\" }]")],
     }
 
     /// `[[plan.stages]]`.
@@ -181,9 +182,9 @@ tables! {
         weight: At<Count> [range(1.0, 1e6) default("1") example("3")],
         /// Headers in the order in which they are sent; a list sends a header several times. `"$NAME"` is
         /// the value of an environment variable and is written nowhere.
-        headers: Named<Several<String>> [default("none") example("{ accept = \"*/*\" }") also("header")],
+        headers: Named<Several<String>> [secret() default("none") example("{ accept = \"*/*\" }") also("header")],
         /// Body; `"$NAME"` comes from the environment.
-        body: Key<String> [default("none") example("\"hello\"") also("data")],
+        body: Key<String> [secret() default("none") example("\"hello\"") also("data")],
         /// File with the body, beside the config.
         body_file: Key<String> [default("none") example("\"body.json\"")],
         /// What a request does, in order, where it is more than its exchange.
@@ -225,9 +226,9 @@ tables! {
         /// what it found, such as `"95%"`: how are tails below and beyond the knee?
         rates: Key<Several<Offered>> [range(LEAST_RATE, MOST_RATE) default("none in a closed loop, needed in an open one") example("[500, \"2.5k\"]") also("rate qps rps load")],
         /// Bodies of the embedded target's responses: what do larger ones cost?
-        bodies: Key<Several<Size>> [range(0.0, GIB) default("target.body") example("[0, \"64KiB\"]")],
+        bodies: Key<Several<Size>> [range(0.0, GIB) default("target.body") example("[0, \"64KiB\"]") only(Only::Embedded)],
         /// Stacks of the threads of `threads` and `rayon`: what do they cost?
-        stack_sizes: Key<Several<Size>> [range(16384.0, GIB) default("\"64KiB\", or \"128KiB\" for https") example("[\"64KiB\", \"2MiB\"]") also("stack_size stack")],
+        stack_sizes: At<Several<Size>> [range(LEAST_STACK, GIB) default("[\"64KiB\"]") unless(", or \"128KiB\" for https") example("[\"64KiB\", \"2MiB\"]") also("stack_size stack")],
         /// Threads of the rayon pool: one for each lane, or one for each CPU.
         rayon_threads: At<Several<RayonThreads>> [default("[\"lanes\"]") example("[\"lanes\", \"cores\"]")],
         /// Allocators of the workers: `glibc`, `glibc-arenas-N`, or the path of a library to preload.
@@ -243,27 +244,27 @@ tables! {
         /// `codecs` the one client that loads it, unless those vary or `subject` says otherwise.
         server_engines: Key<Several<ServerEngine>> [default("none: the client is under test") example("[\"threads\", \"tokio\"]")],
         /// Who speaks HTTP on the server under test.
-        server_codecs: Key<Several<Codec>> [default("[\"lean\"]") example("[\"hyper\", \"lean\"]")],
+        server_codecs: At<Several<Codec>> [default("[\"lean\"]") example("[\"hyper\", \"lean\"]")],
         /// How `uring` asks for what a connection receives: once, or anew for each read.
         uring_receive: Key<Several<Receive>> [default("multishot") example("[\"one-shot\", \"multishot\"]")],
         /// Completions that `uring` waits for in closed loops, at most a quarter of its lanes: what do
         /// fewer wake-ups save?
         uring_batch: Key<Several<Count>> [range(1.0, 65536.0) default("1") example("[1, 16]")],
         /// How long it waits for the others once one is there.
-        uring_linger: Key<Several<Duration>> [range(1e3, 1e9) default("\"100us\" with a batch") example("[\"50us\", \"100us\"]")],
+        uring_linger: At<Several<Duration>> [range(1e3, 1e9) default("[\"100us\"]") unless(" with a batch") example("[\"50us\", \"100us\"]")],
         /// Trials of each cell, a fixed number in place of `precision`, `budget` and `max_blocks`.
         trials: Key<Count> [range(1.0, 1e6) default("as many as precision needs") example("10") also("repetitions repeats runs")],
         /// How well ratios to the baseline are known before a sweep ends: half the width of their
         /// intervals.
         precision: At<Share> [range(0.001, 1.0) default("\"5%\"") example("\"2%\"")],
         /// Longest time: no block begins that would end later.
-        budget: Key<Duration> [above(0.0, MAX_NS) default("\"3m\", or what ten blocks take") example("\"10m\"")],
+        budget: At<Duration> [above(0.0, MAX_NS) default("\"3m\"") unless(", or what ten blocks take") example("\"10m\"")],
         /// Most blocks, each of which holds every cell once.
         max_blocks: At<Count> [range(1.0, 1e5) default("100") example("40")],
         /// The engine to which the others' ratios are taken, of the side under test.
         baseline: Key<String> [default("threads, or else the first engine") example("\"tokio\"")],
         /// How close to 1 a ratio must be to count as equal.
-        equal_within: Key<Share> [range(0.001, 1.0) default("\"5%\"") example("\"2%\"")],
+        equal_within: At<Share> [range(0.001, 1.0) default("\"5%\"") example("\"2%\"")],
         /// Adds the baseline once more under another label: how much do two equal cells differ?
         aa: At<bool> [default("false") example("true")],
         /// Adds cells that connect and send nothing: what do idle connections cost?
@@ -289,19 +290,19 @@ tables! {
         /// A build of your service, as `server.command`: duel starts it for each of its trials.
         command: Key<String> [default("server.command") example("\"./old --port {port}\"")],
         /// Environment of that command, laid over `server.env`.
-        env: Named<At<String>> [default("server.env") example("{ LOG = \"off\" }")],
+        env: Named<At<String>> [secret() default("server.env") example("{ LOG = \"off\" }")],
         /// A server of yours.
-        url: Key<String> [default("target.url") example("\"http://127.0.0.1:8080\"")],
+        url: Key<String> [default("target.url") example("\"http://127.0.0.1:8080\"") only(Only::External)],
         /// Connects to this Unix-domain socket instead of the URL's host.
-        unix_socket: Key<String> [default("target.unix_socket") example("\"/run/old.sock\"")],
+        unix_socket: Key<String> [default("target.unix_socket") example("\"/run/old.sock\"") only(Only::External)],
         /// How long the embedded target takes to answer.
-        service_time: Key<ServiceTime> [default("target.service_time") example("\"5ms\"")],
+        service_time: Key<ServiceTime> [default("target.service_time") example("\"5ms\"") only(Only::Embedded)],
         /// Requests that the embedded target serves at once.
-        servers: Key<Count> [range(0.0, ANY) default("target.servers") example("4")],
+        servers: Key<Count> [range(0.0, ANY) default("target.servers") example("4") only(Only::Embedded)],
         /// Length of each response body of the embedded target.
-        body: Key<Size> [range(0.0, GIB) default("target.body") example("\"64KiB\"")],
+        body: Key<Size> [range(0.0, GIB) default("target.body") example("\"64KiB\"") only(Only::Embedded)],
         /// What goes wrong at the embedded target.
-        faults: Key<Faulty> [default("target.faults") example("{ error_rate = 0.01 }")],
+        faults: Key<Faulty> [default("target.faults") example("{ error_rate = 0.01 }") only(Only::Embedded)],
     }
 
     /// `[server]`.
@@ -311,7 +312,7 @@ tables! {
         /// Threads of `pool`, and of `rayon`.
         pool_size: Key<Count> [range(1.0, 100_000.0) default("needed by pool; rayon: one per CPU") example("64")],
         /// Stack of each thread that the server starts.
-        stack_size: Key<Size> [range(16384.0, GIB) default("\"64KiB\", or \"128KiB\" with tls") example("\"256KiB\"")],
+        stack_size: At<Size> [range(LEAST_STACK, GIB) default("\"64KiB\"") unless(", or \"128KiB\" with tls") example("\"256KiB\"")],
         /// Connections to the server are encrypted, with a certificate that it makes for itself.
         tls: At<bool> [default("false") example("true")],
         /// Compute and file steps that run at once at most, under the task engines.
@@ -320,7 +321,7 @@ tables! {
         /// 127.0.0.1, which is also in `$PORT`.
         command: Key<String> [default("none") example("\"python3 -m http.server {port}\"")],
         /// Environment of that command; `{port}` is filled in as well.
-        env: Named<At<String>> [default("duel's own") example("{ LOG = \"off\" }")],
+        env: Named<At<String>> [secret() default("duel's own") example("{ LOG = \"off\" }")],
         /// When that command is ready: it answers over `http`, with any status, or accepts over `tcp`.
         ready: At<ReadyCheck> [default("\"http\"") example("\"tcp\"")],
         /// What `call` steps call: the embedded target once more, in a process of its own.
@@ -377,7 +378,7 @@ tables! {
         /// CPUs of the workers.
         worker_cpus: Key<Several<Count>> [range(0.0, 1023.0) default("split from what the process may use") example("[0]")],
         /// CPUs of the embedded target.
-        target_cpus: Key<Several<Count>> [range(0.0, 1023.0) default("split from what the process may use") example("[1]")],
+        target_cpus: Key<Several<Count>> [range(0.0, 1023.0) default("split from what the process may use") example("[1]") only(Only::Embedded)],
     }
 
     /// `[slo]`.
@@ -458,9 +459,14 @@ pub(super) fn all() -> Vec<(String, &'static Entry)> {
     entry::all(File::KEYS)
 }
 
-/// Whether a key such as `plan.request[0].step` holds a list.
-pub(super) fn is_list(path: &str) -> bool {
-    entry::is_list(File::KEYS, path)
+/// The default of a key that has one value, as a flag takes it.
+///
+/// # Panics
+/// There is no such key, or its default is said in words.
+pub(crate) fn default_of(path: &str) -> &'static str {
+    let (_, entry) = all().into_iter().find(|(known, _)| known == path).expect("a key");
+    assert!(entry.default_is_toml(), "{path} has no default that is a value");
+    entry.default.trim_matches(['[', ']', '"'])
 }
 
 /// Reads a whole config, or says all that is wrong with its keys and values.

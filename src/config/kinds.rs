@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, Kind};
 use super::node::{Node, Value, shown};
-use super::read::{Faults, Read, choice, choices, names, refuse};
+use super::read::{Faults, Read, choice, choices, refuse};
 use crate::plan::sweep::MemoryTrials;
 use crate::units::SECOND_NS;
 
@@ -10,6 +10,9 @@ use crate::units::SECOND_NS;
 pub(super) const MAX_NS: f64 = 30.0 * 24.0 * 3600.0 * SECOND_NS as f64;
 
 pub(super) const GIB: f64 = (1u64 << 30) as f64;
+
+/// Below it no thread of duel's starts.
+pub(super) const LEAST_STACK: f64 = (16u64 << 10) as f64;
 
 pub(super) const MAX_PROCESSES: f64 = 4_096.0;
 
@@ -19,40 +22,26 @@ pub(super) const MOST_RATE: f64 = 1e9;
 
 choices!(LawName, StepKind, ServerStepKind);
 
-#[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum ServerStepKind {
-    Wait,
-    Call,
-    Compute,
-    File,
-}
-
-#[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum StepKind {
-    Http,
-    File,
-    Compute,
-}
-
-impl StepKind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            StepKind::Http => "http",
-            StepKind::File => "file",
-            StepKind::Compute => "compute",
-        }
+crate::plan::named! {
+    pub(crate) enum ServerStepKind {
+        Wait = "wait",
+        Call = "call",
+        Compute = "compute",
+        File = "file",
     }
-}
 
-#[derive(Debug, serde::Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum LawName {
-    Fixed,
-    Uniform,
-    Exponential,
-    Lognormal,
+    pub(crate) enum StepKind {
+        Http = "http",
+        File = "file",
+        Compute = "compute",
+    }
+
+    pub(crate) enum LawName {
+        Fixed = "fixed",
+        Uniform = "uniform",
+        Exponential = "exponential",
+        Lognormal = "lognormal",
+    }
 }
 
 /// `true`, `false` or `"only"`.

@@ -24,8 +24,10 @@ use std::path::{Path, PathBuf};
 
 use crate::plan::sweep::Sweep;
 use crate::plan::values::without_mark;
+pub(crate) use keys::default_of;
 use node::{Fault, Node, Place};
 pub(crate) use node::{Setting, Value};
+use read::Keyed as _;
 
 /// Longest config; what is longer is not one.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -120,7 +122,7 @@ fn with_flags(
         settings.extend(overrides.map_err(one)?);
         let mut root = node::parse(text).map_err(one)?;
         for setting in settings {
-            setting.lay_over(&mut root, &keys::is_list).map_err(one)?;
+            setting.lay_over(&mut root, keys::File::KEYS).map_err(one)?;
         }
         let root = Node { place: Place::whole(), value: Value::Table(root) };
         resolve::resolve(keys::read(&root)?, file_name, base_dir).map_err(one)
@@ -154,7 +156,58 @@ pub(crate) fn in_flags(message: &str, flags: &[(&str, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::in_flags;
+    use super::*;
+    use crate::plan::TrialPlan;
+    use crate::plan::cell::STACK_BYTES;
+    use crate::plan::prepare::RENDERINGS_BY_TIME;
+    use crate::stats::precision::FEWEST_BLOCKS;
+
+    fn resolved(text: &str) -> Result<Sweep, ConfigError> {
+        parse(text, "x.toml", &[], Path::new("."))
+    }
+
+    /// A default that is said is the one that is taken: of every key that may stand alone.
+    #[test]
+    fn a_key_that_is_set_to_its_default_changes_nothing() {
+        let empty = resolved("").unwrap();
+        let mut compared = 0;
+        for (path, entry) in keys::all() {
+            let alone = path.split_once('.').is_some_and(|(_, key)| !key.contains('.'));
+            if !alone || !entry.is_leaf() || entry.default.is_empty() || !entry.default_is_toml() {
+                continue;
+            }
+            // What is refused alone, such as the linger without a batch, needs more than itself.
+            if let Ok(sweep) = resolved(&format!("{path} = {}", entry.default)) {
+                let budget = path == "sweep.budget";
+                assert!(sweep == empty || budget, "{path} = {}", entry.default);
+                compared += 1;
+            }
+        }
+        assert!(compared > 25, "{compared} were compared");
+        let short = resolved("plan.duration = '1ms'").unwrap().precision;
+        assert_eq!(
+            short,
+            resolved("plan.duration = '1ms'\nsweep.budget = '3m'").unwrap().precision
+        );
+    }
+
+    /// What others assume of a plan that says nothing, and what is said in words, is what configs have.
+    #[test]
+    fn no_default_stands_twice_with_two_values() {
+        let Sweep { plan, axes, equal_within, .. } = resolved("").unwrap();
+        let assumed = TrialPlan::default();
+        assert_eq!((assumed.timeout_ns, assumed.seed), (plan.timeout_ns, plan.seed));
+        assert_eq!((assumed.pacer, assumed.keep_alive), (plan.pacer, plan.keep_alive));
+        assert_eq!(assumed.mix, plan.mix);
+        assert_eq!(axes.stack_sizes_bytes, [STACK_BYTES]);
+        assert_eq!(equal_within, crate::plan::slo::MARGIN);
+        let words = |path: &str| {
+            let (_, entry) = keys::all().into_iter().find(|(known, _)| known == path).unwrap();
+            entry.default.to_string() + entry.unless
+        };
+        assert!(words("plan.renderings").contains("10k by") && RENDERINGS_BY_TIME == 10_000);
+        assert!(words("sweep.budget").ends_with("ten blocks take") && FEWEST_BLOCKS == 10);
+    }
 
     #[test]
     fn keys_are_told_as_flags() {

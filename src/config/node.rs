@@ -9,6 +9,9 @@ use anyhow::{Context, anyhow};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::entry::{self, Entry, Only};
+use crate::plan::Arrivals;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     Line(usize),
@@ -195,19 +198,14 @@ impl Setting {
         Ok(Setting { origin, path, value: Value::literal(value) })
     }
 
-    /// Lays the setting over what was written before it.
-    /// `is_list` says which keys take lists.
-    pub(super) fn lay_over(
-        self,
-        root: &mut Table,
-        is_list: &dyn Fn(&str) -> bool,
-    ) -> Result<(), Fault> {
+    /// Lays the setting over what was written before it; `keys` are those of the whole config.
+    pub(super) fn lay_over(self, root: &mut Table, keys: &'static [Entry]) -> Result<(), Fault> {
         let key = self.path.join(".");
-        for (table, name) in displaced(&key, &self.value) {
-            remove_from_file(root, table, name);
+        for path in displaced(&key, &self.value, keys) {
+            remove_from_file(root, &path);
         }
         let place = Place { origin: self.origin, ..Place::whole() };
-        lay(root, &place, &self.path, self.value, is_list).map_err(|message| {
+        lay(root, &place, &self.path, self.value, keys).map_err(|message| {
             let place = Place { key: shown(&key), ..place.clone() };
             Fault::new(&place, message)
         })
@@ -296,38 +294,29 @@ pub(super) fn placed(value: Value, place: Place) -> Node {
 }
 
 /// Keys that make no sense beside a setting, which therefore takes their place.
-fn displaced(key: &str, value: &Value) -> &'static [(&'static str, &'static str)] {
-    match key {
-        "plan.requests" => &[("plan", "duration")],
-        "plan.duration" => &[("plan", "requests")],
-        "plan.arrivals" if matches!(value, Value::Text(text) if text == "closed") => &[
-            ("sweep", "rates"),
-            ("plan", "stages"),
-            ("plan", "trace"),
-            ("plan", "trace_speed"),
-            ("plan", "trace_format"),
-        ],
-        "plan.trace" => &[("sweep", "rates"), ("plan", "stages")],
-        "plan.stages" => &[("sweep", "rates"), ("plan", "duration"), ("plan", "requests")],
-        "sweep.trials" => &[("sweep", "precision"), ("sweep", "budget"), ("sweep", "max_blocks")],
-        "sweep.precision" => &[("sweep", "trials")],
-        "sweep.bodies" => &[("target", "body")],
-        "target.body" => &[("sweep", "bodies")],
-        "target.url" => &[
-            ("target", "service_time"),
-            ("target", "servers"),
-            ("target", "processes"),
-            ("target", "body"),
-            ("target", "faults"),
-            ("sweep", "bodies"),
-            ("machine", "target_cpus"),
-        ],
-        _ => &[],
-    }
+fn displaced(key: &str, value: &Value, keys: &'static [Entry]) -> Vec<String> {
+    let of = |only| entry::all(keys).into_iter().filter(move |(_, entry)| entry.only == Some(only));
+    let of = |only| of(only).map(|(path, _)| path);
+    let closed = matches!(value, Value::Text(text) if text == Arrivals::Closed.name());
+    let (named, for_one): (&[&str], _) = match key {
+        "plan.requests" => (&["plan.duration"], None),
+        "plan.duration" => (&["plan.requests"], None),
+        "plan.arrivals" if closed => (&["sweep.rates", "plan.stages"], Some(Only::Trace)),
+        "plan.trace" => (&["sweep.rates", "plan.stages"], None),
+        "plan.stages" => (&["sweep.rates", "plan.duration", "plan.requests"], None),
+        "sweep.trials" => (&["sweep.precision", "sweep.budget", "sweep.max_blocks"], None),
+        "sweep.precision" => (&["sweep.trials"], None),
+        "sweep.bodies" => (&["target.body"], None),
+        "target.body" => (&["sweep.bodies"], None),
+        "target.url" => (&[], Some(Only::Embedded)),
+        _ => (&[], None),
+    };
+    named.iter().map(|path| (*path).to_string()).chain(for_one.into_iter().flat_map(of)).collect()
 }
 
 /// Removes a key, unless another setting gave it.
-fn remove_from_file(root: &mut Table, table: &str, name: &str) {
+fn remove_from_file(root: &mut Table, path: &str) {
+    let Some((table, name)) = path.split_once('.') else { return };
     for (key, node) in root {
         if let (true, Value::Table(table)) = (key == table, &mut node.value) {
             table
@@ -342,7 +331,7 @@ fn lay(
     place: &Place,
     path: &[String],
     value: Value,
-    is_list: &dyn Fn(&str) -> bool,
+    keys: &'static [Entry],
 ) -> anyhow::Result<()> {
     let (first, rest) = path.split_first().context("an override needs a key")?;
     let place = place.under(first);
@@ -356,7 +345,7 @@ fn lay(
         table.push((first.clone(), Node { place: place.clone(), value: empty }));
         table.len() - 1
     });
-    lay_at(&mut table[at].1, place, first, rest, value, is_list)
+    lay_at(&mut table[at].1, place, first, rest, value, keys)
 }
 
 /// Sets a value, or what `path` names within it.
@@ -366,13 +355,13 @@ fn lay_at(
     name: &str,
     path: &[String],
     value: Value,
-    is_list: &dyn Fn(&str) -> bool,
+    keys: &'static [Entry],
 ) -> anyhow::Result<()> {
     let Some(next) = path.first() else {
         *node = placed(value, place);
         return Ok(());
     };
-    if is_list(&place.key) && !matches!(node.value, Value::List(_)) {
+    if entry::is_list(keys, &place.key) && !matches!(node.value, Value::List(_)) {
         // A single value stands for a list of one.
         let only = Node {
             place: place.element(0),
@@ -381,7 +370,7 @@ fn lay_at(
         node.value = Value::List(vec![only]);
     }
     match &mut node.value {
-        Value::Table(inner) => lay(inner, &place, path, value, is_list),
+        Value::Table(inner) => lay(inner, &place, path, value, keys),
         Value::List(list) => {
             let length = list.len();
             let index = next.parse::<usize>().ok().filter(|index| *index <= length);
@@ -392,7 +381,7 @@ fn lay_at(
             if index == length {
                 list.push(Node { place: place.clone(), value: Value::Table(Vec::new()) });
             }
-            lay_at(&mut list[index], place, name, &path[1..], value, is_list)
+            lay_at(&mut list[index], place, name, &path[1..], value, keys)
         }
         other => Err(anyhow!("`{}` is not a table but {}", shown(name), other.found())),
     }

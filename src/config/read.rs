@@ -4,10 +4,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-
-use super::entry::{self, Entry, Kind};
+use super::entry::{self, Entry, Kind, Only};
 use super::node::{Fault, Node, Origin, Place, Table, Value, placed, shown};
 use crate::units::{
     SECOND_NS, UnitError, duration_literal, format_count, format_share, parse_count,
@@ -56,6 +53,21 @@ pub(super) fn place_of<T>(key: &Key<T>) -> Option<&Place> {
     key.as_ref().map(|at| &at.place)
 }
 
+/// A table, as the struct that it is read as.
+pub(super) trait Keyed {
+    const KEYS: &'static [Entry];
+
+    /// The keys that the config names, each with its place.
+    fn given(&self) -> impl Iterator<Item = (&'static str, &Place)>;
+
+    /// The first that it names of the keys which are for one kind of target or load alone.
+    fn given_for(&self, only: Only) -> Option<(&'static str, &Place)> {
+        let is_for =
+            |name: &str| Self::KEYS.iter().any(|e| e.name() == name && e.only == Some(only));
+        self.given().find(|(name, _)| is_for(name))
+    }
+}
+
 pub(super) trait Read: Sized {
     const KIND: Kind;
     const SEVERAL: bool = false;
@@ -67,6 +79,9 @@ pub(super) trait Read: Sized {
 pub(super) trait Field: Sized {
     const KIND: Kind;
     const SEVERAL: bool;
+
+    /// Where the config names it; `None` where it does not.
+    fn place(&self) -> Option<&Place>;
 
     fn take(node: Option<&Node>, table: &Place, entry: &Entry, faults: &mut Faults)
     -> Option<Self>;
@@ -85,6 +100,10 @@ impl<T: Read> Field for Key<T> {
     const KIND: Kind = T::KIND;
     const SEVERAL: bool = T::SEVERAL;
 
+    fn place(&self) -> Option<&Place> {
+        place_of(self)
+    }
+
     fn take(node: Option<&Node>, _: &Place, entry: &Entry, faults: &mut Faults) -> Option<Self> {
         node.map_or(Some(None), |node| At::read(node, entry, faults).map(Some))
     }
@@ -93,6 +112,10 @@ impl<T: Read> Field for Key<T> {
 impl<T: Read> Field for At<T> {
     const KIND: Kind = T::KIND;
     const SEVERAL: bool = T::SEVERAL;
+
+    fn place(&self) -> Option<&Place> {
+        self.given_at()
+    }
 
     fn take(
         node: Option<&Node>,
@@ -148,6 +171,10 @@ impl<T: Read> Field for Named<T> {
     const KIND: Kind = Kind::Named(&T::KIND);
     const SEVERAL: bool = false;
 
+    fn place(&self) -> Option<&Place> {
+        self.0.first().map(|(name, _)| &name.place)
+    }
+
     fn take(node: Option<&Node>, _: &Place, entry: &Entry, faults: &mut Faults) -> Option<Self> {
         let Some(node) = node else { return Some(Named(Vec::new())) };
         let table = entries(node, entry, faults)?;
@@ -181,13 +208,11 @@ pub(super) fn entries<'n>(node: &'n Node, entry: &Entry, faults: &mut Faults) ->
 impl Read for String {
     const KIND: Kind = Kind::Text;
 
-    fn read(node: &Node, _: &Entry, faults: &mut Faults) -> Option<Self> {
+    fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
         match &node.value {
             Value::Text(text) => Some(text.clone()),
-            // The value may be a secret: it is not repeated.
-            _ if node.place.key.contains(".headers.") => {
-                let rule = "headers are a table of strings, such as { accept = \"*/*\" }";
-                refuse(faults, node, rule)
+            _ if entry.is_secret => {
+                refuse(faults, node, format!("expected a string, as in {}", entry.example))
             }
             _ => expected(faults, node, "a string"),
         }
@@ -273,7 +298,12 @@ impl Read for Offered {
             Value::Text(text) if text.trim_end().ends_with('%') => match parse_share(text) {
                 Ok(share) if share > 0.0 && share <= MOST_OF_KNEE => Some(Offered::OfKnee(share)),
                 Ok(_) => {
-                    refuse(faults, node, "a share of the knee must be above 0 and at most 1000 %")
+                    let most = format_share(MOST_OF_KNEE);
+                    refuse(
+                        faults,
+                        node,
+                        format!("a share of the knee must be above 0 and at most {most}"),
+                    )
                 }
                 Err(error) => refuse(faults, node, error),
             },
@@ -282,7 +312,7 @@ impl Read for Offered {
     }
 }
 
-fn duration_text(ns: f64) -> String {
+pub(super) fn duration_text(ns: f64) -> String {
     match ns as u64 {
         0 => "0s".into(),
         ns if ns.is_multiple_of(3600 * SECOND_NS) => format!("{}h", ns / (3600 * SECOND_NS)),
@@ -290,7 +320,7 @@ fn duration_text(ns: f64) -> String {
     }
 }
 
-fn rate_literal(per_s: f64) -> String {
+pub(super) fn rate_literal(per_s: f64) -> String {
     if per_s >= 1e9 { format!("{}G", per_s / 1e9) } else { per_s.to_string() }
 }
 
@@ -316,63 +346,35 @@ impl Read for f64 {
     }
 }
 
-pub(super) fn choice<T: for<'de> Deserialize<'de>>(
+/// Reads one of the values of an enum by its name.
+pub(super) fn choice<T: Copy>(
     node: &Node,
     entry: &Entry,
     faults: &mut Faults,
+    all: &[T],
+    name: fn(T) -> &'static str,
 ) -> Option<T> {
+    let names: Vec<&str> = all.iter().map(|one| name(*one)).collect();
     let Value::Text(text) = &node.value else {
-        let names: Vec<String> = names::<T>().iter().map(|name| format!("\"{name}\"")).collect();
+        let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
         return expected(faults, node, &format!("one of {}", names.join(", ")));
     };
-    match T::deserialize(text.as_str().into_deserializer()) {
-        Ok(value) => Some(value),
-        Err(Variants(names)) => {
-            let hint = hint(text, names, entry.also).unwrap_or_default();
-            let message =
-                format!("unknown value `{}`: {hint}allowed: {}", shown(text), names.join(", "));
-            refuse(faults, node, message)
-        }
+    if let Some(at) = names.iter().position(|name| name == text) {
+        return Some(all[at]);
     }
+    let hint = hint(text, &names, entry.also).unwrap_or_default();
+    let names = names.join(", ");
+    refuse(faults, node, format!("unknown value `{}`: {hint}allowed: {names}", shown(text)))
 }
 
-pub(super) fn names<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
-    match T::deserialize("".into_deserializer()) {
-        Err(Variants(names)) => names,
-        Ok(_) => &[],
-    }
-}
-
-/// serde's error for a name that is not a variant, which knows those that are.
-#[derive(Debug)]
-struct Variants(&'static [&'static str]);
-
-impl fmt::Display for Variants {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(", "))
-    }
-}
-
-impl std::error::Error for Variants {}
-
-impl serde::de::Error for Variants {
-    fn custom<T: fmt::Display>(_: T) -> Self {
-        Variants(&[])
-    }
-
-    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Variants(expected)
-    }
-}
-
-/// Implements [`Read`] for enums whose names serde knows.
+/// Implements [`Read`] for enums whose values have names.
 macro_rules! choices {
     ($($name:ty),* $(,)?) => {$(
         impl Read for $name {
-            const KIND: Kind = Kind::Choice(names::<$name>);
+            const KIND: Kind = Kind::Choice(|| <$name>::ALL.map(<$name>::name).to_vec());
 
             fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
-                choice(node, entry, faults)
+                choice(node, entry, faults, &Self::ALL, Self::name)
             }
         }
     )*};
@@ -415,10 +417,11 @@ fn elsewhere(name: &str, root: &'static [Entry]) -> Option<String> {
     }
     let mut places = entry::all(root);
     places.sort_by_key(|(path, _)| path.matches('.').count());
-    // What stands in deeper tables, such as `from` of a stage, means nothing outside of them.
+    // What stands in deeper tables, such as `from` of a stage, means nothing outside of most of them.
+    let known = |table: &str| places.iter().any(|(path, e)| path == table && e.is_well_known);
     let own = |path: &str| {
-        !path.strip_prefix("plan.request.").unwrap_or(path).contains('.')
-            || path.matches('.').count() == 1
+        path.matches('.').count() < 2
+            || path.rsplit_once('.').is_some_and(|(table, _)| known(table))
     };
     let same = places.iter().find(|(path, entry)| entry.name() == name && own(path));
     let meant = places.iter().find(|(_, entry)| entry.also.split(' ').any(|also| also == name));

@@ -70,7 +70,7 @@ fn kind(entry: &Entry) -> String {
 fn default(entry: &Entry) -> String {
     match entry.default {
         "" => "needed".into(),
-        default if entry.default_is_toml() => format!("`{default}`"),
+        default if entry.default_is_toml() => format!("`{default}`{}", entry.unless),
         words => words.into(),
     }
 }

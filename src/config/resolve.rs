@@ -12,11 +12,11 @@ mod values;
 
 use std::path::Path;
 
-use axes::{LINGER_NS, allocators, stack_sizes, uring_batch};
+use axes::{allocators, stack_sizes, uring_batch};
 
 use super::keys::{self, File, Plan};
 use super::node::{Fault, Place, shown};
-use super::read::{At, Count, Key, Offered, Several, place_of};
+use super::read::{At, Count, Key, Keyed as _, Offered, Several, duration_text, place_of};
 use crate::plan::cell::Axes;
 use crate::plan::search::bounds;
 use crate::plan::sweep::{ExpectFailed, Machine, MemoryTrials, Precision, Slo, Sweep};
@@ -111,7 +111,7 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
         trials,
         precision,
         baseline,
-        equal_within: file.sweep.equal_within.as_ref().map_or(crate::stats::MARGIN, |at| at.0),
+        equal_within: file.sweep.equal_within.0,
         aa: file.sweep.aa.value,
         idle: file.sweep.idle.value,
         syscalls: file.sweep.syscalls.value,
@@ -132,13 +132,10 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     Ok(sweep)
 }
 
-/// Time that a sweep takes at most where the config names none.
-const BUDGET_NS: u64 = 180 * SECOND_NS;
-
 /// Blocks at most, and what ends them before; without a word about either, precision.
 fn repetitions(file: &File) -> Result<(u32, Option<Precision>), Fault> {
     let sweep = &file.sweep;
-    let until = [sweep.precision.given_at(), place_of(&sweep.budget), sweep.max_blocks.given_at()];
+    let until = [sweep.precision.given_at(), sweep.budget.given_at(), sweep.max_blocks.given_at()];
     match (&sweep.trials, until.into_iter().flatten().next()) {
         (Some(_), Some(place)) => Err(Fault::new(
             place,
@@ -146,8 +143,7 @@ fn repetitions(file: &File) -> Result<(u32, Option<Precision>), Fault> {
         )),
         (Some(trials), None) => Ok((number(trials), None)),
         (None, _) => {
-            let budget_ns = sweep.budget.as_ref().map_or(BUDGET_NS, |at| at.0);
-            let precision = Precision { half_width: sweep.precision.0, budget_ns };
+            let precision = Precision { half_width: sweep.precision.0, budget_ns: sweep.budget.0 };
             Ok((number(&sweep.max_blocks), Some(precision)))
         }
     }
@@ -160,7 +156,7 @@ fn budget(file: &File, sweep: &mut Sweep) -> Result<(), Fault> {
         return Ok(());
     };
     let block_ns = trial_ns.saturating_mul(cells);
-    match &file.sweep.budget {
+    match file.sweep.budget.given() {
         Some(at) if precision.budget_ns < block_ns => {
             let block = format_ns(block_ns as f64);
             let budget = duration_literal(precision.budget_ns);
@@ -211,13 +207,12 @@ fn plan(
     shape: shape::Shape,
     data: values::Resolved,
 ) -> Result<TrialPlan, Fault> {
-    let extent = match (&file.requests, &file.duration) {
+    let extent = match (&file.requests, file.duration.given()) {
         (Some(_), Some(at)) => {
             return Err(fault(at, "give `plan.requests` or `plan.duration`, not both"));
         }
         (Some(at), None) => Extent::Requests(at.0),
-        (None, Some(at)) => Extent::DurationNs(at.0),
-        (None, None) => Extent::DurationNs(10 * SECOND_NS),
+        (None, _) => Extent::DurationNs(file.duration.0),
     };
     // A 1xx is never the last answer to a request.
     let expect_status = axis_or(&file.expect_status, Vec::new(), |at| Ok(number(at) as u16))?;
@@ -276,8 +271,11 @@ fn axes(
     };
     let engines = axis_or(&sweep.engines, engines, |at| Ok(at.value))?;
     let uring_batch = uring_batch(sweep, &engines, arrivals)?;
-    // A wait for several completions without an end would not end where fewer come.
-    let linger = if uring_batch.is_empty() { vec![] } else { vec![LINGER_NS] };
+    let uring_linger_ns = match uring_batch.is_empty() {
+        true => vec![],
+        // A wait for several completions without an end would not end where fewer come.
+        false => axis(&sweep.uring_linger, |at| Ok(at.0))?,
+    };
     Ok(Axes {
         engines,
         codecs,
@@ -294,7 +292,7 @@ fn axes(
         fan_out: steps::fan_out(&sweep.fan_out, subject.setting.as_ref())?,
         uring_receive: axis_or(&sweep.uring_receive, Vec::new(), |at| Ok(at.value))?,
         uring_batch,
-        uring_linger_ns: axis_or(&sweep.uring_linger, linger, |at| Ok(at.0))?,
+        uring_linger_ns,
         targets,
         server_engines: subject.engines,
         server_codecs: subject.codecs,
@@ -414,8 +412,8 @@ fn ends(file: &File, sweep: &Sweep) -> Result<(), Fault> {
     let plan = &file.plan;
     let place = [place_of(&plan.requests), place_of(&plan.trace), place_of(&plan.stages)];
     let place = place.into_iter().flatten().next().cloned().unwrap_or_else(Place::whole);
-    let hours = format_count(window / (3600 * SECOND_NS));
-    Err(Fault::new(&place, format!("one trial would last {hours}h: at most 720h")))
+    let (hours, most) = (format_count(window / (3600 * SECOND_NS)), duration_text(keys::MAX_NS));
+    Err(Fault::new(&place, format!("one trial would last {hours}h: at most {most}")))
 }
 
 /// Refuses grids whose size is a typing error, before anything is made of them.
@@ -423,7 +421,8 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
     let axes = &sweep.axes;
     let most = |values: &[u32]| u64::from(values.iter().copied().max().unwrap_or(1));
     if most(&axes.lanes) * most(&axes.processes) > u64::from(u32::MAX) {
-        return Err(fault(&file.sweep.lanes, "lanes × processes is beyond 4,294,967,295"));
+        let most = format_count(u32::MAX.into());
+        return Err(fault(&file.sweep.lanes, format!("lanes × processes is beyond {most}")));
     }
     let kinds = 1
         + usize::from(sweep.aa)
@@ -436,15 +435,9 @@ fn bounded(file: &File, sweep: &Sweep) -> Result<(), Fault> {
         .fold(u64::from(sweep.trials), |product, n| product.saturating_mul(n as u64));
     if trials > MAX_TRIALS {
         let sweep = &file.sweep;
-        let given = [
-            sweep.trials.as_ref().map(|at| &at.place),
-            sweep.lanes.given().map(|at| &at.place),
-            sweep.rates.as_ref().map(|at| &at.place),
-            sweep.bodies.as_ref().map(|at| &at.place),
-            sweep.processes.given().map(|at| &at.place),
-            sweep.cpus.given().map(|at| &at.place),
-        ];
-        let place = given.into_iter().flatten().next().unwrap_or(&sweep.max_blocks.place);
+        let longest = ["trials", "lanes", "rates", "bodies", "processes", "cpus"];
+        let given = longest.iter().find_map(|key| sweep.given().find(|(name, _)| name == key));
+        let place = given.map_or(&sweep.max_blocks.place, |(_, place)| place);
         let (found, most) = (format_count(trials), format_count(MAX_TRIALS));
         return Err(Fault::new(
             place,

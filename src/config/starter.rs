@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 
-use super::entry::Entry;
+use super::entry::{Entry, Only};
 use super::keys;
 use crate::terminal::wrap;
 
@@ -90,20 +90,11 @@ url = "http://127.0.0.1:8081/"
 "#;
 
 /// Keys that contradict those which a starter sets, or need tables of their own.
-fn fits(path: &str, entry: &Entry, external: bool) -> bool {
-    let own_server = [
-        "target.url",
-        "target.unix_socket",
-        "target.ca_file",
-        "target.client_cert",
-        "target.client_key",
-        "target.insecure",
-        "target.allow",
-    ];
-    let fits = match path {
-        "machine.target_cpus" | "sweep.bodies" => !external,
-        _ if path.starts_with("target.") => external == own_server.contains(&path),
-        _ => true,
+fn fits(entry: &Entry, external: bool) -> bool {
+    let fits = match entry.only {
+        Some(Only::Embedded) => !external,
+        Some(Only::External) => external,
+        Some(Only::Trace) | None => true,
     };
     fits && entry.is_leaf()
 }
@@ -116,8 +107,9 @@ fn line(path: &str, entry: &Entry, chosen: &BTreeMap<&str, &str>) -> String {
         None if entry.default_is_toml() => ("# ", entry.default),
         None => ("# ", entry.example),
     };
-    let default = if set.is_none() && !entry.default_is_toml() {
-        format!(" Default: {}.", entry.default)
+    let in_words = !entry.default_is_toml() || !entry.unless.is_empty();
+    let default = if set.is_none() && in_words {
+        format!(" Default: {}{}.", entry.default, entry.unless)
     } else {
         String::new()
     };
@@ -153,7 +145,7 @@ pub(crate) fn starter(question: StarterQuestion) -> String {
         for set in [true, false] {
             for entry in keys.keys() {
                 let path = format!("{table}.{}", entry.name());
-                if fits(&path, entry, external) && chosen.contains_key(path.as_str()) == set {
+                if fits(entry, external) && chosen.contains_key(path.as_str()) == set {
                     out += &line(&path, entry, &chosen);
                 }
             }

@@ -14,8 +14,8 @@ macro_rules! tables {
             $( $(#[doc = $doc])* pub(super) $field: $type, )*
         }
 
-        impl $table {
-            pub(super) const KEYS: &'static [Entry] = &[$(
+        impl Keyed for $table {
+            const KEYS: &'static [Entry] = &[$(
                 Entry::new(
                     stringify!($field),
                     concat!($($doc),*),
@@ -23,10 +23,16 @@ macro_rules! tables {
                     <$type as Field>::SEVERAL,
                 ) $(.$part($($value),*))*,
             )*];
+
+            fn given(&self) -> impl Iterator<Item = (&'static str, &Place)> {
+                let places = [$(Field::place(&self.$field)),*];
+                let keys = Self::KEYS.iter().map(Entry::name).zip(places);
+                keys.filter_map(|(name, place)| Some((name, place?)))
+            }
         }
 
         impl Read for $table {
-            const KIND: Kind = Kind::Table($table::KEYS);
+            const KIND: Kind = Kind::Table(<$table as Keyed>::KEYS);
 
             fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
                 let table = entries(node, entry, faults)?;
@@ -45,6 +51,10 @@ macro_rules! tables {
         impl Field for $table {
             const KIND: Kind = <$table as Read>::KIND;
             const SEVERAL: bool = false;
+
+            fn place(&self) -> Option<&Place> {
+                self.given().next().map(|(_, place)| place)
+            }
 
             fn take(node: Option<&Node>, table: &Place, entry: &Entry, faults: &mut Faults) -> Option<Self> {
                 match node {

@@ -14,6 +14,7 @@ use super::keys::{
     Machine, Plan, Request, Search, Server, ServerStep, Slo, Step, SweepTarget, Upstream,
 };
 use super::keys::{Sweep as SweepKeys, Target as TargetKeys};
+use super::read::Keyed as _;
 use crate::plan::server::{OwnServer, ServerEngine, ServerSetting};
 use crate::plan::sweep::{MemoryTrials, Sweep, is_masked};
 use crate::plan::target::{EmbeddedTarget, Target};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::machine::Limits;
 use super::needs::CellNeeds;
 use super::terms::{Scope, TargetKind, Unit};
+use crate::plan::cell::STACK_BYTES;
 use crate::plan::server::{PoolOf, ServerEngine, ServerPlan, ServerSetting};
 use crate::plan::steps::Offload;
 use crate::plan::{Cell, Codec, Engine};
@@ -131,13 +132,13 @@ impl Limits {
     }
 
     /// Lists how many lanes each limit allows one worker of the engine, the tightest first, with
-    /// hyper, stacks of 64 KiB and one CPU. Empty for `sequential`, which has one lane.
+    /// hyper, the usual stacks and one CPU. Empty for `sequential`, which has one lane.
     pub fn predict(&self, engine: Engine, target: TargetKind) -> Vec<Ceiling> {
         self.ceilings(&CellNeeds::of(&typical_cell(engine, 1), target, None))
     }
 
-    /// The same of connections to one process of a server, with stacks of 64 KiB and a pool of eight
-    /// threads, that `tokio-single` loads from this machine; what bounds that client alone is left out.
+    /// The same of connections to one process of a server that `tokio-single` loads from this machine;
+    /// what bounds that client alone is left out.
     pub fn predict_server(&self, engine: ServerEngine) -> Vec<Ceiling> {
         let client = Cell { codec: Codec::Lean, ..typical_cell(Engine::TokioSingle, 1) };
         let server = typical_server(engine);
@@ -171,12 +172,15 @@ impl Limits {
     }
 }
 
+/// Threads of the pool of that server.
+pub(super) const POOL_SIZE: u32 = 8;
+
 /// The server that predictions are for.
 fn typical_server(engine: ServerEngine) -> ServerPlan {
     let setting = ServerSetting {
         pool: PoolOf::default(),
-        pool_size: (engine == ServerEngine::Pool).then_some(8),
-        stack_bytes: 64 << 10,
+        pool_size: (engine == ServerEngine::Pool).then_some(POOL_SIZE),
+        stack_bytes: STACK_BYTES,
         tls: false,
         steps: vec![],
         permits: None,
@@ -189,5 +193,5 @@ fn typical_server(engine: ServerEngine) -> ServerPlan {
 
 /// The cell that predictions are for.
 pub(super) fn typical_cell(engine: Engine, lanes: u32) -> Cell {
-    Cell { stack_size_bytes: Some(64 << 10), ..Cell::plain(engine, lanes) }
+    Cell { stack_size_bytes: Some(STACK_BYTES), ..Cell::plain(engine, lanes) }
 }

@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Ceiling, LimitHit, typical_cell};
+use super::check::{Ceiling, LimitHit, POOL_SIZE, typical_cell};
 use super::machine::Limits;
 use super::terms::TargetKind;
 use crate::plan::Engine;
+use crate::plan::cell::STACK_BYTES;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::ServerEngine;
-use crate::units::format_count;
+use crate::units::{format_bytes, format_count};
 
 /// Some address of another machine (TEST-NET-1, RFC 5737); nothing is sent there.
 const ELSEWHERE: Endpoint =
@@ -76,16 +77,18 @@ impl LimitsReport {
             TargetKind::External { loopback: true } => "a target on this machine".to_string(),
             TargetKind::External { loopback: false } => "a target on another machine".to_string(),
         };
+        let stacks = format!("stacks of {}", format_bytes(STACK_BYTES as f64));
         let of_clients = format!(
-            "Maximum lanes per worker process against {target}, with the hyper codec and stacks of \
-             64 KiB. ► the limit reached first; - no limit; memory is an estimate."
+            "Maximum lanes per worker process against {target}, with the hyper codec and {stacks}. ► \
+             the limit reached first; - no limit; memory is an estimate."
         );
-        let of_servers = "Maximum connections per process of a server under test, with the lean codec, \
-                          stacks of 64 KiB and a pool of 8 threads, that tokio-single loads from this \
-                          machine.";
+        let of_servers = format!(
+            "Maximum connections per process of a server under test, with the lean codec, {stacks} and \
+             a pool of {POOL_SIZE} threads, that tokio-single loads from this machine."
+        );
         let clients = self.engines.iter().map(|e| (e.engine.name(), &*e.ceilings));
         let servers = self.servers.iter().map(|s| (s.engine.name(), &*s.ceilings));
-        [(of_clients, table(clients.collect())), (of_servers.into(), table(servers.collect()))]
+        [(of_clients, table(clients.collect())), (of_servers, table(servers.collect()))]
     }
 
     /// What stands below the tables.

@@ -25,6 +25,9 @@ pub use axes::{Axis, RayonThreads};
 pub(crate) use names::Family;
 pub use names::{Key, families, names};
 
+/// Stack of threads where nobody names one.
+pub(crate) const STACK_BYTES: u64 = 64 << 10;
+
 /// One point of the grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {

@@ -37,20 +37,20 @@ use one_string;
 
 /// Enums whose variants have a name in configs, records and tables.
 macro_rules! named {
-    ($($(#[$about:meta])* pub enum $type:ident {
+    ($($(#[$about:meta])* $vis:vis enum $type:ident {
         $($(#[$of:meta])* $variant:ident = $name:literal,)*
     })*) => {$(
         $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-        pub enum $type {
+        $vis enum $type {
             $($(#[$of])* #[serde(rename = $name)] $variant,)*
         }
 
         impl $type {
-            pub const ALL: [$type; [$($type::$variant),*].len()] = [$($type::$variant),*];
+            $vis const ALL: [$type; [$($type::$variant),*].len()] = [$($type::$variant),*];
 
-            pub const fn name(self) -> &'static str {
+            $vis const fn name(self) -> &'static str {
                 match self {
                     $($type::$variant => $name,)*
                 }

@@ -61,23 +61,31 @@ impl ServerEngine {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SideUnderTest {
-    Client,
-    /// Those who answer, where the sweep says how they run; without a word of that the client.
-    #[default]
-    Server,
-}
+super::named! {
+    #[derive(Default)]
+    pub enum SideUnderTest {
+        Client = "client",
+        /// Those who answer, where the sweep says how they run; without a word of that the client.
+        #[default]
+        Server = "server",
+    }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PoolOf {
-    /// A connection, until it closes: the others wait to be accepted.
-    #[default]
-    Connections,
-    /// A request: connections between two requests occupy no thread.
-    Requests,
+    #[derive(Default)]
+    pub enum PoolOf {
+        /// A connection, until it closes: the others wait to be accepted.
+        #[default]
+        Connections = "connections",
+        /// A request: connections between two requests occupy no thread.
+        Requests = "requests",
+    }
+
+    #[derive(Default)]
+    pub enum ReadyCheck {
+        /// It answers an HTTP request, with any status.
+        #[default]
+        Http = "http",
+        Tcp = "tcp",
+    }
 }
 
 /// A step of the handler, carried out after the one before it.
@@ -129,15 +137,6 @@ impl UpstreamPlan {
             faults: InjectedFaults::default(),
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReadyCheck {
-    /// It answers an HTTP request, with any status.
-    #[default]
-    Http,
-    Tcp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

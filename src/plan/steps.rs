@@ -38,19 +38,17 @@ pub struct FileStep {
     pub dir: Option<PathBuf>,
 }
 
-/// What a file step does with its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileOp {
-    Read,
-    /// Emptied, or made anew, and written whole.
-    Write,
-}
-
 /// Alignment of direct reads and writes: the largest sector size in use.
 pub(crate) const DIRECT_ALIGN_BYTES: u64 = 4096;
 
 super::named! {
+    /// What a file step does with its file.
+    pub enum FileOp {
+        Read = "read",
+        /// Emptied, or made anew, and written whole.
+        Write = "write",
+    }
+
     /// Where the task engines carry out file and compute steps; other engines do so in place.
     #[derive(Default)]
     pub enum Offload {

@@ -41,15 +41,15 @@ const NO_REQUEST: &str = "-";
 /// Methods that are replayed although nothing says with what body.
 const WITHOUT_BODY: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TraceFormat {
-    /// `offset_ms<TAB>path`.
-    Offsets,
-    /// `host ident user [time] "request" status bytes`.
-    Common,
-    /// `common` and `"referer" "user agent"`.
-    Combined,
+super::named! {
+    pub enum TraceFormat {
+        /// `offset_ms<TAB>path`.
+        Offsets = "offsets",
+        /// `host ident user [time] "request" status bytes`.
+        Common = "common",
+        /// `common` and `"referer" "user agent"`.
+        Combined = "combined",
+    }
 }
 
 /// What a plan knows of its trace; the entries stay in the file, which every worker reads itself.

@@ -1,6 +1,6 @@
 //! Axes that do not go with everything: rings, allocators, stacks.
 
-use super::{Fault, axis_or, fault, number};
+use super::{Fault, axis, axis_or, fault, number};
 use crate::config::keys::Sweep;
 use crate::config::read::{At, Key, Several, Size};
 use crate::plan::allocator::Allocator;
@@ -11,14 +11,8 @@ use crate::units::size_literal;
 /// seen in a task engine's thread of a debug build.
 const MIN_TLS_STACK_BYTES: u64 = 96 << 10;
 
-/// Stack of an engine's threads where none is named.
-const STACK_BYTES: u64 = 64 << 10;
-
-/// The same where the target speaks TLS.
+/// Stack of threads where none is named and they speak TLS.
 const TLS_STACK_BYTES: u64 = 128 << 10;
-
-/// How long a ring waits for a batch unless told otherwise.
-pub(super) const LINGER_NS: u64 = 100_000;
 
 /// Batches of completions, which a closed loop alone can wait for: in an open one the wait would make
 /// requests late.
@@ -27,7 +21,7 @@ pub(super) fn uring_batch(
     engines: &[Engine],
     arrivals: Arrivals,
 ) -> Result<Vec<u32>, Fault> {
-    if let Some(at) = &sweep.uring_linger
+    if let Some(at) = sweep.uring_linger.given()
         && sweep.uring_batch.is_none()
     {
         return Err(fault(at, "nothing lingers without a batch: give `sweep.uring_batch` too"));
@@ -58,17 +52,15 @@ pub(super) fn allocators(list: &Key<Several<String>>) -> Result<Vec<Allocator>, 
     })
 }
 
-pub(super) fn stack_sizes(list: &Key<Several<Size>>, tls: bool) -> Result<Vec<u64>, Fault> {
-    axis_or(list, vec![usual_stack(tls)], |at| stack_size(at, tls))
-}
-
-/// The stack of an engine's threads where none is named.
-pub(super) fn usual_stack(tls: bool) -> u64 {
-    if tls { TLS_STACK_BYTES } else { STACK_BYTES }
+pub(super) fn stack_sizes(list: &At<Several<Size>>, tls: bool) -> Result<Vec<u64>, Fault> {
+    axis(list, |at| stack_size(at, tls))
 }
 
 pub(super) fn stack_size(at: &At<Size>, tls: bool) -> Result<u64, Fault> {
     let size = at.0;
+    if tls && at.given().is_none() {
+        return Ok(TLS_STACK_BYTES);
+    }
     if tls && size < MIN_TLS_STACK_BYTES {
         let (found, least) = (size_literal(size), size_literal(MIN_TLS_STACK_BYTES));
         let why = format!("`{found}` is too small for a TLS handshake: at least {least}");

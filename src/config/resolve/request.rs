@@ -10,6 +10,7 @@ use crate::config::node::shown;
 use crate::config::read::{At, Key, Several};
 use crate::plan::values::{is_path, read_regular, sha256};
 use crate::plan::{BodyFile, RequestTemplate, variable_name};
+use crate::units::{format_count, size_literal};
 
 /// Most bytes of all request bodies: a frame holds them, at up to six characters a byte.
 const MAX_BODY_BYTES: usize = 8 << 20;
@@ -39,7 +40,8 @@ pub(super) fn mix(
     };
     let entries = &list.value;
     if entries.is_empty() || entries.len() > MAX_ENTRIES {
-        return Err(fault(list, "the mix must hold from 1 to 1,000 requests"));
+        let most = format_count(MAX_ENTRIES as u64);
+        return Err(fault(list, format!("the mix must hold from 1 to {most} requests")));
     }
     if url_path.as_str() != "/" && entries.iter().all(|entry| entry.path.is_some()) {
         let rule = "the url has a path but every [[plan.request]] names its own: leave it out";
@@ -54,7 +56,11 @@ pub(super) fn mix(
         }
         bodies += template.body.len();
         if bodies > MAX_BODY_BYTES {
-            return Err(fault(entry, "the bodies of all requests are above 8MiB together"));
+            let most = size_literal(MAX_BODY_BYTES as u64);
+            return Err(fault(
+                entry,
+                format!("the bodies of all requests are above {most} together"),
+            ));
         }
         mix.push(template);
     }
@@ -108,7 +114,8 @@ fn check_classes(entries: &[At<Request>], mix: &[RequestTemplate]) -> Result<(),
                 return Err(fault(entry, format!("the class `{name}` has two bounds: {rule}")));
             }
             None if seen.len() == MAX_CLASSES => {
-                return Err(fault(entry, "at most 16 classes: let requests share names"));
+                let most = format!("at most {MAX_CLASSES} classes");
+                return Err(fault(entry, format!("{most}: let requests share names")));
             }
             None => seen.push((name, template.p99_ns)),
         }

@@ -71,7 +71,7 @@ fn beside(file: &File, plan: &TrialPlan, table: &Place) -> Result<(), Fault> {
         (place_of(&file.plan.stages), "stages have their own rates"),
         of_search(place_of(&sweep.trials), "see search.trials and search.max_trials"),
         of_search(sweep.precision.given_at(), "see search.tolerance"),
-        of_search(place_of(&sweep.budget), "see search.probes"),
+        of_search(sweep.budget.given_at(), "see search.probes"),
         of_search(sweep.max_blocks.given_at(), "see search.max_trials"),
         of_search(sweep.noise_repeats.given_at(), "a probe goes on to its next trial"),
         (sweep.memory.given_at(), "memory is split in a sweep of its own"),

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use super::axes::{stack_size, usual_stack};
-use super::steps::FileKeys;
+use super::axes::stack_size;
+use super::steps::{FILE_KEYS, FileKeys, needs, takes};
 use super::target::{nothing_embedded, service_time};
-use super::{Fault, axis_or, baseline, fault, number};
+use super::{Fault, axis, axis_or, baseline, fault, number};
+use crate::config::entry::Only;
 use crate::config::keys::{File, Server, ServerStep as StepKeys, ServerStepKind, Upstream};
 use crate::config::node::Place;
-use crate::config::read::{At, Named, place_of};
+use crate::config::read::{At, Field as _, Keyed as _, Named, place_of};
 use crate::plan::server::{
     OwnServer, ServerEngine, ServerSetting, ServerStep, SideUnderTest, UpstreamPlan,
 };
@@ -37,11 +38,11 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
     let sweep = &file.sweep;
     let wanted = sweep.subject.as_ref().filter(|at| at.value == SideUnderTest::Server);
     if sweep.server_engines.is_none() && commands(file).next().is_none() && wanted.is_none() {
-        let stray = given(file).into_iter().flatten().next().cloned();
-        return match stray.or(place_of(&sweep.server_codecs).cloned()) {
+        let stray = file.server.given().next().map(|(_, place)| place);
+        return match stray.or(sweep.server_codecs.given_at()) {
             Some(place) => {
                 let rule = "it is for servers under test, which sweep.server_engines names";
-                Err(Fault::new(&place, format!("has no effect here: {rule}")))
+                Err(Fault::new(place, format!("has no effect here: {rule}")))
             }
             None => Ok(Subject { side: SideUnderTest::Client, ..Subject::default() }),
         };
@@ -51,7 +52,7 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         None => ServerEngine::Reference,
     };
     let mut engines = axis_or(&sweep.server_engines, vec![usual], |at| Ok(at.value))?;
-    let codecs = axis_or(&sweep.server_codecs, vec![Codec::Lean], |at| Ok(at.value))?;
+    let codecs = axis(&sweep.server_codecs, |at| Ok(at.value))?;
     not_elsewhere(file, target)?;
     let own = own(file, &engines)?;
     if engines == [ServerEngine::Own]
@@ -82,10 +83,7 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
     let setting = ServerSetting {
         pool: server.pool.value,
         pool_size: pool_size(file, &engines)?,
-        stack_bytes: match &server.stack_size {
-            Some(at) => stack_size(at, server.tls.value)?,
-            None => usual_stack(server.tls.value),
-        },
+        stack_bytes: stack_size(&server.stack_size, server.tls.value)?,
         tls: server.tls.value,
         upstream: upstream(file, &steps)?,
         permits: permits(file, &engines, &steps)?,
@@ -163,8 +161,7 @@ fn own(file: &File, engines: &[ServerEngine]) -> Result<Vec<OwnServer>, Fault> {
             return Err(Fault::new(&list(), format!("the engine `own` needs {rule}")));
         }
         None => {
-            let env = server.env.0.first().map(|(name, _)| &name.place);
-            return match server.ready.given_at().or(env) {
+            return match server.ready.given_at().or(server.env.place()) {
                 Some(place) => {
                     let rule = "it is for a server that a command under [server] starts";
                     Err(Fault::new(place, format!("has no effect here: {rule}")))
@@ -187,15 +184,8 @@ fn own(file: &File, engines: &[ServerEngine]) -> Result<Vec<OwnServer>, Fault> {
         return Err(Fault::new(&list(), rule));
     }
     let each = targets.value.iter().map(|target| {
-        let others = [
-            ("url", place_of(&target.url)),
-            ("unix_socket", place_of(&target.unix_socket)),
-            ("service_time", place_of(&target.service_time)),
-            ("servers", place_of(&target.servers)),
-            ("body", place_of(&target.body)),
-            ("faults", place_of(&target.faults)),
-        ];
-        if let Some((key, place)) = others.into_iter().find_map(|(key, at)| Some((key, at?))) {
+        let other = [Only::External, Only::Embedded].map(|only| target.given_for(only));
+        if let Some((key, place)) = other.into_iter().flatten().next() {
             let why = format!("`{key}` does not go with a command, which says it all: remove one");
             return Err(Fault::new(place, why));
         }
@@ -225,20 +215,6 @@ fn own_server(
     })
 }
 
-fn given(file: &File) -> [Option<&Place>; 8] {
-    let server = &file.server;
-    [
-        server.pool.given_at(),
-        place_of(&server.pool_size),
-        place_of(&server.stack_size),
-        server.tls.given_at(),
-        place_of(&server.permits),
-        place_of(&server.step),
-        place_of(&server.upstream),
-        server.ready.given_at(),
-    ]
-}
-
 /// The side under test: the one whose axis varies. One at a time: which of two it was could not be
 /// told.
 fn side(file: &File, servers_vary: bool) -> Result<SideUnderTest, Fault> {
@@ -253,15 +229,17 @@ fn side(file: &File, servers_vary: bool) -> Result<SideUnderTest, Fault> {
             Ok(SideUnderTest::Client)
         }
         (Some(SideUnderTest::Client), _) => {
-            let place = place_of(&sweep.server_engines).or(place_of(&sweep.server_codecs));
+            let place = place_of(&sweep.server_engines).or(sweep.server_codecs.given_at());
             let rule = "with subject = \"client\" one server answers all clients: name one engine and \
                         one codec";
             Err(Fault::new(place.unwrap_or(&Place::whole()), rule))
         }
         (_, Some(place)) => {
-            let rule = "with server_engines the server is under test, and one client loads it: name \
-                        one engine and one codec, or leave them out for tokio-single and lean";
-            Err(Fault::new(place, rule))
+            let (engine, codec) = (CLIENT.0.name(), CLIENT.1.name());
+            let rule = format!("leave them out for {engine} and {codec}");
+            let why = "with server_engines the server is under test, and one client loads it: name \
+                       one engine and one codec, or";
+            Err(Fault::new(place, format!("{why} {rule}")))
         }
         (_, None) => Ok(SideUnderTest::Server),
     }
@@ -294,28 +272,22 @@ fn steps(file: &File, engines: &[ServerEngine], base_dir: &Path) -> Result<Vec<S
 
 fn step(at: &At<StepKeys>, base_dir: &Path) -> Result<ServerStep, Fault> {
     let StepKeys { kind, time, calls, bytes, op, files, direct, sync, dir } = &at.value;
-    let of_file = FileKeys { place: &at.place, bytes, op, files, direct, sync, dir };
-    let others = [("time", place_of(time)), ("calls", calls.given_at())];
-    let others = others.into_iter().filter_map(|(name, place)| Some((name, place?)));
-    let (needed, taken): (Option<&str>, &[&str]) = match kind.value {
-        ServerStepKind::Wait => (Some("time"), &["time"]),
-        ServerStepKind::Call => (None, &["calls"]),
-        ServerStepKind::Compute => (Some("bytes"), &["bytes"]),
-        ServerStepKind::File => (Some("bytes"), &["bytes", "op", "files", "direct", "sync", "dir"]),
+    let taken: &[&str] = match kind.value {
+        ServerStepKind::Wait => &["time"],
+        ServerStepKind::Call => &["calls"],
+        ServerStepKind::Compute => &["bytes"],
+        ServerStepKind::File => FILE_KEYS,
     };
-    let given: Vec<(&str, &Place)> = others.chain(of_file.given()).collect();
-    if let Some((_, place)) = given.iter().find(|(name, _)| !taken.contains(name)) {
-        let taken = taken.join("`, `");
-        return Err(Fault::new(place, format!("a step of this kind takes `{taken}`")));
-    }
-    if let Some(needed) = needed.filter(|needed| !given.iter().any(|(name, _)| name == needed)) {
-        return Err(fault(at, format!("a step of this kind needs the key `{needed}`")));
-    }
-    Ok(match (kind.value, time) {
-        (ServerStepKind::Wait, Some(time)) => ServerStep::Wait { time: service_time(&time.value)? },
-        (ServerStepKind::Call, _) => ServerStep::Call { calls: number(calls) },
-        (ServerStepKind::File, _) => ServerStep::File(of_file.resolve(base_dir)?),
-        _ => ServerStep::Compute { bytes: of_file.bytes()?.0 },
+    takes(&at.value, kind.value.name(), taken)?;
+    let of_file = FileKeys { place: &at.place, bytes, op, files, direct, sync, dir };
+    Ok(match kind.value {
+        ServerStepKind::Wait => {
+            let time = time.as_ref().ok_or_else(|| needs(&at.place, "time", "\"50ms\""))?;
+            ServerStep::Wait { time: service_time(&time.value)? }
+        }
+        ServerStepKind::Call => ServerStep::Call { calls: number(calls) },
+        ServerStepKind::File => ServerStep::File(of_file.resolve(base_dir)?),
+        ServerStepKind::Compute => ServerStep::Compute { bytes: of_file.bytes()?.0 },
     })
 }
 

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use super::{Fault, fault};
+use crate::config::entry::Only;
 use crate::config::keys::{MAX_NS, Plan, Request, Stage as StageKeys};
 use crate::config::kinds::{LEAST_RATE, MOST_RATE};
 use crate::config::node::Place;
-use crate::config::read::{At, Key, Level, Several, place_of};
+use crate::config::read::{
+    At, Key, Keyed as _, Level, Several, duration_text, place_of, rate_literal,
+};
 use crate::plan::schedule::Schedule;
 use crate::plan::stages::{self, Stage};
 use crate::plan::trace::{Trace, TraceFile};
@@ -29,35 +32,32 @@ pub(super) fn resolve(
     mix: &[RequestTemplate],
     base_dir: &Path,
 ) -> Result<Shape, Fault> {
-    let of_traces = [
-        ("trace", place_of(&file.trace)),
-        ("trace_speed", file.trace_speed.given_at()),
-        ("trace_format", place_of(&file.trace_format)),
-    ];
     if arrivals == Arrivals::Trace {
         if let Some(at) = &file.stages {
             return Err(fault(at, "a trace has its own rates: remove the stages"));
         }
         return trace(file, mix, base_dir);
     }
-    if let Some((key, span)) = of_traces.into_iter().find_map(|(key, span)| Some((key, span?))) {
-        return Err(Fault::new(span, format!("`{key}` needs plan.arrivals = \"trace\"")));
+    if let Some((key, place)) = file.given_for(Only::Trace) {
+        return Err(Fault::new(place, format!("`{key}` needs plan.arrivals = \"trace\"")));
     }
     let Some(list) = &file.stages else { return Ok(Shape::None) };
     if !arrivals.is_open() {
         let rule = "set plan.arrivals to \"constant\" or \"poisson\", or remove the stages";
         return Err(fault(list, format!("a closed loop has no rates: {rule}")));
     }
-    if let Some(place) = place_of(&file.duration).or(place_of(&file.requests)) {
+    if let Some(place) = file.duration.given_at().or(place_of(&file.requests)) {
         return Err(Fault::new(place, "the stages say how long the window is: remove it"));
     }
     if list.value.is_empty() || list.value.len() > MAX_STAGES {
-        return Err(fault(list, "there must be from 1 to 1,000 stages"));
+        let most = format_count(MAX_STAGES as u64);
+        return Err(fault(list, format!("there must be from 1 to {most} stages")));
     }
     let stages = list.value.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
     let total_ns = stages::total_ns(&stages);
     if total_ns as f64 > MAX_NS {
-        return Err(fault(list, "the stages are longer than 720h together"));
+        let most = duration_text(MAX_NS);
+        return Err(fault(list, format!("the stages are longer than {most} together")));
     }
     if stages::total_arrivals(&stages) < 1.0 {
         let length = duration_literal(total_ns);
@@ -71,8 +71,9 @@ fn stage(at: &At<StageKeys>) -> Result<Stage, Fault> {
     let rate = |key: &At<Level>| {
         let rate = key.0;
         let allowed = rate == 0.0 || (LEAST_RATE..=MOST_RATE).contains(&rate);
-        let message = || format!("`{rate}` is out of range: allowed are 0 and 0.000001 to 1G");
-        if allowed { Ok(rate) } else { Err(fault(key, message())) }
+        let (least, most) = (rate_literal(LEAST_RATE), rate_literal(MOST_RATE));
+        let bound = || format!("be 0, or from {least} to {most}, not `{rate}`");
+        if allowed { Ok(rate) } else { Err(Fault::must(&key.place, bound())) }
     };
     let (from_per_s, to_per_s) = match (&keys.rate, &keys.from, &keys.to) {
         (Some(step), None, None) => (rate(step)?, rate(step)?),
@@ -130,7 +131,7 @@ impl Shape {
                 if left == 0 {
                     return Err(fault(&file.warmup, "the whole trace falls into the warm-up"));
                 }
-                match (&file.requests, &file.duration) {
+                match (&file.requests, file.duration.given()) {
                     (Some(at), _) if at.0 > left => {
                         let left = format_count(left);
                         Err(fault(at, format!("the trace holds {left} requests for the window")))

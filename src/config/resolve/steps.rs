@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Fault, axis_or, fault, number};
 use crate::config::keys::{Step, StepKind};
 use crate::config::node::{Place, shown};
-use crate::config::read::{At, Count, Key, Several, Size, place_of};
+use crate::config::read::{At, Count, Key, Keyed, Several, Size};
 use crate::plan::TrialPlan;
 use crate::plan::server::ServerSetting;
 use crate::plan::steps::{DIRECT_ALIGN_BYTES, FileOp, FileStep, Offload, StepPlan};
@@ -43,24 +43,39 @@ pub(super) fn steps(list: &Key<Several<Step>>, base_dir: &Path) -> Result<Vec<St
 }
 
 fn step(at: &At<Step>, base_dir: &Path) -> Result<StepPlan, Fault> {
-    let kind = at.kind.value;
-    let Step { kind: _, bytes, op, files, direct, sync, dir } = &at.value;
-    let keys = FileKeys { place: &at.place, bytes, op, files, direct, sync, dir };
-    let other = |taken: &[&str]| match keys.given().find(|(name, _)| !taken.contains(name)) {
-        Some((name, place)) => {
-            let message = format!("`{name}` does not go with the kind `{}`", kind.name());
-            Err(Fault::new(place, message))
-        }
-        None => Ok(()),
+    let Step { kind, bytes, op, files, direct, sync, dir } = &at.value;
+    let taken: &[&str] = match kind.value {
+        StepKind::Http => &[],
+        StepKind::Compute => &["bytes"],
+        StepKind::File => FILE_KEYS,
     };
-    match kind {
-        StepKind::Http => other(&[]).map(|()| StepPlan::Http),
-        StepKind::Compute => {
-            other(&["bytes"])?;
-            Ok(StepPlan::Compute { bytes: keys.bytes()?.0 })
+    takes(&at.value, kind.value.name(), taken)?;
+    let keys = FileKeys { place: &at.place, bytes, op, files, direct, sync, dir };
+    Ok(match kind.value {
+        StepKind::Http => StepPlan::Http,
+        StepKind::Compute => StepPlan::Compute { bytes: keys.bytes()?.0 },
+        StepKind::File => StepPlan::File(keys.resolve(base_dir)?),
+    })
+}
+
+/// The keys of a file step.
+pub(super) const FILE_KEYS: &[&str] = &["bytes", "op", "files", "direct", "sync", "dir"];
+
+/// Refuses keys that a step of this kind does not take.
+pub(super) fn takes(step: &impl Keyed, kind: &str, taken: &[&str]) -> Result<(), Fault> {
+    match step.given().find(|(name, _)| *name != "kind" && !taken.contains(name)) {
+        None => Ok(()),
+        Some((name, place)) => {
+            let taken = taken.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let rule = if taken.is_empty() { "no other key".into() } else { taken };
+            let why = format!("`{name}` does not go with the kind `{kind}`, which takes {rule}");
+            Err(Fault::new(place, why))
         }
-        StepKind::File => keys.resolve(base_dir).map(StepPlan::File),
     }
+}
+
+pub(super) fn needs(place: &Place, key: &str, example: &str) -> Fault {
+    Fault::new(place, format!("needs the key `{key}`, such as {key} = {example}"))
 }
 
 /// The keys of a file step, of a request or of a server's handler.
@@ -75,22 +90,8 @@ pub(super) struct FileKeys<'k> {
 }
 
 impl<'k> FileKeys<'k> {
-    /// Those that the config names, and where.
-    pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, &'k Place)> {
-        let keys = [
-            ("op", self.op.given_at()),
-            ("files", self.files.given_at()),
-            ("direct", self.direct.given_at()),
-            ("sync", self.sync.given_at()),
-            ("dir", place_of(self.dir)),
-            ("bytes", place_of(self.bytes)),
-        ];
-        keys.into_iter().filter_map(|(name, place)| Some((name, place?)))
-    }
-
     pub(super) fn bytes(&self) -> Result<&'k At<Size>, Fault> {
-        let rule = "needs the key `bytes`, such as bytes = \"64KiB\"";
-        self.bytes.as_ref().ok_or_else(|| Fault::new(self.place, rule))
+        self.bytes.as_ref().ok_or_else(|| needs(self.place, "bytes", "\"64KiB\""))
     }
 
     pub(super) fn resolve(&self, base_dir: &Path) -> Result<FileStep, Fault> {

@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Fault, axis_or, fault, number};
+use crate::config::entry::Only;
 use crate::config::keys::{self, Faulty, File, LawName, LawTable, ServiceTime};
 use crate::config::node::{Place, shown};
-use crate::config::read::{At, Duration, Key, Several, place_of};
+use crate::config::read::{At, Duration, Key, Keyed as _, Several, place_of};
 use crate::plan::endpoint::Identity;
 use crate::plan::guard::Cap;
 use crate::plan::sweep::{Target, Tls};
@@ -95,16 +96,9 @@ fn resolve_one(target: &keys::Target, base_dir: &Path) -> Result<ResolvedTarget,
     if let Some(url) = &target.url {
         return external(url, target, base_dir);
     }
-    let external_only = [
-        ("unix_socket", place_of(&target.unix_socket)),
-        ("ca_file", place_of(&target.ca_file)),
-        ("client_cert", place_of(&target.client_cert)),
-        ("client_key", place_of(&target.client_key)),
-        ("insecure", target.insecure.given_at()),
-    ];
-    if let Some((key, span)) = external_only.into_iter().find_map(|(k, s)| Some((k, s?))) {
+    if let Some((key, place)) = target.given_for(Only::External) {
         let message = format!("`{key}` needs `target.url`: it is for a server of yours");
-        return Err(Fault::new(span, message));
+        return Err(Fault::new(place, message));
     }
     Ok(ResolvedTarget {
         target: Target::Embedded(embedded(target)?),
@@ -115,14 +109,7 @@ fn resolve_one(target: &keys::Target, base_dir: &Path) -> Result<ResolvedTarget,
 
 /// Refuses what is said of the embedded target beside the server that `own` names.
 pub(super) fn nothing_embedded(target: &keys::Target, own: &At<String>) -> Result<(), Fault> {
-    let embedded_only = [
-        ("service_time", target.service_time.given_at()),
-        ("servers", target.servers.given_at()),
-        ("processes", target.processes.given_at()),
-        ("body", target.body.given_at()),
-        ("faults", place_of(&target.faults)),
-    ];
-    match embedded_only.into_iter().find_map(|(key, place)| Some((key, place?))) {
+    match target.given_for(Only::Embedded) {
         Some((key, place)) => {
             let own = &own.place.key;
             let message = format!("`{key}` belongs to the embedded target: remove it or `{own}`");
@@ -162,7 +149,8 @@ fn external(
 
 /// The path of a Unix-domain socket, relative ones to the config.
 fn socket_path<T>(at: &At<T>, path: &str, base_dir: &Path) -> Result<PathBuf, Fault> {
-    let wrong = |why| Err(fault(at, format!("`{}` is not a socket's path: {why}", shown(path))));
+    let wrong =
+        |why: &str| Err(fault(at, format!("`{}` is not a socket's path: {why}", shown(path))));
     if path.is_empty() {
         return wrong("it is empty");
     }
@@ -172,7 +160,7 @@ fn socket_path<T>(at: &At<T>, path: &str, base_dir: &Path) -> Result<PathBuf, Fa
         return wrong("it holds a zero byte");
     }
     if bytes.len() > MAX_SOCKET_PATH_BYTES {
-        return wrong("the kernel takes at most 107 bytes");
+        return wrong(&format!("the kernel takes at most {MAX_SOCKET_PATH_BYTES} bytes"));
     }
     Ok(path)
 }
@@ -242,9 +230,6 @@ fn allowed(list: &Key<Several<String>>) -> Result<Vec<String>, Fault> {
 }
 
 fn embedded(target: &keys::Target) -> Result<EmbeddedTarget, Fault> {
-    if let Some(at) = &target.allow {
-        return Err(fault(at, "`allow` needs `target.url`: the embedded target is on loopback"));
-    }
     Ok(EmbeddedTarget {
         service_time: service_time(&target.service_time.value)?,
         servers: number(&target.servers),
@@ -264,27 +249,18 @@ pub(super) fn service_time(time: &ServiceTime) -> Result<Law, Fault> {
 fn law(table: &LawTable) -> Result<Law, Fault> {
     let LawTable { law, mean, min, max, sigma } = table;
     let name = law.value;
-    let (allowed, keys): (&str, [bool; 4]) = match name {
-        LawName::Fixed => ("mean", [true, false, false, false]),
-        LawName::Exponential => ("mean", [true, false, false, false]),
-        LawName::Uniform => ("min and max", [false, true, true, false]),
-        LawName::Lognormal => ("mean and sigma", [true, false, false, true]),
+    let wanted: &[&str] = match name {
+        LawName::Fixed | LawName::Exponential => &["mean"],
+        LawName::Uniform => &["min", "max"],
+        LawName::Lognormal => &["mean", "sigma"],
     };
-    let rule = || format!("this law takes {allowed}");
-    let given = [
-        ("mean", place_of(mean)),
-        ("min", place_of(min)),
-        ("max", place_of(max)),
-        ("sigma", place_of(sigma)),
-    ];
-    for ((key, place), wanted) in given.into_iter().zip(keys) {
-        match place {
-            Some(place) if !wanted => {
-                return Err(Fault::new(place, format!("`{key}` is not its key: {}", rule())));
-            }
-            None if wanted => return Err(fault(law, format!("needs `{key}`: {}", rule()))),
-            _ => {}
-        }
+    let rule = format!("this law takes {}", wanted.join(" and "));
+    let given = || table.given().filter(|(key, _)| *key != "law");
+    if let Some((key, place)) = given().find(|(key, _)| !wanted.contains(key)) {
+        return Err(Fault::new(place, format!("`{key}` is not its key: {rule}")));
+    }
+    if let Some(key) = wanted.iter().find(|key| given().all(|(known, _)| known != **key)) {
+        return Err(fault(law, format!("needs `{key}`: {rule}")));
     }
     let ns = |key: &Key<Duration>| key.as_ref().map_or(0, |at| at.0);
     if let (Some(at), LawName::Exponential | LawName::Lognormal) = (mean, name)

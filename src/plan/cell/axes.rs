@@ -49,13 +49,13 @@ pub struct Axes {
     pub server_codecs: Vec<Codec>,
 }
 
-/// How many threads the pool has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RayonThreads {
-    Lanes,
-    /// One per CPU of the worker, as rayon's default.
-    Cores,
+crate::plan::named! {
+    /// How many threads the pool has.
+    pub enum RayonThreads {
+        Lanes = "lanes",
+        /// One per CPU of the worker, as rayon's default.
+        Cores = "cores",
+    }
 }
 
 /// A value on an axis, as it is compared and sorted: numbers as numbers, then text.
