@@ -1,11 +1,14 @@
 //! The command line: clap types only; [`crate::cmd`] does the work.
 
+mod values;
+
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::default_of;
 use crate::config::starter::StarterQuestion;
+use crate::plan::endpoint::Endpoint;
 
 /// Package version and, where it was built from a checkout, git revision; `build.rs` knows them.
 const VERSION: &str = env!("DUEL_VERSION");
@@ -16,13 +19,13 @@ pub(crate) const LISTEN: &str = "127.0.0.1:8080";
 /// What every command has in common.
 const AFTER_HELP: &str = "\
 Exit codes, the first that applies:
-  130, 143  interrupted; partial results are kept
-  2         wrong usage or config, or the runs cannot be compared
-  1         a trial failed that no expect_failed names, or nothing completed
-  4         not reliable: a hard gate failed, or an SLO cannot be judged
-  3         an SLO was missed, or a regression was found
-  5         compare --strict cannot tell
-  0         none of these
+  129, 130, 143  interrupted; partial results are kept
+  2              wrong usage or config, or the runs cannot be compared
+  1              a trial failed that no expect_failed names, or nothing completed
+  4              not reliable: a hard gate failed, or an SLO cannot be judged
+  3              an SLO was missed, or a regression was found
+  5              compare --strict cannot tell
+  0              none of these
 
 Load goes to this machine only, unless [target] allow or --allow names another address. \
 NO_COLOR is honoured.";
@@ -125,7 +128,7 @@ pub struct ConfigArgs {
 pub struct AllowArgs {
     /// Allow load to this non-loopback address, by default at most 10,000 requests/s over 1,000
     /// connections; 'HOST:PORT rate=50k connections=5k' raises that
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::allowed)]
     pub allow: Vec<String>,
 }
 
@@ -160,18 +163,20 @@ pub struct RunArgs {
     /// that all of them see
     #[arg(long, value_name = "DIR", conflicts_with = "start_at")]
     pub rendezvous: Option<PathBuf>,
-    /// How long a shard waits for the others at each step [default: 2m]
-    #[arg(long, value_name = "TIME", requires = "rendezvous")]
-    pub rendezvous_wait: Option<String>,
-    /// Delay between agreeing on a start time and starting: at least the time a new file needs to become visible on all machines [default: 250ms]
-    #[arg(long, value_name = "TIME", requires = "rendezvous")]
-    pub start_lead: Option<String>,
+    /// How long a shard waits for the others at each step
+    #[arg(long, value_name = "TIME", requires = "rendezvous", value_parser = values::time)]
+    #[arg(default_value = "2m")]
+    pub rendezvous_wait: u64,
+    /// Delay between agreeing on a start time and starting: at least the time a new file needs to become visible on all machines
+    #[arg(long, value_name = "TIME", requires = "rendezvous", value_parser = values::time)]
+    #[arg(default_value = "250ms")]
+    pub start_lead: u64,
     /// Start the first trial then: RFC 3339, or seconds since 1970
     #[arg(long, value_name = "T")]
     pub start_at: Option<String>,
     /// From one trial's start to the next [default: warm-up + window + timeout + 5s]
-    #[arg(long, value_name = "TIME", requires = "start_at")]
-    pub start_every: Option<String>,
+    #[arg(long, value_name = "TIME", requires = "start_at", value_parser = values::time)]
+    pub start_every: Option<u64>,
     /// With --resume: go on although config, binary or machine changed, and flag the rows. With
     /// --shard: divide a closed loop by duration, although the total load then depends on how fast the shards are
     #[arg(long)]
@@ -288,8 +293,8 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Requests of each run, at most those of the plan [default: those, or 10k of one by time]
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    pub requests: Option<String>,
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = values::count_above_zero)]
+    pub requests: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -297,8 +302,8 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Print the Job frame of the trial at this position, from 0, for `duel worker`
-    #[arg(long, value_name = "N")]
-    pub job: Option<String>,
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub job: Option<u64>,
     #[command(flatten)]
     pub allowed: AllowArgs,
 }
@@ -316,8 +321,8 @@ pub struct ReportArgs {
     pub schema: bool,
     /// Requests per second that the report's section on capacity plans for; several, such as
     /// 10k,20k, make a what-if table [default: the highest that was measured]
-    #[arg(long, value_name = "RATE")]
-    pub rate: Option<String>,
+    #[arg(long, value_name = "RATE", value_parser = values::rate, value_delimiter = ',')]
+    pub rate: Vec<f64>,
     #[command(flatten)]
     pub hosts: HostsArgs,
     /// Write the files only (for the driver)
@@ -330,8 +335,9 @@ pub struct CapacityArgs {
     /// The run directory
     pub dir: PathBuf,
     /// Requests per second to plan for, in total; several, such as 10k,20k, make a what-if table
-    #[arg(long, value_name = "RATE")]
-    pub rate: String,
+    #[arg(long, value_name = "RATE", value_parser = values::rate, value_delimiter = ',')]
+    #[arg(required = true)]
+    pub rate: Vec<f64>,
     #[command(flatten)]
     pub hosts: HostsArgs,
     /// Print JSON
@@ -353,61 +359,64 @@ pub struct CapacityArgs {
 }
 
 /// What hosts are like, and what is asked of them.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub struct HostsArgs {
     /// Count only measured cells whose 99th percentile is at most this [default: the run's slo.p99]
-    #[arg(long, value_name = "TIME")]
-    pub p99: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = values::time_above_zero)]
+    pub p99: Option<u64>,
     /// Plan for the bound of this class of requests, which the run's [[plan.request]] name [default:
     /// all requests, and a row for each class]
     #[arg(long, value_name = "NAME")]
     pub class: Option<String>,
     /// Share of requests that must be answered, whose error budget is told [default: the run's
     /// slo.error_rate]
-    #[arg(long, value_name = "SHARE")]
-    pub availability: Option<String>,
+    #[arg(long, value_name = "SHARE", value_parser = values::below_all)]
+    pub availability: Option<f64>,
     /// Mean time of a request in the system [default: as measured]
-    #[arg(long, value_name = "TIME")]
-    pub latency: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = values::time_above_zero)]
+    pub latency: Option<u64>,
     /// Connections that clients hold to a service under test, in total [default: the fewest that carry
     /// the rate]
-    #[arg(long, value_name = "COUNT")]
-    pub connections: Option<String>,
+    #[arg(long, value_name = "COUNT", value_parser = values::count)]
+    pub connections: Option<u64>,
     /// Types of hosts, with prices: a TOML file such as configs/hosts.toml
     #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "cpus"])]
     pub hosts: Option<PathBuf>,
     /// Memory of a host [default: that of the measured machine]
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<String>,
+    #[arg(long, value_name = "SIZE", value_parser = values::size_above_zero)]
+    pub memory: Option<u64>,
     /// CPUs of a host [default: those of the measured machine]
-    #[arg(long, value_name = "COUNT")]
-    pub cpus: Option<String>,
+    #[arg(long, value_name = "COUNT", value_parser = values::cpus)]
+    pub cpus: Option<u32>,
     /// Share of a host's CPUs that is planned for; several make a what-if table
-    #[arg(long, value_name = "SHARE", default_value = "70%")]
-    pub cpu_target: String,
+    #[arg(long, value_name = "SHARE", default_value = "70%", value_parser = values::part)]
+    #[arg(value_delimiter = ',')]
+    pub cpu_target: Vec<f64>,
     /// Share of a host's memory that is planned for
-    #[arg(long, value_name = "SHARE", default_value = "80%")]
-    pub memory_target: String,
+    #[arg(long, value_name = "SHARE", default_value = "80%", value_parser = values::part)]
+    pub memory_target: f64,
     /// Growth per year, compounded, or per month, such as 2%/month; several make a what-if table
-    #[arg(long, value_name = "SHARE", default_value = "0%")]
-    pub growth: String,
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = values::growth)]
+    #[arg(value_delimiter = ',')]
+    pub growth: Vec<f64>,
     /// Months to plan ahead
-    #[arg(long, value_name = "COUNT", default_value = "12")]
-    pub months: String,
+    #[arg(long, value_name = "COUNT", default_value = "12", value_parser = values::months)]
+    pub months: f64,
     /// Hosts that may fail
-    #[arg(long, value_name = "COUNT", default_value = "0")]
-    pub spare: String,
+    #[arg(long, value_name = "COUNT", default_value = "0", value_parser = values::spare)]
+    pub spare: u32,
 }
 
 impl HostsArgs {
     /// Whether anything but a default was asked.
     pub(crate) fn is_asked(&self) -> bool {
-        let Self { p99, class, availability, latency, connections, memory, cpus, .. } = self;
-        let texts = [p99, class, availability, latency, connections, memory, cpus];
-        texts.iter().any(|text| text.is_some())
-            || self.hosts.is_some()
-            || [&self.growth, &self.cpu_target, &self.memory_target] != ["0%", "70%", "80%"]
-            || [&self.months, &self.spare] != ["12", "0"]
+        *self != Self::unasked()
+    }
+
+    /// As they are where no flag is given.
+    pub(crate) fn unasked() -> Self {
+        let parsed = Self::augment_args(clap::Command::new("")).get_matches_from([""]);
+        Self::from_arg_matches(&parsed).expect("none of them is required")
     }
 }
 
@@ -421,8 +430,9 @@ pub struct CompareArgs {
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub with: Vec<PathBuf>,
     /// Smallest difference that counts, such as 5% or 0.02
-    #[arg(long, value_name = "SHARE", default_value = "5%")]
-    pub min_effect: String,
+    #[arg(long, value_name = "SHARE", default_value = default_of("sweep.equal_within"))]
+    #[arg(value_parser = values::share)]
+    pub min_effect: f64,
     /// Exit with code 5 if the data cannot tell whether a figure got worse
     #[arg(long)]
     pub strict: bool,
@@ -448,7 +458,7 @@ pub struct MergeArgs {
 pub struct TargetArgs {
     /// Where to listen: an IP address and a port, or unix:/PATH
     #[arg(long, default_value = LISTEN, value_name = "ADDR")]
-    pub listen: String,
+    pub listen: Endpoint,
     /// Service time: a time such as 5ms, or a table such as '{law="exponential",mean="5ms"}'
     #[arg(long, default_value = default_of("target.service_time"), value_name = "LAW")]
     pub service_time: String,
@@ -478,9 +488,29 @@ pub struct TargetArgs {
 #[derive(Debug, Args)]
 pub struct LimitsArgs {
     /// Say whether this many lanes fit
-    #[arg(long, value_name = "COUNT")]
-    pub lanes: Option<String>,
+    #[arg(long, value_name = "COUNT", value_parser = values::lanes)]
+    pub lanes: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whichever flag is given: a default that is repeated by hand would be the one that is forgotten.
+    #[test]
+    fn every_flag_of_hosts_asks_and_none_does_not() {
+        let command = HostsArgs::augment_args(clap::Command::new(""));
+        assert!(!HostsArgs::unasked().is_asked());
+        for argument in command.get_arguments() {
+            let flag = format!("--{}", argument.get_long().expect("a flag"));
+            let parsed = ["7", "7s", "7%", "7MiB"].into_iter().find_map(|value| {
+                let parsed = command.clone().try_get_matches_from(["", &flag, value]);
+                HostsArgs::from_arg_matches(&parsed.ok()?).ok()
+            });
+            assert!(parsed.expect("one of these is a value").is_asked(), "{flag}");
+        }
+    }
 }

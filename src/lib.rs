@@ -10,7 +10,7 @@
 //! | [`terminal`] | – | what is said and printed, and what becomes of it where nobody listens | what it means |
 //! | [`units`] | – | durations, rates, sizes, as people write them | everything else |
 //! | [`sys`] | `units` | the few system calls that have no safe form | everything else |
-//! | [`cli`] | `config` | arguments | what they do |
+//! | [`cli`] | `config` `plan` `units` | arguments | what they do |
 //! | [`plan`] | `units` | cells and their order, arrivals, requests, targets: pure, seeded | processes, clocks |
 //! | [`mod@format`] | `plan` `units` | THE VOCABULARY: the record of a trial and its histograms | who fills or shows it |
 //! | [`protocol`] | `format` `plan` `side` `units` | THE SEAM between driver and worker | either side |

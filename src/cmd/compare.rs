@@ -21,10 +21,6 @@ pub fn run(args: &CompareArgs) -> super::Ended {
         }
         (with, runs) => (runs, with),
     };
-    let min_effect = share(&args.min_effect).ok_or_else(|| {
-        let text = &args.min_effect;
-        super::usage(format!("--min-effect: `{text}` is not a share from 0 to 100%, such as 5%"))
-    })?;
     let all = |dirs: &[PathBuf]| {
         let read = dirs.iter().map(|dir| RunDir::salvage(dir));
         read.collect::<Result<Vec<_>, _>>().map_err(super::usage)
@@ -34,8 +30,8 @@ pub fn run(args: &CompareArgs) -> super::Ended {
         side.iter().map(|(run, _)| run).collect()
     }
     let found = match (runs(&a).as_slice(), runs(&b).as_slice()) {
-        ([run], []) => compare_targets(run, min_effect),
-        (a, b) => compare(a, b, min_effect),
+        ([run], []) => compare_targets(run, args.min_effect),
+        (a, b) => compare(a, b, args.min_effect),
     };
     // All are told whatever the first one holds, since each may explain the outcome.
     let mut readable = true;
@@ -62,12 +58,4 @@ pub fn run(args: &CompareArgs) -> super::Ended {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(exit::MISSED),
     })
-}
-
-/// `5%` or `0.05`.
-fn share(text: &str) -> Option<f64> {
-    let (number, by) =
-        text.trim().strip_suffix('%').map_or((text.trim(), 1.0), |n| (n.trim(), 100.0));
-    let share = number.parse::<f64>().ok()? / by;
-    (0.0..=1.0).contains(&share).then_some(share)
 }

@@ -48,6 +48,12 @@ pub(super) fn explain(mut error: clap::Error) -> String {
             let flag = flag.split(['=', ' ']).next().unwrap_or_default();
             of_flag(&command, flag).map(|hint| format!("{flag}: {hint}"))
         }
+        // Said in the words of every other bad value.
+        ErrorKind::ValueValidation => std::error::Error::source(&error).map(|why| {
+            let flag = given(ContextKind::InvalidArg);
+            let flag = flag.split(' ').next().unwrap_or_default();
+            format!("{flag}: {why}")
+        }),
         ErrorKind::InvalidSubcommand => of_command(&given(ContextKind::InvalidSubcommand)),
         _ => None,
     };

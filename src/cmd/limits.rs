@@ -6,20 +6,10 @@ use crate::cli::LimitsArgs;
 use crate::limits::{Limits, LimitsReport, TargetKind};
 use crate::report::layout::{ColumnKind, Columns};
 use crate::report::table;
-use crate::units::parse_count;
 
 pub fn run(args: &LimitsArgs) -> super::Ended {
-    let lanes = args
-        .lanes
-        .as_deref()
-        .map(parse_count)
-        .transpose()
-        .map_err(|error| super::usage(format!("--lanes: {error}")))?;
-    let lanes = match lanes.map(u32::try_from).transpose() {
-        Ok(Some(0)) | Err(_) => return Err(super::usage("--lanes: from 1 to 4,294,967,295")),
-        Ok(lanes) => lanes,
-    };
-    let report = LimitsReport::new(&Limits::read(), TargetKind::Embedded { processes: 1 }, lanes);
+    let target = TargetKind::Embedded { processes: 1 };
+    let report = LimitsReport::new(&Limits::read(), target, args.lanes);
     if args.json {
         let json = serde_json::to_string_pretty(&report).expect("limits are plain data");
         crate::terminal::print(&(json + "\n"));

@@ -121,3 +121,49 @@ pub fn man(out: Option<&Path>) -> ExitCode {
     }
     ExitCode::SUCCESS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, HostsArgs};
+    use crate::plan::guard::{DEFAULT_CONNECTIONS, DEFAULT_RATE_PER_S};
+    use crate::report::capacity::{Question, hosts::HostType};
+    use crate::units::{duration_literal, format_count};
+
+    /// What the help says in words is what holds.
+    #[test]
+    fn help_names_the_numbers_and_codes_that_hold() {
+        let mut declared = Cli::declared();
+        let help = declared.render_help().to_string();
+        use exit::*;
+        let codes = [INTERRUPTED, TERMINATED, HUNG_UP, USAGE, FAILED, INVALID, MISSED, CANNOT_TELL];
+        let told = help.lines().filter_map(|line| line.strip_prefix("  ")?.split_once("  "));
+        let told = told.flat_map(|(codes, _)| codes.split(", ")).filter_map(|n| n.parse().ok());
+        let told: Vec<u8> = told.filter(|code| *code > 0).collect();
+        assert!(codes.iter().all(|code| told.contains(code)), "{told:?}");
+        assert_eq!(told.len(), codes.len(), "{help}");
+        for (command, flag, holds) in [
+            ("try", "allow", format_count(DEFAULT_RATE_PER_S as u64)),
+            ("run", "allow", format_count(DEFAULT_CONNECTIONS)),
+            ("run", "start-every", format!("+ {}]", duration_literal(shard::SLOT_SPARE_NS))),
+            (
+                "verify",
+                "requests",
+                format!("or {}k ", crate::driver::verify::REQUESTS_BY_TIME / 1000),
+            ),
+            ("try", "trials", format!("default: {}", crate::stats::precision::FEWEST_BLOCKS)),
+            ("try", "duration", format!("default: {}", r#try::DURATION)),
+            ("try", "budget", format!("default: {}", crate::config::default_of("sweep.budget"))),
+        ] {
+            let command = declared.find_subcommand(command).expect("a command");
+            let argument = command.get_arguments().find(|a| a.get_long() == Some(flag));
+            let help = argument.and_then(clap::Arg::get_help).expect("a flag").to_string();
+            assert!(help.contains(&holds), "--{flag} does not say `{holds}`: {help}");
+        }
+        let (flags, plan) = (HostsArgs::unasked(), Question::new(1.0, HostType::plain(1, 1)));
+        assert_eq!(flags.cpu_target, [plan.cpu_target]);
+        assert_eq!(flags.growth, [plan.growth_per_year]);
+        let asked = (flags.memory_target, flags.months, flags.spare);
+        assert_eq!(asked, (plan.memory_target, plan.months, plan.spare));
+    }
+}

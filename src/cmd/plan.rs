@@ -5,20 +5,17 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use super::sweep::blocks;
-use crate::cli::PlanArgs;
+use crate::cli::{LISTEN, PlanArgs};
 use crate::driver::trial::{admit, place};
 use crate::driver::{cpus, target};
 use crate::limits::{Limits, PortBudget};
-use crate::plan::endpoint::Endpoint;
 use crate::plan::sweep::{Sweep, TRIAL_OVERHEAD_NS};
 use crate::plan::{Cell, Extent};
 use crate::protocol::{Frame, Job, PROTOCOL_VERSION};
 use crate::report::layout::Columns;
 use crate::report::table;
 use crate::stats::precision::FEWEST_BLOCKS;
-use crate::units::{
-    SECOND_NS, duration_literal, format_count, format_ns, format_share, parse_count, plural,
-};
+use crate::units::{SECOND_NS, duration_literal, format_count, format_ns, format_share, plural};
 
 /// What a timeout may be late by, beside a tenth of itself.
 const TIMER_NS: f64 = 10e6;
@@ -27,7 +24,7 @@ const RECONNECT_NS: f64 = SECOND_NS as f64;
 
 pub fn run(args: &PlanArgs) -> super::Ended {
     let sweep = super::load(&args.config, &args.allowed)?;
-    match &args.job {
+    match args.job {
         None => crate::terminal::page(&describe(&sweep)),
         Some(position) => {
             let job = job(&sweep, position).map_err(|error| super::usage(format!("{error:#}")))?;
@@ -173,8 +170,7 @@ fn most_ns(sweep: &Sweep) -> f64 {
 }
 
 /// The Job of the trial at `position` for its first worker. Secrets stay `$NAME` or masked.
-fn job(sweep: &Sweep, position: &str) -> anyhow::Result<Job> {
-    let position = parse_count(position).context("--job")?;
+fn job(sweep: &Sweep, position: u64) -> anyhow::Result<Job> {
     if sweep.search.is_some() {
         bail!("--job: a search decides its trials as it goes; set sweep.rates instead");
     }
@@ -191,8 +187,8 @@ fn job(sweep: &Sweep, position: &str) -> anyhow::Result<Job> {
     let (endpoint, tls) = match external {
         Some(external) => (external.endpoint, external.tls),
         None => {
-            say!("duel: start a target for this job: duel target --listen 127.0.0.1:8080");
-            (Endpoint::from(([127, 0, 0, 1], 8080)), None)
+            say!("duel: start a target for this job: duel target --listen {LISTEN}");
+            (LISTEN.parse()?, None)
         }
     };
     say!(

@@ -86,8 +86,8 @@ fn capacity(
     run: &Run,
     damage: &mut Vec<String>,
 ) -> anyhow::Result<Option<Plan>> {
-    let asked = args.rate.is_some() || args.hosts.is_asked();
-    let questions = match super::capacity::questions(args.rate.as_ref(), &args.hosts, run) {
+    let asked = !args.rate.is_empty() || args.hosts.is_asked();
+    let questions = match super::capacity::questions(&args.rate, &args.hosts, run) {
         Err(error) if asked => return Err(error),
         // Without a machine or its limits in the run there is no plan, unless one was asked for.
         Err(_) => return Ok(None),

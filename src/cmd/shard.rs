@@ -9,10 +9,10 @@ use crate::plan::shard::Shard;
 use crate::plan::sweep::{Sweep, Target};
 use crate::plan::{Arrivals, Extent};
 use crate::stats::precision::FEWEST_BLOCKS;
-use crate::units::{SECOND_NS, format_ns, parse_duration_ns};
+use crate::units::{SECOND_NS, format_ns};
 
 /// Beside warm-up, window and timeout, what a trial may take by default under `--start-at`.
-const SLOT_SPARE_NS: u64 = 5 * SECOND_NS;
+pub(super) const SLOT_SPARE_NS: u64 = 5 * SECOND_NS;
 /// A start further back than this is a mistake, not lateness.
 const OLDEST_START_NS: u64 = 3_600 * SECOND_NS;
 
@@ -34,18 +34,14 @@ pub(super) fn part(args: &RunArgs, sweep: &mut Sweep) -> anyhow::Result<ShardPar
              share: run it on one machine, or give sweep.rates"
         );
     }
-    let time = |flag: &str, text: &Option<String>, default: u64| match text {
-        Some(text) => parse_duration_ns(text).map_err(|e| anyhow!("{flag}: {e}")),
-        None => Ok(default),
-    };
     let meeting = match (&args.rendezvous, shard) {
         (None, _) => None,
         (Some(_), None) => bail!("--rendezvous is for shards: give --shard k/n"),
         (Some(dir), Some(_)) => Some(Meeting {
             dir: std::path::absolute(dir)
                 .map_err(|e| anyhow!("--rendezvous {}: {e}", dir.display()))?,
-            wait_ns: time("--rendezvous-wait", &args.rendezvous_wait, 120 * SECOND_NS)?,
-            lead_ns: time("--start-lead", &args.start_lead, SECOND_NS / 4)?,
+            wait_ns: args.rendezvous_wait,
+            lead_ns: args.start_lead,
         }),
     };
     let slots = match &args.start_at {
@@ -56,11 +52,7 @@ pub(super) fn part(args: &RunArgs, sweep: &mut Sweep) -> anyhow::Result<ShardPar
             if ago > OLDEST_START_NS {
                 bail!("--start-at: {text} is {} ago", format_ns(ago as f64));
             }
-            let every = match &args.start_every {
-                Some(_) => time("--start-every", &args.start_every, 0)?,
-                None => slot_ns(sweep)?,
-            };
-            Some((first, every))
+            Some((first, args.start_every.map_or_else(|| slot_ns(sweep), Ok)?))
         }
     };
     let part = ShardPart { shard, slots, meeting };

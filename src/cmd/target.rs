@@ -50,6 +50,5 @@ fn job(args: &TargetArgs) -> anyhow::Result<TargetJob> {
     ];
     let sweep = from_flags(settings, &[])?;
     let Target::Embedded(spec) = sweep.target else { unreachable!("no flag above names a url") };
-    let listen = args.listen.parse().map_err(|error| anyhow::anyhow!("--listen: {error}"))?;
-    Ok(TargetJob::new(listen, spec, sweep.plan.seed))
+    Ok(TargetJob::new(args.listen.clone(), spec, sweep.plan.seed))
 }

@@ -107,7 +107,7 @@ const SLOW: u64 = 100;
 /// Responses, one after another, that a trial lasts for at least.
 const ROUNDS: u64 = 3;
 /// Length of all of an engine's trials where nothing is said.
-const DURATION: &str = "10s";
+pub(super) const DURATION: &str = "10s";
 
 /// How often each engine runs, and for how long each time.
 #[derive(Debug, PartialEq)]

@@ -3,8 +3,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 use super::exit;
 use crate::cli::{ConfigArgs, VerifyArgs};
 use crate::driver::verify::{
@@ -13,7 +11,7 @@ use crate::driver::verify::{
 use crate::plan::Cell;
 use crate::plan::prepare::NUMBER_HEADER;
 use crate::plan::sweep::{Sweep, Target};
-use crate::units::{format_count, parse_count};
+use crate::units::format_count;
 
 /// Digits of a digest in a row; the last line has all of them.
 const SHORT: usize = 16;
@@ -21,12 +19,7 @@ const SHORT: usize = 16;
 fn run_all(args: &VerifyArgs) -> anyhow::Result<u8> {
     let ConfigArgs { config, overrides } = &args.config;
     let sweep = crate::config::load(config, overrides).map_err(|e| anyhow::anyhow!("{e}"))?;
-    let most = args.requests.as_deref().map(parse_count).transpose();
-    let most = match most.context("--requests")? {
-        Some(0) => anyhow::bail!("--requests: at least 1"),
-        most => most,
-    };
-    let sweep = numbered(&sweep, most)?;
+    let sweep = numbered(&sweep, args.requests)?;
     let plan = planned(&sweep.plan)?;
     let cells = cells(&sweep);
     crate::terminal::page(&heading(&sweep, &plan, &cells));

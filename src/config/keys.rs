@@ -459,16 +459,6 @@ pub(super) fn all() -> Vec<(String, &'static Entry)> {
     entry::all(File::KEYS)
 }
 
-/// The default of a key that has one value, as a flag takes it.
-///
-/// # Panics
-/// There is no such key, or its default is said in words.
-pub(crate) fn default_of(path: &str) -> &'static str {
-    let (_, entry) = all().into_iter().find(|(known, _)| known == path).expect("a key");
-    assert!(entry.default_is_toml(), "{path} has no default that is a value");
-    entry.default.trim_matches(['[', ']', '"'])
-}
-
 /// Reads a whole config, or says all that is wrong with its keys and values.
 pub(super) fn read(root: &Node) -> Result<File, Vec<Fault>> {
     let mut faults = Faults { found: Vec::new(), meant: Vec::new(), root: File::KEYS };

@@ -24,7 +24,6 @@ use std::path::{Path, PathBuf};
 
 use crate::plan::sweep::Sweep;
 use crate::plan::values::without_mark;
-pub(crate) use keys::default_of;
 use node::{Fault, Node, Place};
 pub(crate) use node::{Setting, Value};
 use read::Keyed as _;
@@ -132,6 +131,16 @@ fn with_flags(
         faults.sort_by_key(|fault| fault.place.line());
         ConfigError::Invalid(Invalid { file_name: file_name.into(), faults })
     })
+}
+
+/// The default of a key that has one value, as a flag takes it.
+///
+/// # Panics
+/// There is no such key, or its default is said in words.
+pub(crate) fn default_of(path: &str) -> &'static str {
+    let (_, entry) = keys::all().into_iter().find(|(known, _)| known == path).expect("a key");
+    assert!(entry.default_is_toml(), "{path} has no default that is a value");
+    entry.default.trim_matches(['[', ']', '"'])
 }
 
 /// A message about keys in the words of a command whose flags, each with its key, stand for them; what

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, ensure};
 
+use crate::cmd::exit;
 use crate::config::write;
 use crate::plan::sweep::Sweep;
 use crate::report::capacity::prove::{Proof, loads, proofs};
@@ -37,11 +38,14 @@ fn one(out: &Path, sweep: &Sweep) -> anyhow::Result<()> {
     }
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
     let status = status.map_err(|e| anyhow!("cannot start the run: {e}"))?;
-    // A missed SLO, trials that are not to be believed and failed ones are in the records.
-    match status.code() {
-        Some(0 | 1 | 3 | 4) => Ok(()),
-        _ => bail!("the run of {} ended early: {status}", config.display()),
-    }
+    // A missed SLO, trials that are not reliable and failed ones are in the records.
+    let ended = [0, exit::FAILED, exit::MISSED, exit::INVALID].map(|code| Some(code.into()));
+    ensure!(
+        ended.contains(&status.code()),
+        "the run of {} ended early: {status}",
+        config.display()
+    );
+    Ok(())
 }
 
 /// What the loads measured beside the forecasts; empty where they were not run.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::default_of;
 use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::plan::sweep::{Sweep, Trial};
@@ -54,7 +55,10 @@ pub(in crate::cmd) fn warning(sweep: &Sweep, flags: bool) -> Option<String> {
     let among = Comparisons::of(&sweep.cells(), sweep.baseline).count();
     let needed = trials_needed(sweep)?;
     // Whoever asks for one trial does not ask for a comparison.
-    let way = if flags { "--precision 5% runs" } else { "Leave out sweep.trials to run" };
+    let way = match flags {
+        true => format!("--precision {} runs", default_of("sweep.precision")),
+        false => "Leave out sweep.trials to run".into(),
+    };
     let few = sweep.precision.is_none() && sweep.search.is_none() && sweep.trials < needed;
     (few && sweep.trials > 1).then(|| {
         format!(
