@@ -1,13 +1,13 @@
 //! What the frames between driver and worker cost: a Job with a large mix, and an Outcome with its
 //! histograms; neither is on a request's path.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use duel::format::Ledger;
-use duel::format::{Channel, histogram};
+use duel::format::{Channel, Ledger, TrialRecord, histogram};
 use duel::plan::{Cell, Codec, Engine, Extent, RequestTemplate, TrialPlan};
-use duel::protocol::{Frame, Job, Outcome, PROTOCOL_VERSION};
+use duel::protocol::{BetweenEdges, Frame, Job, Outcome, PROTOCOL_VERSION};
 
 fn job(entries: u32) -> Frame {
     let template = |i: u32| RequestTemplate {
@@ -38,11 +38,19 @@ fn outcome() -> Frame {
         histogram.record(50_000 + (time >> 44)).expect("below the highest");
     }
     let text = histogram::encode(&histogram).unwrap();
+    let cell = Cell::plain(Engine::Tokio, 64);
+    let ledger = Ledger { planned: 100_000, completed: 100_000, ..Ledger::default() };
     Frame::Outcome(Outcome {
         version: PROTOCOL_VERSION,
-        ledger: Ledger { planned: 100_000, completed: 100_000, ..Ledger::default() },
+        part: TrialRecord { ledger, ..TrialRecord::part_of(&cell) },
         histograms: Channel::ALL[..5].iter().map(|channel| (*channel, text.clone())).collect(),
-        ..Outcome::default()
+        started_at_ns: 0,
+        started_in_window: 100_000,
+        machine: BetweenEdges::default(),
+        in_service_ns: 0,
+        warmup_in_service_ns: 0,
+        error_samples: BTreeMap::new(),
+        heap: None,
     })
 }
 

@@ -21,17 +21,14 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::{
-    Bytes, Channel, ClassUse, Cpu, Errors, Events, Ledger, Memory, MinMax, Reasons, RingUse,
-    RuntimeUse, Switches,
-};
+use crate::format::{Channel, Status, TrialRecord};
 use crate::plan::endpoint::{Endpoint, TlsPlan};
 use crate::plan::{Cell, TrialPlan};
 use crate::side::split::HeapUse;
 use crate::units::SECOND_NS;
 
 /// Version of the frames; driver and worker are the same binary, so no other is understood.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Longest frame: an Outcome with every histogram stays well below.
 pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
@@ -145,78 +142,35 @@ pub struct Start {
 }
 
 /// Worker → driver: the result.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub version: u32,
-    pub interrupted: bool,
-    /// This worker's share of the window's ledger.
-    pub ledger: Ledger,
-    /// This worker's share of the warm-up's ledger.
-    pub warmup: Ledger,
-    /// Failed requests of the window by stage.
-    pub errors: Errors,
-    /// Answers of the window by status code.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub statuses: BTreeMap<String, u64>,
-    /// Named classes of requests.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub classes: BTreeMap<String, ClassUse>,
-    pub bytes: Bytes,
-    /// Connections made after set-up.
-    pub reconnects: u64,
-    /// What the first TLS handshake agreed on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<String>,
-    pub requests_per_lane: MinMax,
-    /// Window's start and end on CLOCK_MONOTONIC.
-    pub window_start_ns: u64,
-    pub window_end_ns: u64,
+    /// This worker's part of the trial's record, without its histograms; `ok` or `interrupted`.
+    pub part: TrialRecord,
+    /// Histograms, HdrHistogram V2 deflated base64: whoever adds them up reads percentiles from the sum.
+    pub histograms: BTreeMap<Channel, String>,
     /// When the lanes were let go, on CLOCK_MONOTONIC.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub started_at_ns: u64,
-    /// Requests that completed inside the window.
-    pub completed_in_window: u64,
     /// Requests whose actual start fell inside the window, of those of the measured phase.
     pub started_in_window: u64,
-    /// Requests ended between the two readings of the CPU clock.
-    pub ended_between_edges: u64,
-    /// What the achieved rate counts.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub rate_requests: f64,
-    /// What the achieved rate divides by.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub rate_ns: u64,
     /// What the machine did meanwhile.
     #[serde(flatten)]
     pub machine: BetweenEdges,
     /// Σ over requests of the time in service inside the window, for Little's law.
     pub in_service_ns: u64,
     /// The same of requests of the warm-up that were still in service when the window began.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub warmup_in_service_ns: u64,
-    /// Histograms, HdrHistogram V2 deflated base64.
-    pub histograms: BTreeMap<Channel, String>,
-    pub cpu: Cpu,
-    pub switches: Switches,
-    /// Page faults, system calls, hardware counters.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub events: Events,
-    /// Under the task engines.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runtime: Option<RuntimeUse>,
-    /// Under `uring`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ring: Option<RingUse>,
-    pub memory: Memory,
-    pub threads_peak: u64,
-    pub fds_peak: u64,
-    /// What could not be measured, by field name of the record, and why.
-    pub unavailable: Reasons,
     /// A sample of what went wrong, one line per kind of error, for messages.
     pub error_samples: BTreeMap<String, String>,
     /// What the allocator said; only where the job asks for memory to be split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heap: Option<HeapUse>,
+}
+
+impl Outcome {
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.part.status == Status::Interrupted
+    }
 }
 
 /// The machine between the two readings of the CPU clock.
@@ -229,11 +183,6 @@ pub struct BetweenEdges {
     pub steal_ns: Option<u64>,
     /// CPUs of the machine that the steal time is of.
     pub machine_cpus: u32,
-}
-
-/// Whether a later field says nothing, so that a frame of before it is written as it was.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// A frame that could not be written or read.
@@ -299,10 +248,10 @@ impl Frame {
             {
                 wrong("an open loop without a rate")
             }
-            Frame::Outcome(o) if !o.ledger.balances() || !o.warmup.balances() => {
+            Frame::Outcome(o) if !o.part.ledger.balances() || !o.part.warmup.balances() => {
                 wrong("the ledger does not balance")
             }
-            Frame::Outcome(o) if o.errors.total() != o.ledger.failed => {
+            Frame::Outcome(o) if o.part.errors.total() != o.part.ledger.failed => {
                 wrong("the error columns do not add up to the failed requests")
             }
             _ => Ok(()),

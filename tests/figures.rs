@@ -13,6 +13,7 @@ use duel::format::add::{Sum, times};
 use duel::format::{Channel, ErrorKind, FORMAT_VERSION, TrialRecord, histogram};
 use duel::plan::shard::Shard;
 use duel::plan::{Cell, Engine};
+use duel::protocol::{BetweenEdges, Frame, Outcome, PROTOCOL_VERSION};
 use duel::results::store::{PlanJson, RunDir, ShardOf, Versions};
 use duel::side::counters::Counters;
 use duel::side::{Phase, Recorder};
@@ -202,6 +203,26 @@ fn every_figure_is_added_over_workers() {
     assert_eq!(whole.largest_worker, part.largest_worker, "the largest is no sum");
     let per = 2.0 * part.cpu.net_ns() as f64 / whole.ended_between_edges as f64;
     assert_eq!(whole.cpu.per_request_ns, per);
+}
+
+/// What a worker says of itself is a record, so that no figure has to be handed on by its name.
+#[test]
+fn every_figure_crosses_the_seam() {
+    let said = Outcome {
+        version: PROTOCOL_VERSION,
+        part: full(),
+        histograms: [].into(),
+        started_at_ns: 1,
+        started_in_window: 2,
+        machine: BetweenEdges::default(),
+        in_service_ns: 3,
+        warmup_in_service_ns: 4,
+        error_samples: [].into(),
+        heap: None,
+    };
+    let mut line = vec![];
+    Frame::Outcome(said.clone()).write_to(&mut line).expect("a sound frame");
+    assert_eq!(Frame::parse(&line).expect("the same frame"), Frame::Outcome(said));
 }
 
 #[test]

@@ -361,8 +361,8 @@ fn a_job_by_hand_gives_ready_armed_and_outcome() {
         .spawn()
         .expect("the worker starts");
     let mut stdin = worker.stdin.take().expect("piped");
-    let go = r#"{"frame":"go","version":2}"#;
-    let start = r#"{"frame":"start","version":2,"at_ns":0}"#;
+    let go = r#"{"frame":"go","version":3}"#;
+    let start = r#"{"frame":"start","version":3,"at_ns":0}"#;
     write!(stdin, "{job}{go}\n{start}\n").expect("the worker reads");
     let frames: Vec<Value> = BufReader::new(worker.stdout.take().expect("piped"))
         .lines()
@@ -377,5 +377,5 @@ fn a_job_by_hand_gives_ready_armed_and_outcome() {
     let names: Vec<&str> = frames.iter().filter_map(|f| f["frame"].as_str()).collect();
     assert_eq!(names, ["ready", "armed", "outcome"]);
     assert_eq!(frames[1]["connected"], 2);
-    assert_eq!(frames[2]["ledger"]["completed"], 20, "{}", frames[2]);
+    assert_eq!(frames[2]["part"]["ledger"]["completed"], 20, "{}", frames[2]);
 }

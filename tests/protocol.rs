@@ -57,7 +57,7 @@ fn torn_and_unknown_frames_are_refused() {
             assert_eq!(closed, end == 0, "{error}");
         }
     }
-    for line in ["{}", "[]", "null", "\n", "{\"frame\":\"stop\",\"version\":2}", "\u{0}"] {
+    for line in ["{}", "[]", "null", "\n", "{\"frame\":\"stop\",\"version\":3}", "\u{0}"] {
         assert!(Frame::parse(line.as_bytes()).is_err(), "{line}");
     }
 }
@@ -104,6 +104,6 @@ fn a_worker_refuses_what_is_out_of_order() {
     worker_refuses(&format!("{job}\n{start}\n"), "go");
     worker_refuses(&format!("{job}\n{job}\n"), "go");
     worker_refuses(&job[..40], "torn");
-    worker_refuses(&format!("{}\n", go.replace(":2", ":3")), "version");
+    worker_refuses(&format!("{}\n", go.replace(":3", ":4")), "version");
     worker_refuses(&format!("{job}\n"), "closed");
 }

@@ -205,10 +205,10 @@ impl ByHand {
 
     /// Go to Outcome; the trial starts at an instant, or at zero now.
     fn run(mut self, at_ns: u64) -> Value {
-        self.send("{\"frame\":\"go\",\"version\":2}");
+        self.send("{\"frame\":\"go\",\"version\":3}");
         let armed = self.await_frame("armed");
         assert_eq!(armed["error"], Value::Null);
-        self.send(&format!("{{\"frame\":\"start\",\"version\":2,\"at_ns\":{at_ns}}}"));
+        self.send(&format!("{{\"frame\":\"start\",\"version\":3,\"at_ns\":{at_ns}}}"));
         let outcome = self.await_frame("outcome");
         common::wait(&mut self.child);
         outcome
@@ -252,9 +252,10 @@ fn a_full_disk_and_a_missing_file_are_their_requests_failures() {
         let expected = serde_json::json!(
             {"planned": 40, "completed": 20, "failed": 20, "timed_out": 0, "unsent": 0}
         );
-        assert_eq!(outcome["ledger"], expected, "{id}: {outcome}");
-        assert_eq!(outcome["errors"]["file"], 20, "{id}: {}", outcome["errors"]);
-        assert_eq!(outcome["reconnects"], 0, "{id}: the connection is none the worse");
+        let part = &outcome["part"];
+        assert_eq!(part["ledger"], expected, "{id}: {outcome}");
+        assert_eq!(part["errors"]["file"], 20, "{id}: {}", part["errors"]);
+        assert_eq!(part["reconnects"], 0, "{id}: the connection is none the worse");
         let sample = outcome["error_samples"]["file"].as_str().expect("a sample");
         assert!(sample.contains("No space left") || sample.contains("No such file"), "{sample}");
         assert!(!home.join(format!("files-{number}-w0")).exists(), "{id}: files are left");
@@ -343,10 +344,10 @@ fn a_closed_loop_that_starts_late_is_measured_by_the_time_that_it_had() {
         text(&output(duel(&["plan"]).arg(sweep.config()).args(["--set", &url, "--job", "0"])));
     let late = duel::sys::now_ns() - 1_000_000_000;
     let outcome = ByHand::new(job.0.trim_end()).run(late);
-    let ns = |field: &str| outcome[field].as_u64().unwrap_or_else(|| panic!("{field}: {outcome}"));
-    let missed = ns("started_at_ns") - late;
+    let ns = |number: &Value| number.as_u64().unwrap_or_else(|| panic!("{outcome}"));
+    let missed = ns(&outcome["started_at_ns"]) - late;
     assert!(missed >= 1_000_000_000, "{missed}");
-    assert_eq!(ns("rate_ns"), 2_000_000_000u64.saturating_sub(missed));
+    assert_eq!(ns(&outcome["part"]["rate_ns"]), 2_000_000_000u64.saturating_sub(missed));
     let _ = server.kill();
     let _ = server.wait();
 }

@@ -75,7 +75,7 @@ fn serve() -> anyhow::Result<()> {
     let mut outcome = Monitor::new(&trial, prepared.baseline, prepared.heap).watch(at_ns);
     if let Some(why) = prepared.hwm_reset_error {
         let why = format!("an upper bound, counted from the start of the process: {why}");
-        outcome.unavailable.insert("memory.peak_rss_bytes".into(), why.into());
+        outcome.part.unavailable.insert("memory.peak_rss_bytes".into(), why.into());
     }
     remove_files(&trial);
     send(&Frame::Outcome(outcome))?;

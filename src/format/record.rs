@@ -383,6 +383,12 @@ impl TrialRecord {
         text
     }
 
+    /// A worker's part of a trial of this cell, in which nothing has happened yet: which trial it is,
+    /// whoever adds the parts knows.
+    pub fn part_of(cell: &Cell) -> TrialRecord {
+        TrialRecord::blank(String::new(), String::new(), 0, 0, cell.clone())
+    }
+
     /// A record of the same trial in which nothing has happened yet.
     pub(crate) fn same_trial(&self) -> TrialRecord {
         TrialRecord::blank(

@@ -3,7 +3,9 @@
 
 use crate::engine::TrialRun;
 use crate::format::histogram;
-use crate::format::{Channel, Events, Ledger, Memory, MinMax, Reasons, Switches};
+use crate::format::{
+    Channel, Events, LargestWorker, Ledger, Memory, MinMax, Reasons, Status, Switches, TrialRecord,
+};
 use crate::plan::Extent;
 use crate::protocol::{BetweenEdges, Outcome, PROTOCOL_VERSION};
 use crate::side::Phase;
@@ -186,9 +188,11 @@ impl<'t> Monitor<'t> {
             let why = "the engine's own timer paced, too rarely to be calibrated at set-up";
             unavailable.insert("cpu.pacer_ns".into(), why.into());
         }
-        Outcome {
-            version: PROTOCOL_VERSION,
-            interrupted: trial.is_cancelled(),
+        let memory = self.memory(&mut unavailable);
+        let threads_peak = self.seen.iter().map(|u| u.threads).max().unwrap_or(0);
+        let fds_peak = self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0);
+        let part = TrialRecord {
+            status: if trial.is_cancelled() { Status::Interrupted } else { Status::Ok },
             ledger: self.ledger(Phase::Measured, counts),
             warmup: self.ledger(Phase::Warmup, counters.read(Phase::Warmup)),
             errors,
@@ -198,19 +202,11 @@ impl<'t> Monitor<'t> {
             reconnects: recorder.reconnects(),
             tls: recorder.tls().map(str::to_string),
             requests_per_lane: MinMax { min, max },
-            window_start_ns: window.0,
-            window_end_ns: window.1,
-            started_at_ns: self.started_at,
+            measured_ns: window.1.saturating_sub(window.0),
             completed_in_window: counts.completed - recorder.completed_late().min(counts.completed),
-            started_in_window: counts.started - recorder.started_late().min(counts.started),
             ended_between_edges: ended,
             rate_requests,
             rate_ns,
-            machine: self.between(first, last, spent.machine.as_ref()),
-            in_service_ns: recorder.in_service_ns(),
-            warmup_in_service_ns: recorder.warmup_in_service_ns(),
-            histograms: recorder.histograms().iter().map(encoded).collect(),
-            cpu,
             switches: Switches {
                 voluntary: without(first, last, spent.switches.voluntary, |r| r.own.0.voluntary),
                 involuntary: without(first, last, spent.switches.involuntary, |r| {
@@ -221,10 +217,28 @@ impl<'t> Monitor<'t> {
             events: events_of_lanes(first, last, spent.events, ended, &mut unavailable),
             runtime: spent.runtime,
             ring: spent.ring,
-            memory: self.memory(&mut unavailable),
-            threads_peak: self.seen.iter().map(|u| u.threads).max().unwrap_or(0),
-            fds_peak: self.seen.iter().filter_map(|u| u.fds).max().unwrap_or(0),
+            largest_worker: Some(LargestWorker {
+                peak_rss_bytes: memory.peak_rss_bytes,
+                cpu_total_ns: cpu.total_ns,
+                threads_peak,
+                fds_peak,
+            }),
+            cpu,
+            memory,
+            threads_peak,
+            fds_peak,
             unavailable,
+            ..TrialRecord::part_of(&trial.job.cell)
+        };
+        Outcome {
+            version: PROTOCOL_VERSION,
+            part,
+            histograms: recorder.histograms().iter().map(encoded).collect(),
+            started_at_ns: self.started_at,
+            started_in_window: counts.started - recorder.started_late().min(counts.started),
+            machine: self.between(first, last, spent.machine.as_ref()),
+            in_service_ns: recorder.in_service_ns(),
+            warmup_in_service_ns: recorder.warmup_in_service_ns(),
             error_samples: recorder.error_samples(),
             heap: self.heap,
         }

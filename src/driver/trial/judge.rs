@@ -62,7 +62,7 @@ impl Running<'_> {
         self.flag(record);
         // Where one target process died, its numbers are kept, and the row is marked failed.
         let died = report.as_ref().is_some_and(|r| r.trouble.is_some());
-        let interrupted = outcomes.iter().any(|o| o.interrupted);
+        let interrupted = outcomes.iter().any(Outcome::is_interrupted);
         record.status = match () {
             () if self.given_up_ns.is_some() => Status::Failed,
             () if interrupted => Status::Interrupted,
@@ -167,7 +167,7 @@ impl Running<'_> {
             ));
         }
         let nothing = record.ledger.completed == 0 && record.ledger.planned > 0;
-        let cut_short = outcomes.iter().any(|o| o.interrupted);
+        let cut_short = outcomes.iter().any(Outcome::is_interrupted);
         match (trouble, first) {
             (Some(trouble), _) => Some(trouble),
             (None, None) if cut_short && (nothing || self.is_empty(record)) => {
@@ -326,7 +326,7 @@ impl Running<'_> {
         report: Option<&TargetsReport>,
     ) -> Evidence {
         let open = self.here.cell.arrivals.is_open();
-        let interrupted = outcomes.iter().any(|o| o.interrupted);
+        let interrupted = outcomes.iter().any(Outcome::is_interrupted);
         let edges_ns = outcomes.iter().map(|o| o.machine.edges_ns).max().unwrap_or(0);
         let cpus = self.placement.worker.len() as u64;
         let on_cpus = edges_ns * cpus;
