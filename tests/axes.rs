@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use duel::config;
-use duel::format::{MemorySplit, TrialRecord};
+use duel::format::{Flag, MemorySplit, TrialRecord};
 use duel::plan::cell::{families, names};
 use duel::plan::expect::Expected;
 use duel::plan::search::{Search, at_share, closed};
@@ -17,7 +17,7 @@ use duel::plan::{Arrivals, Axis, Cell, CellKind, Engine};
 use duel::report::capacity::hosts::HostType;
 use duel::report::capacity::{self, Question};
 use duel::report::{Reported, html, layout, memory, summary};
-use duel::results::search::{FLAG, SearchProgress, replay};
+use duel::results::search::{SearchProgress, replay};
 use duel::results::store::{PlanJson, Versions};
 use proptest::prelude::*;
 
@@ -226,7 +226,7 @@ fn searches(axis: Axis, pair: &Pair) {
     let base = |cell: &Cell| Cell { offered_per_s: None, ..cell.clone() };
     let cells = [base(&pair.0), base(&pair.1)];
     let mut start = sample::record(closed(&cells[0]), 0, 1.0);
-    start.flags.push(FLAG.into());
+    start.flags.push(Flag::Search);
     let search = Search {
         tolerance: 0.05,
         probes: 15,

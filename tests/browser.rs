@@ -7,7 +7,7 @@ mod sample;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use duel::format::{Gate, Status, TrialRecord};
+use duel::format::{Flag, Gate, Status, TrialRecord};
 use duel::plan::allocator::Allocator;
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::summary::summarise;
@@ -246,7 +246,7 @@ fn lines_that_coincide_are_all_seen() {
 fn words_between_backticks_are_code_and_repeats_are_no_trials() {
     let mut all = records();
     let mut repeat = all[0].clone();
-    all[0].flags.push("noisy".into());
+    all[0].flags.push(Flag::Noisy);
     repeat.unavailable.insert("memory.heap_bytes".into(), "set `memory = true`".into());
     all.push(repeat);
     let text = render(plan(vec![]), &all);
@@ -289,7 +289,7 @@ fn whatever_a_config_or_a_target_says_stays_text() {
     for (i, r) in all.iter_mut().enumerate() {
         r.cell.id = format!("{HOSTILE}{}", r.cell.id);
         r.cell.allocator = (i % 2 == 0).then(|| Allocator::Preloaded(HOSTILE.into()));
-        r.flags.push(HOSTILE.into());
+        r.flags.push(Flag::Other(HOSTILE.into()));
         r.error = Some(HOSTILE.into());
         r.unavailable.insert(format!("memory.{HOSTILE}"), HOSTILE.into());
         r.unavailable.insert(format!("cpu.{HOSTILE}"), HOSTILE.into());

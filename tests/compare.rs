@@ -4,7 +4,7 @@ mod sample;
 
 use std::path::Path;
 
-use duel::format::{FORMAT_VERSION, Status, TrialRecord};
+use duel::format::{FORMAT_VERSION, Flag, Status, TrialRecord};
 use duel::plan::{CellKind, Engine};
 use duel::report::compare::{NotComparable, RunComparison, compare as compare_runs};
 use duel::report::measures::Measure;
@@ -247,7 +247,7 @@ fn a_repeated_trial_counts_once() {
     let mut repeated = b.clone();
     for record in &b.records {
         let mut noisy = record.clone();
-        noisy.flags.push("noisy".into());
+        noisy.flags.push(Flag::Noisy);
         noisy.cpu.per_request_ns *= 9.0;
         noisy.ledger.failed = 50;
         noisy.ledger.completed -= 50;

@@ -4,7 +4,7 @@ mod sample;
 #[path = "sample/expect.rs"]
 mod sample_expect;
 
-use duel::format::{Status, TrialRecord};
+use duel::format::{Flag, Status, TrialRecord};
 use duel::plan::expect::{Expect, Expected};
 use duel::plan::{Cell, Engine};
 use duel::report::expect::{Expectation, Held, outcomes, section};
@@ -54,7 +54,7 @@ fn few_blocks_and_failed_trials_decide_nothing_and_noise_takes_none_away() {
     assert!(undecided(&trials(0.5, 5)).contains("5 blocks"));
     assert!(undecided(&[]).contains("0 blocks"));
     let mut noisy = trials(0.5, 8);
-    noisy.iter_mut().for_each(|r| r.flags.push("noisy".into()));
+    noisy.iter_mut().for_each(|r| r.flags.push(Flag::Noisy));
     assert_eq!(one(&by, &noisy).held, Held::Yes);
     noisy.iter_mut().take(6).for_each(|r| r.status = Status::Invalid);
     assert!(undecided(&noisy).contains("5 blocks"), "three blocks lost");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use duel::format::histogram;
-use duel::format::{Distribution, Status, TrialRecord};
+use duel::format::{Distribution, Flag, Status, TrialRecord};
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::hdr_files;
 use duel::stats::hdr;
@@ -201,7 +201,7 @@ fn noisy_trials_stand_in_for_quiet_ones_only_where_most_are_noisy() {
         records
             .iter_mut()
             .take(noisy + usize::from(noisy > 1))
-            .for_each(|r| r.flags.push("noisy".into()));
+            .for_each(|r| r.flags.push(Flag::Noisy));
         let dir = written(&records);
         let text = std::fs::read_to_string(log_of(dir.path())).unwrap();
         assert!(text.contains(says), "{says:?} is not in {text}");

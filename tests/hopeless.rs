@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
 use common::{Sweep, assert_books, duel, output, text};
-use duel::format::Status;
+use duel::format::{Flag, Status};
 
 /// A server that answers every request with the same bytes, or none that closes at once.
 fn server(answer: &'static [u8]) -> String {
@@ -56,7 +56,7 @@ fn a_run_that_completes_nothing_ends_early_and_says_why() {
         let [row] = &done.records[..] else { panic!("{what}: {} rows", done.records.len()) };
         assert_books(row);
         assert_eq!(row.status, Status::Failed, "{what}");
-        assert!(row.flags.iter().any(|flag| flag == "gave_up"), "{what}: {:?}", row.flags);
+        assert!(row.flags.contains(&Flag::GaveUp), "{what}: {:?}", row.flags);
         assert!(row.ledger.completed == 0 && row.ledger.unsent > 0, "{what}: {:?}", row.ledger);
         let error = row.error.as_deref().unwrap_or_default();
         let says = [&format!("first {kind} error"), "all ", "--keep-going"];
@@ -102,7 +102,7 @@ fn what_is_told_to_go_on_or_completes_now_and_then_is_not_given_up() {
     assert_eq!(done.records.len(), 4, "{}", done.stderr);
     for row in &done.records {
         assert_eq!((row.ledger.failed, row.ledger.unsent), (10, 0), "{:?}", row.ledger);
-        assert!(!row.flags.iter().any(|flag| flag == "gave_up"));
+        assert!(!row.flags.contains(&Flag::GaveUp));
     }
     // Failures on purpose are what is measured.
     let faults = Sweep::new(
@@ -110,7 +110,7 @@ fn what_is_told_to_go_on_or_completes_now_and_then_is_not_given_up() {
          engines = ['tokio']\nlanes = [1]\ntrials = 1\n",
     );
     let done = faults.run();
-    assert!(!done.records[0].flags.iter().any(|flag| flag == "gave_up"), "{}", done.stderr);
+    assert!(!done.records[0].flags.contains(&Flag::GaveUp), "{}", done.stderr);
 }
 
 /// Whichever comes first in a block.

@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use common::{
     Sweep, alive, assert_books, children, duel, eventually, output, records, role, signal, wait,
 };
-use duel::format::{Status, TrialRecord};
+use duel::format::{Flag, Status, TrialRecord};
 use duel::plan::Engine;
 use duel::side::Phase;
 use duel::side::counters::Counters;
@@ -257,8 +257,8 @@ fn what_changed_is_refused_by_resume_and_flagged_where_it_is_forced() {
     let done = sweep.run_with(&[&changed[..], &["--force"]].concat());
     assert_eq!(done.code, 0, "{}", done.stderr);
     for row in &done.records[rows..] {
-        assert!(row.flags.iter().any(|f| f == "config_changed"), "{:?}", row.flags);
-        assert!(row.flags.iter().any(|f| f == "machine_changed"), "{:?}", row.flags);
+        assert!(row.flags.contains(&Flag::ConfigChanged), "{:?}", row.flags);
+        assert!(row.flags.contains(&Flag::MachineChanged), "{:?}", row.flags);
     }
     assert!(done.records.len() > rows, "{}", done.stderr);
     assert_eq!(output(duel(&["report"]).arg(sweep.dir())).status.code(), Some(0), "still one run");

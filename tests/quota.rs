@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use common::{DUEL, Sweep, duel, output, records, text};
+use duel::format::Flag;
 
 /// A cgroup with a quota of a fifth of a CPU; gone when dropped.
 struct Quota(PathBuf);
@@ -74,7 +75,7 @@ fn a_quota_that_stops_duel_is_named() {
         "{:?}",
         row.cpu
     );
-    assert!(row.flags.iter().any(|flag| flag == "throttled"), "{:?}: {stderr}", row.flags);
+    assert!(row.flags.contains(&Flag::Throttled), "{:?}: {stderr}", row.flags);
     let gate = row.gates.iter().find(|g| g.name == "throttled_share").expect("the gate");
     assert!(gate.ok == Some(false) && !gate.hard, "{gate:?}");
     assert!(stdout.contains("A CPU quota stopped duel"), "{stdout}{stderr}");
@@ -97,8 +98,5 @@ fn without_a_quota_nothing_is_stopped() {
     assert_eq!(row.cpu.throttled_ns.is_none(), unseen, "{:?}", row.unavailable);
     let (limits, _) = text(&output(&mut duel(&["limits"])));
     // A machine that has a quota says so.
-    assert!(
-        limits.contains("CPU quota") || !row.flags.iter().any(|f| f == "throttled"),
-        "{limits}"
-    );
+    assert!(limits.contains("CPU quota") || !row.flags.contains(&Flag::Throttled), "{limits}");
 }

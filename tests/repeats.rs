@@ -4,7 +4,7 @@ mod sample;
 #[path = "sample/expect.rs"]
 mod sample_expect;
 
-use duel::format::{ClassUse, Status, TrialRecord};
+use duel::format::{ClassUse, Flag, Status, TrialRecord};
 use duel::plan::expect::Expected;
 use duel::plan::{Cell, Engine};
 use duel::report::capacity::hosts::HostType;
@@ -37,7 +37,7 @@ fn trial(cell: &Cell, block: u32, cost: f64, noisy: bool) -> TrialRecord {
         ClassUse { ledger: record.ledger, times_ns: record.service_ns.clone(), service_ns: None };
     record.classes.insert("heavy".into(), class);
     if noisy {
-        record.flags.push("noisy".into());
+        record.flags.push(Flag::Noisy);
     }
     record
 }

@@ -6,7 +6,7 @@ mod sample;
 
 use std::path::Path;
 
-use duel::format::{Channel, Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
+use duel::format::{Channel, Flag, Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
 use duel::plan::{Arrivals, Cell, CellKind, Codec, Engine};
 use duel::report::measures::Measure;
 use duel::report::{Reported, csv, html, markdown, memory, summary, table, verdict};
@@ -75,7 +75,7 @@ fn gated(mut record: TrialRecord, name: &str, hard: bool) -> TrialRecord {
     if hard {
         record.status = Status::Invalid;
     } else {
-        record.flags.push("noisy".into());
+        record.flags.push(Flag::Noisy);
     }
     let gate =
         Gate { name: name.into(), hard, ok: Some(false), value: Some(0.91), limit: Some(0.99) };
@@ -506,7 +506,7 @@ fn memory_trials_stand_in_no_other_table_and_a_ladder_is_fitted() {
 fn trials_csv_marks_the_repeat_that_stands() {
     let mut records = closed(Engine::Threads, 2, 1.0);
     let mut noisy = records[0].clone();
-    noisy.flags.push("noisy".into());
+    noisy.flags.push(Flag::Noisy);
     records.insert(0, noisy);
     let sheet = csv::trials(&records);
     let rows: Vec<Vec<&str>> = sheet.lines().map(|line| line.split(',').collect()).collect();

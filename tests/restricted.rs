@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{DUEL, Sweep, output, records, text};
-use duel::format::{Status, TrialRecord};
+use duel::format::{Flag, Status, TrialRecord};
 
 const CONFIG: &str = "[target]\nservice_time = '200us'\n[plan]\nrequests = 40\n[sweep]\n\
     engines = ['threads', 'tokio']\ncodecs = ['lean']\nlanes = [2]\ntrials = 1\nsyscalls = true\n\
@@ -167,7 +167,7 @@ fn with_proc_read_only_the_peak_is_called_a_bound() {
     let Some(rows) = in_namespace("mount -o remount,bind,ro /proc") else { return };
     let why = missing(&rows, "memory.peak_rss_bytes");
     assert!(why.contains("clear_refs") && why.contains("bound"), "{why}");
-    let flagged = |r: &TrialRecord| r.flags.iter().any(|f| f == "peak_from_start");
+    let flagged = |r: &TrialRecord| r.flags.contains(&Flag::PeakFromStart);
     assert!(rows.iter().all(|r| flagged(r) && r.peak_over_baseline().is_none()), "{rows:?}");
     assert!(rows.iter().all(|r| r.memory.peak_rss_bytes >= r.memory.baseline_rss_bytes));
 }
@@ -304,7 +304,7 @@ fn without_a_place_for_temporary_files() {
 fn on_one_cpu() {
     let Some(rows) = run(&["taskset", "-c", &first_cpu().to_string()]) else { return };
     for row in &rows {
-        assert!(row.flags.iter().any(|f| f == "shared_cpu"), "{:?}", row.flags);
+        assert!(row.flags.contains(&Flag::SharedCpu), "{:?}", row.flags);
         assert_eq!(row.switches.migrations, Some(0), "one CPU to be on");
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use common::{Sweep, assert_books, assert_histograms, duel, output, records, text};
-use duel::format::{Status, TrialRecord};
+use duel::format::{Flag, Status, TrialRecord};
 use duel::limits::Limits;
 use duel::plan::Engine;
 use duel::plan::server::ServerEngine;
@@ -193,7 +193,7 @@ fn every_technique_is_a_row_with_its_figures() {
         assert_eq!(gate.value.is_some(), lingers, "{id}: {gate:?}");
         let most = ring.completions * row.cell.uring_linger_ns.unwrap_or(0);
         assert!(ring.held_ns <= most, "{id}: {ring:?}");
-        assert!(!row.flags.contains(&"noisy".into()) || gate_failed(row), "{id}: {:?}", row.gates);
+        assert!(!row.flags.contains(&Flag::Noisy) || gate_failed(row), "{id}: {:?}", row.gates);
     }
     for word in ["one-shot · batch 1", "multishot · batch 4"] {
         assert!(done.stdout.contains(word), "{word}:\n{}", done.stdout);

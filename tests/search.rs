@@ -3,15 +3,13 @@
 mod sample;
 
 use duel::format::histogram;
-use duel::format::{ClassUse, Gate, Ledger, Status, TrialRecord};
+use duel::format::{ClassUse, Flag, Gate, Ledger, Status, TrialRecord};
 use duel::plan::search::{Bound, Next, Search, bounds};
 use duel::plan::sweep::{Slo, Sweep, Target};
 use duel::plan::{Arrivals, Cell, Engine};
 use duel::report::capacity::prove;
 use duel::report::erlang;
-use duel::results::search::{
-    FLAG, ProbeAnswer, SearchOutcome, SearchProgress, SearchStep, judge, trial,
-};
+use duel::results::search::{ProbeAnswer, SearchOutcome, SearchProgress, SearchStep, judge, trial};
 use hdrhistogram::Histogram;
 use rand::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -77,7 +75,7 @@ impl Queue {
         let Some(rate) = cell.offered_per_s else {
             let mut record = sample::record(cell, block, 1.0);
             record.achieved_per_s = 0.98 * f64::from(self.servers) * 1e9 / MEAN_NS;
-            record.flags.push(FLAG.into());
+            record.flags.push(Flag::Search);
             return record;
         };
         let mut free = vec![0.0f64; self.servers as usize];
@@ -99,7 +97,7 @@ impl Queue {
         record.ledger = Ledger { planned, completed: planned, ..Ledger::default() };
         record.response_ns = Some(histogram::summarize(&times).unwrap());
         record.service_ns.clone_from(&record.response_ns);
-        record.flags.push(FLAG.into());
+        record.flags.push(Flag::Search);
         record
     }
 }
@@ -247,7 +245,7 @@ fn the_bracket_of_a_thousand_searches_holds_the_knee_in_95_per_cent() {
 /// A trial in which the target answers in `ns`, and lanes are free at once.
 fn steady(cell: Cell, block: u32, ns: u64) -> TrialRecord {
     let mut record = sample::record(cell, block, 1.0);
-    record.flags.push(FLAG.into());
+    record.flags.push(Flag::Search);
     record.achieved_per_s = record.cell.offered_per_s.unwrap_or(1_000.0);
     let times = sample::climb(ns, ns + ns / 100, 2_000);
     if record.cell.arrivals.is_open() {
@@ -441,7 +439,7 @@ fn without_a_trial_to_believe_nothing_is_concluded() {
     let noisy_at = |cell: Cell, block, ns| {
         let mut record = steady(cell, block, ns);
         if record.cell.arrivals.is_open() {
-            record.flags.push("noisy".into());
+            record.flags.push(Flag::Noisy);
             record.gates = vec![Gate { hard: false, ..gate("steal_share") }];
         }
         record

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Sweep, duel, output, records, text};
-use duel::format::{Status, TrialRecord};
+use duel::format::{Flag, Status, TrialRecord};
 use serde_json::Value;
 
 /// Two servers of 5 ms: 400 requests a second at most. Coarse, since a busy machine runs it.
@@ -32,7 +32,7 @@ fn rows_alone_give_the_knee_again_and_a_cut_search_goes_on() {
     assert!(stdout.contains("Highest rate that meets p90 ≤ 60 ms"), "{stdout}");
     let rows = records(&sweep.dir());
     let (probes, at_knee): (Vec<_>, Vec<_>) =
-        rows.iter().partition(|r| r.flags.iter().any(|f| f == "search"));
+        rows.iter().partition(|r| r.flags.contains(&Flag::Search));
     assert!(rows[0].cell.id.ends_with("-closed"), "{}", rows[0].cell.id);
     assert!(probes.iter().all(|r| r.status != Status::Failed), "{stderr}");
     assert!(probes.iter().all(|r| r.cell.knee_share.is_none()));

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{Sweep, alive, assert_books, eventually};
-use duel::format::{SideUse, Status, TrialRecord};
+use duel::format::{Flag, SideUse, Status, TrialRecord};
 use duel::limits::Limits;
 use duel::plan::server::{ServerEngine, SideUnderTest};
 use duel::plan::{Cell, CellKind};
@@ -135,7 +135,7 @@ fn every_server_engine_answers_over_tls_and_holds_idle_connections() {
         assert_ne!(record.status, Status::Failed, "{id}: {:?}", record.error);
         let tls = record.tls.as_deref().unwrap_or_else(|| panic!("{id} is not encrypted"));
         assert!(tls.starts_with("TLSv1_3 "), "{id}: {tls}");
-        assert!(!record.flags.iter().any(|f| f == "insecure_tls"), "{id}: {:?}", record.flags);
+        assert!(!record.flags.contains(&Flag::InsecureTls), "{id}: {:?}", record.flags);
         let expected = if record.cell.is_idle() { 0 } else { 200 };
         assert_eq!(record.target.received, Some(expected), "{id}");
         // Each connection's session alone is above 1 KiB.
@@ -783,7 +783,7 @@ fn an_overloaded_server_is_measured_and_one_with_too_few_connections_is_not_call
         println!("UNDECIDED: the client's CPU was full");
         return;
     }
-    assert!(row.flags.iter().any(|f| f == "overloaded"), "{row:?}");
+    assert!(row.flags.contains(&Flag::Overloaded), "{row:?}");
     assert_eq!(gate("delivered_rate"), None, "the load was offered: the server left it");
     let ledger = row.ledger;
     assert!(ledger.completed > 0 && ledger.timed_out > 0 && ledger.unsent > 0, "{ledger:?}");
@@ -793,7 +793,7 @@ fn an_overloaded_server_is_measured_and_one_with_too_few_connections_is_not_call
     // Eight connections whose requests wait 100 ms carry 80 a second, whatever the server could do.
     let done = Sweep::new(&config("threads", "100ms")).run();
     let row = &done.records[0];
-    assert!(!row.flags.iter().any(|f| f == "overloaded"), "{row:?}");
+    assert!(!row.flags.contains(&Flag::Overloaded), "{row:?}");
     assert_eq!(row.status, Status::Invalid, "{}", done.stdout);
     assert!(done.stdout.contains("lanes ran out"), "{}", done.stdout);
 }

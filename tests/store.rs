@@ -6,7 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use duel::format::{FORMAT_VERSION, Status, TrialRecord};
+use duel::format::{FORMAT_VERSION, Flag, Status, TrialRecord};
 use duel::plan::Engine;
 use duel::results::store::{
     PLAN_FILE, PlanJson, RunDir, StoreError, TORN_FILE, TRIALS_FILE, Versions, check_writable,
@@ -443,11 +443,9 @@ fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
 
 #[test]
 fn what_was_noisy_or_interrupted_may_have_a_second_row() {
-    for change in
-        [(|r: &mut TrialRecord| r.flags.push("noisy".into())) as fn(&mut TrialRecord), |r| {
-            r.status = Status::Interrupted;
-        }]
-    {
+    for change in [(|r: &mut TrialRecord| r.flags.push(Flag::Noisy)) as fn(&mut TrialRecord), |r| {
+        r.status = Status::Interrupted;
+    }] {
         let temp = tempfile::tempdir().unwrap();
         let mut dir = RunDir::create(temp.path(), &plan()).unwrap();
         let mut first = trial(Engine::Tokio, 0);

@@ -28,10 +28,10 @@ use crate::cli::AllowArgs;
 use crate::driver::metrics::{Metrics, RunFacts};
 use crate::driver::peers::{Alone, Peers};
 use crate::driver::timeline::Timeline;
-use crate::driver::trial::{Context, GAVE_UP, GRACE_NS};
+use crate::driver::trial::{Context, GRACE_NS};
 use crate::driver::{cpus, host, target};
 use crate::fleet::{Fleet, Hello};
-use crate::format::{FORMAT_VERSION, Status, TrialRecord};
+use crate::format::{FORMAT_VERSION, Flag, Status, TrialRecord};
 use crate::limits::{Limits, PortBudget};
 use crate::plan::shard::Shard;
 use crate::plan::sweep::{Sweep, Target, Trial};
@@ -282,7 +282,7 @@ impl<'s> SweepSession<'s> {
         let nobody_listens = record.errors.connect == record.ledger.failed;
         let grace = if nobody_listens { GRACE_NS / 6 } else { GRACE_NS };
         let over = lost && *lost_ns >= grace && !self.context.keep_going;
-        over || record.flags.iter().any(|flag| flag == GAVE_UP)
+        over || record.flags.contains(&Flag::GaveUp)
     }
 
     fn conclude(self) -> anyhow::Result<u8> {

@@ -15,7 +15,7 @@ use super::target::External;
 use super::targets::Targets;
 use super::timeline::{Sampler, Timeline};
 use super::worker::Worker;
-use crate::format::{Reason, Status, TrialRecord};
+use crate::format::{Flag, Reason, Status, TrialRecord};
 use crate::limits::Limits;
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::Assignment;
@@ -29,7 +29,6 @@ use crate::sys::now_ns;
 
 mod judge;
 mod quotas;
-pub(crate) use judge::GAVE_UP;
 pub(crate) use set_up::{admit, place};
 pub(crate) use watch::GRACE_NS;
 mod set_up;
@@ -48,7 +47,7 @@ pub(crate) struct Context<'s> {
     /// Where external targets are, resolved once; in the order of their axis, where there is one.
     pub(crate) external: Vec<External>,
     /// Remarks that every row of this run carries, such as that it was forced to go on.
-    pub(crate) remarks: Vec<String>,
+    pub(crate) remarks: Vec<Flag>,
     pub(crate) keep_going: bool,
     /// Where samples of the workers go; `None` without a run directory.
     pub(crate) timeline: Option<Timeline>,

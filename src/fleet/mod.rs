@@ -20,7 +20,7 @@ pub(crate) mod scheduler;
 
 use crate::driver::peers::{Peers, Stop, TrialRefusal};
 use crate::format::gates::GateKind;
-use crate::format::{Gate, ShardStart, TrialRecord};
+use crate::format::{Flag, Gate, ShardStart, TrialRecord};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::shard::{Assignment, Shard};
 use crate::plan::{Cell, Extent, TrialPlan};
@@ -246,7 +246,7 @@ impl Peers for Fleet {
             record.gates.extend(self.judge(&seen, &start));
         }
         if self.embedded_target && self.rendezvous().is_none() && self.shard().count > 1 {
-            record.flags.push("target_per_shard".into());
+            record.flags.push(Flag::TargetPerShard);
         }
         record.shard = self.shard;
         record.shard_start = Some(start);

@@ -68,6 +68,54 @@ impl Status {
     }
 }
 
+/// A remark on a trial, which bars nothing by itself.
+// In the order of their names, in which reports list them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    /// Resumed with `--force` after the duel binary changed.
+    BinaryChanged,
+    /// Resumed with `--force` after the config changed.
+    ConfigChanged,
+    /// The target is the user's own, and is shared by all trials.
+    ExternalTarget,
+    /// Every request failed, so the trial ended early.
+    GaveUp,
+    /// Any certificate was accepted.
+    InsecureTls,
+    /// Resumed with `--force` after the machine changed.
+    MachineChanged,
+    /// A noise gate failed.
+    Noisy,
+    /// The server under test answered less than it was offered.
+    Overloaded,
+    /// The peak of memory counts from the start of the process: an upper bound.
+    PeakFromStart,
+    /// A probe of `[search]`.
+    Search,
+    /// The load generator and the target share a CPU.
+    SharedCpu,
+    /// Each shard ran an embedded target of its own.
+    TargetPerShard,
+    /// A CPU quota stopped the load generator or the target.
+    Throttled,
+    /// What the server under test called ran on the client's CPUs.
+    UpstreamBesideClient,
+    /// One that only another version knows.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl Flag {
+    /// Its name in rows.
+    pub(crate) fn name(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            other => unreachable!("a flag is written as its name: {other:?}"),
+        }
+    }
+}
+
 /// A merged histogram and what is most read from it, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Distribution {

@@ -16,12 +16,6 @@ use crate::plan::{Cell, Pacer};
 /// Version of the record; a reader refuses newer ones.
 pub const FORMAT_VERSION: u32 = 2;
 
-/// The flag of a trial that a noise gate failed.
-pub(crate) const NOISY: &str = "noisy";
-
-/// The flag of a trial whose server answered less than it was offered.
-pub(crate) const OVERLOADED: &str = "overloaded";
-
 /// The record: what is given, figures with the rule of [`super::rule`] by which they add up, and
 /// histograms. A histogram is a field, a channel of the recorder, when it is kept, and a tag in the
 /// names of files; it is declared here, recorded where it happens, and all between follows.
@@ -171,12 +165,8 @@ record! {
             /// The limit that the trial ran into, such as `vm.max_map_count`; `None` where none is known.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             limit: Option<String> = either,
-            /// Remarks that bar nothing by themselves: `noisy`, `shared_cpu`, `external_target`,
-            /// `throttled` (a CPU quota stopped the load generator or the target),
-            /// `insecure_tls` (any certificate was accepted), `upstream_beside_client` (what the server
-            /// called ran on the client's CPUs), `peak_from_start` (the peak of memory is an
-            /// upper bound).
-            flags: Vec<String> = judged,
+            /// Remarks that bar nothing by themselves.
+            flags: Vec<Flag> = judged,
             /// Where every planned request of the window ended.
             ledger: Ledger = sum,
             /// The same for the warm-up.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::measures::{self, Facts, Measure, ShownIn};
 use super::summary::{Figures, Group, Percentiles, QUANTILES, Row, by_block, by_cell, is_quiet};
-use crate::format::{Channel, Distribution, ErrorKind, Ledger, TrialRecord};
+use crate::format::{Channel, Distribution, ErrorKind, Flag, Ledger, TrialRecord};
 use crate::plan::{Axis, Cell};
 
 const TIMES: [(&str, Channel); 5] = [
@@ -127,7 +127,7 @@ fn trial(r: &TrialRecord, superseded: bool) -> Fields {
     out.put("status", plain(&serde_json::to_value(r.status).unwrap_or_default()));
     out.put("superseded", superseded);
     out.put("noisy", !is_quiet(r));
-    out.put("flags", r.flags.join(" "));
+    out.put("flags", flags(&r.flags));
     out.maybe("error", r.error.as_ref());
     out.maybe("started_unix_ns", r.started_unix_ns);
     out.ledger(Some(&r.ledger));
@@ -148,6 +148,10 @@ fn trial(r: &TrialRecord, superseded: bool) -> Fields {
     out
 }
 
+fn flags<'f>(all: impl IntoIterator<Item = &'f Flag>) -> String {
+    all.into_iter().map(Flag::name).collect::<Vec<_>>().join(" ")
+}
+
 fn cell(row: &Row, is_reference: bool) -> Fields {
     let (c, t) = (&row.cell, &row.tally);
     let mut out = Fields::of(c);
@@ -158,7 +162,7 @@ fn cell(row: &Row, is_reference: bool) -> Fields {
     out.put("trials_failed", t.failed);
     out.put("trials_interrupted", t.interrupted);
     out.put("ranked", row.ranked && !c.counts_events());
-    out.put("flags", row.flags.iter().cloned().collect::<Vec<_>>().join(" "));
+    out.put("flags", flags(&row.flags));
     out.put("error", row.errors.keys().cloned().collect::<Vec<_>>().join("; "));
     figures(&mut out, row.figures.as_ref());
     for (what, measure) in [

@@ -6,7 +6,7 @@ use super::gates;
 use super::measures::{self, Facts, Measure, ShownIn};
 use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
 use crate::format::gates::GateKind;
-use crate::format::{Channel, Ledger, OVERLOADED};
+use crate::format::{Channel, Flag, Ledger};
 use crate::stats::hdr::Percentile;
 use crate::stats::{Comparison, MIN_FOR_INTERVAL, Verdict, pairs_needed};
 use crate::units::{Ratio, format_count, format_ns, format_share, plural};
@@ -211,9 +211,9 @@ fn status(row: &Row) -> String {
         false => format!("{n} of {} {word}", t.blocks),
     });
     // That the target is the user's own is no news.
-    let told = [super::summary::NOISY, "external_target"];
-    let flags = row.flags.iter().filter(|f| !told.contains(&f.as_str()));
-    ends.chain(flags.map(|f| clean(f).replace('_', " "))).collect::<Vec<_>>().join(", ")
+    let told = [Flag::Noisy, Flag::ExternalTarget];
+    let flags = row.flags.iter().filter(|f| !told.contains(f));
+    ends.chain(flags.map(|f| clean(&f.name()).replace('_', " "))).collect::<Vec<_>>().join(", ")
 }
 
 /// Each group as a table. How to read its marks is told once, below the last of the
@@ -357,7 +357,7 @@ fn lanes_ran_out(row: &Row) -> Option<String> {
     let service = figures.times(Channel::Service).served_p50_ns? as f64;
     let (lanes, ran_out) = (format_count(lanes), wait > (0.05 * service).clamp(200e3, 1e6));
     let wait = format_ns(wait);
-    match row.flags.contains(OVERLOADED) {
+    match row.flags.contains(&Flag::Overloaded) {
         true => Some(format!(
             "overloaded: all {lanes} connections waited for the server; {name} wait for a free one \
              {wait}, which the response time holds"

@@ -162,7 +162,7 @@ pub(crate) fn section(slo: Option<&Slo>, records: &[TrialRecord]) -> Option<Sect
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Ledger, histogram};
+    use crate::format::{Flag, Ledger, histogram};
     use crate::plan::{Cell, Engine};
 
     const MS: u64 = 1_000_000;
@@ -178,7 +178,7 @@ mod tests {
         let cell = Cell::plain(Engine::Threads, 4);
         TrialRecord {
             status: Status::Ok,
-            flags: if noisy { vec!["noisy".into()] } else { vec![] },
+            flags: if noisy { vec![Flag::Noisy] } else { vec![] },
             ledger: Ledger { planned, completed, failed: lost, ..Ledger::default() },
             service_ns: Some(histogram::summarize(&times_ns).unwrap()),
             ..TrialRecord::blank("p".into(), "b".into(), block, block, cell)

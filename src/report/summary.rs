@@ -19,13 +19,11 @@ pub(crate) use figures::QUANTILES;
 pub use figures::{Figures, Percentiles};
 pub(crate) use open::Comparisons;
 
-use crate::format::{Status, TrialRecord};
+use crate::format::{Flag, Status, TrialRecord};
 use crate::plan::cell::{Key, names};
 use crate::plan::{Axis, Cell, CellKind, Engine};
 use crate::report::measures::{Facts, Measure};
 use crate::stats::{CONFIDENCE, Comparison, linear_fit};
-
-pub(crate) use crate::format::NOISY;
 
 /// Cells of one kind and of equal values on the axes that the rows of a table share.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +66,7 @@ pub struct Row {
     pub ranked: bool,
     /// Whether levels come from a machine that was busy with something else, for want of quiet trials.
     pub noisy_levels: bool,
-    pub flags: BTreeSet<String>,
+    pub flags: BTreeSet<Flag>,
     /// `None` if no trial ran to its end.
     pub figures: Option<Figures>,
     /// Each measure that is compared against the reference, from pairs of the same block.
@@ -150,7 +148,7 @@ pub(crate) fn is_valid(record: &TrialRecord) -> bool {
 }
 
 pub(crate) fn is_quiet(record: &TrialRecord) -> bool {
-    !record.flags.iter().any(|f| f == NOISY)
+    !record.flags.contains(&Flag::Noisy)
 }
 
 /// The trials that levels are read from: the quiet ones where at least half are, or else all.

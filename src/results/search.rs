@@ -15,7 +15,7 @@ pub(crate) use judge::Judged;
 pub use judge::{ProbeAnswer, Share, judge, shown, trial};
 
 use crate::format::gates::{GateKind, meaning};
-use crate::format::{Gate, Reason, Status, TrialRecord};
+use crate::format::{Flag, Gate, Reason, Status, TrialRecord};
 use crate::plan::cell::Key;
 use crate::plan::search::{Bound, Next, ProbeReply, Rung, Search, at_share, closed, probe};
 use crate::plan::sweep::Sweep;
@@ -23,9 +23,6 @@ use crate::plan::{Arrivals, Axis, Cell, CellKind};
 
 /// Closed loops that are tried before a search is given up.
 const MOST_STARTS: usize = 3;
-
-/// The flag of every row of a search.
-pub const FLAG: &str = "search";
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
@@ -304,7 +301,7 @@ pub fn replay(
     let new = |cell| SearchProgress::new(cell, search, bounds.to_vec());
     let mut all: Vec<SearchProgress> = cells.iter().map(new).collect();
     let at: BTreeMap<_, usize> = cells.iter().enumerate().map(|(i, c)| (key(c), i)).collect();
-    for record in records.iter().filter(|r| r.flags.iter().any(|f| f == FLAG)) {
+    for record in records.iter().filter(|r| r.flags.contains(&Flag::Search)) {
         if let Some(i) = at.get(&key(&record.cell)) {
             all[*i].add(record);
         }

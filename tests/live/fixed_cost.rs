@@ -1,6 +1,6 @@
 //! The row of every engine that sends nothing, and the pair that says how large noise is.
 
-use duel::format::{Ledger, Status};
+use duel::format::{Flag, Ledger, Status};
 use duel::plan::{Cell, Engine};
 
 use crate::harness::{Attempt, alone, run, sweep, within_three};
@@ -63,7 +63,7 @@ fn a_second_baseline_gives_the_noise_floor() {
         let found = done.stdout.contains("threads (aa)")
             && done.stdout.contains("noise floor of CPU [")
             && done.stdout.contains("noise floor of memory [");
-        let noisy = done.records.iter().any(|r| r.flags.iter().any(|f| f == "noisy"));
+        let noisy = done.records.iter().any(|r| r.flags.contains(&Flag::Noisy));
         match (found, noisy) {
             (true, _) => Attempt::Held(done.stdout),
             (false, true) => Attempt::Disturbed(done.stdout + &done.stderr),

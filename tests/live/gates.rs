@@ -1,6 +1,6 @@
 //! Gates that fail in a run, each for its own reason; the others are provoked in unit tests.
 
-use duel::format::Status;
+use duel::format::{Flag, Status};
 use duel::plan::Engine;
 use duel::report::summary::summarise;
 
@@ -89,7 +89,7 @@ fn a_client_that_is_slower_than_the_server_is_named() {
          lanes = [32]\ntrials = 1\nnoise_repeats = 0");
     let record = done.only();
     let gate = gate(record, "client_cpu_share");
-    if record.flags.iter().any(|f| f == "shared_cpu") {
+    if record.flags.contains(&Flag::SharedCpu) {
         assert_eq!(gate.ok, None, "on one CPU nobody can tell");
         return;
     }

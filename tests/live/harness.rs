@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use duel::format::{Gate, TrialRecord};
+use duel::format::{Flag, Gate, TrialRecord};
 use duel::plan::sweep::Sweep;
 
 /// Runs that judge times must not disturb one another.
@@ -100,7 +100,7 @@ pub(crate) enum Attempt {
 pub(crate) fn disturbed(record: &TrialRecord) -> bool {
     let own = record.cpu.total_ns + record.target.cpu_ns.unwrap_or(0);
     let foreign = record.cpu.machine_busy_ns.unwrap_or(0).saturating_sub(own);
-    record.flags.iter().any(|f| f == "noisy") || foreign > record.measured_ns / 10
+    record.flags.contains(&Flag::Noisy) || foreign > record.measured_ns / 10
 }
 
 /// Tries up to three times, since a machine that others use may be disturbed at any instant, and

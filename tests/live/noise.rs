@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use duel::format::Status;
+use duel::format::{Flag, Status};
 use duel::plan::Engine;
 use duel::report::summary::summarise;
 
@@ -45,7 +45,7 @@ fn noisy_trials_are_repeated_within_bounds_and_marked() {
     assert_eq!(done.records.len(), 9, "{}", done.stderr);
     for record in &done.records {
         assert_eq!(gate(record, "foreign_cpu_share").ok, Some(false), "{}", done.stderr);
-        assert!(record.flags.iter().any(|f| f == "noisy"), "{:?}", record.flags);
+        assert!(record.flags.contains(&Flag::Noisy), "{:?}", record.flags);
     }
     let of_block = |block| done.records.iter().filter(|r| r.block == block).count();
     assert_eq!([0, 1, 2].map(of_block), [5, 2, 2], "repeats stand in the block of the first");

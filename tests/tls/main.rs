@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{ALL, Done, Sweep, assert_books, assert_histograms, duel, output, text};
 use duel::codec::socket::Route;
 use duel::codec::{BlockingConn, Conn, Failure, tls};
-use duel::format::{Errors, TrialRecord};
+use duel::format::{Errors, Flag, TrialRecord};
 use duel::plan::endpoint::{Endpoint, TlsPlan};
 use duel::plan::{Codec, Engine};
 use duel::side::ErrorKind;
@@ -58,7 +58,7 @@ fn nginx_over_tls_answers_every_engine_and_codec_from_two_processes() {
         assert_eq!(count(&r.connect_ns), Some(connections(r)), "{id}: apart from the handshakes");
         assert_eq!(r.reconnects, 0, "{id}: session tickets are no answers");
         assert_eq!(r.tls.as_deref(), Some("TLSv1_3 TLS13_AES_256_GCM_SHA384"), "{id}");
-        assert!(!r.flags.contains(&"insecure_tls".into()), "{id}: {:?}", r.flags);
+        assert!(!r.flags.contains(&Flag::InsecureTls), "{id}: {:?}", r.flags);
     }
     assert_eq!(nginx.log().len(), 100 * ALL.rows());
     assert!(nginx.log().iter().all(|l| l.contains(" 200 TLSv1.3 ")), "{:?}", nginx.log());
@@ -181,7 +181,7 @@ fn insecure_accepts_any_certificate_and_every_row_says_so() {
     let done = Sweep::new(&toml).run();
     for r in done.all_ok(ALL.rows()) {
         assert_eq!(r.ledger.completed, 4, "{}: {:?}", r.cell.id, r.error);
-        assert!(r.flags.contains(&"insecure_tls".into()), "{}: {:?}", r.cell.id, r.flags);
+        assert!(r.flags.contains(&Flag::InsecureTls), "{}: {:?}", r.cell.id, r.flags);
     }
     assert!(done.stderr.contains("INSECURE"), "{}", done.stderr);
     assert!(done.stdout.contains("insecure tls"), "{}", done.stdout);

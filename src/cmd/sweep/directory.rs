@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::driver::host;
 use crate::driver::trial::Context;
-use crate::format::{FORMAT_VERSION, TrialRecord};
+use crate::format::{FORMAT_VERSION, Flag, TrialRecord};
 use crate::plan::shard::Shard;
 use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
 
@@ -60,14 +60,14 @@ pub(super) fn resume(
         say!("duel: {warning}");
     }
     let machine = serde_json::to_value(host::HostFacts::read())?;
-    let changed: Vec<(&str, &str)> = [
-        (run.plan.plan_hash != context.plan_hash, "the config", "config_changed"),
+    let changed: Vec<(&str, Flag)> = [
+        (run.plan.plan_hash != context.plan_hash, "the config", Flag::ConfigChanged),
         (
             run.plan.versions.binary_digest != context.binary_digest,
             "the duel binary",
-            "binary_changed",
+            Flag::BinaryChanged,
         ),
-        (run.plan.machine != machine, "the machine", "machine_changed"),
+        (run.plan.machine != machine, "the machine", Flag::MachineChanged),
     ]
     .into_iter()
     .filter_map(|(differs, what, flag)| differs.then_some((what, flag)))
@@ -82,7 +82,7 @@ pub(super) fn resume(
             );
         }
         say!("duel: {}: {what} changed since; the rows from here on say so", path.display());
-        context.remarks = changed.iter().map(|(_, flag)| (*flag).to_string()).collect();
+        context.remarks = changed.into_iter().map(|(_, flag)| flag).collect();
         // The directory's rows belong to the plan that it holds.
         context.plan_hash.clone_from(&run.plan.plan_hash);
     }

@@ -2,19 +2,19 @@
 //! drifts for all of them alike.
 
 use super::{SweepProgress, SweepSession, exit};
-use crate::format::{Status, TrialRecord};
+use crate::format::{Flag, Status, TrialRecord};
 use crate::plan::Cell;
 use crate::plan::sweep::{Sweep, Trial};
 use crate::results::search::{
-    FLAG, SearchOutcome, SearchProgress as Searching, SearchStep, at_shares, searches,
+    SearchOutcome, SearchProgress as Searching, SearchStep, at_shares, searches,
 };
 
 impl SweepSession<'_> {
     /// Runs trials until every cell's search is over, or a signal comes.
     pub(super) fn search(&mut self) -> anyhow::Result<()> {
-        self.context.remarks.push(FLAG.into());
+        self.context.remarks.push(Flag::Search);
         let said = self.probe();
-        self.context.remarks.retain(|remark| remark != FLAG);
+        self.context.remarks.retain(|remark| *remark != Flag::Search);
         said
     }
 
@@ -81,7 +81,7 @@ pub(super) fn verdict(sweep: &Sweep, records: &[TrialRecord]) -> Option<u8> {
     // A row that has no knee to be a share of says nothing that the search does not say itself.
     let failed = |r: &&TrialRecord| r.status == Status::Failed && r.cell.offered_per_s.is_some();
     let (probes, at_knees): (Vec<_>, Vec<_>) =
-        records.iter().partition(|r| r.flags.iter().any(|flag| flag == FLAG));
+        records.iter().partition(|r| r.flags.contains(&Flag::Search));
     if probes.iter().any(|r| r.status == Status::Failed) || at_knees.iter().any(failed) {
         return Some(exit::FAILED);
     }

@@ -5,7 +5,7 @@ use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
 use crate::driver::targets::{Targets, TargetsReport};
 use crate::format::gates::GateKind;
-use crate::format::{ForeignProcess, OVERLOADED, SideUse, Status, TrialRecord};
+use crate::format::{Flag, ForeignProcess, SideUse, Status, TrialRecord};
 use crate::plan::Extent;
 use crate::protocol::Outcome;
 use crate::side::cgroup::{Cgroup, Version};
@@ -14,8 +14,6 @@ use crate::side::quota::Throttled;
 use crate::side::split::{AllocatorUse, HeapUse};
 use crate::units::{format_count, format_ns};
 
-/// Flag of a trial that ended early, since nothing completed.
-pub(crate) const GAVE_UP: &str = "gave_up";
 /// Resolution of the kernel's idle and steal times: what one reading may be off by.
 const TICK_NS: u64 = 10_000_000;
 /// The part of a window that the driver may miss: a busy machine makes it late by a few milliseconds.
@@ -54,7 +52,7 @@ impl Running<'_> {
         if self.is_overloaded(record, &evidence) {
             // The load was offered; what the server left of it is what is measured.
             evidence.delivered = None;
-            record.flags.push(OVERLOADED.into());
+            record.flags.push(Flag::Overloaded);
         }
         record.occupancy = self.occupancy(record, &outcomes, &evidence);
         record.gates = gates::judge(&evidence);
@@ -113,17 +111,17 @@ impl Running<'_> {
             record.foreign = self.foreign();
         }
         if failed(GateKind::Throttled) || failed(GateKind::TargetThrottled) {
-            record.flags.push("throttled".into());
+            record.flags.push(Flag::Throttled);
         }
         // Noise moves times, and a memory trial's bytes are all that is read of it.
         if gates::is_noisy(&record.gates) && !self.here.cell.is_memory() {
-            record.flags.push("noisy".into());
+            record.flags.push(Flag::Noisy);
         }
         if record.peak_is_bound() {
-            record.flags.push("peak_from_start".into());
+            record.flags.push(Flag::PeakFromStart);
         }
         if self.given_up_ns.is_some() {
-            record.flags.push(GAVE_UP.into());
+            record.flags.push(Flag::GaveUp);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::driver::split::Splitter;
 use crate::driver::target::External;
 use crate::driver::targets::Targets;
 use crate::driver::worker::Worker;
-use crate::format::TrialRecord;
+use crate::format::{Flag, TrialRecord};
 use crate::limits::{Limits, PortBudget, TargetKind};
 use crate::plan::Cell;
 use crate::plan::endpoint::{Endpoint, TlsPlan};
@@ -104,9 +104,9 @@ impl Context<'_> {
         stop: Stop,
     ) -> anyhow::Result<(Option<Targets>, Vec<Endpoint>)> {
         if let Some(external) = self.external(cell) {
-            record.flags.push("external_target".into());
+            record.flags.push(Flag::ExternalTarget);
             if external.tls.as_ref().is_some_and(|tls| tls.insecure) {
-                record.flags.push("insecure_tls".into());
+                record.flags.push(Flag::InsecureTls);
             }
             return Ok((None, vec![external.endpoint.clone()]));
         }
@@ -163,13 +163,13 @@ impl<'c> Running<'c> {
         let owner = context.owner(cell);
         let mut placement = context.placed(cell, owner.as_ref())?;
         if placement.shared {
-            record.flags.push("shared_cpu".into());
+            record.flags.push(Flag::SharedCpu);
         }
         let calls = context.sweep.server.as_ref().is_some_and(|server| server.upstream.is_some());
         let beside = if calls { placement.beside(&context.sweep.machine) } else { vec![] };
         let upstream_shares = beside.iter().any(|cpu| placement.worker.contains(cpu));
         if upstream_shares && !placement.shared {
-            record.flags.push("upstream_beside_client".into());
+            record.flags.push(Flag::UpstreamBesideClient);
         }
         // Before any child: under v2 the driver may first have to move into a leaf, alone.
         let cgroup = Cgroup::create(&format!("trial-{}", record.trial));

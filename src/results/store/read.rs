@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::{
     PLAN_FILE, PlanJson, Run, RunDir, StoreError, TRIALS_FILE, TrialKey, check, io_error, told,
 };
-use crate::format::{FORMAT_VERSION, NOISY, Status, TrialRecord};
+use crate::format::{FORMAT_VERSION, Flag, Status, TrialRecord};
 use crate::sys::open_file;
 
 /// Longest line: a record with every histogram stays well below.
@@ -177,7 +177,7 @@ fn second(
     line: usize,
     seen: &mut HashMap<TrialKey, (usize, bool, Option<u64>)>,
 ) -> Option<String> {
-    let again = record.status == Status::Interrupted || record.flags.iter().any(|f| f == NOISY);
+    let again = record.status == Status::Interrupted || record.flags.contains(&Flag::Noisy);
     let this = (line, again, record.started_unix_ns);
     let key = (record.cell.id.clone(), record.block);
     let (first, may_follow, started) = *seen.entry(key).or_insert(this);
