@@ -344,7 +344,7 @@ fn rows_that_lie_are_named_with_file_and_line_and_left_out() {
             row["block"] = 7.into();
             row["switches"]["voluntary"] = u64::MAX.into();
         }),
-        ("cpu.per_request_ns is -5, which is impossible", |row| {
+        ("cpu.per_request_ns is -5.0, which is impossible", |row| {
             row["block"] = 7.into();
             row["cpu"]["per_request_ns"] = (-5).into();
         }),

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 
 use crate::codec::tls;
 use crate::engine::{self, TrialRun};
-use crate::format::Reason;
+use crate::format::{Reason, field};
 use crate::plan::engine::LaneThreads;
 use crate::plan::prepare::prepare;
 use crate::protocol::{Armed, Frame, FrameError, Job, PROTOCOL_VERSION, Ready};
@@ -75,7 +75,10 @@ fn serve() -> anyhow::Result<()> {
     let mut outcome = Monitor::new(&trial, prepared.baseline, prepared.heap).watch(at_ns);
     if let Some(why) = prepared.hwm_reset_error {
         let why = format!("an upper bound, counted from the start of the process: {why}");
-        outcome.part.unavailable.insert("memory.peak_rss_bytes".into(), why.into());
+        outcome
+            .part
+            .unavailable
+            .insert(field!(TrialRecord.memory.peak_rss_bytes).into(), why.into());
     }
     remove_files(&trial);
     send(&Frame::Outcome(outcome))?;

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::format::{Memory, Reason, Reasons};
+use crate::format::{Memory, Reason, Reasons, field};
 use crate::side::cgroup::{CgroupMemory, Version};
 use crate::side::split::{Look, Moment, ObjectSizes, Ports, between};
 
@@ -85,7 +85,12 @@ impl Splitter {
         uncounted: &str,
     ) {
         let no_kernel = unavailable.get(&format!("{prefix}.kernel_bytes")).cloned();
-        for field in ["heap_bytes", "stack_bytes", "unattributed_bytes"] {
+        let of_split = [
+            field!(Memory.heap_bytes),
+            field!(Memory.stack_bytes),
+            field!(Memory.unattributed_bytes),
+        ];
+        for field in of_split {
             unavailable.remove(&format!("{prefix}.{field}"));
         }
         let mut missing = |field: &str, why: &str| {
@@ -95,27 +100,34 @@ impl Splitter {
             let why = self.trouble.unwrap_or_else(|| {
                 "the trial ended before the driver looked, half-way through its window".into()
             });
-            for field in ["split", "heap_bytes", "stack_bytes", "unattributed_bytes"] {
-                missing(field, &why);
-            }
+            missing(field!(Memory.split), &why);
+            of_split.iter().for_each(|field| missing(field, &why));
             return;
         };
         if split.heap_bytes.is_none() {
-            for field in ["heap_bytes", "split.heap_bytes", "split.heap_slack_bytes"] {
+            for field in [
+                field!(Memory.heap_bytes),
+                field!(Memory.split?.heap_bytes),
+                field!(Memory.split?.heap_slack_bytes),
+            ] {
                 missing(field, uncounted);
             }
         }
         if split.total_bytes.is_none() {
             let why = no_kernel.unwrap_or("the cgroup counts no TCP buffers".into());
             let why = format!("needs a memory cgroup: {why}");
-            for field in ["unattributed_bytes", "split.unattributed_bytes", "split.total_bytes"] {
+            for field in [
+                field!(Memory.unattributed_bytes),
+                field!(Memory.split?.unattributed_bytes),
+                field!(Memory.split?.total_bytes),
+            ] {
                 missing(field, &why);
             }
             if split.tcp_buffer_bytes.is_none() {
-                missing("split.tcp_buffer_bytes", &why);
+                missing(field!(Memory.split?.tcp_buffer_bytes), &why);
             }
             if split.page_cache_bytes.is_none() {
-                missing("split.page_cache_bytes", &why);
+                missing(field!(Memory.split?.page_cache_bytes), &why);
             }
         }
         memory.heap_bytes = self.plateau.held_bytes;

@@ -16,5 +16,6 @@ pub(crate) mod rule;
 mod views;
 
 pub use figures::*;
+pub(crate) use parts::field;
 pub use parts::*;
 pub use record::*;

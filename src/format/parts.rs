@@ -25,8 +25,25 @@ use serde::{Deserialize, Serialize};
 #[error("{0}")]
 pub struct Reason(String);
 
-/// Reasons by the field of the record that is not known.
+/// Reasons by the path of the field of the record that is not known; see [`field`].
 pub type Reasons = BTreeMap<String, Reason>;
+
+/// The path of a field, as [`Reasons`] name it, such as `field!(TrialRecord.memory.kernel_bytes)`, or
+/// `field!(TrialRecord.server?.cpu.total_ns)` where it leads through an option. A path that leads to no
+/// field does not compile.
+macro_rules! field {
+    ($of:ident.$first:ident $(.$next:ident)*) => {{
+        let _ = |of: &$crate::format::$of| { let _ = &of.$first $(.$next)*; };
+        concat!(stringify!($first) $(, ".", stringify!($next))*)
+    }};
+    ($of:ident.$outer:ident?.$($inner:ident).+) => {{
+        let _ = |of: &$crate::format::$of| {
+            of.$outer.as_ref().map(|of| { let _ = &of.$($inner).+; })
+        };
+        concat!(stringify!($outer), $(".", stringify!($inner)),+)
+    }};
+}
+pub(crate) use field;
 
 impl<S: Into<String>> From<S> for Reason {
     fn from(why: S) -> Reason {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::field;
 use super::figures::*;
 use super::parts::*;
 use crate::plan::shard::Shard;
@@ -418,7 +419,7 @@ impl TrialRecord {
     /// Whether the peak of the resident set counts from the start of the process, because it could
     /// not be reset: an upper bound, which holds whatever the worker did before any lane was there.
     pub(crate) fn peak_is_bound(&self) -> bool {
-        self.unavailable.contains_key("memory.peak_rss_bytes")
+        self.unavailable.contains_key(field!(TrialRecord.memory.peak_rss_bytes))
     }
 
     /// The fewest and the most requests that can have reached the target whole, warm-up included: all

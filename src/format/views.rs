@@ -1,7 +1,7 @@
 //! A trial as a part of it saw it: one side, or one class of its requests. In the form of a trial, so
 //! that what judges and plans whole trials judges and plans the part by the same code.
 
-use super::{Memory, SideUse, TrialRecord};
+use super::{Memory, SideUse, TrialRecord, field};
 
 impl TrialRecord {
     /// What the client's side cost.
@@ -36,8 +36,11 @@ impl TrialRecord {
     /// The memory of the side under test, and where it stands in the record.
     pub(crate) fn memory_of_subject(&self) -> (Option<&Memory>, &'static str) {
         match self.cell.tests_server() {
-            true => (self.server.as_ref().map(|server| &server.memory), "server.memory"),
-            false => (Some(&self.memory), "memory"),
+            true => {
+                let memory = self.server.as_ref().map(|server| &server.memory);
+                (memory, field!(TrialRecord.server?.memory))
+            }
+            false => (Some(&self.memory), field!(TrialRecord.memory)),
         }
     }
 

@@ -2,7 +2,7 @@
 //! this list, so that a new figure is a line here and nowhere else.
 
 use crate::format::histogram::decode;
-use crate::format::{Switches, TrialRecord};
+use crate::format::{Switches, TrialRecord, field};
 use crate::plan::Cell;
 use crate::stats::hdr::{percentile, samples_needed};
 use crate::units::{format_bytes, format_count, format_ns, format_rate};
@@ -181,8 +181,8 @@ fn per(count: Option<u64>, requests: u64) -> Option<f64> {
 /// The subject's switches, where they are known: of a server that is looked at from outside, threads
 /// that have ended take theirs along.
 fn switches(record: &TrialRecord) -> Option<Switches> {
-    let lost =
-        record.cell.tests_server() && record.unavailable.contains_key("server.switches.voluntary");
+    let of_server = field!(TrialRecord.server?.switches.voluntary);
+    let lost = record.cell.tests_server() && record.unavailable.contains_key(of_server);
     record.subject().filter(|_| !lost).map(|subject| subject.switches)
 }
 

@@ -11,7 +11,7 @@ pub use words::sentences;
 
 use super::layout::{Columns, Section};
 use super::summary::by_block;
-use crate::format::{MemorySplit, SplitSource, Status, TrialRecord};
+use crate::format::{MemorySplit, SplitSource, Status, TrialRecord, field};
 use crate::plan::cell::{self, Family, families};
 use crate::plan::engine::{LaneKind, LaneThreads};
 use crate::plan::{Axis, Cell};
@@ -125,7 +125,7 @@ fn why_not(record: &TrialRecord) -> &str {
     let gate = record.gates.iter().find(|g| g.hard && g.ok == Some(false));
     let gate = gate.map(|g| super::gates::meaning(&g.name).unwrap_or(&g.name));
     let place = record.memory_of_subject().1;
-    let why = [format!("{place}.split"), "server".into()];
+    let why = [format!("{place}.{}", field!(Memory.split)), field!(TrialRecord.server).into()];
     let missing = || why.iter().find_map(|field| record.unavailable.get(field)).map(|why| &**why);
     record.error.as_deref().or(gate).or_else(missing).unwrap_or("no reason was recorded")
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::cgroup::{Cgroup, CgroupMemory, Version};
 use super::usage::{Edge, FROM_OUTSIDE, ProcessUse, Usage, reset_hwm_at};
-use crate::format::{Memory, Reason, Reasons, SideUse};
+use crate::format::{Memory, Reason, Reasons, SideUse, field};
 
 /// Why nothing is known of what is held half-way through the window.
 const NOT_SEEN: &str = "nobody looked half-way through the window: the trial, or the driver, was too \
@@ -154,34 +154,35 @@ impl Outside {
             }
         }
         let mut sum = sum.ok_or("no process")?;
-        let missing = match &self.group {
-            Ok(group) => group.note(&mut sum.memory),
-            Err(why) => Some(&**why),
+        let mut missing = |fields: &[&str], why: &Reason| {
+            unavailable.extend(fields.iter().map(|field| (field.to_string(), why.clone())));
         };
-        for field in missing.into_iter().flat_map(|_| ["kernel_bytes", "socket_bytes"]) {
-            let why = missing.unwrap_or_default();
-            unavailable.insert(format!("memory.{field}"), why.into());
+        let noted = self.group.as_ref().map_err(Clone::clone);
+        if let Err(why) = noted.and_then(|group| group.note(&mut sum.memory)) {
+            let of_group =
+                [field!(SideUse.memory.kernel_bytes), field!(SideUse.memory.socket_bytes)];
+            missing(&of_group, &why);
         }
         if self.processes.iter().any(|process| process.plateau.is_none()) {
             let of_plateau = [
-                "plateau_user_bytes",
-                "added_bytes",
-                "file_bytes",
-                "page_table_bytes",
-                "kernel_stack_bytes",
-                "added_kernel_bytes",
+                field!(SideUse.memory.plateau_user_bytes),
+                field!(SideUse.memory.added_bytes),
+                field!(SideUse.memory.file_bytes),
+                field!(SideUse.memory.page_table_bytes),
+                field!(SideUse.memory.kernel_stack_bytes),
+                field!(SideUse.memory.added_kernel_bytes),
             ];
-            for field in of_plateau {
-                unavailable.insert(format!("memory.{field}"), NOT_SEEN.into());
-            }
+            missing(&of_plateau, &NOT_SEEN.into());
         }
         if sum.requests.is_none() {
-            unavailable.insert("requests".into(), FROM_OUTSIDE.into());
+            missing(&[field!(SideUse.requests)], &FROM_OUTSIDE.into());
         }
         let value = serde_json::to_value(&sum).map_err(|e| e.to_string())?;
         for (part, fields) in value.as_object().into_iter().flatten() {
             let null = fields.as_object().into_iter().flatten().filter(|(_, v)| v.is_null());
-            for (field, _) in null.filter(|(field, _): &(&String, &Value)| *field != "split") {
+            for (field, _) in
+                null.filter(|(field, _): &(&String, &Value)| *field != field!(Memory.split))
+            {
                 unavailable.entry(format!("{part}.{field}")).or_insert_with(|| FROM_OUTSIDE.into());
             }
         }
@@ -190,15 +191,13 @@ impl Outside {
 }
 
 impl GroupMemory {
-    /// Notes what came since the baseline; returns why nothing is known of it.
-    fn note(&self, memory: &mut Memory) -> Option<&'static str> {
-        let Some(plateau) = self.plateau else {
-            return Some(NOT_SEEN);
-        };
+    /// Notes what came since the baseline.
+    fn note(&self, memory: &mut Memory) -> Result<(), Reason> {
+        let plateau = self.plateau.ok_or(NOT_SEEN)?;
         let added = plateau.kernel_bytes.zip(self.baseline.kernel_bytes);
         memory.kernel_bytes = added.map(|(now, then)| now.saturating_sub(then));
         memory.socket_bytes = plateau.socket_bytes;
-        None
+        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::Counted;
 use super::own_counts::OwnCounts;
-use crate::format::{Cpu, Events, Reason, Reasons, RingUse, RuntimeUse, Switches};
+use crate::format::{Cpu, Events, Reason, Reasons, RingUse, RuntimeUse, Switches, field};
 use crate::sys::{now_ns, process_cpu_ns};
 use crate::units::SECOND_NS;
 
@@ -192,10 +192,10 @@ impl Usage {
         let Counted { migrations, syscalls, instructions, cycles } = own.events;
         let (switches, events) = (&mut spent.switches, &mut spent.events);
         for (field, to, counted) in [
-            ("switches.migrations", &mut switches.migrations, migrations),
-            ("events.syscalls", &mut events.syscalls, syscalls),
-            ("events.instructions", &mut events.instructions, instructions),
-            ("events.cycles", &mut events.cycles, cycles),
+            (field!(SideUse.switches.migrations), &mut switches.migrations, migrations),
+            (field!(SideUse.events.syscalls), &mut events.syscalls, syscalls),
+            (field!(SideUse.events.instructions), &mut events.instructions, instructions),
+            (field!(SideUse.events.cycles), &mut events.cycles, cycles),
         ] {
             *to = counted.map_err(|why| missing(field, why)).ok();
         }
@@ -204,9 +204,9 @@ impl Usage {
             Err(why) => {
                 // A sum over those that live is none.
                 if now.of_living && self.waits.is_ok() {
-                    missing("switches.voluntary", why.clone());
+                    missing(field!(SideUse.switches.voluntary), why.clone());
                 }
-                missing("cpu.run_queue_wait_ns", why);
+                missing(field!(SideUse.cpu.run_queue_wait_ns), why);
             }
         }
         match (&self.machine, &earlier.machine) {
@@ -215,7 +215,9 @@ impl Usage {
                 spent.cpu.machine_busy_ns = Some(machine.busy_ns);
                 spent.machine = Some(machine);
             }
-            (Err(why), _) | (_, Err(why)) => missing("cpu.machine_busy_ns", why.clone()),
+            (Err(why), _) | (_, Err(why)) => {
+                missing(field!(SideUse.cpu.machine_busy_ns), why.clone());
+            }
         }
         spent
     }

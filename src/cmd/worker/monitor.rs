@@ -5,6 +5,7 @@ use crate::engine::TrialRun;
 use crate::format::histogram;
 use crate::format::{
     Channel, Events, LargestWorker, Ledger, Memory, MinMax, Reasons, Status, Switches, TrialRecord,
+    field,
 };
 use crate::plan::Extent;
 use crate::protocol::{BetweenEdges, Outcome, PROTOCOL_VERSION};
@@ -186,7 +187,7 @@ impl<'t> Monitor<'t> {
         cpu.monitor_ns = Some(last.own_cpu_ns.saturating_sub(first.own_cpu_ns));
         if trial.job.plan.arrivals.is_open() && cpu.pacer_ns.is_none() {
             let why = "the engine's own timer paced, too rarely to be calibrated at set-up";
-            unavailable.insert("cpu.pacer_ns".into(), why.into());
+            unavailable.insert(field!(TrialRecord.cpu.pacer_ns).into(), why.into());
         }
         let memory = self.memory(&mut unavailable);
         let threads_peak = self.seen.iter().map(|u| u.threads).max().unwrap_or(0);
@@ -285,7 +286,7 @@ impl<'t> Monitor<'t> {
     /// Moves between CPUs: none where there is one CPU to be on; else as counted.
     fn migrations(&self, counted: Option<u64>, unavailable: &mut Reasons) -> Option<u64> {
         if self.trial.job.cpus.len() == 1 {
-            unavailable.remove("switches.migrations");
+            unavailable.remove(field!(TrialRecord.switches.migrations));
             return Some(0);
         }
         counted
@@ -310,21 +311,27 @@ impl<'t> Monitor<'t> {
     }
 
     fn memory(&self, unavailable: &mut Reasons) -> Memory {
-        let mut missing = |field: &str, why: &str| {
-            unavailable.insert(format!("memory.{field}"), why.into());
+        let mut missing = |fields: [&str; 3], why: &str| {
+            unavailable.extend(fields.map(|field| (field.into(), why.into())));
         };
         if self.heap.is_none() {
-            for field in ["heap_bytes", "stack_bytes", "unattributed_bytes"] {
-                missing(
-                    field,
-                    "split only in trials of their own: set `memory = true` under [sweep]",
-                );
-            }
+            let of_split = [
+                field!(TrialRecord.memory.heap_bytes),
+                field!(TrialRecord.memory.stack_bytes),
+                field!(TrialRecord.memory.unattributed_bytes),
+            ];
+            missing(
+                of_split,
+                "split only in trials of their own: set `memory = true` under [sweep]",
+            );
         }
         if self.plateau.is_none() {
-            for field in ["plateau_user_bytes", "page_table_bytes", "kernel_stack_bytes"] {
-                missing(field, "the trial ended before half-way through its window");
-            }
+            let of_plateau = [
+                field!(TrialRecord.memory.plateau_user_bytes),
+                field!(TrialRecord.memory.page_table_bytes),
+                field!(TrialRecord.memory.kernel_stack_bytes),
+            ];
+            missing(of_plateau, "the trial ended before half-way through its window");
         }
         // A trial that was over before anybody looked is judged by the look after its end.
         let held = self.plateau.or(self.seen.last().copied());
@@ -366,9 +373,9 @@ fn events_of_lanes(
     };
     events.per_request(ended);
     if events.syscalls_per_request.is_none() {
-        let why = unavailable.get("events.syscalls").cloned();
+        let why = unavailable.get(field!(TrialRecord.events.syscalls)).cloned();
         let why = why.unwrap_or_else(|| "no request ended between the window's edges".into());
-        unavailable.insert("events.syscalls_per_request".into(), why);
+        unavailable.insert(field!(TrialRecord.events.syscalls_per_request).into(), why);
     }
     events
 }

@@ -5,7 +5,7 @@ use crate::driver::gates::{self, Evidence, Samples};
 use crate::driver::merge::add_outcomes;
 use crate::driver::targets::{Targets, TargetsReport};
 use crate::format::gates::GateKind;
-use crate::format::{Flag, ForeignProcess, SideUse, Status, TrialRecord};
+use crate::format::{Flag, ForeignProcess, SideUse, Status, TrialRecord, field};
 use crate::plan::Extent;
 use crate::protocol::Outcome;
 use crate::side::cgroup::{Cgroup, Version};
@@ -41,7 +41,7 @@ impl Running<'_> {
         record.in_flight_peak = self.in_flight_peak;
         if record.in_flight_peak.is_none() {
             let why = "the window held no sample of the driver";
-            record.unavailable.insert("in_flight_peak".into(), why.into());
+            record.unavailable.insert(field!(TrialRecord.in_flight_peak).into(), why.into());
         }
         let servers = self.server.as_ref().ok().and_then(Outside::group_version);
         self.note_server(record);
@@ -98,8 +98,13 @@ impl Running<'_> {
                 }
                 None => self.context.no_target_here(),
             };
-            for field in ["received", "cpu_ns", "queue_ns_total", "service_ns_total"] {
-                record.unavailable.insert(format!("target.{field}"), why.into());
+            for field in [
+                field!(TrialRecord.target.received),
+                field!(TrialRecord.target.cpu_ns),
+                field!(TrialRecord.target.queue_ns_total),
+                field!(TrialRecord.target.service_ns_total),
+            ] {
+                record.unavailable.insert(field.into(), why.into());
             }
         }
     }
@@ -199,13 +204,14 @@ impl Running<'_> {
             cpu.throttled_periods = own.map(|t| t.periods);
             cpu.throttled_ns = own.map(|t| t.ns);
         }
-        for field in ["throttled_periods", "throttled_ns"] {
-            record.unavailable.remove(&format!("server.cpu.{field}"));
-        }
+        record.unavailable.remove(field!(TrialRecord.server?.cpu.throttled_periods));
+        record.unavailable.remove(field!(TrialRecord.server?.cpu.throttled_ns));
         if own.is_none() {
             let why = Throttled::of(std::process::id()).err();
             let why = why.unwrap_or_else(|| "the window's edges were not read in time".into());
-            for field in ["cpu.throttled_periods", "cpu.throttled_ns"] {
+            for field in
+                [field!(TrialRecord.cpu.throttled_periods), field!(TrialRecord.cpu.throttled_ns)]
+            {
                 record.unavailable.insert(field.into(), why.clone());
             }
         }
@@ -231,20 +237,22 @@ impl Running<'_> {
                     let why = "threads that ended with the last request took it along: give \
                                plan.duration in place of plan.requests";
                     server.cpu.run_queue_wait_ns = None;
-                    for field in ["switches.voluntary", "cpu.run_queue_wait_ns"] {
+                    for field in
+                        [field!(SideUse.switches.voluntary), field!(SideUse.cpu.run_queue_wait_ns)]
+                    {
                         unavailable.insert(field.into(), why.into());
                     }
                 }
                 let cpus = self.placement.target.len() as u32;
-                let calls = "events.syscalls_per_request".to_string();
-                match unavailable.get("events.syscalls").cloned() {
+                let calls = field!(SideUse.events.syscalls_per_request).to_string();
+                match unavailable.get(field!(SideUse.events.syscalls)).cloned() {
                     Some(why) => unavailable.insert(calls, why),
                     None => unavailable.remove(&calls),
                 };
                 // duel's own servers keep to their CPUs: from one alone there is no move.
                 if cpus == 1 && !self.has_own_server() {
                     server.switches.migrations = Some(0);
-                    unavailable.remove("switches.migrations");
+                    unavailable.remove(field!(SideUse.switches.migrations));
                 }
                 record.server = Some(SideUse { cpus, ..server });
                 let named = unavailable.into_iter().map(|(f, why)| (format!("server.{f}"), why));
@@ -252,7 +260,7 @@ impl Running<'_> {
                 record.derive();
             }
             Err(why) => {
-                record.unavailable.insert("server".into(), why);
+                record.unavailable.insert(field!(TrialRecord.server).into(), why);
             }
         }
     }
@@ -271,14 +279,14 @@ impl Running<'_> {
         };
         if self.here.cell.tests_server() {
             let Some(server) = &mut record.server else { return };
-            let named = (&mut record.unavailable, "server.memory");
+            let named = (&mut record.unavailable, field!(TrialRecord.server?.memory));
             return splitter.note(&mut server.memory, named, servers, uncounted);
         }
         let held = |at: fn(HeapUse) -> Option<AllocatorUse>| -> Option<u64> {
             outcomes.iter().map(|o| at(o.heap?)?.held_bytes).sum()
         };
         splitter.held(held(|heap| Some(heap.ready)), held(|heap| heap.plateau));
-        let named = (&mut record.unavailable, "memory");
+        let named = (&mut record.unavailable, field!(TrialRecord.memory));
         let version = self.cgroup.as_ref().ok().map(Cgroup::version);
         splitter.note(&mut record.memory, named, version, uncounted);
     }
@@ -292,8 +300,10 @@ impl Running<'_> {
     fn note_kernel_memory(&self, record: &mut TrialRecord) {
         let memory = &mut record.memory;
         let mut missing = |why: &str| {
-            for field in ["kernel_bytes", "socket_bytes"] {
-                record.unavailable.insert(format!("memory.{field}"), why.into());
+            for field in
+                [field!(TrialRecord.memory.kernel_bytes), field!(TrialRecord.memory.socket_bytes)]
+            {
+                record.unavailable.insert(field.into(), why.into());
             }
         };
         match (&self.cgroup, &self.kernel_at_ready, &self.kernel_at_plateau) {
@@ -305,12 +315,16 @@ impl Running<'_> {
                     .map(|(plateau, ready)| plateau.saturating_sub(ready));
                 if memory.kernel_bytes.is_none() {
                     let why = "the cgroup does not count kernel memory";
-                    record.unavailable.insert("memory.kernel_bytes".into(), why.into());
+                    record
+                        .unavailable
+                        .insert(field!(TrialRecord.memory.kernel_bytes).into(), why.into());
                 }
                 memory.socket_bytes = plateau.socket_bytes;
                 if memory.socket_bytes.is_none() {
                     let why = "the cgroup counts no TCP buffers";
-                    record.unavailable.insert("memory.socket_bytes".into(), why.into());
+                    record
+                        .unavailable
+                        .insert(field!(TrialRecord.memory.socket_bytes).into(), why.into());
                 }
             }
             _ => missing("the cgroup was not read half-way through the window"),

@@ -7,7 +7,7 @@ use crate::driver::gates as judge;
 use crate::fleet::gates;
 use crate::format::add::Sum;
 use crate::format::gates::GateKind;
-use crate::format::{Gate, MinMax, ShardSpread, ShardStart, Status, TrialRecord, rule};
+use crate::format::{Gate, MinMax, ShardSpread, ShardStart, Status, TrialRecord, field, rule};
 use crate::plan::Extent;
 use crate::plan::shard::Shard;
 use crate::plan::sweep::Sweep;
@@ -92,7 +92,7 @@ impl Rows {
         if record.memory.split.is_some() {
             // Whose bytes they are is a question to one machine; the shards' own rows answer it.
             let why = "each shard's row in shards.jsonl holds its own";
-            total.unavailable.insert("memory.split".into(), why.into());
+            total.unavailable.insert(field!(TrialRecord.memory.split).into(), why.into());
         }
     }
 
@@ -125,12 +125,12 @@ impl Rows {
         record.cell = cell.clone();
         record.memory.split = None;
         let why = "shards do not look at the same instants";
-        record.unavailable.insert("in_flight_peak".into(), why.into());
+        record.unavailable.insert(field!(TrialRecord.in_flight_peak).into(), why.into());
         if record.target.processes > 0 {
             record.unavailable.retain(|field, _| !field.starts_with("target."));
         }
         if record.server.is_some() {
-            record.unavailable.remove("server");
+            record.unavailable.remove(field!(TrialRecord.server));
         }
         record.shard_spread = self.spread;
         // Each block draws its arrivals anew, so that it plans a number of its own.

@@ -229,7 +229,7 @@ pub(crate) fn row(bytes: &[u8], file: &Path, line: usize, plan_hash: &str) -> Ro
             record.plan_hash
         ));
     }
-    match check::check_row(&record, text) {
+    match check::check_row(&record) {
         Ok(()) => RowLine::Record(Box::new(record)),
         Err(what) => malformed(format!("{what:#}")),
     }
