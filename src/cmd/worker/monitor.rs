@@ -4,8 +4,7 @@
 use crate::engine::TrialRun;
 use crate::format::histogram;
 use crate::format::{
-    Channel, Events, LargestWorker, Ledger, Memory, MinMax, Reasons, Status, Switches, TrialRecord,
-    field,
+    Channel, Events, LargestWorker, Ledger, Memory, Reasons, Status, Switches, TrialRecord, field,
 };
 use crate::plan::Extent;
 use crate::protocol::{BetweenEdges, Outcome, PROTOCOL_VERSION};
@@ -168,8 +167,7 @@ impl<'t> Monitor<'t> {
 
     fn outcome(&self, window: (u64, u64), first: &Reading, last: &Reading) -> Outcome {
         let trial = self.trial;
-        let recorder = &trial.recorder;
-        let counters = recorder.counters();
+        let (recorder, counters) = (&trial.recorder, trial.recorder.counters());
         let encoded = |(channel, histogram): (&Channel, &_)| {
             (*channel, histogram::encode(histogram).expect("counts of a trial fit 63 bits"))
         };
@@ -177,7 +175,6 @@ impl<'t> Monitor<'t> {
         // while lanes of an interrupted trial still run.
         let errors = recorder.errors();
         let counts = Counts { failed: errors.total(), ..counters.read(Phase::Measured) };
-        let (min, max) = recorder.served_range();
         let spent = last.usage.since(&first.usage);
         let mut unavailable = spent.unavailable;
         let ended = last.counts.ended().saturating_sub(first.counts.ended());
@@ -202,19 +199,13 @@ impl<'t> Monitor<'t> {
             bytes: recorder.bytes(),
             reconnects: recorder.reconnects(),
             tls: recorder.tls().map(str::to_string),
-            requests_per_lane: MinMax { min, max },
+            requests_per_lane: recorder.served_range(),
             measured_ns: window.1.saturating_sub(window.0),
             completed_in_window: counts.completed - recorder.completed_late().min(counts.completed),
             ended_between_edges: ended,
             rate_requests,
             rate_ns,
-            switches: Switches {
-                voluntary: without(first, last, spent.switches.voluntary, |r| r.own.0.voluntary),
-                involuntary: without(first, last, spent.switches.involuntary, |r| {
-                    r.own.0.involuntary
-                }),
-                migrations: self.migrations(spent.switches.migrations, &mut unavailable),
-            },
+            switches: self.switches(first, last, spent.switches, &mut unavailable),
             events: events_of_lanes(first, last, spent.events, ended, &mut unavailable),
             runtime: spent.runtime,
             ring: spent.ring,
@@ -283,13 +274,23 @@ impl<'t> Monitor<'t> {
         }
     }
 
-    /// Moves between CPUs: none where there is one CPU to be on; else as counted.
-    fn migrations(&self, counted: Option<u64>, unavailable: &mut Reasons) -> Option<u64> {
-        if self.trial.job.cpus.len() == 1 {
+    /// What was counted of the process less the monitor's own; where there is one CPU to be on, no moves.
+    fn switches(
+        &self,
+        first: &Reading,
+        last: &Reading,
+        all: Switches,
+        unavailable: &mut Reasons,
+    ) -> Switches {
+        let one_cpu = self.trial.job.cpus.len() == 1;
+        if one_cpu {
             unavailable.remove(field!(TrialRecord.switches.migrations));
-            return Some(0);
         }
-        counted
+        Switches {
+            voluntary: without(first, last, all.voluntary, |r| r.own.0.voluntary),
+            involuntary: without(first, last, all.involuntary, |r| r.own.0.involuntary),
+            migrations: if one_cpu { Some(0) } else { all.migrations },
+        }
     }
 
     fn between(

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Recorder, RecorderShard, SHARE_UNIT, STATUSES};
 use crate::format::histogram::{self, HdrError};
-use crate::format::{Bytes, Channel, ClassUse, ErrorKind, Errors};
+use crate::format::{Bytes, Channel, ClassUse, ErrorKind, Errors, MinMax};
 use crate::side::classes;
 use crate::side::latency::AtomicHistogram;
 
@@ -66,10 +66,10 @@ impl Recorder {
         self.sum(|s| &s.started_late)
     }
 
-    /// Fewest and most requests of one lane; `(0, 0)` when no lane ended.
-    pub(crate) fn served_range(&self) -> (u64, u64) {
-        let most = self.most.load(Relaxed);
-        (self.fewest.load(Relaxed).min(most), most)
+    /// Fewest and most requests of one lane; zeros when no lane ended.
+    pub(crate) fn served_range(&self) -> MinMax {
+        let max = self.most.load(Relaxed);
+        MinMax { min: self.fewest.load(Relaxed).min(max), max }
     }
 
     /// When the last request of the measured phase ended; 0 when none did.
