@@ -62,8 +62,8 @@ TOML
     "$duel" plan "$work/plan.toml" --job 0 >&4 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
     local at_ns
     at_ns=$(python3 -c 'import time; print(time.monotonic_ns())')
-    printf '%s\n' '{"frame":"go","version":2}' \
-        "{\"frame\":\"start\",\"version\":2,\"at_ns\":$at_ns}" >&4
+    printf '%s\n' '{"frame":"go","version":3}' \
+        "{\"frame\":\"start\",\"version\":3,\"at_ns\":$at_ns}" >&4
     timeout 300 valgrind --tool=callgrind --fair-sched=yes --separate-threads=yes \
         --callgrind-out-file="$out" \
         "$duel" worker <"$work/frames" >"$work/answers" 2>"$work/log" ||

@@ -100,7 +100,7 @@ fn with_no_descriptor_left_the_kernel_itself_refuses() {
             .spawn()
             .expect("the worker starts");
         let mut stdin = worker.stdin.take().expect("piped");
-        writeln!(stdin, "{job}{{\"frame\":\"go\",\"version\":2}}").expect("the worker reads");
+        writeln!(stdin, "{job}{{\"frame\":\"go\",\"version\":3}}").expect("the worker reads");
         let mut lines = BufReader::new(worker.stdout.take().expect("piped")).lines();
         let frame = lines.nth(1).expect("Ready, then Armed").expect("text");
         drop(stdin);

@@ -332,7 +332,7 @@ fn a_set_up_beyond_its_limit_says_so() {
         .spawn()
         .expect("the worker starts");
     let mut stdin = worker.stdin.take().expect("piped");
-    writeln!(stdin, "{job}\n{{\"frame\":\"go\",\"version\":2}}").expect("the worker reads");
+    writeln!(stdin, "{job}\n{{\"frame\":\"go\",\"version\":3}}").expect("the worker reads");
     let lines = BufReader::new(worker.stdout.take().expect("piped")).lines();
     let last = lines.last().expect("an answer").expect("text");
     common::wait(&mut worker);
