@@ -122,6 +122,15 @@ fn little_lines_and_hosts() {
     assert_eq!(need.threads, u64::from(need.lanes) + 3);
     assert_eq!(need.from("cpu_per_request_ns"), ["threads-l64", "threads-l256"]);
     assert_eq!(need.from("tested_to_per_s"), ["threads-l256"]);
+    // Each number is a figure of that name, with its text and where it comes from.
+    let json = serde_json::to_value(need).unwrap();
+    for (field, value) in json.as_object().unwrap().iter().filter(|(_, value)| value.is_number()) {
+        let name = if field == "hosts_with_spare" { "hosts" } else { field };
+        let figure = need.figures.iter().find(|f| f.name == name);
+        let figure = figure.unwrap_or_else(|| panic!("{name} is no figure"));
+        assert_eq!(Some(figure.value), value.as_f64(), "{name}");
+        assert!(!figure.text.is_empty() && !figure.from.is_empty(), "{figure:?}");
+    }
     assert!(
         answer.text(None).contains("first limit: CPU at 70,000 req/s per host"),
         "{}",

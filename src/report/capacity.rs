@@ -18,6 +18,7 @@ mod curve;
 mod fits;
 mod host;
 pub mod hosts;
+mod need;
 mod point;
 pub mod prove;
 mod section;
@@ -36,6 +37,7 @@ pub(crate) use assume::Assumption;
 pub(crate) use budget::Budget;
 use fits::Series;
 use hosts::HostType;
+pub use need::Need;
 pub(crate) use what_if::WhatIf;
 
 /// Share of arrivals that may find no free lane.
@@ -188,49 +190,6 @@ pub(super) fn figure<'f>(all: &'f [Figure], name: &str) -> Option<&'f Figure> {
 
 fn text_of<'f>(all: &'f [Figure], name: &str) -> &'f str {
     figure(all, name).map_or("-", |f| f.text.as_str())
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Need {
-    /// Mean time of a request in the system, in nanoseconds.
-    pub latency_ns: f64,
-    pub in_flight: f64,
-    pub lanes: u32,
-    pub user_bytes: f64,
-    /// Kernel memory over all hosts, in bytes; `None` where not measured.
-    pub kernel_bytes: Option<f64>,
-    pub kernel_counts: &'static str,
-    /// Memory that a lane adds, user and kernel, in bytes; 0 where one lane count was measured, whose
-    /// memory is planned whole.
-    pub bytes_per_lane: f64,
-    pub cpus_busy: f64,
-    pub cpu_per_request_ns: f64,
-    pub descriptors: u64,
-    /// Local ports over all hosts, one per connection; none for a service, which has one port.
-    pub ports: u64,
-    pub threads: u64,
-    pub processes: u64,
-    /// Rate of each worker group, in requests per second: the point at which CPU and latency are read.
-    pub group_rate_per_s: f64,
-    /// Highest rate of one host up to which the data reach, in requests per second.
-    pub tested_to_per_s: f64,
-    /// What limits one host, the first limit first; last those that lie beyond the data.
-    pub resources: Vec<Resource>,
-    /// Requests per second of one host by the first limit, or by the end of the data.
-    pub host_rate_per_s: f64,
-    pub hosts_today: u64,
-    pub grown_rate_per_s: f64,
-    /// Hosts for the grown rate, never fewer than today's.
-    pub hosts_grown: u64,
-    pub hosts_with_spare: u64,
-    /// What all hosts cost; `None` without a price.
-    pub cost: Option<Cost>,
-    /// What is left of each error budget; empty where no objective was named.
-    pub budgets: Vec<Budget>,
-    /// The measured cells by rate, and the planned point among them.
-    pub curve: Vec<CurvePoint>,
-    /// Every number that is shown, with the cells or switches behind it.
-    pub figures: Vec<Figure>,
 }
 
 impl Need {

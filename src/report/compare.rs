@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::layout::{Column, ColumnKind, Columns, clean};
 use super::measures::{self, Better, Measure, ShownIn, Unit, compared};
-use super::summary::{Blocks, by_block, is_valid, paired};
+use super::summary::{Blocks, by_block, is_valid, paired, values};
 use super::{markdown, table};
 use crate::format::{Status, TrialRecord};
 use crate::plan::{Axis, Cell, RequestTemplate};
@@ -158,17 +158,15 @@ pub(crate) fn compare_targets(run: &Run, min_effect: f64) -> Result<RunCompariso
         let Some(first) = cells().find(alike) else { continue };
         found.lost.extend(lost((&first.id, &[run]), (&cell.id, &[run])));
         let [a, b] = [first, cell].map(|cell| blocks_of(run, &cell.id));
-        let pairs: Vec<_> = paired(&b, &a).collect();
-        if pairs.is_empty() {
+        if paired(&b, &a).next().is_none() {
             found.notes.push(format!("{}: no block with a valid trial of both", cell.id));
         }
         for measure in compared(cell).map(|facts| facts.measure) {
-            if pairs.iter().any(|(b, a)| measure.is_lost(a) || measure.is_lost(b)) {
+            let Some(mut values) = values(measure, &b, &a) else {
                 found.notes.push(lost_note(&cell.id, measure));
                 continue;
-            }
-            let both = pairs.iter().map(|(b, a)| (value(measure, b), value(measure, a)));
-            let values: Vec<(f64, f64)> = both.filter_map(|(b, a)| b.zip(a)).collect();
+            };
+            values.retain(|(b, a)| *b > 0.0 && *a > 0.0);
             let Some(estimate) = paired_ratio(&values, RATIO_CONFIDENCE) else { continue };
             let (y, x): (Vec<f64>, Vec<f64>) = values.into_iter().unzip();
             found.lines.extend(line_of(&cell.id, measure, &x, &y, estimate, min_effect));

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use super::layout::{Columns, Section};
 use super::measures::{Better, Measure};
-use super::summary::{Blocks, by_block, by_cell, paired};
+use super::summary::{Blocks, by_block, by_cell, values};
 use crate::format::{Status, TrialRecord};
 use crate::plan::expect::{Expect, Expected};
 use crate::plan::{Axis, Cell};
@@ -116,17 +116,14 @@ fn runs(winner: (&Cell, &Blocks<'_>), over: (&Cell, &Blocks<'_>)) -> (String, He
 }
 
 fn ratio(by: f64, measure: Measure, own: &Blocks<'_>, others: &Blocks<'_>) -> (String, Held) {
-    let mut pairs = Vec::new();
-    for (record, other) in paired(own, others) {
-        // Left out, the slowest trials of all would make the ratio better than it is.
-        if measure.is_lost(record) || measure.is_lost(other) {
-            let why = "a trial lost more of its requests than the percentile allows";
-            return ("-".into(), Held::Undecided(why.into()));
-        }
-        let Some((own, other)) = measure.of(record).zip(measure.of(other)) else { continue };
-        let more_wins = measure.facts().better == Better::More;
-        pairs.push(if more_wins { (own, other) } else { (other, own) });
-    }
+    let (winner, over) = match measure.facts().better {
+        Better::More => (own, others),
+        Better::Less | Better::Neither => (others, own),
+    };
+    let Some(pairs) = values(measure, winner, over) else {
+        let why = "a trial lost more of its requests than the percentile allows";
+        return ("-".into(), Held::Undecided(why.into()));
+    };
     let few = |n: usize| {
         let what = format!(
             "{n} blocks hold valid trials of both that measured it, {MIN_FOR_INTERVAL} are needed"
@@ -153,7 +150,7 @@ fn measured(expected: Expected) -> Option<Measure> {
         Expected::CpuPerRequest => Some(Measure::CpuPerRequest),
         Expected::P99 => Some(Measure::P99),
         Expected::Throughput => Some(Measure::Achieved),
-        Expected::MemoryPerLane => Some(Measure::UserAndKernelPerLane),
+        Expected::MemoryPerLane => Some(Measure::KnownPerLane),
         Expected::HeartbeatP99 => Some(Measure::HeartbeatP99),
         Expected::Runs => None,
     }

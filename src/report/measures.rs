@@ -267,6 +267,8 @@ measures! {
         |t| t.subject()?.memory.kernel_bytes.map(|bytes| bytes as f64);
     KernelPerLane: "kernel_per_lane_bytes", "+ kernel\n÷ lanes", Unit::Bytes, Less, false,
         [Table Idle Counted], |t| per_lane(t, Measure::Kernel.of(t));
+    UserAndKernel: "user_and_kernel_bytes", "memory", Unit::Bytes, Less, false, [],
+        |t| Some(Measure::Memory.of(t)? + Measure::Kernel.of(t)?);
     Switches: "switches_per_request", "switches\nper request", Unit::Each(2), Less, false,
         [Table Counted Curve], |t| {
             let switches = switches(t)?;
@@ -309,7 +311,7 @@ measures! {
         |t| Some(t.subject()?.threads_peak as f64);
     Descriptors: "fds_peak", "descriptors", Unit::Count, Less, false, [Csv],
         |t| Some(t.subject()?.fds_peak as f64);
-    UserAndKernelPerLane: "user_and_kernel_per_lane_bytes", "memory\nper lane", Unit::Bytes, Less,
+    KnownPerLane: "user_and_known_kernel_per_lane_bytes", "memory\nper lane", Unit::Bytes, Less,
         false, [], |t| {
             let kernel = t.subject()?.memory.added_kernel_bytes?;
             per_lane(t, Some(Measure::Memory.of(t)? + kernel as f64))

@@ -14,7 +14,7 @@ mod open;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use compare::{Blocks, paired};
+pub(crate) use compare::{Blocks, paired, ratio, values};
 pub(crate) use figures::QUANTILES;
 pub use figures::{Figures, Percentiles};
 pub(crate) use open::Comparisons;
@@ -213,14 +213,9 @@ pub(crate) fn read_for<'r>(measure: &Facts, valid: &[&'r TrialRecord]) -> Vec<&'
 /// Sorts records into groups, in a fixed order, and compares each row with the baseline; ratios
 /// within `margin` of 1 are as good as equal.
 pub fn summarise(records: &[TrialRecord], baseline: Engine, margin: f64) -> Vec<Group> {
-    // Trials that split memory are shown by `report::memory`: their latency is not ranked.
-    let cells = by_cell(records.iter().filter(|r| !r.cell.is_memory()));
-    let mut groups: BTreeMap<(CellKind, Key), Vec<Vec<&TrialRecord>>> = BTreeMap::new();
-    for trials in cells.into_values() {
-        groups.entry(place(&trials[0].cell)).or_default().push(trials);
-    }
+    let groups = grouped(by_cell(records).into_values(), |trials| &trials[0].cell);
     let mut groups: Vec<Group> =
-        groups.into_values().map(|cells| group(cells, baseline, margin)).collect();
+        groups.into_iter().map(|cells| group(cells, baseline, margin)).collect();
     compare::judge_all(&mut groups, margin);
     slopes(&mut groups);
     groups
@@ -251,34 +246,57 @@ fn slopes(groups: &mut [Group]) {
     }
 }
 
-/// Whether the others of its group refer to a cell.
-fn is_reference(cell: &Cell, baseline: Engine) -> bool {
-    cell.is_baseline(baseline) && !cell.is_copy() && !cell.counts_events()
+/// Cells of a sweep in the groups of its tables, in the order of their rows. Those that split memory
+/// are left out: `report::memory` shows them, and their latency is not ranked.
+fn grouped<T>(cells: impl Iterator<Item = T>, cell: impl Fn(&T) -> &Cell) -> Vec<Vec<T>> {
+    let mut groups: BTreeMap<(CellKind, Key), Vec<T>> = BTreeMap::new();
+    for one in cells.filter(|one| !cell(one).is_memory()) {
+        let own = cell(&one);
+        // The second copy of the baseline stands beside what it is to be compared with.
+        let kind = if own.is_copy() { CellKind::Timed } else { own.kind };
+        groups.entry((kind, own.place(&[]))).or_default().push(one);
+    }
+    let mut groups: Vec<Vec<T>> = groups.into_values().collect();
+    for group in &mut groups {
+        group.sort_by_cached_key(|one| (cell(one).except(&[]), cell(one).kind));
+    }
+    groups
 }
 
-fn place(cell: &Cell) -> (CellKind, Key) {
-    // The second copy of the baseline stands beside what it is to be compared with.
-    let kind = if cell.is_copy() { CellKind::Timed } else { cell.kind };
-    (kind, cell.place(&[]))
+/// Of a group the cell that ratios refer to, and those that are compared with it. None is that is not
+/// `ranked`, for want of valid trials.
+fn against(
+    cells: &[&Cell],
+    baseline: Engine,
+    ranked: impl Fn(usize) -> bool,
+) -> Option<(usize, Vec<usize>)> {
+    let ranked = || (0..cells.len()).filter(|i| ranked(*i));
+    let reference = ranked().find(|i| {
+        let cell = cells[*i];
+        cell.is_baseline(baseline) && !cell.is_copy() && !cell.counts_events()
+    })?;
+    let others = ranked().filter(|i| *i != reference);
+    Some((reference, others.filter(|i| cells[*i].is_comparable(cells[reference])).collect()))
 }
 
-fn group(mut cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Group {
-    cells.sort_by_cached_key(|trials| (trials[0].cell.except(&[]), trials[0].cell.kind));
+fn group(cells: Vec<Vec<&TrialRecord>>, baseline: Engine, margin: f64) -> Group {
     let blocks: Vec<Blocks<'_>> = cells.iter().map(|t| by_block(t)).collect();
     let all: Vec<&Cell> = cells.iter().map(|t| &t[0].cell).collect();
     let rows = cells.iter().zip(&blocks).zip(names(&all, &[]));
     let rows: Vec<Row> = rows.map(|((trials, blocks), name)| row(trials, blocks, name)).collect();
-    let reference = rows.iter().position(|r| r.ranked && is_reference(&r.cell, baseline));
+    let against = against(&all, baseline, |i| rows[i].ranked);
     let mut group = Group {
         cell: all[0].clone(),
         trials: rows.iter().map(|r| r.tally.blocks).max().unwrap_or(0),
         rows,
-        reference,
+        reference: against.as_ref().map(|(reference, _)| *reference),
         floors: Vec::new(),
         margin,
         among: 0,
     };
-    compare::compare(&mut group, &blocks);
+    if let Some((reference, others)) = against {
+        compare::compare(&mut group, &blocks, reference, &others);
+    }
     group
 }
 

@@ -11,11 +11,11 @@ mod targets;
 use super::busy;
 use super::measures::Measure;
 use super::memory;
-use super::summary::{self, Figures, Group, Percentiles, Row, by_block, paired, valid};
+use super::summary::{self, Blocks, Figures, Group, Percentiles, Row, by_block, paired, valid};
 use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::stats::hdr::Percentile;
-use crate::stats::{Comparison, RATIO_CONFIDENCE, Verdict, paired_ratio};
+use crate::stats::{Comparison, Verdict};
 use crate::terminal::wrap;
 use crate::units::{Ratio, format_rate, format_share, plural};
 
@@ -344,31 +344,23 @@ fn left_open(c: &Comparison) -> Option<Verdict> {
     Some(c.verdict).filter(|v| !matches!(v, Verdict::Higher | Verdict::Lower))
 }
 
-/// Valid trials of two rows in the same blocks.
+/// The trials of two rows by their blocks.
 struct Pairs<'a> {
-    trials: Vec<(&'a TrialRecord, &'a TrialRecord)>,
+    own: Blocks<'a>,
+    reference: Blocks<'a>,
     margin: f64,
 }
 
 impl<'a> Pairs<'a> {
     fn of(row: &Row, reference: &Row, trials: &Trials<'a>, margin: f64) -> Pairs<'a> {
         let of = |r: &Row| by_block(trials.get(r.cell.id.as_str()).map_or(&[], Vec::as_slice));
-        Pairs { trials: paired(&of(row), &of(reference)).collect(), margin }
+        Pairs { own: of(row), reference: of(reference), margin }
     }
 
-    /// A comparison that stands for itself, with the number of pairs behind it.
-    fn compared(&self, of: impl Fn(&TrialRecord) -> Option<f64>) -> Option<Comparison> {
-        let pair = |(a, b): &(&TrialRecord, &TrialRecord)| Some((of(a)?, of(b)?));
-        let values: Vec<(f64, f64)> = self.trials.iter().filter_map(pair).collect();
-        let estimate = paired_ratio(&values, RATIO_CONFIDENCE)?;
-        Some(Comparison::alone(estimate, None, self.margin))
-    }
-
-    /// The same of a measure; `None` where a trial lost so many requests that it is one of the slowest
-    /// of all, and has no figure.
+    /// A comparison that stands for itself.
     fn compared_in(&self, measure: Measure) -> Option<Comparison> {
-        let lost = self.trials.iter().any(|(a, b)| measure.is_lost(a) || measure.is_lost(b));
-        self.compared(|t| measure.of(t)).filter(|_| !lost)
+        let estimate = summary::ratio(measure, &self.own, &self.reference)?;
+        Some(Comparison::alone(estimate, None, self.margin))
     }
 
     /// A ratio with its interval in parentheses; empty with too few trials for one. One slow block
@@ -388,12 +380,8 @@ impl<'a> Pairs<'a> {
 
     /// Memory per lane with the kernel's; user memory alone where that is unknown.
     fn memory(&self, row: &Row, than: &str, (a, b): (&Figures, &Figures)) -> String {
-        let whole = |t: &TrialRecord| {
-            let bytes = Measure::Memory.of(t)? + Measure::Kernel.of(t)?;
-            Some(bytes).filter(|b| *b > 0.0)
-        };
-        let known = |c: &Comparison| c.estimate.n == self.trials.len();
-        let kernel = self.compared(whole).filter(known);
+        let blocks = paired(&self.own, &self.reference).count();
+        let kernel = self.compared_in(Measure::UserAndKernel).filter(|c| c.estimate.n == blocks);
         let included = kernel.is_some();
         // What the ratio is of, and what one more lane adds where both sides tell.
         let total = |f: &Figures| {

@@ -3,12 +3,13 @@
 use super::curve::{AtRate, Curve};
 use super::fits::{MemoryLines, Series};
 use super::hosts::{MONTH_HOURS, format_money};
+use super::need::{Shown, Source};
 use super::{
     CapacityRefusal, Cost, Figure, MAY_WAIT, MOST_HOSTS, Need, Question, REACH, Resource,
-    ResourceKind, Suggestion, budget, erlang, refuse, req_s,
+    ResourceKind, Suggestion, budget, count, erlang, refuse, req_s,
 };
 use crate::limits::Ceiling;
-use crate::units::{format_bytes, format_count, format_ns, format_rate, format_share};
+use crate::units::{format_bytes, format_ns, format_share};
 
 struct Host<'a> {
     q: &'a Question,
@@ -253,9 +254,6 @@ fn figure(name: &str, value: f64, text: String, from: &[&[String]]) -> Figure {
     Figure::new(name, value, text, all)
 }
 
-/// A name, a value, how it is printed, and what it comes from.
-type Measured<'a> = (&'a str, f64, fn(f64) -> String, &'a [&'a [String]]);
-
 impl Host<'_> {
     /// Every number of a need that is shown, with what it comes from: the measured cells, those on
     /// either side of the planned rate, the one up to whose rate the data reach, and what was asked.
@@ -271,40 +269,39 @@ impl Host<'_> {
         let hosts = &[all, end, rate, types].concat()[..];
         let growth = &["--rate", "--growth", "--months"].map(String::from)[..];
         let sizes = &["--cpus", "--hosts"].map(String::from)[..];
-        let count: fn(f64) -> String = |n| format_count(n as u64);
-        let measures: [Measured<'_>; 22] = [
-            ("hosts", need.hosts_with_spare as f64, count, &[hosts, growth, spare]),
-            ("hosts_today", need.hosts_today as f64, count, &[hosts]),
-            ("hosts_grown", need.hosts_grown as f64, count, &[hosts, growth]),
+        let from = |source: &Source| match source {
+            Source::Cells => all,
+            Source::Beside => at,
+            Source::End => end,
+            Source::Latency => latency,
+            Source::Hosts => hosts,
+            Source::Types => types,
+            Source::Sizes => sizes,
+            Source::Rate => rate,
+            Source::Growth => growth,
+            Source::Spare => spare,
+        };
+        let for_growth = (need.hosts_grown - need.hosts_today) as f64;
+        let beside: [Shown; 4] = [
             (
-                "hosts_for_growth",
-                (need.hosts_grown - need.hosts_today) as f64,
+                "hosts",
+                need.hosts_with_spare as f64,
                 count,
-                &[hosts, growth],
+                &[Source::Hosts, Source::Growth, Source::Spare],
             ),
-            ("hosts_spare", q.spare.into(), count, &[spare]),
-            ("lanes", need.lanes.into(), count, &[latency, rate]),
-            ("descriptors", need.descriptors as f64, count, &[all, latency]),
-            ("ports", need.ports as f64, count, &[latency, rate]),
-            ("threads", need.threads as f64, count, &[all, latency]),
-            ("processes", need.processes as f64, count, &[all, sizes]),
-            ("rate_per_s", q.rate_per_s, req_s, &[rate]),
-            ("grown_rate_per_s", need.grown_rate_per_s, req_s, &[growth]),
-            ("in_flight", need.in_flight, format_rate, &[latency, rate]),
-            ("latency_ns", need.latency_ns, format_ns, &[latency]),
-            ("cpu_per_request_ns", need.cpu_per_request_ns, format_ns, &[at]),
-            ("cpus_busy", need.cpus_busy, |n| format!("{n:.2}"), &[at, rate]),
-            ("group_rate_per_s", need.group_rate_per_s, req_s, &[rate, types]),
-            ("host_rate_per_s", need.host_rate_per_s, req_s, &[all, end]),
-            ("tested_to_per_s", need.tested_to_per_s, req_s, &[end]),
-            ("user_bytes", need.user_bytes, format_bytes, &[all]),
-            ("bytes_per_lane", need.bytes_per_lane, format_bytes, &[all]),
-            ("kernel_bytes", need.kernel_bytes.unwrap_or(f64::NAN), format_bytes, &[all]),
+            ("hosts_for_growth", for_growth, count, &[Source::Hosts, Source::Growth]),
+            ("hosts_spare", q.spare.into(), count, &[Source::Spare]),
+            ("rate_per_s", q.rate_per_s, req_s, &[Source::Rate]),
         ];
-        // What was not measured has no figure.
-        let known = measures.into_iter().filter(|(_, value, ..)| !value.is_nan());
-        let mut figures: Vec<Figure> =
-            known.map(|(name, value, text, from)| figure(name, value, text(value), from)).collect();
+        let kernel = |bytes| -> Shown { ("kernel_bytes", bytes, format_bytes, &[Source::Cells]) };
+        let kernel = need.kernel_bytes.map(kernel);
+        let shown = need.shown().into_iter().chain(beside).chain(kernel);
+        let mut figures: Vec<Figure> = shown
+            .map(|(name, value, text, sources)| {
+                let from: Vec<&[String]> = sources.iter().map(from).collect();
+                figure(name, value, text(value), &from)
+            })
+            .collect();
         figures.push(figure("grown_by", q.months, q.month_in(q.months), &[growth]));
         for r in &need.resources {
             let (from, switch) = match r.kind {

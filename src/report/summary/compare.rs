@@ -4,55 +4,38 @@ use std::collections::BTreeMap;
 
 use super::{Group, Row, is_valid};
 use crate::format::TrialRecord;
-use crate::report::measures::compared;
+use crate::report::measures::{Measure, compared};
 use crate::stats::{Comparison, RATIO_CONFIDENCE, RatioEstimate, judge, noise_floor, paired_ratio};
 
 /// The trial that stands for each block.
 pub(crate) type Blocks<'a> = BTreeMap<u32, &'a TrialRecord>;
 
-/// Fills in the ratios and noise floors of a group; `blocks` belong to its rows, in order.
-pub(super) fn compare(group: &mut Group, blocks: &[Blocks<'_>]) {
-    let Some(reference) = group.reference else { return };
-    for facts in compared(&group.cell) {
-        let (mut ratios, floor) =
-            compare_by(&group.rows, blocks, reference, group.margin, &facts.of);
-        // Trials whose percentile was lost are the slowest of all: without them nothing may be said.
-        let lost = |own: &Blocks<'_>| own.values().any(|t| is_valid(t) && facts.measure.is_lost(t));
-        for (ratio, own) in ratios.iter_mut().zip(blocks) {
-            *ratio = ratio.filter(|_| !lost(own) && !lost(&blocks[reference]));
-        }
-        group.floors.extend(floor.map(|floor| (facts.measure, floor)));
-        for (row, ratio) in group.rows.iter_mut().zip(ratios) {
-            row.ratios.extend(ratio.map(|ratio| (facts.measure, ratio)));
-        }
-    }
-}
-
-/// One measure: a comparison for each row but the reference, and the noise floor.
-fn compare_by(
-    rows: &[Row],
+/// Fills in the ratios of some rows to the reference, and the noise floors; `blocks` belong to the
+/// rows, in order.
+pub(super) fn compare(
+    group: &mut Group,
     blocks: &[Blocks<'_>],
     reference: usize,
-    margin: f64,
-    value: &dyn Fn(&TrialRecord) -> Option<f64>,
-) -> (Vec<Option<Comparison>>, Option<(f64, f64)>) {
-    let estimate = |(i, own): (usize, &Blocks<'_>)| -> Option<RatioEstimate> {
-        let comparable = rows[i].cell.is_comparable(&rows[reference].cell);
-        (i != reference && rows[i].ranked && comparable).then_some(())?;
-        paired_ratio(&pairs(own, &blocks[reference], value), RATIO_CONFIDENCE)
-    };
-    let estimates: Vec<Option<RatioEstimate>> = blocks.iter().enumerate().map(estimate).collect();
-    // Of several copies, the one of the reference's own configuration.
-    let same = |i: usize| rows[i].cell.except(&[]) == rows[reference].cell.except(&[]);
-    let floor = (0..rows.len())
-        .filter(|i| rows[*i].cell.is_copy() && same(*i))
-        .find_map(|i| noise_floor(estimates[i].as_ref()?));
-    // The second copy is no competitor: it says what the others must exceed.
-    let compared = |(estimate, row): (&Option<RatioEstimate>, &Row)| {
-        Some(Comparison::alone((*estimate)?, floor.filter(|_| !row.cell.is_copy()), margin))
-    };
-    let comparisons = estimates.iter().zip(rows).map(compared).collect();
-    (comparisons, floor)
+    others: &[usize],
+) {
+    let Group { cell, rows, floors, margin, .. } = group;
+    let own = rows[reference].cell.except(&[]);
+    for measure in compared(cell).map(|facts| facts.measure) {
+        let estimate = |i: &usize| Some((*i, ratio(measure, &blocks[*i], &blocks[reference])?));
+        let estimates: Vec<(usize, RatioEstimate)> = others.iter().filter_map(estimate).collect();
+        // Of several copies, the one of the reference's own configuration.
+        let copy = estimates.iter().find(|(i, _)| {
+            let cell = &rows[*i].cell;
+            cell.is_copy() && cell.except(&[]) == own
+        });
+        let floor = copy.and_then(|(_, estimate)| noise_floor(estimate));
+        floors.extend(floor.map(|floor| (measure, floor)));
+        for (i, estimate) in estimates {
+            // The second copy is no competitor: it says what the others must exceed.
+            let floor = floor.filter(|_| !rows[i].cell.is_copy());
+            rows[i].ratios.push((measure, Comparison::alone(estimate, floor, *margin)));
+        }
+    }
 }
 
 /// Judges all comparisons of a report together, of whatever measure and group: each is a chance to
@@ -81,11 +64,24 @@ pub(crate) fn paired<'a>(
     this.iter().filter_map(pair).filter(|(a, b)| is_valid(a) && is_valid(b))
 }
 
-/// The values of those that both have.
-pub(super) fn pairs(
+/// The values of a measure in trials of the same block; `None` where one of them lost so many requests
+/// that it has none: without the slowest of all nothing may be said.
+pub(crate) fn values(
+    measure: Measure,
     this: &Blocks<'_>,
     reference: &Blocks<'_>,
-    value: &dyn Fn(&TrialRecord) -> Option<f64>,
-) -> Vec<(f64, f64)> {
-    paired(this, reference).filter_map(|(a, b)| value(a).zip(value(b))).collect()
+) -> Option<Vec<(f64, f64)>> {
+    let lost = |(a, b): (&TrialRecord, &TrialRecord)| measure.is_lost(a) || measure.is_lost(b);
+    let both = |(a, b): (&TrialRecord, &TrialRecord)| measure.of(a).zip(measure.of(b));
+    let any = paired(this, reference).any(lost);
+    (!any).then(|| paired(this, reference).filter_map(both).collect())
+}
+
+/// The ratio of a measure within blocks.
+pub(crate) fn ratio(
+    measure: Measure,
+    this: &Blocks<'_>,
+    reference: &Blocks<'_>,
+) -> Option<RatioEstimate> {
+    paired_ratio(&values(measure, this, reference)?, RATIO_CONFIDENCE)
 }
