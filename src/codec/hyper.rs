@@ -11,11 +11,10 @@ mod spill;
 
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind as IoErrorKind};
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -25,13 +24,13 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::lean::Incoming;
 use super::parse::{self, MAX_HEAD, ParseError};
-use super::socket::{AsyncSocket, BlockingSocket};
+use super::socket::BlockingSocket;
 use super::stream::{Socket, Stream};
 use super::{Failure, Reply, is_gone};
 use crate::plan::request::Rendered;
 use crate::side::ErrorKind;
 use crate::sys::now_ns;
-use spill::{CHUNK_BYTES, Spill};
+use spill::Spill;
 
 /// What the lane asks of the stream with its next read.
 mod order {
@@ -223,8 +222,10 @@ impl<S: Socket + 'static> HyperConn<S> {
         Pin::new(&mut self.connection).poll(&mut Context::from_waker(&self.waker))
     }
 
-    /// Sends one request and reads its response whole; the body is counted and dropped.
-    async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
+    /// Sends one request and reads its response whole, which is counted and dropped; the caller bounds
+    /// the time.
+    pub(super) async fn exchange(&mut self, request: &Rendered) -> Result<Reply, Failure> {
+        self.meter.begin();
         let (closes, is_head) = (request.closes, request.is_head);
         let request = self.prepared.take().unwrap_or_else(|| request.request());
         let mut response = pin!(self.sender.send_request(request));
@@ -304,7 +305,6 @@ impl HyperConn<BlockingSocket> {
         deadline: u64,
     ) -> Result<Reply, Failure> {
         let meter = self.meter.clone();
-        meter.begin();
         meter.deadline.store(deadline, Relaxed);
         let mut exchange = pin!(self.exchange(request));
         let mut cx = Context::from_waker(Waker::noop());
@@ -314,14 +314,6 @@ impl HyperConn<BlockingSocket> {
             }
             meter.order.store(order::BLOCK, Relaxed);
         }
-    }
-}
-
-impl<S: AsyncSocket + 'static> HyperConn<S> {
-    /// Sends one request and reads its response; the caller bounds the time.
-    pub(super) async fn exchange_async(&mut self, request: &Rendered) -> Result<Reply, Failure> {
-        self.meter.begin();
-        self.exchange(request).await
     }
 }
 
@@ -395,40 +387,26 @@ impl<S: Socket> Read for Io<S> {
     ) -> Poll<std::io::Result<()>> {
         self.obey()?;
         let Io { stream, meter, spill, interim, .. } = &mut *self;
-        while spill.is_empty() {
-            if meter.dry.load(Relaxed) {
-                return Poll::Pending;
-            }
-            let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
-            let room = buf.remaining().min(CHUNK_BYTES);
-            let mut followed = Ok(());
-            let take = |_, plain: &[u8]| {
-                meter.heard();
-                if plain.is_empty() {
-                    meter.ended.store(true, Relaxed);
-                    return Some(());
-                }
-                if meter.received.load(Relaxed) == 0 && !is_final(plain) {
-                    *interim = Some(Box::new(Incoming::new(false)));
-                }
-                if interim.is_some() && followed.is_ok() {
-                    followed = follow(interim, plain);
-                }
-                meter.after_read(plain.len());
-                spill.put(plain, &mut buf);
-                Some(())
-            };
-            let read = meter.waking::<S, _>(|cx| stream.poll_read(cx, &mut bytes[..room], take));
-            meter.dry.store(read.is_pending(), Relaxed);
-            let came = ready!(read)
-                .and_then(|came| followed.map(|()| came))
-                .map_err(|e| meter.note(ErrorKind::Read, e))?;
-            if came.is_some() {
-                return Poll::Ready(Ok(()));
-            }
+        if spill.is_empty() && meter.dry.load(Relaxed) {
+            return Poll::Pending;
         }
-        spill.pour(&mut buf);
-        Poll::Ready(Ok(()))
+        let mut followed = Ok(());
+        let seen = |plain: &[u8]| {
+            meter.heard();
+            if plain.is_empty() {
+                return meter.ended.store(true, Relaxed);
+            }
+            if meter.received.load(Relaxed) == 0 && !is_final(plain) {
+                *interim = Some(Box::new(Incoming::new(false)));
+            }
+            if interim.is_some() && followed.is_ok() {
+                followed = follow(interim, plain);
+            }
+            meter.after_read(plain.len());
+        };
+        let read = meter.waking::<S, _>(|cx| spill.poll_read(stream, cx, &mut buf, seen));
+        meter.dry.store(read.is_pending(), Relaxed);
+        read.map(|read| read.and(followed).map_err(|e| meter.note(ErrorKind::Read, e)))
     }
 }
 

@@ -133,21 +133,14 @@ pub enum Conn<S: Socket> {
 pub type BlockingConn = Conn<BlockingSocket>;
 
 impl<S: Socket + 'static> Conn<S> {
-    fn plain(codec: Codec, socket: S) -> Result<Connected<S>, Failure> {
-        let connection = Self::new(codec, Stream::Plain(socket))?;
-        Ok(Connected { connection, handshake: None })
-    }
-
-    fn secure(codec: Codec, tls: Box<TlsStream<S>>, begun: u64) -> Result<Connected<S>, Failure> {
-        let handshake = Some((begun, tls.agreed()));
-        Ok(Connected { connection: Self::new(codec, Stream::Tls(tls))?, handshake })
-    }
-
-    fn new(codec: Codec, stream: Stream<S>) -> Result<Self, Failure> {
-        Ok(match codec {
+    /// `begun` is when the TLS handshake did.
+    fn on(codec: Codec, stream: Stream<S>, begun: Option<u64>) -> Result<Connected<S>, Failure> {
+        let handshake = begun.map(|begun| (begun, stream.agreed()));
+        let connection = match codec {
             Codec::Hyper => Conn::Hyper(Box::new(hyper::HyperConn::new(stream)?)),
             Codec::Lean => Conn::Lean(lean::LeanConn::new(stream)),
-        })
+        };
+        Ok(Connected { connection, handshake })
     }
 
     /// Whether an idle connection can still take a request: nothing has come that was not asked
@@ -183,10 +176,10 @@ impl Conn<BlockingSocket> {
         let deadline = now_ns() + timeout_ns;
         let stream = route.connect_blocking(timeout).map_err(|e| Failure::connect(route, e))?;
         let socket = BlockingSocket::new(stream, timeout_ns);
-        let Some(client) = tls else { return Self::plain(codec, socket) };
+        let Some(client) = tls else { return Self::on(codec, Stream::Plain(socket), None) };
         let begun = now_ns();
         let tls = shake_hands(socket, client, deadline).map_err(|e| Failure::connect(route, e))?;
-        Self::secure(codec, tls, begun)
+        Self::on(codec, Stream::Tls(tls), Some(begun))
     }
 
     /// Sends the prepared request and reads its response until `deadline` on CLOCK_MONOTONIC.
@@ -263,11 +256,11 @@ impl<S: AsyncSocket + 'static> Conn<S> {
     ) -> Result<Connected<S>, Failure> {
         let failed = |e: Error| Failure::connect(&route, e);
         let socket = S::connect(&route).await.map_err(failed)?;
-        let Some(client) = tls else { return Self::plain(codec, socket) };
+        let Some(client) = tls else { return Self::on(codec, Stream::Plain(socket), None) };
         let begun = now_ns();
         let mut tls = TlsStream::new(socket, client).map_err(failed)?;
         poll_fn(|cx| tls.poll_handshake(cx)).await.map_err(failed)?;
-        Self::secure(codec, tls, begun)
+        Self::on(codec, Stream::Tls(tls), Some(begun))
     }
 
     /// Sends the prepared request and reads its response; the caller bounds the time.
@@ -286,7 +279,7 @@ impl<S: AsyncSocket + 'static> Conn<S> {
         }
         let mut exchange = match self {
             // hyper's state is large and would be part of every lane, lean ones too.
-            Conn::Hyper(c) => Exchange::Hyper(Box::pin(c.exchange_async(request))),
+            Conn::Hyper(c) => Exchange::Hyper(Box::pin(c.exchange(request))),
             Conn::Lean(c) => Exchange::Lean(c.exchange_async(request)),
         };
         poll_fn(move |cx| match &mut exchange {

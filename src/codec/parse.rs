@@ -121,6 +121,14 @@ enum ParsePosition {
     Done,
 }
 
+/// Where the byte behind the head of a final response may stand.
+const AFTER_HEAD: [ParsePosition; 4] = [
+    ParsePosition::Done,
+    ParsePosition::FixedBody,
+    ParsePosition::ChunkStart,
+    ParsePosition::BodyToClose,
+];
+
 /// The state between two reads of one response: 32 bytes, since every lane holds one.
 #[derive(Debug, Clone)]
 pub struct ResponseParser {
@@ -346,12 +354,7 @@ impl ResponseParser {
 
     /// What the head of a final response came to.
     fn outcome(&self) -> Outcome {
-        let at = match self.at {
-            ParsePosition::FixedBody => 1,
-            ParsePosition::ChunkStart => 2,
-            ParsePosition::BodyToClose => 3,
-            _ => 0,
-        };
+        let at = AFTER_HEAD.iter().position(|at| *at == self.at).unwrap_or(0) as u64;
         let keep = u64::from(self.keep_alive);
         [self.remaining, at << 32 | keep << 16 | u64::from(self.status)]
     }
@@ -362,12 +365,7 @@ impl ResponseParser {
         self.remaining = remaining;
         self.status = rest as u16;
         self.keep_alive = rest >> 16 & 1 == 1;
-        self.at = match rest >> 32 {
-            1 => ParsePosition::FixedBody,
-            2 => ParsePosition::ChunkStart,
-            3 => ParsePosition::BodyToClose,
-            _ => ParsePosition::Done,
-        };
+        self.at = AFTER_HEAD[(rest >> 32) as usize % AFTER_HEAD.len()];
     }
 
     /// Counts as much of the body or the chunk as is there.

@@ -8,7 +8,6 @@ pub(crate) mod request;
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::Shutdown;
@@ -21,8 +20,9 @@ use request::Persistence;
 /// Read buffer on the stack: nothing of it stays with an idle connection.
 pub(super) const CHUNK_BYTES: usize = 8 * 1024;
 
-/// A server as its codecs see it, whoever runs its connections.
-pub(crate) trait Answering: Send + Sync + 'static {
+/// A server as the codec of a connection sees it: how it answers, and how a request waits and works
+/// under the engine that runs the connection.
+pub(crate) trait Service: Clone + Unpin + Send + Sync + 'static {
     /// An accepted connection as the codecs read it; `None` where TLS cannot begin.
     fn stream<S: Socket>(&self, socket: S) -> Option<Accepted<S>>;
 
@@ -31,13 +31,6 @@ pub(crate) trait Answering: Send + Sync + 'static {
     /// Counts an answer just before its last byte is written, so that a client that has it finds it
     /// counted; taken back with `false` where the write fails.
     fn answered(&self, whole: bool);
-}
-
-/// The same for the connections of an engine, which says how a request waits and works.
-pub(crate) trait Service: Send + Sync + 'static {
-    type Server: Answering;
-
-    fn server(&self) -> &Arc<Self::Server>;
 
     /// Does what a request asks for; returns how it is answered. `received_ns` is when it was whole.
     fn serve(

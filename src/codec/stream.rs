@@ -152,6 +152,14 @@ impl<S: Socket, E: TlsEnd> Stream<S, E> {
         }
     }
 
+    /// What a TLS handshake agreed on.
+    pub(crate) fn agreed(&self) -> Option<Agreed> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => tls.session.agreed(),
+        }
+    }
+
     pub(crate) fn socket(&mut self) -> &mut S {
         match self {
             Stream::Plain(socket) => socket,
@@ -248,10 +256,6 @@ impl<S: Socket> TlsStream<S> {
 }
 
 impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
-    pub(crate) fn agreed(&self) -> Option<Agreed> {
-        self.session.agreed()
-    }
-
     /// Makes the handshake.
     ///
     /// # Errors

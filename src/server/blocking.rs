@@ -132,29 +132,20 @@ impl Socket for GatedSocket {
         }
         let flags = if gate.waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         loop {
-            match rustix::net::recv(&gate.socket, &mut *buffer, flags) {
-                Ok(((filled, _), _)) => {
-                    gate.set(CLOSED);
-                    return Poll::Ready(Ok(take(filled)));
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    gate.set(DRY);
-                    return Poll::Pending;
-                }
+            let (state, read) = match rustix::net::recv(&gate.socket, &mut *buffer, flags) {
+                Ok(((filled, _), _)) => (CLOSED, Poll::Ready(Ok(take(filled)))),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => (DRY, Poll::Pending),
                 Err(e) => return Poll::Ready(Err(e.into())),
-            }
+            };
+            gate.set(state);
+            return read;
         }
     }
 
     fn poll_send(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        loop {
-            match rustix::net::send(&self.0.socket, bytes, SendFlags::NOSIGNAL) {
-                Ok(length) => return Poll::Ready(Ok(length)),
-                Err(Errno::INTR) => {}
-                Err(e) => return Poll::Ready(Err(e.into())),
-            }
-        }
+        let send = || rustix::net::send(&self.0.socket, bytes, SendFlags::NOSIGNAL);
+        Poll::Ready(Ok(rustix::io::retry_on_intr(send)?))
     }
 }
 
@@ -169,6 +160,7 @@ impl Runner for OwnThread {
 
     async fn work<T: Send + 'static>(
         &self,
+        _: &Handler,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         Some(work())

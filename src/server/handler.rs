@@ -15,9 +15,9 @@ use super::laws;
 use super::upstream::Upstream;
 use super::{TargetJob, TargetReport};
 use crate::codec::Failure;
+use crate::codec::serve::Service;
 use crate::codec::serve::answers::{AnswerKind, Answers};
 use crate::codec::serve::request::Persistence;
-use crate::codec::serve::{Answering, Service};
 use crate::codec::stream::{Accepted, Socket};
 use crate::codec::tls::Acceptor;
 use crate::engine::offload::TaskThreads;
@@ -30,7 +30,7 @@ use crate::sys::{MonotonicNs, now_ns, process_cpu_ns};
 use crate::work::{Kit, StepAt, Work};
 
 /// Where a handler waits and works: on its own thread, or as a part of a task.
-pub(super) trait Runner: Clone + Send + Sync + 'static {
+pub(super) trait Runner: Clone + Unpin + Send + Sync + 'static {
     /// Waits for an instant.
     fn until(&self, at: MonotonicNs) -> impl Future<Output = ()> + Send;
 
@@ -38,6 +38,7 @@ pub(super) trait Runner: Clone + Send + Sync + 'static {
     /// that was to do it is gone.
     fn work<T: Send + 'static>(
         &self,
+        handler: &Handler,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = Option<T>> + Send;
 
@@ -210,7 +211,7 @@ impl Handler {
             }
             (ServerStep::Compute { .. } | ServerStep::File(_), _, Some(bench)) => {
                 let bench = bench.clone();
-                let done = runner.work(move || bench.perform(at, number)).await;
+                let done = runner.work(self, move || bench.perform(at, number)).await;
                 let done = done.unwrap_or_else(|| Err(anyhow::anyhow!("its thread is gone")));
                 done.map_err(|why| Some(format!("a step of the handler failed: {why:#}")))
             }
@@ -286,32 +287,26 @@ impl Handler {
     }
 }
 
-impl Answering for Handler {
+/// The handler, under an engine.
+#[derive(Clone)]
+pub(super) struct Desk<R>(pub(super) Arc<Handler>, pub(super) R);
+
+impl<R: Runner> Service for Desk<R> {
     fn stream<S: Socket>(&self, socket: S) -> Option<Accepted<S>> {
-        let stream = Accepted::accept(socket, self.acceptor.as_ref());
-        let told = |e: &std::io::Error| self.trouble(1, || format!("TLS could not begin: {e}"));
+        let stream = Accepted::accept(socket, self.0.acceptor.as_ref());
+        let told = |e: &std::io::Error| self.0.trouble(1, || format!("TLS could not begin: {e}"));
         stream.inspect_err(told).ok()
     }
 
     fn answers(&self) -> &Answers {
-        &self.answers
+        &self.0.answers
     }
 
     fn answered(&self, whole: bool) {
         match whole {
-            true => self.counts.answered.fetch_add(1, Relaxed),
-            false => self.counts.answered.fetch_sub(1, Relaxed),
+            true => self.0.counts.answered.fetch_add(1, Relaxed),
+            false => self.0.counts.answered.fetch_sub(1, Relaxed),
         };
-    }
-}
-
-pub(super) struct Desk<R>(pub(super) Arc<Handler>, pub(super) R);
-
-impl<R: Runner> Service for Desk<R> {
-    type Server = Handler;
-
-    fn server(&self) -> &Arc<Handler> {
-        &self.0
     }
 
     fn serve(

@@ -26,7 +26,7 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
                 }
             };
             handler.accepted();
-            let service = Desk(handler.clone(), Task(handler.clone()));
+            let service = Desk(handler.clone(), Task);
             by_codec!(handler.plan.codec, socket, service, |connection| tokio::spawn(connection));
         }
     })
@@ -34,7 +34,7 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
 
 /// A connection's task waits on tokio's timer, and works where the plan says.
 #[derive(Clone)]
-struct Task(Arc<Handler>);
+struct Task;
 
 impl Runner for Task {
     async fn until(&self, at: MonotonicNs) {
@@ -43,9 +43,10 @@ impl Runner for Task {
 
     async fn work<T: Send + 'static>(
         &self,
+        handler: &Handler,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        self.0.work_elsewhere(work).await
+        handler.work_elsewhere(work).await
     }
 
     async fn call(&self, upstream: &Arc<Upstream>, calls: u32) -> Result<(), Failure> {

@@ -36,7 +36,7 @@ pub(super) fn run(listener: TcpListener, handler: &Arc<Handler>) -> anyhow::Resu
     let stack_bytes = handler.plan.setting.stack_bytes as usize;
     // It runs no task: what blocks goes to its threads, as under `tokio`.
     let _blocking = handler.threads.runtime(LaneThreads::Own)?;
-    let homes = (0..handler.cpus).map(|_| Home::new(handler.clone()));
+    let homes = (0..handler.cpus).map(|_| Home::new());
     let homes = homes.collect::<anyhow::Result<Vec<_>>>()?;
     listener.set_nonblocking(true)?;
     for home in &homes[1..] {
@@ -131,7 +131,6 @@ fn connection(
 struct Home {
     bell: OwnedFd,
     news: Mutex<Vec<News>>,
-    handler: Arc<Handler>,
     /// Connections of this ring to the upstream that nobody uses now.
     calls: Idle<Conn<RingSocket>>,
 }
@@ -145,10 +144,10 @@ enum News {
 }
 
 impl Home {
-    fn new(handler: Arc<Handler>) -> anyhow::Result<Arc<Home>> {
+    fn new() -> anyhow::Result<Arc<Home>> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell = eventfd(0, flags).context("a ring has no bell")?;
-        Ok(Arc::new(Home { bell, news: Mutex::default(), handler, calls: Idle::default() }))
+        Ok(Arc::new(Home { bell, news: Mutex::default(), calls: Idle::default() }))
     }
 
     fn news(&self) -> MutexGuard<'_, Vec<News>> {
@@ -188,11 +187,12 @@ impl Runner for RingTask {
 
     async fn work<T: Send + 'static>(
         &self,
+        handler: &Handler,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let waker = LaneWaker { home: self.0.clone(), lane: Reactor::lane() };
         let waker = Waker::from(Arc::new(waker));
-        let mut done = pin!(self.0.handler.work_elsewhere(work));
+        let mut done = pin!(handler.work_elsewhere(work));
         poll_fn(|_| done.as_mut().poll(&mut std::task::Context::from_waker(&waker))).await
     }
 

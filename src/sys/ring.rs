@@ -150,8 +150,7 @@ impl Ring {
     /// # Errors
     /// What this system does not allow or know, and the way out.
     pub(crate) fn new(connections: u32) -> anyhow::Result<Self> {
-        let (uring, provided) =
-            make_patiently(connections).map_err(|e| anyhow::anyhow!(why_not(&e)))?;
+        let (uring, provided) = make_patiently(connections)?;
         let can_linger = uring.params().is_feature_min_timeout();
         let (mut submitter, entries, completions) = Box::leak(Box::new(uring)).split();
         // Spares the kernel the look-up of the descriptor in each call; an old one does without.
@@ -387,14 +386,16 @@ pub(crate) fn counts_as_locked() -> bool {
 const TRIES: u32 = 10;
 const BETWEEN_TRIES: std::time::Duration = std::time::Duration::from_millis(20);
 
-fn make_patiently(connections: u32) -> io::Result<(IoUring, Provided)> {
+fn make_patiently(connections: u32) -> anyhow::Result<(IoUring, Provided)> {
+    let mut made = make(connections);
     for _ in 1..TRIES {
-        match make(connections) {
+        match &made {
             Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => std::thread::sleep(BETWEEN_TRIES),
-            made => return made,
+            _ => break,
         }
+        made = make(connections);
     }
-    make(connections)
+    made.map_err(|e| anyhow::anyhow!(why_not(&e)))
 }
 
 /// Makes a ring and registers its provided buffers, none of which it gets yet.
@@ -436,7 +437,7 @@ fn untag(tag: u64) -> (Op, u64) {
 /// # Errors
 /// What this system does not allow or know, and the way out.
 pub(crate) fn probe() -> anyhow::Result<()> {
-    make_patiently(1).map(drop).map_err(|e| anyhow::anyhow!(why_not(&e)))
+    make_patiently(1).map(drop)
 }
 
 /// Says what the kernel's refusal of a ring means.

@@ -1,10 +1,8 @@
 //! hyper's server connection, with the same server and the same bytes as the other codecs.
 
-use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -15,16 +13,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::spill::{CHUNK_BYTES, Spill};
+use super::spill::Spill;
 use crate::codec::serve::answers::AnswerKind;
 use crate::codec::serve::request::{MAX_HEAD, MAX_HEADERS, Persistence};
-use crate::codec::serve::{Answering, Service, farewell, reset};
+use crate::codec::serve::{Service, farewell, reset};
 use crate::codec::stream::{Accepted, Socket};
 use crate::sys::now_ns;
 
 /// Serves a connection to its end.
 pub(crate) async fn connection<S: Socket>(socket: S, service: impl Service) {
-    let Some(mut stream) = service.server().stream(socket) else { return };
+    let Some(mut stream) = service.stream(socket) else { return };
     let resets = AtomicBool::new(false);
     let responds = service_fn(|request| respond(request, &service, &resets));
     let mut builder = http1::Builder::new();
@@ -44,7 +42,7 @@ async fn respond<V: Service>(
     request: Request<Incoming>,
     service: &V,
     resets: &AtomicBool,
-) -> std::io::Result<Response<Pattern<V::Server>>> {
+) -> std::io::Result<Response<Pattern<V>>> {
     let head_only = request.method() == Method::HEAD;
     let mut body = request.into_body();
     while let Some(part) = body.frame().await {
@@ -57,7 +55,7 @@ async fn respond<V: Service>(
         resets.store(true, Relaxed);
         return Err(std::io::ErrorKind::ConnectionReset.into());
     };
-    let mut response = Response::new(Pattern::new(service.server().clone(), head_only));
+    let mut response = Response::new(Pattern::new(service.clone(), head_only));
     if error {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     }
@@ -67,25 +65,25 @@ async fn respond<V: Service>(
 
 /// The body of an answer, in frames that share one pattern.
 struct Pattern<V> {
-    server: Arc<V>,
+    service: V,
     at: u64,
 }
 
-impl<V: Answering> Pattern<V> {
-    fn new(server: Arc<V>, head_only: bool) -> Self {
-        let body = Pattern { server, at: 0 };
+impl<V: Service> Pattern<V> {
+    fn new(service: V, head_only: bool) -> Self {
+        let body = Pattern { service, at: 0 };
         if head_only || body.is_end_stream() {
-            body.server.answered(true);
+            body.service.answered(true);
         }
         body
     }
 
     fn left(&self) -> u64 {
-        self.server.answers().body_bytes() - self.at
+        self.service.answers().body_bytes() - self.at
     }
 }
 
-impl<V: Answering> Body for Pattern<V> {
+impl<V: Service> Body for Pattern<V> {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -96,10 +94,10 @@ impl<V: Answering> Body for Pattern<V> {
         if self.left() == 0 {
             return Poll::Ready(None);
         }
-        let frame = self.server.answers().body_frame(self.at, self.left());
+        let frame = self.service.answers().body_frame(self.at, self.left());
         self.at += frame.len() as u64;
         if self.left() == 0 {
-            self.server.answered(true);
+            self.service.answered(true);
         }
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
@@ -126,19 +124,7 @@ impl<S: Socket> Read for HyperIo<'_, S> {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
         let HyperIo { stream, spill } = &mut *self;
-        while spill.is_empty() {
-            let mut bytes = [MaybeUninit::<u8>::uninit(); CHUNK_BYTES];
-            let room = buf.remaining().min(CHUNK_BYTES);
-            let came = ready!(stream.poll_read(cx, &mut bytes[..room], |_, came| {
-                spill.put(came, &mut buf);
-                Some(())
-            }))?;
-            if came.is_some() {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        spill.pour(&mut buf);
-        Poll::Ready(Ok(()))
+        spill.poll_read(stream, cx, &mut buf, |_| {})
     }
 }
 

@@ -8,13 +8,13 @@ use std::task::ready;
 use crate::codec::serve::answers::{AnswerKind, CONTINUE};
 use crate::codec::serve::inbox::Inbox;
 use crate::codec::serve::request::Step;
-use crate::codec::serve::{Answering, CHUNK_BYTES, Service, farewell, reset};
+use crate::codec::serve::{CHUNK_BYTES, Service, farewell, reset};
 use crate::codec::stream::{Accepted, Socket};
 use crate::sys::now_ns;
 
 /// Serves a connection to its end.
 pub(crate) async fn connection<S: Socket>(socket: S, service: impl Service) {
-    let Some(mut stream) = service.server().stream(socket) else { return };
+    let Some(mut stream) = service.stream(socket) else { return };
     let mut inbox = Inbox::new();
     let mut step = Step::More;
     loop {
@@ -85,23 +85,22 @@ async fn answer<S: Socket>(
     service: &impl Service,
     kind: AnswerKind,
 ) -> std::io::Result<()> {
-    let server = service.server();
+    let answers = service.answers();
     let mut sent = 0;
     loop {
-        let piece = server.answers().piece(kind, sent);
+        let piece = answers.piece(kind, sent);
         if piece.is_empty() {
             return Ok(());
         }
         service.hold().await;
         let whole = sent + piece.len() as u64;
-        let counts =
-            matches!(kind, AnswerKind::Served { .. }) && server.answers().is_whole(kind, whole);
+        let counts = matches!(kind, AnswerKind::Served { .. }) && answers.is_whole(kind, whole);
         if counts {
-            server.answered(true);
+            service.answered(true);
         }
         if let Err(e) = send(stream, piece).await {
             if counts {
-                server.answered(false);
+                service.answered(false);
             }
             return Err(e);
         }

@@ -1,33 +1,32 @@
 //! What came in on a connection: requests are cut out of it.
 
+use bytes::{Buf, BytesMut};
+
 use super::request::{Parser, Step};
 
 /// Keeps only what cannot be used yet: an idle connection has no buffer. Each call tells `seen` which
 /// bytes it takes.
 pub(crate) struct Inbox {
     parser: Parser,
-    /// Bytes read and not yet taken, from `taken` on.
-    unread: Vec<u8>,
-    taken: usize,
+    /// Bytes read and not yet taken.
+    unread: BytesMut,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Self { parser: Parser::new(), unread: Vec::new(), taken: 0 }
+        Self { parser: Parser::new(), unread: BytesMut::new() }
     }
 
     /// Takes bytes that were just read.
     pub(crate) fn absorb(&mut self, bytes: &[u8], mut seen: impl FnMut(&[u8])) -> Step {
         if self.has_unread() {
-            self.unread.drain(..self.taken);
-            self.taken = 0;
             self.unread.extend_from_slice(bytes);
             return self.next_step(seen);
         }
         let (taken, step) = self.parser.advance(bytes);
         seen(&bytes[..taken]);
         if taken < bytes.len() {
-            self.unread = bytes[taken..].to_vec();
+            self.unread = bytes[taken..].into();
         }
         step
     }
@@ -39,19 +38,18 @@ impl Inbox {
 
     /// Goes on with bytes that were read earlier.
     pub(crate) fn next_step(&mut self, mut seen: impl FnMut(&[u8])) -> Step {
-        let (taken, step) = self.parser.advance(&self.unread[self.taken..]);
-        seen(&self.unread[self.taken..self.taken + taken]);
-        self.taken += taken;
+        let (taken, step) = self.parser.advance(&self.unread);
+        seen(&self.unread[..taken]);
+        self.unread.advance(taken);
         if !self.has_unread() {
-            self.unread = Vec::new();
-            self.taken = 0;
+            self.unread = BytesMut::new();
         }
         step
     }
 
     /// Whether bytes are left over.
     pub(crate) fn has_unread(&self) -> bool {
-        self.taken < self.unread.len()
+        !self.unread.is_empty()
     }
 }
 
