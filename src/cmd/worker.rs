@@ -204,7 +204,7 @@ fn make_work(job: &Job) -> (Option<Arc<Work>>, Option<String>) {
 }
 
 fn remove_files(trial: &TrialRun) {
-    if let Some(work) = trial.work() {
+    if let Some(work) = &trial.work {
         work.remove();
     }
 }

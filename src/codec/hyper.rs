@@ -86,10 +86,6 @@ impl Meter {
         }
     }
 
-    fn after_read(&self, bytes: usize) {
-        self.received.store(self.received.load(Relaxed) + bytes as u64, Relaxed);
-    }
-
     /// Keeps the waker of the lane's task, which waits for the socket.
     fn set_waker<S: Socket>(&self, cx: &Context<'_>) {
         if !S::BLOCKS {
@@ -396,13 +392,14 @@ impl<S: Socket> Read for Io<S> {
             if plain.is_empty() {
                 return meter.ended.store(true, Relaxed);
             }
-            if meter.received.load(Relaxed) == 0 && !is_final(plain) {
+            let received = meter.received.load(Relaxed);
+            if received == 0 && !is_final(plain) {
                 *interim = Some(Box::new(Incoming::new(false)));
             }
             if interim.is_some() && followed.is_ok() {
                 followed = follow(interim, plain);
             }
-            meter.after_read(plain.len());
+            meter.received.store(received + plain.len() as u64, Relaxed);
         };
         let read = meter.waking::<S, _>(|cx| spill.poll_read(stream, cx, &mut buf, seen));
         meter.dry.store(read.is_pending(), Relaxed);

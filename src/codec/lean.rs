@@ -23,7 +23,6 @@ const FIRST_READ_BYTES: usize = 1536;
 /// Further reads, and every read of a task, whose stack is the runtime's.
 const READ_BYTES: usize = 16 * 1024;
 
-/// A response on its way in.
 pub(super) struct Incoming {
     parser: ResponseParser,
     /// An incomplete head, where one came in pieces.

@@ -100,8 +100,9 @@ pub enum ParseError {
 }
 
 /// Where in the response the next byte stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum ParsePosition {
+    #[default]
     Head,
     FixedBody,
     BodyToClose,
@@ -130,7 +131,7 @@ const AFTER_HEAD: [ParsePosition; 4] = [
 ];
 
 /// The state between two reads of one response: 32 bytes, since every lane holds one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 pub struct ResponseParser {
     /// Bytes that the body, or the chunk under way, still lacks.
     remaining: u64,
@@ -152,20 +153,7 @@ pub struct ResponseParser {
 impl ResponseParser {
     /// A parser for the response to one request; the response to a HEAD has no body.
     pub fn new(request_is_head: bool) -> Self {
-        Self {
-            remaining: 0,
-            body_bytes: 0,
-            scanned: 0,
-            blank_bytes: 0,
-            status: 0,
-            extension_bytes: 0,
-            trailer_bytes: 0,
-            trailers: 0,
-            informational: 0,
-            at: ParsePosition::Head,
-            keep_alive: false,
-            request_is_head,
-        }
+        Self { request_is_head, ..Self::default() }
     }
 
     /// Forgets the last response, for the next request of the connection.

@@ -273,7 +273,7 @@ impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
         let mut buffer = vec![MaybeUninit::uninit(); HANDSHAKE_READ_BYTES];
         loop {
             ready!(self.poll_flush(cx))?;
-            if self.session.is_open() {
+            if self.session.open {
                 return Poll::Ready(Ok(()));
             }
             self.socket.block()?;
@@ -307,7 +307,7 @@ impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
             ready!(self.poll_flush(cx))?;
         }
         let mut result = None;
-        let mut ended = self.session.peer_closed();
+        let mut ended = self.session.peer_closed;
         if !ended {
             let TlsStream { socket, session, .. } = self;
             let plain = |plain: &[u8]| result = take(result.take(), plain);
@@ -321,7 +321,7 @@ impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
                 }
                 Some(Err(e)) if result.is_none() => return Poll::Ready(Err(Error::other(e))),
                 Some(Err(_)) => true,
-                Some(Ok(())) => session.peer_closed(),
+                Some(Ok(())) => session.peer_closed,
             };
             // Mostly nothing: the peer may have asked for new keys; what cannot be written now
             // goes out with the next request.
@@ -373,7 +373,7 @@ impl<S: Socket, E: TlsEnd> TlsStream<S, E> {
             });
             match fits {
                 Err(e) => return e.kind() == IoErrorKind::WouldBlock,
-                Ok(fits) if !fits || plain || session.peer_closed() => return false,
+                Ok(fits) if !fits || plain || session.peer_closed => return false,
                 Ok(_) => {}
             }
         }

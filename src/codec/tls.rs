@@ -109,9 +109,10 @@ pub(crate) struct Session<E: TlsEnd = UnbufferedClientConnection> {
     /// Bytes for the socket, from `sent` on.
     out: Vec<u8>,
     sent: usize,
-    open: bool,
+    /// The handshake is over, and this end has not said that nothing follows.
+    pub(super) open: bool,
     heard: bool,
-    peer_closed: bool,
+    pub(super) peer_closed: bool,
     /// What ended the session: rustls must not be asked again.
     failed: Option<TlsError>,
 }
@@ -141,14 +142,6 @@ impl<E: TlsEnd> Session<E> {
         }
     }
 
-    pub(crate) fn is_open(&self) -> bool {
-        self.open
-    }
-
-    pub(crate) fn peer_closed(&self) -> bool {
-        self.peer_closed
-    }
-
     /// What the two sides agreed on; `None` before the handshake is over.
     pub(crate) fn agreed(&self) -> Option<Agreed> {
         let version = self.connection.protocol_version()?;
@@ -156,12 +149,10 @@ impl<E: TlsEnd> Session<E> {
         Some(Agreed { version, suite })
     }
 
-    /// Bytes that are to be written to the socket.
     pub(crate) fn unsent(&self) -> &[u8] {
         &self.out[self.sent..]
     }
 
-    /// Notes that the first `written` bytes of [`Session::unsent`] were written.
     pub(crate) fn wrote(&mut self, written: usize) {
         self.sent += written;
         if self.sent == self.out.len() {

@@ -27,7 +27,6 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    /// From now on releases are handed over early.
     pub(super) fn start_early(&self) {
         self.takes_ns.store(FIRST_HANDOVER_NS, Relaxed);
     }

@@ -110,7 +110,6 @@ fn spawn(
     builder.spawn(run).map(drop).context("the heartbeat's thread could not be started")
 }
 
-/// On a thread of its own.
 pub(super) fn on_thread(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
     spawn(trial, |trial, mut ticks| {
         while !ticks.over(trial) {
@@ -142,7 +141,6 @@ pub(super) fn in_pool(trial: &Arc<TrialRun>, pool: &Arc<ThreadPool>) -> anyhow::
     })
 }
 
-/// As a task of the lanes' runtime.
 pub(super) fn on_runtime(trial: &Arc<TrialRun>, runtime: &Runtime) -> Option<JoinHandle<()>> {
     if !wanted(trial) {
         return None;

@@ -194,7 +194,6 @@ pub(super) struct ConnectedLane<S: Socket> {
 
 /// A lane on a blocking socket: a thread, or a slot of the pool.
 pub(super) type BlockingLane = ConnectedLane<BlockingSocket>;
-/// A lane on an async socket: a task.
 pub(super) type AsyncLane<S> = ConnectedLane<S>;
 
 impl<S: Socket + 'static> ConnectedLane<S> {
@@ -273,7 +272,6 @@ impl BlockingLane {
         self.set_up(trial, made);
     }
 
-    /// Runs a closed loop until the plan is done.
     pub(super) fn run_closed(&mut self, trial: &TrialRun) {
         while self.step(trial) {}
     }

@@ -26,7 +26,6 @@ impl Latch {
         self.open.load(Ordering::Acquire) == 1
     }
 
-    /// Blocks the thread until it is open.
     pub(super) fn wait(&self) {
         while !self.is_open() {
             // An early return (a signal, or a latch opened just now) leads to another look.
@@ -34,7 +33,6 @@ impl Latch {
         }
     }
 
-    /// Suspends the task until it is open.
     pub(super) async fn wait_async(&self) {
         let notified = self.tasks.notified();
         // `notified` counts from its creation, so an opening between here and the await is seen.

@@ -43,7 +43,6 @@ impl Link {
         self.shard.into()
     }
 
-    /// Notes that a request was answered whole, at `end`.
     pub(super) fn answered(&mut self, end: u64) {
         self.seen = end;
         self.reused = true;
@@ -91,7 +90,6 @@ impl Link {
         self.was_idle(at) && !connection.is_idle()
     }
 
-    /// Where the next connection goes from and to.
     fn route<'t>(&mut self, trial: &'t TrialRun) -> Route<'t> {
         let number = self.connects;
         self.connects = number.wrapping_add(1);
@@ -107,11 +105,10 @@ impl Link {
         let begun = now_ns();
         let route = self.route(trial);
         let codec = trial.job.cell.codec;
-        let made = BlockingConn::connect(codec, &route, trial.timeout(), trial.tls())?;
+        let made = BlockingConn::connect(codec, &route, trial.timeout(), trial.tls.as_ref())?;
         Ok(self.connected(trial, begun, again, made))
     }
 
-    /// As [`Link::connect`], for an async socket.
     pub(super) async fn connect_async<S: TaskSocket>(
         &mut self,
         trial: &TrialRun,
@@ -121,7 +118,8 @@ impl Link {
         let route = self.route(trial);
         // Boxed, since connecting is rare and its state would stay part of every lane.
         let made = Box::pin(async {
-            let mut connect = pin!(Conn::connect_async(trial.job.cell.codec, route, trial.tls()));
+            let mut connect =
+                pin!(Conn::connect_async(trial.job.cell.codec, route, trial.tls.as_ref()));
             let mut timer = pin!(S::Timer::after(trial.timeout()));
             arm(timer.as_mut()).await;
             bound(timer, begun + trial.job.plan.timeout_ns, connect.as_mut()).await

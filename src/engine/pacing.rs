@@ -153,7 +153,6 @@ impl Sleeper {
         if self.native { 0 } else { self.lead_ns.unwrap_or(0).max(calibrated_ns).min(LEAD_MOST_NS) }
     }
 
-    /// Learns from a wake-up that came so late.
     pub(super) fn woke(&mut self, late_ns: u64) {
         if let Some(lead) = &mut self.lead_ns {
             // A moving average over some eight wake-ups, plus a half for their spread.

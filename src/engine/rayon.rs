@@ -43,14 +43,11 @@ pub(super) fn run(trial: &Arc<TrialRun>) -> anyhow::Result<()> {
 fn connect_slots(trial: &Arc<TrialRun>, pool: &ThreadPool) -> Slots {
     let slots = Arc::new(ArrayQueue::new(trial.job.cell.lanes as usize));
     for id in 0..trial.job.cell.lanes {
-        let (slots, trial) = (slots.clone(), trial.clone());
-        pool.spawn_fifo({
-            let trial = trial.clone();
-            move || {
-                let mut lane = Box::new(BlockingLane::new(&trial, id));
-                lane.connect_first(&trial);
-                put(&slots, lane);
-            }
+        let (slots, own) = (slots.clone(), trial.clone());
+        pool.spawn_fifo(move || {
+            let mut lane = Box::new(BlockingLane::new(&own, id));
+            lane.connect_first(&own);
+            put(&slots, lane);
         });
         trial.progress.throttle(id + 1);
     }

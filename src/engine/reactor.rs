@@ -72,7 +72,7 @@ impl Reactor {
     /// Makes the reactor of the calling thread, for about so many lanes.
     pub(crate) fn start(lanes: u32, manner: Manner, counts: &RingCounts) -> anyhow::Result<()> {
         let ring = Ring::new(lanes)?;
-        if manner.batch > 1 && !ring.lingers() {
+        if manner.batch > 1 && !ring.can_linger {
             anyhow::bail!("waiting for a batch (`uring_batch`) takes Linux 6.12: this one cannot");
         }
         let reactor = Reactor {
@@ -173,7 +173,6 @@ impl Reactor {
         with(|r| r.lane)
     }
 
-    /// When completions were last collected.
     pub(super) fn now() -> u64 {
         with(|r| r.now)
     }

@@ -22,7 +22,6 @@ pub(super) struct SharedSchedule(Mutex<Option<Shots>>);
 
 type Shots = Peekable<Box<dyn Iterator<Item = Due> + Send>>;
 
-/// What a look at the schedule found.
 pub(super) enum NextDue {
     Due(Due),
     /// Nothing before that instant.

@@ -66,8 +66,9 @@ pub(crate) struct TrialRun {
     prepared: Prepared,
     claims: Claims,
     phases: OnceLock<Phases>,
-    tls: Option<tls::Client>,
-    work: Option<Arc<Work>>,
+    pub(super) tls: Option<tls::Client>,
+    /// What requests do beside HTTP; `None` where they do nothing.
+    pub(crate) work: Option<Arc<Work>>,
     /// The class of each template; empty where no request has a name.
     classes: Vec<Option<usize>>,
 }
@@ -108,12 +109,7 @@ impl TrialRun {
         }
     }
 
-    /// What requests do beside HTTP; `None` where they do nothing.
-    pub(crate) fn work(&self) -> Option<&Arc<Work>> {
-        self.work.as_ref()
-    }
-
-    /// The same, for a request that has steps.
+    /// The work of a request that has steps.
     #[inline]
     pub(super) fn steps(&self, request: &Rendered) -> Option<&Work> {
         self.work.as_deref().filter(|work| work.has_steps(request))
@@ -199,10 +195,6 @@ impl TrialRun {
         Route::new(target, job.worker, lane, total).allowing(&job.allowed)
     }
 
-    pub(super) fn tls(&self) -> Option<&tls::Client> {
-        self.tls.as_ref()
-    }
-
     /// Claims the next request of a closed loop by its index in the whole trial.
     pub(super) fn claim(&self, phase: Phase, chunk: &mut Chunk) -> Option<u64> {
         let local = self.claims.next(phase, chunk)?;
@@ -233,20 +225,14 @@ impl TrialRun {
         }
         let (worker, workers) = (self.job.worker, self.job.workers);
         let planned = self.planned(Phase::Measured).map(|planned| {
+            let is_open = self.is_open_loop();
+            let schedule = is_open.then(|| self.schedule(Phase::Measured).share(worker, workers));
+            let arrivals = schedule.into_iter().flatten().map(|arrival| arrival.request);
+            let claims = if is_open { 0..0 } else { 0..planned };
+            let claims = claims.map(|local| local * u64::from(workers) + u64::from(worker));
             let mut counts = vec![0; names.len()];
-            let mut count = |index: u64| {
-                if let Some(class) = self.class(index) {
-                    counts[class] += 1;
-                }
-            };
-            match self.is_open_loop() {
-                true => {
-                    let arrivals = self.schedule(Phase::Measured).share(worker, workers);
-                    arrivals.for_each(|arrival| count(arrival.request));
-                }
-                false => (0..planned)
-                    .for_each(|local| count(local * u64::from(workers) + u64::from(worker))),
-            }
+            let classes = arrivals.chain(claims).filter_map(|index| self.class(index));
+            classes.for_each(|class| counts[class] += 1);
             counts
         });
         let class = |(i, name): (usize, &str)| {

@@ -109,7 +109,7 @@ fn run_lanes(
     mut ticks: Option<Ticks>,
     mut pacer: Option<RingPacer<'_>>,
 ) -> anyhow::Result<()> {
-    if pacer.is_none() && trial.work().is_none() {
+    if pacer.is_none() && trial.work.is_none() {
         Reactor::wait_coarsely();
     }
     while !lanes.have_ended(tasks) {

@@ -1,4 +1,4 @@
-//! What is kept for a connection, and the slab that keeps it.
+//! What the reference keeps for a connection.
 //!
 //! An idle connection costs its slot and its socket: bytes are read into a buffer that all
 //! connections share, and only what cannot be used yet is copied.
@@ -58,7 +58,7 @@ impl Connection {
             socket,
             state: State::Reading,
             interest: READABLE,
-            inbox: Inbox::new(),
+            inbox: Inbox::default(),
             ongoing: digest.then(Box::default),
         }
     }
@@ -78,104 +78,14 @@ impl Connection {
     }
 }
 
-/// Names a connection for as long as it lives: a slot is reused, a token is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Token {
-    slot: u32,
-    generation: u32,
-}
-
-impl Token {
-    pub(super) fn to_u64(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot)
-    }
-
-    pub(super) fn from_u64(data: u64) -> Self {
-        Self { slot: data as u32, generation: (data >> 32) as u32 }
-    }
-}
-
-/// A slot and how many connections it has held.
-struct AnswerSlot {
-    generation: u32,
-    connection: Option<Connection>,
-}
-
-#[derive(Default)]
-pub(super) struct Slab {
-    slots: Vec<AnswerSlot>,
-    free: Vec<u32>,
-}
-
-impl Slab {
-    pub(super) fn insert(&mut self, connection: Connection) -> Token {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(AnswerSlot { generation: 0, connection: None });
-            // Descriptors run out long before 2^32 slots.
-            self.slots.len() as u32 - 1
-        });
-        let entry = &mut self.slots[slot as usize];
-        entry.connection = Some(connection);
-        Token { slot, generation: entry.generation }
-    }
-
-    /// The connection of this name, unless it is gone.
-    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Connection> {
-        let entry = self.slots.get_mut(token.slot as usize)?;
-        entry.connection.as_mut().filter(|_| entry.generation == token.generation)
-    }
-
-    /// Forgets the connection of this name and returns it, unless it is gone already.
-    pub(super) fn remove(&mut self, token: Token) -> Option<Connection> {
-        let entry = self.slots.get_mut(token.slot as usize)?;
-        if entry.generation != token.generation {
-            return None;
-        }
-        let connection = entry.connection.take()?;
-        entry.generation = entry.generation.wrapping_add(1);
-        self.free.push(token.slot);
-        Some(connection)
-    }
-
-    /// As [`Self::get_mut`], to look only.
-    #[cfg(test)]
-    pub(super) fn peek(&self, token: Token) -> Option<&Connection> {
-        let entry = self.slots.get(token.slot as usize)?;
-        entry.connection.as_ref().filter(|_| entry.generation == token.generation)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::slab::Place;
     use super::*;
-
-    fn connection() -> Connection {
-        let null = std::fs::File::open("/dev/null").expect("/dev/null opens");
-        Connection::new(null.into(), false)
-    }
-
-    #[test]
-    fn a_token_never_reaches_the_next_connection_of_its_slot() {
-        let mut slab = Slab::default();
-        let first = slab.insert(connection());
-        let second = slab.insert(connection());
-        assert!(slab.remove(first).is_some());
-        assert!(slab.get_mut(first).is_none(), "a closed connection is still found");
-        let third = slab.insert(connection());
-        assert_eq!(third.slot, first.slot, "the slot is not used again");
-        assert!(slab.get_mut(first).is_none(), "an old token found a new connection");
-        assert!(slab.remove(first).is_none(), "an old token removed a new connection");
-        assert!(slab.get_mut(second).is_some() && slab.get_mut(third).is_some());
-        assert_eq!(slab.len(), 2);
-        assert_eq!(Token::from_u64(third.to_u64()), third);
-    }
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<AnswerSlot>() <= 160, "a slot takes {} bytes", size_of::<AnswerSlot>());
+        let bytes = size_of::<Place<Connection>>();
+        assert!(bytes <= 160, "a connection takes {bytes} bytes");
     }
 }

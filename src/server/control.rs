@@ -25,7 +25,6 @@ use crate::sys::now_ns;
 
 /// Longest line that is read from the driver, in bytes.
 const MAX_LINE: usize = 1024 * 1024;
-/// Longest body, in bytes.
 const MAX_BODY: u64 = 1 << 40;
 
 /// Runs a target for a driver: a [`TargetJob`] is read from `stdin`, a [`Listening`] written to
@@ -154,7 +153,6 @@ fn prepare(job: &TargetJob) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses jobs that cannot be played as they are written.
 fn check(job: &TargetJob) -> anyhow::Result<()> {
     let spec = &job.spec;
     match spec.service_time {

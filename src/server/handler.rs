@@ -142,7 +142,7 @@ impl Handler {
 
     /// The certificate that it shows; `None` where it speaks plain HTTP.
     pub(super) fn certificate(&self) -> Option<String> {
-        self.acceptor.as_ref().map(|acceptor| acceptor.certificate().into())
+        self.acceptor.as_ref().map(|acceptor| acceptor.pem.clone())
     }
 
     /// Removes its files: the process ends, and with it the threads that hold them.

@@ -13,7 +13,7 @@
 //! late cannot referee engines that differ by microseconds.
 //!
 //! Map: [`laws`] draws service times and faults as pure functions of (seed, request number),
-//! [`queue`] turns arrivals into departures, `connection` is what is kept for a connection,
+//! [`queue`] turns arrivals into departures, `connection` is what is kept for a connection, in a `slab`,
 //! `reference` is the loop, `control` the protocol above, [`digest`] says what was sent.
 //!
 //! The other engines serve real handlers and are subjects, not referees: `threads`, `pool`, `rayon`,
@@ -37,6 +37,7 @@ mod pool;
 pub mod queue;
 mod rayon;
 mod reference;
+mod slab;
 mod threads;
 mod tokio;
 mod upstream;

@@ -12,25 +12,20 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 
 use super::blocking::{Parked, accept, park};
 use super::handler::Handler;
+use super::slab::{Slab, Token};
 
 const LISTENER: u64 = u64::MAX;
 const ONCE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ONESHOT);
-
-/// Where a connection is kept.
-pub(super) type Place = usize;
 
 pub(super) struct Parking {
     epoll: OwnedFd,
     listener: TcpListener,
     handler: Arc<Handler>,
+    /// Empty while a thread serves the connection.
     places: Mutex<Places>,
 }
 
-#[derive(Default)]
-struct Places {
-    connections: Vec<Option<Parked>>,
-    free: Vec<Place>,
-}
+type Places = Slab<Option<Parked>>;
 
 impl Parking {
     pub(super) fn new(listener: TcpListener, handler: Arc<Handler>) -> anyhow::Result<Parking> {
@@ -46,7 +41,7 @@ impl Parking {
 
     /// Waits for the next connection on which something came; `None` where there was none, so that
     /// the caller asks again.
-    pub(super) fn next(&self) -> Option<(Place, Parked)> {
+    pub(super) fn next(&self) -> Option<(Token, Parked)> {
         let mut events: [Event; 1] =
             [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
         match epoll::wait(&self.epoll, &mut events[..], None) {
@@ -59,46 +54,39 @@ impl Parking {
                 None
             }
             place => {
-                let place = place as Place;
-                let connection = self.places().connections.get_mut(place)?.take()?;
-                Some((place, connection))
+                let place = Token::from_u64(place);
+                Some((place, self.places().get_mut(place)?.take()?))
             }
         }
     }
 
-    /// Accepts whoever is waiting to be.
     fn welcome(&self) {
         while let Some(socket) = accept(&self.listener, &self.handler) {
             let connection = park(socket, self.handler.clone());
             let mut places = self.places();
-            let place = places.free.pop().unwrap_or_else(|| {
-                places.connections.push(None);
-                places.connections.len() - 1
-            });
+            let place = places.insert(None);
             // Another thread may take it at once, and waits for the lock until it is in its place.
-            let data = EventData::new_u64(place as u64);
+            let data = EventData::new_u64(place.to_u64());
             let watched = epoll::add(&self.epoll, connection.socket(), data, ONCE).is_ok();
-            places.put(place, watched.then_some(connection));
+            put(&mut places, place, watched.then_some(connection));
         }
         let _ = epoll::modify(&self.epoll, &self.listener, EventData::new_u64(LISTENER), ONCE);
     }
 
     /// Takes a connection back, or forgets one that has ended.
-    pub(super) fn leave(&self, place: Place, connection: Option<Parked>) {
+    pub(super) fn leave(&self, place: Token, connection: Option<Parked>) {
         let mut places = self.places();
         let watched = connection.filter(|connection| {
-            let data = EventData::new_u64(place as u64);
+            let data = EventData::new_u64(place.to_u64());
             epoll::modify(&self.epoll, connection.socket(), data, ONCE).is_ok()
         });
-        places.put(place, watched);
+        put(&mut places, place, watched);
     }
 }
 
-impl Places {
-    fn put(&mut self, place: Place, connection: Option<Parked>) {
-        if connection.is_none() {
-            self.free.push(place);
-        }
-        self.connections[place] = connection;
+fn put(places: &mut Places, place: Token, connection: Option<Parked>) {
+    match (connection, places.get_mut(place)) {
+        (Some(connection), Some(empty)) => *empty = Some(connection),
+        _ => drop(places.remove(place)),
     }
 }

@@ -19,9 +19,10 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::connection::{Connection, READABLE, Slab, Token};
+use super::connection::{Connection, READABLE};
 use super::digest::Log;
 use super::queue::VirtualQueue;
+use super::slab::{Slab, Token};
 use super::{TargetJob, TargetReport};
 use crate::codec::serve::answers::Answers;
 use crate::plan::endpoint::Endpoint;
@@ -53,7 +54,7 @@ pub(super) struct ReferenceServer {
     listener: TcpListener,
     /// Whether epoll watches the listener; not while descriptors have run out.
     accepting: bool,
-    connections: Slab,
+    connections: Slab<Connection>,
     departures: BinaryHeap<Departure>,
     scheduled: u64,
     queue: VirtualQueue,

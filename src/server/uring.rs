@@ -137,9 +137,7 @@ struct Home {
 
 /// What another thread has for a ring.
 enum News {
-    /// A connection to serve.
     Accepted(OwnedFd),
-    /// A task can go on.
     Woken(u32),
 }
 

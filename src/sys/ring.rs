@@ -37,7 +37,6 @@ pub(crate) const LONGEST_SEND: usize = 4096;
 /// The group that receives take their buffers from; a ring has one.
 const GROUP: u16 = 0;
 
-/// What was asked of the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
     /// Bytes came, or the end, or an error.
@@ -63,7 +62,6 @@ pub(crate) struct Completion {
     pub(crate) result: i32,
     /// A receive goes on.
     pub(crate) more: bool,
-    /// What was received.
     pub(crate) buffer: Option<Buffer>,
 }
 
@@ -104,7 +102,6 @@ impl Provided {
         Provided { entries, bytes, count, tail: 0 }
     }
 
-    /// Where a buffer begins.
     #[expect(unsafe_code, reason = "an offset into one allocation")]
     fn at(&self, id: u16) -> *mut u8 {
         assert!(id < self.count);
@@ -112,7 +109,6 @@ impl Provided {
         unsafe { self.bytes.add(usize::from(id) * BUFFER_BYTES) }
     }
 
-    /// Gives a buffer to the kernel.
     #[expect(unsafe_code, reason = "entries are shared with the kernel")]
     fn give(&mut self, id: u16) {
         let at = self.at(id);
@@ -137,7 +133,8 @@ pub(crate) struct Ring {
     completions: CompletionQueue<'static>,
     provided: Provided,
     outgoing: Vec<u8>,
-    can_linger: bool,
+    /// Whether [`Ring::enter`] can.
+    pub(crate) can_linger: bool,
     /// Buffers that were handed out and not given back.
     lent: u32,
     /// Submissions, from 1, over and over: what was pushed in an earlier one is with the kernel.
@@ -170,7 +167,6 @@ impl Ring {
         Ok(ring)
     }
 
-    /// The submission under way, from 1.
     pub(crate) fn round(&self) -> u32 {
         self.round
     }
@@ -263,7 +259,6 @@ impl Ring {
         }
     }
 
-    /// Whether entries wait to be submitted.
     pub(crate) fn is_queued(&mut self) -> bool {
         self.entries.sync();
         !self.entries.is_empty()
@@ -274,11 +269,6 @@ impl Ring {
         self.completions.sync();
         let deferred = self.entries.taskrun() || self.entries.cq_overflow();
         deferred || !self.completions.is_empty()
-    }
-
-    /// Whether [`Ring::enter`] can linger.
-    pub(crate) fn lingers(&self) -> bool {
-        self.can_linger
     }
 
     /// Submits what is queued and waits for `batch` completions: no longer than `linger_ns` where
@@ -317,7 +307,6 @@ impl Ring {
         Some(Completion { op, key, result: entry.result(), more, buffer })
     }
 
-    /// What a buffer holds.
     #[expect(unsafe_code, reason = "a slice of a provided buffer")]
     pub(crate) fn bytes(&mut self, buffer: &mut Buffer) -> &mut [u8] {
         // SAFETY: the kernel named the buffer in a completion and does not touch it until it is
@@ -325,7 +314,6 @@ impl Ring {
         unsafe { std::slice::from_raw_parts_mut(self.provided.at(buffer.id), buffer.len.into()) }
     }
 
-    /// Gives a buffer back to the kernel.
     pub(crate) fn recycle(&mut self, mut buffer: Buffer) {
         if cfg!(debug_assertions) {
             // Whoever reads it from now on reads no response.
@@ -335,7 +323,6 @@ impl Ring {
         self.provided.give(buffer.id);
     }
 
-    /// Whether every buffer was given back.
     pub(crate) fn is_whole(&self) -> bool {
         self.lent == 0
     }

@@ -26,7 +26,6 @@ pub fn new_name() -> String {
     format!("duel-files-{}-{nanos:x}", std::process::id())
 }
 
-/// The name of one worker's directories.
 pub(crate) fn worker_name(name: &str, worker: u32) -> String {
     format!("{name}-w{worker}")
 }
@@ -82,7 +81,6 @@ impl Made {
         Ok(paths)
     }
 
-    /// Removes them now.
     pub(super) fn remove(&self) {
         remove(&self.dirs);
     }

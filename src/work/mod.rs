@@ -106,13 +106,11 @@ impl Work {
         Ok(())
     }
 
-    /// The steps of a template; none where it has none.
     #[inline]
     pub(crate) fn acts(&self, template: usize) -> &[Act] {
         self.programs.get(template).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a request has steps.
     #[inline]
     pub(crate) fn has_steps(&self, request: &Rendered) -> bool {
         !self.acts(request.template as usize).is_empty()

@@ -15,7 +15,7 @@ use crate::sys::now_ns;
 /// Serves a connection to its end.
 pub(crate) async fn connection<S: Socket>(socket: S, service: impl Service) {
     let Some(mut stream) = service.stream(socket) else { return };
-    let mut inbox = Inbox::new();
+    let mut inbox = Inbox::default();
     let mut step = Step::More;
     loop {
         let kind = match step {

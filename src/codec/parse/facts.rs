@@ -7,11 +7,9 @@ const MAX_LENGTH: u64 = u64::MAX - 2;
 /// Where the body of a response ends (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// After so many bytes.
     Length(u64),
     /// With the last chunk and its trailers.
     Chunked,
-    /// With the connection.
     ToClose,
 }
 
@@ -52,14 +50,16 @@ pub(crate) fn after_head<'h>(
 }
 
 /// What the header lines say of the body's length.
-#[derive(Clone, Copy)]
+#[derive(Default, Clone, Copy)]
 enum Length {
+    #[default]
     Absent,
     Is(u64),
     Invalid,
 }
 
 /// What matters of the header lines.
+#[derive(Default)]
 struct HeadFacts {
     length: Length,
     transfer_encoding: bool,
@@ -72,13 +72,7 @@ struct HeadFacts {
 impl HeadFacts {
     #[inline]
     fn of<'h>(headers: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Self {
-        let mut facts = Self {
-            length: Length::Absent,
-            transfer_encoding: false,
-            chunked: false,
-            close: false,
-            keep_alive: false,
-        };
+        let mut facts = Self::default();
         for (name, value) in headers {
             // Lengths differ first: most lines cost one comparison.
             match name.len() {

@@ -6,6 +6,7 @@ use super::request::{Parser, Step};
 
 /// Keeps only what cannot be used yet: an idle connection has no buffer. Each call tells `seen` which
 /// bytes it takes.
+#[derive(Default)]
 pub(crate) struct Inbox {
     parser: Parser,
     /// Bytes read and not yet taken.
@@ -13,10 +14,6 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new() -> Self {
-        Self { parser: Parser::new(), unread: BytesMut::new() }
-    }
-
     /// Takes bytes that were just read.
     pub(crate) fn absorb(&mut self, bytes: &[u8], mut seen: impl FnMut(&[u8])) -> Step {
         if self.has_unread() {
@@ -47,7 +44,6 @@ impl Inbox {
         step
     }
 
-    /// Whether bytes are left over.
     pub(crate) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
     }
@@ -59,7 +55,7 @@ mod tests {
 
     #[test]
     fn no_buffer_stays_with_an_idle_connection() {
-        let mut inbox = Inbox::new();
+        let mut inbox = Inbox::default();
         let requests = b"GET / HTTP/1.1\r\n\r\n".repeat(3);
         assert!(matches!(inbox.absorb(&requests, |_| {}), Step::Whole(_)));
         assert!(matches!(inbox.next_step(|_| {}), Step::Whole(_)));

@@ -12,16 +12,17 @@ pub(crate) const MAX_HEAD: usize = 16 * 1024;
 const MAX_CHUNK_LINE: usize = 1024;
 
 /// What becomes of the connection after the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Persistence {
     /// It stays, as HTTP/1.1 has it.
     Default,
     /// It stays, and an HTTP/1.0 client needs to be told.
     Announced,
+    #[default]
     Close,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Request {
     /// Whether it is a HEAD, whose answer has no body.
     pub(crate) head_only: bool,
@@ -37,7 +38,6 @@ pub(crate) enum Refusal {
     TooLarge,
 }
 
-/// What the bytes so far amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Part of a request.
@@ -50,12 +50,17 @@ pub(crate) enum Step {
 }
 
 /// Where in a request the stream stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum ReadPhase {
+    #[default]
     Head,
-    Body { left: u64 },
+    Body {
+        left: u64,
+    },
     ChunkLine,
-    ChunkData { left: u64 },
+    ChunkData {
+        left: u64,
+    },
     ChunkEnd,
     Trailers,
 }
@@ -67,7 +72,7 @@ enum BodyFraming {
     Chunked,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Parser {
     phase: ReadPhase,
     /// The request whose body is being read.
@@ -75,11 +80,6 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-    pub(crate) fn new() -> Self {
-        let request = Request { head_only: false, persistence: Persistence::Close };
-        Self { phase: ReadPhase::Head, request }
-    }
-
     /// Takes bytes from the front of `input`: returns how many, and what they amount to.
     ///
     /// Bytes not taken are to be offered again, followed by those that came since. After

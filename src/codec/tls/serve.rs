@@ -17,7 +17,8 @@ const NAME: &str = "localhost";
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     config: Arc<ServerConfig>,
-    pem: String,
+    /// The certificate, for clients to trust.
+    pub(crate) pem: String,
 }
 
 impl Acceptor {
@@ -34,11 +35,6 @@ impl Acceptor {
         config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Acceptor { config: Arc::new(config), pem: made.cert.pem() })
-    }
-
-    /// The certificate, for clients to trust.
-    pub(crate) fn certificate(&self) -> &str {
-        &self.pem
     }
 
     /// How a client speaks with servers that show these certificates; without any it takes whatever

@@ -10,8 +10,9 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use super::ReferenceServer;
 use crate::codec::serve::answers::{AnswerKind, CONTINUE, DRAIN};
 use crate::codec::serve::request::{Refusal, Request, Step};
-use crate::server::connection::{AnswerUnderWay, READABLE, State, Token};
+use crate::server::connection::{AnswerUnderWay, READABLE, State};
 use crate::server::laws;
+use crate::server::slab::Token;
 use crate::sys::{MonotonicNs, now_ns};
 
 /// An answer that leaves this much after its instant counts as late: 1 ms.
@@ -38,7 +39,6 @@ impl ReferenceServer {
         }
     }
 
-    /// Changes which events epoll reports for a connection.
     fn set_interest(&mut self, token: Token, interest: EventFlags) {
         let Some(connection) = self.connections.get_mut(token) else { return };
         if connection.interest != interest {

@@ -34,7 +34,7 @@ fn connect(server: &mut ReferenceServer) -> TcpStream {
 fn turn_until(
     server: &mut ReferenceServer,
     what: &str,
-    mut holds: impl FnMut(&ReferenceServer) -> bool,
+    mut holds: impl FnMut(&mut ReferenceServer) -> bool,
 ) {
     // A timer that wakes the loop makes a broken server a failure instead of a hang.
     let limit = now_ns() + 10 * crate::units::SECOND_NS;
@@ -91,7 +91,7 @@ fn pipelined_requests_wait_their_turn_without_spinning() {
     client.write_all(&GET.repeat(2)).expect("written");
     let token = Token::from_u64(0);
     turn_until(&mut server, "the rest is left in the kernel", |s| {
-        s.connections.peek(token).is_some_and(|c| c.interest == EventFlags::RDHUP)
+        s.connections.get_mut(token).is_some_and(|c| c.interest == EventFlags::RDHUP)
     });
     assert_eq!(server.report.received, 1, "one request at a time is in flight");
     for received in 2..=3 {

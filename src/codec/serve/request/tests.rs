@@ -4,7 +4,7 @@ use super::*;
 
 /// Offers `input` in pieces that end at `cuts`, as a connection does, and lists the results.
 fn steps(input: &[u8], cuts: impl IntoIterator<Item = usize>) -> Vec<Step> {
-    let mut parser = Parser::new();
+    let mut parser = Parser::default();
     let (mut steps, mut pending, mut from) = (Vec::new(), Vec::new(), 0);
     for end in cuts.into_iter().chain([input.len()]) {
         let end = end.clamp(from, input.len());
@@ -139,7 +139,7 @@ fn chunk_lines_and_trailers_are_bounded() {
 #[test]
 fn an_expectation_is_answered_only_while_the_body_is_missing() {
     let head = b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n";
-    let mut parser = Parser::new();
+    let mut parser = Parser::default();
     assert_eq!(parser.advance(head), (head.len(), Step::Continue));
     assert_eq!(parser.advance(b""), (0, Step::More), "the expectation is met once");
     assert_eq!(parser.advance(b"x"), (1, PLAIN));
