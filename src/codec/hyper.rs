@@ -141,14 +141,9 @@ fn chain(error: &hyper::Error) -> String {
 /// An invalid or overlong chunk size: hyper reports it as an I/O error of these kinds.
 fn is_bad_framing(error: &hyper::Error) -> bool {
     use std::error::Error as _;
-    let mut source = error.source();
-    while let Some(e) = source {
-        if let Some(io) = e.downcast_ref::<Error>() {
-            return matches!(io.kind(), IoErrorKind::InvalidInput | IoErrorKind::InvalidData);
-        }
-        source = e.source();
-    }
-    false
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let io = causes.find_map(|cause| cause.downcast_ref::<Error>());
+    io.is_some_and(|e| matches!(e.kind(), IoErrorKind::InvalidInput | IoErrorKind::InvalidData))
 }
 
 /// hyper's own wakers lead here. Most of its wake-ups say what the lane, which turns the connection

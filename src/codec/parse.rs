@@ -23,7 +23,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, ParserConfig, Status};
 
-pub(super) use facts::{Framing, after_head};
+pub(super) use facts::{BodyLength, Framing, HeadFacts, after_head};
 use memo::{Memo, Outcome};
 
 /// Longest head in bytes, blank lines included. hyper needs the same number twice for the same

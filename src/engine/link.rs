@@ -1,10 +1,9 @@
 //! A lane's connection over time: made, looked at when it was idle, replaced, refused.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use super::run::TrialRun;
-use super::timer::{LaneTimer, TaskSocket, arm, bound};
+use super::timer::{TaskSocket, within};
 use crate::codec::socket::Route;
 use crate::codec::stream::Socket;
 use crate::codec::{BlockingConn, Conn, Connected, Failure};
@@ -117,14 +116,8 @@ impl Link {
         let begun = now_ns();
         let route = self.route(trial);
         // Boxed, since connecting is rare and its state would stay part of every lane.
-        let made = Box::pin(async {
-            let mut connect =
-                pin!(Conn::connect_async(trial.job.cell.codec, route, trial.tls.as_ref()));
-            let mut timer = pin!(S::Timer::after(trial.timeout()));
-            arm(timer.as_mut()).await;
-            bound(timer, begun + trial.job.plan.timeout_ns, connect.as_mut()).await
-        });
-        let made = made.await?;
+        let connect = Conn::connect_async(trial.job.cell.codec, route, trial.tls.as_ref());
+        let made = Box::pin(within::<S::Timer, _>(trial.timeout(), connect)).await?;
         Ok(self.connected(trial, begun, again, made))
     }
 

@@ -1,6 +1,7 @@
 //! The chunked transfer coding, byte by byte: nothing of it waits in the caller's buffer.
 
-use super::{MAX_HEAD, MAX_HEADERS, ParseError, ParsePosition, ResponseParser};
+use super::ParsePosition as At;
+use super::{MAX_HEAD, MAX_HEADERS, ParseError, ResponseParser};
 
 /// Bytes at which the chunk extensions of one body are refused (hyper's bound).
 const EXTENSION_LIMIT: u16 = 16 * 1024;
@@ -16,21 +17,21 @@ impl ResponseParser {
         on_body: &mut impl FnMut(&[u8]),
     ) -> Result<usize, ParseError> {
         let mut consumed = 0;
-        while consumed < bytes.len() && self.at != ParsePosition::Done {
-            if self.at == ParsePosition::ChunkBody {
+        while consumed < bytes.len() && self.at != At::Done {
+            if self.at == At::ChunkBody {
                 consumed += self.body(&bytes[consumed..], on_body);
                 if self.remaining == 0 {
-                    self.at = ParsePosition::ChunkBodyCr;
+                    self.at = At::ChunkBodyCr;
                 }
             } else {
                 let byte = bytes[consumed];
                 consumed += 1;
                 self.at = match self.at {
-                    ParsePosition::TrailerStart
-                    | ParsePosition::TrailerName
-                    | ParsePosition::TrailerValue
-                    | ParsePosition::TrailerLf
-                    | ParsePosition::EndLf => self.trailer_byte(byte)?,
+                    At::TrailerStart
+                    | At::TrailerName
+                    | At::TrailerValue
+                    | At::TrailerLf
+                    | At::EndLf => self.trailer_byte(byte)?,
                     _ => self.chunk_byte(byte)?,
                 };
             }
@@ -39,79 +40,59 @@ impl ResponseParser {
     }
 
     /// The state after one byte of a chunk's size line or of the line end behind its data.
-    fn chunk_byte(&mut self, byte: u8) -> Result<ParsePosition, ParseError> {
+    fn chunk_byte(&mut self, byte: u8) -> Result<At, ParseError> {
         let malformed = |what| Err(ParseError::Framing(what));
         match (self.at, byte) {
-            (
-                ParsePosition::ChunkStart | ParsePosition::ChunkSize,
-                b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F',
-            ) => {
+            (At::ChunkStart | At::ChunkSize, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
                 let shifted = self.remaining.checked_mul(16);
                 let Some(size) = shifted.and_then(|size| size.checked_add(digit.into())) else {
                     return malformed("chunk size beyond 64 bits");
                 };
                 self.remaining = size;
-                Ok(ParsePosition::ChunkSize)
+                Ok(At::ChunkSize)
             }
-            (ParsePosition::ChunkSize | ParsePosition::ChunkBlank, b' ' | b'\t') => {
-                Ok(ParsePosition::ChunkBlank)
-            }
-            (ParsePosition::ChunkSize | ParsePosition::ChunkBlank, b';') => {
-                Ok(ParsePosition::ChunkExtension)
-            }
-            (
-                ParsePosition::ChunkSize
-                | ParsePosition::ChunkBlank
-                | ParsePosition::ChunkExtension,
-                b'\r',
-            ) => Ok(ParsePosition::ChunkSizeLf),
-            (ParsePosition::ChunkExtension, b'\n') => malformed("bare LF in a chunk extension"),
-            (ParsePosition::ChunkExtension, _) => {
+            (At::ChunkSize | At::ChunkBlank, b' ' | b'\t') => Ok(At::ChunkBlank),
+            (At::ChunkSize | At::ChunkBlank, b';') => Ok(At::ChunkExtension),
+            (At::ChunkSize | At::ChunkBlank | At::ChunkExtension, b'\r') => Ok(At::ChunkSizeLf),
+            (At::ChunkExtension, b'\n') => malformed("bare LF in a chunk extension"),
+            (At::ChunkExtension, _) => {
                 self.extension_bytes = self.extension_bytes.saturating_add(1);
                 if self.extension_bytes >= EXTENSION_LIMIT {
                     return malformed("chunk extensions beyond 16 KiB");
                 }
-                Ok(ParsePosition::ChunkExtension)
+                Ok(At::ChunkExtension)
             }
-            (ParsePosition::ChunkSizeLf, b'\n') if self.remaining == 0 => {
-                Ok(ParsePosition::TrailerStart)
-            }
-            (ParsePosition::ChunkSizeLf, b'\n') => Ok(ParsePosition::ChunkBody),
-            (ParsePosition::ChunkBodyCr, b'\r') => Ok(ParsePosition::ChunkBodyLf),
-            (ParsePosition::ChunkBodyLf, b'\n') => Ok(ParsePosition::ChunkStart),
-            (ParsePosition::ChunkBodyCr | ParsePosition::ChunkBodyLf, _) => {
-                malformed("no line end behind a chunk")
-            }
+            (At::ChunkSizeLf, b'\n') if self.remaining == 0 => Ok(At::TrailerStart),
+            (At::ChunkSizeLf, b'\n') => Ok(At::ChunkBody),
+            (At::ChunkBodyCr, b'\r') => Ok(At::ChunkBodyLf),
+            (At::ChunkBodyLf, b'\n') => Ok(At::ChunkStart),
+            (At::ChunkBodyCr | At::ChunkBodyLf, _) => malformed("no line end behind a chunk"),
             _ => malformed("not a chunk size"),
         }
     }
 
     /// The state after one byte of the trailer section or of the blank line that ends it.
-    fn trailer_byte(&mut self, byte: u8) -> Result<ParsePosition, ParseError> {
+    fn trailer_byte(&mut self, byte: u8) -> Result<At, ParseError> {
         let malformed = |what| Err(ParseError::Framing(what));
         self.trailer_bytes = self.trailer_bytes.saturating_add(1);
         if self.trailer_bytes >= TRAILER_LIMIT {
             return malformed("trailers beyond 32 KiB");
         }
         match (self.at, byte) {
-            (ParsePosition::TrailerStart, b'\r') => Ok(ParsePosition::EndLf),
-            (ParsePosition::TrailerName, b':') => Ok(ParsePosition::TrailerValue),
-            (ParsePosition::TrailerStart | ParsePosition::TrailerName, _) if is_token(byte) => {
-                Ok(ParsePosition::TrailerName)
-            }
-            (ParsePosition::TrailerValue, b'\r') => Ok(ParsePosition::TrailerLf),
-            (ParsePosition::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {
-                Ok(ParsePosition::TrailerValue)
-            }
-            (ParsePosition::TrailerLf, b'\n') if self.trailers as usize >= MAX_HEADERS => {
+            (At::TrailerStart, b'\r') => Ok(At::EndLf),
+            (At::TrailerName, b':') => Ok(At::TrailerValue),
+            (At::TrailerStart | At::TrailerName, _) if is_token(byte) => Ok(At::TrailerName),
+            (At::TrailerValue, b'\r') => Ok(At::TrailerLf),
+            (At::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Ok(At::TrailerValue),
+            (At::TrailerLf, b'\n') if self.trailers as usize >= MAX_HEADERS => {
                 malformed("more than 100 trailers")
             }
-            (ParsePosition::TrailerLf, b'\n') => {
+            (At::TrailerLf, b'\n') => {
                 self.trailers = self.trailers.saturating_add(1);
-                Ok(ParsePosition::TrailerStart)
+                Ok(At::TrailerStart)
             }
-            (ParsePosition::EndLf, b'\n') => Ok(ParsePosition::Done),
+            (At::EndLf, b'\n') => Ok(At::Done),
             _ => malformed("not a trailer"),
         }
     }

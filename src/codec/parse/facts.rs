@@ -1,5 +1,4 @@
-//! What the head of a response says of its framing and of its connection: decided here for every
-//! codec.
+//! What a head says of its framing and of its connection: decided here for every codec and both ends.
 
 /// Longest content-length: hyper keeps the two values above for itself.
 const MAX_LENGTH: u64 = u64::MAX - 2;
@@ -36,10 +35,10 @@ pub(crate) fn after_head<'h>(
         }
     } else {
         match facts.length {
-            Length::Absent => Framing::ToClose,
-            Length::Is(length) if length <= MAX_LENGTH => Framing::Length(length),
-            Length::Is(_) => return Err("content-length too large"),
-            Length::Invalid => return Err("content-length invalid or contradictory"),
+            BodyLength::Absent => Framing::ToClose,
+            BodyLength::Is(length) if length <= MAX_LENGTH => Framing::Length(length),
+            BodyLength::Is(_) => return Err("content-length too large"),
+            BodyLength::Invalid => return Err("content-length invalid or contradictory"),
         }
     };
     let keep = !facts.close
@@ -51,7 +50,7 @@ pub(crate) fn after_head<'h>(
 
 /// What the header lines say of the body's length.
 #[derive(Default, Clone, Copy)]
-enum Length {
+pub(crate) enum BodyLength {
     #[default]
     Absent,
     Is(u64),
@@ -60,18 +59,18 @@ enum Length {
 
 /// What matters of the header lines.
 #[derive(Default)]
-struct HeadFacts {
-    length: Length,
-    transfer_encoding: bool,
+pub(crate) struct HeadFacts {
+    pub(crate) length: BodyLength,
+    pub(crate) transfer_encoding: bool,
     /// Whether chunked is the last transfer coding.
     chunked: bool,
-    close: bool,
-    keep_alive: bool,
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
 }
 
 impl HeadFacts {
     #[inline]
-    fn of<'h>(headers: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Self {
+    pub(crate) fn of<'h>(headers: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Self {
         let mut facts = Self::default();
         for (name, value) in headers {
             // Lengths differ first: most lines cost one comparison.
@@ -109,15 +108,17 @@ impl HeadFacts {
     /// Takes one line, which may be a list: equal values are one, others contradict.
     #[inline]
     fn content_length(&mut self, value: &[u8]) {
-        if let (Length::Absent, Some(length)) = (self.length, decimal(value)) {
-            self.length = Length::Is(length);
+        if let (BodyLength::Absent, Some(length)) = (self.length, decimal(value)) {
+            self.length = BodyLength::Is(length);
             return;
         }
         for item in value.split(|&byte| byte == b',') {
             self.length = match (self.length, decimal(item.trim_ascii())) {
-                (Length::Absent, Some(length)) => Length::Is(length),
-                (Length::Is(before), Some(length)) if before == length => Length::Is(length),
-                _ => Length::Invalid,
+                (BodyLength::Absent, Some(length)) => BodyLength::Is(length),
+                (BodyLength::Is(before), Some(length)) if before == length => {
+                    BodyLength::Is(length)
+                }
+                _ => BodyLength::Invalid,
             };
         }
     }

@@ -5,6 +5,8 @@
 
 use httparse::Status;
 
+use crate::codec::parse::{BodyLength, HeadFacts};
+
 pub(crate) const MAX_HEADERS: usize = 64;
 /// Longest head, and longest trailer section, in bytes.
 pub(crate) const MAX_HEAD: usize = 16 * 1024;
@@ -65,13 +67,6 @@ enum ReadPhase {
     Trailers,
 }
 
-/// How a body is delimited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BodyFraming {
-    Length(u64),
-    Chunked,
-}
-
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Parser {
     phase: ReadPhase,
@@ -126,18 +121,24 @@ impl Parser {
             }
             Err(_) => return (0, Some(Step::Refused(Refusal::Malformed))),
         };
-        let Some(framing) = framing(&head) else {
-            return (0, Some(Step::Refused(Refusal::Malformed)));
+        let http_1_1 = head.version == Some(1);
+        let facts = HeadFacts::of(head.headers.iter().map(|h| (h.name.as_bytes(), h.value)));
+        let persistence = match (facts.close, http_1_1, facts.keep_alive) {
+            (false, true, _) => Persistence::Default,
+            (false, false, true) => Persistence::Announced,
+            _ => Persistence::Close,
         };
-        self.request =
-            Request { head_only: head.method == Some("HEAD"), persistence: persistence(&head) };
-        self.phase = match framing {
-            BodyFraming::Length(0) => return (used, self.whole()),
-            BodyFraming::Length(left) => ReadPhase::Body { left },
-            BodyFraming::Chunked => ReadPhase::ChunkLine,
+        self.request = Request { head_only: head.method == Some("HEAD"), persistence };
+        // How the body is delimited (RFC 9112, section 6.3).
+        self.phase = match (facts.transfer_encoding, facts.length) {
+            (false, BodyLength::Absent | BodyLength::Is(0)) => return (used, self.whole()),
+            (false, BodyLength::Is(left)) => ReadPhase::Body { left },
+            // HTTP/1.0 knows no codings, and both headers together are how requests are smuggled.
+            (true, BodyLength::Absent) if http_1_1 && is_chunked(&head) => ReadPhase::ChunkLine,
+            _ => return (0, Some(Step::Refused(Refusal::Malformed))),
         };
         let expects = values(&head, "expect").any(|v| v.eq_ignore_ascii_case(b"100-continue"));
-        (used, (expects && head.version == Some(1)).then_some(Step::Continue))
+        (used, (expects && http_1_1).then_some(Step::Continue))
     }
 
     /// Body bytes, of a length known.
@@ -207,41 +208,11 @@ fn values<'h>(head: &'h httparse::Request, name: &'static str) -> impl Iterator<
     head.headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
 }
 
-/// How the body is delimited (RFC 9112, section 6.3); none = the message cannot be trusted.
-fn framing(head: &httparse::Request) -> Option<BodyFraming> {
+/// Whether a body comes in chunks and in no other coding.
+fn is_chunked(head: &httparse::Request) -> bool {
     let mut codings = values(head, "transfer-encoding");
-    let mut lengths = values(head, "content-length");
-    match (codings.next(), lengths.next()) {
-        (None, None) => Some(BodyFraming::Length(0)),
-        (None, Some(first)) => {
-            let digits = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
-            let length = std::str::from_utf8(first).ok().filter(|_| digits)?.parse().ok()?;
-            lengths.all(|other| other == first).then_some(BodyFraming::Length(length))
-        }
-        // HTTP/1.0 knows no codings, and both headers together are how requests are smuggled.
-        (Some(coding), None) => {
-            let chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-            (chunked && head.version == Some(1)).then_some(BodyFraming::Chunked)
-        }
-        (Some(_), Some(_)) => None,
-    }
-}
-
-fn persistence(head: &httparse::Request) -> Persistence {
-    let has = |option: &[u8]| {
-        values(head, "connection")
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(option))
-    };
-    if has(b"close") {
-        Persistence::Close
-    } else if head.version == Some(1) {
-        Persistence::Default
-    } else if has(b"keep-alive") {
-        Persistence::Announced
-    } else {
-        Persistence::Close
-    }
+    codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
 }
 
 #[cfg(test)]

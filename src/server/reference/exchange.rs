@@ -52,16 +52,14 @@ impl ReferenceServer {
 
     fn read(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let got = rustix::net::recv(&connection.socket, &mut self.scratch[..], RecvFlags::empty());
-        match got {
-            Ok((0, _)) => self.close(token),
-            Ok((length, _)) => {
+        match rustix::net::recv(&connection.socket, &mut self.scratch[..], RecvFlags::empty()) {
+            Ok((length @ 1.., _)) => {
                 self.now_ns = now_ns();
                 let step = connection.next_step(Some(&self.scratch[..length]));
                 self.follow(token, step);
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => self.close(token),
+            _ => self.close(token),
         }
     }
 
@@ -96,10 +94,9 @@ impl ReferenceServer {
     fn receive(&mut self, token: Token, request: Request) -> bool {
         let number = self.report.received;
         self.report.received += 1;
-        if let Some(log) = &mut self.log
-            && let Some(ongoing) =
-                self.connections.get_mut(token).and_then(|connection| connection.ongoing.as_mut())
-        {
+        let connection = self.connections.get_mut(token);
+        let ongoing = connection.and_then(|connection| connection.ongoing.as_mut());
+        if let (Some(log), Some(ongoing)) = (&mut self.log, ongoing) {
             log.add(ongoing);
         }
         let (spec, seed) = (&self.job.spec, self.job.seed);
@@ -115,11 +112,8 @@ impl ReferenceServer {
 
     /// Answers what is no request; it counts nowhere.
     fn refuse(&mut self, token: Token, refusal: Refusal) -> bool {
-        let kind = AnswerKind::Refused(refusal);
-        self.schedule(
-            token,
-            AnswerUnderWay { kind, due_ns: self.after_stall(self.now_ns), sent: 0 },
-        )
+        let (kind, due_ns) = (AnswerKind::Refused(refusal), self.after_stall(self.now_ns));
+        self.schedule(token, AnswerUnderWay { kind, due_ns, sent: 0 })
     }
 
     /// The first instant from `at_ns` on at which response bytes may leave.
@@ -210,8 +204,7 @@ impl ReferenceServer {
     /// Drops what a client sends after the last answer, until it ends or sends too much.
     fn drain(&mut self, token: Token, budget: u32) {
         let Some(connection) = self.connections.get_mut(token) else { return };
-        let got = rustix::net::recv(&connection.socket, &mut self.scratch[..], RecvFlags::empty());
-        match got {
+        match rustix::net::recv(&connection.socket, &mut self.scratch[..], RecvFlags::empty()) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok((length, _)) if length > 0 && (length as u32) < budget => {
                 connection.state = State::Draining { budget: budget - length as u32 };
