@@ -70,7 +70,7 @@ pub enum Progress {
     },
 }
 
-/// Why bytes are no response. After an error only [`ResponseParser::reset`] makes sense.
+/// Why bytes are no response. After an error the parser is of no further use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// The head is no HTTP/1 head.
@@ -154,11 +154,6 @@ impl ResponseParser {
     /// A parser for the response to one request; the response to a HEAD has no body.
     pub fn new(request_is_head: bool) -> Self {
         Self { request_is_head, ..Self::default() }
-    }
-
-    /// Forgets the last response, for the next request of the connection.
-    pub fn reset(&mut self, request_is_head: bool) {
-        *self = Self::new(request_is_head);
     }
 
     /// Whether the answer's head is not whole yet.

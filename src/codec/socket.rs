@@ -54,11 +54,6 @@ impl<'t> Route<'t> {
         Route { target, source, allowed: &[] }
     }
 
-    /// With addresses outside of loopback that may be connected to.
-    pub(crate) fn allowing(self, allowed: &'t [SocketAddr]) -> Self {
-        Route { allowed, ..self }
-    }
-
     /// The last word on where load goes: whatever named the target, a socket leaves this machine
     /// only for an address that the user allowed.
     fn guard(&self) -> std::io::Result<()> {

@@ -187,12 +187,12 @@ impl TrialRun {
     pub(super) fn route(&self, lane: u32, connection: u32) -> Route<'_> {
         let job = &self.job;
         let target = &job.targets[job.worker as usize % job.targets.len()];
-        if !job.plan.keep_alive {
-            let route = Route::rotating(target, job.worker, lane, connection);
-            return route.allowing(&job.allowed);
-        }
         let total = u64::from(job.cell.lanes) * u64::from(job.workers);
-        Route::new(target, job.worker, lane, total).allowing(&job.allowed)
+        let route = match job.plan.keep_alive {
+            true => Route::new(target, job.worker, lane, total),
+            false => Route::rotating(target, job.worker, lane, connection),
+        };
+        Route { allowed: &job.allowed, ..route }
     }
 
     /// Claims the next request of a closed loop by its index in the whole trial.

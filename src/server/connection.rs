@@ -80,12 +80,12 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slab::Place;
+    use super::super::slab::SlabPlace;
     use super::*;
 
     #[test]
     fn an_idle_connection_is_small() {
-        let bytes = size_of::<Place<Connection>>();
+        let bytes = size_of::<SlabPlace<Connection>>();
         assert!(bytes <= 160, "a connection takes {bytes} bytes");
     }
 }

@@ -18,13 +18,13 @@ impl Token {
 }
 
 /// A place and how much it has held before.
-pub(super) struct Place<T> {
+pub(super) struct SlabPlace<T> {
     generation: u32,
     held: Option<T>,
 }
 
 pub(super) struct Slab<T> {
-    places: Vec<Place<T>>,
+    places: Vec<SlabPlace<T>>,
     free: Vec<u32>,
 }
 
@@ -37,7 +37,7 @@ impl<T> Default for Slab<T> {
 impl<T> Slab<T> {
     pub(super) fn insert(&mut self, held: T) -> Token {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, held: None });
+            self.places.push(SlabPlace { generation: 0, held: None });
             // Descriptors run out long before 2^32 places.
             self.places.len() as u32 - 1
         });
@@ -46,7 +46,7 @@ impl<T> Slab<T> {
         Token { slot, generation: place.generation }
     }
 
-    fn place(&mut self, token: Token) -> Option<&mut Place<T>> {
+    fn place(&mut self, token: Token) -> Option<&mut SlabPlace<T>> {
         let place = self.places.get_mut(token.slot as usize)?;
         Some(place).filter(|place| place.generation == token.generation)
     }

@@ -77,16 +77,16 @@ fn the_state_of_a_lane_stays_small() {
 }
 
 #[test]
-fn one_parser_serves_request_after_request() {
+fn a_parser_that_is_done_takes_no_further_bytes() {
     let mut parser = ResponseParser::new(false);
     let answer = Answer { status: 200, body_bytes: 5, keep_alive: true };
     for _ in 0..3 {
         let done = Progress::Done { consumed: NGINX.len(), answer };
         assert_eq!(parser.feed(NGINX), Ok(done));
         assert_eq!(parser.feed(b"more"), Ok(Progress::Done { consumed: 0, answer }));
-        parser.reset(false);
+        parser = ResponseParser::new(false);
     }
-    parser.reset(true);
+    parser = ResponseParser::new(true);
     let head_only = Answer { body_bytes: 0, ..answer };
     let consumed = NGINX.len() - 5;
     assert_eq!(parser.feed(NGINX), Ok(Progress::Done { consumed, answer: head_only }));

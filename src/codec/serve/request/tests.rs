@@ -97,6 +97,9 @@ fn what_cannot_be_framed_is_refused() {
         "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
         "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
         "POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n",
+        "POST / HTTP/1.1\r\ncontent-length: 1, 2\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
         "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
         "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n\r\n",
         "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
@@ -107,6 +110,7 @@ fn what_cannot_be_framed_is_refused() {
         check(bad, &[MALFORMED]);
     }
     check("POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\nx", &[PLAIN]);
+    check("POST / HTTP/1.1\r\ncontent-length: 1, 1\r\n\r\nx", &[PLAIN]);
     check("GET / HTTP/1.1\r\n\r\n garbage", &[PLAIN, MALFORMED]);
 }
 
