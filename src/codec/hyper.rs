@@ -270,7 +270,6 @@ impl<S: Socket + 'static> HyperConn<S> {
         .await?;
         let meter = &self.meter;
         let first_byte = meter.first_byte.load(Relaxed);
-        let received = meter.received.load(Relaxed);
         let status = parts.status.as_u16();
         let http_1_1 = parts.version == http::Version::HTTP_11;
         let headers = parts.headers.iter().map(|(n, v)| (n.as_str().as_bytes(), v.as_bytes()));
@@ -280,7 +279,7 @@ impl<S: Socket + 'static> HyperConn<S> {
             && matches!(parse::after_head(status, http_1_1, headers, is_head), Ok((_, true)));
         Ok(Reply {
             status,
-            received,
+            received: meter.received.load(Relaxed),
             first_byte: (first_byte != 0).then_some(first_byte),
             // One more turn lets the connection see that the response is over: it is then idle.
             keep: keep && self.is_open(),
