@@ -505,4 +505,9 @@ fn a_server_on_rings_needs_its_locked_memory() {
     assert!(said.contains("on a server `uring` need 400 KiB locked memory"), "{said}");
     assert!(said.contains("RLIMIT_MEMLOCK allows 300 KiB: at most 0 lanes"), "{said}");
     assert!(said.contains("ulimit -l 400"), "{said}");
+    // By hand it may have fewer, or more.
+    let uring = server(ServerEngine::Uring, "");
+    assert_eq!(limits.check_on(&client(2), EMBEDDED, Some((&uring, 1))), Ok(()));
+    let said = limits.check_on(&client(2), EMBEDDED, Some((&uring, 4))).expect_err("800 KiB");
+    assert!(said.to_string().contains("need 800 KiB locked memory"), "{said}");
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-use super::sweep::blocks;
+use super::sweep::{blocks, within_cap};
 use crate::cli::{LISTEN, PlanArgs};
-use crate::driver::trial::{admit, place};
+use crate::driver::trial::{admit, place, target_kind};
 use crate::driver::{cpus, target};
 use crate::limits::{Limits, PortBudget};
 use crate::plan::sweep::{Sweep, TRIAL_OVERHEAD_NS};
@@ -52,7 +52,11 @@ fn describe(sweep: &Sweep) -> String {
     lines.extend(["".into(), table::plain(table.all(), crate::terminal::width())]);
     let mut rings = vec![];
     for cell in &cells {
-        rings.extend(limits.rings_of(cell, sweep.server_plan(cell).as_ref()));
+        let server = sweep.server_plan(cell);
+        let placed = place((sweep, &limits, &allowed), cell, None, None).unwrap_or_default();
+        let on = |plan| (plan, placed.server_cpus(sweep, plan));
+        let target = target_kind(sweep, cell, None);
+        rings.extend(limits.rings_of(cell, target, server.as_ref().map(on)));
     }
     rings.sort_unstable();
     rings.dedup();
@@ -140,9 +144,11 @@ fn length(ns: f64) -> String {
 
 fn verdict(sweep: &Sweep, limits: &Limits, allowed: &[u32], cell: &Cell) -> anyhow::Result<String> {
     let nth = cell.target_nth.unwrap_or(0) as usize;
-    let endpoint = target::resolve(sweep, nth)?.map(|external| external.endpoint);
-    let ports = admit(sweep, limits, cell, endpoint.as_ref())?;
+    let external = target::resolve(sweep, nth)?;
+    within_cap(sweep, cell, external.as_ref())?;
+    let endpoint = external.map(|external| external.endpoint);
     let placement = place((sweep, limits, allowed), cell, endpoint.as_ref(), None)?;
+    let ports = admit(sweep, limits, cell, endpoint.as_ref(), &placement)?;
     let shared = if placement.shared { "; shares a CPU with the target" } else { "" };
     let ports = ports.filter(PortBudget::may_run_out).map_or(String::new(), |ports| {
         format!("; keep_alive = false may run out of ports: {ports}")

@@ -70,6 +70,19 @@ pub(super) fn allow(sweep: &mut Sweep, more: &AllowArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses more load than the address of a cell's target is allowed to get.
+pub(super) fn within_cap(
+    sweep: &Sweep,
+    cell: &Cell,
+    external: Option<&target::External>,
+) -> anyhow::Result<()> {
+    let Some(cap) = external.and_then(|external| external.cap.as_ref()) else { return Ok(()) };
+    let offered = cell.offered_per_s.map(|_| sweep.trial_plan(cell).peak_per_s());
+    let beyond = sweep.axes.knee_shares.iter().copied().fold(1.0, f64::max);
+    let offered = offered.or(sweep.search.map(|search| search.max_per_s * beyond));
+    Ok(cap.check(cell.total_lanes.into(), offered)?)
+}
+
 pub(super) fn execute(sweep: &Sweep, output: &Output) -> ExitCode {
     let session = match SweepSession::new(sweep, output) {
         Ok(session) => session,
@@ -117,11 +130,8 @@ impl<'s> SweepSession<'s> {
             timeline: None,
         };
         for cell in sweep.cells() {
-            let Some(cap) = context.external(&cell).and_then(|e| e.cap.as_ref()) else { continue };
-            let offered = cell.offered_per_s.map(|_| sweep.trial_plan(&cell).peak_per_s());
-            let beyond = sweep.axes.knee_shares.iter().copied().fold(1.0, f64::max);
-            let offered = offered.or(sweep.search.map(|search| search.max_per_s * beyond));
-            cap.check(cell.total_lanes.into(), offered).with_context(|| cell.id.clone())?;
+            let external = context.external(&cell);
+            within_cap(sweep, &cell, external).with_context(|| cell.id.clone())?;
         }
         context.external.iter().try_for_each(target::probe)?;
         // What cannot be served is said before anybody is met and anything is written.

@@ -111,20 +111,29 @@ pub(crate) fn from_flags(flags: Vec<Setting>, overrides: &[String]) -> Result<Sw
 fn with_flags(
     text: &str,
     file_name: &str,
-    mut settings: Vec<Setting>,
+    flags: Vec<Setting>,
     overrides: &[String],
     base_dir: &Path,
 ) -> Result<Sweep, ConfigError> {
-    let one = |fault| vec![fault];
     let resolved = || {
-        let overrides: Result<Vec<_>, _> = overrides.iter().map(|o| Setting::parse(o)).collect();
-        settings.extend(overrides.map_err(one)?);
-        let mut root = node::parse(text).map_err(one)?;
+        let mut root = node::parse(text)?;
+        let mut faults = Vec::new();
+        let settings = flags.into_iter().map(Ok).chain(overrides.iter().map(|o| Setting::parse(o)));
         for setting in settings {
-            setting.lay_over(&mut root, keys::File::KEYS).map_err(one)?;
+            let mut laid = root.clone();
+            match setting.and_then(|setting| setting.lay_over(&mut laid, keys::File::KEYS)) {
+                Ok(()) => root = laid,
+                Err(fault) => faults.push(fault),
+            }
         }
         let root = Node { place: Place::whole(), value: Value::Table(root) };
-        resolve::resolve(keys::read(&root)?, file_name, base_dir).map_err(one)
+        match keys::read(&root) {
+            Ok(file) if faults.is_empty() => resolve::resolve(file, file_name, base_dir),
+            read => {
+                faults.extend(read.err().unwrap_or_default());
+                Err(faults)
+            }
+        }
     };
     resolved().map_err(|mut faults: Vec<Fault>| {
         // In the order in which a reader meets them.

@@ -87,6 +87,12 @@ impl Fault {
     }
 }
 
+impl From<Fault> for Vec<Fault> {
+    fn from(fault: Fault) -> Self {
+        vec![fault]
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(super) place: Place,

@@ -178,9 +178,14 @@ impl<T: Read> Field for Named<T> {
     fn take(node: Option<&Node>, _: &Place, entry: &Entry, faults: &mut Faults) -> Option<Self> {
         let Some(node) = node else { return Some(Named(Vec::new())) };
         let table = entries(node, entry, faults)?;
+        // The example is of the whole table.
+        let mut member = *entry;
+        if matches!(T::KIND, Kind::Table(_)) {
+            (member.kind, member.example) = (T::KIND, "");
+        }
         let read = table.iter().map(|(name, node)| {
             let name = At { value: name.clone(), place: node.place.clone() };
-            Some((name, T::read(node, entry, faults)?))
+            Some((name, T::read(node, &member, faults)?))
         });
         let read: Vec<_> = read.collect();
         read.into_iter().collect::<Option<_>>().map(Named)
@@ -200,7 +205,10 @@ fn expected<T>(faults: &mut Faults, node: &Node, allowed: &str) -> Option<T> {
 pub(super) fn entries<'n>(node: &'n Node, entry: &Entry, faults: &mut Faults) -> Option<&'n Table> {
     match &node.value {
         Value::Table(table) => Some(table),
-        _ if entry.example.is_empty() => expected(faults, node, "a table"),
+        _ if entry.example.is_empty() => {
+            let keys: Vec<&str> = entry.keys().iter().map(Entry::name).collect();
+            expected(faults, node, &format!("a table of the keys {}", keys.join(", ")))
+        }
         _ => expected(faults, node, &format!("a table, such as {}", entry.example)),
     }
 }
@@ -441,7 +449,8 @@ fn elsewhere(name: &str, root: &'static [Entry]) -> Option<String> {
 
 /// The known name that is most like this one, and how like it is.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<(f64, &'a str)> {
-    let scored = known.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
+    let name = name.to_lowercase();
+    let scored = known.iter().map(|known| (strsim::jaro_winkler(&name, known), *known));
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7)
 }
 

@@ -39,39 +39,63 @@ fn number(at: &Count) -> u32 {
     u32::try_from(at.0).unwrap_or(u32::MAX)
 }
 
+/// What is found, or nothing and a note of what is wrong.
+fn note<T>(wrong: &mut Vec<Fault>, found: Result<T, impl Into<Vec<Fault>>>) -> Option<T> {
+    found.map_err(|faults| wrong.extend(faults.into())).ok()
+}
+
+/// What does not depend on each other: all that is wrong with any of it is told at once.
+macro_rules! together {
+    ($($name:ident = $found:expr;)*) => {
+        let mut wrong = Vec::new();
+        $(let $name = $crate::config::resolve::note(&mut wrong, $found);)*
+        let ($(Some($name),)*) = ($($name,)*) else { return Err(wrong) };
+    };
+}
+use together;
+
+/// The same of the members of a list.
+fn each<T, E: Into<Vec<Fault>>>(
+    found: impl Iterator<Item = Result<T, E>>,
+) -> Result<Vec<T>, Vec<Fault>> {
+    let mut wrong = Vec::new();
+    let found: Vec<T> = found.filter_map(|one| note(&mut wrong, one)).collect();
+    if wrong.is_empty() { Ok(found) } else { Err(wrong) }
+}
+
 /// The values of an axis, none twice.
 fn axis<T, U: PartialEq>(
     list: &At<Several<T>>,
     convert: impl Fn(&At<T>) -> Result<U, Fault>,
-) -> Result<Vec<U>, Fault> {
+) -> Result<Vec<U>, Vec<Fault>> {
     if list.len() > MAX_VALUES {
         let allowed = format_count(MAX_VALUES as u64);
-        return Err(fault(list, format!("the list is too long: at most {allowed} values")));
+        return Err(fault(list, format!("the list is too long: at most {allowed} values")).into());
     }
-    let mut values = Vec::with_capacity(list.len());
-    for element in &list.value {
-        let value = convert(element)?;
-        if values.contains(&value) {
-            return Err(fault(element, "this value is given twice: name each once"));
-        }
-        values.push(value);
-    }
-    Ok(values)
+    let values = each(list.value.iter().map(convert))?;
+    let twice = (0..values.len()).filter(|at| values[..*at].contains(&values[*at]));
+    let twice = twice.map(|at| fault(&list.value[at], "this value is given twice: name each once"));
+    let twice: Vec<Fault> = twice.collect();
+    if twice.is_empty() { Ok(values) } else { Err(twice) }
 }
 
 fn axis_or<T, U: PartialEq>(
     list: &Key<Several<T>>,
     default: Vec<U>,
     convert: impl Fn(&At<T>) -> Result<U, Fault>,
-) -> Result<Vec<U>, Fault> {
+) -> Result<Vec<U>, Vec<Fault>> {
     list.as_ref().map_or(Ok(default), |list| axis(list, convert))
 }
 
-pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sweep, Fault> {
-    let name = name(&file.name, file_name)?;
-    let resolved = target::resolve(&file, base_dir)?;
+pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sweep, Vec<Fault>> {
+    together! {
+        name = name(&file.name, file_name);
+        resolved = target::resolve(&file, base_dir);
+        data = values::resolve(&file.plan, base_dir);
+        plain = plain_axes(&file.sweep);
+        expect_failed = expect_failed(&file);
+    }
     let arrivals = file.plan.arrivals.value;
-    let data = values::resolve(&file.plan, base_dir)?;
     let traced = arrivals == Arrivals::Trace;
     let mix_of =
         |path: &At<String>| request::mix(&file.plan.request, path, base_dir, traced, &data);
@@ -88,11 +112,15 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     }
     values::check(&file.plan, &data)?;
     let shape = shape::resolve(&file.plan, arrivals, &mix, base_dir)?;
-    let plan = plan(&file.plan, arrivals, host, mix, shape, data)?;
-    let subject = server::resolve(&file, &target, base_dir)?;
+    together! {
+        plan = plan(&file.plan, arrivals, host, mix, shape, data);
+        subject = server::resolve(&file, &target, base_dir);
+        machine = machine(&file, &target);
+    }
     let (setting, side) = (subject.setting.clone(), subject.side);
     let tests_server = subject.under_test().is_some();
-    let axes = axes(&file, arrivals, &target, targets, &plan, subject)?;
+    let plain = Axes { targets, ..plain };
+    let axes = axes(&file, arrivals, &target, plain, &plan, subject)?;
     let slo = slo(&file);
     let search = search::resolve(&file, &plan, &bounds(slo.as_ref(), &plan.mix))?;
     let (trials, precision) = match search {
@@ -101,8 +129,6 @@ pub(super) fn resolve(file: File, file_name: &str, base_dir: &Path) -> Result<Sw
     };
     let key = if tests_server { &None } else { &file.sweep.baseline };
     let baseline = baseline(key, ("engines", &axes.engines), Engine::name, Engine::BASELINE)?;
-    let expect_failed = expect_failed(&file)?;
-    let machine = machine(&file, &target)?;
     let mut sweep = Sweep {
         name,
         target,
@@ -206,10 +232,10 @@ fn plan(
     mix: Vec<crate::plan::RequestTemplate>,
     shape: shape::Shape,
     data: values::Resolved,
-) -> Result<TrialPlan, Fault> {
+) -> Result<TrialPlan, Vec<Fault>> {
     let extent = match (&file.requests, file.duration.given()) {
         (Some(_), Some(at)) => {
-            return Err(fault(at, "give `plan.requests` or `plan.duration`, not both"));
+            return Err(fault(at, "give `plan.requests` or `plan.duration`, not both").into());
         }
         (Some(at), None) => Extent::Requests(at.0),
         (None, _) => Extent::DurationNs(file.duration.0),
@@ -240,67 +266,88 @@ fn plan(
     Ok(plan)
 }
 
+/// The axes that depend on no other key.
+fn plain_axes(sweep: &keys::Sweep) -> Result<Axes, Vec<Fault>> {
+    together! {
+        codecs = axis(&sweep.codecs, |at| Ok(at.value));
+        engines = axis_or(&sweep.engines, Engine::by_default(), |at| Ok(at.value));
+        lanes = axis(&sweep.lanes, |at| Ok(number(at)));
+        processes = axis(&sweep.processes, |at| Ok(number(at)));
+        cpus = axis(&sweep.cpus, |at| Ok(number(at)));
+        bodies = axis_or(&sweep.bodies, Vec::new(), |at| Ok(at.0));
+        rayon_threads = axis(&sweep.rayon_threads, |at| Ok(at.value));
+        allocators = allocators(&sweep.allocators);
+        uring_receive = axis_or(&sweep.uring_receive, Vec::new(), |at| Ok(at.value));
+    }
+    Ok(Axes {
+        engines,
+        codecs,
+        lanes,
+        processes,
+        cpus,
+        bodies,
+        rayon_threads,
+        allocators,
+        uring_receive,
+        ..Axes::default()
+    })
+}
+
 fn axes(
     file: &File,
     arrivals: Arrivals,
     target: &Target,
-    targets: Vec<SweptTarget>,
+    mut plain: Axes,
     plan: &TrialPlan,
     subject: server::Subject,
-) -> Result<Axes, Fault> {
+) -> Result<Axes, Vec<Fault>> {
     let sweep = &file.sweep;
     let tls = target.is_tls()
-        || targets.iter().any(|swept| swept.target.is_tls())
+        || plain.targets.iter().any(|swept| swept.target.is_tls())
         || subject.setting.as_ref().is_some_and(|server| server.tls);
-    let (rates_per_s, knee_shares) = rates(file, arrivals)?;
-    let bodies = axis_or(&sweep.bodies, Vec::new(), |at| Ok(at.0))?;
     if let Some(at) = &sweep.bodies {
         if matches!(target, Target::External { .. }) {
-            return Err(fault(at, "only the embedded target's body can be swept: remove it"));
+            return Err(fault(at, "only the embedded target's body can be swept: remove it").into());
         }
         if file.target.body.given().is_some() {
-            return Err(fault(at, "give `sweep.bodies` or `target.body`, not both"));
+            return Err(fault(at, "give `sweep.bodies` or `target.body`, not both").into());
         }
     }
     // Against a server under test one client stands, which is no part of the question.
-    let fixed = subject.under_test().is_some();
-    let engines = if fixed { vec![server::CLIENT.0] } else { Engine::by_default() };
-    let codecs = match sweep.codecs.given() {
-        None if fixed => vec![server::CLIENT.1],
-        _ => axis(&sweep.codecs, |at| Ok(at.value))?,
-    };
-    let engines = axis_or(&sweep.engines, engines, |at| Ok(at.value))?;
-    let uring_batch = uring_batch(sweep, &engines, arrivals)?;
-    let uring_linger_ns = match uring_batch.is_empty() {
-        true => vec![],
-        // A wait for several completions without an end would not end where fewer come.
-        false => axis(&sweep.uring_linger, |at| Ok(at.0))?,
-    };
+    if subject.under_test().is_some() {
+        if sweep.engines.is_none() {
+            plain.engines = vec![server::CLIENT.0];
+        }
+        if sweep.codecs.given().is_none() {
+            plain.codecs = vec![server::CLIENT.1];
+        }
+    }
+    together! {
+        rates = rates(file, arrivals);
+        stack_sizes_bytes = stack_sizes(&sweep.stack_sizes, tls);
+        offload = steps::offload(&sweep.offload, plan, subject.under_test());
+        fan_out = steps::fan_out(&sweep.fan_out, subject.setting.as_ref());
+        uring_batch = uring_batch(sweep, &plain.engines, arrivals);
+        uring_linger_ns = axis(&sweep.uring_linger, |at| Ok(at.0));
+    }
+    let (rates_per_s, knee_shares) = rates;
     Ok(Axes {
-        engines,
-        codecs,
-        lanes: axis(&sweep.lanes, |at| Ok(number(at)))?,
-        processes: axis(&sweep.processes, |at| Ok(number(at)))?,
-        cpus: axis(&sweep.cpus, |at| Ok(number(at)))?,
         rates_per_s,
         knee_shares,
-        bodies,
-        stack_sizes_bytes: stack_sizes(&sweep.stack_sizes, tls)?,
-        rayon_threads: axis(&sweep.rayon_threads, |at| Ok(at.value))?,
-        allocators: allocators(&sweep.allocators)?,
-        offload: steps::offload(&sweep.offload, plan, subject.under_test())?,
-        fan_out: steps::fan_out(&sweep.fan_out, subject.setting.as_ref())?,
-        uring_receive: axis_or(&sweep.uring_receive, Vec::new(), |at| Ok(at.value))?,
+        stack_sizes_bytes,
+        offload,
+        fan_out,
+        // A wait for several completions without an end would not end where fewer come.
+        uring_linger_ns: if uring_batch.is_empty() { vec![] } else { uring_linger_ns },
         uring_batch,
-        uring_linger_ns,
-        targets,
         server_engines: subject.engines,
         server_codecs: subject.codecs,
+        ..plain
     })
 }
 
 /// Rates as they are given, and shares of the knees that a search finds first.
-fn rates(file: &File, arrivals: Arrivals) -> Result<(Vec<f64>, Vec<f64>), Fault> {
+fn rates(file: &File, arrivals: Arrivals) -> Result<(Vec<f64>, Vec<f64>), Vec<Fault>> {
     let all = axis_or(&file.sweep.rates, Vec::new(), |at| match (at.value, &file.search) {
         (Offered::OfKnee(_), None) => {
             let rule = "add the tables [slo] and [search], or name requests per second";
@@ -316,15 +363,17 @@ fn rates(file: &File, arrivals: Arrivals) -> Result<(Vec<f64>, Vec<f64>), Fault>
     let shaped = arrivals == Arrivals::Trace || file.plan.stages.is_some();
     match (&file.sweep.rates, file.plan.arrivals.given()) {
         (Some(at), _) if shaped => {
-            return Err(fault(at, "stages and traces have their own rates: remove them here"));
+            return Err(
+                fault(at, "stages and traces have their own rates: remove them here").into()
+            );
         }
         (Some(at), _) if !arrivals.is_open() => {
             let rule = "set plan.arrivals to \"constant\" or \"poisson\", or remove the rates";
-            return Err(fault(at, format!("a closed loop has no rates: {rule}")));
+            return Err(fault(at, format!("a closed loop has no rates: {rule}")).into());
         }
         (None, Some(at)) if arrivals.is_open() && !shaped && file.search.is_none() => {
             let rule = "such as rates = [500, 1000] under [sweep]";
-            return Err(fault(at, format!("an open loop needs `sweep.rates`, {rule}")));
+            return Err(fault(at, format!("an open loop needs `sweep.rates`, {rule}")).into());
         }
         _ => {}
     }
@@ -356,7 +405,7 @@ fn baseline<E: Copy + PartialEq>(
     })
 }
 
-fn expect_failed(file: &File) -> Result<Vec<ExpectFailed>, Fault> {
+fn expect_failed(file: &File) -> Result<Vec<ExpectFailed>, Vec<Fault>> {
     let resolve = |entry: &At<super::keys::ExpectFailed>| {
         Ok(ExpectFailed {
             engine: entry.engine.value,
@@ -369,28 +418,29 @@ fn expect_failed(file: &File) -> Result<Vec<ExpectFailed>, Fault> {
             },
         })
     };
-    file.sweep.expect_failed.iter().flat_map(|list| &list.value).map(resolve).collect()
+    each(file.sweep.expect_failed.iter().flat_map(|list| &list.value).map(resolve))
 }
 
-fn machine(file: &File, target: &Target) -> Result<Machine, Fault> {
+fn machine(file: &File, target: &Target) -> Result<Machine, Vec<Fault>> {
     let cpus = |list: &Key<Several<Count>>| {
         list.as_ref().map(|list| axis(list, |at| Ok(number(at)))).transpose()
     };
-    let machine = Machine {
-        worker_cpus: cpus(&file.machine.worker_cpus)?,
-        target_cpus: cpus(&file.machine.target_cpus)?,
-    };
-    if let (Some(at), Target::External { .. }) = (&file.machine.target_cpus, target) {
-        return Err(fault(at, "only the embedded target can be placed: remove it beside `url`"));
+    together! {
+        worker_cpus = cpus(&file.machine.worker_cpus);
+        target_cpus = cpus(&file.machine.target_cpus);
     }
-    if let (Some(at), Some(cpus)) = (&file.machine.worker_cpus, &machine.worker_cpus) {
+    if let (Some(at), Target::External { .. }) = (&file.machine.target_cpus, target) {
+        let why = "only the embedded target can be placed: remove it beside `url`";
+        return Err(fault(at, why).into());
+    }
+    if let (Some(at), Some(cpus)) = (&file.machine.worker_cpus, &worker_cpus) {
         let most = file.sweep.cpus.iter().map(|cpus| cpus.0).max().unwrap_or(1);
         if most > cpus.len() as u64 {
             let named = cpus.len();
-            return Err(fault(at, format!("names {named} but `sweep.cpus` asks for {most}")));
+            return Err(fault(at, format!("names {named} but `sweep.cpus` asks for {most}")).into());
         }
     }
-    Ok(machine)
+    Ok(Machine { worker_cpus, target_cpus })
 }
 
 fn slo(file: &File) -> Option<Slo> {

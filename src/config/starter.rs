@@ -26,24 +26,31 @@ pub enum StarterQuestion {
     OldOrNew,
 }
 
-/// Keys that each starter sets, with their values in TOML, below the name of its question.
-const CHOSEN: &str = r#"
-[threads-or-tasks]
+impl StarterQuestion {
+    /// The keys that its starter sets, with their values in TOML.
+    fn chosen(self) -> &'static str {
+        match self {
+            StarterQuestion::ThreadsOrTasks => {
+                r#"
 target.service_time = "20ms"
 plan.duration = "1s"
 plan.warmup = "100ms"
 sweep.engines = ["threads", "tokio"]
 sweep.lanes = [1, 64, 512]
-
-[my-server]
+"#
+            }
+            StarterQuestion::MyServer => {
+                r#"
 target.url = "http://127.0.0.1:8080/"
 plan.duration = "5s"
 plan.warmup = "1s"
 sweep.engines = ["tokio"]
 sweep.lanes = [1, 16, 64]
 sweep.trials = 6
-
-[capacity]
+"#
+            }
+            StarterQuestion::Capacity => {
+                r#"
 target.service_time = "20ms"
 plan.arrivals = "poisson"
 plan.duration = "2s"
@@ -51,16 +58,20 @@ plan.warmup = "500ms"
 sweep.engines = ["threads", "tokio"]
 sweep.lanes = [64, 256]
 sweep.rates = [500, "1k", "2k"]
-
-[memory]
+"#
+            }
+            StarterQuestion::Memory => {
+                r#"
 target.service_time = "50ms"
 plan.duration = "1s"
 sweep.engines = ["threads", "tokio"]
 sweep.lanes = [16, 256, "1k"]
 sweep.idle = true
 sweep.memory = true
-
-[latency-under-load]
+"#
+            }
+            StarterQuestion::LatencyUnderLoad => {
+                r#"
 target.service_time = "5ms"
 target.servers = 8
 plan.arrivals = "poisson"
@@ -70,13 +81,19 @@ sweep.engines = ["tokio"]
 sweep.lanes = [256]
 sweep.rates = [200, 800, 1200, 1500]
 slo.p99 = "50ms"
-
-[a-b]
+"#
+            }
+            StarterQuestion::OldOrNew => {
+                r#"
 plan.duration = "500ms"
 plan.warmup = "100ms"
 sweep.engines = ["tokio"]
 sweep.lanes = [16]
-"#;
+"#
+            }
+        }
+    }
+}
 
 /// The servers of [`StarterQuestion::OldOrNew`].
 const TWO_SERVERS: &str = r#"
@@ -124,9 +141,8 @@ fn comment(text: &str) -> String {
 
 pub(crate) fn starter(question: StarterQuestion) -> String {
     let asked = question.to_possible_value().expect("none of them is hidden");
-    let of_question = |text: &&str| text.trim().starts_with(&format!("[{}]", asked.get_name()));
-    let chosen = CHOSEN.split("\n\n").find(of_question).unwrap_or_default();
-    let chosen: BTreeMap<_, _> = chosen.lines().filter_map(|l| l.split_once(" = ")).collect();
+    let chosen: BTreeMap<_, _> =
+        question.chosen().lines().filter_map(|l| l.split_once(" = ")).collect();
     let two = question == StarterQuestion::OldOrNew;
     let external = two || chosen.contains_key("target.url");
     let mut out = comment(&asked.get_help().map(ToString::to_string).unwrap_or_default())

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use anyhow::anyhow;
 
-use crate::plan::sweep::Machine;
+use crate::plan::server::ServerPlan;
+use crate::plan::sweep::{Machine, Sweep};
 use crate::side::quota::CpuQuota;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,15 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// How many CPUs each process of a server has, once what it calls has its own.
+    pub(crate) fn server_cpus(&self, sweep: &Sweep, server: &ServerPlan) -> u64 {
+        let mut left = self.clone();
+        if server.setting.upstream.is_some() {
+            left.beside(&sweep.machine);
+        }
+        left.target.len().max(1) as u64
+    }
+
     /// CPUs for what a server under test calls: one of the server's where that has several that
     /// nobody chose, or else the client's, whose costs are not in question.
     pub(crate) fn beside(&mut self, machine: &Machine) -> Vec<u32> {

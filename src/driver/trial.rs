@@ -29,7 +29,7 @@ use crate::sys::now_ns;
 
 mod judge;
 mod quotas;
-pub(crate) use set_up::{admit, place};
+pub(crate) use set_up::{admit, place, target_kind};
 pub(crate) use watch::GRACE_NS;
 mod set_up;
 mod watch;

@@ -83,16 +83,26 @@ impl Limits {
         self.check_with(cell, target, None)
     }
 
-    /// Says whether a cell fits together with the server that duel starts for it.
+    /// Says whether a cell fits together with the server that duel starts for it, on whatever CPUs the
+    /// cell leaves it.
     pub fn check_with(
         &self,
         cell: &Cell,
         target: TargetKind,
         server: Option<&ServerPlan>,
     ) -> Result<(), LimitHit> {
+        self.check_on(cell, target, server.map(|plan| (plan, self.cpus_beside(cell))))
+    }
+
+    /// The same of a server on so many CPUs.
+    pub fn check_on(
+        &self,
+        cell: &Cell,
+        target: TargetKind,
+        server: Option<(&ServerPlan, u64)>,
+    ) -> Result<(), LimitHit> {
         let lanes = u64::from(cell.lanes);
-        let beside = server.map(|plan| (plan, self.cpus_beside(cell)));
-        let needs = CellNeeds::of(cell, target, beside);
+        let needs = CellNeeds::of(cell, target, server);
         let tightest = self
             .demands(&needs)
             .into_iter()
@@ -100,19 +110,18 @@ impl Limits {
             .min_by_key(|demand| demand.most_lanes().unwrap_or(0));
         let Some(demand) = tightest else { return Ok(()) };
         let need = demand.need.at(lanes);
-        // The way out names the limit alone, not whose it is.
-        let name = demand.limit.split_once(" of the ").map_or(&*demand.limit, |(name, _)| name);
         Err(LimitHit {
             have: demand.have,
             need,
             most_lanes: demand.most_lanes().unwrap_or(0),
-            way_out: (demand.way_out)(name, need),
+            // The way out names the limit alone, not whose it is.
+            way_out: (demand.way_out)(&demand.name, need),
             unit: demand.unit,
             engine: cell.engine,
-            server: server.map(|plan| plan.engine).filter(|_| demand.scope != Scope::Worker),
+            server: server.map(|(plan, _)| plan.engine).filter(|_| demand.scope != Scope::Worker),
             lanes,
             processes: needs.client.processes,
-            limit: demand.limit,
+            limit: demand.limit(),
         })
     }
 
@@ -157,7 +166,7 @@ impl Limits {
             .filter_map(|demand| {
                 let most_lanes = demand.most_lanes()?;
                 Some(Ceiling {
-                    limit: demand.limit,
+                    limit: demand.limit(),
                     have: demand.have,
                     before_lanes: demand.need.fixed,
                     per_lane: demand.need.per_lane,

@@ -31,7 +31,9 @@ const WORKER_BYTES: u64 = 16 << 20;
 
 /// What a cell needs of a limit, which must not exceed `have`.
 pub(super) struct Demand {
-    pub(super) limit: String,
+    pub(super) name: String,
+    /// Whose it is, where it is not the worker's own or the machine's.
+    whose: &'static str,
     pub(super) unit: Unit,
     pub(super) scope: Scope,
     pub(super) have: u64,
@@ -43,6 +45,11 @@ pub(super) struct Demand {
 }
 
 impl Demand {
+    /// As rows name it.
+    pub(super) fn limit(&self) -> String {
+        self.name.clone() + self.whose
+    }
+
     /// `None` when lanes do not count and the rest fits.
     pub(super) fn most_lanes(&self) -> Option<u64> {
         self.steps.or_else(|| self.most_on_the_line())
@@ -63,14 +70,15 @@ pub(super) struct Demands(Vec<Demand>);
 impl Demands {
     fn add(
         &mut self,
-        limit: &str,
+        (name, whose): (&str, &'static str),
         (scope, unit): (Scope, Unit),
         amount: Option<Use>,
         need: LaneLine,
         way_out: fn(&str, u64) -> String,
     ) {
         self.0.extend(amount.map(|Use { max, used }| Demand {
-            limit: limit.to_string(),
+            name: name.to_string(),
+            whose,
             unit,
             scope,
             have: max,
@@ -91,13 +99,8 @@ impl Demands {
     ) {
         let whose = if side.of_server { " of the server" } else { "" };
         let way_out = if side.of_server { of_server } else { of_client };
-        self.add(
-            &format!("{limit}{whose}"),
-            (side.scope(), side.unit(unit)),
-            amount,
-            need,
-            way_out,
-        );
+        let unit = (side.scope(), side.unit(unit));
+        self.add((limit, whose), unit, amount, need, way_out);
     }
 }
 
@@ -148,24 +151,24 @@ impl Limits {
             let unit = (Scope::TargetProcess, Unit::TargetFds);
             let workers = client.processes.div_ceil(needs.references());
             let need = client.connections.times(workers).plus(RESERVED_FDS);
-            all.add("RLIMIT_NOFILE of the target", unit, nofile, need, spread);
+            all.add(("RLIMIT_NOFILE", " of the target"), unit, nofile, need, spread);
         }
         let calls = needs.total(|side| side.calls);
         if calls.at(1) > 0 {
             let unit = (Scope::Machine, Unit::UpstreamFds);
             let fewer = |_: &str, need| raise_nofile(need) + " and fewer calls at once (`fan_out`)";
             let need = calls.plus(RESERVED_FDS);
-            all.add("RLIMIT_NOFILE of the upstream", unit, nofile, need, fewer);
+            all.add(("RLIMIT_NOFILE", " of the upstream"), unit, nofile, need, fewer);
         }
         let every = client.fds().times(client.processes);
         let files = every.times(needs.ends()).and(calls.times(2));
         let unit = (Scope::Machine, Unit::OpenFiles);
-        all.add("fs.file-max", unit, self.file_max, files, raise_sysctl);
+        all.add(("fs.file-max", ""), unit, self.file_max, files, raise_sysctl);
         let answering = needs.server.as_ref().map_or(needs.targets() > 0, |server| server.in_epoll);
         let sets = u64::from(client.in_epoll) + u64::from(answering);
         let watches = self.epoll_watches.map(|max| Use { max, used: 0 });
         let (limit, unit) = ("fs.epoll.max_user_watches", (Scope::Machine, Unit::EpollSockets));
-        all.add(limit, unit, watches, every.times(sets), raise_sysctl);
+        all.add((limit, ""), unit, watches, every.times(sets), raise_sysctl);
     }
 
     fn threads(&self, needs: &CellNeeds, all: &mut Demands) {
@@ -185,17 +188,17 @@ impl Limits {
         let need = needs.total(|side| side.threads).plus(in_target);
         let ids = need.plus(RESERVED_PIDS);
         let machine = (Scope::Machine, Unit::MachineThreads);
-        all.add("kernel.pid_max", machine, self.pid_max, ids, raise_sysctl);
-        all.add("kernel.threads-max", machine, self.threads_max, need, raise_sysctl);
+        all.add(("kernel.pid_max", ""), machine, self.pid_max, ids, raise_sysctl);
+        all.add(("kernel.threads-max", ""), machine, self.threads_max, need, raise_sysctl);
         if let Some(CgroupLimit { amount, file }) = &self.cgroup_pids {
             let name = format!("pids.max ({})", file.display());
             let unit = (Scope::Machine, Unit::CgroupThreads);
-            all.add(&name, unit, Some(*amount), need, |_, need| {
+            all.add((&name, ""), unit, Some(*amount), need, |_, need| {
                 format!("write {need} or `max` to that file (TasksMax= under systemd)")
             });
         }
         let unit = (Scope::Machine, Unit::UserThreads);
-        all.add("RLIMIT_NPROC", unit, self.nproc, need, |_, need| {
+        all.add(("RLIMIT_NPROC", ""), unit, self.nproc, need, |_, need| {
             format!("raise it with `ulimit -u {need}` (LimitNPROC= under systemd)")
         });
     }
@@ -225,7 +228,7 @@ impl Limits {
         }
         let shared = (Scope::Machine, Unit::VirtualBytes);
         let every = needs.total(virtual_bytes);
-        all.add("vm.overcommit_memory", shared, self.commit, every, smaller);
+        all.add(("vm.overcommit_memory", ""), shared, self.commit, every, smaller);
 
         let of_side = |side: &SideNeeds| {
             let lanes = if side.connections.per_lane > 0 { side.lane_bytes } else { 0 };
@@ -242,11 +245,11 @@ impl Limits {
         let fewer =
             |_: &str, _| "use fewer lanes, or the lean codec, or a machine with more".to_string();
         let available = self.memory_available_bytes.map(|max| Use { max, used: 0 });
-        all.add("available memory", unit, available, resident, fewer);
+        all.add(("available memory", ""), unit, available, resident, fewer);
         if let Some(CgroupLimit { amount, file }) = &self.cgroup_memory {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let name = format!("{name} ({})", file.display());
-            all.add(&name, unit, Some(*amount), resident, fewer);
+            all.add((&name, ""), unit, Some(*amount), resident, fewer);
         }
     }
 
@@ -259,7 +262,7 @@ impl Limits {
         }
         let before = all.0.len();
         let unit = (Scope::Machine, Unit::LockedBytes);
-        all.add("RLIMIT_MEMLOCK", unit, self.memlock, LaneLine::default().plus(need), |_, need| {
+        all.add(("RLIMIT_MEMLOCK", ""), unit, self.memlock, LaneLine::default().plus(need), |_, need| {
             let kib = need.div_ceil(1 << 10);
             format!(
                 "raise it with `ulimit -l {kib}` (LimitMEMLOCK= under systemd), or use fewer CPUs"
@@ -281,7 +284,7 @@ impl Limits {
         if needs.target == (TargetKind::External { loopback: false }) {
             let limit = PORT_RANGE;
             let unit = (Scope::Machine, Unit::Ports);
-            all.add(limit, unit, ports, connections, |limit, _| {
+            all.add((limit, ""), unit, ports, connections, |limit, _| {
                 format!(
                     "widen it with `sysctl -w {limit}=\"1024 65535\"`, or use fewer lanes or more \
                      machines"
@@ -291,9 +294,9 @@ impl Limits {
         let calls = needs.total(|side| side.calls);
         if calls.at(1) > 0 {
             // Those of all servers go from one address to one.
-            let limit = format!("{PORT_RANGE} of the upstream");
+            let limit = (PORT_RANGE, " of the upstream");
             let unit = (Scope::Machine, Unit::Ports);
-            all.add(&limit, unit, ports, calls, |limit, _| {
+            all.add(limit, unit, ports, calls, |limit, _| {
                 format!(
                     "widen it with `sysctl -w {limit}=\"1024 65535\"`, or use fewer lanes or a smaller \
                      `fan_out`"
@@ -302,7 +305,7 @@ impl Limits {
         }
         let (limit, unit) = ("net.netfilter.nf_conntrack_max", (Scope::Machine, Unit::Tracked));
         let tracked = connections.and(calls);
-        all.add(limit, unit, self.conntrack, tracked, raise_sysctl);
+        all.add((limit, ""), unit, self.conntrack, tracked, raise_sysctl);
     }
 }
 

@@ -242,10 +242,13 @@ impl Limits {
         u64::from(self.cpus.saturating_sub(cell.cpus).max(1))
     }
 
-    /// What the rings of a cell need, on either side.
-    pub(crate) fn rings_of(&self, cell: &Cell, server: Option<&ServerPlan>) -> Vec<String> {
-        let target = TargetKind::Embedded { processes: 1 };
-        let server = server.map(|plan| (plan, self.cpus_beside(cell)));
+    /// What the rings of a cell need, on either side; the server with the CPUs of each of its processes.
+    pub(crate) fn rings_of(
+        &self,
+        cell: &Cell,
+        target: TargetKind,
+        server: Option<(&ServerPlan, u64)>,
+    ) -> Vec<String> {
         let needs = CellNeeds::of(cell, target, server);
         needs.sides().filter_map(|side| side.rings_in_words(self)).collect()
     }

@@ -20,26 +20,28 @@ pub(super) fn uring_batch(
     sweep: &Sweep,
     engines: &[Engine],
     arrivals: Arrivals,
-) -> Result<Vec<u32>, Fault> {
+) -> Result<Vec<u32>, Vec<Fault>> {
     if let Some(at) = sweep.uring_linger.given()
         && sweep.uring_batch.is_none()
     {
-        return Err(fault(at, "nothing lingers without a batch: give `sweep.uring_batch` too"));
+        return Err(
+            fault(at, "nothing lingers without a batch: give `sweep.uring_batch` too").into()
+        );
     }
     let Some(at) = &sweep.uring_batch else { return Ok(Vec::new()) };
     if arrivals.is_open() {
         let why =
             "an open loop does not wait for a batch, which would make requests late: remove it";
-        return Err(fault(at, why));
+        return Err(fault(at, why).into());
     }
     if !engines.iter().any(|engine| engine.has_ring()) {
-        return Err(fault(at, "only `uring` has rings: name it in `sweep.engines`"));
+        return Err(fault(at, "only `uring` has rings: name it in `sweep.engines`").into());
     }
     axis_or(&sweep.uring_batch, Vec::new(), |at| Ok(number(at)))
 }
 
 /// Allocators; two libraries of one name would make two cells of one id.
-pub(super) fn allocators(list: &Key<Several<String>>) -> Result<Vec<Allocator>, Fault> {
+pub(super) fn allocators(list: &Key<Several<String>>) -> Result<Vec<Allocator>, Vec<Fault>> {
     let names = std::cell::RefCell::new(Vec::new());
     axis_or(list, Vec::new(), |at| {
         let allocator: Allocator = at.value.parse().map_err(|why: anyhow::Error| fault(at, why))?;
@@ -52,7 +54,7 @@ pub(super) fn allocators(list: &Key<Several<String>>) -> Result<Vec<Allocator>, 
     })
 }
 
-pub(super) fn stack_sizes(list: &At<Several<Size>>, tls: bool) -> Result<Vec<u64>, Fault> {
+pub(super) fn stack_sizes(list: &At<Several<Size>>, tls: bool) -> Result<Vec<u64>, Vec<Fault>> {
     axis(list, |at| stack_size(at, tls))
 }
 

@@ -1,6 +1,6 @@
 //! `[[expect]]`: each must speak of cells that the sweep holds.
 
-use super::{Fault, fault};
+use super::{Fault, each, fault};
 use crate::config::keys::Expect as Entry;
 use crate::config::read::{At, Key, Several};
 use crate::plan::Engine;
@@ -13,13 +13,13 @@ const MAX_EXPECTATIONS: usize = 100;
 pub(super) fn expectations(
     list: &Key<Several<Entry>>,
     sweep: &Sweep,
-) -> Result<Vec<Expect>, Fault> {
+) -> Result<Vec<Expect>, Vec<Fault>> {
     let Some(At { value: list, .. }) = list else { return Ok(Vec::new()) };
     if let Some(at) = list.get(MAX_EXPECTATIONS) {
-        return Err(fault(at, format!("at most {MAX_EXPECTATIONS} expectations")));
+        return Err(fault(at, format!("at most {MAX_EXPECTATIONS} expectations")).into());
     }
     let cells = sweep.cells();
-    let resolved = list.iter().map(|at| {
+    each(list.iter().map(|at| {
         let expect = one(at, sweep)?;
         if expect.pairs(&cells).is_empty() {
             let why = "names no two cells that the sweep holds and that differ in their engine, \
@@ -27,8 +27,7 @@ pub(super) fn expectations(
             return Err(fault(at, why));
         }
         Ok(expect)
-    });
-    resolved.collect()
+    }))
 }
 
 fn one(entry: &Entry, sweep: &Sweep) -> Result<Expect, Fault> {

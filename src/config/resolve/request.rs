@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::{Fault, fault, number, steps, values};
+use super::{Fault, each, fault, number, steps, together, values};
 use crate::config::keys::Request;
 use crate::config::node::shown;
 use crate::config::read::{At, Key, Several};
@@ -29,10 +29,10 @@ pub(super) fn mix(
     base_dir: &Path,
     traced: bool,
     data: &values::Resolved,
-) -> Result<Vec<RequestTemplate>, Fault> {
+) -> Result<Vec<RequestTemplate>, Vec<Fault>> {
     if traced && url_path.as_str() != "/" {
         let rule = "the url has a path but a trace has its own: write http://host:port";
-        return Err(fault(url_path, rule));
+        return Err(fault(url_path, rule).into());
     }
     let Some(list) = list else {
         let path = path(url_path, data)?;
@@ -41,28 +41,24 @@ pub(super) fn mix(
     let entries = &list.value;
     if entries.is_empty() || entries.len() > MAX_ENTRIES {
         let most = format_count(MAX_ENTRIES as u64);
-        return Err(fault(list, format!("the mix must hold from 1 to {most} requests")));
+        return Err(fault(list, format!("the mix must hold from 1 to {most} requests")).into());
     }
     if url_path.as_str() != "/" && entries.iter().all(|entry| entry.path.is_some()) {
         let rule = "the url has a path but every [[plan.request]] names its own: leave it out";
-        return Err(fault(url_path, rule));
+        return Err(fault(url_path, rule).into());
     }
+    let mix = each(entries.iter().map(|entry| template(entry, url_path, base_dir, data)))?;
     let mut bodies = 0;
-    let mut mix = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let template = template(entry, url_path, base_dir, data)?;
+    for (entry, template) in entries.iter().zip(&mix) {
         if let Some(at) = &entry.body_file {
             values::check_body_file(at, &template.body, data)?;
         }
         bodies += template.body.len();
         if bodies > MAX_BODY_BYTES {
             let most = size_literal(MAX_BODY_BYTES as u64);
-            return Err(fault(
-                entry,
-                format!("the bodies of all requests are above {most} together"),
-            ));
+            let why = format!("the bodies of all requests are above {most} together");
+            return Err(fault(entry, why).into());
         }
-        mix.push(template);
     }
     check_classes(entries, &mix)?;
     Ok(mix)
@@ -73,19 +69,18 @@ fn template(
     url_path: &At<String>,
     base_dir: &Path,
     data: &values::Resolved,
-) -> Result<RequestTemplate, Fault> {
-    let (body, body_file) = body(entry, base_dir)?;
-    Ok(RequestTemplate {
-        name: class(entry)?,
-        p99_ns: entry.p99.as_ref().map(|at| at.0),
-        method: method(entry)?,
-        path: path(entry.path.as_ref().unwrap_or(url_path), data)?,
-        weight: number(&entry.weight),
-        headers: headers(entry)?,
-        body,
-        body_file,
-        steps: steps::steps(&entry.step, base_dir)?,
-    })
+) -> Result<RequestTemplate, Vec<Fault>> {
+    together! {
+        name = class(entry);
+        method = method(entry);
+        path = path(entry.path.as_ref().unwrap_or(url_path), data);
+        headers = headers(entry);
+        body = body(entry, base_dir);
+        steps = steps::steps(&entry.step, base_dir);
+    }
+    let (body, body_file) = body;
+    let (p99_ns, weight) = (entry.p99.as_ref().map(|at| at.0), number(&entry.weight));
+    Ok(RequestTemplate { name, p99_ns, method, path, weight, headers, body, body_file, steps })
 }
 
 /// The class of a request, as it stands in records and tables.
@@ -152,31 +147,29 @@ pub(super) fn check_path(path: &str) -> anyhow::Result<()> {
     bail!("`{}` is not a path: {rule}", shown(path))
 }
 
-fn headers(entry: &Request) -> Result<Vec<(String, String)>, Fault> {
-    let mut headers: Vec<(String, String)> = Vec::new();
-    let mut names: Vec<&str> = Vec::new();
-    for (name, values) in &entry.headers.0 {
+fn headers(entry: &Request) -> Result<Vec<(String, String)>, Vec<Fault>> {
+    let all = &entry.headers.0;
+    let one = |(nth, (name, values)): (usize, &(At<String>, Several<String>))| {
         let text = name.as_str();
         if http::HeaderName::from_bytes(text.as_bytes()).is_err() {
             let rule = "use letters, digits and -";
-            return Err(fault(name, format!("`{}` is not a header name: {rule}", shown(text))));
+            let why = format!("`{}` is not a header name: {rule}", shown(text));
+            return Err(fault(name, why).into());
         }
         if FRAMING.contains(&text.to_ascii_lowercase().as_str()) {
-            return Err(fault(name, format!("`{text}` is set by duel itself: remove it")));
+            return Err(fault(name, format!("`{text}` is set by duel itself: remove it")).into());
         }
-        if names.iter().any(|other| other.eq_ignore_ascii_case(text)) {
+        if all[..nth].iter().any(|(other, _)| other.eq_ignore_ascii_case(text)) {
             let rule = "give its values as one list, such as [\"a\", \"b\"]";
-            return Err(fault(name, format!("the header `{text}` is given twice: {rule}")));
+            return Err(fault(name, format!("the header `{text}` is given twice: {rule}")).into());
         }
         if let (true, [_, second, ..]) = (text.eq_ignore_ascii_case("host"), values.as_slice()) {
-            return Err(fault(second, "a request has one Host header: leave one of them out"));
+            let why = "a request has one Host header: leave one of them out";
+            return Err(fault(second, why).into());
         }
-        names.push(text);
-        for value in values {
-            headers.push((text.into(), header_value(value)?));
-        }
-    }
-    Ok(headers)
+        each(values.iter().map(|value| Ok::<_, Fault>((text.into(), header_value(value)?))))
+    };
+    Ok(each(all.iter().enumerate().map(one))?.concat())
 }
 
 /// A header's value as the plan holds it, if it can be sent.

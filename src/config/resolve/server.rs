@@ -5,7 +5,7 @@ use std::path::Path;
 use super::axes::stack_size;
 use super::steps::{FILE_KEYS, FileKeys, needs, takes};
 use super::target::{nothing_embedded, service_time};
-use super::{Fault, axis, axis_or, baseline, fault, number};
+use super::{Fault, axis, axis_or, baseline, each, fault, number};
 use crate::config::entry::Only;
 use crate::config::keys::{File, Server, ServerStep as StepKeys, ServerStepKind, Upstream};
 use crate::config::node::Place;
@@ -34,7 +34,11 @@ impl Subject {
     }
 }
 
-pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<Subject, Fault> {
+pub(super) fn resolve(
+    file: &File,
+    target: &Target,
+    base_dir: &Path,
+) -> Result<Subject, Vec<Fault>> {
     let sweep = &file.sweep;
     let wanted = sweep.subject.as_ref().filter(|at| at.value == SideUnderTest::Server);
     if sweep.server_engines.is_none() && commands(file).next().is_none() && wanted.is_none() {
@@ -42,7 +46,7 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         return match stray.or(sweep.server_codecs.given_at()) {
             Some(place) => {
                 let rule = "it is for servers under test, which sweep.server_engines names";
-                Err(Fault::new(place, format!("has no effect here: {rule}")))
+                Err(Fault::new(place, format!("has no effect here: {rule}")).into())
             }
             None => Ok(Subject { side: SideUnderTest::Client, ..Subject::default() }),
         };
@@ -68,13 +72,15 @@ pub(super) fn resolve(file: &File, target: &Target, base_dir: &Path) -> Result<S
         engines.sort_by_key(|engine| *engine != first);
         if let Some(at) = &file.expect {
             let why = "expectations are of clients: leave them out where servers are compared";
-            return Err(fault(at, why));
+            return Err(fault(at, why).into());
         }
     }
     let others = engines.iter().any(|engine| *engine != ServerEngine::Reference);
     if others && let Some(place) = file.target.servers.given_at() {
         let rule = "only `reference` computes a queue: a `pool` has pool_size threads";
-        return Err(Fault::new(place, format!("does not go with other server engines: {rule}")));
+        return Err(
+            Fault::new(place, format!("does not go with other server engines: {rule}")).into()
+        );
     }
     let server = &file.server;
     encrypted(file, &engines)?;
@@ -152,6 +158,14 @@ fn commands(file: &File) -> impl Iterator<Item = &At<String>> {
 
 /// The servers that the config's commands start: one, or one for each target.
 fn own(file: &File, engines: &[ServerEngine]) -> Result<Vec<OwnServer>, Fault> {
+    if let Some(at) = file.target.processes.given()
+        && at.0 > 1
+        && engines.len() > 1
+        && engines.contains(&ServerEngine::Own)
+    {
+        let rule = "leave `own` out of sweep.server_engines, or set this to 1";
+        return Err(fault(at, format!("the engine `own` starts one process: {rule}")));
+    }
     let server = &file.server;
     let own = engines.contains(&ServerEngine::Own);
     let list = || place_of(&file.sweep.server_engines).cloned().unwrap_or(Place::whole());
@@ -248,26 +262,32 @@ fn side(file: &File, servers_vary: bool) -> Result<SideUnderTest, Fault> {
 /// The client that loads a server under test, unless the config names another.
 pub(super) const CLIENT: (Engine, Codec) = (Engine::TokioSingle, Codec::Lean);
 
-fn steps(file: &File, engines: &[ServerEngine], base_dir: &Path) -> Result<Vec<ServerStep>, Fault> {
+fn steps(
+    file: &File,
+    engines: &[ServerEngine],
+    base_dir: &Path,
+) -> Result<Vec<ServerStep>, Vec<Fault>> {
     let Some(list) = &file.server.step else { return Ok(Vec::new()) };
     if list.is_empty() || list.len() > MAX_STEPS {
-        return Err(fault(list, format!("a handler has 1 to {MAX_STEPS} steps")));
+        return Err(fault(list, format!("a handler has 1 to {MAX_STEPS} steps")).into());
     }
     if let Some(place) = file.target.service_time.given_at() {
         let rule = "with [[server.step]] the handler waits where a step of the kind `wait` says so";
-        return Err(Fault::new(place, format!("has no effect here: {rule}")));
+        return Err(Fault::new(place, format!("has no effect here: {rule}")).into());
     }
     if engines.contains(&ServerEngine::Reference) {
         let rule = "leave `reference` out of sweep.server_engines, or give target.service_time \
                     instead of steps";
         let why = format!("`reference` has no handler, only a service time: {rule}");
-        return Err(fault(list, why));
+        return Err(fault(list, why).into());
     }
     if engines == [ServerEngine::Own] {
         let rule = "name the engines of duel's that carry it out in sweep.server_engines";
-        return Err(fault(list, format!("a server of yours has a handler of its own: {rule}")));
+        return Err(
+            fault(list, format!("a server of yours has a handler of its own: {rule}")).into()
+        );
     }
-    list.value.iter().map(|at| step(at, base_dir)).collect()
+    each(list.value.iter().map(|at| step(at, base_dir)))
 }
 
 fn step(at: &At<StepKeys>, base_dir: &Path) -> Result<ServerStep, Fault> {

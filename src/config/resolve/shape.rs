@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Fault, fault};
+use super::{Fault, each, fault};
 use crate::config::entry::Only;
 use crate::config::keys::{MAX_NS, Plan, Request, Stage as StageKeys};
 use crate::config::kinds::{LEAST_RATE, MOST_RATE};
@@ -31,37 +31,39 @@ pub(super) fn resolve(
     arrivals: Arrivals,
     mix: &[RequestTemplate],
     base_dir: &Path,
-) -> Result<Shape, Fault> {
+) -> Result<Shape, Vec<Fault>> {
     if arrivals == Arrivals::Trace {
         if let Some(at) = &file.stages {
-            return Err(fault(at, "a trace has its own rates: remove the stages"));
+            return Err(fault(at, "a trace has its own rates: remove the stages").into());
         }
-        return trace(file, mix, base_dir);
+        return Ok(trace(file, mix, base_dir)?);
     }
     if let Some((key, place)) = file.given_for(Only::Trace) {
-        return Err(Fault::new(place, format!("`{key}` needs plan.arrivals = \"trace\"")));
+        return Err(Fault::new(place, format!("`{key}` needs plan.arrivals = \"trace\"")).into());
     }
     let Some(list) = &file.stages else { return Ok(Shape::None) };
     if !arrivals.is_open() {
         let rule = "set plan.arrivals to \"constant\" or \"poisson\", or remove the stages";
-        return Err(fault(list, format!("a closed loop has no rates: {rule}")));
+        return Err(fault(list, format!("a closed loop has no rates: {rule}")).into());
     }
     if let Some(place) = file.duration.given_at().or(place_of(&file.requests)) {
-        return Err(Fault::new(place, "the stages say how long the window is: remove it"));
+        return Err(Fault::new(place, "the stages say how long the window is: remove it").into());
     }
     if list.value.is_empty() || list.value.len() > MAX_STAGES {
         let most = format_count(MAX_STAGES as u64);
-        return Err(fault(list, format!("there must be from 1 to {most} stages")));
+        return Err(fault(list, format!("there must be from 1 to {most} stages")).into());
     }
-    let stages = list.value.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+    let stages = each(list.value.iter().map(stage))?;
     let total_ns = stages::total_ns(&stages);
     if total_ns as f64 > MAX_NS {
         let most = duration_text(MAX_NS);
-        return Err(fault(list, format!("the stages are longer than {most} together")));
+        return Err(fault(list, format!("the stages are longer than {most} together")).into());
     }
     if stages::total_arrivals(&stages) < 1.0 {
         let length = duration_literal(total_ns);
-        return Err(fault(list, format!("the stages offer less than one request in {length}")));
+        return Err(
+            fault(list, format!("the stages offer less than one request in {length}")).into()
+        );
     }
     Ok(Shape::Stages(stages))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Fault, axis_or, fault, number};
+use super::{Fault, axis_or, each, fault, number};
 use crate::config::keys::{Step, StepKind};
 use crate::config::node::{Place, shown};
 use crate::config::read::{At, Count, Key, Keyed, Several, Size};
@@ -18,26 +18,29 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 
 const MAX_FILES_BYTES: u64 = 4 << 30;
 
-pub(super) fn steps(list: &Key<Several<Step>>, base_dir: &Path) -> Result<Vec<StepPlan>, Fault> {
+pub(super) fn steps(
+    list: &Key<Several<Step>>,
+    base_dir: &Path,
+) -> Result<Vec<StepPlan>, Vec<Fault>> {
     let Some(list) = list else { return Ok(Vec::new()) };
     let entries = &list.value;
     if entries.is_empty() {
-        return Err(fault(list, "the list is empty: name its steps, or leave it out"));
+        return Err(fault(list, "the list is empty: name its steps, or leave it out").into());
     }
     if entries.len() > MAX_STEPS {
-        return Err(fault(list, format!("the list is too long: at most {MAX_STEPS} steps")));
+        return Err(fault(list, format!("the list is too long: at most {MAX_STEPS} steps")).into());
     }
-    let steps = entries.iter().map(|entry| step(entry, base_dir)).collect::<Result<Vec<_>, _>>()?;
+    let steps = each(entries.iter().map(|entry| step(entry, base_dir)))?;
     let mut exchanges = entries.iter().zip(&steps).filter(|(_, step)| !step.is_local());
     match (exchanges.next(), exchanges.next()) {
         (Some(_), None) => Ok(steps),
         (Some(_), Some((second, _))) => {
             let rule = "a request is sent once, so exactly one step is of the kind `http`";
-            Err(fault(second, format!("the second `http` step: {rule}")))
+            Err(fault(second, format!("the second `http` step: {rule}")).into())
         }
         (None, _) => {
             let rule = "exactly one step is of the kind `http`, which sends the request";
-            Err(fault(list, format!("no `http` step: {rule}")))
+            Err(fault(list, format!("no `http` step: {rule}")).into())
         }
     }
 }
@@ -147,7 +150,7 @@ pub(super) fn offload(
     list: &Key<Several<Offload>>,
     plan: &TrialPlan,
     server: Option<&ServerSetting>,
-) -> Result<Vec<Offload>, Fault> {
+) -> Result<Vec<Offload>, Vec<Fault>> {
     let (there_is, rule) = match server {
         Some(server) => (
             server.has_local_work(),
@@ -161,7 +164,7 @@ pub(super) fn offload(
     if let Some(at) = list
         && !there_is
     {
-        return Err(fault(at, format!("there is nothing to offload: {rule}")));
+        return Err(fault(at, format!("there is nothing to offload: {rule}")).into());
     }
     axis_or(list, Vec::new(), |at| Ok(at.value))
 }
@@ -170,7 +173,7 @@ pub(super) fn offload(
 pub(super) fn fan_out(
     list: &Key<Several<Count>>,
     server: Option<&ServerSetting>,
-) -> Result<Vec<u32>, Fault> {
+) -> Result<Vec<u32>, Vec<Fault>> {
     let most = server.map_or(0, ServerSetting::most_calls);
     axis_or(list, Vec::new(), |at| match number(at) {
         _ if most == 0 => {

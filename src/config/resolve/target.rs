@@ -5,7 +5,7 @@ mod url;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Fault, axis_or, fault, number};
+use super::{Fault, axis_or, each, fault, number, together};
 use crate::config::entry::Only;
 use crate::config::keys::{self, Faulty, File, LawName, LawTable, ServiceTime};
 use crate::config::node::{Place, shown};
@@ -45,39 +45,41 @@ impl ResolvedTarget {
 pub(super) fn resolve(
     file: &File,
     base_dir: &Path,
-) -> Result<Vec<(String, ResolvedTarget)>, Fault> {
+) -> Result<Vec<(String, ResolvedTarget)>, Vec<Fault>> {
     let Some(list) = &file.sweep.target else {
         return Ok(vec![(String::new(), resolve_one(&file.target, base_dir)?)]);
     };
     if list.len() < 2 || list.len() > super::MAX_VALUES {
         let most = format_count(super::MAX_VALUES as u64);
-        return Err(fault(list, format!("targets are compared from two up to {most}")));
+        return Err(fault(list, format!("targets are compared from two up to {most}")).into());
     }
     if let Some(url) = &file.target.url
         && list.value.iter().all(|at| at.url.is_some())
     {
-        return Err(fault(url, "each of `sweep.target` has a url of its own: remove this one"));
+        let why = "each of `sweep.target` has a url of its own: remove this one";
+        return Err(fault(url, why).into());
     }
-    let mut all: Vec<(String, ResolvedTarget)> = Vec::new();
-    for at in &list.value {
-        let name = super::checked_name(&at.name)?;
-        if all.iter().any(|(known, _)| *known == name) {
-            return Err(fault(&at.name, "another target is called so too: rename one"));
+    let one = |(nth, at): (usize, &At<keys::SweepTarget>)| {
+        let of = overridden(&file.target, at);
+        together! {
+            name = super::checked_name(&at.name);
+            resolved = resolve_one(&of, base_dir);
+        }
+        if list.value[..nth].iter().any(|other| other.name.value == name) {
+            return Err(fault(&at.name, "another target is called so too: rename one").into());
         }
         if let (Some(body), Some(_)) = (&at.body, &file.sweep.bodies) {
-            return Err(fault(body, "give `sweep.bodies` or a body of each target, not both"));
+            let why = "give `sweep.bodies` or a body of each target, not both";
+            return Err(fault(body, why).into());
         }
-        let resolved = resolve_one(&overridden(&file.target, at), base_dir)?;
-        if let Some((_, first)) = all.first()
-            && first.is_embedded() != resolved.is_embedded()
-        {
+        if overridden(&file.target, &list.value[0]).url.is_some() == resolved.is_embedded() {
             let why = "a target that duel starts cannot be compared with one that has a url: they \
                        get other CPUs";
-            return Err(fault(&at.name, why));
+            return Err(fault(&at.name, why).into());
         }
-        all.push((name, resolved));
-    }
-    Ok(all)
+        Ok((name, resolved))
+    };
+    each(list.value.iter().enumerate().map(one))
 }
 
 /// `[target]` with what one of several names itself.
@@ -92,13 +94,13 @@ fn overridden(target: &keys::Target, own: &keys::SweepTarget) -> keys::Target {
     target
 }
 
-fn resolve_one(target: &keys::Target, base_dir: &Path) -> Result<ResolvedTarget, Fault> {
+fn resolve_one(target: &keys::Target, base_dir: &Path) -> Result<ResolvedTarget, Vec<Fault>> {
     if let Some(url) = &target.url {
         return external(url, target, base_dir);
     }
     if let Some((key, place)) = target.given_for(Only::External) {
         let message = format!("`{key}` needs `target.url`: it is for a server of yours");
-        return Err(Fault::new(place, message));
+        return Err(Fault::new(place, message).into());
     }
     Ok(ResolvedTarget {
         target: Target::Embedded(embedded(target)?),
@@ -123,12 +125,15 @@ fn external(
     url: &At<String>,
     target: &keys::Target,
     base_dir: &Path,
-) -> Result<ResolvedTarget, Fault> {
-    nothing_embedded(target, url)?;
-    let parts = url::split(url)?;
+) -> Result<ResolvedTarget, Vec<Fault>> {
+    together! {
+        _alone = nothing_embedded(target, url);
+        parts = url::split(url);
+        allow = allowed(&target.allow);
+    }
     let unix_socket = match (&target.unix_socket, parts.socket) {
         (Some(at), Some(_)) => {
-            return Err(fault(at, "the url names a socket already: leave one of them out"));
+            return Err(fault(at, "the url names a socket already: leave one of them out").into());
         }
         (Some(at), None) => Some(socket_path(at, at, base_dir)?),
         (None, Some(path)) => Some(socket_path(url, &path, base_dir)?),
@@ -136,12 +141,7 @@ fn external(
     };
     let tls = tls(parts.tls, target, base_dir)?;
     Ok(ResolvedTarget {
-        target: Target::External {
-            authority: parts.authority,
-            allow: allowed(&target.allow)?,
-            unix_socket,
-            tls,
-        },
+        target: Target::External { authority: parts.authority, allow, unix_socket, tls },
         host: parts.host,
         url_path: At { value: parts.path, place: url.place.clone() },
     })
@@ -219,7 +219,7 @@ fn authorities(at: &At<String>, base_dir: &Path) -> Result<PathBuf, Fault> {
 }
 
 /// Checks the list of addresses that may be loaded; the driver compares it with the resolved one.
-fn allowed(list: &Key<Several<String>>) -> Result<Vec<String>, Fault> {
+fn allowed(list: &Key<Several<String>>) -> Result<Vec<String>, Vec<Fault>> {
     axis_or(list, Vec::new(), |at| {
         let text = &at.value;
         match Cap::parse(text) {
@@ -229,13 +229,17 @@ fn allowed(list: &Key<Several<String>>) -> Result<Vec<String>, Fault> {
     })
 }
 
-fn embedded(target: &keys::Target) -> Result<EmbeddedTarget, Fault> {
+fn embedded(target: &keys::Target) -> Result<EmbeddedTarget, Vec<Fault>> {
+    together! {
+        service_time = service_time(&target.service_time.value);
+        faults = target.faults.as_ref().map_or(Ok(Default::default()), faults);
+    }
     Ok(EmbeddedTarget {
-        service_time: service_time(&target.service_time.value)?,
+        service_time,
         servers: number(&target.servers),
         processes: number(&target.processes),
         body_bytes: target.body.0,
-        faults: target.faults.as_ref().map_or(Ok(Default::default()), faults)?,
+        faults,
     })
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::{Fault, fault};
+use super::{Fault, each, fault};
 use crate::config::keys::{Plan, ValueKeys};
 use crate::config::node::shown;
 use crate::config::read::{At, hint, place_of};
@@ -25,9 +25,9 @@ pub(super) struct Resolved {
     lines: BTreeMap<String, (String, Lines)>,
 }
 
-pub(super) fn resolve(file: &Plan, base_dir: &Path) -> Result<Resolved, Fault> {
+pub(super) fn resolve(file: &Plan, base_dir: &Path) -> Result<Resolved, Vec<Fault>> {
     let mut resolved = Resolved::default();
-    for (name, keys) in &file.values.0 {
+    each(file.values.0.iter().map(|(name, keys)| {
         let text = &name.value;
         if !is_name(text) {
             let rule = "use letters, digits and _, and no digit first";
@@ -37,7 +37,8 @@ pub(super) fn resolve(file: &Plan, base_dir: &Path) -> Result<Resolved, Fault> {
             resolved.lines.insert(text.clone(), (shown, lines));
         })?;
         resolved.values.insert(text.clone(), value);
-    }
+        Ok(())
+    }))?;
     Ok(resolved)
 }
 

@@ -56,24 +56,31 @@ pub(crate) fn place(
     cpus::split(allowed, limits.cpu_quota.as_ref(), cell.cpus, &sweep.machine, target)
 }
 
+/// What limits know of a cell's target.
+pub(crate) fn target_kind(sweep: &Sweep, cell: &Cell, external: Option<&Endpoint>) -> TargetKind {
+    match sweep.target_of(cell) {
+        Target::Embedded(target) => TargetKind::Embedded { processes: target.processes },
+        Target::External { .. } => {
+            TargetKind::External { loopback: external.is_none_or(Endpoint::is_local) }
+        }
+    }
+}
+
 /// Refuses a cell that meets a limit; otherwise the ports that it needs, where it may need many.
 pub(crate) fn admit(
     sweep: &Sweep,
     limits: &Limits,
     cell: &Cell,
     external: Option<&Endpoint>,
+    placement: &Placement,
 ) -> anyhow::Result<Option<PortBudget>> {
-    let kind = match sweep.target_of(cell) {
-        Target::Embedded(target) => TargetKind::Embedded { processes: target.processes },
-        Target::External { .. } => {
-            TargetKind::External { loopback: external.is_none_or(Endpoint::is_local) }
-        }
-    };
+    let kind = target_kind(sweep, cell, external);
     let server = sweep.server_plan(cell).filter(|server| server.own().is_none());
     if let Some(server) = &server {
         limits.admit_server(server)?;
     }
-    limits.check_with(cell, kind, server.as_ref())?;
+    let on = |plan| (plan, placement.server_cpus(sweep, plan));
+    limits.check_on(cell, kind, server.as_ref().map(on))?;
     let ports = limits.ports(&sweep.trial_plan(cell), cell, external);
     ports.as_ref().map_or(Ok(()), PortBudget::check)?;
     Ok(ports)
@@ -83,9 +90,10 @@ impl Context<'_> {
     /// The CPUs of a cell that meets no limit.
     fn placed(&self, cell: &Cell, owner: Option<&Server>) -> anyhow::Result<Placement> {
         let external = self.external(cell).map(|external| &external.endpoint);
-        admit(self.sweep, &self.limits, cell, external)?;
         let own = owner.and_then(|owner| owner.own_cpus(&self.allowed_cpus));
-        place((self.sweep, &self.limits, &self.allowed_cpus), cell, external, own)
+        let place = place((self.sweep, &self.limits, &self.allowed_cpus), cell, external, own)?;
+        admit(self.sweep, &self.limits, cell, external, &place)?;
+        Ok(place)
     }
 
     /// Who serves the target, where it is another program on this machine.

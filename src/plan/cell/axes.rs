@@ -14,7 +14,7 @@ use crate::plan::{Codec, Engine};
 use crate::units::{duration_literal, format_rate, format_share, plural, size_literal};
 
 /// The values of every axis, none where it is not swept; each combination that differs is a cell.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Axes {
     pub engines: Vec<Engine>,
     pub codecs: Vec<Codec>,
