@@ -7,6 +7,7 @@ mod sample;
 use std::path::Path;
 
 use duel::format::{Channel, Flag, Gate, Ledger, MemorySplit, SplitSource, Status, TrialRecord};
+use duel::plan::server::ServerEngine;
 use duel::plan::{Arrivals, Cell, CellKind, Codec, Engine};
 use duel::report::measures::Measure;
 use duel::report::{Reported, csv, html, markdown, memory, summary, table, verdict};
@@ -321,7 +322,7 @@ fn cells_that_send_nothing_stand_apart_and_show_what_a_second_costs() {
         })
         .collect();
     let groups = groups_of(&records);
-    assert_eq!(groups.iter().map(summary::Group::is_idle).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(groups.iter().map(|g| g.cell.is_idle()).collect::<Vec<_>>(), [false, true]);
     let text = table::render("t", &groups_of(&records), &[], None, false);
     let idle = text.split("armed, no request").nth(1).expect("a group of their own");
     let names = groups.iter().map(|g| g.rows.iter().map(|r| r.name.as_str()).collect::<Vec<_>>());
@@ -667,6 +668,24 @@ fn bars_of_memory_hold_nothing_from_before_the_baseline() {
     let part = "page tables and kernel stacks: 24 KiB";
     assert!(page(Some(64 * (24 << 10))).contains(part));
     assert!(!page(None).contains("page tables and kernel stacks"), "an old row cannot tell");
+}
+
+/// Why the client's memory is unknown says nothing of the server's.
+#[test]
+fn what_was_not_measured_is_told_of_the_side_under_test() {
+    let cell = sample::cell(Engine::Tokio);
+    let cell = Cell { server_engine: Some(ServerEngine::Threads), server_nth: Some(0), ..cell };
+    let mut records = run(&cell, 3, 1.0);
+    for record in &mut records {
+        record.server = Some(record.client());
+        for (field, why) in [("memory", "no client"), ("server.memory", "no server")] {
+            record.unavailable.insert(format!("{field}.kernel_bytes"), why.into());
+        }
+    }
+    let plan = plan_of("x", &records);
+    let page = html::render(&Reported::new(&plan, &records, &groups_of(&records)), None);
+    assert!(page.contains("Not measured: kernel (no server)."), "{page}");
+    assert!(!page.contains("no client"), "{page}");
 }
 
 /// A reader divides the two figures beside a ratio: they must be what it is of, not what one lane adds.

@@ -88,12 +88,15 @@ fn at_plateau(groups: &[&Group], trials: &Trials<'_>) -> Markup {
     }
 }
 
-/// What could not be measured, and why: each reason once.
+/// What could not be measured of the side under test, and why: each reason once.
 fn unavailable(trials: &Trials<'_>, prefixes: &[&str]) -> Markup {
     let mut why: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (field, reason) in trials.values().flatten().flat_map(|trial| &trial.unavailable) {
-        if prefixes.iter().any(|p| field.starts_with(p)) {
-            why.entry(reason).or_default().insert(field);
+    for trial in trials.values().flatten() {
+        let side = if trial.cell.tests_server() { "server." } else { "" };
+        for (field, reason) in &trial.unavailable {
+            let own =
+                field.strip_prefix(side).filter(|f| prefixes.iter().any(|p| f.starts_with(p)));
+            own.into_iter().for_each(|field| _ = why.entry(reason).or_default().insert(field));
         }
     }
     let words = |field: &&str| {
@@ -121,9 +124,9 @@ pub(super) fn cpu(groups: &[Group], trials: &Trials<'_>) -> Markup {
     };
     let axis = PlotAxis::new("CPU per request", Scale::Linear, &format_ns);
     let drawn = ("CPU per request", &axis, Measure::CpuPerRequest);
-    let busy: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();
+    let busy: Vec<&Group> = groups.iter().filter(|g| !g.cell.is_idle()).collect();
     // Counting events takes time in those trials: they have rows, and no bars.
-    let timed: Vec<&Group> = busy.iter().copied().filter(|g| !g.counts_events()).collect();
+    let timed: Vec<&Group> = busy.iter().copied().filter(|g| !g.cell.counts_events()).collect();
     html! {
         (paragraph("Medians, net of duel's own pacer and monitor. The total is exact. The kernel samples the \
              split into user and system by its clock, so a trial of less than 20 ms of CPU has none."))
@@ -189,7 +192,7 @@ const SUMS: [&[&str]; 8] = [
 pub(super) fn bytes(records: &[TrialRecord], groups: &[Group], trials: &Trials<'_>) -> Markup {
     let cells = memory::cells(records);
     let split: BTreeSet<Key> = cells.iter().map(|c| c.cell.place(&[])).collect();
-    let is_rest = |g: &&Group| !g.counts_events() && !split.contains(&g.cell.place(&[]));
+    let is_rest = |g: &&Group| !g.cell.counts_events() && !split.contains(&g.cell.place(&[]));
     let rest: Vec<&Group> = groups.iter().filter(is_rest).collect();
     html! {
         @if !cells.is_empty() {
@@ -220,7 +223,6 @@ fn splits(cells: &[CellSplit<'_>]) -> Markup {
     let below = (left_out > 0).then(|| {
         format!("{left_out} smaller lane counts are left out of the bars; the table has them.")
     });
-    let below: Vec<String> = below.into_iter().collect();
     let axis = PlotAxis::new("bytes per lane", Scale::Binary, &format_bytes);
     html! {
         (paragraph(
@@ -229,7 +231,7 @@ fn splits(cells: &[CellSplit<'_>]) -> Markup {
              itself, and the rest of the total is shown as unattributed (a part below zero has no \
              length: see the table). Latency of these trials is not ranked.",
         ))
-        (figure::bars("Memory per lane, split", &axis, &SHOWN, panels, &below))
+        (figure::bars("Memory per lane, split", &axis, &SHOWN, panels, below.as_slice()))
     }
 }
 
