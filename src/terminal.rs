@@ -33,6 +33,15 @@ pub(crate) fn say_command(text: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
+/// A word as a shell reads it back.
+pub(crate) fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// A text that commands no terminal and reads in the order in which it is written, whatever names of
 /// files and servers it holds. What is escaped is escaped as in JSON, which stays what it says.
 pub(crate) fn plain(text: &str) -> String {

@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::parser::ValueSource;
 
 use crate::cli::Cli;
+use crate::terminal::shell_word;
 
 const MASK: &str = "***";
 
@@ -41,7 +42,10 @@ pub(super) fn resuming(dir: &Path) -> String {
     let mut arguments: Vec<String> =
         std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     if arguments.get(1).is_none_or(|command| command != "run") {
-        return format!("duel report {}   (only `duel run` can go on)", quoted(&dir.display()));
+        return format!(
+            "duel report {}   (only `duel run` can go on)",
+            shell_word(&dir.display().to_string())
+        );
     }
     let has = |flag: &str| arguments.iter().any(|a| a.split('=').next() == Some(flag));
     let (out, resume) = (has("--out"), has("--resume"));
@@ -49,16 +53,7 @@ pub(super) fn resuming(dir: &Path) -> String {
         arguments.extend(["--out".into(), dir.display().to_string()]);
     }
     arguments.extend((!resume).then(|| "--resume".into()));
-    arguments.iter().map(|a| quoted(a)).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &dyn std::fmt::Display) -> String {
-    let word = word.to_string();
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word,
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
+    arguments.iter().map(|a| shell_word(a)).collect::<Vec<_>>().join(" ")
 }
 
 /// A value without what may be secret in it.
@@ -107,9 +102,9 @@ mod tests {
 
     #[test]
     fn a_shell_reads_back_what_is_quoted() {
-        assert_eq!(quoted(&"runs/a.toml"), "runs/a.toml");
-        assert_eq!(quoted(&"sweep.lanes=[1, 2]"), "'sweep.lanes=[1, 2]'");
-        assert_eq!(quoted(&"it's"), r"'it'\''s'");
+        assert_eq!(shell_word("runs/a.toml"), "runs/a.toml");
+        assert_eq!(shell_word("sweep.lanes=[1, 2]"), "'sweep.lanes=[1, 2]'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 
     #[test]

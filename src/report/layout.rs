@@ -30,8 +30,8 @@ pub fn columns(group: &Group) -> Vec<Column> {
         table.number("elapsed", |r| figure(r, true, &|f| value(f, Measure::Elapsed)));
     }
     let place = match () {
-        () if group.is_idle() => ShownIn::Idle,
-        () if group.counts_events() => ShownIn::Counted,
+        () if group.cell.is_idle() => ShownIn::Idle,
+        () if group.cell.counts_events() => ShownIn::Counted,
         () => ShownIn::Table,
     };
     for Facts { measure, title, level, .. } in measures::shown(place) {
@@ -269,7 +269,7 @@ fn legend(group: &Group) -> Vec<String> {
              CPU are those of a busy machine; ratios hold, with wider intervals",
         ),
         (
-            group.counts_events(),
+            group.cell.counts_events(),
             "the kernel counted events, which costs CPU and time: neither is compared",
         ),
         (

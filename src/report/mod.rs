@@ -35,6 +35,7 @@ use crate::format::TrialRecord;
 use crate::plan::Cell;
 use crate::plan::sweep::Sweep;
 use crate::results::store::PlanJson;
+use crate::terminal::shell_word;
 use layout::Section;
 use search::Searched;
 use summary::Group;
@@ -102,15 +103,10 @@ impl<'r> Reported<'r> {
     /// The command, to be copied into a shell; where the program lay on the machine that ran it helps
     /// nobody.
     fn command(&self) -> String {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-        let quoted = |a: &str| match !a.is_empty() && a.chars().all(plain) {
-            true => a.to_string(),
-            false => format!("'{}'", a.replace('\'', "'\\''")),
-        };
         let words = self.plan.command_line.iter().enumerate();
-        let words = words.map(|(i, word)| match word.rsplit('/').next().filter(|_| i == 0) {
-            Some(program) => quoted(program),
-            None => quoted(word),
+        let words = words.map(|(i, word)| {
+            let program = word.rsplit('/').next().filter(|_| i == 0);
+            shell_word(program.unwrap_or(word))
         });
         words.collect::<Vec<String>>().join(" ")
     }

@@ -121,7 +121,7 @@ pub(crate) fn all_failed(records: &[TrialRecord]) -> Option<String> {
 /// The tables for a terminal of `width` columns; empty where no trial ran to its end.
 pub(crate) fn text(records: &[TrialRecord], groups: &[Group], width: Option<u16>) -> String {
     let mut out = String::new();
-    for group in groups.iter().filter(|g| !g.is_idle()) {
+    for group in groups.iter().filter(|g| !g.cell.is_idle()) {
         let rows = group.rows.iter().map(|row| (row, summary::behind(records, &row.cell)));
         let rows: Vec<Served> = rows
             .filter(|(_, used)| !used.is_empty())

@@ -43,18 +43,6 @@ pub struct Group {
     pub among: usize,
 }
 
-impl Group {
-    /// Whether the kernel counted events: what that costs is in every figure of time.
-    pub fn counts_events(&self) -> bool {
-        self.cell.counts_events()
-    }
-
-    /// Whether nothing was sent: the fixed cost of every engine.
-    pub fn is_idle(&self) -> bool {
-        self.cell.is_idle()
-    }
-}
-
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub cell: Cell,
@@ -83,10 +71,6 @@ impl Row {
 
     pub fn cpu_ratio(&self) -> Option<Comparison> {
         self.ratio(Measure::CpuPerRequest)
-    }
-
-    pub(crate) fn memory_ratio(&self) -> Option<Comparison> {
-        self.ratio(Measure::Memory)
     }
 }
 

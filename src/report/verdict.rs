@@ -316,8 +316,8 @@ fn over_all(groups: &[Group], open: bool) -> Option<String> {
     let (name, reference) = (&rival(spoken)?.name, &spoken.rows[spoken.reference?].name);
     let same = groups.iter().filter(is_of_kind).flat_map(|g| &g.rows);
     let same: Vec<&Row> = same.filter(|r| r.name == *name && r.cpu_ratio().is_some()).collect();
-    let range = |of: fn(&Row) -> Option<Comparison>| {
-        let all = || same.iter().filter_map(|r| Some(of(r)?.estimate.ratio));
+    let range = |measure: Measure| {
+        let all = || same.iter().filter_map(|r| Some(r.ratio(measure)?.estimate.ratio));
         let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
         format!("{} to {}", Ratio(low), Ratio(high))
     };
@@ -327,8 +327,8 @@ fn over_all(groups: &[Group], open: bool) -> Option<String> {
             "Over all {} {kind}, {name} used {} the CPU per request and {} the user memory of \
              {reference}.",
             same.len(),
-            range(Row::cpu_ratio),
-            range(Row::memory_ratio)
+            range(Measure::CpuPerRequest),
+            range(Measure::Memory)
         )
     })
 }
@@ -401,7 +401,7 @@ impl<'a> Pairs<'a> {
         }
         match kernel {
             Some(c) => change(Some(c), "memory", than, &figures),
-            None => change(row.memory_ratio(), "user memory", than, &figures),
+            None => change(row.ratio(Measure::Memory), "user memory", than, &figures),
         }
     }
 }

@@ -23,7 +23,7 @@ pub use law::{normal_cdf, normal_quantile, student_t_quantile};
 pub use rank_sum::unpaired_ratio;
 pub(crate) use regression::LinearFit;
 pub use regression::linear_fit;
-pub(crate) use share::clustered_share;
+pub(crate) use share::{clustered_share, share_error};
 pub use signed_rank::paired_ratio;
 pub(crate) use two_sample::{log_t_ratio, lost_p_value};
 pub use verdict::{

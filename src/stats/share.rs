@@ -2,11 +2,19 @@
 
 use super::{CONFIDENCE, normal_quantile, student_t_quantile};
 
+/// Standard error of a share by how two trials or more differ in it (the ratio of sums of Cochran,
+/// "Sampling Techniques" 1977, section 6.3).
+pub(crate) fn share_error(trials: &[(u64, u64)], share: f64) -> f64 {
+    let (n, all) = (trials.len() as f64, trials.iter().map(|t| t.1).sum::<u64>() as f64);
+    let off = |t: &(u64, u64)| (t.0 as f64 - share * t.1 as f64).powi(2);
+    (trials.iter().map(off).sum::<f64>() / (n - 1.0) * n).sqrt() / all
+}
+
 /// A share of all requests, and how far from it the true one may be at [`CONFIDENCE`].
 ///
 /// `trials` holds what is counted and all requests of each. Requests of a trial share its fortune,
-/// so that the spread between trials says how well the share is known (the ratio of sums of Cochran,
-/// "Sampling Techniques" 1977, section 6.3), but no better than as many independent requests would.
+/// so that the spread between trials says how well the share is known ([`share_error`]), but no better
+/// than as many independent requests would.
 /// Of one trial there is no more to go by than that. `None` without a request.
 pub(crate) fn clustered_share(trials: &[(u64, u64)]) -> Option<(f64, f64)> {
     let (counted, all) =
@@ -17,13 +25,10 @@ pub(crate) fn clustered_share(trials: &[(u64, u64)]) -> Option<(f64, f64)> {
     let share = counted / all;
     let independent = (share * (1.0 - share) / all).sqrt();
     let tail = 0.5 + CONFIDENCE / 2.0;
-    let n = trials.len() as f64;
     if trials.len() < 2 {
         return Some((share, normal_quantile(tail) * independent));
     }
-    let off = |t: &(u64, u64)| (t.0 as f64 - share * t.1 as f64).powi(2);
-    let seen = (trials.iter().map(off).sum::<f64>() / (n - 1.0) * n).sqrt() / all;
-    let reach = student_t_quantile(tail, trials.len() - 1) * seen;
+    let reach = student_t_quantile(tail, trials.len() - 1) * share_error(trials, share);
     Some((share, reach.max(normal_quantile(tail) * independent)))
 }
 

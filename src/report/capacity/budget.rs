@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::point::Point;
 use super::{Figure, Question};
 use crate::format::{TrialRecord, histogram};
-use crate::stats::{CONFIDENCE, student_t_quantile};
+use crate::stats::{CONFIDENCE, share_error, student_t_quantile};
 use crate::units::{format_count, format_ns, format_share};
 
 /// Days over which a budget is kept.
@@ -100,7 +100,7 @@ fn at_most(pairs: &[(u64, u64)]) -> f64 {
     if of <= 0.0 {
         return 1.0;
     }
-    let (n, share) = (pairs.len() as f64, bad / of);
+    let share = bad / of;
     let error = (1.0 - CONFIDENCE) / 2.0;
     // Of a Poisson count, by the chi-squared approximation of Wilson and Hilferty; none bad leaves
     // −ln(error) open.
@@ -114,8 +114,7 @@ fn at_most(pairs: &[(u64, u64)]) -> f64 {
     if pairs.len() < 2 || share <= 0.0 {
         return by_count.min(1.0);
     }
-    let squares: f64 = pairs.iter().map(|(b, a)| (*b as f64 - share * *a as f64).powi(2)).sum();
-    let seen = (squares / (n - 1.0) * n).sqrt() / of;
-    let by_trials = share * (student_t_quantile(1.0 - error, pairs.len() - 1) * seen / share).exp();
+    let reach = student_t_quantile(1.0 - error, pairs.len() - 1) * share_error(pairs, share);
+    let by_trials = share * (reach / share).exp();
     by_trials.max(by_count).min(1.0)
 }

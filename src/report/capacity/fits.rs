@@ -32,7 +32,7 @@ pub(super) struct Series<'a> {
 }
 
 /// A straight line over the lanes of one worker.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct MemoryLine {
     fixed: f64,
     per_lane: f64,
@@ -210,12 +210,13 @@ impl<'a> Series<'a> {
                 None,
             );
         }
-        let largest = lanes.last().copied().unwrap_or(0);
-        if lanes.len() < 2 {
-            return Ok(self.whole());
-        }
-        let user = self.line(&|t| Some(t.memory.peak_rss_bytes));
-        let Some(user) = user.filter(|l| l.per_lane > 0.0) else {
+        let fit = |of: &dyn Fn(&TrialRecord) -> Option<u64>| match self.has_slope() {
+            true => self.line(of),
+            false => self.whole(of),
+        };
+        let user = fit(&|t| Some(t.memory.peak_rss_bytes)).unwrap_or_default();
+        if self.has_slope() && user.per_lane <= 0.0 {
+            let largest = lanes.last().copied().unwrap_or(0);
             let (lanes_text, suggestion) = next_lanes(f64::from(largest) * 16.0);
             return refuse(
                 format!(
@@ -226,8 +227,8 @@ impl<'a> Series<'a> {
                 format!("sweep {lanes_text}"),
                 suggestion,
             );
-        };
-        let (kernel, kernel_counts) = kernel(|of| self.line(of));
+        }
+        let (kernel, kernel_counts) = kernel(fit);
         // A line that falls says that lanes are free, which no host should be sized by.
         let kernel =
             kernel.map(|k| MemoryLine { fixed: k.fixed.max(0.0), per_lane: k.per_lane.max(0.0) });
@@ -236,18 +237,11 @@ impl<'a> Series<'a> {
     }
 
     /// What the only measured lanes take, as a fixed cost of each worker: with fewer it is no more.
-    fn whole(&self) -> MemoryLines {
-        let fixed = |of: &dyn Fn(&TrialRecord) -> Option<u64>| {
-            let workers = f64::from(self.processes.max(1));
-            let each = |t: &&TrialRecord| Some(of(t)? as f64 / workers);
-            let trials = self.cells.iter().flat_map(|p| &p.trials);
-            let bytes = trials.map(each).collect::<Option<Vec<f64>>>()?;
-            Some(MemoryLine { fixed: median(&bytes)?, per_lane: 0.0 })
-        };
-        let user = fixed(&|t| Some(t.memory.peak_rss_bytes));
-        let (kernel, kernel_counts) = kernel(fixed);
-        let user = user.unwrap_or(MemoryLine { fixed: 0.0, per_lane: 0.0 });
-        MemoryLines { user, kernel, kernel_counts }
+    fn whole(&self, of: &dyn Fn(&TrialRecord) -> Option<u64>) -> Option<MemoryLine> {
+        let workers = f64::from(self.processes.max(1));
+        let trials = self.cells.iter().flat_map(|p| &p.trials);
+        let bytes = trials.map(|t| Some(of(t)? as f64 / workers)).collect::<Option<Vec<f64>>>()?;
+        Some(MemoryLine { fixed: median(&bytes)?, per_lane: 0.0 })
     }
 
     /// A line through all trials, for one worker.

@@ -17,7 +17,7 @@ const MARKED: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 /// One panel per group: response and service time of every engine.
 pub(super) fn latency(groups: &[Group], trials: &Trials<'_>) -> Markup {
     let told: Vec<&Group> =
-        groups.iter().filter(|g| !g.counts_events() && has_samples(g, trials)).collect();
+        groups.iter().filter(|g| !g.cell.counts_events() && has_samples(g, trials)).collect();
     let (groups, left_out) = figure::chosen(&told, MOST_PANELS);
     let y = PlotAxis::new("time", Scale::Log10, &format_ns);
     let mut panels = Panels::default();

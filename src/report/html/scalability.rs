@@ -53,7 +53,6 @@ pub(super) fn scalability(trials: &Trials<'_>, seed: u64) -> Markup {
     panels.truncate(MOST_PANELS);
     let below =
         (left_out > 0).then(|| format!("{left_out} more panels are left out; the table has them."));
-    let below: Vec<String> = below.into_iter().collect();
     html! {
         (paragraph(
             "The Universal Scalability Law over the lanes of closed loops, X(N) = γN ÷ (1 + α(N − 1) + \
@@ -65,7 +64,7 @@ pub(super) fn scalability(trials: &Trials<'_>, seed: u64) -> Markup {
             (tables::table(&section(&fitted)))
             (figure::lines(
                 "Throughput of closed loops, measured (means) and by the law",
-                &x, plot::columns(panels.len()), &panels, &below
+                &x, plot::columns(panels.len()), &panels, below.as_slice()
             ))
         }
         @if !refused.is_empty() {

@@ -57,7 +57,7 @@ type Wanted = BTreeMap<String, u32>;
 /// The groups that are drawn, and of each row the trial of the median throughput.
 fn wanted<'g>(groups: &'g [Group], trials: &Trials<'_>) -> (Vec<&'g Group>, Wanted) {
     let mut picked: Vec<&Group> = verdict::spoken_of(groups);
-    let sending: Vec<&Group> = groups.iter().filter(|g| !g.is_idle()).collect();
+    let sending: Vec<&Group> = groups.iter().filter(|g| !g.cell.is_idle()).collect();
     for group in verdict::demanding(&sending) {
         if picked.len() < MOST_GROUPS && figure::among(&picked, &[group]).is_empty() {
             picked.push(group);

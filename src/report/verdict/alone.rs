@@ -9,7 +9,7 @@ use crate::units::{format_rate, plural};
 /// The least and the most demanding of its groups, in a sentence each.
 pub(super) fn sentence(groups: &[Group]) -> String {
     let has_row = |g: &&Group| g.rows.iter().any(|r| r.ranked && r.figures.is_some());
-    let sending = groups.iter().filter(|g| !g.is_idle() && !g.counts_events());
+    let sending = groups.iter().filter(|g| !g.cell.is_idle() && !g.cell.counts_events());
     let mut busy: Vec<&Group> = sending.filter(has_row).collect();
     busy.sort_by(|a, b| size(a).total_cmp(&size(b)));
     let name = groups.iter().flat_map(|g| &g.rows).map(|r| r.name.as_str()).next();
