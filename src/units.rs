@@ -32,82 +32,116 @@ impl UnitError {
     }
 }
 
-const DURATION_HELP: &str = "write a number and a unit, such as 500us, 20ms, 2s, 1m or 1h";
-const COUNT_HELP: &str =
-    "write a whole number, with k or M for thousands or millions, such as 2000 or 10k";
-const RATE_HELP: &str = "write requests per second above zero, such as 500, 2.5k or 0.1";
-const SIZE_HELP: &str =
-    "write bytes, or a number with kB, MB, KiB, MiB or GiB in this case, such as 64KiB";
-
-fn split(text: &str) -> (&str, &str) {
-    let text = text.trim();
-    let end =
-        text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(text.len());
-    (&text[..end], text[end..].trim_start())
+/// A kind of quantity: how it is written, and its units with what each stands for.
+struct Quantity {
+    kind: &'static str,
+    help: &'static str,
+    units: &'static [(&'static str, f64)],
 }
 
-/// Scales a decimal number; `help` says what is allowed where it is none.
-fn scaled(number: &str, factor: f64, help: &'static str) -> Result<u64, Option<&'static str>> {
-    let digits = number.replace('_', "");
-    // Whole numbers avoid the 53-bit mantissa, so that a large count survives exactly.
-    if let Ok(whole) = digits.parse::<u64>() {
-        return whole.checked_mul(factor as u64).ok_or(None);
+static DURATION: Quantity = Quantity {
+    kind: "duration",
+    help: "write a number and a unit, such as 500us, 20ms, 2s, 1m or 1h",
+    units: &[
+        ("ns", 1.0),
+        ("us", 1e3),
+        ("µs", 1e3),
+        ("μs", 1e3),
+        ("ms", 1e6),
+        ("s", 1e9),
+        ("m", 60e9),
+        ("min", 60e9),
+        ("h", 3600e9),
+    ],
+};
+const DECIMAL: &[(&str, f64)] =
+    &[("", 1.0), ("k", 1e3), ("K", 1e3), ("M", 1e6), ("m", 1e6), ("G", 1e9), ("g", 1e9)];
+static COUNT: Quantity = Quantity {
+    kind: "count",
+    help: "write a whole number, with k or M for thousands or millions, such as 2000 or 10k",
+    units: DECIMAL,
+};
+static RATE: Quantity = Quantity {
+    kind: "rate",
+    help: "write requests per second above zero, such as 500, 2.5k or 0.1",
+    units: DECIMAL,
+};
+static SHARE: Quantity = Quantity {
+    kind: "share",
+    help: "use a share such as 5% or 0.05",
+    units: &[("", 1.0), ("%", 100.0)],
+};
+static SIZE: Quantity = Quantity {
+    kind: "size",
+    help: "write bytes, or a number with kB, MB, KiB, MiB or GiB in this case, such as 64KiB",
+    units: &[
+        ("", 1.0),
+        ("B", 1.0),
+        ("kB", 1e3),
+        ("KB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("KiB", 1024.0),
+        ("k", 1024.0),
+        ("K", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("M", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+        ("G", 1_073_741_824.0),
+    ],
+};
+
+impl Quantity {
+    fn malformed(&self, text: &str) -> UnitError {
+        UnitError { found: text.into(), kind: self.kind, allowed: Some(self.help) }
     }
-    let value = digits.parse::<f64>().map_err(|_| Some(help))? * factor;
-    if value < 9.2e18 { Ok(value.round() as u64) } else { Err(None) }
+
+    fn too_large(&self, text: &str) -> UnitError {
+        UnitError { allowed: None, ..self.malformed(text) }
+    }
+
+    /// The digits and what the unit behind them stands for.
+    fn split(&self, text: &str) -> Result<(String, f64), UnitError> {
+        let trimmed = text.trim();
+        let digit = |c: char| c.is_ascii_digit() || c == '.' || c == '_';
+        let unit = trimmed.trim_start_matches(digit);
+        let number = trimmed[..trimmed.len() - unit.len()].replace('_', "");
+        let known = self.units.iter().find(|(name, _)| *name == unit.trim_start());
+        known.map(|(_, factor)| (number, *factor)).ok_or_else(|| self.malformed(text))
+    }
+
+    fn whole(&self, text: &str) -> Result<u64, UnitError> {
+        let (digits, factor) = self.split(text)?;
+        // Whole numbers avoid the 53-bit mantissa, so that a large count survives exactly.
+        if let Ok(whole) = digits.parse::<u64>() {
+            return whole.checked_mul(factor as u64).ok_or_else(|| self.too_large(text));
+        }
+        let value = digits.parse::<f64>().map_err(|_| self.malformed(text))? * factor;
+        if value < 9.2e18 { Ok(value.round() as u64) } else { Err(self.too_large(text)) }
+    }
 }
 
 /// Reads a duration in nanoseconds. A bare number is refused, since peers disagree on its unit.
 pub(crate) fn parse_duration_ns(text: &str) -> Result<u64, UnitError> {
-    let (number, unit) = split(text);
-    let factor = match unit {
-        "ns" => 1.0,
-        "us" | "µs" | "μs" => 1e3,
-        "ms" => 1e6,
-        "s" => 1e9,
-        "m" | "min" => 60e9,
-        "h" => 3600e9,
-        _ => 0.0,
-    };
-    let error = |allowed| UnitError { found: text.into(), kind: "duration", allowed };
-    if factor == 0.0 && !(number == "0" && unit.is_empty()) {
-        return Err(error(Some(DURATION_HELP)));
-    }
-    scaled(number, factor, DURATION_HELP).map_err(error)
-}
-
-fn decimal_factor(unit: &str) -> Option<f64> {
-    match unit {
-        "" => Some(1.0),
-        "k" | "K" => Some(1e3),
-        "M" | "m" => Some(1e6),
-        "G" | "g" => Some(1e9),
-        _ => None,
-    }
+    if text.trim() == "0" { Ok(0) } else { DURATION.whole(text) }
 }
 
 /// Reads a count with decimal steps: `10k` is 10,000.
 pub(crate) fn parse_count(text: &str) -> Result<u64, UnitError> {
-    let (number, unit) = split(text);
-    let error = |allowed| UnitError { found: text.into(), kind: "count", allowed };
-    let factor = decimal_factor(unit).ok_or_else(|| error(Some(COUNT_HELP)))?;
-    if unit.is_empty() && number.contains('.') {
-        return Err(error(Some(COUNT_HELP)));
+    match COUNT.split(text)? {
+        (digits, factor) if factor == 1.0 && digits.contains('.') => Err(COUNT.malformed(text)),
+        _ => COUNT.whole(text),
     }
-    scaled(number, factor, COUNT_HELP).map_err(error)
 }
 
 /// Reads a total rate in requests per second; zero is refused.
 pub(crate) fn parse_rate(text: &str) -> Result<f64, UnitError> {
-    let (number, unit) = split(text);
-    let error = |allowed| UnitError { found: text.into(), kind: "rate", allowed };
-    let unit = unit.strip_suffix("/s").unwrap_or(unit);
-    let factor = decimal_factor(unit).ok_or_else(|| error(Some(RATE_HELP)))?;
-    let rate = number.replace('_', "").parse::<f64>().map_err(|_| error(Some(RATE_HELP)))? * factor;
-    match rate {
-        f64::INFINITY => Err(error(None)),
-        rate if rate > 0.0 => Ok(rate),
-        _ => Err(error(Some(RATE_HELP))),
+    let each = text.trim_end().strip_suffix("/s").unwrap_or(text);
+    let (digits, factor) = RATE.split(each).map_err(|error| error.of(text.into()))?;
+    match digits.parse::<f64>().map(|number| number * factor) {
+        Ok(f64::INFINITY) => Err(RATE.too_large(text)),
+        Ok(rate) if rate > 0.0 => Ok(rate),
+        _ => Err(RATE.malformed(text)),
     }
 }
 
@@ -123,34 +157,16 @@ pub(crate) fn format_share(share: f64) -> String {
 
 /// Reads a share such as `5%` or `0.05`.
 pub(crate) fn parse_share(text: &str) -> Result<f64, UnitError> {
-    let (number, unit) = split(text);
-    let share = match unit {
-        "" => number.parse::<f64>().ok(),
-        "%" => number.parse::<f64>().ok().map(|percent| percent / 100.0),
-        _ => None,
-    };
-    let error = |allowed| UnitError { found: text.into(), kind: "share", allowed };
-    match share {
-        Some(f64::INFINITY) => Err(error(None)),
-        share => share.ok_or_else(|| error(Some("use a share such as 5% or 0.05"))),
+    let (digits, factor) = SHARE.split(text)?;
+    match digits.parse::<f64>().map(|number| number / factor) {
+        Ok(f64::INFINITY) => Err(SHARE.too_large(text)),
+        share => share.map_err(|_| SHARE.malformed(text)),
     }
 }
 
 /// Reads a size in bytes; `KiB` is 1,024 and `kB` is 1,000.
 pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
-    let (number, unit) = split(text);
-    let error = |allowed| UnitError { found: text.into(), kind: "size", allowed };
-    let factor = match unit {
-        "" | "B" => 1.0,
-        "kB" | "KB" => 1e3,
-        "MB" => 1e6,
-        "GB" => 1e9,
-        "KiB" | "k" | "K" => 1024.0,
-        "MiB" | "M" => 1024.0 * 1024.0,
-        "GiB" | "G" => 1024.0 * 1024.0 * 1024.0,
-        _ => return Err(error(Some(SIZE_HELP))),
-    };
-    scaled(number, factor, SIZE_HELP).map_err(error)
+    SIZE.whole(text)
 }
 
 /// Prints a number with three significant digits and no trailing zeros after the point.
@@ -164,46 +180,41 @@ pub(crate) fn trimmed(text: &str) -> &str {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
-/// Prints nanoseconds with three significant digits: `1.25 ms`.
-pub(crate) fn format_ns(ns: f64) -> String {
-    match ns {
-        n if n < 0.0 => format!("-{}", format_ns(-n)),
-        n if n < 999.5 => format!("{} ns", significant(n)),
-        n if n < 999.5e3 => format!("{} µs", significant(n / 1e3)),
-        n if n < 999.5e6 => format!("{} ms", significant(n / 1e6)),
-        n => format!("{} s", significant(n / 1e9)),
+/// Prints a number with three significant digits in the first unit in which they stand before the point.
+fn stepped(value: f64, step: f64, units: [&str; 4]) -> String {
+    if value < 0.0 {
+        return format!("-{}", stepped(-value, step, units));
     }
+    let fits = |at: &usize| value < (step - 0.5) * step.powi(*at as i32);
+    let at = (0..3).find(fits).unwrap_or(3);
+    format!("{} {}", significant(value / step.powi(at as i32)), units[at])
 }
 
-/// Prints a duration the way it is written in a config, exactly: `500ms`, `1500us`.
-pub(crate) fn duration_literal(ns: u64) -> String {
-    for (unit, size) in [("s", SECOND_NS), ("ms", 1_000_000), ("us", 1_000)] {
-        if ns >= size && ns.is_multiple_of(size) {
-            return format!("{}{unit}", ns / size);
-        }
-    }
-    format!("{ns}ns")
+/// Prints nanoseconds with three significant digits: `1.25 ms`.
+pub(crate) fn format_ns(ns: f64) -> String {
+    stepped(ns, 1e3, ["ns", "µs", "ms", "s"])
 }
 
 /// Prints bytes with three significant digits in binary steps: `64 KiB`.
 pub(crate) fn format_bytes(bytes: f64) -> String {
-    match bytes {
-        b if b < 0.0 => format!("-{}", format_bytes(-b)),
-        b if b < 1023.5 => format!("{} B", significant(b)),
-        b if b < 1023.5 * 1024.0 => format!("{} KiB", significant(b / 1024.0)),
-        b if b < 1023.5 * 1_048_576.0 => format!("{} MiB", significant(b / 1_048_576.0)),
-        b => format!("{} GiB", significant(b / 1_073_741_824.0)),
-    }
+    stepped(bytes, 1024.0, ["B", "KiB", "MiB", "GiB"])
+}
+
+/// Prints a number exactly, in the largest unit of which it is a multiple.
+fn literal(n: u64, step: u64, units: [&str; 4]) -> String {
+    let size = |at: usize| step.pow(at as u32);
+    let at = (1..4).rev().find(|at| n > 0 && n.is_multiple_of(size(*at))).unwrap_or(0);
+    format!("{}{}", n / size(at), units[at])
+}
+
+/// Prints a duration the way it is written in a config, exactly: `500ms`, `1500us`.
+pub(crate) fn duration_literal(ns: u64) -> String {
+    literal(ns, 1000, ["ns", "us", "ms", "s"])
 }
 
 /// Prints a size the way it is written in a config, exactly: `64KiB`.
 pub(crate) fn size_literal(bytes: u64) -> String {
-    for (unit, size) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes >= size && bytes.is_multiple_of(size) {
-            return format!("{}{unit}", bytes / size);
-        }
-    }
-    format!("{bytes}B")
+    literal(bytes, 1024, ["B", "KiB", "MiB", "GiB"])
 }
 
 /// Prints a count with thousands separators: `16,370`.

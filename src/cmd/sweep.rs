@@ -80,7 +80,7 @@ pub(super) fn within_cap(
     let offered = cell.offered_per_s.map(|_| sweep.trial_plan(cell).peak_per_s());
     let beyond = sweep.axes.knee_shares.iter().copied().fold(1.0, f64::max);
     let offered = offered.or(sweep.search.map(|search| search.max_per_s * beyond));
-    Ok(cap.check(cell.total_lanes.into(), offered)?)
+    cap.check(cell.total_lanes.into(), offered)
 }
 
 pub(super) fn execute(sweep: &Sweep, output: &Output) -> ExitCode {

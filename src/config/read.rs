@@ -240,7 +240,7 @@ impl Read for bool {
 
 /// Quantities: read from a string or a bare number, so that both get the same message.
 macro_rules! quantities {
-    ($($(#[$doc:meta])* $name:ident($inner:ty), $kind:ident, $parse:expr, $show:expr, $what:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident($inner:ty), $kind:ident, $parse:expr, $what:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq)]
         pub(super) struct $name(pub(super) $inner);
@@ -258,7 +258,7 @@ macro_rules! quantities {
                 };
                 let written = node.value.written();
                 let outside = |found: f64| {
-                    entry.range.and_then(|range| range.refusal(found, &written, $show))
+                    entry.range.and_then(|range| range.refusal(found, &written, show(Self::KIND)))
                 };
                 faults.found.push(match parse(&text) {
                     Ok(value) => match outside(value as f64) {
@@ -277,15 +277,15 @@ macro_rules! quantities {
 }
 
 quantities! {
-    Duration(u64), Duration, parse_duration_ns, duration_text, "a duration such as \"20ms\"";
-    Count(u64), Count, parse_count, |n| format_count(n as u64), "a whole number such as 2000 or \"10k\"";
-    Size(u64), Size, parse_size, |bytes| size_literal(bytes as u64), "a size such as 4096 or \"64KiB\"";
-    Rate(f64), Rate, parse_rate, rate_literal, "requests per second such as 500 or \"2.5k\"";
-    Share(f64), Share, parse_share, format_share, "a share such as \"5%\" or 0.05";
+    Duration(u64), Duration, parse_duration_ns, "a duration such as \"20ms\"";
+    Count(u64), Count, parse_count, "a whole number such as 2000 or \"10k\"";
+    Size(u64), Size, parse_size, "a size such as 4096 or \"64KiB\"";
+    Rate(f64), Rate, parse_rate, "requests per second such as 500 or \"2.5k\"";
+    Share(f64), Share, parse_share, "a share such as \"5%\" or 0.05";
     /// Requests per second at an end of a stage, where none at all is a pause.
     Level(f64), Rate,
         |text| if text.trim() == "0" { Ok(0.0) } else { parse_rate(text) },
-        rate_literal, "requests per second such as 500 or \"2.5k\", or 0";
+        "requests per second such as 500 or \"2.5k\", or 0";
 }
 
 /// What is offered: so many requests per second, or a share of what a search finds.
@@ -466,14 +466,18 @@ pub(super) fn hint(name: &str, known: &[&str], also: &str) -> Option<String> {
     Some(did_you_mean(known))
 }
 
-pub(super) fn words(entry: &Entry) -> Option<String> {
-    let show: fn(f64) -> String = match entry.kind {
+/// How a bound of a kind is written.
+fn show(kind: Kind) -> fn(f64) -> String {
+    match kind {
         Kind::Duration => duration_text,
         Kind::Size => |bytes| size_literal(bytes as u64),
         Kind::Rate => rate_literal,
         Kind::Share => format_share,
         Kind::Number => |number| number.to_string(),
         _ => |count| format_count(count as u64),
-    };
-    entry.range.map(|range| range.words(show))
+    }
+}
+
+pub(super) fn words(entry: &Entry) -> Option<String> {
+    entry.range.map(|range| range.words(show(entry.kind)))
 }

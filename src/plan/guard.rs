@@ -4,7 +4,7 @@
 //! An entry of `[target] allow` or `--allow` is `host:port`, and after it, where the caps are to be
 //! others, `rate=…` and `connections=…`: `"10.0.0.7:80 rate=50k connections=5k"`.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use crate::units::{format_count, format_rate, parse_count, parse_rate};
 
@@ -24,11 +24,6 @@ pub struct Cap {
     pub rate_per_s: f64,
     pub connections: u64,
 }
-
-/// More than is allowed: what is asked for, what is allowed, and where to raise it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct AboveCap(String);
 
 impl Cap {
     /// Reads an entry.
@@ -56,11 +51,7 @@ impl Cap {
         Ok(cap)
     }
 
-    pub(crate) fn check(
-        &self,
-        connections: u64,
-        offered_per_s: Option<f64>,
-    ) -> Result<(), AboveCap> {
+    pub(crate) fn check(&self, connections: u64, offered_per_s: Option<f64>) -> anyhow::Result<()> {
         if connections > self.connections {
             return Err(self.above(
                 &format!("{} connections", format_count(connections)),
@@ -79,7 +70,7 @@ impl Cap {
     }
 
     /// Refuses to go on where a closed loop, which has no rate of its own, started more than allowed.
-    pub(crate) fn check_started(&self, started: u64, elapsed_ns: u64) -> Result<(), AboveCap> {
+    pub(crate) fn check_started(&self, started: u64, elapsed_ns: u64) -> anyhow::Result<()> {
         let most = self.rate_per_s * (elapsed_ns as f64 / 1e9 + AHEAD_S) + self.connections as f64;
         if started as f64 <= most {
             return Ok(());
@@ -92,13 +83,14 @@ impl Cap {
         ))
     }
 
-    fn above(&self, asked: &str, allowed: &str, raise: &str) -> AboveCap {
+    /// What is asked for, what is allowed, and where to raise it.
+    fn above(&self, asked: &str, allowed: &str, raise: &str) -> anyhow::Error {
         let authority = &self.authority;
-        AboveCap(format!(
+        anyhow!(
             "{asked} to {authority}, which is not this machine's loopback; allowed are {allowed}: \
              raise it where the address is named, allow = [\"{authority} {raise}\"] or \
              --allow '{authority} {raise}'"
-        ))
+        )
     }
 }
 

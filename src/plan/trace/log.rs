@@ -4,6 +4,7 @@
 //! servers are often told to add columns.
 
 use anyhow::anyhow;
+use jiff::fmt::strtime::BrokenDownTime;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LogEntry<'t> {
@@ -76,36 +77,8 @@ fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Unix time of `10/Oct/2000:13:55:36 -0700`.
 fn time(text: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(text).ok()?;
-    // Fixed columns, since a log of a million lines is read before every trial.
-    let month =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-            .iter()
-            .position(|name| text.get(3..6) == Some(name))?;
-    let number = |range: std::ops::Range<usize>| {
-        let digits = text.get(range)?;
-        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-        digits.parse::<i16>().ok().filter(|_| plain)
-    };
-    let sign = text.get(20..22)?;
-    let placed = [(2, b'/'), (6, b'/'), (11, b':'), (14, b':'), (17, b':')]
-        .iter()
-        .all(|(at, byte)| text.as_bytes().get(*at) == Some(byte));
-    if text.len() != 26 || !placed || !matches!(sign, " +" | " -") {
-        return None;
-    }
-    let small = |range| number(range).and_then(|n| i8::try_from(n).ok());
-    let date = jiff::civil::Date::new(number(7..11)?, month as i8 + 1, small(0..2)?).ok()?;
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() == 26)?;
+    let time = BrokenDownTime::parse("%d/%b/%Y:%H:%M:%S %z", text).ok()?.to_timestamp().ok()?;
     // A leap second is logged as :60; it is the same instant as the next minute's first.
-    let (hour, minute, second) = (small(12..14)?, small(15..17)?, small(18..20)?);
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let days = date.since(jiff::civil::Date::constant(1970, 1, 1)).ok()?.get_days();
-    let offset = i64::from(small(22..24)?) * 3600 + i64::from(small(24..26)?) * 60;
-    let local = i64::from(days) * 86_400
-        + i64::from(hour) * 3600
-        + i64::from(minute) * 60
-        + i64::from(second);
-    Some(if sign == " +" { local - offset } else { local + offset })
+    Some(time.as_second() + i64::from(text.get(18..20) == Some("60")))
 }
