@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use duel::format::{Channel, Ledger, TrialRecord, histogram};
 use duel::plan::{Cell, Codec, Engine, Extent, RequestTemplate, TrialPlan};
-use duel::protocol::{BetweenEdges, Frame, Job, Outcome, PROTOCOL_VERSION};
+use duel::protocol::{BetweenEdges, Frame, Job, Outcome};
 
 fn job(entries: u32) -> Frame {
     let template = |i: u32| RequestTemplate {
@@ -41,7 +41,6 @@ fn outcome() -> Frame {
     let cell = Cell::plain(Engine::Tokio, 64);
     let ledger = Ledger { planned: 100_000, completed: 100_000, ..Ledger::default() };
     Frame::Outcome(Outcome {
-        version: PROTOCOL_VERSION,
         part: TrialRecord { ledger, ..TrialRecord::part_of(&cell) },
         histograms: Channel::ALL[..5].iter().map(|channel| (*channel, text.clone())).collect(),
         started_at_ns: 0,

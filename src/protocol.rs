@@ -10,8 +10,8 @@
 //!         ◀──────────────────────   Outcome
 //! ```
 //!
-//! Constraints: a frame is one line of at most [`MAX_FRAME_BYTES`]; each carries the protocol
-//! version and is refused under another; frames come in this order and no other; the worker's
+//! Constraints: a frame is one line of at most [`MAX_FRAME_BYTES`]; each is written with the protocol
+//! version and refused under another; frames come in this order and no other; the worker's
 //! standard error is human text; the end of its standard input means *cancel*: it stops starting
 //! requests, counts what is in flight as timed out and answers with its Outcome if it had started.
 
@@ -40,22 +40,30 @@ pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
 pub enum Frame {
     Job(Job),
     Ready(Ready),
-    Go(Go),
-    /// Every lane is parked, or the set-up failed.
+    Go,
     Armed(Armed),
-    Start(Start),
+    /// The instant on CLOCK_MONOTONIC from which warm-up and window count; zero means now.
+    Start {
+        at_ns: u64,
+    },
     Outcome(Outcome),
+}
+
+/// A frame as it is written.
+#[derive(Serialize, Deserialize)]
+struct Versioned<F> {
+    #[serde(flatten)]
+    frame: F,
+    version: u32,
 }
 
 /// Driver → worker: what to do, all of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    pub version: u32,
     /// Cell id and block, for messages.
     pub trial: String,
     /// What is run: each worker has `cell.lanes` lanes.
     pub cell: Cell,
-    /// This worker's number, from 0.
     pub worker: u32,
     /// Workers of the trial: this one sends requests i ≡ worker (mod workers).
     pub workers: u32,
@@ -86,7 +94,6 @@ impl Job {
     /// The job of the only worker of a cell, wherever it may run.
     pub fn of(cell: &Cell, trial: String, targets: Vec<Endpoint>, plan: TrialPlan) -> Job {
         Job {
-            version: PROTOCOL_VERSION,
             trial,
             cell: cell.clone(),
             worker: 0,
@@ -105,7 +112,6 @@ impl Job {
 /// Worker → driver: the baseline stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ready {
-    pub version: u32,
     pub pid: u32,
     /// Descriptor number of the page of counters, to be opened through `/proc/PID/fd`.
     pub counters_fd: i32,
@@ -114,37 +120,19 @@ pub struct Ready {
     pub baseline_rss_bytes: u64,
 }
 
-/// Driver → worker: build the engine, connect every lane, park them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Go {
-    pub version: u32,
-}
-
 /// Worker → driver: every lane is parked, or the set-up failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Armed {
-    pub version: u32,
     pub setup_ns: u64,
-    /// Lanes with a connection.
     pub connected: u32,
     pub rss_bytes: u64,
     /// Why the engine could not be built, in one sentence; the trial is then failed.
     pub error: Option<String>,
 }
 
-/// Driver → worker: begin at this instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start {
-    /// [`PROTOCOL_VERSION`].
-    pub version: u32,
-    /// CLOCK_MONOTONIC; warm-up and window count from it. Zero means now.
-    pub at_ns: u64,
-}
-
 /// Worker → driver: the result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    pub version: u32,
     /// This worker's part of the trial's record, without its histograms; `ok` or `interrupted`.
     pub part: TrialRecord,
     /// Histograms, HdrHistogram V2 deflated base64: whoever adds them up reads percentiles from the sum.
@@ -176,7 +164,6 @@ impl Outcome {
 /// The machine between the two readings of the CPU clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct BetweenEdges {
-    /// Time between the readings.
     pub edges_ns: u64,
     pub cpus_idle_ns: Option<u64>,
     /// Steal time of the whole machine.
@@ -203,29 +190,15 @@ impl Frame {
         match self {
             Frame::Job(_) => "job",
             Frame::Ready(_) => "ready",
-            Frame::Go(_) => "go",
+            Frame::Go => "go",
             Frame::Armed(_) => "armed",
-            Frame::Start(_) => "start",
+            Frame::Start { .. } => "start",
             Frame::Outcome(_) => "outcome",
-        }
-    }
-
-    fn version(&self) -> u32 {
-        match self {
-            Frame::Job(f) => f.version,
-            Frame::Ready(f) => f.version,
-            Frame::Go(f) => f.version,
-            Frame::Armed(f) => f.version,
-            Frame::Start(f) => f.version,
-            Frame::Outcome(f) => f.version,
         }
     }
 
     /// What must hold of a frame on both ends of the pipe.
     fn check(&self) -> Result<(), FrameError> {
-        if self.version() != PROTOCOL_VERSION {
-            return Err(FrameError::Version { found: self.version() });
-        }
         let wrong = |what: &str| Err(FrameError::Malformed(format!("{}: {what}", self.name())));
         match self {
             Frame::Job(j) if j.cell.lanes == 0 => wrong("no lanes"),
@@ -261,16 +234,20 @@ impl Frame {
     /// Writes the frame as one line and flushes it.
     pub fn write_to(&self, out: &mut impl Write) -> Result<(), FrameError> {
         self.check()?;
+        let versioned = Versioned { frame: self, version: PROTOCOL_VERSION };
         let mut line =
-            serde_json::to_vec(self).map_err(|e| FrameError::Malformed(e.to_string()))?;
+            serde_json::to_vec(&versioned).map_err(|e| FrameError::Malformed(e.to_string()))?;
         line.push(b'\n');
         out.write_all(&line)?;
         Ok(out.flush()?)
     }
 
     pub fn parse(line: &[u8]) -> Result<Frame, FrameError> {
-        let frame: Frame =
+        let Versioned { frame, version }: Versioned<Frame> =
             serde_json::from_slice(line).map_err(|e| FrameError::Malformed(e.to_string()))?;
+        if version != PROTOCOL_VERSION {
+            return Err(FrameError::Version { found: version });
+        }
         frame.check()?;
         Ok(frame)
     }

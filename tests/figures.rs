@@ -13,7 +13,7 @@ use duel::format::add::{Sum, times};
 use duel::format::{Channel, ErrorKind, FORMAT_VERSION, TrialRecord, histogram};
 use duel::plan::shard::Shard;
 use duel::plan::{Cell, Engine};
-use duel::protocol::{BetweenEdges, Frame, Outcome, PROTOCOL_VERSION};
+use duel::protocol::{BetweenEdges, Frame, Outcome};
 use duel::results::store::{PlanJson, RunDir, ShardOf, Versions};
 use duel::side::counters::Counters;
 use duel::side::{Phase, Recorder};
@@ -209,7 +209,6 @@ fn every_figure_is_added_over_workers() {
 #[test]
 fn every_figure_crosses_the_seam() {
     let said = Outcome {
-        version: PROTOCOL_VERSION,
         part: full(),
         histograms: [].into(),
         started_at_ns: 1,

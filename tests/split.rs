@@ -12,7 +12,7 @@ use std::thread;
 
 use duel::format::{MemorySplit, SplitSource};
 use duel::side::cgroup::Cgroup;
-use duel::side::split::{AllocatorUse, Look, Moment, ObjectSizes, Ports, between};
+use duel::side::split::{Look, Moment, ObjectSizes, Ports, between, held_bytes};
 
 const THREADS: u64 = 64;
 const TOUCHED_BYTES: u64 = 512 << 10;
@@ -39,7 +39,7 @@ fn hold(what: &str, address: &str) {
         std::io::stdout().flush().unwrap();
         lines.next()
     };
-    say(AllocatorUse::read(false).held_bytes);
+    say(held_bytes(false));
     let mut blocks: Vec<Box<[u8; BLOCK_BYTES as usize]>> = Vec::new();
     let mut large: Vec<u8> = Vec::new();
     let mut sockets: Vec<TcpStream> = Vec::new();
@@ -69,7 +69,7 @@ fn hold(what: &str, address: &str) {
         }
         other => panic!("cannot hold {other}"),
     }
-    say(AllocatorUse::read(false).held_bytes);
+    say(held_bytes(false));
     drop((blocks, large, sockets));
 }
 
@@ -138,7 +138,8 @@ fn split_of(what: &str) -> MemorySplit {
     }
     let moment = |held, ports: Option<&Ports>| {
         let mut inodes = HashSet::new();
-        let mut look = Look::at(pid, STACK_BYTES, &mut inodes).unwrap();
+        let mut look = Look::default();
+        look.add(pid, STACK_BYTES, &mut inodes).unwrap();
         look.port_buckets = ports.map_or(0, |p| p.added(&inodes));
         let cgroup = cgroup.as_ref().map(|g| g.read().unwrap());
         Moment { look: Some(look), cgroup, held_bytes: Some(held) }

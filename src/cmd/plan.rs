@@ -28,8 +28,9 @@ pub fn run(args: &PlanArgs) -> super::Ended {
         None => crate::terminal::page(&describe(&sweep)),
         Some(position) => {
             let job = job(&sweep, position).map_err(|error| super::usage(format!("{error:#}")))?;
-            let line = serde_json::to_string(&Frame::Job(job)).expect("a job is plain data");
-            crate::terminal::print(&(line + "\n"));
+            let mut line = Vec::new();
+            Frame::Job(job).write_to(&mut line).expect("the job of a config is sound");
+            crate::terminal::print(&String::from_utf8_lossy(&line));
         }
     }
     Ok(ExitCode::SUCCESS)

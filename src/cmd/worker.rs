@@ -17,9 +17,9 @@ use crate::engine::{self, TrialRun};
 use crate::format::{Reason, field};
 use crate::plan::engine::LaneThreads;
 use crate::plan::prepare::prepare;
-use crate::protocol::{Armed, Frame, FrameError, Job, PROTOCOL_VERSION, Ready};
+use crate::protocol::{Armed, Frame, FrameError, Job, Ready};
 use crate::side::counters::Counters;
-use crate::side::split::{AllocatorUse, HeapUse};
+use crate::side::split::{HeapUse, held_bytes};
 use crate::side::usage::{ProcessUse, reset_hwm};
 use crate::side::{Channel, Recorder};
 use crate::sys::now_ns;
@@ -55,7 +55,7 @@ fn serve() -> anyhow::Result<()> {
     let _ = running.set(trial.clone());
     send(&Frame::Ready(prepared.ready))?;
 
-    let Frame::Go(_) = next(&frames)? else { bail!("a job is followed by go") };
+    let Frame::Go = next(&frames)? else { bail!("a job is followed by go") };
     let armed = match prepared.files_error {
         Some(why) => armed_error(why),
         None => set_up(&trial),
@@ -70,8 +70,8 @@ fn serve() -> anyhow::Result<()> {
         std::process::exit(0);
     }
 
-    let Frame::Start(start) = next(&frames)? else { bail!("armed is followed by start") };
-    let at_ns = if start.at_ns == 0 { now_ns() + BY_HAND_LEAD_NS } else { start.at_ns };
+    let Frame::Start { at_ns } = next(&frames)? else { bail!("armed is followed by start") };
+    let at_ns = if at_ns == 0 { now_ns() + BY_HAND_LEAD_NS } else { at_ns };
     let mut outcome = Monitor::new(&trial, prepared.baseline, prepared.heap).watch(at_ns);
     if let Some(why) = prepared.hwm_reset_error {
         let why = format!("an upper bound, counted from the start of the process: {why}");
@@ -159,11 +159,10 @@ impl Prepare {
         let hwm_reset_error = reset_hwm().err();
         let baseline = ProcessUse::read()?;
         let heap = trial.job.cell.is_memory().then(|| HeapUse {
-            ready: AllocatorUse::read(trial.job.cell.has_foreign_allocator()),
+            ready: held_bytes(trial.job.cell.has_foreign_allocator()),
             plateau: None,
         });
         let ready = Ready {
-            version: PROTOCOL_VERSION,
             pid: std::process::id(),
             counters_fd: fd.as_raw_fd(),
             shards: shards as u32,
@@ -211,7 +210,7 @@ fn remove_files(trial: &TrialRun) {
 
 fn armed_error(why: String) -> Armed {
     let rss_bytes = ProcessUse::read().map_or(0, |u| u.rss_bytes);
-    Armed { version: PROTOCOL_VERSION, setup_ns: 0, connected: 0, rss_bytes, error: Some(why) }
+    Armed { setup_ns: 0, connected: 0, rss_bytes, error: Some(why) }
 }
 
 fn set_affinity(cpus: &[u32]) -> anyhow::Result<()> {
@@ -259,7 +258,6 @@ fn set_up(trial: &Arc<TrialRun>) -> Armed {
     };
     let error = set_up.error.clone().or_else(late);
     Armed {
-        version: PROTOCOL_VERSION,
         setup_ns,
         connected: set_up.connected,
         rss_bytes: ProcessUse::read().map_or(0, |u| u.rss_bytes),

@@ -70,7 +70,6 @@ impl HostFacts {
     }
 }
 
-/// Name of this machine, as the kernel has it.
 pub fn name() -> String {
     text("/proc/sys/kernel/hostname").unwrap_or_else(|| "unnamed".into())
 }

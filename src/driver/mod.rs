@@ -3,7 +3,7 @@
 //! Thin on purpose: one thread, no runtime, memory that does not grow with the load.
 //!
 //! * `trial` runs one trial: limits, CPUs, targets, workers, and the six frames.
-//! * [`gates`] judges whether its numbers are reliable, and [`merge`] makes the record.
+//! * [`gates`] judges whether its numbers are reliable.
 //! * `peers` is what a trial asks of those that carry out other parts of the run.
 //! * [`verify`] runs a plan once for its bytes' sake.
 //! * [`timeline`] samples the workers from outside while a trial runs.
@@ -20,7 +20,6 @@ pub mod cpus;
 mod files;
 pub mod gates;
 pub mod host;
-mod merge;
 pub mod metrics;
 mod others;
 mod own;

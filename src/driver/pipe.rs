@@ -22,7 +22,6 @@ pub(crate) struct Piped {
     stdout: ChildStdout,
     buffer: Vec<u8>,
     what: String,
-    /// CLOCK_MONOTONIC before the spawn.
     pub spawned_at: u64,
     stops: Stops,
 }

@@ -64,12 +64,9 @@ impl Splitter {
     fn look(&mut self, pids: impl Iterator<Item = u32>, inodes: &mut HashSet<u64>) -> Option<Look> {
         let mut sum = Look::default();
         for pid in pids {
-            match Look::at(pid, self.stack_bytes, inodes) {
-                Ok(look) => sum += look,
-                Err(why) => {
-                    self.trouble.get_or_insert(why);
-                    return None;
-                }
+            if let Err(why) = sum.add(pid, self.stack_bytes, inodes) {
+                self.trouble.get_or_insert(why);
+                return None;
             }
         }
         Some(sum)

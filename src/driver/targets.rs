@@ -13,7 +13,6 @@ use crate::plan::endpoint::Endpoint;
 use crate::plan::server::ServerPlan;
 use crate::plan::target::EmbeddedTarget;
 use crate::server::{Listening, TargetJob, TargetReport, Told, digest};
-use crate::side::split::AllocatorUse;
 use crate::side::usage::{Edge, Usage};
 use crate::sys::now_ns;
 use crate::units::SECOND_NS;
@@ -159,9 +158,8 @@ impl Targets {
 
     /// What their allocators have handed out; `None` where one does not say.
     pub(super) fn held_bytes(&mut self) -> Option<u64> {
-        let said: Vec<AllocatorUse> = self.asked(Told::Heap(true))?;
-        let of_all = || said.iter().map(|one| one.held_bytes).sum();
-        if said.is_empty() { None } else { of_all() }
+        let said: Vec<Option<u64>> = self.asked(Told::Heap(true))?;
+        if said.is_empty() { None } else { said.into_iter().sum() }
     }
 
     fn asked<T: DeserializeOwned>(&mut self, question: Told) -> Option<Vec<T>> {

@@ -40,7 +40,6 @@ pub struct Sample {
     pub worker: u32,
     /// Since Start, with which the warm-up begins.
     pub t_ns: u64,
-    /// Resident set; `None` when the worker could not be read.
     pub rss_bytes: Option<u64>,
     /// Processor time of all its threads since it began.
     pub cpu_ns: Option<u64>,

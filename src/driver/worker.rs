@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use super::allocator;
 use super::pipe::{NoLine, Piped};
 use crate::plan::allocator::Allocator;
-use crate::protocol::{Armed, Frame, FrameError, Go, Job, Outcome, PROTOCOL_VERSION, Ready, Start};
+use crate::protocol::{Armed, Frame, FrameError, Job, Outcome, Ready};
 use crate::side::Phase;
 use crate::side::counters::{Counters, Counts};
 
@@ -45,11 +45,11 @@ impl Worker {
     }
 
     pub(super) fn go(&mut self) -> anyhow::Result<()> {
-        self.send(&Frame::Go(Go { version: PROTOCOL_VERSION }))
+        self.send(&Frame::Go)
     }
 
     pub(super) fn start(&mut self, at_ns: u64) -> anyhow::Result<()> {
-        self.send(&Frame::Start(Start { version: PROTOCOL_VERSION, at_ns }))
+        self.send(&Frame::Start { at_ns })
     }
 
     fn frame(&mut self, deadline: u64) -> Result<Frame, NoLine> {

@@ -24,7 +24,6 @@ const MOST_BYTES: u64 = 1 << 20;
 /// This shard's view of the common directory. Dropping it tells the others that it has left.
 pub(super) struct Mailbox {
     dir: PathBuf,
-    /// How long the others may take for a message.
     pub(super) wait_ns: u64,
     shard: Shard,
     /// Who owns this shard's own messages, as the file system shows it.
@@ -35,7 +34,6 @@ pub(super) struct Mailbox {
 /// What a shard says of itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Word {
-    /// Why it cannot go on.
     pub(super) error: Option<String>,
 }
 

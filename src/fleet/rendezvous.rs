@@ -82,7 +82,6 @@ impl Hello {
 struct Decision {
     /// The start, nanoseconds since the Unix epoch, where there is one.
     start_unix_ns: Option<u64>,
-    /// Why there is none, or what else is wrong.
     why: Option<String>,
     /// Shards that did not answer: the run ends here.
     #[serde(default)]
@@ -154,7 +153,6 @@ impl Rendezvous {
         self.over.borrow().clone()
     }
 
-    /// Whether this shard starts what all share.
     pub(super) fn leads(&self) -> bool {
         self.shard.index == 0
     }

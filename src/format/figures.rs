@@ -43,26 +43,22 @@ macro_rules! errors {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(usize)]
         pub enum ErrorKind {
-            $(#[doc = concat!("See [`Errors::", stringify!($column), "`].")] $kind,)*
+            $($kind,)*
         }
 
         impl ErrorKind {
-            /// All of them.
             pub const ALL: &[ErrorKind] = &[$(ErrorKind::$kind,)*];
 
-            /// The column's name.
             pub fn name(self) -> &'static str {
                 match self { $(ErrorKind::$kind => stringify!($column),)* }
             }
         }
 
         impl Errors {
-            /// The columns, each by its kind.
             pub fn of(count: impl Fn(ErrorKind) -> u64) -> Errors {
                 Errors { $($column: count(ErrorKind::$kind),)* }
             }
 
-            /// The column of a kind.
             pub fn count(&self, kind: ErrorKind) -> u64 {
                 match kind { $(ErrorKind::$kind => self.$column,)* }
             }
@@ -123,18 +119,14 @@ figures! {
     /// Bytes of HTTP on the wire.
     #[derive(Copy, Eq)]
     pub struct Bytes {
-        /// Written.
         sent: u64 = sum,
-        /// Read.
         received: u64 = sum,
     }
 
     /// A range over lanes.
     #[derive(Copy, Eq)]
     pub struct MinMax {
-        /// Fewest.
         min: u64 = least,
-        /// Most.
         max: u64 = most,
     }
 
@@ -299,22 +291,15 @@ figures! {
     /// What one side of a trial cost between the window's edges, client or server: sums over its
     /// processes.
     pub struct SideUse {
-        /// Its processes.
         processes: u32 = sum,
         /// CPUs that they share; zero in rows of before the field.
         #[serde(default)]
         cpus: u32 = sum,
-        /// Processor time.
         cpu: Cpu = sum,
-        /// Context switches.
         switches: Switches = sum,
-        /// Page faults, system calls and hardware counters.
         events: Events = sum,
-        /// Memory.
         memory: Memory = sum,
-        /// Most threads seen.
         threads_peak: u64 = sum,
-        /// Most descriptors seen.
         fds_peak: u64 = sum,
         /// Between the two readings of its clocks; zero where nobody noted it.
         #[serde(default)]
@@ -333,24 +318,17 @@ figures! {
     /// The largest share of any one worker.
     #[derive(Copy, Eq)]
     pub struct LargestWorker {
-        /// Peak resident set.
         peak_rss_bytes: u64 = most,
-        /// Processor time.
         cpu_total_ns: u64 = most,
-        /// Threads.
         threads_peak: u64 = most,
-        /// Descriptors.
         fds_peak: u64 = most,
     }
 
     /// The least and most of any one shard.
     #[derive(Copy, Eq)]
     pub struct ShardSpread {
-        /// Requests completed.
         completed: MinMax = sum,
-        /// Processor time of its workers.
         cpu_total_ns: MinMax = sum,
-        /// Peak resident set of its workers.
         peak_rss_bytes: MinMax = sum,
     }
 }

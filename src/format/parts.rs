@@ -124,7 +124,6 @@ pub enum Flag {
 }
 
 impl Flag {
-    /// Its name in rows.
     pub(crate) fn name(&self) -> String {
         match serde_json::to_value(self) {
             Ok(serde_json::Value::String(name)) => name,
@@ -136,21 +135,13 @@ impl Flag {
 /// A merged histogram and what is most read from it, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Distribution {
-    /// Samples.
     pub count: u64,
-    /// Arithmetic mean of the histogram.
     pub mean: f64,
-    /// Smallest.
     pub min: u64,
-    /// Median.
     pub p50: u64,
-    /// 90th percentile.
     pub p90: u64,
-    /// 99th percentile.
     pub p99: u64,
-    /// 99.9th percentile.
     pub p99_9: u64,
-    /// Largest.
     pub max: u64,
     /// HdrHistogram V2, deflated, base64.
     pub hdr: String,
@@ -165,9 +156,7 @@ pub struct Gate {
     pub hard: bool,
     /// Whether it held; `None` when it does not apply or could not be decided.
     pub ok: Option<bool>,
-    /// What was seen.
     pub value: Option<f64>,
-    /// What is allowed.
     pub limit: Option<f64>,
 }
 
@@ -176,7 +165,6 @@ pub struct Gate {
 pub struct ForeignProcess {
     /// Its name, without arguments.
     pub name: String,
-    /// Its id.
     pub pid: u32,
     /// CPU time that it used ÷ time: 0.5 is half a CPU.
     pub cpus: f64,
@@ -252,7 +240,6 @@ pub struct MemorySplit {
     /// receive.
     #[serde(default)]
     pub ring_bytes: i64,
-    /// TCP buffers.
     pub tcp_buffer_bytes: Option<i64>,
     /// The total less every part: what nobody accounts for. Negative where parts claim too much.
     pub unattributed_bytes: Option<i64>,
@@ -290,9 +277,7 @@ impl MemorySplit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitSource {
-    /// A memory cgroup of version 1.
     CgroupV1,
-    /// A memory cgroup of version 2.
     CgroupV2,
     /// Nobody: the parts come from `/proc`, and no total exists.
     #[default]

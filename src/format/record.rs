@@ -61,8 +61,8 @@ macro_rules! record {
         #[serde(into = "&'static str", try_from = "String")]
         #[repr(usize)]
         pub enum Channel {
-            $(#[doc = concat!("See [`TrialRecord::", stringify!($field), "`].")] $channel,)*
-            $(#[doc = concat!("See [`Steps::", stringify!($step), "`].")] $s_channel,)*
+            $($channel,)*
+            $($s_channel,)*
         }
 
         impl Channel {
@@ -85,7 +85,6 @@ macro_rules! record {
                 }
             }
 
-            /// Which trials have it.
             pub fn kept(self) -> Kept {
                 match self {
                     $(Channel::$channel => Kept::$kept,)*
@@ -112,7 +111,6 @@ macro_rules! record {
                 $(super::rule::$rule(&mut self.$figure, &part.$figure, first);)*
             }
 
-            /// A histogram.
             pub fn histogram(&self, channel: Channel) -> Option<&Distribution> {
                 match channel {
                     $(Channel::$channel => self.$field.as_ref(),)*
@@ -120,7 +118,6 @@ macro_rules! record {
                 }
             }
 
-            /// The field of a histogram.
             pub fn histogram_mut(&mut self, channel: Channel) -> &mut Option<Distribution> {
                 match channel {
                     $(Channel::$channel => &mut self.$field,)*
@@ -130,7 +127,6 @@ macro_rules! record {
         }
 
         impl Steps {
-            /// Whether no step was carried out.
             pub fn is_none(&self) -> bool {
                 $(self.$step.is_none())&&*
             }
@@ -151,11 +147,9 @@ record! {
             block: u32,
             /// Position in the run order, from 0.
             trial: u32,
-            /// The point of the grid.
             cell: Cell,
         }
         figures {
-            /// How the trial ended.
             status: Status = judged,
             /// Why it failed, in one sentence with the way out; on other rows the first error of a request,
             /// or what else a reader should know.
@@ -189,9 +183,7 @@ record! {
             requests_per_lane: MinMax = costs,
             /// From `Go` to every lane connected and parked; the slowest worker.
             setup_ns: u64 = most,
-            /// Length of the window.
             measured_ns: u64 = most,
-            /// Requests that completed inside the window.
             completed_in_window: u64 = sum,
             /// Requests that ended between the two readings of the clocks of CPU time, of either phase:
             /// what costs are divided by.
@@ -220,7 +212,6 @@ record! {
             /// What the threads of `uring` did between the window's edges; only under that engine.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             ring: Option<RingUse> = known,
-            /// Memory of the workers.
             memory: Memory = costs,
             /// Most threads seen, over all workers.
             threads_peak: u64 = sum,
@@ -241,7 +232,6 @@ record! {
             largest_worker: Option<LargestWorker> = known,
             /// Timer of an open loop.
             pacer: Option<Pacer> = either,
-            /// The allocator that the workers ran with.
             #[serde(default)]
             allocator: String = same,
             /// `GLIBC_TUNABLES` as the workers ran with it: duel's own settings, then the user's; empty in
@@ -335,9 +325,7 @@ impl TryFrom<String> for Channel {
 /// Which trials keep a histogram, and with it the memory for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// All.
     Always,
-    /// Those of open loops.
     Open,
     /// Those whose plan needs it.
     OnDemand,

@@ -6,7 +6,6 @@ use std::ops::AddAssign;
 
 use super::Reasons;
 
-/// Added.
 pub(crate) fn sum<T: for<'a> AddAssign<&'a T>>(total: &mut T, part: &T, _first: bool) {
     *total += part;
 }
@@ -51,14 +50,12 @@ where
     }
 }
 
-/// The largest.
 pub(crate) fn most<T: PartialOrd + Copy>(total: &mut T, part: &T, _first: bool) {
     if *part > *total {
         *total = *part;
     }
 }
 
-/// The smallest.
 pub(crate) fn least<T: PartialOrd + Copy>(total: &mut T, part: &T, _first: bool) {
     if *part < *total {
         *total = *part;

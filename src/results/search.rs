@@ -57,9 +57,7 @@ pub enum SearchStep {
 pub enum SearchOutcome {
     /// The knee lies between two rates.
     Found {
-        /// The highest rate that met the SLO, requests per second.
         met_per_s: f64,
-        /// The lowest that missed it.
         missed_per_s: f64,
         because: ProbeAnswer,
         /// Rates between the two at which neither could be shown, requests per second.
@@ -70,25 +68,12 @@ pub enum SearchOutcome {
     /// The highest rate that may be tried met it.
     NeverMissed { highest_per_s: f64 },
     /// The probes ran out first.
-    OutOfProbes {
-        /// The highest rate that met the SLO, if any.
-        met_per_s: Option<f64>,
-        /// The lowest that did not, if any.
-        missed_per_s: Option<f64>,
-        because: Option<ProbeAnswer>,
-    },
+    OutOfProbes { met_per_s: Option<f64>, missed_per_s: Option<f64>, because: Option<ProbeAnswer> },
     /// The knee cannot be concluded.
-    Nothing {
-        why: String,
-        /// The highest rate that met the SLO before, if any.
-        met_per_s: Option<f64>,
-        /// The lowest that did not, if any.
-        missed_per_s: Option<f64>,
-    },
+    Nothing { why: String, met_per_s: Option<f64>, missed_per_s: Option<f64> },
 }
 
 impl SearchOutcome {
-    /// The highest rate that met the SLO, requests per second.
     pub fn met_per_s(&self) -> Option<f64> {
         match self {
             SearchOutcome::Found { met_per_s, .. } => Some(*met_per_s),
@@ -99,7 +84,6 @@ impl SearchOutcome {
         }
     }
 
-    /// The lowest rate that missed it, requests per second.
     pub(crate) fn missed_per_s(&self) -> Option<f64> {
         match self {
             SearchOutcome::Found { missed_per_s, .. } => Some(*missed_per_s),
@@ -149,7 +133,6 @@ impl SearchProgress {
         &self.bounds
     }
 
-    /// What the closed loop completed, requests per second.
     pub(crate) fn closed_per_s(&self) -> Option<f64> {
         self.starts.iter().flatten().copied().next()
     }

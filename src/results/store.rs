@@ -60,7 +60,6 @@ pub struct PlanJson {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardOf {
-    /// Its number, from 0.
     pub index: u32,
     pub count: u32,
     pub host: String,
@@ -129,13 +128,7 @@ pub enum StoreError {
         what: String,
     },
     #[error("trial {trial} ({cell}, block {block}) is not written: {what}")]
-    Refused {
-        trial: u32,
-        cell: String,
-        /// Repetition.
-        block: u32,
-        what: String,
-    },
+    Refused { trial: u32, cell: String, block: u32, what: String },
     #[error("{}: another duel is writing to this run directory", path.display())]
     Locked { path: PathBuf },
     #[error("{}: {free} free, about {needed} needed for this run", path.display())]

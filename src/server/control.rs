@@ -19,7 +19,7 @@ use super::{Listening, TargetJob, Told};
 use crate::plan::endpoint::Endpoint;
 use crate::plan::server::ServerPlan;
 use crate::plan::target::Law;
-use crate::side::split::AllocatorUse;
+use crate::side::split::held_bytes;
 use crate::side::usage::{Edge, Usage};
 use crate::sys::now_ns;
 
@@ -60,7 +60,7 @@ pub fn serve_controlled(stdin: impl AsFd, stdout: impl Write) -> anyhow::Result<
         while let Some(line) = lines.next() {
             match parse(&line, "start")? {
                 Told::StartAtNs(at) => server.start_at(at),
-                Told::Heap(true) => print(&mut stdout, &AllocatorUse::read(false))?,
+                Told::Heap(true) => print(&mut stdout, &held_bytes(false))?,
                 // Nothing is held, and nobody asks.
                 Told::Go(_) | Told::Look(_) | Told::Heap(false) => {}
             }
@@ -108,7 +108,7 @@ fn subject(
                 Told::StartAtNs(at) => handler.start_at(at),
                 Told::Go(go) => held = !go,
                 Told::Look(edge) => print(&mut stdout, &look(job, &handler, edge))?,
-                Told::Heap(true) => print(&mut stdout, &AllocatorUse::read(false))?,
+                Told::Heap(true) => print(&mut stdout, &held_bytes(false))?,
                 Told::Heap(false) => {}
             }
         }

@@ -134,7 +134,7 @@ pub enum Told {
     /// A server under test says what it used up to this edge of the window, with a
     /// [`crate::side::usage::Usage`].
     Look(Edge),
-    /// It says what its allocator has handed out, with a [`crate::side::split::AllocatorUse`].
+    /// It says what its allocator has handed out, a number or nothing.
     Heap(bool),
 }
 

@@ -33,7 +33,6 @@ const DRIVER_LEAF: &str = "duel-driver";
 /// How long a cgroup may stay busy after its last process was reaped.
 const REMOVE_FOR: Duration = Duration::from_secs(2);
 
-/// The interface of a controller's hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Version {
@@ -47,7 +46,6 @@ pub enum Version {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CgroupPlace {
     pub version: Version,
-    /// Where the hierarchy is mounted.
     pub mount: PathBuf,
     /// Directory of the cgroup that this process is in: `mount` or below it.
     pub own: PathBuf,
@@ -197,16 +195,15 @@ impl Cgroup {
             .filter_map(|(key, value)| Some((key, value.parse().ok()?)))
             .collect();
         let counter = |key: &str| stat.get(key).copied();
+        let of_file = |name: &str| read_number(self.dir.join(name)).ok();
         let must = |key: &str| counter(key).ok_or_else(|| format!("{path:?} has no `{key}`"));
         Ok(match self.version {
             Version::V1 => CgroupMemory {
                 rss_bytes: must("total_rss")?,
                 cache_bytes: must("total_cache")?,
-                kernel_bytes: read_number(self.dir.join("memory.kmem.usage_in_bytes")).ok(),
-                kernel_peak_bytes: read_number(self.dir.join("memory.kmem.max_usage_in_bytes"))
-                    .ok(),
-                socket_bytes: read_number(self.dir.join("memory.kmem.tcp.usage_in_bytes"))
-                    .ok()
+                kernel_bytes: of_file("memory.kmem.usage_in_bytes"),
+                kernel_peak_bytes: of_file("memory.kmem.max_usage_in_bytes"),
+                socket_bytes: of_file("memory.kmem.tcp.usage_in_bytes")
                     .filter(|_| self.has_tcp_counter),
                 ..CgroupMemory::default()
             },

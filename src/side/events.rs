@@ -31,13 +31,9 @@ const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// One figure for each thing that is counted, in the record's order.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Counted<T> {
-    /// Moves of a thread to another CPU.
     pub migrations: T,
-    /// System calls entered.
     pub syscalls: T,
-    /// Instructions, of user and kernel.
     pub instructions: T,
-    /// Cycles, of user and kernel.
     pub cycles: T,
 }
 
@@ -72,7 +68,6 @@ impl EventCounters {
 pub(crate) struct EventsOf(OnceLock<Mutex<EventCounters>>);
 
 impl EventsOf {
-    /// Opens every counter on the calling thread.
     pub(crate) fn open(&self) {
         let _ = self.0.set(Mutex::new(EventCounters::open()));
     }

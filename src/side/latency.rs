@@ -28,7 +28,6 @@ impl AtomicHistogram {
         AtomicHistogram { counts }
     }
 
-    /// Counts one value in nanoseconds.
     #[inline]
     pub fn record(&self, ns: u64) {
         self.record_as(ns, false);
@@ -52,7 +51,6 @@ impl AtomicHistogram {
         }
     }
 
-    /// The same counts as a [`Histogram`].
     pub(crate) fn to_hdr(&self) -> Histogram<u64> {
         let mut merged = empty();
         self.add_to(&mut merged);

@@ -72,7 +72,6 @@ impl Outside {
         self.group.as_ref().ok().map(|group| group.baseline)
     }
 
-    /// What it counted half-way through the window.
     pub(crate) fn group_at_plateau(&self) -> Option<CgroupMemory> {
         self.group.as_ref().ok()?.plateau
     }

@@ -21,7 +21,6 @@ impl OwnCounts {
         OwnCounts { runtime: None, ring: None, events: Reading::none(why), answered: None }
     }
 
-    /// What was counted between two readings.
     pub(crate) fn since(&self, earlier: &OwnCounts) -> OwnCounts {
         let runtime = |(now, then): (RuntimeUse, RuntimeUse)| RuntimeUse {
             parks: now.parks.saturating_sub(then.parks),

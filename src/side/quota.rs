@@ -14,11 +14,8 @@ use crate::format::Reason;
 /// The tightest quota that a process is held to, of its cgroup and all above.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuQuota {
-    /// CPU time that may be used in each period.
     pub quota_us: u64,
-    /// Length of a period.
     pub period_us: u64,
-    /// The file that holds it.
     pub file: PathBuf,
 }
 

@@ -30,7 +30,6 @@ struct RecorderShard {
     /// By the number of the channel; `None` where the plan has no use for it.
     histograms: [Option<AtomicHistogram>; CHANNELS],
     errors: [AtomicU64; ERROR_KINDS],
-    /// Answers by status code.
     statuses: [AtomicU64; STATUSES],
     /// By the number of the class; empty where requests have no names.
     classes: Vec<classes::Class>,
@@ -129,7 +128,6 @@ impl Recorder {
         self
     }
 
-    /// Makes room for so many classes of requests, and touches it.
     #[must_use]
     pub fn with_classes(mut self, count: usize) -> Self {
         for shard in &mut self.shards {

@@ -30,7 +30,6 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
-use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,37 +45,25 @@ const DEFAULT_STACK_BYTES: u64 = 2 << 20;
 /// glibc's arenas begin at multiples of this (`HEAP_MAX_SIZE` in its malloc/arena.c on 64 bits).
 const ARENA_ALIGN: u64 = 64 << 20;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AllocatorUse {
-    /// Bytes that the program holds, with what caches of threads hold for it; `None` under an
-    /// allocator that keeps no count.
-    pub held_bytes: Option<u64>,
+/// Bytes that this process holds of its allocator, with what caches of threads hold for it: it walks its
+/// free lists for the answer. `None` under one that keeps no count; a `foreign` one in the C library's
+/// place is not asked, since the C library would answer for itself.
+pub fn held_bytes(foreign: bool) -> Option<u64> {
+    if foreign { None } else { crate::sys::malloc_held_bytes() }
 }
 
-impl AllocatorUse {
-    /// Asks this process's allocator, which walks its free lists for the answer; a `foreign` one in
-    /// the C library's place is not asked, since the C library would answer for itself.
-    pub fn read(foreign: bool) -> AllocatorUse {
-        let held_bytes = if foreign { None } else { crate::sys::malloc_held_bytes() };
-        AllocatorUse { held_bytes }
-    }
-}
-
-/// The allocator at `Ready` and half-way through the window.
+/// [`held_bytes`] at `Ready` and half-way through the window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeapUse {
-    /// At `Ready`.
-    pub ready: AllocatorUse,
-    /// Half-way through the window; `None` when the trial ended before.
-    pub plateau: Option<AllocatorUse>,
+    pub ready: Option<u64>,
+    /// Also `None` when the trial ended before.
+    pub plateau: Option<u64>,
 }
 
 /// What one or several processes hold at one moment; counts and bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Look {
-    /// Resident pages of threads' stacks.
     pub stack_bytes: u64,
-    /// Resident pages of signal stacks.
     pub signal_stack_bytes: u64,
     /// Resident pages of other private anonymous mappings.
     pub heap_resident_bytes: u64,
@@ -101,25 +88,6 @@ pub struct Look {
     pub armed: u64,
 }
 
-impl AddAssign for Look {
-    fn add_assign(&mut self, other: Look) {
-        self.stack_bytes += other.stack_bytes;
-        self.signal_stack_bytes += other.signal_stack_bytes;
-        self.heap_resident_bytes += other.heap_resident_bytes;
-        self.program_bytes += other.program_bytes;
-        self.page_table_bytes += other.page_table_bytes;
-        self.threads += other.threads;
-        self.sockets += other.sockets;
-        self.mappings += other.mappings;
-        self.anonymous_mappings += other.anonymous_mappings;
-        self.fd_slots += other.fd_slots;
-        self.watched += other.watched;
-        self.port_buckets += other.port_buckets;
-        self.ring_bytes += other.ring_bytes;
-        self.armed += other.armed;
-    }
-}
-
 impl Look {
     /// Adds a ring by what the kernel says of it.
     fn add_ring(&mut self, lines: impl Iterator<Item = String>) {
@@ -136,26 +104,27 @@ impl Look {
         }
     }
 
-    /// Looks at a process, whose threads have stacks of `stack_size_bytes` or the default size, and
-    /// adds its sockets' inodes to `inodes`.
+    /// Adds a process, whose threads have stacks of `stack_size_bytes` or the default size, and its
+    /// sockets' inodes to `inodes`.
     ///
     /// # Errors
     /// A file of `/proc/PID` cannot be read: the process is gone or another user's.
-    pub fn at(pid: u32, stack_size_bytes: u64, inodes: &mut HashSet<u64>) -> Result<Look, Reason> {
+    pub fn add(
+        &mut self,
+        pid: u32,
+        stack_size_bytes: u64,
+        inodes: &mut HashSet<u64>,
+    ) -> Result<(), Reason> {
         let used = ProcessUse::of(pid)?;
-        let mut look = Look {
-            page_table_bytes: used.page_table_bytes,
-            threads: used.threads,
-            fd_slots: fd_slots(pid)?,
-            ..Look::default()
-        };
-        count_descriptors(pid, &mut look, inodes)?;
+        self.page_table_bytes += used.page_table_bytes;
+        self.threads += used.threads;
+        self.fd_slots += fd_slots(pid)?;
+        count_descriptors(pid, self, inodes)?;
         let path = format!("/proc/{pid}/smaps");
         let failed = |e: std::io::Error| Reason::from(format!("cannot read {path}: {e}"));
         let file = BufReader::with_capacity(64 << 10, File::open(&path).map_err(failed)?);
         let sizes = [stack_size_bytes, DEFAULT_STACK_BYTES];
-        walk(file, &sizes, &mut look, |start, end| resident(pid, start, end)).map_err(failed)?;
-        Ok(look)
+        walk(file, &sizes, self, |start, end| resident(pid, start, end)).map_err(failed)
     }
 }
 

@@ -98,11 +98,9 @@ pub struct Spent {
     pub events: Events,
     pub(crate) runtime: Option<RuntimeUse>,
     pub(crate) ring: Option<RingUse>,
-    /// Between the readings of the clocks.
     pub(crate) elapsed_ns: u64,
     /// Requests that a server answered meanwhile, where it was asked.
     pub(crate) answered: Option<u64>,
-    /// The machine in the window.
     pub machine: Option<MachineTime>,
     /// What is `None` above, by field name of the record, and why.
     pub unavailable: Reasons,
@@ -280,7 +278,6 @@ impl Clocks {
 }
 
 impl MachineTime {
-    /// Reads `/proc/stat`.
     pub(crate) fn read() -> Result<MachineTime, Reason> {
         let text =
             fs::read_to_string("/proc/stat").map_err(|e| format!("cannot read /proc/stat: {e}"))?;
@@ -415,7 +412,6 @@ pub fn reset_hwm() -> Result<(), Reason> {
     reset_hwm_at("/proc/self")
 }
 
-/// Resets `VmHWM` of the process with this directory.
 pub(super) fn reset_hwm_at(dir: &str) -> Result<(), Reason> {
     fs::write(format!("{dir}/clear_refs"), "5")
         .map_err(|e| format!("cannot reset VmHWM through {dir}/clear_refs: {e}").into())

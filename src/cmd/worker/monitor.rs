@@ -7,10 +7,10 @@ use crate::format::{
     Channel, Events, LargestWorker, Ledger, Memory, Reasons, Status, Switches, TrialRecord, field,
 };
 use crate::plan::Extent;
-use crate::protocol::{BetweenEdges, Outcome, PROTOCOL_VERSION};
+use crate::protocol::{BetweenEdges, Outcome};
 use crate::side::Phase;
 use crate::side::counters::Counts;
-use crate::side::split::{AllocatorUse, HeapUse};
+use crate::side::split::{HeapUse, held_bytes};
 use crate::side::usage::{Edge, MachineTime, ProcessUse, Usage};
 use crate::sys::{now_ns, sleep_until_ns, thread_cpu_ns};
 
@@ -155,7 +155,7 @@ impl<'t> Monitor<'t> {
 
     fn see_plateau(&mut self) {
         if let Some(heap) = &mut self.heap {
-            heap.plateau = Some(AllocatorUse::read(self.trial.job.cell.has_foreign_allocator()));
+            heap.plateau = held_bytes(self.trial.job.cell.has_foreign_allocator());
         }
         self.plateau = ProcessUse::read().ok();
         self.seen.extend(self.plateau);
@@ -223,7 +223,6 @@ impl<'t> Monitor<'t> {
             ..TrialRecord::part_of(&trial.job.cell)
         };
         Outcome {
-            version: PROTOCOL_VERSION,
             part,
             histograms: recorder.histograms().iter().map(encoded).collect(),
             started_at_ns: self.started_at,

@@ -2,16 +2,17 @@
 
 use super::{Running, Watch};
 use crate::driver::gates::{self, Evidence, Samples};
-use crate::driver::merge::add_outcomes;
 use crate::driver::targets::{Targets, TargetsReport};
+use crate::format::add::Sum;
 use crate::format::gates::GateKind;
+use crate::format::histogram::{self, HdrError};
 use crate::format::{Flag, ForeignProcess, SideUse, Status, TrialRecord, field};
 use crate::plan::Extent;
 use crate::protocol::Outcome;
 use crate::side::cgroup::{Cgroup, Version};
 use crate::side::outside::Outside;
 use crate::side::quota::Throttled;
-use crate::side::split::{AllocatorUse, HeapUse};
+use crate::side::split::HeapUse;
 use crate::units::{format_count, format_ns};
 
 /// Resolution of the kernel's idle and steal times: what one reading may be off by.
@@ -36,7 +37,7 @@ impl Running<'_> {
         record.upstream = report.as_ref().and_then(|r| r.upstream);
         self.note_target(record, report.as_ref());
         let outcomes = result?;
-        add_outcomes(record, &outcomes)?;
+        *record = with_workers(record, &outcomes)?;
         self.drop_what_was_read_late(record.measured_ns);
         record.in_flight_peak = self.in_flight_peak;
         if record.in_flight_peak.is_none() {
@@ -282,10 +283,8 @@ impl Running<'_> {
             let named = (&mut record.unavailable, field!(TrialRecord.server?.memory));
             return splitter.note(&mut server.memory, named, servers, uncounted);
         }
-        let held = |at: fn(HeapUse) -> Option<AllocatorUse>| -> Option<u64> {
-            outcomes.iter().map(|o| at(o.heap?)?.held_bytes).sum()
-        };
-        splitter.held(held(|heap| Some(heap.ready)), held(|heap| heap.plateau));
+        let held = |at: fn(HeapUse) -> Option<u64>| outcomes.iter().map(|o| at(o.heap?)).sum();
+        splitter.held(held(|heap| heap.ready), held(|heap| heap.plateau));
         let named = (&mut record.unavailable, field!(TrialRecord.memory));
         let version = self.cgroup.as_ref().ok().map(Cgroup::version);
         splitter.note(&mut record.memory, named, version, uncounted);
@@ -414,4 +413,15 @@ impl Running<'_> {
     fn driver_has_own_cpu(&self) -> bool {
         self.context.allowed_cpus.iter().any(|cpu| !self.placement.worker.contains(cpu))
     }
+}
+
+/// The record with the workers' parts, which share a machine, whatever its name.
+fn with_workers(record: &TrialRecord, outcomes: &[Outcome]) -> Result<TrialRecord, HdrError> {
+    let mut sum = Sum::new(record.clone());
+    for Outcome { part, histograms, .. } in outcomes {
+        let counts = |text: &String| histogram::decode_sparse(text);
+        let times = histograms.iter().map(|(channel, text)| Ok((*channel, counts(text)?)));
+        sum.add(part, times.collect::<Result<_, HdrError>>()?, "")?;
+    }
+    sum.finish()
 }

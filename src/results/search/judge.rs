@@ -24,7 +24,6 @@ const GENERATOR: [(GateKind, &str); 3] = [
 /// Requests beyond one bound in one trial, of those that the bound is of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// Requests of the window.
     pub planned: u64,
     /// Those beyond the bound by response time, lost ones included.
     pub beyond: u64,

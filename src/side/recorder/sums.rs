@@ -28,7 +28,6 @@ impl Recorder {
         self.warmup_in_service_ns.load(Relaxed)
     }
 
-    /// What the first TLS handshake agreed on.
     pub fn tls(&self) -> Option<&str> {
         self.tls.get().map(String::as_str)
     }
@@ -41,13 +40,11 @@ impl Recorder {
         Errors::of(|kind| self.sum(|s| &s.errors[kind as usize]))
     }
 
-    /// Answers of the measured phase by status code.
     pub fn statuses(&self) -> BTreeMap<String, u64> {
         let count = |code: usize| (code.to_string(), self.sum(|s| &s.statuses[code]));
         (0..STATUSES).map(count).filter(|(_, n)| *n > 0).collect()
     }
 
-    /// Bytes of the measured phase.
     pub fn bytes(&self) -> Bytes {
         Bytes { sent: self.sum(|s| &s.bytes_sent), received: self.sum(|s| &s.bytes_received) }
     }
@@ -102,7 +99,6 @@ impl Recorder {
         Channel::ALL.iter().filter_map(merged).collect()
     }
 
-    /// The first message of each kind of error.
     pub fn error_samples(&self) -> BTreeMap<String, String> {
         ErrorKind::ALL
             .iter()

@@ -96,8 +96,9 @@ fn a_ring_is_its_queues_and_what_waits_in_it() {
     let (mut one, mut two) = (Look::default(), Look::default());
     one.add_ring(said.lines().map(String::from));
     assert_eq!((one.ring_bytes, one.armed), (1024 * 64 + 4096 * 16, 2));
-    two += one;
-    two += one;
+    for _ in 0..2 {
+        two.add_ring(said.lines().map(String::from));
+    }
     let [then, now] = [one, two].map(|look| Moment {
         look: Some(look),
         cgroup: Some(CgroupMemory {
@@ -155,12 +156,13 @@ fn this_process_can_be_looked_at() {
     let before = Ports::read();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut inodes = HashSet::new();
-    let look = Look::at(std::process::id(), 2 << 20, &mut inodes).unwrap();
+    let mut look = Look::default();
+    look.add(std::process::id(), 2 << 20, &mut inodes).unwrap();
     drop(listener);
     assert!(look.sockets > 0 && !inodes.is_empty(), "{look:?}");
     assert_eq!(before.added(&HashSet::new()), 0, "no socket has no port");
     assert!(look.stack_bytes > 0, "the test's own thread has a stack: {look:?}");
     assert!(look.heap_resident_bytes > 0 && look.mappings > 10 && look.fd_slots > 0, "{look:?}");
-    let error = Look::at(u32::MAX, 2 << 20, &mut inodes).unwrap_err();
+    let error = Look::default().add(u32::MAX, 2 << 20, &mut inodes).unwrap_err();
     assert!(error.contains("/proc/4294967295"), "{error}");
 }
