@@ -13,7 +13,7 @@ pub enum ColumnKind {
 pub struct Column {
     pub title: String,
     pub kind: ColumnKind,
-    /// One text a row; an interval stands after a line break.
+    /// One text per row; an interval stands after a line break.
     pub cells: Vec<String>,
 }
 
@@ -23,24 +23,9 @@ impl Column {
     }
 }
 
-/// What stands in place of a value that is not there.
-pub(super) const DASH: &str = "-";
-
-/// The text of a cell, which may have none.
-pub(crate) trait CellText {
-    fn or_dash(self) -> String;
-}
-
-impl CellText for String {
-    fn or_dash(self) -> String {
-        self
-    }
-}
-
-impl CellText for Option<String> {
-    fn or_dash(self) -> String {
-        self.unwrap_or_else(|| DASH.into())
-    }
+/// A text, or what stands in the place of one that is not there.
+pub(super) fn or_dash(text: impl Into<Option<String>>) -> String {
+    text.into().unwrap_or_else(|| "-".into())
 }
 
 /// The columns of a table under way: a text of each row.
@@ -59,21 +44,28 @@ impl<'r, R> Columns<'r, R> {
         (!rows.is_empty()).then(|| Columns::of(rows))
     }
 
-    pub(crate) fn text<T: CellText>(&mut self, title: impl Into<String>, of: impl Fn(&R) -> T) {
+    /// A column of words; a cell may have none.
+    pub(crate) fn text<T>(&mut self, title: impl Into<String>, of: impl Fn(&R) -> T)
+    where
+        T: Into<Option<String>>,
+    {
         self.add(title, ColumnKind::Words, of);
     }
 
-    pub(crate) fn number<T: CellText>(&mut self, title: impl Into<String>, of: impl Fn(&R) -> T) {
+    pub(crate) fn number<T>(&mut self, title: impl Into<String>, of: impl Fn(&R) -> T)
+    where
+        T: Into<Option<String>>,
+    {
         self.add(title, ColumnKind::Number, of);
     }
 
-    pub(crate) fn add<T: CellText>(
+    pub(crate) fn add<T: Into<Option<String>>>(
         &mut self,
         title: impl Into<String>,
         kind: ColumnKind,
         of: impl Fn(&R) -> T,
     ) {
-        let cells = self.rows.iter().map(|row| of(row).or_dash()).collect();
+        let cells = self.rows.iter().map(|row| or_dash(of(row))).collect();
         self.columns.push(Column { title: title.into(), kind, cells });
     }
 

@@ -183,10 +183,13 @@ fn judged(mut found: RunComparison, why_none: &str) -> Result<RunComparison, Not
     judge(found.lines.iter_mut().map(|l| &mut l.ratio), MARGIN);
     let level = (1.0 - RATIO_CONFIDENCE) / found.lost.len().max(1) as f64;
     for lost in &mut found.lost {
-        let share = |(lost, planned): (u64, u64)| lost as f64 / planned.max(1) as f64;
         lost.is_regression = lost.p_value <= level && share(lost.b) > share(lost.a);
     }
     Ok(found)
+}
+
+fn share((lost, planned): (u64, u64)) -> f64 {
+    lost as f64 / planned.max(1) as f64
 }
 
 fn lost_note(cell: &str, measure: Measure) -> String {
@@ -344,7 +347,7 @@ impl RunComparison {
             let (a, b) = (l.measure.print(l.a), l.measure.print(l.b));
             [clean(&l.cell), l.measure.words(), a, b, ratio, l.word()]
         });
-        let share = |(lost, planned): (u64, u64)| format_share(lost as f64 / planned.max(1) as f64);
+        let share = |of| format_share(share(of));
         let lost = self.lost.iter().map(|l| {
             let word = if l.is_regression { "WORSE" } else { "no increase shown" };
             let p = format!("p = {:.2e}", l.p_value);

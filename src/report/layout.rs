@@ -1,7 +1,8 @@
 //! Groups → words: the columns, the cells and the notes that every rendering of a group shares.
 
 use super::busy;
-pub(crate) use super::columns::{CellText, Column, ColumnKind, Columns, Section};
+pub(super) use super::columns::or_dash;
+pub(crate) use super::columns::{Column, ColumnKind, Columns, Section};
 use super::gates;
 use super::measures::{self, Facts, Measure, ShownIn};
 use super::summary::{FailedGate, Figures, Group, Percentiles, QUANTILES, Row};
@@ -327,7 +328,7 @@ fn connections(row: &Row) -> Option<String> {
         return None;
     }
     let times = |p: &Percentiles| {
-        let text = |at: Option<Percentile>| at.map(|at| at.to_string()).or_dash();
+        let text = |at: Option<Percentile>| or_dash(at.map(|at| at.to_string()));
         format!("p50 {}, p99 {}", text(p.p50), text(p.p99))
     };
     let tls = match &figures.tls {

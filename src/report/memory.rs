@@ -146,7 +146,7 @@ pub struct Ladder {
     pub name: String,
     /// Lanes of the lowest and the highest step.
     pub lanes: (u32, u32),
-    /// One a part that was measured on enough steps, the known parts and the total last.
+    /// One per part that was measured on enough steps, the known parts and the total last.
     pub fits: Vec<(&'static str, &'static str, LinearFit)>,
     /// Largest |unattributed| ÷ total of a step of 1,000 lanes or more.
     pub most_unattributed: Option<f64>,
@@ -197,7 +197,7 @@ fn fit(steps: &[&CellSplit<'_>], part: &Part) -> Option<(&'static str, &'static 
     Some((part.name, part.title, linear_fit(&points, CONFIDENCE)?))
 }
 
-/// The splits a lane, and the ladders; none where there are no trials of the kind.
+/// The splits per lane, and the ladders; none where there are no trials of the kind.
 pub fn sections(records: &[TrialRecord]) -> Vec<Section> {
     let cells = cells(records);
     if cells.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hdrhistogram::Histogram;
 
-use super::layout::{CellText, Column, Columns, clean};
+use super::layout::{Column, Columns, clean, or_dash};
 use super::summary::{self, Group};
 use super::table;
 use crate::format::{Bytes, Channel, ErrorKind, Errors, Ledger, TrialRecord};
@@ -175,13 +175,13 @@ fn counts(rows: &[Served], open: bool) -> Vec<Column> {
     line("sent", &|r| format_bytes(r.bytes.sent as f64));
     line("sent per second", &|r| r.per_second(r.bytes.sent));
     let time = |of: fn(&Histogram<u64>) -> f64| {
-        move |r: &Served| r.times.as_ref().map(|h| format_ns(of(h))).or_dash()
+        move |r: &Served| or_dash(r.times.as_ref().map(|h| format_ns(of(h))))
     };
     let of_what = if open { "response time" } else { "service time" };
     line(&format!("{of_what}, min"), &time(|h| h.min() as f64));
     line("  mean", &time(Histogram::mean));
     for (name, q) in QUANTILES {
-        line(&format!("  {name}"), &|r| r.quantile(q).or_dash());
+        line(&format!("  {name}"), &|r| or_dash(r.quantile(q)));
     }
     line("  max", &time(|h| h.max() as f64));
     let mut table = Columns::of(&lines);

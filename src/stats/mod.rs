@@ -33,11 +33,11 @@ pub use verdict::{
 /// Confidence level of intervals, unless a caller asks for another.
 pub const CONFIDENCE: f64 = 0.95;
 
-/// Fewest pairs, or values a side, for which an interval is given.
+/// Fewest pairs, or values per side, for which an interval is given.
 pub(crate) const MIN_FOR_INTERVAL: usize = 6;
 
 /// A ratio of two costs with what is known of its spread.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RatioEstimate {
     /// exp(Hodges–Lehmann estimate of the log-ratio); dimensionless.
     pub ratio: f64,

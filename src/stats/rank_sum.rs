@@ -7,7 +7,7 @@
 
 use super::{Null, RatioEstimate, logs};
 
-/// Up to this many values a side the null distribution is enumerated.
+/// Up to this many values per side the null distribution is enumerated.
 const EXACT_UP_TO: usize = 40;
 
 /// The ratio this ÷ baseline of two independent samples.

@@ -1,7 +1,7 @@
 //! Tests of two independent samples that are too small for ranks, or that are counts.
 
 use super::law::{student_t_cdf, student_t_quantile};
-use super::{RatioEstimate, logs, median};
+use super::{RatioEstimate, logs};
 
 /// The ratio this ÷ baseline of two small samples of positive values, such as one median per run: the
 /// difference of mean logarithms with Student's interval of pooled variance, since ranks of three
@@ -15,31 +15,29 @@ pub(crate) fn log_t_ratio(
 ) -> Option<RatioEstimate> {
     let (x, y) = (logs(this), logs(baseline));
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
-    median(&x)?;
-    median(&y)?;
+    if x.is_empty() || y.is_empty() {
+        return None;
+    }
     let (mx, my) = (mean(&x), mean(&y));
-    let mut estimate = RatioEstimate {
-        ratio: (mx - my).exp(),
-        low: None,
-        high: None,
-        n: x.len().min(y.len()),
-        p_value: None,
-        confidence: None,
-    };
-    if estimate.n < 2 {
-        return Some(estimate);
+    let (ratio, n) = ((mx - my).exp(), x.len().min(y.len()));
+    if n < 2 {
+        return Some(RatioEstimate { ratio, n, ..RatioEstimate::default() });
     }
     let squares = |v: &[f64], m: f64| v.iter().map(|a| (a - m).powi(2)).sum::<f64>();
     let degrees = x.len() + y.len() - 2;
     let variance = (squares(&x, mx) + squares(&y, my)) / degrees as f64;
     let error = (variance * (1.0 / x.len() as f64 + 1.0 / y.len() as f64)).sqrt();
     let reach = student_t_quantile(0.5 + confidence / 2.0, degrees) * error;
-    estimate.low = Some((mx - my - reach).exp());
-    estimate.high = Some((mx - my + reach).exp());
     let t = if error > 0.0 { (mx - my).abs() / error } else { f64::INFINITY };
-    estimate.p_value = Some(if mx == my { 1.0 } else { 2.0 * (1.0 - student_t_cdf(t, degrees)) });
-    estimate.confidence = Some(confidence);
-    Some(estimate)
+    let p_value = if mx == my { 1.0 } else { 2.0 * (1.0 - student_t_cdf(t, degrees)) };
+    Some(RatioEstimate {
+        ratio,
+        low: Some((mx - my - reach).exp()),
+        high: Some((mx - my + reach).exp()),
+        n,
+        p_value: Some(p_value),
+        confidence: Some(confidence),
+    })
 }
 
 /// Two-sided p-value of "the same share is lost", for counts (lost, planned) of two samples: given

@@ -22,7 +22,7 @@ impl Bar {
 /// Height of one bar with its caption.
 const BAR_HEIGHT: f64 = 36.0;
 
-/// Draws stacked horizontal bars, a panel each group, each bar under its name and total; `None`
+/// Draws stacked horizontal bars, a panel per group, each bar under its name and total; `None`
 /// without a length.
 pub(crate) fn bars(
     name: &str,

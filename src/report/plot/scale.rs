@@ -80,7 +80,7 @@ impl Scale {
             Scale::Hdr => whole(low, high, most),
             Scale::Log2 if high - low > 1.0 => whole(low, high, most),
             Scale::Log10 if high - low > 2.0 => whole(low, high, most),
-            // Under two decades one label a decade would be too few to read a value by.
+            // Under two decades one label per decade would be too few to read a value by.
             Scale::Log10 if high - low > 0.7 => (low.floor() as i32..=high.ceil() as i32)
                 .flat_map(|decade| [1.0f64, 2.0, 5.0].map(|m| f64::from(decade) + m.log10()))
                 .filter(|at| (low..=high).contains(at))

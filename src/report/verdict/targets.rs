@@ -1,6 +1,6 @@
 //! What is said of targets that a sweep compared: how fast each answers against the first.
 
-use crate::report::layout::{CellText, quantile};
+use crate::report::layout::{or_dash, quantile};
 use crate::report::measures::{Measure, compared};
 use crate::report::summary::{Figures, Group, Row};
 use crate::stats::{Comparison, Verdict};
@@ -30,13 +30,12 @@ fn sentence(group: &Group, row: &Row, first: &Row) -> Option<String> {
 /// Of both, as they are printed elsewhere.
 fn figures(measure: Measure, a: &Figures, b: &Figures) -> String {
     let show = |f: &Figures| {
-        let text = match measure {
+        or_dash(match measure {
             Measure::P50 => quantile(f.latency(), 0.5),
             Measure::P99 => quantile(f.latency(), 0.99),
             Measure::Achieved => f.get(measure).map(|v| measure.print(v) + " req/s"),
             measure => f.get(measure).map(|v| measure.print(v)),
-        };
-        text.or_dash()
+        })
     };
     format!("{} against {}", show(a), show(b))
 }
