@@ -325,7 +325,6 @@ fn no_prose_decides() {
         ("config", "--set ", "an argument as it was typed"),
         ("driver::host", "version ", "what the C library says of itself"),
         ("format::record", " allows ", "rows of before `limit` was a field"),
-        ("limits::check", " of the ", "the name of a limit, before whose it is"),
         ("report::capacity::hosts", "host", "a key of the user's file"),
         ("results::store::told", " at line ", "what serde_json adds to its errors"),
         ("side::split", " kB", "a unit in a file of the kernel"),
