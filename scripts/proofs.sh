@@ -7,4 +7,4 @@ set -eu
 cd "$(dirname "$0")/.."
 export DUEL_FULL=1
 cargo test --release --test live -- --nocapture --test-threads 1
-cargo test --release --test stats
+cargo test --release --test records stats::

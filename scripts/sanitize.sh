@@ -12,4 +12,5 @@ target=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/sanitize
 # Memory that a process keeps until its end is no error here.
 export ASAN_OPTIONS=detect_leaks=0
-cargo test --locked --target "$target" --lib --test differential --test protocol --test no_alloc
+cargo test --locked --target "$target" --lib --test differential --test no_alloc
+cargo test --locked --target "$target" --test records protocol::

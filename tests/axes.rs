@@ -1,8 +1,7 @@
 //! Two cells that differ on one axis, any axis, are put together by no report.
 
-mod sample;
-#[path = "sample/expect.rs"]
-mod sample_expect;
+use crate::sample;
+use crate::sample_expect;
 
 use std::collections::BTreeSet;
 use std::path::Path;

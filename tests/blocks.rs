@@ -1,6 +1,6 @@
 //! Sweeps that run until their ratios are precise, or until a budget ends.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 
@@ -132,15 +132,25 @@ fn a_try_of_a_slow_target_has_longer_trials_whose_rate_is_whole() {
         // Four lanes of 300 ms: 13.3 a second, whatever is under way at the edges.
         assert!((10.0..14.5).contains(&row.achieved_per_s), "{}", row.achieved_per_s);
     }
-    // Of two engines as many as can tell them apart.
+}
+
+#[test]
+fn a_try_of_two_engines_has_as_many_trials_as_tell_them_apart() {
     let (rows, stdout, stderr) = try_against("200ms", &["-d", "2s"]);
     assert!((6..=10).contains(&blocks(&rows).len()), "{} rows: {stderr}", rows.len());
     assert!(!stdout.contains("too few trials"), "{stdout}");
-    // Time for ten trials of three rounds, which ratios need to have intervals.
+}
+
+#[test]
+fn a_try_of_one_engine_has_time_for_as_many_trials_as_intervals_need() {
     let (rows, ..) = try_against("30ms", &["-d", "2s", "--engines", "tokio"]);
     assert!((6..=10).contains(&rows.len()), "{} rows", rows.len());
+}
+
+#[test]
+fn a_warm_up_that_was_asked_for_is_kept() {
     let (rows, ..) = try_against("300ms", &["-d", "2s", "--engines", "tokio", "--warmup", "100ms"]);
-    assert!(rows.iter().all(|r| r.warmup.planned == 4), "a warm-up that was asked for is kept");
+    assert!(rows.iter().all(|r| r.warmup.planned == 4), "{rows:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Without `chromium` the tests that need it say so and pass; `DUEL_REQUIRE_REAL=1` has them fail.
 
-mod sample;
+use crate::sample;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,6 +1,6 @@
 //! From records to hosts: the arithmetic, the first limit, and what is refused.
 
-mod sample;
+use crate::sample;
 
 use std::collections::BTreeMap;
 

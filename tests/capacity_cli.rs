@@ -1,6 +1,6 @@
 //! `duel capacity` and the report's section on capacity, by the binary: flags and what they refuse.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

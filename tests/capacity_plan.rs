@@ -1,7 +1,7 @@
 //! The plan as it is pasted into a document: host counts against queueing theory, money to the cent,
 //! what must never happen when a question changes, and where each printed number comes from.
 
-mod sample;
+use crate::sample;
 
 use std::sync::LazyLock;
 

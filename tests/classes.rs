@@ -1,6 +1,6 @@
 //! Named classes of requests: each has its own ledger and times, and together they are the trial's.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

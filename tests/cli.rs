@@ -1,7 +1,7 @@
 //! The command line: bad input is one clear line and exit code 2; limits and objectives are rows
 //! and codes.
 
-mod common;
+use crate::common;
 
 use common::{Sweep, duel, output, text};
 use duel::format::Status;

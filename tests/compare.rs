@@ -1,6 +1,6 @@
 //! Two runs against each other.
 
-mod sample;
+use crate::sample;
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! When a connection may carry another request: the same under every engine and codec, plain and
 //! under TLS, whatever the target does with it.
 
-mod common;
+use crate::common;
 #[expect(dead_code, reason = "the servers there are for the tests of TLS")]
 #[path = "tls/server.rs"]
 mod server;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::{ALL, Done, EveryEngine, Sweep, assert_books, assert_histograms};
+use common::{ALL, Done, EveryEngine, Sweep, assert_books, assert_histograms, at_once};
 use duel::format::{Errors, TrialRecord};
 use duel::plan::Engine;
 use rustls::pki_types::CertificateDer;
@@ -127,11 +127,11 @@ fn each(
     plan: &str,
     axes: &str,
     play: impl Fn(&mut dyn Wire, &Seen) -> std::io::Result<()> + Send + Sync + 'static,
-    judge: impl Fn(&str, &Done, &Seen),
+    judge: impl Fn(&str, &Done, &Seen) + Sync,
 ) {
     let play: Arc<Play> = Arc::new(play);
     let certificate = Certificate::good();
-    for tls in [None, Some(&certificate)] {
+    at_once([None, Some(&certificate)], |tls| {
         let (address, seen) = serve(tls.map(Certificate::config), play.clone());
         let target = match tls {
             None => format!("url = 'http://{address}'"),
@@ -152,7 +152,7 @@ fn each(
             assert_eq!(r.ledger.planned, REQUESTS, "{}", r.cell.id);
         }
         judge(if tls.is_some() { "TLS" } else { "plain" }, &done, &seen);
-    }
+    });
 }
 
 fn said(r: &TrialRecord) -> String {

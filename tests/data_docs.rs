@@ -1,6 +1,6 @@
 //! The one-liners of docs/data.md work on a real run directory, where their tool is installed.
 
-mod common;
+use crate::common;
 
 use std::process::{Command, Stdio};
 

@@ -1,8 +1,7 @@
 //! Expectations against trials whose numbers are known.
 
-mod sample;
-#[path = "sample/expect.rs"]
-mod sample_expect;
+use crate::sample;
+use crate::sample_expect;
 
 use duel::format::{Flag, Status, TrialRecord};
 use duel::plan::expect::{Expect, Expected};

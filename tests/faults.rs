@@ -1,6 +1,6 @@
 //! Hostile targets: every case ends in its ledger column, under every engine and codec.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

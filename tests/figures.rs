@@ -1,8 +1,8 @@
 //! Every figure that is declared is recorded, added over workers, stored, read back and merged over
 //! shards. The tests walk the declared lists, so that a new figure is in them by being declared.
 
-mod common;
-mod sample;
+use crate::common;
+use crate::sample;
 
 use std::io::{Read, Write};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Addresses that are not this machine's loopback: by name only, bounded, and told. The load goes
 //! to an address inside a network namespace of the test's own, which no other machine can reach.
 
-mod common;
+use crate::common;
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};

@@ -1,6 +1,6 @@
 //! The HdrHistogram files of a run, read back by other implementations.
 
-mod sample;
+use crate::sample;
 
 use std::path::Path;
 use std::process::Command;

@@ -1,11 +1,11 @@
 //! A target that completes nothing: trial and run end early and say why, unless told to go on.
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
-use common::{Sweep, assert_books, duel, output, text};
+use common::{Sweep, assert_books, at_once, duel, output, text};
 use duel::format::{Flag, Status};
 
 /// A server that answers every request with the same bytes, or none that closes at once.
@@ -49,7 +49,7 @@ fn a_run_that_completes_nothing_ends_early_and_says_why() {
         ("no HTTP", || server(b"220 mail.example.org\r\n"), "protocol"),
         ("closes at once", || server(b""), "read"),
     ];
-    for (what, target, kind) in cases {
+    at_once(cases, |(what, target, kind)| {
         // A day of requests at the pace of a lane whose connects fail.
         let done = sweep(&target(), 100_000_000).run();
         assert_eq!(done.code, 1, "{what}: {}", done.stderr);
@@ -65,7 +65,7 @@ fn a_run_that_completes_nothing_ends_early_and_says_why() {
             "{what}: {error}"
         );
         assert!(done.stderr.contains("the rest is left out"), "{what}: {}", done.stderr);
-    }
+    });
 }
 
 /// Trials that are shorter than the grace are counted together, and the user reads one sentence.
@@ -73,9 +73,8 @@ fn a_run_that_completes_nothing_ends_early_and_says_why() {
 fn short_trials_of_a_dead_target_end_the_run_and_are_told_in_one_sentence() {
     let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let failing = server(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
-    for (target, most, told) in
-        [(&refused, 2, "connect error"), (&failing, 10, "requests got HTTP 500")]
-    {
+    let cases = [(&refused, 2, "connect error"), (&failing, 10, "requests got HTTP 500")];
+    at_once(cases, |(target, most, told)| {
         let tried = |more: &[&str]| {
             let arguments = [&["try", target.as_str(), "-d", "4s", "-c", "1"], more].concat();
             let (stdout, stderr) = text(&output(&mut duel(&arguments)));
@@ -91,11 +90,11 @@ fn short_trials_of_a_dead_target_end_the_run_and_are_told_in_one_sentence() {
         assert!(lines.iter().all(failed), "no such trial is ok: {lines:#?}");
         let (trials, _, stderr) = tried(&["--keep-going"]);
         assert_eq!(trials, 20, "told to go on: {stderr}");
-    }
+    });
 }
 
 #[test]
-fn what_is_told_to_go_on_or_completes_now_and_then_is_not_given_up() {
+fn what_is_told_to_go_on_is_not_given_up() {
     // Ten connects that fail wait 10, 20, … 1,000 ms: longer than the grace.
     let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let done = sweep(&refused, 10).run_with(&["--keep-going"]);
@@ -104,7 +103,10 @@ fn what_is_told_to_go_on_or_completes_now_and_then_is_not_given_up() {
         assert_eq!((row.ledger.failed, row.ledger.unsent), (10, 0), "{:?}", row.ledger);
         assert!(!row.flags.contains(&Flag::GaveUp));
     }
-    // Failures on purpose are what is measured.
+}
+
+#[test]
+fn failures_on_purpose_are_what_is_measured() {
     let faults = Sweep::new(
         "[target]\nfaults = { error_rate = 1.0 }\n[plan]\nduration = '4s'\n[sweep]\n\
          engines = ['tokio']\nlanes = [1]\ntrials = 1\n",

@@ -1,6 +1,6 @@
 //! Signals and kills: rows are kept, books balance, nothing outlives the driver.
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -1,7 +1,7 @@
 //! Real cells on both sides of a predicted limit: the descriptors of task engines, under a lowered
 //! `RLIMIT_NOFILE`, so that few lanes reach it.
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

@@ -2,7 +2,7 @@
 //!
 //! Without `prometheus` the test that needs it says so and passes; `DUEL_REQUIRE_REAL=1` has it fail.
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

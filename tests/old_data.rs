@@ -1,6 +1,6 @@
 //! Run directories of every released format stay readable: one committed directory for each.
 
-mod common;
+use crate::common;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Output that cannot be written: messages are dropped, results are not lost without a word.
 
-mod common;
+use crate::common;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,6 @@
 //! Config to run directory, the whole way, through every engine and codec.
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;

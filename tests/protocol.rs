@@ -1,6 +1,6 @@
 //! The seam: frames as they were committed stay readable, and nothing else is taken for one.
 
-mod common;
+use crate::common;
 
 use std::io::{BufReader, Write};
 use std::process::Stdio;

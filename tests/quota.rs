@@ -1,6 +1,6 @@
 //! A CPU quota that stops the load generator is seen, named and planned with.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Servers that others wrote: nginx, and Python's `http.server`.
 
-mod common;
+use crate::common;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;

@@ -1,8 +1,7 @@
 //! A block counts once, whatever was repeated in it, and what is drawn is what the tables print.
 
-mod sample;
-#[path = "sample/expect.rs"]
-mod sample_expect;
+use crate::sample;
+use crate::sample_expect;
 
 use duel::format::{ClassUse, Flag, Status, TrialRecord};
 use duel::plan::expect::Expected;

@@ -1,8 +1,8 @@
 //! What is rendered of records: golden files, and the rules that no golden file shows.
 //!
-//! `DUEL_BLESS=1 cargo test --test report` writes the golden files anew; look at the difference.
+//! `DUEL_BLESS=1 cargo test --test records report::` writes the golden files anew; look at the difference.
 
-mod sample;
+use crate::sample;
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Machines that offer less: each trial runs, and says what is missing and why.
 
-mod common;
+use crate::common;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

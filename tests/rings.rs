@@ -1,6 +1,6 @@
 //! The engine on io_uring where rings are forbidden: a failed row that says why, and nothing else fails.
 
-mod common;
+use crate::common;
 
 use std::io::Error;
 use std::os::unix::process::CommandExt;

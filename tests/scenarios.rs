@@ -2,7 +2,7 @@
 //!
 //! Without python3 the test says so and passes; `DUEL_REQUIRE_REAL=1` has it fail.
 
-mod common;
+use crate::common;
 
 use std::process::Command;
 

@@ -4,7 +4,7 @@ use duel::format::{Channel, Flag, TrialRecord};
 use duel::plan::{Codec, Engine};
 use serde_json::{Value, json};
 
-/// `DUEL_BLESS=1 cargo test --test schema` writes the file anew.
+/// `DUEL_BLESS=1 cargo test --test records schema::` writes the file anew.
 #[test]
 fn the_committed_schema_is_that_of_the_types() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/format/trial_record.schema.json");
@@ -15,7 +15,7 @@ fn the_committed_schema_is_that_of_the_types() {
     let committed = std::fs::read_to_string(path).expect("the committed schema");
     assert!(
         committed == derived,
-        "{path} is not what the types say; if that is meant: DUEL_BLESS=1 cargo test --test schema"
+        "{path} is not what the types say; if that is meant: DUEL_BLESS=1 cargo test --test records schema::"
     );
 }
 

@@ -1,6 +1,6 @@
 //! The search for the knee, run against a pure discrete-event M/M/c and against what may go wrong.
 
-mod sample;
+use crate::sample;
 
 use duel::format::histogram;
 use duel::format::{ClassUse, Flag, Gate, Ledger, Status, TrialRecord};

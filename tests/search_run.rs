@@ -1,7 +1,7 @@
 //! A search by the binary: rows that are marked, a result that the rows alone give again, and one
 //! that goes on where it was cut.
 
-mod common;
+use crate::common;
 
 use common::{Sweep, duel, output, records, text};
 use duel::format::{Flag, Status, TrialRecord};

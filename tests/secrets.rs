@@ -1,7 +1,7 @@
 //! Secrets from the environment and from headers that carry them reach the target, and nothing
 //! that duel writes or prints.
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;

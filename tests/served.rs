@@ -1,6 +1,6 @@
 //! What `duel try` ends with: answers by status code, errors, bytes, percentiles, a histogram.
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};

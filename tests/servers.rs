@@ -1,13 +1,13 @@
 //! The server as the side under test: duel's own engines, and servers that a command starts.
 
-mod common;
-mod sample;
+use crate::common;
+use crate::sample;
 
 use std::io::{BufRead, Write};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Sweep, alive, assert_books, eventually};
+use common::{Sweep, alive, assert_books, at_once, eventually};
 use duel::format::{Flag, SideUse, Status, TrialRecord};
 use duel::limits::Limits;
 use duel::plan::server::{ServerEngine, SideUnderTest};
@@ -680,13 +680,13 @@ fn commands_that_serve_nobody_are_failed_rows_that_say_why() {
         ("sleep 600 & sleep 600 # {port}", "did not answer an HTTP request on 127.0.0.1:"),
         (&rust_program("MODE=other-port"), "it must listen where {port} or $PORT says"),
     ];
-    for (command, says) in cases {
+    at_once(cases, |(command, says)| {
         let (row, text) = own(command, &[]);
         assert_eq!(row.status, Status::Failed, "{command}: {text}");
         let error = row.error.unwrap_or_default();
         assert!(error.contains(says), "{command}: {error:?} does not say {says:?}");
         assert_eq!(row.ledger.completed, 0, "{command}");
-    }
+    });
 }
 
 /// A daemon leaves its parent, its group and its session, and is ended all the same; so is what a

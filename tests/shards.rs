@@ -1,7 +1,7 @@
 //! Shards of one plan: together they send what one run does, start at one instant, and are merged
 //! without loss; whatever does not fit together is refused or marked.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,7 +1,7 @@
 //! What README and docs show works: every command parses, every config is one, every file is there,
 //! and what the README proposes next runs as it is printed.
 
-mod common;
+use crate::common;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 //! they are not installed, or this is not root (slurmd runs jobs as their owner), the test says so
 //! and passes; `DUEL_REQUIRE_REAL=1` has it fail.
 
-mod common;
+use crate::common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

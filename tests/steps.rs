@@ -1,6 +1,6 @@
 //! Requests with file and compute steps, the whole way, through every engine and codec.
 
-mod common;
+use crate::common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;

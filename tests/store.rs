@@ -1,6 +1,6 @@
 //! Run directories: what is written is read, and what is damaged is named.
 
-mod sample;
+use crate::sample;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! Several targets in one sweep, measured in the same blocks and compared with the first.
 
-mod common;
-mod sample;
+use crate::common;
+use crate::sample;
 
 use std::path::Path;
 use std::process::Stdio;

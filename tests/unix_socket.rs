@@ -1,6 +1,6 @@
 //! Unix-domain sockets and connections that serve one request, against the embedded target.
 
-mod common;
+use crate::common;
 
 use std::process::{Child, Stdio};
 

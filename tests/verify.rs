@@ -1,6 +1,6 @@
 //! `duel verify` and the plans that it is for: traces, stages and templates under every engine.
 
-mod common;
+use crate::common;
 
 use std::path::Path;
 

@@ -374,3 +374,29 @@ fn files_that_pages_name_are_there() {
     }
     assert!(named > 20, "{named} files are named");
 }
+
+/// Programs of tests are listed by hand, so that a file in none of them would never run.
+#[test]
+fn every_file_of_tests_runs_in_one_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| std::fs::read_to_string(path).expect("a text file");
+    let files: BTreeSet<String> = std::fs::read_dir(root.join("tests"))
+        .expect("the tests")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    let manifest: toml::Table = read(&root.join("Cargo.toml")).parse().expect("a manifest");
+    let programs = manifest["test"].as_array().expect("programs").iter();
+    let mut runs: Vec<String> = vec![];
+    for name in programs.map(|program| program["name"].as_str().expect("a name")) {
+        let path = root.join("tests").join(name).with_extension("rs");
+        // A program with a directory of its own has its main file there.
+        let Some(text) = path.exists().then(|| read(&path)) else { continue };
+        let modules = text.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+        runs.extend(modules.map(str::to_string).filter(|name| files.contains(name)));
+        runs.push(name.to_string());
+    }
+    runs.sort();
+    assert_eq!(runs, files.into_iter().collect::<Vec<_>>(), "each file once");
+}

@@ -1,6 +1,6 @@
 //! 80 columns: no command prints a longer line, and none breaks a word.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Shared by the integration tests that run the binary: runs bounded in time, read back whole.
 
-#![expect(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -57,6 +57,15 @@ pub(crate) fn output(command: &mut Command) -> Output {
     let status = wait(&mut child);
     let text = |t: std::thread::JoinHandle<Vec<u8>>| t.join().expect("the pipe is read");
     Output { status, stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Judges cases side by side, for those that wait more than they compute.
+pub(crate) fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, judge: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| judge(case));
+        }
+    });
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
