@@ -538,7 +538,7 @@ fn node_is_measured() {
 }
 
 /// The Rust program that tests start as a server: this test binary, told what to be.
-const SERVE: &str = "serves_as_it_is_told";
+const SERVE: &str = "servers::serves_as_it_is_told";
 
 #[test]
 #[ignore = "the server that other tests start, and no test"]
