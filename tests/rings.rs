@@ -310,3 +310,22 @@ fn limits_say_that_the_engine_cannot_run() {
         "{json}"
     );
 }
+
+/// Large answers end a receive, so that it is asked for again between a request and its answer:
+/// the request counts as sent all the same, and its connection is kept.
+#[test]
+fn no_connection_is_given_up_for_a_receive_that_is_asked_for_again() {
+    if Limits::read().refusal(Engine::Uring).is_some() {
+        return;
+    }
+    let done = Sweep::new(
+        "[target]\nbody = '256KiB'\n[plan]\nrequests = 600\n[[plan.request]]\nweight = 3\n\
+         [[plan.request]]\nmethod = 'HEAD'\n[sweep]\nengines = ['uring']\n\
+         codecs = ['hyper', 'lean']\nlanes = [4]\ntrials = 1\n",
+    )
+    .run();
+    for row in done.all_ok(2) {
+        assert_books(row);
+        assert_eq!((row.ledger.completed, row.reconnects), (600, 0), "{}", row.cell.id);
+    }
+}

@@ -219,7 +219,7 @@ impl Reactor {
                         }
                     }
                 }
-                Op::Send => slot.sending = Sending::Cut(short(done.result)),
+                Op::Send => slot.sending = Sending::Over(short(done.result)),
                 Op::Ready => slot.waiting = false,
                 Op::Cancel => continue,
             }
@@ -283,8 +283,8 @@ impl RingSocket {
     fn ask(&self, wait: fn(&mut Ring, &Self, u64)) {
         self.with(|ring, slot, key| {
             if !std::mem::replace(&mut slot.waiting, true) {
-                slot.round = ring.round();
                 wait(ring, self, key);
+                slot.queued_in(ring.round());
             }
         });
     }
@@ -352,8 +352,8 @@ impl Socket for RingSocket {
                 }
             }
             if !std::mem::replace(&mut slot.receiving, true) {
-                slot.round = r.ring.round();
                 r.ring.receive(&self.socket, slot.key(self.slot), r.manner.multishot);
+                slot.queued_in(r.ring.round());
             }
             Poll::Pending
         })
@@ -388,7 +388,7 @@ impl Socket for RingSocket {
                 slot.sending = Sending::Nothing;
                 Some(Poll::Ready(Ok(len as usize)))
             }
-            Sending::Cut(result) => {
+            Sending::Over(result) => {
                 slot.sending = Sending::Nothing;
                 match result {
                     0.. => Some(Poll::Ready(Ok(result as usize))),

@@ -34,8 +34,8 @@ pub(super) enum Sending {
     Nothing,
     /// Queued, or sent whole once its round is over.
     Queued(u16),
-    /// Sent in part, or not at all: bytes, or an error of the system below zero.
-    Cut(i16),
+    /// No longer with the ring: the bytes that were sent, or an error of the system below zero.
+    Over(i16),
 }
 
 impl Slot {
@@ -57,6 +57,17 @@ impl Slot {
         })
     }
 
+    /// Notes that something of this socket goes with this submission. A send of an earlier one is
+    /// then known to be whole, since only the others complete.
+    pub(super) fn queued_in(&mut self, round: u32) {
+        if let Sending::Queued(len) = self.sending
+            && self.round != round
+        {
+            self.sending = Sending::Over(short(len.into()));
+        }
+        self.round = round;
+    }
+
     pub(super) fn key(&self, index: u32) -> u64 {
         u64::from(self.generation) << 32 | u64::from(index)
     }
@@ -65,4 +76,21 @@ impl Slot {
 /// A result of the kernel that is an error or at most `LONGEST_SEND`.
 pub(super) fn short(result: i32) -> i16 {
     result.clamp(i16::MIN.into(), i16::MAX.into()) as i16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_send_stays_queued_in_its_own_submission_only() {
+        let sends = |queued, round| {
+            let mut slot = Slot { sending: Sending::Queued(9), round: queued, ..Slot::default() };
+            slot.queued_in(round);
+            assert_eq!(slot.round, round);
+            matches!(slot.sending, Sending::Queued(9))
+        };
+        assert!(sends(7, 7), "a receive that goes with it");
+        assert!(!sends(7, 8), "a receive of a later one says nothing of it");
+    }
 }
