@@ -7,12 +7,31 @@ pub(crate) mod ring;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 
+use anyhow::{Context as _, ensure};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::units::SECOND_NS;
 
 /// An instant on CLOCK_MONOTONIC, in nanoseconds since boot: comparable between processes.
 pub(crate) type MonotonicNs = u64;
+
+/// Moves the calling thread to these CPUs; none leaves it where it may run now.
+pub(crate) fn pin(cpus: &[u32]) -> anyhow::Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        ensure!(
+            (cpu as usize) < CpuSet::MAX_CPU,
+            "cpus: there is no CPU {cpu}; at most {} are supported",
+            CpuSet::MAX_CPU
+        );
+        set.set(cpu as usize);
+    }
+    sched_setaffinity(None, &set).with_context(|| format!("cpus: cannot run on CPUs {cpus:?}"))
+}
 
 #[inline]
 fn read_ns(clock: ClockId) -> u64 {

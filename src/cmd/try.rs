@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use super::sweep::{Directory, Output, allow, blocks, execute, look};
 use crate::cli::TryArgs;
 use crate::config::{Setting, Value, in_flags};
-use crate::plan::Extent;
 use crate::plan::sweep::Sweep;
+use crate::plan::{Extent, LONGEST_NS};
 use crate::stats::precision::FEWEST_BLOCKS;
-use crate::units::{SECOND_NS, duration_literal, format_ns, parse_duration_ns};
+use crate::units::{duration_literal, format_ns, parse_duration_ns};
 
 pub fn run(args: &TryArgs) -> super::Ended {
     let trials = Trials::of(args);
@@ -101,7 +101,7 @@ const TRIALS: u32 = FEWEST_BLOCKS;
 /// Shorter trials would be set-up more than load.
 const SHORTEST_TRIAL_NS: u64 = 200_000_000;
 /// Above it the whole is longer than any plan may be, which the config says better.
-const LONGEST_TRIAL_NS: u64 = 3 * 24 * 3600 * SECOND_NS;
+const LONGEST_TRIAL_NS: u64 = LONGEST_NS as u64 / TRIALS as u64;
 /// Responses longer than this part of a trial show in its rate.
 const SLOW: u64 = 100;
 /// Responses, one after another, that a trial lasts for at least.

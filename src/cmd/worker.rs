@@ -22,7 +22,7 @@ use crate::side::counters::Counters;
 use crate::side::split::{HeapUse, held_bytes};
 use crate::side::usage::{ProcessUse, reset_hwm};
 use crate::side::{Channel, Recorder};
-use crate::sys::now_ns;
+use crate::sys::{now_ns, pin};
 use crate::work::{Work, files};
 
 mod monitor;
@@ -134,7 +134,7 @@ struct Prepare {
 
 impl Prepare {
     fn new(job: Job) -> anyhow::Result<Self> {
-        set_affinity(&job.cpus)?;
+        pin(&job.cpus)?;
         crate::limits::raise_nofile().context("cannot raise the limit of descriptors")?;
         let prepared = prepare(&job.plan)?;
         let shards = job.cpus.len().clamp(1, MOST_SHARDS);
@@ -211,18 +211,6 @@ fn remove_files(trial: &TrialRun) {
 fn armed_error(why: String) -> Armed {
     let rss_bytes = ProcessUse::read().map_or(0, |u| u.rss_bytes);
     Armed { setup_ns: 0, connected: 0, rss_bytes, error: Some(why) }
-}
-
-fn set_affinity(cpus: &[u32]) -> anyhow::Result<()> {
-    if cpus.is_empty() {
-        return Ok(());
-    }
-    let mut set = rustix::thread::CpuSet::new();
-    for cpu in cpus {
-        set.set(*cpu as usize);
-    }
-    rustix::thread::sched_setaffinity(None, &set)
-        .with_context(|| format!("cannot run on CPUs {cpus:?}"))
 }
 
 /// Go → Armed: starts the engine on a thread of its own and waits for its lanes.

@@ -7,13 +7,14 @@
 
 use super::entry::{self, ANY, Entry, Kind, Only};
 use super::kinds::{GIB, LEAST_RATE, LEAST_STACK, MAX_PROCESSES, MOST_RATE, MemoryKey};
-pub(super) use super::kinds::{LawName, MAX_NS, ServerStepKind, StepKind};
+pub(super) use super::kinds::{LawName, ServerStepKind, StepKind};
 use super::node::{Fault, Node, Place, Value};
 use super::read::{
     At, Count, Duration, Faults, Field, Key, Keyed, Level, Named, Offered, Rate, Read, Several,
     Share, Size, choice, choices, entries, unknown,
 };
 use super::tables::tables;
+pub(super) use crate::plan::LONGEST_NS;
 use crate::plan::cell::RayonThreads;
 use crate::plan::engine::Receive;
 use crate::plan::expect::Expected;
@@ -92,9 +93,9 @@ tables! {
     /// `[target.faults.stall]`.
     Stall {
         /// Time from the beginning of one pause to the next.
-        every: At<Duration> [above(0.0, MAX_NS) example("\"5s\"")],
+        every: At<Duration> [above(0.0, LONGEST_NS) example("\"5s\"")],
         /// Length of a pause.
-        r#for: At<Duration> [above(0.0, MAX_NS) example("\"200ms\"")],
+        r#for: At<Duration> [above(0.0, LONGEST_NS) example("\"200ms\"")],
     }
 
     /// `[plan]`.
@@ -103,13 +104,13 @@ tables! {
         /// `poisson`, at `sweep.rates`; `trace`, as a file says.
         arrivals: At<Arrivals> [default("\"closed\"") example("\"constant\"") also("open:constant exponential:poisson uniform:constant")],
         /// Length of the measured window.
-        duration: At<Duration> [above(0.0, MAX_NS) default("\"10s\"") example("\"2s\"") also("window")],
+        duration: At<Duration> [above(0.0, LONGEST_NS) default("\"10s\"") example("\"2s\"") also("window")],
         /// Requests in total, instead of a duration.
         requests: Key<Count> [range(1.0, 1e12) default("by duration") example("\"10k\"")],
         /// Time before the window, whose requests enter no figure.
-        warmup: At<Duration> [range(0.0, MAX_NS) default("\"0s\"") example("\"100ms\"") also("ramp")],
+        warmup: At<Duration> [range(0.0, LONGEST_NS) default("\"0s\"") example("\"100ms\"") also("ramp")],
         /// Longest time from a request's first byte to the last of its response.
-        timeout: At<Duration> [above(0.0, MAX_NS) default("\"5s\"") example("\"1s\"")],
+        timeout: At<Duration> [above(0.0, LONGEST_NS) default("\"5s\"") example("\"1s\"")],
         /// Seed of arrivals, mixes, values and the order of trials.
         seed: At<Count> [default("1") example("7")],
         /// Timer of an open loop: `precise`, a thread of its own; `native`, the engine's.
@@ -141,7 +142,7 @@ tables! {
     /// `[[plan.stages]]`.
     Stage {
         /// Length of the stage.
-        duration: At<Duration> [above(0.0, MAX_NS) example("\"10s\"")],
+        duration: At<Duration> [above(0.0, LONGEST_NS) example("\"10s\"")],
         /// Requests per second, for a step; 0 is a pause.
         rate: Key<Level> [default("from a ramp") example("\"1k\"")],
         /// Requests per second at the beginning of a ramp.
@@ -173,7 +174,7 @@ tables! {
         /// Class of the request: its times and losses are reported separately. Several requests may share one.
         name: Key<String> [default("none") example("\"small\"")],
         /// Bound on the 99th percentile of its class, which a `[search]` holds too: does the light request suffer from the heavy one?
-        p99: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"20ms\"")],
+        p99: Key<Duration> [above(0.0, LONGEST_NS) default("none") example("\"20ms\"")],
         /// HTTP method.
         method: At<String> [default("\"GET\"") example("\"POST\"")],
         /// Path and query.
@@ -258,7 +259,7 @@ tables! {
         /// intervals.
         precision: At<Share> [range(0.001, 1.0) default("\"5%\"") example("\"2%\"")],
         /// Longest time: no block begins that would end later.
-        budget: At<Duration> [above(0.0, MAX_NS) default("\"3m\"") unless(", or what ten blocks take") example("\"10m\"")],
+        budget: At<Duration> [above(0.0, LONGEST_NS) default("\"3m\"") unless(", or what ten blocks take") example("\"10m\"")],
         /// Most blocks, each of which holds every cell once.
         max_blocks: At<Count> [range(1.0, 1e5) default("100") example("40")],
         /// The engine to which the others' ratios are taken, of the side under test.
@@ -384,13 +385,13 @@ tables! {
     /// `[slo]`.
     Slo {
         /// Bound on the median response time.
-        p50: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"5ms\"")],
+        p50: Key<Duration> [above(0.0, LONGEST_NS) default("none") example("\"5ms\"")],
         /// Bound on the 90th percentile.
-        p90: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"20ms\"")],
+        p90: Key<Duration> [above(0.0, LONGEST_NS) default("none") example("\"20ms\"")],
         /// Bound on the 99th percentile.
-        p99: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"50ms\"")],
+        p99: Key<Duration> [above(0.0, LONGEST_NS) default("none") example("\"50ms\"")],
         /// Bound on the 99.9th percentile.
-        p99_9: Key<Duration> [above(0.0, MAX_NS) default("none") example("\"100ms\"")],
+        p99_9: Key<Duration> [above(0.0, LONGEST_NS) default("none") example("\"100ms\"")],
         /// Bound on the share of requests that fail.
         error_rate: Key<Share> [range(0.0, 1.0) default("none") example("0.001")],
     }
@@ -444,11 +445,11 @@ tables! {
         /// Which law the times follow.
         law: At<LawName> [example("\"exponential\"")],
         /// Mean, of every law but `uniform`.
-        mean: Key<Duration> [range(0.0, MAX_NS) default("none") example("\"5ms\"")],
+        mean: Key<Duration> [range(0.0, LONGEST_NS) default("none") example("\"5ms\"")],
         /// Least, of `uniform`.
-        min: Key<Duration> [range(0.0, MAX_NS) default("none") example("\"1ms\"")],
+        min: Key<Duration> [range(0.0, LONGEST_NS) default("none") example("\"1ms\"")],
         /// Greatest, of `uniform`.
-        max: Key<Duration> [range(0.0, MAX_NS) default("none") example("\"9ms\"")],
+        max: Key<Duration> [range(0.0, LONGEST_NS) default("none") example("\"9ms\"")],
         /// Width of `lognormal`.
         sigma: Key<f64> [above(0.0, 5.0) default("none") example("1.0")],
     }
@@ -485,7 +486,7 @@ impl Read for ServiceTime {
     fn read(node: &Node, entry: &Entry, faults: &mut Faults) -> Option<Self> {
         match &node.value {
             Value::Table(_) => LawTable::read(node, entry, faults).map(Box::new).map(Self::Law),
-            _ => Duration::read(node, &entry.range(0.0, MAX_NS), faults).map(Self::Fixed),
+            _ => Duration::read(node, &entry.range(0.0, LONGEST_NS), faults).map(Self::Fixed),
         }
     }
 }

@@ -4,10 +4,6 @@ use super::entry::{Entry, Kind};
 use super::node::{Node, Value, shown};
 use super::read::{Faults, Read, choice, choices, refuse};
 use crate::plan::sweep::MemoryTrials;
-use crate::units::SECOND_NS;
-
-/// Longest duration: sums of a few of them stay far inside `u64`.
-pub(super) const MAX_NS: f64 = 30.0 * 24.0 * 3600.0 * SECOND_NS as f64;
 
 pub(super) const GIB: f64 = (1u64 << 30) as f64;
 
@@ -44,7 +40,6 @@ crate::plan::named! {
     }
 }
 
-/// `true`, `false` or `"only"`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MemoryKey(pub(super) MemoryTrials);
 

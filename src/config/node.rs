@@ -138,7 +138,6 @@ impl Value {
         }
     }
 
-    /// What was written, on one short line.
     pub(super) fn written(&self) -> String {
         match self {
             Value::Text(text) | Value::Integer(text) | Value::Float(text) => shown(text),

@@ -354,7 +354,6 @@ impl Read for f64 {
     }
 }
 
-/// Reads one of the values of an enum by its name.
 pub(super) fn choice<T: Copy>(
     node: &Node,
     entry: &Entry,
@@ -466,7 +465,6 @@ pub(super) fn hint(name: &str, known: &[&str], also: &str) -> Option<String> {
     Some(did_you_mean(known))
 }
 
-/// How a bound of a kind is written.
 fn show(kind: Kind) -> fn(f64) -> String {
     match kind {
         Kind::Duration => duration_text,

@@ -198,7 +198,6 @@ fn budget(file: &File, sweep: &mut Sweep) -> Result<(), Fault> {
     }
 }
 
-/// Letters that need no quoting in a path.
 fn allowed(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.".contains(c)
 }
@@ -456,13 +455,14 @@ fn slo(file: &File) -> Option<Slo> {
 
 /// Refuses a trial that is longer than any time a config may name.
 fn ends(file: &File, sweep: &Sweep) -> Result<(), Fault> {
-    let Some(window) = sweep.window_ns().filter(|ns| *ns as f64 > keys::MAX_NS) else {
+    let Some(window) = sweep.window_ns().filter(|ns| *ns as f64 > keys::LONGEST_NS) else {
         return Ok(());
     };
     let plan = &file.plan;
     let place = [place_of(&plan.requests), place_of(&plan.trace), place_of(&plan.stages)];
     let place = place.into_iter().flatten().next().cloned().unwrap_or_else(Place::whole);
-    let (hours, most) = (format_count(window / (3600 * SECOND_NS)), duration_text(keys::MAX_NS));
+    let (hours, most) =
+        (format_count(window / (3600 * SECOND_NS)), duration_text(keys::LONGEST_NS));
     Err(Fault::new(&place, format!("one trial would last {hours}h: at most {most}")))
 }
 

@@ -8,7 +8,6 @@ use super::entry::{Entry, Only};
 use super::keys;
 use crate::terminal::wrap;
 
-/// What a starter config answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum StarterQuestion {
     /// What do threads and what do tasks cost at my concurrency?

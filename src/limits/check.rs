@@ -181,7 +181,6 @@ impl Limits {
     }
 }
 
-/// Threads of the pool of that server.
 pub(super) const POOL_SIZE: u32 = 8;
 
 /// The server that predictions are for.

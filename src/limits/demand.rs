@@ -45,7 +45,6 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// As rows name it.
     pub(super) fn limit(&self) -> String {
         self.name.clone() + self.whose
     }

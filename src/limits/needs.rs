@@ -58,7 +58,6 @@ pub(super) struct SideNeeds {
     connections_of_ring: u32,
 }
 
-/// A cell as limits see it.
 pub(super) struct CellNeeds {
     pub(super) client: SideNeeds,
     /// Of a server under test that duel starts.

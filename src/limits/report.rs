@@ -33,7 +33,6 @@ pub struct LimitsReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerReport {
     pub engine: ServerEngine,
-    /// As those of an engine.
     pub ceilings: Vec<Ceiling>,
 }
 
@@ -69,7 +68,6 @@ impl LimitsReport {
         LimitsReport { limits: limits.clone(), target, lanes, engines, servers }
     }
 
-    /// The tables, each with what stands above it.
     pub(crate) fn tables(&self) -> [(String, LimitTable); 2] {
         let target = match self.target {
             TargetKind::Embedded { processes: 0 | 1 } => "the embedded target".to_string(),
@@ -91,7 +89,6 @@ impl LimitsReport {
         [(of_clients, table(clients.collect())), (of_servers, table(servers.collect()))]
     }
 
-    /// What stands below the tables.
     pub(crate) fn sentences(&self) -> Vec<String> {
         let mut below = vec![];
         for (to, at) in [("on loopback", None), ("elsewhere", Some(ELSEWHERE))] {

@@ -29,7 +29,7 @@ pub use names::{Key, families, names};
 pub(crate) const STACK_BYTES: u64 = 64 << 10;
 
 /// One point of the grid.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {
     /// Unique in the sweep, made of the axes: `tokio-hyper-l64-p1-c1`.
     pub id: String,
@@ -170,33 +170,9 @@ impl TryFrom<Option<String>> for CellKind {
 impl Cell {
     /// A closed loop of one worker on one CPU, in which nothing is swept and nothing has a name yet.
     pub fn plain(engine: Engine, lanes: u32) -> Cell {
-        Cell {
-            id: String::new(),
-            kind: CellKind::Timed,
-            engine,
-            codec: Codec::Hyper,
-            lanes,
-            processes: 1,
-            total_lanes: lanes,
-            cpus: 1,
-            arrivals: Arrivals::Closed,
-            offered_per_s: None,
-            knee_share: None,
-            stack_size_bytes: None,
-            rayon_threads: engine.has_pool().then_some(lanes),
-            body_bytes: None,
-            allocator: None,
-            offload: None,
-            fan_out: None,
-            uring_receive: None,
-            uring_batch: None,
-            uring_linger_ns: None,
-            target: None,
-            target_nth: None,
-            server_engine: None,
-            server_nth: None,
-            server_codec: None,
-        }
+        let rayon_threads = engine.has_pool().then_some(lanes);
+        let (processes, total_lanes, cpus) = (1, lanes, 1);
+        Cell { engine, lanes, processes, total_lanes, cpus, rayon_threads, ..Cell::default() }
     }
 
     /// The key of all axes but these: cells that share it, and their kind, differ in these alone.

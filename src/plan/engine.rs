@@ -58,10 +58,12 @@ pub struct EngineFacts {
 
 super::engines! {
     /// How lanes are run.
+    #[derive(Default)]
     pub enum Engine: EngineFacts {
         /// One lane on one thread: the requests one after another.
         Sequential = "sequential" { lane: Single, sockets: Blocking, threads: Own, offloads: false },
         /// One OS thread per lane, blocking sockets.
+        #[default]
         Threads = "threads" { lane: Thread, sockets: Blocking, threads: PerLane, offloads: false },
         /// One rayon job per request, blocking sockets.
         Rayon = "rayon" { lane: Job, sockets: Blocking, threads: Pool, offloads: false },

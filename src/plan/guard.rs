@@ -26,7 +26,6 @@ pub struct Cap {
 }
 
 impl Cap {
-    /// Reads an entry.
     pub(crate) fn parse(entry: &str) -> anyhow::Result<Cap> {
         let mut words = entry.split([' ', ',']).filter(|word| !word.is_empty());
         let text = words.next().unwrap_or_default();

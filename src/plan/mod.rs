@@ -116,16 +116,20 @@ use values::RequestValue;
 
 named! {
     /// Who speaks HTTP on the socket.
+    #[derive(Default)]
     pub enum Codec {
         /// hyper's client connection, on async and blocking sockets alike.
+        #[default]
         Hyper = "hyper",
         /// duel's own: one prebuilt request per write, responses parsed in place.
         Lean = "lean",
     }
 
     /// What releases a request.
+    #[derive(Default)]
     pub enum Arrivals {
         /// A lane sends its next request when the last one ended.
+        #[default]
         Closed = "closed",
         /// Evenly spaced intended starts.
         Constant = "constant",
@@ -150,6 +154,9 @@ impl Arrivals {
         self != Arrivals::Closed
     }
 }
+
+/// Longest time of a plan, 30 days: sums of a few of them stay far inside `u64`.
+pub(crate) const LONGEST_NS: f64 = 30.0 * 24.0 * 3600.0 * 1e9;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

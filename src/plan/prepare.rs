@@ -123,7 +123,6 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// A template taken apart once.
 struct Split<'p> {
     draft: Draft<'p>,
     /// What there is to fill in; `None` where a text holds no value.

@@ -189,7 +189,6 @@ impl ServerSetting {
         self.steps.iter().any(ServerStep::occupies)
     }
 
-    /// Most calls of a step; zero where there are none.
     pub(crate) fn most_calls(&self) -> u32 {
         self.steps.iter().map(ServerStep::calls).max().unwrap_or(0)
     }

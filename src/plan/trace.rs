@@ -28,14 +28,12 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use super::RequestTemplate;
 use super::values::{self, DataError};
+use super::{LONGEST_NS, RequestTemplate};
 use crate::units::SECOND_NS;
 
 /// Largest file, in bytes: it is read whole.
 const MAX_FILE_BYTES: u64 = 1 << 30;
-/// Latest offset: 30 days, the longest duration of a config.
-const MAX_OFFSET_NS: f64 = 30.0 * 24.0 * 3600.0 * 1e9;
 /// What stands for the method of an entry that holds no request.
 const NO_REQUEST: &str = "-";
 /// Methods that are replayed although nothing says with what body.
@@ -192,7 +190,7 @@ fn offset(line: &[u8]) -> anyhow::Result<(f64, Cow<'_, [u8]>)> {
         let text = String::from_utf8_lossy(number);
         anyhow!("`{}` is not an offset: write milliseconds, such as 12.5", text.escape_debug())
     })?;
-    if !(ms >= 0.0 && ms * 1e6 <= MAX_OFFSET_NS) {
+    if !(ms >= 0.0 && ms * 1e6 <= LONGEST_NS) {
         bail!("an offset of {ms} ms is out of range: allowed are 0 ms to 720h");
     }
     if uri.is_empty() {
@@ -244,7 +242,6 @@ impl<'t> Builder<'t> {
         }
     }
 
-    /// Takes a line of `offsets`.
     fn take(
         &mut self,
         number: usize,
@@ -276,7 +273,7 @@ impl<'t> Builder<'t> {
             let message = format!("runs backwards by {} s; {rule}", last - entry.second);
             return Err(TraceError::new(number, message));
         }
-        if (entry.second - first) as f64 * 1e9 > MAX_OFFSET_NS {
+        if (entry.second - first) as f64 * 1e9 > LONGEST_NS {
             return Err(TraceError::new(number, "lies more than 720h behind the first entry"));
         }
         if entry.second > last {
@@ -388,7 +385,6 @@ impl TraceFile {
     }
 }
 
-/// `file:line: message`.
 fn named(path: &Path, error: &TraceError) -> DataError {
     let (path, message) = (path.display(), &error.message);
     DataError(match error.line {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,7 +20,7 @@ use crate::plan::server::ServerPlan;
 use crate::plan::target::Law;
 use crate::side::split::held_bytes;
 use crate::side::usage::{Edge, Usage};
-use crate::sys::now_ns;
+use crate::sys::{now_ns, pin};
 
 /// Longest line that is read from the driver, in bytes.
 const MAX_LINE: usize = 1024 * 1024;
@@ -202,23 +201,6 @@ pub(crate) fn become_command(
     Err(error).context("/bin/sh cannot be started")
 }
 
-/// Moves the calling thread to these CPUs; none leaves it where it may run now.
-fn pin(cpus: &[u32]) -> anyhow::Result<()> {
-    if cpus.is_empty() {
-        return Ok(());
-    }
-    let mut set = CpuSet::new();
-    for &cpu in cpus {
-        ensure!(
-            (cpu as usize) < CpuSet::MAX_CPU,
-            "cpus: there is no CPU {cpu}; at most {} are supported",
-            CpuSet::MAX_CPU
-        );
-        set.set(cpu as usize);
-    }
-    sched_setaffinity(None, &set).with_context(|| format!("cpus: cannot run on CPUs {cpus:?}"))
-}
-
 /// Raises the soft limit on descriptors to the hard one. Failing that, the old limit stands, and
 /// clients beyond it wait in the backlog.
 fn raise_descriptor_limit() {
@@ -317,7 +299,7 @@ mod tests {
 
     #[test]
     fn cpus_that_do_not_exist_are_an_error() {
-        for cpu in [CpuSet::MAX_CPU as u32 - 1, u32::MAX] {
+        for cpu in [rustix::thread::CpuSet::MAX_CPU as u32 - 1, u32::MAX] {
             let error = pin(&[cpu]).expect_err("no machine has it").to_string();
             assert!(error.contains("cpus"), "{error}");
         }

@@ -16,7 +16,6 @@ const TWICE: &str = "proof";
 const BELOW: &str = "proof-below";
 const KNEE: &str = "proof-knee";
 
-/// Runs the loads that a run's forecasts are held against.
 pub(super) fn run(run: &Run) -> anyhow::Result<()> {
     let sweep = run.plan.sweep().context("the run holds no config")?;
     let loads = loads(&sweep, &run.records)?;

@@ -10,7 +10,6 @@ use crate::format::{FORMAT_VERSION, Flag, TrialRecord};
 use crate::plan::shard::Shard;
 use crate::results::store::{self, PlanJson, RunDir, ShardOf, Versions};
 
-/// Where a run's rows are kept.
 #[derive(Default)]
 pub(in crate::cmd) enum Directory {
     #[default]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Fault, each, fault};
 use crate::config::entry::Only;
-use crate::config::keys::{MAX_NS, Plan, Request, Stage as StageKeys};
+use crate::config::keys::{LONGEST_NS, Plan, Request, Stage as StageKeys};
 use crate::config::kinds::{LEAST_RATE, MOST_RATE};
 use crate::config::node::Place;
 use crate::config::read::{
@@ -55,8 +55,8 @@ pub(super) fn resolve(
     }
     let stages = each(list.value.iter().map(stage))?;
     let total_ns = stages::total_ns(&stages);
-    if total_ns as f64 > MAX_NS {
-        let most = duration_text(MAX_NS);
+    if total_ns as f64 > LONGEST_NS {
+        let most = duration_text(LONGEST_NS);
         return Err(fault(list, format!("the stages are longer than {most} together")).into());
     }
     if stages::total_arrivals(&stages) < 1.0 {

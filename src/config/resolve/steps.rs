@@ -61,7 +61,6 @@ fn step(at: &At<Step>, base_dir: &Path) -> Result<StepPlan, Fault> {
     })
 }
 
-/// The keys of a file step.
 pub(super) const FILE_KEYS: &[&str] = &["bytes", "op", "files", "direct", "sync", "dir"];
 
 /// Refuses keys that a step of this kind does not take.

@@ -93,7 +93,7 @@ const USUAL: AxisFacts = AxisFacts {
 };
 
 macro_rules! axes {
-    ($($axis:ident { $($fact:ident: $value:expr,)* })*) => {
+    ($($axis:ident($list:ident: $set:expr) { $($fact:ident: $value:expr,)* })*) => {
         /// A direction of the grid.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Axis {
@@ -102,43 +102,44 @@ macro_rules! axes {
 
         /// What is true of each, in the same order.
         pub(super) static AXES: [AxisFacts; [$(Axis::$axis),*].len()] =
-            [$(AxisFacts { axis: Axis::$axis, $($fact: $value,)* ..USUAL },)*];
+            [$(AxisFacts {
+                axis: Axis::$axis,
+                count: |axes| axes.$list.len(),
+                set: |axes, i, cell| {
+                    let set: fn(&mut Cell, _, usize) = $set;
+                    set(cell, axes.$list[i].clone(), i);
+                },
+                $($fact: $value,)*
+                ..USUAL
+            },)*];
     };
 }
 
 // First what the rows of a table share, then what tells them apart. The first is the outermost loop of
 // the grid, and the first by which cells are sorted and named.
 axes! {
-    Lanes {
+    Lanes(lanes: |c, value, _| c.lanes = value) {
         shared: true,
         fields: &["lanes", "total_lanes"],
         applies: |c| !c.engine.has_one_lane(),
-        count: |axes| axes.lanes.len(),
-        set: |axes, i, c| c.lanes = axes.lanes[i],
         value: |c| number(c.total_lanes),
         words: |c| plural(c.total_lanes.into(), "lane"),
     }
-    Cpus {
+    Cpus(cpus: |c, value, _| c.cpus = value) {
         shared: true,
         fields: &["cpus"],
-        count: |axes| axes.cpus.len(),
-        set: |axes, i, c| c.cpus = axes.cpus[i],
         value: |c| number(c.cpus),
         words: |c| plural(c.cpus.into(), "CPU"),
     }
-    Codec {
+    Codec(codecs: |c, value, _| c.codec = value) {
         shared: true,
         fields: &["codec"],
-        count: |axes| axes.codecs.len(),
-        set: |axes, i, c| c.codec = axes.codecs[i],
         value: |c| number(c.codec as u32),
         words: |c| c.codec.name().into(),
     }
-    Load {
+    Load(rates_per_s: |c, value, _| c.offered_per_s = Some(value)) {
         shared: true,
         fields: &["arrivals", "offered_per_s", "knee_share"],
-        count: |axes| axes.rates_per_s.len(),
-        set: |axes, i, c| c.offered_per_s = Some(axes.rates_per_s[i]),
         id: |axes, c| {
             // Stages and traces have a rate of their own, which is no axis.
             let swept = !axes.rates_per_s.is_empty() && !c.is_idle();
@@ -160,34 +161,26 @@ axes! {
             (None, None) => "closed loop".into(),
         },
     }
-    Body {
+    Body(bodies: |c, value, _| c.body_bytes = Some(value)) {
         shared: true,
         fields: &["body_bytes"],
-        count: |axes| axes.bodies.len(),
-        set: |axes, i, c| c.body_bytes = Some(axes.bodies[i]),
         id: |_, c| Some(format!("b{}", size_literal(c.body_bytes?))),
         value: |c| optional(c.body_bytes),
         words: |c| said(c.body_bytes, |bytes| format!("bodies of {}", size_literal(bytes))),
     }
-    ServerCodec {
+    ServerCodec(server_codecs: |c, value, _| c.server_codec = Some(value)) {
         shared: true,
         fields: &["server_codec"],
-        count: |axes| axes.server_codecs.len(),
-        set: |axes, i, c| c.server_codec = Some(axes.server_codecs[i]),
         value: |c| optional(c.server_codec.map(|codec| codec as u64)),
         words: |c| said(c.server_codec, |codec| format!("{} on the server", codec.name())),
     }
-    Engine {
+    Engine(engines: |c, engine, _| c.run_by(engine)) {
         fields: &["engine"],
-        count: |axes| axes.engines.len(),
-        set: |axes, i, c| c.run_by(axes.engines[i]),
         value: |c| number(c.engine as u32),
         words: |c| c.engine.name().into(),
     }
-    Server {
+    Server(server_engines: |c, engine, i| c.served_by(i, engine)) {
         fields: &["server_engine", "server_nth"],
-        count: |axes| axes.server_engines.len(),
-        set: |axes, i, c| c.served_by(i, axes.server_engines[i]),
         id: |_, c| {
             let codec = c.server_codec.map_or("", Codec::name);
             Some(format!("on-{}-{codec}", c.server_engine?.name()))
@@ -195,33 +188,27 @@ axes! {
         value: |c| optional(c.server_engine.map(|engine| engine as u64)),
         words: |c| said(c.server_engine, |engine| engine.name().into()),
     }
-    Processes {
+    Processes(processes: |c, value, _| c.processes = value) {
         fields: &["processes"],
-        count: |axes| axes.processes.len(),
-        set: |axes, i, c| c.processes = axes.processes[i],
         value: |c| number(c.processes),
         words: |c| plural(c.processes.into(), "worker"),
     }
-    Stack {
+    Stack(stack_sizes_bytes: |c, value, _| c.stack_size_bytes = Some(value)) {
         fields: &["stack_size_bytes"],
         applies: |c| c.engine.sweeps_stacks(),
-        count: |axes| axes.stack_sizes_bytes.len(),
-        set: |axes, i, c| c.stack_size_bytes = Some(axes.stack_sizes_bytes[i]),
         id: |_, c| Some(format!("s{}", size_literal(c.stack_size_bytes?))),
         // Other engines take the first of the sweep, for threads that are not their lanes.
         value: |c| optional(c.stack_size_bytes.filter(|_| Axis::Stack.applies(c))),
         words: |c| said(c.stack_size_bytes, |bytes| format!("stacks of {}", size_literal(bytes))),
     }
-    Pool {
+    Pool(rayon_threads: |c, threads, _| {
+        c.rayon_threads = Some(match threads {
+            RayonThreads::Lanes => c.lanes,
+            RayonThreads::Cores => c.pool_of_cores(),
+        });
+    }) {
         fields: &["rayon_threads"],
         applies: |c| c.engine.has_pool(),
-        count: |axes| axes.rayon_threads.len(),
-        set: |axes, i, c| {
-            c.rayon_threads = Some(match axes.rayon_threads[i] {
-                RayonThreads::Lanes => c.lanes,
-                RayonThreads::Cores => c.pool_of_cores(),
-            });
-        },
         id: |axes, c| {
             // With as many lanes as CPUs both sizes are one cell, called as the first.
             let first = axes.rayon_threads.first() == Some(&RayonThreads::Cores);
@@ -231,10 +218,8 @@ axes! {
         value: |c| number(c.is_small_pool()),
         words: |c| format!("pool of {}", if c.is_small_pool() { "cores" } else { "lanes" }),
     }
-    Allocator {
+    Allocator(allocators: |c, value, _| c.allocator = Some(value)) {
         fields: &["allocator"],
-        count: |axes| axes.allocators.len(),
-        set: |axes, i, c| c.allocator = Some(axes.allocators[i].clone()),
         id: |_, c| Some(c.allocator.as_ref()?.name()),
         value: |c| match &c.allocator {
             None => (0, String::new()),
@@ -244,11 +229,9 @@ axes! {
         },
         words: |c| said(c.allocator.as_ref(), Allocator::name),
     }
-    Offload {
+    Offload(offload: |c, value, _| c.offload = Some(value)) {
         fields: &["offload"],
         applies: |c| c.offload.is_some(),
-        count: |axes| axes.offload.len(),
-        set: |axes, i, c| c.offload = Some(axes.offload[i]),
         id: |axes, c| {
             let swept = !axes.offload.is_empty() && !c.is_idle();
             Some(c.offload.filter(|_| swept)?.name().into())
@@ -256,11 +239,9 @@ axes! {
         value: |c| optional(c.offload.map(|offload| offload as u64)),
         words: |c| said(c.offload, |offload| format!("steps {}", offload.name())),
     }
-    FanOut {
+    FanOut(fan_out: |c, value, _| c.fan_out = Some(value)) {
         fields: &["fan_out"],
         applies: |c| c.fan_out.is_some(),
-        count: |axes| axes.fan_out.len(),
-        set: |axes, i, c| c.fan_out = Some(axes.fan_out[i]),
         id: |axes, c| {
             let swept = !axes.fan_out.is_empty() && !c.is_idle();
             Some(format!("fan{}", c.fan_out.filter(|_| swept)?))
@@ -271,41 +252,33 @@ axes! {
             n => said(n, |n| format!("{n} calls at once")),
         },
     }
-    Receive {
+    Receive(uring_receive: |c, value, _| c.uring_receive = Some(value)) {
         fields: &["uring_receive"],
         applies: |c| c.engine.has_ring(),
-        count: |axes| axes.uring_receive.len(),
-        set: |axes, i, c| c.uring_receive = Some(axes.uring_receive[i]),
         id: |_, c| Some(c.uring_receive?.name().into()),
         value: |c| optional(c.uring_receive.map(|receive| receive as u64)),
         words: |c| said(c.uring_receive, |receive| receive.name().into()),
     }
-    Batch {
+    // More than that would wait for requests that the wait itself holds up.
+    Batch(uring_batch: |c, batch: u32, _| c.uring_batch = Some(batch.min(c.lanes / 4).max(1))) {
         fields: &["uring_batch"],
         applies: |c| c.engine.has_ring() && !c.arrivals.is_open(),
-        count: |axes| axes.uring_batch.len(),
-        // More than that would wait for requests that the wait itself holds up.
-        set: |axes, i, c| c.uring_batch = Some(axes.uring_batch[i].min(c.lanes / 4).max(1)),
         id: |_, c| Some(format!("batch{}", c.uring_batch?)),
         value: |c| optional(c.uring_batch.map(u64::from)),
         words: |c| said(c.uring_batch, |batch| format!("batch {batch}")),
     }
-    Linger {
+    Linger(uring_linger_ns: |c, value, _| c.uring_linger_ns = Some(value)) {
         fields: &["uring_linger_ns"],
         applies: |c| c.uring_batch.is_some_and(|batch| batch > 1),
-        count: |axes| axes.uring_linger_ns.len(),
-        set: |axes, i, c| c.uring_linger_ns = Some(axes.uring_linger_ns[i]),
         id: |_, c| Some(duration_literal(c.uring_linger_ns?)),
         value: |c| optional(c.uring_linger_ns),
         words: |c| said(c.uring_linger_ns, |ns| format!("linger {}", duration_literal(ns))),
     }
-    Target {
+    Target(targets: |c, target: SweptTarget, i| {
+        c.target = Some(target.name);
+        c.target_nth = Some(i as u32);
+    }) {
         fields: &["target", "target_nth"],
-        count: |axes| axes.targets.len(),
-        set: |axes, i, c| {
-            c.target = Some(axes.targets[i].name.clone());
-            c.target_nth = Some(i as u32);
-        },
         id: |_, c| Some(format!("to-{}", c.target.as_ref()?)),
         value: |c| {
             let nth = c.target_nth.map_or(0, |nth| 1 + u64::from(nth));

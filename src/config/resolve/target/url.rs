@@ -11,7 +11,6 @@ use crate::config::node::shown;
 use crate::config::read::At;
 
 pub(super) struct Url {
-    /// `host:port`.
     pub(super) authority: String,
     /// As named, without the port where it is the scheme's own.
     pub(super) host: String,
