@@ -18,6 +18,7 @@ pub(crate) const MOST_ARENAS: u32 = 1_024;
 const GLIBC: &str = "glibc";
 const ARENAS: &str = "glibc-arenas-";
 
+/// A value of `[sweep] allocators`.
 #[derive(
     Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
