@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
 use crate::format::Status;
-use crate::results::store::{Merged, PlanJson, RunDir, SHARDS_FILE, ShardMachine, StoreError};
+use crate::results::store::{
+    Merged, PlanJson, RunDir, SHARDS_FILE, ShardMachine, StoreError, io_error,
+};
 use row::Rows;
 use source::{Found, ShardSource};
 
@@ -28,8 +30,6 @@ pub enum MergeError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Differs(String),
-    #[error("{}: cannot {action}: {source}", path.display())]
-    Io { path: PathBuf, action: &'static str, source: std::io::Error },
 }
 
 fn differs<T>(what: String) -> Result<T, MergeError> {
@@ -59,10 +59,6 @@ pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<MergedRun, MergeError> {
         return Err(StoreError::NotEmpty { path: out.into() }.into());
     }
     let partial = beside(out);
-    let io = |action| {
-        let path = out.to_path_buf();
-        move |source| MergeError::Io { path, action, source }
-    };
     // What a merge that was killed left behind; the name holds nothing else.
     let _ = fs::remove_dir_all(&partial);
     let merged = write_all(&mut sources, &partial);
@@ -73,7 +69,7 @@ pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<MergedRun, MergeError> {
     // Replaces an empty directory, and fails on one that was filled meanwhile.
     fs::rename(&partial, out).map_err(|e| {
         let _ = fs::remove_dir_all(&partial);
-        io("make it")(e)
+        io_error(out, "make it")(e)
     })?;
     Ok(outcome)
 }
@@ -91,8 +87,8 @@ fn write_all(sources: &mut [ShardSource], dir: &Path) -> Result<MergedRun, Merge
     };
     let mut run = RunDir::create(dir, &plan)?;
     let path = dir.join(SHARDS_FILE);
-    let failed = |source| MergeError::Io { path: path.clone(), action: "write", source };
-    let mut shards = BufWriter::new(File::create(&path).map_err(failed)?);
+    let failed = |error| io_error(&path, "write")(error);
+    let mut shards = BufWriter::new(File::create(&path).map_err(&failed)?);
     let mut outcome = MergedRun { shards: sources.len() as u32, ..MergedRun::default() };
     let trials = u32::try_from(plan.trials_planned).unwrap_or(u32::MAX);
     for trial in 0..trials {
@@ -115,8 +111,8 @@ fn write_all(sources: &mut [ShardSource], dir: &Path) -> Result<MergedRun, Merge
             return differs(format!("{}: more trials than the plan has", source.place()));
         }
     }
-    shards.flush().map_err(failed)?;
-    shards.get_ref().sync_all().map_err(failed)?;
+    shards.flush().map_err(&failed)?;
+    shards.get_ref().sync_all().map_err(&failed)?;
     outcome.warnings = sources.iter_mut().flat_map(|s| s.warnings.drain(..)).collect();
     let left = plan.trials_planned - u64::from(outcome.rows);
     if left > 0 {
@@ -130,7 +126,7 @@ fn read_trial(
     sources: &mut [ShardSource],
     trial: u32,
     shards: &mut impl Write,
-    failed: &impl Fn(std::io::Error) -> MergeError,
+    failed: &impl Fn(std::io::Error) -> StoreError,
 ) -> Result<Option<Rows>, MergeError> {
     let mut sum: Option<Rows> = None;
     for batch in sources.chunks_mut(BATCH) {

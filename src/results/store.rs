@@ -136,7 +136,7 @@ pub enum StoreError {
 }
 
 /// Attaches the path and what was tried to an error of the system.
-fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     move |error| StoreError::Io { path: path.into(), action, error }
 }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use super::{MergeError, differs};
 use crate::format::TrialRecord;
 use crate::format::add::{self, Times};
-use crate::results::store::{PlanJson, RowLine, RunDir, ShardOf, StoreError, TRIALS_FILE, row};
+use crate::results::store::{
+    PlanJson, RowLine, RunDir, ShardOf, StoreError, TRIALS_FILE, io_error, row,
+};
 
 /// A row, its histograms unpacked, and its text.
 pub(super) struct Found {
@@ -89,7 +91,7 @@ impl ShardSource {
             Ok(file) => Some(BufReader::new(file)),
             // Killed between its plan and its first trial.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(MergeError::Io { path: file, action: "read", source }),
+            Err(e) => return Err(io_error(&file, "read")(e).into()),
         };
         Ok(ShardSource {
             path: path.into(),
@@ -146,9 +148,7 @@ impl ShardSource {
         let Some(input) = &mut self.input else { return Ok(()) };
         let file = self.path.join(TRIALS_FILE);
         let mut line = vec![];
-        if let Err(source) = input.read_until(b'\n', &mut line) {
-            return Err(MergeError::Io { path: file, action: "read", source });
-        }
+        input.read_until(b'\n', &mut line).map_err(io_error(&file, "read"))?;
         self.line += 1;
         if line.is_empty() {
             self.input = None;
