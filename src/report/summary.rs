@@ -247,8 +247,8 @@ fn grouped<T>(cells: impl Iterator<Item = T>, cell: impl Fn(&T) -> &Cell) -> Vec
     groups
 }
 
-/// Of a group the cell that ratios refer to, and those that are compared with it. None is that is not
-/// `ranked`, for want of valid trials.
+/// The cell of a group that ratios refer to, and those that are compared with it; one that is not
+/// `ranked`, for want of valid trials, is neither.
 fn against(
     cells: &[&Cell],
     baseline: Engine,
