@@ -51,6 +51,7 @@ impl Incoming {
     /// Before another read: the second one is where the first byte's instant must have been
     /// noted; a response that comes whole in one read (of TLS, in several records) needs no clock
     /// for it.
+    #[inline]
     fn before_read(&mut self) {
         if self.received > 0 && self.first_byte == 0 {
             self.first_byte = now_ns();
@@ -137,6 +138,7 @@ impl<'r> Exchange<'r> {
         Exchange { request, written: 0, sent: false, cut: 0, incoming }
     }
 
+    #[inline]
     fn poll_send<S: Socket>(
         &mut self,
         stream: &mut Stream<S>,
@@ -149,6 +151,7 @@ impl<'r> Exchange<'r> {
     }
 
     /// Reads once; `None` asks for more.
+    #[inline]
     fn poll_read<S: Socket, const N: usize>(
         &mut self,
         stream: &mut Stream<S>,
@@ -245,6 +248,7 @@ impl<S: Socket> LeanConn<S> {
 
 impl LeanConn<BlockingSocket> {
     /// Sends one request and reads its response until `deadline` on CLOCK_MONOTONIC.
+    #[inline]
     pub(super) fn exchange(&mut self, request: &Rendered, deadline: u64) -> Result<Reply, Failure> {
         self.stream.socket().begin(deadline);
         let mut exchange = Exchange::new(request);
@@ -262,6 +266,7 @@ impl<S: AsyncSocket> LeanConn<S> {
     /// Sends one request and reads its response; the caller bounds the time.
     ///
     /// No `async fn`, whose state would hold its arguments twice in every lane.
+    #[inline]
     pub(super) fn exchange_async(
         &mut self,
         request: &Rendered,

@@ -154,6 +154,7 @@ impl<S: Socket + 'static> Conn<S> {
 
     /// Does what can be done for the next request before its clock starts; returns whether there was
     /// anything to do.
+    #[inline]
     pub fn prepare(&mut self, request: &Rendered) -> bool {
         match self {
             Conn::Hyper(c) => c.prepare(request),
@@ -186,6 +187,7 @@ impl Conn<BlockingSocket> {
     ///
     /// # Errors
     /// See [`Failure`]; the connection is then of no further use.
+    #[inline]
     pub fn exchange(&mut self, request: &Rendered, deadline: u64) -> Result<Reply, Failure> {
         match self {
             Conn::Hyper(c) => c.exchange_blocking(request, deadline),
@@ -269,6 +271,7 @@ impl<S: AsyncSocket + 'static> Conn<S> {
     /// See [`Failure`]; the connection is then of no further use.
     ///
     /// No `async fn`, whose state would hold its arguments twice in every lane.
+    #[inline]
     pub fn exchange_async(
         &mut self,
         request: &Rendered,

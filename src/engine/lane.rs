@@ -56,6 +56,7 @@ impl Lane {
     }
 
     /// The next request of a closed loop; `None` when all are claimed or the trial is stopped.
+    #[inline]
     fn claim(&mut self, trial: &TrialRun) -> Option<Shot> {
         if trial.is_cancelled() {
             return None;
@@ -65,6 +66,7 @@ impl Lane {
     }
 
     /// Whether a shot may start at `start`, and in which phase a closed loop's falls.
+    #[inline]
     fn admit(&mut self, trial: &TrialRun, shot: &Shot, start: u64) -> Result<(), NotSent> {
         let phases = trial.phases();
         if shot.release.is_some() {
@@ -80,6 +82,7 @@ impl Lane {
         Ok(())
     }
 
+    #[inline]
     fn started(&mut self, trial: &TrialRun, shot: &Shot, start: u64) {
         let window_end = trial.phases().window_end;
         trial.recorder.started(self.link.shard(), shot.phase, start, window_end);
@@ -92,6 +95,7 @@ impl Lane {
     }
 
     /// Books how a shot ended with its class.
+    #[inline]
     fn class_ended(&self, trial: &TrialRun, shot: &Shot, how: Ended, at: Instants) {
         if let Some(class) = trial.class(shot.index).filter(|_| shot.phase == Phase::Measured) {
             trial.recorder.class_ended(self.link.shard(), class, how, at);

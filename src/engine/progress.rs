@@ -117,6 +117,7 @@ impl LaneProgress {
         self.changed.notify_all();
     }
 
+    #[inline]
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Relaxed)
     }

@@ -62,6 +62,7 @@ const FEW_LANES: usize = 32;
 /// Generations start over here, which leaves the rest of a key to the operation.
 const GENERATIONS: u32 = 1 << 30;
 
+#[inline]
 pub(super) fn with<R>(act: impl FnOnce(&mut Reactor) -> R) -> R {
     REACTOR.with_borrow_mut(|reactor| {
         act(reactor.as_mut().expect("lanes of a ring run on its thread"))
@@ -270,6 +271,7 @@ impl RingSocket {
         RingSocket { slot: with(Reactor::open), socket }
     }
 
+    #[inline]
     fn with<R>(&self, act: impl FnOnce(&mut Ring, &mut Slot, u64) -> R) -> R {
         with(|r| {
             let slot = &mut r.slots[self.slot as usize];

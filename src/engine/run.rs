@@ -125,6 +125,7 @@ impl TrialRun {
     }
 
     /// The instants. Lanes ask after the start gate has opened, when they are set.
+    #[inline]
     pub(crate) fn phases(&self) -> &Phases {
         self.phases.get().expect("lanes run only after the start gate, which follows set_start")
     }
@@ -135,6 +136,7 @@ impl TrialRun {
         self.start_gate.open();
     }
 
+    #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
         self.progress.is_cancelled()
     }
@@ -196,11 +198,13 @@ impl TrialRun {
     }
 
     /// Claims the next request of a closed loop by its index in the whole trial.
+    #[inline]
     pub(super) fn claim(&self, phase: Phase, chunk: &mut Chunk) -> Option<u64> {
         let local = self.claims.next(phase, chunk)?;
         Some(local * u64::from(self.job.workers) + u64::from(self.job.worker))
     }
 
+    #[inline]
     pub(super) fn expects(&self, status: u16) -> bool {
         let expected = &self.job.plan.expect_status;
         if expected.is_empty() { (200..400).contains(&status) } else { expected.contains(&status) }
@@ -242,6 +246,7 @@ impl TrialRun {
         names.into_iter().enumerate().map(class).collect()
     }
 
+    #[inline]
     pub(super) fn request(&self, index: u64) -> &Rendered {
         &self.prepared.rendered[self.prepared.mix.pick(index)]
     }
