@@ -166,6 +166,7 @@ impl Reactor {
     }
 
     /// A lane is polled: what is asked for from now on is its own.
+    #[inline]
     pub(super) fn enter_lane(lane: u32) {
         with(|r| (r.lane, r.budget) = (lane, BUDGET));
     }

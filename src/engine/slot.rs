@@ -39,6 +39,7 @@ pub(super) enum Sending {
 }
 
 impl Slot {
+    #[inline]
     pub(super) fn push(&mut self, buffer: Buffer) {
         match (&self.arrived, &mut self.more) {
             (None, None) => self.arrived = Some(buffer),
@@ -46,6 +47,7 @@ impl Slot {
         }
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Buffer> {
         self.arrived.take().or_else(|| {
             let more = self.more.as_mut()?;
@@ -68,6 +70,7 @@ impl Slot {
         self.round = round;
     }
 
+    #[inline]
     pub(super) fn key(&self, index: u32) -> u64 {
         u64::from(self.generation) << 32 | u64::from(index)
     }

@@ -265,6 +265,7 @@ impl Ring {
     }
 
     /// Whether [`Ring::enter`] would bring something without waiting. No system call.
+    #[inline]
     pub(crate) fn has_news(&mut self) -> bool {
         self.completions.sync();
         let deferred = self.entries.taskrun() || self.entries.cq_overflow();
@@ -308,12 +309,14 @@ impl Ring {
     }
 
     #[expect(unsafe_code, reason = "a slice of a provided buffer")]
+    #[inline]
     pub(crate) fn bytes(&mut self, buffer: &mut Buffer) -> &mut [u8] {
         // SAFETY: the kernel named the buffer in a completion and does not touch it until it is
         // given back, for which the token must be given up; `len` is at most its size.
         unsafe { std::slice::from_raw_parts_mut(self.provided.at(buffer.id), buffer.len.into()) }
     }
 
+    #[inline]
     pub(crate) fn recycle(&mut self, mut buffer: Buffer) {
         if cfg!(debug_assertions) {
             // Whoever reads it from now on reads no response.
