@@ -43,7 +43,12 @@ fn every_committed_frame_is_read_and_written_as_it_was() {
                 assert!(holds(&new, &old), "{old}\n{new}");
             }
             _ => {
-                assert_eq!(String::from_utf8_lossy(&again), format!("{line}\n"), "{}", frame.name())
+                assert_eq!(
+                    String::from_utf8_lossy(&again),
+                    format!("{line}\n"),
+                    "{}",
+                    frame.name()
+                );
             }
         }
         names.push(frame.name());
