@@ -125,7 +125,7 @@ fn bad_input_is_refused_before_anything_runs() {
         (&["verify"][..], torn, "torn:2: holds no TAB"),
         (&["run"][..], torn, "torn:2: holds no TAB"),
         (&["verify"][..], "[[plan.request]]\npath = '/{id}'", "unknown value `id`"),
-        (&["verify", "-n", "0"][..], "name = 'x'", "--requests: at least 1"),
+        (&["verify", "-n", "0"][..], "name = 'x'", "--requests: must be at least 1"),
         (&["verify", "-n", "x"][..], "name = 'x'", "--requests: `x` is not a count"),
     ] {
         let (code, stdout, stderr) = run(dir.path(), arguments, config);

@@ -21,7 +21,10 @@ pub(super) fn count(text: &str) -> anyhow::Result<u64> {
 }
 
 pub(super) fn count_above_zero(text: &str) -> anyhow::Result<u64> {
-    above_zero(parse_count(text)?)
+    match parse_count(text)? {
+        0 => bail!("must be at least 1"),
+        count => Ok(count),
+    }
 }
 
 pub(super) fn rate(text: &str) -> anyhow::Result<f64> {
